@@ -1,0 +1,110 @@
+"""Start the daemon: settings, lock, file, sockets, the ready line; then serve until stopped.
+
+Exit codes: 0 stopped as asked, 2 bad settings, 3 another daemon holds the data directory, 4 the database cannot be
+opened.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from importlib.metadata import version
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from backscroll.bus import logs
+from backscroll.bus.config import Settings, from_command_line
+from backscroll.bus.daemon import Daemon
+from backscroll.bus.directory import announced, default_endpoint, locked
+from backscroll.bus.failures import BadSettings, CannotStart
+from backscroll.bus.store import Store
+from backscroll.schema.wire import PROTOCOL_VERSION
+
+GIL_SWITCH_SECONDS = 0.0005  # the default of 5 ms would let one busy thread hold up every reply
+PR_SET_PDEATHSIG = 1
+
+log = structlog.get_logger()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a daemon to its end and return the exit code."""
+    try:
+        settings = _settings(sys.argv[1:] if arguments is None else arguments)
+        logs.configure(settings)
+        serve(settings)
+    except CannotStart as error:
+        sys.stderr.write(f"backscroll: {error}\n")
+        return error.exit_code
+    return 0
+
+
+def serve(settings: Settings) -> None:
+    """Serve until a signal asks to stop; raises `CannotStart`."""
+    os.umask(0o077)  # the history is its owner's alone
+    sys.setswitchinterval(GIL_SWITCH_SECONDS)
+    with ExitStack() as stack:
+        stack.enter_context(locked(settings.data_dir))
+        store = Store(settings.data_dir / "default.db", lock_wait_ms=settings.lock_wait_ms)
+        stack.enter_context(closing(store))
+        endpoints = settings.endpoint or (stack.enter_context(default_endpoint(settings.data_dir)),)
+        daemon = stack.enter_context(closing(Daemon(settings, store)))
+        ready = _ready(daemon.bind(endpoints))
+        _stop_on_signals(daemon)
+        if settings.exit_with_parent:
+            _stop_with_parent(daemon)
+        stack.enter_context(announced(settings.data_dir, ready))
+        sys.stdout.write(json.dumps(ready) + "\n")
+        sys.stdout.flush()
+        log.info("ready", endpoints=ready["endpoints"], data_dir=str(settings.data_dir))
+        daemon.run()
+    log.info("stopped")
+
+
+def _settings(arguments: Sequence[str]) -> Settings:
+    try:
+        return from_command_line(arguments)
+    except ValidationError as error:
+        problems = (f"{'.'.join(str(step) for step in each['loc'])}: {each['msg']}" for each in error.errors())
+        raise BadSettings("; ".join(problems)) from error
+    except (SettingsError, OSError, ValueError) as error:
+        raise BadSettings(str(error)) from error
+
+
+def _ready(endpoints: list[str]) -> dict[str, Any]:
+    return {
+        "event": "ready",
+        "pid": os.getpid(),
+        "endpoints": endpoints,
+        "events": None,
+        "protocol": PROTOCOL_VERSION,
+        "version": version("backscroll"),
+    }
+
+
+def _stop_on_signals(daemon: Daemon) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: daemon.stop())
+
+
+def _stop_with_parent(daemon: Daemon) -> None:
+    """Stop when standard input ends, which works everywhere; on Linux also when the parent dies."""
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        daemon.stop()
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

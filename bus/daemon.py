@@ -1,0 +1,182 @@
+"""The daemon's loop: receive, route, reply, drain. One thread owns the socket; others own the file.
+
+    socket ──receive──▶ decode ──▶ lanes ──▶ writer thread ──commit──┐
+       ▲                             └─────▶ reader threads ─────────┤
+       └───────────────send◀─────── mailbag (deque) + wake ◀─────────┘
+
+`DESIGN.md` beside this file says why it is built so, with the measurements.
+"""
+
+import contextlib
+import socket
+import time
+from collections import deque
+from collections.abc import Sequence
+
+import structlog
+import zmq
+
+from backscroll.bus.config import Settings
+from backscroll.bus.dispatch import Dispatcher, Refused, Request
+from backscroll.bus.lanes import Bounds, Lanes
+from backscroll.bus.mail import Mail
+from backscroll.bus.status import DaemonStatus
+from backscroll.bus.store import Store
+from backscroll.bus.workers import Readers, Writer
+from backscroll.handlers import HANDLERS, Handlers
+from backscroll.schema.errors import BackscrollError, Malformed, Unavailable
+from backscroll.schema.limits import ROUTING_FRAMES_MAX
+from backscroll.schema.wire import codec_of, salvage_id, write_failure
+
+RECEIVE_MAX = 1_000  # messages taken in one turn, before replies get theirs
+RETRY_MS = 10
+
+log = structlog.get_logger()
+
+
+class Wake:
+    """A pair of sockets by which other threads and signal handlers wake the loop."""
+
+    def __init__(self) -> None:
+        self.reading, self._writing = socket.socketpair()
+        self.reading.setblocking(False)
+        self._writing.setblocking(False)
+
+    def set(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # full: it is awake already
+            self._writing.send(b"\0")
+
+    def clear(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self.reading.recv(4096)
+
+    def close(self) -> None:
+        self.reading.close()
+        self._writing.close()
+
+
+class Daemon:
+    """Serves one store on its endpoints. Make it, `bind()`, then `run()` until somebody calls `stop()`."""
+
+    def __init__(self, settings: Settings, store: Store, handlers: Handlers = HANDLERS) -> None:
+        self._settings = settings
+        self._wake = Wake()
+        self._finished: deque[tuple[list[Request], list[bytes]]] = deque()
+        self._stop_asked = False
+        self._drain_until: float | None = None
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._dispatcher = Dispatcher(store, DaemonStatus(self._queues), handlers)
+        self._writer = Writer(self._dispatcher, store, settings.batch_requests, self._deliver)
+        self._readers = Readers(self._dispatcher, settings.readers, self._deliver)
+        bounds = Bounds(settings.client_requests, settings.client_bytes, settings.queue_requests, settings.queue_bytes)
+        self._lanes = Lanes(bounds, self._writer.start, self._readers.start)
+        self._mail = Mail(
+            self._context,
+            stall_ms=settings.stall_ms,
+            on_pause=self._lanes.pause,
+            on_resume=self._lanes.resume,
+            on_gone=self._lanes.forget,
+        )
+
+    def bind(self, endpoints: Sequence[str]) -> list[str]:
+        """Bind every endpoint; their actual addresses. Raises `BadSettings`."""
+        return [self._mail.bind(endpoint) for endpoint in endpoints]
+
+    def stop(self) -> None:
+        """Ask the loop to drain and end; from any thread or signal handler."""
+        self._stop_asked = True
+        self._wake.set()
+
+    def run(self) -> None:
+        """Serve until stopped and drained."""
+        poller = zmq.Poller()
+        poller.register(self._mail.socket, zmq.POLLIN)
+        poller.register(self._wake.reading, zmq.POLLIN)
+        while not self._drained():
+            poller.poll(RETRY_MS if self._mail.keeping or self._drain_until else None)
+            self._wake.clear()
+            self._send_finished()
+            self._mail.retry()
+            self._receive()
+            self._lanes.advance()
+            if self._stop_asked and self._drain_until is None:
+                self._begin_drain()
+
+    def close(self) -> None:
+        """End the threads and close the sockets; the store is the caller's."""
+        self._readers.stop()
+        self._writer.stop()
+        self._mail.close()
+        self._wake.close()
+        self._context.term()
+
+    def _receive(self) -> None:
+        for _ in range(RECEIVE_MAX):
+            frames = self._mail.receive()
+            if frames is None:
+                return
+            self._take_in(frames)
+        self._wake.set()  # there may be more
+
+    def _take_in(self, frames: list[bytes]) -> None:
+        *route, body = frames
+        if len(route) > ROUTING_FRAMES_MAX:
+            too_many = Malformed(f"{len(frames)} frames, at most {ROUTING_FRAMES_MAX} stand before the body")
+            self._refuse(route[:1], body, too_many)
+            return
+        try:
+            request = self._dispatcher.decode(body, route)
+        except Refused as refused:
+            self._mail.send(route, refused.reply, droppable=True)
+            return
+        if request.is_builtin:
+            self._mail.send(route, self._dispatcher.builtin(request), droppable=True)
+        elif self._drain_until is not None:
+            self._refuse(route, body, Unavailable("the daemon is stopping", retryable=True))
+        else:
+            try:
+                self._lanes.add(request)
+            except BackscrollError as error:
+                self._refuse(route, body, error)
+
+    def _refuse(self, route: Sequence[bytes], body: bytes, error: BackscrollError) -> None:
+        codec = codec_of(body)
+        self._mail.send(route, write_failure(salvage_id(body, codec), error, codec), droppable=True)
+
+    def _deliver(self, requests: list[Request], replies: list[bytes]) -> None:
+        """Called by the workers' threads."""
+        self._finished.append((requests, replies))
+        self._wake.set()
+
+    def _send_finished(self) -> None:
+        while self._finished:
+            requests, replies = self._finished.popleft()
+            for request, reply in zip(requests, replies, strict=True):
+                self._mail.send(request.route, reply)
+            self._lanes.answered(requests)
+        self._lanes.advance()
+
+    def _queues(self) -> dict[str, int]:
+        """How much waits where, for `health`."""
+        return {
+            "requests": self._lanes.requests,
+            "bytes": self._lanes.bytes,
+            "writer": self._writer.waiting,
+            "replies": self._mail.keeping,
+        }
+
+    def _begin_drain(self) -> None:
+        """Take in what has already arrived; everything later is refused."""
+        for _ in range(self._settings.queue_requests):
+            if (frames := self._mail.receive()) is None:
+                break
+            self._take_in(frames)
+        self._drain_until = time.monotonic() + self._settings.drain_ms / 1000
+        self._lanes.advance()
+        log.info("stopping", requests=self._lanes.requests)
+
+    def _drained(self) -> bool:
+        if self._drain_until is None:
+            return False
+        done = not self._lanes.requests and not self._mail.keeping
+        return done or time.monotonic() > self._drain_until

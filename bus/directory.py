@@ -1,0 +1,75 @@
+"""The data directory: made, locked, and told apart from one that another daemon holds."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from backscroll.bus.failures import AlreadyRunning, CannotOpen
+from backscroll.schema.places import ENDPOINT_FILE
+
+SOCKET_PATH_BYTES_MAX = 100  # the shortest of the systems' limits on an ipc path, macOS's, is about 103
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold the directory for this process; raises `AlreadyRunning` when another daemon does.
+
+    The lock is the system's own and ends with the process, however that ends.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = FileLock(directory / "lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise AlreadyRunning(f"another daemon{_holder(directory)} holds {directory}") from None
+    except OSError as error:
+        raise CannotOpen(f"the data directory {directory} cannot be used: {error}") from error
+    try:
+        (directory / "pid").write_text(f"{os.getpid()}\n", encoding="ascii")
+        yield
+        (directory / "pid").unlink(missing_ok=True)
+    finally:
+        lock.release()
+
+
+@contextmanager
+def announced(directory: Path, ready: dict[str, Any]) -> Iterator[None]:
+    """Keep `endpoint.json` in the directory while the daemon serves; written at once or not at all."""
+    path = directory / ENDPOINT_FILE
+    temporary = path.with_name(f"{ENDPOINT_FILE}.new")
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(ready, file)
+    temporary.replace(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def default_endpoint(directory: Path) -> Iterator[str]:
+    """ipc in the data directory, or in a short temporary one where its path is too long; tcp on Windows."""
+    if os.name == "nt":
+        yield "tcp://127.0.0.1:*"
+        return
+    path = directory / "backscroll.sock"
+    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
+        yield f"ipc://{path}"
+        path.unlink(missing_ok=True)
+        return
+    with tempfile.TemporaryDirectory(prefix="backscroll-") as short:
+        yield f"ipc://{short}/backscroll.sock"
+
+
+def _holder(directory: Path) -> str:
+    try:
+        return f" (process {int((directory / 'pid').read_text(encoding='ascii'))})"
+    except (OSError, ValueError):
+        return ""

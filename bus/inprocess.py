@@ -1,0 +1,53 @@
+"""The shipped in-process transport: a client's requests answered by the real dispatcher and store, without a socket.
+
+For tests of applications, and of backscroll itself:
+
+    with InProcess(tmp_path) as transport, Client(transport=transport) as client:
+        client.execute(SaveMessage(...))
+"""
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from backscroll.bus.directory import locked
+from backscroll.bus.dispatch import Dispatcher
+from backscroll.bus.status import DaemonStatus
+from backscroll.bus.store import Store, wall_clock_ms
+
+
+class InProcess:
+    """A client's transport that answers each request while it is sent. Holds the data directory like a daemon.
+
+    `clock` gives the time of requests in milliseconds since the epoch; `vfs` names an apsw VFS, for fault tests.
+    """
+
+    def __init__(self, data_dir: Path, *, clock: Callable[[], int] = wall_clock_ms, vfs: str = "") -> None:
+        self._replies: deque[bytes] = deque()
+        with ExitStack() as stack:
+            stack.enter_context(locked(data_dir))
+            store = stack.enter_context(closing(Store(data_dir / "default.db", clock=clock, vfs=vfs)))
+            self._stack = stack.pop_all()
+        self.store = store
+        self.dispatcher = Dispatcher(store, DaemonStatus(lambda: {"replies": len(self._replies)}))
+
+    def send(self, body: bytes) -> None:
+        self._replies.append(self.dispatcher.answer(body))
+        self.store.checkpoint_if_due()
+
+    def receive(self, _timeout_ms: float) -> bytes | None:
+        return self._replies.popleft() if self._replies else None
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

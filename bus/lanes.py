@@ -1,0 +1,143 @@
+"""Who goes next: one client's requests in the order sent, many clients side by side, and a bound on all of it.
+
+Each client has a lane. The requests at the head of a lane go out in runs of one kind: commands to the writer, or
+queries to a reader; the next run starts when the one before is answered. So a query sees its client's earlier commands
+and none of the later ones, and nobody waits for another client's lane. Knows no socket and no thread: the daemon's
+loop calls in, from one thread.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import takewhile
+from typing import NamedTuple
+
+from backscroll.bus.dispatch import Request
+from backscroll.schema.errors import Busy
+
+RUN_COMMANDS_MAX = 1_024  # of one client with the writer at once: two full batches, so that it never runs dry
+RUN_QUERIES_MAX = 64  # answered from one snapshot
+
+
+class Bounds(NamedTuple):
+    """How much may wait: requests and bytes, of one client and of all."""
+
+    client_requests: int
+    client_bytes: int
+    queue_requests: int
+    queue_bytes: int
+
+
+class Lane:
+    """One client's requests: those waiting, and how many of the present run are not answered yet."""
+
+    __slots__ = ("bytes", "client", "paused", "running", "running_commands", "waiting")
+
+    def __init__(self, client: bytes) -> None:
+        self.client = client
+        self.waiting: deque[Request] = deque()
+        self.bytes = 0
+        self.running = 0
+        self.running_commands = False
+        self.paused = False
+
+    def next_run(self) -> list[Request]:
+        """The requests that may start now, taken out of the waiting line; often none."""
+        if not self.waiting or self.paused:
+            return []
+        commands = self.waiting[0].is_command
+        if self.running and not (commands and self.running_commands):
+            return []
+        room = (RUN_COMMANDS_MAX if commands else RUN_QUERIES_MAX) - self.running
+        same_kind = takewhile(lambda request: request.is_command == commands, self.waiting)
+        run = [request for _, request in zip(range(room), same_kind, strict=False)]
+        for _ in run:
+            self.waiting.popleft()
+        self.running += len(run)
+        self.running_commands = commands
+        return run
+
+
+class Lanes:
+    """All clients' lanes. `start_commands` and `start_queries` are called with runs that may begin."""
+
+    def __init__(
+        self,
+        bounds: Bounds,
+        start_commands: Callable[[list[Request]], None],
+        start_queries: Callable[[list[Request]], None],
+    ) -> None:
+        self._bounds = bounds
+        self._start_commands = start_commands
+        self._start_queries = start_queries
+        self._lanes: dict[bytes, Lane] = {}
+        self._touched: dict[bytes, Lane] = {}
+        self._paused: set[bytes] = set()
+        self.requests = 0
+        self.bytes = 0
+
+    def add(self, request: Request) -> None:
+        """Put a request at the end of its client's lane; raises `Busy` when that or everything is full."""
+        client = request.route[0]
+        lane = self._lanes.get(client) or self._new_lane(client)
+        self._check_bounds(lane, request)
+        lane.waiting.append(request)
+        self._count(lane, 1, request.size)
+        self._touched[client] = lane
+
+    def answered(self, requests: Sequence[Request]) -> None:
+        """Note that these requests of started runs have their replies."""
+        for request in requests:
+            lane = self._lanes[request.route[0]]
+            lane.running -= 1
+            self._count(lane, -1, -request.size)
+            self._touched[lane.client] = lane
+
+    def advance(self) -> None:
+        """Start every run that may start now, and forget lanes that are empty."""
+        touched, self._touched = self._touched, {}
+        for lane in touched.values():
+            if run := lane.next_run():
+                (self._start_commands if lane.running_commands else self._start_queries)(run)
+            if not lane.running and not lane.waiting:
+                self._lanes.pop(lane.client, None)
+
+    def pause(self, client: bytes) -> None:
+        """Start nothing more for a client that does not take its replies."""
+        self._paused.add(client)
+        if lane := self._lanes.get(client):
+            lane.paused = True
+
+    def resume(self, client: bytes) -> None:
+        """The client reads again."""
+        self._paused.discard(client)
+        if lane := self._lanes.get(client):
+            lane.paused = False
+            self._touched[client] = lane
+
+    def forget(self, client: bytes) -> None:
+        """The client is gone: what it sent and was not started is dropped."""
+        if lane := self._lanes.get(client):
+            self._count(lane, -len(lane.waiting), -sum(request.size for request in lane.waiting))
+            lane.waiting.clear()
+        self.resume(client)
+
+    def _new_lane(self, client: bytes) -> Lane:
+        lane = self._lanes[client] = Lane(client)
+        lane.paused = client in self._paused
+        self._touched[client] = lane  # so that a lane whose first request is refused is forgotten again
+        return lane
+
+    def _check_bounds(self, lane: Lane, request: Request) -> None:
+        bounds = self._bounds
+        if (
+            len(lane.waiting) + lane.running >= bounds.client_requests
+            or lane.bytes + request.size > bounds.client_bytes
+        ):
+            raise Busy("too many requests of this client are waiting", retryable=True)
+        if self.requests >= bounds.queue_requests or self.bytes + request.size > bounds.queue_bytes:
+            raise Busy("too many requests are waiting", retryable=True)
+
+    def _count(self, lane: Lane, requests: int, size: int) -> None:
+        lane.bytes += size
+        self.bytes += size
+        self.requests += requests

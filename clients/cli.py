@@ -1,0 +1,103 @@
+"""The command line: `backscroll serve | call | demo`. Parses words and prints; the work is elsewhere."""
+
+import argparse
+import json
+import runpy
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+
+from backscroll.clients.calls import DEFAULT_SCOPE, TIMEOUT_MS, find_endpoint, new_id, open_reply
+from backscroll.clients.client import ZmqTransport
+from backscroll.clients.demo import demo
+from backscroll.schema.errors import BackscrollError, NoReply
+from backscroll.schema.wire import JSON, Envelope, error_body, error_of
+
+EXIT_ERROR_REPLY, EXIT_USAGE = 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command of the command line; its exit code."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["serve"]:
+        return _serve(words[1:])
+    options = _parser().parse_args(words)
+    if options.command == "demo":
+        demo(sys.stdout)
+        return 0
+    return _call(options)
+
+
+def _serve(flags: Sequence[str]) -> int:
+    """Run the daemon in this process. It is started as a module, for callers never import the bus."""
+    sys.argv = ["backscroll serve", *flags]
+    try:
+        runpy.run_module("backscroll.bus", run_name="__main__")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else EXIT_ERROR_REPLY
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="backscroll", description="A storage daemon for chat applications.")
+    parser.add_argument("--version", action="version", version=version("backscroll"))
+    commands = parser.add_subparsers(dest="command", required=True, metavar="serve | call | demo")
+    commands.add_parser("serve", help="run the daemon; `backscroll serve --help` lists its settings")
+    commands.add_parser("demo", help="start a daemon, have a small conversation with it, show what it stored")
+    call = commands.add_parser("call", help="send one request and print its result as JSON")
+    call.add_argument("type", metavar="TYPE", help="the operation, such as get-messages")
+    call.add_argument(
+        "payload", metavar="PAYLOAD", nargs="?", default="{}", help="a JSON object, @FILE, or - for standard input"
+    )
+    call.add_argument("--endpoint", help="the daemon's address")
+    call.add_argument("--data-dir", type=Path, help="the daemon's data directory, when no endpoint is given")
+    call.add_argument("--scope", default=DEFAULT_SCOPE, help="the account")
+    call.add_argument("--timeout-ms", type=int, default=TIMEOUT_MS, help="how long to wait for the reply")
+    return parser
+
+
+def _call(options: argparse.Namespace) -> int:
+    """Send one request as it was typed; the daemon judges it."""
+    try:
+        payload = _payload(options.payload)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"backscroll: the payload is no JSON: {error}\n")
+        return EXIT_USAGE
+    envelope = Envelope(new_id(), options.type, payload, options.scope, deadline_ms=options.timeout_ms)
+    try:
+        endpoint = find_endpoint(options.endpoint, options.data_dir)
+        result = _exchange(endpoint, JSON.encode(envelope), options.timeout_ms)
+    except BackscrollError as error:
+        sys.stderr.write(JSON.encode(error_body(error)).decode() + "\n")
+        return EXIT_ERROR_REPLY
+    sys.stdout.write(result + "\n")
+    return 0
+
+
+def _payload(word: str) -> msgspec.Raw:
+    """The JSON text that a word stands for, unchanged."""
+    if word == "-":
+        text = sys.stdin.read()
+    elif word.startswith("@"):
+        text = Path(word[1:]).read_text(encoding="utf-8")
+    else:
+        text = word
+    json.loads(text)
+    return msgspec.Raw(text.encode())
+
+
+def _exchange(endpoint: str, body: bytes, timeout_ms: int) -> str:
+    """The result's JSON; indented for a person at a terminal."""
+    with closing(ZmqTransport(endpoint)) as transport:
+        transport.send(body)
+        answer = transport.receive(timeout_ms)
+    if answer is None:
+        raise NoReply(f"no reply within {timeout_ms} ms from {endpoint}: the outcome is unknown")
+    reply, _ = open_reply(answer)
+    if not reply.ok:
+        raise error_of(reply)
+    return msgspec.json.format(bytes(reply.result), indent=2 if sys.stdout.isatty() else 0).decode()

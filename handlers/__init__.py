@@ -1,0 +1,74 @@
+"""The work: one plain function for each operation. This mapping is the table of contents of the product.
+
+A command's function gets the command and the write transaction; a query's a snapshot; a built-in's what the
+daemon knows of itself. What it returns is the result; what it raises is rolled back and becomes the error reply.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from backscroll.handlers.attachments import (
+    delete_attachments_for_message,
+    get_all_attachments,
+    get_attachments_for_message,
+    save_attachment,
+)
+from backscroll.handlers.bans import get_bans_for_room, is_user_banned, remove_ban, save_ban
+from backscroll.handlers.lifecycle import clear_all_data, health, initialize, ping
+from backscroll.handlers.messages import (
+    clear_room_messages,
+    delete_message,
+    get_message_by_id,
+    get_messages,
+    save_message,
+    update_message,
+)
+from backscroll.handlers.reactions import get_reactions_for_message, remove_reaction, save_reaction
+from backscroll.handlers.rooms import delete_room, get_all_rooms, get_room, save_room, update_room
+from backscroll.handlers.users import (
+    get_current_user,
+    get_user,
+    get_users_by_room,
+    save_user,
+    set_current_user_id,
+    update_user,
+)
+from backscroll.schema import operations as op
+
+Handler = Callable[[Any, Any], Any]
+Handlers = Mapping[type[op.Operation[Any]], Handler]
+
+HANDLERS: Handlers = {
+    op.SaveMessage: save_message,
+    op.UpdateMessage: update_message,
+    op.DeleteMessage: delete_message,
+    op.ClearRoomMessages: clear_room_messages,
+    op.GetMessages: get_messages,
+    op.GetMessageById: get_message_by_id,
+    op.SaveReaction: save_reaction,
+    op.RemoveReaction: remove_reaction,
+    op.GetReactionsForMessage: get_reactions_for_message,
+    op.SaveUser: save_user,
+    op.UpdateUser: update_user,
+    op.SetCurrentUserId: set_current_user_id,
+    op.GetUser: get_user,
+    op.GetCurrentUser: get_current_user,
+    op.GetUsersByRoom: get_users_by_room,
+    op.SaveRoom: save_room,
+    op.UpdateRoom: update_room,
+    op.DeleteRoom: delete_room,
+    op.GetRoom: get_room,
+    op.GetAllRooms: get_all_rooms,
+    op.SaveBan: save_ban,
+    op.RemoveBan: remove_ban,
+    op.GetBansForRoom: get_bans_for_room,
+    op.IsUserBanned: is_user_banned,
+    op.SaveAttachment: save_attachment,
+    op.DeleteAttachmentsForMessage: delete_attachments_for_message,
+    op.GetAttachmentsForMessage: get_attachments_for_message,
+    op.GetAllAttachments: get_all_attachments,
+    op.Initialize: initialize,
+    op.ClearAllData: clear_all_data,
+    op.Ping: ping,
+    op.Health: health,
+}

@@ -1,0 +1,44 @@
+"""Attachments, in rows of their own."""
+
+from backscroll.handlers.database import Database
+from backscroll.handlers.reactions import is_deleted
+from backscroll.handlers.sql import Param, Rows, statement
+from backscroll.schema.operations import (
+    DeleteAttachmentsForMessage,
+    GetAllAttachments,
+    GetAttachmentsForMessage,
+    SaveAttachment,
+)
+from backscroll.schema.records import Attachment
+from backscroll.schema.tables import Attachments, Messages
+
+ROWS = Rows(Attachment, Attachments)
+
+UPSERT = ROWS.upsert()
+DELETE_OF_MESSAGE = statement(Attachments.delete().where(Attachments.message_id == Param("message_id")))
+DELETE_OF_ROOM = statement(
+    Attachments.delete().where(
+        Attachments.message_id.in_(Messages.select(Messages.id).where(Messages.room_id == Param("room_id")))
+    )
+)
+SELECT_OF_MESSAGE = statement(
+    Attachments.select(*ROWS.columns).where(Attachments.message_id == Param("message_id")).order_by(Attachments.id)
+)
+SELECT_ALL = statement(Attachments.select(*ROWS.columns).order_by(Attachments.id))
+
+
+def save_attachment(command: SaveAttachment, db: Database) -> None:
+    if not is_deleted(command.attachment.message_id, db):
+        db.run(UPSERT, **ROWS.to_row(command.attachment))
+
+
+def delete_attachments_for_message(command: DeleteAttachmentsForMessage, db: Database) -> None:
+    db.run(DELETE_OF_MESSAGE, message_id=command.message_id)
+
+
+def get_attachments_for_message(query: GetAttachmentsForMessage, db: Database) -> list[Attachment]:
+    return [ROWS.to_record(row) for row in db.rows(SELECT_OF_MESSAGE, message_id=query.message_id)]
+
+
+def get_all_attachments(_query: GetAllAttachments, db: Database) -> list[Attachment]:
+    return [ROWS.to_record(row) for row in db.rows(SELECT_ALL)]

@@ -1,0 +1,40 @@
+"""Bans. They stand by themselves: no other deletion but that of their room takes them along."""
+
+from peewee import SQL
+
+from backscroll.handlers.database import Database
+from backscroll.handlers.sql import Param, Rows, statement
+from backscroll.schema.operations import GetBansForRoom, IsUserBanned, RemoveBan, SaveBan
+from backscroll.schema.records import Ban
+from backscroll.schema.tables import Bans
+
+ROWS = Rows(Ban, Bans)
+OF_ROOM_AND_ACTIVE = (Bans.room_id == Param("room_id")) & (Bans.expires_at.is_null() | (Bans.expires_at > Param("now")))
+
+UPSERT = ROWS.upsert()
+DELETE = statement(Bans.delete().where((Bans.room_id == Param("room_id")) & (Bans.oder_id == Param("oder_id"))))
+DELETE_OF_ROOM = statement(Bans.delete().where(Bans.room_id == Param("room_id")))
+SELECT_ACTIVE = statement(Bans.select(*ROWS.columns).where(OF_ROOM_AND_ACTIVE).order_by(Bans.timestamp, Bans.oder_id))
+# Two searches, since one with OR would read every ban of the room.
+SELECT_ACTIVE_OF_USER = statement(
+    Bans.select(SQL("1"))
+    .where(OF_ROOM_AND_ACTIVE & (Bans.oder_id == Param("user_id")))
+    .union_all(Bans.select(SQL("1")).where(OF_ROOM_AND_ACTIVE & (Bans.user_id == Param("user_id"))))
+)
+
+
+def save_ban(command: SaveBan, db: Database) -> None:
+    db.run(UPSERT, **ROWS.to_row(command.ban))
+
+
+def remove_ban(command: RemoveBan, db: Database) -> None:
+    db.run(DELETE, room_id=command.room_id, oder_id=command.oder_id)
+
+
+def get_bans_for_room(query: GetBansForRoom, db: Database) -> list[Ban]:
+    return [ROWS.to_record(row) for row in db.rows(SELECT_ACTIVE, room_id=query.room_id, now=db.now)]
+
+
+def is_user_banned(query: IsUserBanned, db: Database) -> bool:
+    found = db.row(SELECT_ACTIVE_OF_USER, room_id=query.room_id, user_id=query.user_id, now=db.now)
+    return found is not None

@@ -1,0 +1,42 @@
+"""The life of a database, and of the daemon that owns it."""
+
+from importlib.metadata import version
+
+from backscroll.handlers.database import Database, Status
+from backscroll.handlers.sql import statement
+from backscroll.schema.operations import ClearAllData, Health, Initialize, Ping
+from backscroll.schema.records import HealthReport, Pong
+from backscroll.schema.tables import TABLES, Sequence
+from backscroll.schema.wire import PROTOCOL_VERSION
+
+VERSION = version("backscroll")
+WAL_RESET_BUG_FROM, WAL_RESET_BUG_UNTIL = (3, 7, 0), (3, 51, 3)
+
+EMPTY_EVERY_TABLE = [statement(table.delete()) for table in reversed(TABLES) if table is not Sequence]
+
+
+def initialize(_command: Initialize, _db: Database) -> None:
+    """The database was made before the daemon said that it is ready."""
+
+
+def clear_all_data(_command: ClearAllData, db: Database) -> None:
+    for delete in EMPTY_EVERY_TABLE:
+        db.run(delete)
+
+
+def ping(_query: Ping, _status: Status) -> Pong:
+    return Pong(pong=True)
+
+
+def health(_query: Health, status: Status) -> HealthReport:
+    return HealthReport(
+        ready=True,
+        version=VERSION,
+        protocol=PROTOCOL_VERSION,
+        pid=status.pid,
+        uptime_ms=status.uptime_ms,
+        sqlite_version=".".join(str(part) for part in status.sqlite_version),
+        wal_reset_bug=WAL_RESET_BUG_FROM <= status.sqlite_version < WAL_RESET_BUG_UNTIL,
+        scopes_open=status.scopes_open,
+        queues=status.queues,
+    )

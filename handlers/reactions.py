@@ -1,0 +1,80 @@
+"""Reactions, in rows of their own beside the messages they are shown with."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from peewee import SQL
+
+from backscroll.handlers.database import Database
+from backscroll.handlers.sql import Param, Rows, one_of, statement, to_json
+from backscroll.schema.errors import Invalid
+from backscroll.schema.operations import GetReactionsForMessage, RemoveReaction, SaveReaction
+from backscroll.schema.records import Message, Reaction
+from backscroll.schema.tables import Messages, Reactions
+
+ROWS = Rows(Reaction, Reactions)
+
+UPSERT = ROWS.upsert()
+DELETE = statement(
+    Reactions.delete().where(
+        (Reactions.message_id == Param("message_id"))
+        & (Reactions.oder_id == Param("oder_id"))
+        & (Reactions.emoji == Param("emoji"))
+    )
+)
+DELETE_OF_MESSAGE = statement(Reactions.delete().where(Reactions.message_id == Param("message_id")))
+DELETE_OF_ROOM = statement(
+    Reactions.delete().where(
+        Reactions.message_id.in_(Messages.select(Messages.id).where(Messages.room_id == Param("room_id")))
+    )
+)
+SELECT_OF_MESSAGES = statement(
+    Reactions.select(*ROWS.columns)
+    .where(one_of(Reactions.message_id, "message_ids"))
+    .order_by(Reactions.message_id, Reactions.timestamp, Reactions.oder_id, Reactions.emoji)
+)
+IS_DELETED = statement(
+    Messages.select(SQL("1")).where((Messages.id == Param("message_id")) & (Messages.is_deleted == SQL("1")))
+)
+
+
+def save_reaction(command: SaveReaction, db: Database) -> None:
+    if not is_deleted(command.reaction.message_id, db):
+        db.run(UPSERT, **ROWS.to_row(command.reaction))
+
+
+def remove_reaction(command: RemoveReaction, db: Database) -> None:
+    db.run(DELETE, message_id=command.message_id, oder_id=command.oder_id, emoji=command.emoji)
+
+
+def get_reactions_for_message(query: GetReactionsForMessage, db: Database) -> list[Reaction]:
+    return reactions_by_message([query.message_id], db)[query.message_id]
+
+
+def reactions_by_message(message_ids: Iterable[str], db: Database) -> dict[str, list[Reaction]]:
+    """The reactions of many messages in one statement; an empty list for a message without any."""
+    found: dict[str, list[Reaction]] = defaultdict(list)
+    for row in db.rows(SELECT_OF_MESSAGES, message_ids=to_json(list(message_ids)).decode()):
+        reaction = ROWS.to_record(row)
+        found[reaction.message_id].append(reaction)
+    return found
+
+
+def replace_reactions(message: Message, path: str, db: Database) -> None:
+    """Make the stored reactions of a message exactly those it carries; one that carries no list keeps them.
+
+    `path` is where the list stands in the request.
+    """
+    if message.reactions is None:
+        return
+    for index, reaction in enumerate(message.reactions):
+        if reaction.message_id != message.id:
+            raise Invalid.at(f"{path}[{index}].messageId", "a reaction inside a message names that message")
+    db.run(DELETE_OF_MESSAGE, message_id=message.id)
+    for reaction in message.reactions:
+        db.run(UPSERT, **ROWS.to_row(reaction))
+
+
+def is_deleted(message_id: str, db: Database) -> bool:
+    """Whether a message is a tombstone; nothing may be attached to it any more."""
+    return db.row(IS_DELETED, message_id=message_id) is not None

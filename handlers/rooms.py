@@ -1,0 +1,111 @@
+"""Rooms: saved with channels, categories and members split off into rows, read with them put back."""
+
+from collections import defaultdict
+from typing import Any, Generic, TypeVar
+
+from msgspec.structs import replace
+from peewee import Field
+
+from backscroll.handlers import bans, messages
+from backscroll.handlers.database import Database, Row
+from backscroll.handlers.sql import Param, Rows, changes, statement
+from backscroll.schema.errors import NotFound
+from backscroll.schema.operations import DeleteRoom, GetAllRooms, GetRoom, SaveRoom, UpdateRoom
+from backscroll.schema.records import Category, Channel, Record, Room, RoomMember
+from backscroll.schema.tables import Categories, Channels, Members, Rooms, Table
+
+T = TypeVar("T", bound=Record)
+ROWS = Rows(Room, Rooms)
+
+UPSERT = ROWS.upsert()
+DELETE = statement(Rooms.delete().where(Rooms.id == Param("room_id")))
+SELECT_ONE = statement(Rooms.select(*ROWS.columns).where(Rooms.id == Param("room_id")))
+SELECT_ALL = statement(Rooms.select(*ROWS.columns).order_by(Rooms.created_at, Rooms.id))
+
+
+class ChildList(Generic[T]):
+    """One of a room's lists, kept in a table of its own; rows go when their room does (ON DELETE CASCADE)."""
+
+    def __init__(self, name: str, record_type: type[T], table: type[Table], order: list[Field]) -> None:
+        self.name = name
+        self.rows = Rows(record_type, table)
+        room_id = table._meta.fields["room_id"]
+        select = table.select(room_id, *self.rows.columns).order_by(room_id, *order)
+        self.upsert = self.rows.upsert()
+        self.delete = statement(table.delete().where(room_id == Param("room_id")))
+        self.select_all = statement(select)
+        self.select_of_room = statement(select.where(room_id == Param("room_id")))
+
+    def replace(self, room_id: str, records: list[T], db: Database) -> None:
+        """Make the stored list exactly this one."""
+        db.run(self.delete, room_id=room_id)
+        for record in records:
+            db.run(self.upsert, room_id=room_id, **self.rows.to_row(record))
+
+    def by_room(self, rows: list[Row]) -> dict[str, list[T]]:
+        """The lists of all rooms that the rows belong to, in the rows' order."""
+        found: dict[str, list[T]] = defaultdict(list)
+        for room_id, *columns in rows:
+            found[room_id].append(self.rows.to_record(tuple(columns)))
+        return found
+
+
+CHILD_LISTS: tuple[ChildList[Any], ...] = (
+    ChildList("channels", Channel, Channels, [Channels.position, Channels.id]),
+    ChildList("categories", Category, Categories, [Categories.position, Categories.id]),
+    ChildList("members", RoomMember, Members, [Members.joined_at, Members.oder_id]),
+)
+
+
+def save_room(command: SaveRoom, db: Database) -> None:
+    _save(command.room, db)
+
+
+def update_room(command: UpdateRoom, db: Database) -> None:
+    row = db.row(SELECT_ONE, room_id=command.room_id)
+    if row is None:
+        raise NotFound.at("$.payload.roomId", f"there is no room {command.room_id!r}")
+    changed = changes(command.updates)
+    if changed.get("categories", ()) is None:
+        changed["categories"] = []
+    _save(replace(ROWS.to_record(row), **changed), db)
+
+
+def delete_room(command: DeleteRoom, db: Database) -> None:
+    messages.delete_messages_of_room(command.room_id, db)
+    db.run(bans.DELETE_OF_ROOM, room_id=command.room_id)
+    db.run(DELETE, room_id=command.room_id)
+
+
+def get_room(query: GetRoom, db: Database) -> Room | None:
+    row = db.row(SELECT_ONE, room_id=query.room_id)
+    if row is None:
+        return None
+    children = {
+        child.name: child.by_room(db.rows(child.select_of_room, room_id=query.room_id)) for child in CHILD_LISTS
+    }
+    return _with_children(row, children)
+
+
+def get_all_rooms(_query: GetAllRooms, db: Database) -> list[Room]:
+    children = {child.name: child.by_room(db.rows(child.select_all)) for child in CHILD_LISTS}
+    return [_with_children(row, children) for row in db.rows(SELECT_ALL)]
+
+
+def _save(room: Room, db: Database) -> None:
+    db.run(UPSERT, **ROWS.to_row(room))
+    for child in CHILD_LISTS:
+        records = getattr(room, child.name)
+        if records is not None:
+            child.replace(room.id, records, db)
+
+
+def _with_children(row: Row, children: dict[str, dict[str, list[Any]]]) -> Room:
+    """The room as callers see it: channels and members always, categories where it has some."""
+    room = ROWS.to_record(row)
+    return replace(
+        room,
+        channels=children["channels"].get(room.id, []),
+        categories=children["categories"].get(room.id),
+        members=children["members"].get(room.id, []),
+    )

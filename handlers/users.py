@@ -1,0 +1,111 @@
+"""Users, and which of them is using the application."""
+
+from msgspec.structs import replace
+from peewee import JOIN, SQL
+
+from backscroll.handlers.database import Database, Row
+from backscroll.handlers.sql import Param, Rows, changes, from_json, statement, to_json
+from backscroll.schema.errors import Conflict, NotFound
+from backscroll.schema.operations import (
+    GetCurrentUser,
+    GetUser,
+    GetUsersByRoom,
+    SaveUser,
+    SetCurrentUserId,
+    UpdateUser,
+)
+from backscroll.schema.records import User
+from backscroll.schema.tables import Members, Meta, Users
+
+CURRENT_USER_KEY = "currentUserId"
+ROWS = Rows(User, Users)
+MEMBER_COLUMNS = [
+    Members.oder_id,
+    Members.id,
+    Members.username,
+    Members.display_name,
+    Members.avatar_url,
+    Members.role,
+    Members.joined_at,
+]
+
+UPSERT = ROWS.upsert()
+SELECT_BY_ODER_ID = statement(Users.select(*ROWS.columns).where(Users.oder_id == Param("user_id")))
+SELECT_BY_ID = statement(
+    Users.select(*ROWS.columns).where(Users.id == Param("user_id")).order_by(Users.oder_id).limit(SQL("1"))
+)
+SELECT_OTHER_WITH_PUBKEY = statement(
+    Users.select(SQL("1")).where((Users.pubkey == Param("pubkey")) & (Users.oder_id != Param("oder_id")))
+)
+SELECT_OF_ROOM = statement(
+    Members.select(*MEMBER_COLUMNS, *ROWS.columns)
+    .join(Users, JOIN.LEFT_OUTER, on=(Users.oder_id == Members.oder_id))
+    .where(Members.room_id == Param("room_id"))
+    .order_by(Members.joined_at, Members.oder_id)
+)
+UPSERT_META = statement(
+    Meta.insert({Meta.key: Param("key"), Meta.value: Param("value")}).on_conflict(
+        conflict_target=[Meta.key], preserve=[Meta.value]
+    )
+)
+DELETE_META = statement(Meta.delete().where(Meta.key == Param("key")))
+SELECT_META = statement(Meta.select(Meta.value).where(Meta.key == Param("key")))
+
+
+def save_user(command: SaveUser, db: Database) -> None:
+    _save(command.user, "$.payload.user.pubkey", db)
+
+
+def update_user(command: UpdateUser, db: Database) -> None:
+    user = _find(command.user_id, db)
+    if user is None:
+        raise NotFound.at("$.payload.userId", f"there is no user {command.user_id!r}")
+    _save(replace(user, **changes(command.updates)), "$.payload.updates.pubkey", db)
+
+
+def set_current_user_id(command: SetCurrentUserId, db: Database) -> None:
+    if command.user_id is None:
+        db.run(DELETE_META, key=CURRENT_USER_KEY)
+    else:
+        db.run(UPSERT_META, key=CURRENT_USER_KEY, value=to_json(command.user_id).decode())
+
+
+def get_user(query: GetUser, db: Database) -> User | None:
+    return _find(query.user_id, db)
+
+
+def get_current_user(_query: GetCurrentUser, db: Database) -> User | None:
+    row = db.row(SELECT_META, key=CURRENT_USER_KEY)
+    return _find(from_json(row[0]), db) if row else None
+
+
+def get_users_by_room(query: GetUsersByRoom, db: Database) -> list[User]:
+    return [_member_as_user(row) for row in db.rows(SELECT_OF_ROOM, room_id=query.room_id)]
+
+
+def _member_as_user(row: Row) -> User:
+    """The user of a joined row, or what the member's part of it knows where no user is stored."""
+    member, user = row[: len(MEMBER_COLUMNS)], row[len(MEMBER_COLUMNS) :]
+    if user[0] is not None:
+        return ROWS.to_record(user)
+    oder_id, user_id, username, display_name, avatar_url, role, joined_at = member
+    return User(
+        oder_id=oder_id,
+        id=user_id or oder_id,
+        username=username or oder_id,
+        display_name=display_name,
+        avatar_url=avatar_url,
+        role=role,
+        joined_at=joined_at,
+    )
+
+
+def _save(user: User, pubkey_path: str, db: Database) -> None:
+    if user.pubkey is not None and db.row(SELECT_OTHER_WITH_PUBKEY, pubkey=user.pubkey, oder_id=user.oder_id):
+        raise Conflict.at(pubkey_path, "another user has this public key")
+    db.run(UPSERT, **ROWS.to_row(user))
+
+
+def _find(user_id: str, db: Database) -> User | None:
+    row = db.row(SELECT_BY_ODER_ID, user_id=user_id) or db.row(SELECT_BY_ID, user_id=user_id)
+    return ROWS.to_record(row) if row else None

@@ -1,0 +1,36 @@
+"""Every limit of the wire, named, with its unit last, and the field types that carry them.
+
+Lengths in the types are characters, which msgspec checks while it decodes; `validation.py` then checks
+the bytes of what is not plain ASCII.
+"""
+
+from typing import Annotated, Any, TypeVar
+
+from msgspec import Meta
+
+BODY_BYTES_MAX = 16 * 1024 * 1024  # a request; a larger one is answered `too-large`
+FRAME_BYTES_MAX = 4 * BODY_BYTES_MAX + 4096  # above this libzmq closes the connection without an answer
+REPLY_BYTES_MAX = 64 * 1024 * 1024  # a reply; ask for fewer items instead
+TEXT_BYTES_MAX = 1024 * 1024
+ID_BYTES_MAX = 128
+REQUEST_ID_BYTES_MAX = 64
+SCOPE_BYTES_MAX = 128
+TRACEPARENT_BYTES_MAX = 256
+LIST_ITEMS_MAX = 100_000  # channels, members, reactions … of one payload
+PAGE_ITEMS_MAX = 500
+JSON_DEPTH_MAX = 32  # of `metadata` and the other free JSON fields, themselves included
+ROUTING_FRAMES_MAX = 16  # frames before the body: the routing id, REQ's delimiter, proxies' hops
+INTEGER_MAX = 2**53 - 1  # what every language's JSON carries without loss
+JSON_INTEGER_MIN, JSON_INTEGER_MAX = -(2**63), 2**64 - 1  # in free JSON fields: what MessagePack carries
+
+Id = Annotated[str, Meta(min_length=1, max_length=ID_BYTES_MAX)]
+Text = Annotated[str, Meta(max_length=TEXT_BYTES_MAX)]
+Integer = Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
+Count = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
+Millis = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]  # milliseconds since the epoch
+PageSize = Annotated[int, Meta(ge=1, le=PAGE_ITEMS_MAX)]
+Object = dict[str, Any]  # a free JSON object
+Array = Annotated[list[Any], Meta(max_length=LIST_ITEMS_MAX)]  # a free JSON list
+
+T = TypeVar("T")
+Many = Annotated[list[T], Meta(max_length=LIST_ITEMS_MAX)]  # a list of records or ids

@@ -1,0 +1,42 @@
+"""Attachments: what messages carry besides text."""
+
+from backscroll.schema.limits import Id
+from backscroll.schema.operations.base import Command, Query
+from backscroll.schema.records import Attachment
+
+
+class SaveAttachment(Command[None], frozen=True):
+    """Save an attachment, or replace the one with the same id. It may come before its message.
+
+    On a deleted message it succeeds and changes nothing.
+
+    Example: {"attachment": {"id": "a1", "messageId": "m1", "filename": "cat.png", "size": 5120,
+        "mime": "image/png", "isImage": true}}
+    """
+
+    attachment: Attachment
+
+
+class DeleteAttachmentsForMessage(Command[None], frozen=True):
+    """Remove all attachments of a message, if there are any.
+
+    Example: {"messageId": "m1"}
+    """
+
+    message_id: Id
+
+
+class GetAttachmentsForMessage(Query[list[Attachment]], frozen=True):
+    """The attachments of a message by id.
+
+    Example: {"messageId": "m1"}
+    """
+
+    message_id: Id
+
+
+class GetAllAttachments(Query[list[Attachment]], frozen=True):
+    """Every attachment of the scope by id.
+
+    Example: {}
+    """

@@ -1,0 +1,301 @@
+"""What payloads and replies are made of: the entities of a chat, as callers see them.
+
+A field without a default is required. An optional field that is unset is `None` here and left out on
+the wire; `null` from a caller means unset. A child list (`reactions`, `channels`, …) that is left out of a
+save leaves the stored list untouched; replies always carry it. Times are milliseconds since the epoch.
+
+`KEY` names the fields that tell one record from another inside its parent's list.
+
+For each entity that can be updated there is an `…Updates` record with three states a field: absent
+(leave it), `null` (clear it) and a value (set it); what is required cannot be cleared. A test holds every
+`…Updates` against its entity, so the second spelling cannot drift from the first; it is written out
+because editors and type checkers then know the fields.
+"""
+
+from typing import ClassVar, Literal, TypeAlias, TypeVar
+
+from msgspec import UNSET, Struct, UnsetType, field
+
+from backscroll.schema.limits import Array, Count, Id, Integer, Many, Millis, Object, Text
+
+T = TypeVar("T")
+Settable: TypeAlias = T | UnsetType  # leave it or set it
+Clearable: TypeAlias = T | UnsetType | None  # leave it, clear it or set it
+
+DELETED_TEXT = "[Message deleted]"
+"""What every read shows as the content of a deleted message."""
+
+ChannelType = Literal["text", "voice", "audio", "video"]
+
+
+class Record(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
+    """Base of all records. `field(default_factory=bool)` marks a default that replies still spell out."""
+
+    KEY: ClassVar[tuple[str, ...]] = ()
+
+
+class Reaction(Record, frozen=True, kw_only=True):
+    """One person's emoji on one message; the same emoji of the same person counts once."""
+
+    KEY = ("message_id", "oder_id", "emoji")
+
+    message_id: Id
+    oder_id: Id
+    emoji: Id
+    id: Id | None = None
+    user_id: Id | None = None
+    timestamp: Millis | None = None
+
+
+class Message(Record, frozen=True, kw_only=True):
+    """A chat message. Deleted ones keep their place, with `DELETED_TEXT` for a content."""
+
+    KEY = ("id",)
+
+    id: Id
+    room_id: Id
+    sender_id: Id
+    content: Text
+    timestamp: Millis
+    channel_id: Id | None = None
+    sender_name: Text | None = None
+    edited_at: Millis | None = None
+    is_deleted: bool = field(default_factory=bool)
+    reply_to_id: Id | None = None
+    reactions: Many[Reaction] | None = None
+    revision: Count | None = None
+    head_hash: Text | None = None
+    link_metadata: Object | None = None
+    metadata: Object | None = None
+
+
+class MessageUpdates(Record, frozen=True, kw_only=True):
+    """What `update-message` may change."""
+
+    room_id: Settable[Id] = UNSET
+    sender_id: Settable[Id] = UNSET
+    content: Settable[Text] = UNSET
+    timestamp: Settable[Millis] = UNSET
+    channel_id: Clearable[Id] = UNSET
+    sender_name: Clearable[Text] = UNSET
+    edited_at: Clearable[Millis] = UNSET
+    is_deleted: Settable[bool] = UNSET
+    reply_to_id: Clearable[Id] = UNSET
+    reactions: Settable[Many[Reaction]] = UNSET
+    revision: Clearable[Count] = UNSET
+    head_hash: Clearable[Text] = UNSET
+    link_metadata: Clearable[Object] = UNSET
+    metadata: Clearable[Object] = UNSET
+
+
+class User(Record, frozen=True, kw_only=True):
+    """A person's profile. `oderId` is the key; `id` and `pubkey` are other names for the same person."""
+
+    KEY = ("oder_id",)
+
+    oder_id: Id
+    id: Id
+    username: Text
+    display_name: Text | None = None
+    description: Text | None = None
+    avatar_url: Text | None = None
+    avatar_hash: Text | None = None
+    avatar_mime: Text | None = None
+    avatar_updated_at: Millis | None = None
+    status: Text | None = None
+    role: Text | None = None
+    joined_at: Millis | None = None
+    peer_id: Id | None = None
+    is_online: bool | None = None
+    is_admin: bool | None = None
+    is_room_owner: bool | None = None
+    pubkey: Text | None = None
+    created_at: Millis | None = None
+    updated_at: Millis | None = None
+    metadata: Object | None = None
+
+
+class UserUpdates(Record, frozen=True, kw_only=True):
+    """What `update-user` may change."""
+
+    id: Settable[Id] = UNSET
+    username: Settable[Text] = UNSET
+    display_name: Clearable[Text] = UNSET
+    description: Clearable[Text] = UNSET
+    avatar_url: Clearable[Text] = UNSET
+    avatar_hash: Clearable[Text] = UNSET
+    avatar_mime: Clearable[Text] = UNSET
+    avatar_updated_at: Clearable[Millis] = UNSET
+    status: Clearable[Text] = UNSET
+    role: Clearable[Text] = UNSET
+    joined_at: Clearable[Millis] = UNSET
+    peer_id: Clearable[Id] = UNSET
+    is_online: Clearable[bool] = UNSET
+    is_admin: Clearable[bool] = UNSET
+    is_room_owner: Clearable[bool] = UNSET
+    pubkey: Clearable[Text] = UNSET
+    created_at: Clearable[Millis] = UNSET
+    updated_at: Clearable[Millis] = UNSET
+    metadata: Clearable[Object] = UNSET
+
+
+class Channel(Record, frozen=True, kw_only=True):
+    """A channel of a room. Ids like `general` repeat across rooms."""
+
+    KEY = ("id",)
+
+    id: Id
+    name: Text
+    type: ChannelType
+    position: Integer = field(default_factory=int)
+    topic: Text | None = None
+    category_id: Id | None = None
+    created_at: Millis | None = None
+    updated_at: Millis | None = None
+    metadata: Object | None = None
+
+
+class Category(Record, frozen=True, kw_only=True):
+    """A heading that channels of one room are listed under."""
+
+    KEY = ("id",)
+
+    id: Id
+    name: Text
+    position: Integer = field(default_factory=int)
+    created_at: Millis | None = None
+    metadata: Object | None = None
+
+
+class RoomMember(Record, frozen=True, kw_only=True):
+    """A person's place in one room, with what the room itself knows of the person."""
+
+    KEY = ("oder_id",)
+
+    oder_id: Id
+    id: Id | None = None
+    username: Text | None = None
+    display_name: Text | None = None
+    avatar_url: Text | None = None
+    role: Text | None = None
+    role_ids: Many[Id] | None = None
+    joined_at: Millis | None = None
+    last_seen_at: Millis | None = None
+    metadata: Object | None = None
+
+
+class Room(Record, frozen=True, kw_only=True):
+    """A room (server) with its channels, categories and members."""
+
+    KEY = ("id",)
+
+    id: Id
+    name: Text
+    description: Text | None = None
+    topic: Text | None = None
+    host_id: Id | None = None
+    host_name: Text | None = None
+    has_password: bool | None = None
+    password: Text | None = None
+    is_private: bool | None = None
+    created_at: Millis | None = None
+    user_count: Integer | None = None
+    max_users: Integer | None = None
+    icon: Text | None = None
+    icon_updated_at: Millis | None = None
+    slow_mode_interval: Integer | None = None
+    permissions: Object | None = None
+    roles: Array | None = None
+    role_assignments: Array | None = None
+    channel_permissions: Array | None = None
+    source_id: Id | None = None
+    source_name: Text | None = None
+    source_url: Text | None = None
+    channels: Many[Channel] | None = None
+    categories: Many[Category] | None = None
+    members: Many[RoomMember] | None = None
+    metadata: Object | None = None
+
+
+class RoomUpdates(Record, frozen=True, kw_only=True):
+    """What `update-room` may change. A list replaces the stored list."""
+
+    name: Settable[Text] = UNSET
+    description: Clearable[Text] = UNSET
+    topic: Clearable[Text] = UNSET
+    host_id: Clearable[Id] = UNSET
+    host_name: Clearable[Text] = UNSET
+    has_password: Clearable[bool] = UNSET
+    password: Clearable[Text] = UNSET
+    is_private: Clearable[bool] = UNSET
+    created_at: Clearable[Millis] = UNSET
+    user_count: Clearable[Integer] = UNSET
+    max_users: Clearable[Integer] = UNSET
+    icon: Clearable[Text] = UNSET
+    icon_updated_at: Clearable[Millis] = UNSET
+    slow_mode_interval: Clearable[Integer] = UNSET
+    permissions: Clearable[Object] = UNSET
+    roles: Clearable[Array] = UNSET
+    role_assignments: Clearable[Array] = UNSET
+    channel_permissions: Clearable[Array] = UNSET
+    source_id: Clearable[Id] = UNSET
+    source_name: Clearable[Text] = UNSET
+    source_url: Clearable[Text] = UNSET
+    channels: Settable[Many[Channel]] = UNSET
+    categories: Clearable[Many[Category]] = UNSET
+    members: Settable[Many[RoomMember]] = UNSET
+    metadata: Clearable[Object] = UNSET
+
+
+class Ban(Record, frozen=True, kw_only=True):
+    """A ban of one person from one room, in force while `expiresAt` is absent or later than now."""
+
+    KEY = ("room_id", "oder_id")
+
+    room_id: Id
+    oder_id: Id
+    timestamp: Millis
+    user_id: Id | None = None
+    banned_by: Id | None = None
+    display_name: Text | None = None
+    reason: Text | None = None
+    expires_at: Millis | None = None
+    metadata: Object | None = None
+
+
+class Attachment(Record, frozen=True, kw_only=True):
+    """What a message carries besides text; the bytes themselves are elsewhere."""
+
+    KEY = ("id",)
+
+    id: Id
+    message_id: Id
+    filename: Text
+    size: Count
+    mime: Text
+    is_image: bool | None = None
+    uploader_peer_id: Id | None = None
+    file_path: Text | None = None
+    saved_path: Text | None = None
+    sha256: Text | None = None
+    metadata: Object | None = None
+
+
+class Pong(Record, frozen=True, kw_only=True):
+    """The daemon is there."""
+
+    pong: bool
+
+
+class HealthReport(Record, frozen=True, kw_only=True):
+    """How the daemon is. `walResetBug` says whether this SQLite can lose commits (versions 3.7.0–3.51.2)."""
+
+    ready: bool
+    version: str
+    protocol: int
+    pid: int
+    uptime_ms: int
+    sqlite_version: str
+    wal_reset_bug: bool
+    scopes_open: int
+    queues: dict[str, int]

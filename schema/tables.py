@@ -1,0 +1,199 @@
+"""The tables as they are today, as peewee models, for building SQL; imported by the daemon only.
+
+Columns carry the names of the records' fields in snake case. The migrations make the tables; a test compares
+the two. Nothing here opens a database: queries are compiled to text for SQLite's dialect and run elsewhere.
+"""
+
+from peewee import CompositeKey, IntegerField, Model, SqliteDatabase, TextField
+
+
+class Flag(IntegerField):
+    """A bool, stored as 0 or 1."""
+
+
+class Json(TextField):
+    """A JSON document, stored as its text."""
+
+
+class Table(Model):
+    class Meta:
+        database = SqliteDatabase(None)  # the dialect; never opened
+        legacy_table_names = False
+
+
+class Sequence(Table):
+    id = IntegerField(primary_key=True)
+    seq = IntegerField()
+
+
+class Meta(Table):
+    key = TextField(primary_key=True)
+    value = Json()
+
+
+class Messages(Table):
+    id = TextField(primary_key=True)
+    room_id = TextField()
+    sender_id = TextField()
+    content = TextField()
+    timestamp = IntegerField()
+    channel_id = TextField(null=True)
+    sender_name = TextField(null=True)
+    edited_at = IntegerField(null=True)
+    is_deleted = Flag()
+    reply_to_id = TextField(null=True)
+    revision = IntegerField(null=True)
+    head_hash = TextField(null=True)
+    link_metadata = Json(null=True)
+    metadata = Json(null=True)
+
+
+class Reactions(Table):
+    message_id = TextField()
+    oder_id = TextField()
+    emoji = TextField()
+    id = TextField(null=True)
+    user_id = TextField(null=True)
+    timestamp = IntegerField(null=True)
+
+    class Meta:
+        primary_key = CompositeKey("message_id", "oder_id", "emoji")
+
+
+class Attachments(Table):
+    id = TextField(primary_key=True)
+    message_id = TextField()
+    filename = TextField()
+    size = IntegerField()
+    mime = TextField()
+    is_image = Flag(null=True)
+    uploader_peer_id = TextField(null=True)
+    file_path = TextField(null=True)
+    saved_path = TextField(null=True)
+    sha256 = TextField(null=True)
+    metadata = Json(null=True)
+
+
+class Users(Table):
+    oder_id = TextField(primary_key=True)
+    id = TextField()
+    username = TextField()
+    display_name = TextField(null=True)
+    description = TextField(null=True)
+    avatar_url = TextField(null=True)
+    avatar_hash = TextField(null=True)
+    avatar_mime = TextField(null=True)
+    avatar_updated_at = IntegerField(null=True)
+    status = TextField(null=True)
+    role = TextField(null=True)
+    joined_at = IntegerField(null=True)
+    peer_id = TextField(null=True)
+    is_online = Flag(null=True)
+    is_admin = Flag(null=True)
+    is_room_owner = Flag(null=True)
+    pubkey = TextField(null=True)
+    created_at = IntegerField(null=True)
+    updated_at = IntegerField(null=True)
+    metadata = Json(null=True)
+
+
+class Rooms(Table):
+    id = TextField(primary_key=True)
+    name = TextField()
+    description = TextField(null=True)
+    topic = TextField(null=True)
+    host_id = TextField(null=True)
+    host_name = TextField(null=True)
+    has_password = Flag(null=True)
+    password = TextField(null=True)
+    is_private = Flag(null=True)
+    created_at = IntegerField(null=True)
+    user_count = IntegerField(null=True)
+    max_users = IntegerField(null=True)
+    icon = TextField(null=True)
+    icon_updated_at = IntegerField(null=True)
+    slow_mode_interval = IntegerField(null=True)
+    permissions = Json(null=True)
+    roles = Json(null=True)
+    role_assignments = Json(null=True)
+    channel_permissions = Json(null=True)
+    source_id = TextField(null=True)
+    source_name = TextField(null=True)
+    source_url = TextField(null=True)
+    metadata = Json(null=True)
+
+
+class Channels(Table):
+    room_id = TextField()
+    id = TextField()
+    name = TextField()
+    type = TextField()
+    position = IntegerField()
+    topic = TextField(null=True)
+    category_id = TextField(null=True)
+    created_at = IntegerField(null=True)
+    updated_at = IntegerField(null=True)
+    metadata = Json(null=True)
+
+    class Meta:
+        primary_key = CompositeKey("room_id", "id")
+
+
+class Categories(Table):
+    room_id = TextField()
+    id = TextField()
+    name = TextField()
+    position = IntegerField()
+    created_at = IntegerField(null=True)
+    metadata = Json(null=True)
+
+    class Meta:
+        primary_key = CompositeKey("room_id", "id")
+
+
+class Members(Table):
+    room_id = TextField()
+    oder_id = TextField()
+    id = TextField(null=True)
+    username = TextField(null=True)
+    display_name = TextField(null=True)
+    avatar_url = TextField(null=True)
+    role = TextField(null=True)
+    role_ids = Json(null=True)
+    joined_at = IntegerField(null=True)
+    last_seen_at = IntegerField(null=True)
+    metadata = Json(null=True)
+
+    class Meta:
+        primary_key = CompositeKey("room_id", "oder_id")
+
+
+class Bans(Table):
+    room_id = TextField()
+    oder_id = TextField()
+    timestamp = IntegerField()
+    user_id = TextField(null=True)
+    banned_by = TextField(null=True)
+    display_name = TextField(null=True)
+    reason = TextField(null=True)
+    expires_at = IntegerField(null=True)
+    metadata = Json(null=True)
+
+    class Meta:
+        primary_key = CompositeKey("room_id", "oder_id")
+
+
+TABLES: tuple[type[Table], ...] = (
+    Sequence,
+    Meta,
+    Messages,
+    Reactions,
+    Attachments,
+    Users,
+    Rooms,
+    Channels,
+    Categories,
+    Members,
+    Bans,
+)
+"""All tables; children before the parents they refer to come later, so deletion goes in reverse."""

@@ -1,0 +1,42 @@
+"""ULIDs: 26 characters that sort by time, and never backwards even when the clock does.
+
+Forty-eight bits of milliseconds, then eighty random bits that count up within a millisecond; see the ULID
+specification, version of 2016. Clients name their requests with them: ids that grow with time keep the
+daemon's indexes compact.
+"""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_RANDOM_BITS = 80
+
+
+class UlidGenerator:
+    """Makes ULIDs, each greater than the one before. Safe to share between threads.
+
+    `now_ms` gives milliseconds since the epoch, `random_bits` a random integer of so many bits.
+    """
+
+    def __init__(
+        self,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        random_bits: Callable[[int], int] = secrets.randbits,
+    ) -> None:
+        self._now_ms = now_ms
+        self._random_bits = random_bits
+        self._last = 0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> str:
+        with self._lock:
+            fresh = self._now_ms() << _RANDOM_BITS | self._random_bits(_RANDOM_BITS)
+            same_or_earlier = fresh >> _RANDOM_BITS <= self._last >> _RANDOM_BITS
+            self._last = self._last + 1 if same_or_earlier else fresh
+            return _encode(self._last)
+
+
+def _encode(value: int) -> str:
+    return "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -1, -5))

@@ -1,0 +1,111 @@
+"""The checks that a type alone cannot make, each naming its field: bytes of text, free JSON, doubled keys.
+
+msgspec has decoded the record and checked types, required fields and lengths in characters before this
+runs. What is checked for a record type is worked out once, from its annotations.
+"""
+
+import math
+from collections.abc import Callable
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+from msgspec import UNSET, Meta, Struct
+
+from backscroll.schema.errors import Invalid, TooLarge
+from backscroll.schema.limits import JSON_DEPTH_MAX, JSON_INTEGER_MAX, JSON_INTEGER_MIN
+
+Check = Callable[[Any, str, str], None]
+"""Takes the value, its parent's path and its own step from there; the two are joined only for a complaint."""
+
+
+def validate(record: Struct, parent: str, step: str = "") -> None:
+    """Raise `Invalid` or `TooLarge` for the first field of `record`, which lies at `parent + step`."""
+    path = parent + step
+    for name, field_step, check in _checks(type(record)):
+        value = getattr(record, name)
+        if value is not None and value is not UNSET:
+            check(value, path, field_step)
+
+
+@cache
+def _checks(record_type: type[Struct]) -> list[tuple[str, str, Check]]:
+    hints = get_type_hints(record_type, include_extras=True)
+    names = zip(record_type.__struct_fields__, record_type.__struct_encode_fields__, strict=True)
+    candidates = ((name, f".{wire_name}", _check_for(hints[name])) for name, wire_name in names)
+    return [(name, step, check) for name, step, check in candidates if check is not None]
+
+
+def _check_for(hint: Any) -> Check | None:
+    """The check that values of this annotation need; None where the type says it all."""
+    if get_origin(hint) in (Union, UnionType):
+        members = [member for member in get_args(hint) if member not in (NoneType, type(UNSET))]
+        return _check_for(members[0]) if len(members) == 1 else None
+    meta = None
+    if get_origin(hint) is Annotated:
+        hint, meta = get_args(hint)[0], next((m for m in get_args(hint)[1:] if isinstance(m, Meta)), None)
+    if hint is str:
+        return _text_check(meta.max_length) if meta is not None and meta.max_length else None
+    if isinstance(hint, type) and issubclass(hint, Struct):
+        return validate
+    if get_origin(hint) is list and get_args(hint)[0] is not Any:
+        return _list_check(get_args(hint)[0])
+    if get_origin(hint) in (dict, list):
+        return _check_json
+    return None
+
+
+def _text_check(bytes_max: int) -> Check:
+    def check(text: str, parent: str, step: str) -> None:
+        if not text.isascii() and (size := len(text.encode())) > bytes_max:
+            raise TooLarge.at(parent + step, f"{size} bytes of text, at most {bytes_max} are taken")
+
+    return check
+
+
+def _list_check(item_type: Any) -> Check:
+    check_item = _check_for(item_type)
+    key: tuple[str, ...] = getattr(item_type, "KEY", ())
+
+    def check(items: list[Any], parent: str, step: str) -> None:
+        path, seen = parent + step, set()
+        for index, item in enumerate(items):
+            if check_item is not None:
+                check_item(item, path, f"[{index}]")
+            if key:
+                identity = tuple(getattr(item, name) for name in key)
+                if identity in seen:
+                    raise Invalid.at(f"{path}[{index}]", "an item with the same key stands here already")
+                seen.add(identity)
+
+    return check
+
+
+def _check_json(value: Any, parent: str, step: str, depth: int = 1) -> None:
+    """Only what JSON can carry there and back unchanged, and not nested too deeply."""
+    match value:
+        case bool() | str() | None:
+            return
+        case int():
+            if not JSON_INTEGER_MIN <= value <= JSON_INTEGER_MAX:
+                raise Invalid.at(parent + step, "the integer needs more than 64 bits")
+        case float():
+            if not math.isfinite(value):
+                raise Invalid.at(parent + step, "NaN and infinity are no JSON numbers")
+        case dict() | list():
+            if depth > JSON_DEPTH_MAX:
+                raise Invalid.at(parent + step, f"nested deeper than {JSON_DEPTH_MAX} levels")
+            _check_children(value, parent + step, depth)
+        case _:
+            raise Invalid.at(parent + step, f"`{type(value).__name__}` is no JSON value")
+
+
+def _check_children(value: dict[Any, Any] | list[Any], path: str, depth: int) -> None:
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_json(item, path, f"[{index}]", depth + 1)
+        return
+    for key, item in value.items():
+        if not isinstance(key, str):
+            raise Invalid.at(path, f"a key of type `{type(key).__name__}`: keys are text")
+        _check_json(item, path, f".{key}", depth + 1)
