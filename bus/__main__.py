@@ -56,7 +56,7 @@ def serve(settings: Settings) -> None:
         endpoints = settings.endpoint or (stack.enter_context(default_endpoint(settings.data_dir)),)
         daemon = stack.enter_context(closing(Daemon(settings, store)))
         ready = _ready(daemon.bind(endpoints))
-        _stop_on_signals(daemon)
+        daemon.stop_on_signals()
         if settings.exit_with_parent:
             _stop_with_parent(daemon)
         stack.enter_context(announced(settings.data_dir, ready))
@@ -86,11 +86,6 @@ def _ready(endpoints: list[str]) -> dict[str, Any]:
         "protocol": PROTOCOL_VERSION,
         "version": version("backscroll"),
     }
-
-
-def _stop_on_signals(daemon: Daemon) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: daemon.stop())
 
 
 def _stop_with_parent(daemon: Daemon) -> None:

@@ -8,6 +8,7 @@
 """
 
 import contextlib
+import signal
 import socket
 import time
 from collections import deque
@@ -38,13 +39,13 @@ class Wake:
     """A pair of sockets by which other threads and signal handlers wake the loop."""
 
     def __init__(self) -> None:
-        self.reading, self._writing = socket.socketpair()
+        self.reading, self.writing = socket.socketpair()
         self.reading.setblocking(False)
-        self._writing.setblocking(False)
+        self.writing.setblocking(False)
 
     def set(self) -> None:
         with contextlib.suppress(BlockingIOError):  # full: it is awake already
-            self._writing.send(b"\0")
+            self.writing.send(b"\0")
 
     def clear(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -52,7 +53,7 @@ class Wake:
 
     def close(self) -> None:
         self.reading.close()
-        self._writing.close()
+        self.writing.close()
 
 
 class Daemon:
@@ -63,6 +64,7 @@ class Daemon:
         self._wake = Wake()
         self._finished: deque[tuple[list[Request], list[bytes]]] = deque()
         self._stop_asked = False
+        self._handles_signals = False
         self._drain_until: float | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._dispatcher = Dispatcher(store, DaemonStatus(self._queues), handlers)
@@ -87,6 +89,17 @@ class Daemon:
         self._stop_asked = True
         self._wake.set()
 
+    def stop_on_signals(self) -> None:
+        """Let SIGTERM and SIGINT call `stop()`; from the main thread only.
+
+        The system may hand a signal to any thread, and Python runs its handler in the main thread once that wakes:
+        so the signal itself wakes the loop.
+        """
+        self._handles_signals = True
+        signal.set_wakeup_fd(self._wake.writing.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.stop())
+
     def run(self) -> None:
         """Serve until stopped and drained."""
         poller = zmq.Poller()
@@ -103,7 +116,11 @@ class Daemon:
                 self._begin_drain()
 
     def close(self) -> None:
-        """End the threads and close the sockets; the store is the caller's."""
+        """End the threads and close the sockets; the store is the caller's. Signals are ignored from here on."""
+        if self._handles_signals:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
         self._readers.stop()
         self._writer.stop()
         self._mail.close()

@@ -1,0 +1,115 @@
+"""What tests share: clients on real stores and real daemons, a clock that tests move, and the chat history.
+
+`--long` runs the long forms. Hypothesis is derandomised in the short form, so a run repeats itself; the long form
+draws anew and prints what reproduces a failure.
+"""
+
+import gzip
+import json
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import hypothesis
+import pytest
+
+from backscroll.bus.inprocess import InProcess
+from backscroll.clients import Client
+from backscroll.clients.process import DaemonProcess
+
+CORPUS = Path(__file__).parent.parent.parent / "shared" / "corpus" / "equational.jsonl.gz"
+GENERATED_MESSAGES = 2_000
+GENERATED_SEED = 20260101
+
+hypothesis.settings.register_profile("short", max_examples=60, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("long", max_examples=2_000, deadline=None, print_blob=True)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the long forms of simulations and property tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
+
+
+class Clock:
+    """Milliseconds since the epoch, as a test wants them."""
+
+    def __init__(self, now: int = 1_767_225_600_000) -> None:
+        self.now = now
+
+    def __call__(self) -> int:
+        return self.now
+
+
+@pytest.fixture
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether the long forms were asked for."""
+    return bool(request.config.getoption("--long"))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def transport(tmp_path: Path, clock: Clock) -> Iterator[InProcess]:
+    """A real store and dispatcher without a socket, at the time of `clock`."""
+    with InProcess(tmp_path / "data", clock=clock) as transport:
+        yield transport
+
+
+@pytest.fixture
+def client(transport: InProcess) -> Client:
+    """A client of `transport`."""
+    return Client(transport=transport)
+
+
+StartDaemon = Callable[..., DaemonProcess]
+
+
+@pytest.fixture
+def start_daemon(tmp_path: Path) -> Iterator[StartDaemon]:
+    """Start real daemon processes: `start_daemon(*flags, data_dir=…)`; they are stopped after the test.
+
+    Their log lines are in `tmp_path / "daemon.log"`.
+    """
+    with ExitStack() as stack:
+        log = stack.enter_context((tmp_path / "daemon.log").open("a"))
+
+        def start(*flags: str, data_dir: Path | None = None) -> DaemonProcess:
+            return stack.enter_context(DaemonProcess(data_dir or tmp_path / "data", *flags, log=log))
+
+        yield start
+
+
+class ChatHistory(NamedTuple):
+    """Messages as `{"id", "stream", "topic", "sender", "timestamp", "content"}` in order of time."""
+
+    source: str
+    messages: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def chat_history() -> ChatHistory:
+    """Real chat history where it lies beside the repository, else a generated conversation."""
+    if CORPUS.exists():
+        with gzip.open(CORPUS, "rt", encoding="utf-8") as lines:
+            return ChatHistory("real chat history", [json.loads(line) for line in lines])
+    draw = random.Random(GENERATED_SEED)
+    messages = [
+        {
+            "id": 1_000 + number,
+            "stream": "Generated",
+            "topic": f"topic {draw.randrange(40)} – ünïcödé ∀x",
+            "sender": f"user-{draw.randrange(25)}",
+            "timestamp": 1_700_000_000_000 + number * 1_000,
+            "content": f"<p>{'ΑΩ∑😀 text ' * draw.randrange(1, 60)}</p>",
+        }
+        for number in range(GENERATED_MESSAGES)
+    ]
+    return ChatHistory(f"a generated conversation, seed {GENERATED_SEED}", messages)
