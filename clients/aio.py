@@ -110,6 +110,7 @@ class _Socket:
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.IPV6, 1)
+        self._socket.setsockopt(zmq.IMMEDIATE, 1)
         self._socket.connect(endpoint)
 
     async def send(self, body: bytes) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self, TypeVar
 import zmq
 
 from backscroll.clients.calls import DEFAULT_SCOPE, TIMEOUT_MS, Call, find_endpoint, open_reply
-from backscroll.schema.errors import NoReply
+from backscroll.schema.errors import NoReply, Unavailable
 from backscroll.schema.operations import Command, Operation, Query
 from backscroll.schema.wire import Codec, Reply
 
@@ -36,17 +36,24 @@ class Transport(Protocol):
 
 
 class ZmqTransport:
-    """A DEALER socket connected to a daemon."""
+    """A DEALER socket connected to a daemon. Nothing is queued for a daemon that is not there."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, *, send_timeout_ms: int = TIMEOUT_MS) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._endpoint = endpoint
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.IPV6, 1)
+        self._socket.setsockopt(zmq.IMMEDIATE, 1)
+        self._socket.setsockopt(zmq.SNDTIMEO, send_timeout_ms)
         self._socket.connect(endpoint)
 
     def send(self, body: bytes) -> None:
-        self._socket.send(body)
+        """Raises `Unavailable` when no daemon takes the request; then it has no effect."""
+        try:
+            self._socket.send(body)
+        except zmq.Again:
+            raise Unavailable(f"no daemon answers at {self._endpoint}; nothing was sent", retryable=True) from None
 
     def receive(self, timeout_ms: float, /) -> bytes | None:
         if not self._socket.poll(max(0, math.ceil(timeout_ms))):
@@ -75,7 +82,7 @@ class Client:
         timeout_ms: int = TIMEOUT_MS,
         transport: Transport | None = None,
     ) -> None:
-        self._transport = transport or ZmqTransport(find_endpoint(endpoint, data_dir))
+        self._transport = transport or ZmqTransport(find_endpoint(endpoint, data_dir), send_timeout_ms=timeout_ms)
         self._scope = scope
         self._timeout_ms = timeout_ms
         self._lock = threading.Lock()

@@ -1,0 +1,25 @@
+"""Check what a wheel would install: only `backscroll/…`, with its types, migrations and protocol page, and no tests."""
+
+import sys
+import zipfile
+
+MUST_HAVE = (
+    "backscroll/schema/py.typed",
+    "backscroll/schema/PROTOCOL.md",
+    "backscroll/schema/migrations/0001_initial.sql",
+    "backscroll/bus/__main__.py",
+)
+
+
+def problems(names: list[str]) -> list[str]:
+    """What is wrong with a wheel of these files."""
+    stray = [name for name in names if not name.startswith("backscroll/") and ".dist-info/" not in name]
+    missing = [name for name in MUST_HAVE if name not in names]
+    return [f"would install {name}" for name in stray] + [f"lacks {name}" for name in missing]
+
+
+if __name__ == "__main__":
+    with zipfile.ZipFile(sys.argv[1]) as wheel:
+        found = problems(wheel.namelist())
+    if found:
+        sys.exit("\n".join(found))

@@ -1,0 +1,16 @@
+"""A look into a database file, past everything that is being tested."""
+
+from pathlib import Path
+
+import apsw
+
+
+def all_rows(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Every row of every table but the commit number, by table name."""
+    with apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY) as connection:
+        names = [row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        return {
+            name: connection.execute(f"SELECT * FROM {name}").fetchall()
+            for name in names
+            if name != "sequence" and not name.startswith("sqlite_")
+        }
