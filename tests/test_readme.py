@@ -22,9 +22,8 @@ def test_the_python_example_runs(start_daemon: Callable[..., DaemonProcess], tmp
     start_daemon(data_dir=tmp_path / "data")
     script = tmp_path / "example.py"
     script.write_text(blocks("python")[0], encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-X", "utf8", str(script)], cwd=tmp_path, capture_output=True, text=True, encoding="utf-8"
-    )
+    command = [sys.executable, "-X", "utf8", str(script)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "ada Hello! ['👋']\n"
 

@@ -1,0 +1,105 @@
+"""What the daemon is an alternative to: peewee models on the same tables, in the caller's own process.
+
+The file has the same migrations, write-ahead log and `synchronous=FULL`, so a save that returned is as durable as the
+daemon's. One transaction a save; a page is two queries whose models are made into the wire's payloads.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import peewee
+from playhouse.apsw_ext import APSWDatabase
+from work import Jobs, Page, Payload, Work
+
+from backscroll.schema import GetMessages, Message
+from backscroll.schema.migrations import migrations
+from backscroll.schema.records import Record
+from backscroll.schema.tables import TABLES, Flag, Json, Messages, Reactions, Table
+
+PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "cache_size": -16_384}
+
+
+class Orm:
+    """The models of `schema/tables.py`, bound to a file."""
+
+    name = "orm, in-process"
+    pipelines = False
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        self._database = APSWDatabase(str(directory / "orm.db"), pragmas=PRAGMAS)
+        self._database.connect()
+        for script in migrations():
+            self._database.connection().execute(script)
+        self._database.bind(TABLES)
+
+    def jobs(self, work: Work, saves_in_flight: int, reads_in_flight: int) -> Jobs:
+        assert saves_in_flight == reads_in_flight == 1
+        return Jobs(
+            lambda: [self._save(message) for message in work.messages], lambda: [_page(page) for page in work.pages]
+        )
+
+    def read_back(self, work: Work) -> Sequence[Page]:
+        return [_page(page) for page in work.pages]
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _save(self, message: Message) -> None:
+        with self._database.atomic("IMMEDIATE"):
+            Messages.replace(_row(message, Messages)).execute()
+            Reactions.delete().where(Reactions.message_id == message.id).execute()
+            if message.reactions:
+                Reactions.insert_many([_row(reaction, Reactions) for reaction in message.reactions]).execute()
+
+
+def _page(page: GetMessages) -> Page:
+    messages = list(
+        Messages.select()
+        .where(Messages.room_id == page.room_id)
+        .order_by(Messages.timestamp, Messages.id)
+        .limit(page.limit)
+        .offset(page.offset)
+    )
+    by_message = defaultdict(list)
+    reactions = Reactions.select().where(Reactions.message_id.in_([message.id for message in messages]))
+    for reaction in reactions.order_by(Reactions.timestamp, Reactions.oder_id, Reactions.emoji):
+        by_message[reaction.message_id].append(_payload(reaction))
+    return [{**_payload(message), "reactions": by_message[message.id]} for message in messages]
+
+
+def _row(record: Record, table: type[Table]) -> dict[str, Any]:
+    """The values of a record's columns."""
+    row = {name: getattr(record, name) for name in table._meta.fields}
+    for name in DOCUMENTS[table]:
+        if row[name] is not None:
+            row[name] = json.dumps(row[name])
+    return row
+
+
+def _payload(model: Table) -> Payload:
+    """A model's fields as the wire names them; what is unset is left out."""
+    payload = {}
+    for name, wire_name, convert in SPELLINGS[type(model)]:
+        value = getattr(model, name)
+        if value is not None:
+            payload[wire_name] = value if convert is None else convert(value)
+    return payload
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.title() for word in rest)
+
+
+def _conversion(field: peewee.Field) -> Callable[[Any], Any] | None:
+    return {Flag: bool, Json: json.loads}.get(type(field))
+
+
+DOCUMENTS = {table: [name for name, field in table._meta.fields.items() if isinstance(field, Json)] for table in TABLES}
+SPELLINGS = {
+    table: [(name, _camel(name), _conversion(field)) for name, field in table._meta.fields.items()] for table in TABLES
+}
