@@ -34,7 +34,7 @@ class InProcess:
         self.store = store
         self.dispatcher = Dispatcher(store, DaemonStatus(lambda: {"replies": len(self._replies)}))
 
-    def send(self, body: bytes) -> None:
+    def send(self, body: bytes, _timeout_ms: float = 0, /) -> None:
         self._replies.append(self.dispatcher.answer(body))
         self.store.checkpoint_if_due()
 

@@ -15,7 +15,7 @@ import zmq.asyncio
 
 from backscroll.clients.calls import DEFAULT_SCOPE, TIMEOUT_MS, Call, find_endpoint, open_reply
 from backscroll.clients.client import Transport
-from backscroll.schema.errors import BackscrollError, NoReply
+from backscroll.schema.errors import BackscrollError, NoReply, Unavailable
 from backscroll.schema.operations import Command, Operation, Query
 from backscroll.schema.wire import Codec, Reply
 
@@ -73,11 +73,15 @@ class AsyncClient:
         if self._listener is None:
             self._listener = asyncio.create_task(self._listen())
         arrival = self._under_way[call.id] = asyncio.get_running_loop().create_future()
+        sent = False
         try:
             async with asyncio.timeout(timeout_ms / 1000):
                 await self._carrier.send(call.body)
+                sent = True
                 reply, codec = await arrival
         except TimeoutError:
+            if not sent:
+                raise Unavailable("no daemon answers; nothing was sent", retryable=True) from None
             raise NoReply(f"no reply within {timeout_ms} ms: whether the request took effect is unknown") from None
         finally:
             del self._under_way[call.id]
@@ -132,7 +136,7 @@ class _Inline:
         self._replies: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def send(self, body: bytes) -> None:
-        self._transport.send(body)
+        self._transport.send(body, 0)
         if (reply := self._transport.receive(0)) is not None:
             self._replies.put_nowait(reply)
 

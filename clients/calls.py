@@ -38,7 +38,7 @@ def find_endpoint(endpoint: str | None, data_dir: Path | str | None) -> str:
     try:
         ready = json.loads((directory / ENDPOINT_FILE).read_text(encoding="utf-8"))
         return str(ready["endpoints"][0])
-    except FileNotFoundError:
+    except (OSError, ValueError, LookupError, TypeError):  # missing, unreadable, or not what a daemon writes
         raise Unavailable(
             f"no daemon is ready in {directory}: start one with `backscroll serve --data-dir {directory}`",
             retryable=True,

@@ -92,8 +92,8 @@ def _payload(word: str) -> msgspec.Raw:
 
 def _exchange(endpoint: str, body: bytes, timeout_ms: int) -> str:
     """The result's JSON; indented for a person at a terminal."""
-    with closing(ZmqTransport(endpoint, send_timeout_ms=timeout_ms)) as transport:
-        transport.send(body)
+    with closing(ZmqTransport(endpoint)) as transport:
+        transport.send(body, timeout_ms)
         answer = transport.receive(timeout_ms)
     if answer is None:
         raise NoReply(f"no reply within {timeout_ms} ms from {endpoint}: the outcome is unknown")

@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self, TypeVar
 import zmq
 
 from backscroll.clients.calls import DEFAULT_SCOPE, TIMEOUT_MS, Call, find_endpoint, open_reply
-from backscroll.schema.errors import NoReply, Unavailable
+from backscroll.schema.errors import BackscrollError, NoReply, Unavailable
 from backscroll.schema.operations import Command, Operation, Query
 from backscroll.schema.wire import Codec, Reply
 
@@ -27,7 +27,8 @@ R = TypeVar("R")
 class Transport(Protocol):
     """What carries bodies to a daemon and back. `backscroll.bus.inprocess.InProcess` is one without a socket."""
 
-    def send(self, body: bytes) -> None: ...
+    def send(self, body: bytes, timeout_ms: float, /) -> None:
+        """Raises `Unavailable` when nobody took the body in time."""
 
     def receive(self, timeout_ms: float, /) -> bytes | None:
         """The next reply, or None when none came in time."""
@@ -38,25 +39,26 @@ class Transport(Protocol):
 class ZmqTransport:
     """A DEALER socket connected to a daemon. Nothing is queued for a daemon that is not there."""
 
-    def __init__(self, endpoint: str, *, send_timeout_ms: int = TIMEOUT_MS) -> None:
+    def __init__(self, endpoint: str) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._endpoint = endpoint
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.IPV6, 1)
         self._socket.setsockopt(zmq.IMMEDIATE, 1)
-        self._socket.setsockopt(zmq.SNDTIMEO, send_timeout_ms)
         self._socket.connect(endpoint)
 
-    def send(self, body: bytes) -> None:
+    def send(self, body: bytes, timeout_ms: float, /) -> None:
         """Raises `Unavailable` when no daemon takes the request; then it has no effect."""
         try:
+            self._socket.send(body, zmq.NOBLOCK)
+        except zmq.Again:  # not connected yet, or the pipe is full
+            if not self._socket.poll(_whole(timeout_ms), zmq.POLLOUT):
+                raise Unavailable(f"no daemon answers at {self._endpoint}; nothing was sent", retryable=True) from None
             self._socket.send(body)
-        except zmq.Again:
-            raise Unavailable(f"no daemon answers at {self._endpoint}; nothing was sent", retryable=True) from None
 
     def receive(self, timeout_ms: float, /) -> bytes | None:
-        if not self._socket.poll(max(0, math.ceil(timeout_ms))):
+        if not self._socket.poll(_whole(timeout_ms)):
             return None
         return self._socket.recv()
 
@@ -82,10 +84,12 @@ class Client:
         timeout_ms: int = TIMEOUT_MS,
         transport: Transport | None = None,
     ) -> None:
-        self._transport = transport or ZmqTransport(find_endpoint(endpoint, data_dir), send_timeout_ms=timeout_ms)
+        self._transport = transport or ZmqTransport(find_endpoint(endpoint, data_dir))
         self._scope = scope
         self._timeout_ms = timeout_ms
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._under_way: set[str | None] = set()
+        self._arrived: dict[str | None, tuple[Reply, Codec]] = {}
 
     def execute(self, command: Command[R], *, timeout_ms: int | None = None) -> R:
         """Carry out a command; returns once it is on disk.
@@ -108,14 +112,23 @@ class Client:
         already sent then still take effect. No other thread gets a turn until the iterator ends.
         """
         with self._lock:
-            under_way: deque[Call] = deque()
-            arrived: dict[str | None, tuple[Reply, Codec]] = {}
-            for operation in operations:
-                if len(under_way) >= window:
-                    yield self._settle(under_way.popleft(), arrived, self._timeout_ms)
-                under_way.append(self._send(operation, self._timeout_ms))
-            while under_way:
-                yield self._settle(under_way.popleft(), arrived, self._timeout_ms)
+            calls: deque[Call] = deque()
+            unsent: BackscrollError | None = None
+            try:
+                for operation in operations:
+                    if len(calls) >= window:
+                        yield self._settle(calls.popleft(), self._timeout_ms)
+                    try:
+                        calls.append(self._send(operation, self._timeout_ms))
+                    except BackscrollError as error:  # its turn comes after those that were sent
+                        unsent = error
+                        break
+                while calls:
+                    yield self._settle(calls.popleft(), self._timeout_ms)
+            finally:
+                self._forget(*calls)
+            if unsent is not None:
+                raise unsent
 
     def close(self) -> None:
         self._transport.close()
@@ -131,20 +144,35 @@ class Client:
     def _request(self, operation: Operation[Any], timeout_ms: int | None) -> Any:
         timeout_ms = self._timeout_ms if timeout_ms is None else timeout_ms
         with self._lock:
-            return self._settle(self._send(operation, timeout_ms), {}, timeout_ms)
+            return self._settle(self._send(operation, timeout_ms), timeout_ms)
 
     def _send(self, operation: Operation[Any], timeout_ms: int) -> Call:
         call = Call(operation, scope=self._scope, timeout_ms=timeout_ms)
-        self._transport.send(call.body)
+        self._transport.send(call.body, timeout_ms)
+        self._under_way.add(call.id)
         return call
 
-    def _settle(self, call: Call, arrived: dict[str | None, tuple[Reply, Codec]], timeout_ms: int) -> Any:
-        """Wait for a call's reply, setting aside those of later calls; ones nobody waits for any more stay there."""
+    def _settle(self, call: Call, timeout_ms: int) -> Any:
+        """Wait for a call's reply, setting aside those of other calls; one that nobody waits for is dropped."""
         give_up_at = time.monotonic() + timeout_ms / 1000
-        while call.id not in arrived:
-            body = self._transport.receive((give_up_at - time.monotonic()) * 1000)
-            if body is None:
-                raise NoReply(f"no reply within {timeout_ms} ms: whether the request took effect is unknown")
-            reply, codec = open_reply(body)
-            arrived[reply.id] = (reply, codec)
-        return call.result(*arrived.pop(call.id))
+        try:
+            while call.id not in self._arrived:
+                body = self._transport.receive((give_up_at - time.monotonic()) * 1000)
+                if body is None:
+                    raise NoReply(f"no reply within {timeout_ms} ms: whether the request took effect is unknown")
+                reply, codec = open_reply(body)
+                if reply.id in self._under_way:
+                    self._arrived[reply.id] = (reply, codec)
+            return call.result(*self._arrived[call.id])
+        finally:
+            self._forget(call)
+
+    def _forget(self, *calls: Call) -> None:
+        for call in calls:
+            self._under_way.discard(call.id)
+            self._arrived.pop(call.id, None)
+
+
+def _whole(timeout_ms: float) -> int:
+    """What poll takes: no fractions, and nothing below zero, which would mean for ever."""
+    return max(0, math.ceil(timeout_ms))

@@ -27,7 +27,7 @@ class UlidGenerator:
     ) -> None:
         self._now_ms = now_ms
         self._random_bits = random_bits
-        self._last = 0
+        self._last = -1  # before the first millisecond, so that even that one gets its random bits
         self._lock = threading.Lock()
 
     def __call__(self) -> str:

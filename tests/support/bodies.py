@@ -1,0 +1,46 @@
+"""Requests and replies as bytes, for tests that stand below the client."""
+
+import json
+from typing import Any
+
+import msgspec
+
+from backscroll.bus.inprocess import InProcess
+from backscroll.schema.operations import OPERATIONS, Operation
+from backscroll.schema.wire import JSON, MSGPACK, Codec, codec_of
+
+CODECS = (JSON, MSGPACK)
+
+ORDER = ("initialize", "save", "set", "update", "get", "is", "ping", "health", "remove", "delete", "clear")
+"""First words of operations in an order in which their examples make sense, one after the other."""
+
+
+def body(operation: str, payload: Any = msgspec.UNSET, codec: Codec = JSON, **envelope: Any) -> bytes:
+    """A request's body; `envelope` adds or replaces fields outside the payload."""
+    fields = {"id": "request-1", "type": operation, "payload": payload, **envelope}
+    return codec.encode({name: value for name, value in fields.items() if value is not msgspec.UNSET})
+
+
+def send(transport: InProcess, request: bytes) -> dict[str, Any]:
+    """The reply to a body as plain values."""
+    answer = transport.dispatcher.answer(request)
+    return codec_of(answer).decode(answer, dict[str, Any])
+
+
+def result(transport: InProcess, operation: str, payload: Any = msgspec.UNSET, codec: Codec = JSON) -> Any:
+    """The result of a request that must succeed."""
+    reply = send(transport, body(operation, payload, codec))
+    assert reply["ok"], reply
+    return reply["result"]
+
+
+def example(operation: type[Operation[Any]]) -> dict[str, Any]:
+    """The payload that an operation's docstring shows."""
+    _, _, text = (operation.__doc__ or "").partition("Example:")
+    payload: dict[str, Any] = json.loads(text)
+    return payload
+
+
+def in_sensible_order() -> list[type[Operation[Any]]]:
+    """All operations, those that save before those that read, and those that remove last."""
+    return sorted(OPERATIONS.values(), key=lambda operation: ORDER.index(operation.wire_name.split("-")[0]))

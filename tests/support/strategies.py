@@ -1,0 +1,144 @@
+"""Hypothesis strategies for every record, worked out from its annotations, so that they cannot drift from it.
+
+`documents(Message)` draws what a caller may write on the wire: optional fields absent, null or set, text of every
+kind. `records(Message)` draws the same as typed records.
+"""
+
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+from msgspec import UnsetType
+
+from backscroll.schema.limits import JSON_INTEGER_MAX, JSON_INTEGER_MIN
+from backscroll.schema.records import Message, Record
+
+R = TypeVar("R", bound=Record)
+
+TEXT_CHARS_MAX = 24
+ID_CHARS_MAX = 32  # of four bytes each, as much as an id may have
+LIST_ITEMS_MAX = 4
+MILLIS = 1_767_225_600_000
+
+NASTY_TEXTS = (
+    "general",
+    "a-b:c-d",
+    "a\x00b",
+    "👍🏽",
+    "👩‍👩‍👧",
+    "e\u0301 é",
+    "ﬀ ß İ",
+    "\u202eoverride",
+    "\ufeffmark",
+    "\ue000\uffff\U00010000",  # in this order in UTF-8, in another in UTF-16
+    "'; DROP TABLE messages; --",
+    '" OR 1=1 /*',
+    "%_\\",
+    '"unclosed NEAR(a b, 2) AND NOT col:x*',
+    ":name ?1 $x @y",
+    "[Message deleted]",
+    "null",
+    '{"a": [1]}',
+    " ",
+    "\r\n\t",
+)
+
+
+def texts(min_size: int = 0, max_size: int = TEXT_CHARS_MAX) -> SearchStrategy[str]:
+    """Any Unicode text, often one that some layer might trip over."""
+    whole = st.text(st.characters(exclude_categories=["Cs"]), min_size=min_size, max_size=max_size)
+    return st.one_of(whole, st.sampled_from(NASTY_TEXTS))
+
+
+def ids() -> SearchStrategy[str]:
+    """Ids of any characters; few of them, so that the same ones meet again."""
+    return st.one_of(st.sampled_from(["a", "b", "a-b", "a:b"]), texts(1, ID_CHARS_MAX))
+
+
+def integers(least: int, most: int) -> SearchStrategy[int]:
+    """Integers between bounds, often at them, and often times of which several are the same."""
+    usual = [value for value in (least, 0, 1, MILLIS, MILLIS + 1, most) if least <= value <= most]
+    return st.one_of(st.sampled_from(usual), st.integers(least, most))
+
+
+def json_values() -> SearchStrategy[Any]:
+    """What a free JSON field may hold."""
+    leaves = st.one_of(
+        st.none(),
+        st.booleans(),
+        integers(JSON_INTEGER_MIN, JSON_INTEGER_MAX),
+        st.floats(allow_nan=False, allow_infinity=False),
+        texts(),
+    )
+    return st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | json_objects(inner), max_leaves=6)
+
+
+def json_objects(values: SearchStrategy[Any] | None = None) -> SearchStrategy[dict[str, Any]]:
+    return st.dictionaries(texts(), json_values() if values is None else values, max_size=3)
+
+
+def documents(record_type: type[Record]) -> SearchStrategy[dict[str, Any]]:
+    """What a caller may write for a record: a JSON object with the wire's names."""
+    hints = get_type_hints(record_type, include_extras=True)
+    required: dict[str, SearchStrategy[Any]] = {}
+    optional: dict[str, SearchStrategy[Any]] = {}
+    for field in msgspec.structs.fields(record_type):
+        (required if field.required else optional)[field.encode_name] = _of(hints[field.name])
+    drawn = st.fixed_dictionaries(required, optional=optional)
+    return drawn.map(_with_own_reactions) if record_type is Message else drawn
+
+
+def records(record_type: type[R]) -> SearchStrategy[R]:
+    """Typed records."""
+    return documents(record_type).map(lambda document: msgspec.convert(document, record_type))
+
+
+def children(record_type: type[Record], min_size: int = 0) -> SearchStrategy[list[dict[str, Any]]]:
+    """A list of documents inside another one, in which no key stands twice."""
+    most = max(min_size, LIST_ITEMS_MAX)
+    return st.lists(documents(record_type), min_size=min_size, max_size=most, unique_by=_key(record_type))
+
+
+def _with_own_reactions(message: dict[str, Any]) -> dict[str, Any]:
+    """The reactions inside a message name that message; a key may stand once only."""
+    if message.get("reactions") is not None:
+        own = [{**reaction, "messageId": message["id"]} for reaction in message["reactions"]]
+        message["reactions"] = list({(each["oderId"], each["emoji"]): each for each in own}.values())
+    return message
+
+
+def _of(hint: Any) -> SearchStrategy[Any]:
+    """The strategy for values of an annotation."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return st.one_of(*(_of(member) for member in arguments if member is not UnsetType))
+    if origin is Annotated:
+        return _bounded(arguments[0], next(each for each in arguments[1:] if isinstance(each, msgspec.Meta)))
+    if origin is Literal:
+        return st.sampled_from(arguments)
+    if origin is dict:
+        return json_objects()
+    simple = {bool: st.booleans, NoneType: st.none}
+    return simple[hint]()
+
+
+def _bounded(hint: Any, meta: msgspec.Meta) -> SearchStrategy[Any]:
+    if hint is str:
+        return ids() if meta.min_length else texts()
+    if hint is int:
+        assert meta.ge is not None
+        assert meta.le is not None
+        return integers(int(meta.ge), int(meta.le))
+    (item,) = get_args(hint)
+    if item is Any:
+        return st.lists(json_values(), max_size=LIST_ITEMS_MAX)
+    if isinstance(item, type) and issubclass(item, Record):
+        return children(item)
+    return st.lists(_of(item), max_size=LIST_ITEMS_MAX)
+
+
+def _key(record_type: type[Record]) -> Any:
+    names = [f.encode_name for f in msgspec.structs.fields(record_type) if f.name in record_type.KEY]
+    return lambda document: tuple(document[name] for name in names)

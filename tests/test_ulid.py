@@ -1,0 +1,96 @@
+"""ULIDs: 26 characters, never the same and never backwards."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backscroll.schema.ulid import UlidGenerator
+
+CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+RANDOM_BITS = 80
+TIMES = st.integers(0, 2**48 - 2)
+
+
+def ticking(times: list[int], random: int = 0) -> UlidGenerator:
+    """A generator whose clock shows these times in turn, with the same random number each time."""
+    clock: Iterator[int] = iter(times)
+    return UlidGenerator(lambda: next(clock), lambda _bits: random)
+
+
+def value(ulid: str) -> int:
+    """The number that a ULID writes."""
+    number = 0
+    for character in ulid:
+        number = number * 32 + CROCKFORD.index(character)
+    return number
+
+
+def test_a_ulid_is_26_characters_of_crockfords_alphabet() -> None:
+    """No I, L, O or U, and always the same length."""
+    new_id = UlidGenerator()
+    for ulid in (new_id() for _ in range(1_000)):
+        assert len(ulid) == 26
+        assert set(ulid) <= set(CROCKFORD)
+
+
+@pytest.mark.parametrize(
+    ("time", "prefix"),
+    [
+        (0, "0000000000"),
+        (1, "0000000001"),
+        (1_469_918_176_385, "01ARYZ6S41"),
+        (1_469_922_850_259, "01ARZ3NDEK"),  # the specification's examples
+        (2**48 - 1, "7ZZZZZZZZZ"),
+    ],
+)
+def test_a_ulid_begins_with_its_time(time: int, prefix: str) -> None:
+    """The first ten characters are the milliseconds since the epoch."""
+    assert ticking([time])().startswith(prefix)
+
+
+def test_a_ulid_ends_with_its_random_bits() -> None:
+    """The other sixteen characters are the random number."""
+    assert ticking([0], random=2**RANDOM_BITS - 1)() == "0000000000" + "Z" * 16
+
+
+@given(TIMES, st.integers(0, 2**RANDOM_BITS - 1))
+def test_a_ulid_can_be_read_back(time: int, random: int) -> None:
+    """Nothing of time and random number is lost."""
+    assert value(ticking([time], random)()) == time << RANDOM_BITS | random
+
+
+@given(st.lists(TIMES, min_size=2, max_size=20), st.sampled_from([0, 1, 2**RANDOM_BITS - 1]))
+def test_ulids_increase_whatever_the_clock_does(times: list[int], random: int) -> None:
+    """Within a millisecond, when the clock goes back, and when the random part is full, the next is greater."""
+    new_id = ticking(times, random)
+    made = [new_id() for _ in times]
+    assert made == sorted(set(made))
+    assert {len(ulid) for ulid in made} == {26}
+
+
+def test_a_clock_that_goes_back_leaves_the_time_where_it_was() -> None:
+    """The earlier time is not written; the last one counts on."""
+    new_id = ticking([1_000, 999, 5])
+    first, second, third = new_id(), new_id(), new_id()
+    assert value(second) == value(first) + 1
+    assert value(third) == value(first) + 2
+
+
+def test_threads_share_a_generator() -> None:
+    """Each thread sees its own increase, and no two ever get the same."""
+    new_id = UlidGenerator(lambda: 1_000)
+    made: list[list[str]] = [[] for _ in range(8)]
+
+    def make(mine: list[str]) -> None:
+        mine.extend(new_id() for _ in range(2_000))
+
+    threads = [threading.Thread(target=make, args=(mine,)) for mine in made]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(mine == sorted(mine) for mine in made)
+    assert len({ulid for mine in made for ulid in mine}) == 8 * 2_000
