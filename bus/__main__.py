@@ -4,6 +4,7 @@ Exit codes: 0 stopped as asked, 2 bad settings, 3 another daemon holds the data 
 opened.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -15,29 +16,26 @@ from contextlib import ExitStack, closing
 from importlib.metadata import version
 from typing import Any
 
-import structlog
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from backscroll.bus import logs
 from backscroll.bus.config import Settings, from_command_line
 from backscroll.bus.daemon import Daemon
 from backscroll.bus.directory import announced, default_endpoint, locked
 from backscroll.bus.failures import BadSettings, CannotStart
+from backscroll.bus.logs import log
 from backscroll.bus.store import Store
 from backscroll.schema.wire import PROTOCOL_VERSION
 
 GIL_SWITCH_SECONDS = 0.0005  # the default of 5 ms would let one busy thread hold up every reply
 PR_SET_PDEATHSIG = 1
 
-log = structlog.get_logger()
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a daemon to its end and return the exit code."""
     try:
         settings = _settings(sys.argv[1:] if arguments is None else arguments)
-        logs.configure(settings)
+        log.configure(settings)
         serve(settings)
     except CannotStart as error:
         sys.stderr.write(f"backscroll: {error}\n")
@@ -92,13 +90,26 @@ def _stop_with_parent(daemon: Daemon) -> None:
     """Stop when standard input ends, which works everywhere; on Linux also when the parent dies."""
 
     def watch() -> None:
-        while os.read(0, 4096):
-            pass
+        with contextlib.suppress(OSError):  # no standard input at all is one that has ended
+            while os.read(0, 4096):
+                pass
         daemon.stop()
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        _stop_when_orphaned(daemon)
+
+
+def _stop_when_orphaned(daemon: Daemon) -> None:
+    """Stop when the parent is gone, even where some child of its still holds the pipe to our standard input.
+
+    Linux sends the signal also when only the parent's thread that started us ends: then the parent is still there.
+    """
+    parent = os.getppid()
+    signal.signal(signal.SIGUSR1, lambda *_: None if os.getppid() == parent else daemon.stop())
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGUSR1)
+    if os.getppid() != parent:  # it went before we asked to be told
+        daemon.stop()
 
 
 if __name__ == "__main__":

@@ -77,6 +77,9 @@ class Settings(BaseSettings):
                 raise ValueError(f"{endpoint!r} is neither ipc://PATH nor tcp:// on 127.0.0.1, localhost or [::1]")
             if endpoint.startswith("ipc://") and not endpoint.startswith("ipc:///"):
                 raise ValueError(f"{endpoint!r} needs an absolute path")
+            for host in LOCAL_TCP:
+                if endpoint.startswith(host) and not _is_port(endpoint.removeprefix(host)):
+                    raise ValueError(f"{endpoint!r} needs a port from 1 to 65535, or *")
         return endpoints
 
     @field_validator("data_dir")
@@ -97,9 +100,16 @@ class Settings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file())
 
 
+def _is_port(text: str) -> bool:
+    """libzmq takes any number, and binds what is left of it in 16 bits."""
+    return text == "*" or (text.isascii() and text.isdigit() and 0 < int(text) < 2**16)
+
+
 def config_file() -> Path:
-    """The TOML file that settings are read from, where it exists."""
+    """The TOML file that settings are read from, where it exists; one that is named has to."""
     named = os.environ.get("BACKSCROLL_CONFIG")
+    if named and not Path(named).is_file():
+        raise FileNotFoundError(f"BACKSCROLL_CONFIG names {named}, and there is no such file")
     return Path(named) if named else platformdirs.user_config_path("backscroll", appauthor=False) / "backscroll.toml"
 
 

@@ -14,25 +14,23 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-import structlog
 import zmq
 
 from backscroll.bus.config import Settings
 from backscroll.bus.dispatch import Dispatcher, Refused, Request
 from backscroll.bus.lanes import Bounds, Lanes
+from backscroll.bus.logs import log
 from backscroll.bus.mail import Mail
 from backscroll.bus.status import DaemonStatus
 from backscroll.bus.store import Store
 from backscroll.bus.workers import Readers, Writer
 from backscroll.handlers import HANDLERS, Handlers
 from backscroll.schema.errors import BackscrollError, Malformed, Unavailable
-from backscroll.schema.limits import ROUTING_FRAMES_MAX
+from backscroll.schema.limits import BODY_BYTES_MAX, ROUTING_FRAMES_MAX
 from backscroll.schema.wire import codec_of, salvage_id, write_failure
 
 RECEIVE_MAX = 1_000  # messages taken in one turn, before replies get theirs
 RETRY_MS = 10
-
-log = structlog.get_logger()
 
 
 class Wake:
@@ -44,7 +42,7 @@ class Wake:
         self.writing.setblocking(False)
 
     def set(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # full: it is awake already
+        with contextlib.suppress(OSError):  # full: it is awake already; closed: nobody is to be woken any more
             self.writing.send(b"\0")
 
     def clear(self) -> None:
@@ -64,12 +62,13 @@ class Daemon:
         self._wake = Wake()
         self._finished: deque[tuple[list[Request], list[bytes]]] = deque()
         self._stop_asked = False
+        self._crash: BaseException | None = None
         self._handles_signals = False
         self._drain_until: float | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._dispatcher = Dispatcher(store, DaemonStatus(self._queues), handlers)
-        self._writer = Writer(self._dispatcher, store, settings.batch_requests, self._deliver)
-        self._readers = Readers(self._dispatcher, settings.readers, self._deliver)
+        self._writer = Writer(self._dispatcher, store, settings.batch_requests, self._deliver, self._crashed)
+        self._readers = Readers(self._dispatcher, store, settings.readers, self._deliver, self._crashed)
         bounds = Bounds(settings.client_requests, settings.client_bytes, settings.queue_requests, settings.queue_bytes)
         self._lanes = Lanes(bounds, self._writer.start, self._readers.start)
         self._mail = Mail(
@@ -101,7 +100,7 @@ class Daemon:
             signal.signal(number, lambda *_: self.stop())
 
     def run(self) -> None:
-        """Serve until stopped and drained."""
+        """Serve until stopped and drained; raises what a worker's thread died of."""
         poller = zmq.Poller()
         poller.register(self._mail.socket, zmq.POLLIN)
         poller.register(self._wake.reading, zmq.POLLIN)
@@ -114,6 +113,8 @@ class Daemon:
             self._lanes.advance()
             if self._stop_asked and self._drain_until is None:
                 self._begin_drain()
+        if self._crash is not None:
+            raise self._crash
 
     def close(self) -> None:
         """End the threads and close the sockets; the store is the caller's. Signals are ignored from here on."""
@@ -138,8 +139,7 @@ class Daemon:
     def _take_in(self, frames: list[bytes]) -> None:
         *route, body = frames
         if len(route) > ROUTING_FRAMES_MAX:
-            too_many = Malformed(f"{len(frames)} frames, at most {ROUTING_FRAMES_MAX} stand before the body")
-            self._refuse(route[:1], body, too_many)
+            self._refuse_frames(route, body)
             return
         try:
             request = self._dispatcher.decode(body, route)
@@ -149,20 +149,30 @@ class Daemon:
         if request.is_builtin:
             self._mail.send(route, self._dispatcher.builtin(request), droppable=True)
         elif self._drain_until is not None:
-            self._refuse(route, body, Unavailable("the daemon is stopping", retryable=True))
+            self._refuse(request, Unavailable("the daemon is stopping", retryable=True))
         else:
             try:
                 self._lanes.add(request)
             except BackscrollError as error:
-                self._refuse(route, body, error)
+                self._refuse(request, error)
 
-    def _refuse(self, route: Sequence[bytes], body: bytes, error: BackscrollError) -> None:
+    def _refuse(self, request: Request, error: BackscrollError) -> None:
+        self._mail.send(request.route, self._dispatcher.refuse(request, error), droppable=True)
+
+    def _refuse_frames(self, route: Sequence[bytes], body: bytes) -> None:
         codec = codec_of(body)
-        self._mail.send(route, write_failure(salvage_id(body, codec), error, codec), droppable=True)
+        error = Malformed(f"{len(route)} frames before the body, at most {ROUTING_FRAMES_MAX} are taken")
+        request_id = salvage_id(body, codec) if len(body) <= BODY_BYTES_MAX else None
+        self._mail.send(route[:1], write_failure(request_id, error, codec), droppable=True)
 
     def _deliver(self, requests: list[Request], replies: list[bytes]) -> None:
         """Called by the workers' threads."""
         self._finished.append((requests, replies))
+        self._wake.set()
+
+    def _crashed(self, error: BaseException) -> None:
+        """Called by a worker's thread that ends before its time."""
+        self._crash = error
         self._wake.set()
 
     def _send_finished(self) -> None:
@@ -193,6 +203,8 @@ class Daemon:
         log.info("stopping", requests=self._lanes.requests)
 
     def _drained(self) -> bool:
+        if self._crash is not None:
+            return True
         if self._drain_until is None:
             return False
         done = not self._lanes.requests and not self._mail.keeping

@@ -3,8 +3,9 @@
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from backscroll.bus.failures import AlreadyRunning, CannotOpen
 from backscroll.schema.places import ENDPOINT_FILE
 
 SOCKET_PATH_BYTES_MAX = 100  # the shortest of the systems' limits on an ipc path, macOS's, is about 103
+HOLDER_TRIES, HOLDER_RETRY_SECONDS = 20, 0.05
 
 
 @contextmanager
@@ -24,17 +26,17 @@ def locked(directory: Path) -> Iterator[None]:
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = FileLock(directory / "lock")
+        lock = FileLock(directory / "lock", thread_local=False)  # whichever thread closes it
         lock.acquire(timeout=0)
+        (directory / "pid").write_text(f"{os.getpid()}\n", encoding="ascii")
     except Timeout:
         raise AlreadyRunning(f"another daemon{_holder(directory)} holds {directory}") from None
     except OSError as error:
         raise CannotOpen(f"the data directory {directory} cannot be used: {error}") from error
     try:
-        (directory / "pid").write_text(f"{os.getpid()}\n", encoding="ascii")
         yield
-        (directory / "pid").unlink(missing_ok=True)
     finally:
+        (directory / "pid").unlink(missing_ok=True)
         lock.release()
 
 
@@ -69,7 +71,9 @@ def default_endpoint(directory: Path) -> Iterator[str]:
 
 
 def _holder(directory: Path) -> str:
-    try:
-        return f" (process {int((directory / 'pid').read_text(encoding='ascii'))})"
-    except (OSError, ValueError):
-        return ""
+    """Which process it is; one that took the lock this moment gets a moment to say so."""
+    for _ in range(HOLDER_TRIES):
+        with suppress(OSError, ValueError):
+            return f" (process {int((directory / 'pid').read_text(encoding='ascii'))})"
+        time.sleep(HOLDER_RETRY_SECONDS)
+    return ""

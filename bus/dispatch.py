@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import structlog
-
 from backscroll.bus.failures import as_wire_error
+from backscroll.bus.logs import log
 from backscroll.bus.store import Store, TransactionLost
 from backscroll.handlers import HANDLERS, Handlers
 from backscroll.handlers.database import Status
@@ -38,8 +37,6 @@ from backscroll.schema.wire import (
 )
 
 Guard = AbstractContextManager[None]
-
-log = structlog.get_logger()
 
 
 class Request:
@@ -106,9 +103,12 @@ class Dispatcher:
             envelope = read_envelope(body, codec)
             request_id = envelope.id
             operation = read_payload(envelope.payload, codec, _operation_type(envelope))
-        except BackscrollError as error:
+        except Exception as problem:  # noqa: BLE001  # whatever it is, the caller gets a reply
+            error = as_wire_error(problem)
             if request_id is None and len(body) <= BODY_BYTES_MAX:
                 request_id = salvage_id(body, codec)
+            if isinstance(error, Internal):
+                log.error("a request cannot be decoded", id=request_id, exc_info=problem)
             log.debug("refused", id=request_id, outcome=error.code, reason=error.message)
             raise Refused(write_failure(request_id, error, codec), error) from None
         return Request(envelope, operation, codec, len(body), route, self._clock())
@@ -162,7 +162,7 @@ class Dispatcher:
         """Run the handler and encode what comes of it, inside `guard`: if either fails, neither happened."""
         started, outcome = self._clock(), "ok"
         try:
-            if request.deadline is not None and started > request.deadline:
+            if request.deadline is not None and started >= request.deadline:
                 raise DeadlineExceeded("the caller's deadline had passed before this was started")
             with guard():
                 result = self._handlers[type(request.operation)](request.operation, context)

@@ -5,7 +5,7 @@ from typing import ClassVar
 import apsw
 import msgspec
 
-from backscroll.schema.errors import BackscrollError, Busy, Conflict, Internal, Storage
+from backscroll.schema.errors import BackscrollError, Busy, Conflict, Internal, Storage, Unavailable
 
 
 class CannotStart(Exception):
@@ -33,6 +33,8 @@ def as_wire_error(error: Exception) -> BackscrollError:
             return error
         case apsw.BusyError() | apsw.LockedError():
             return Busy("another process holds the lock of the database file", retryable=True)
+        case apsw.InterruptError():
+            return Unavailable("the daemon is stopping", retryable=True)
         case apsw.FullError():
             return Storage("the disk is full", retryable=True)
         case apsw.ReadOnlyError():

@@ -1,6 +1,12 @@
-"""structlog, set up once: lines for people on a terminal, JSON elsewhere, always on standard error."""
+"""The daemon's log: lines for people on a terminal, JSON elsewhere, always on standard error.
 
+It is structlog with a setup of its own, so that an application whose tests run the store in-process keeps its own, and
+hears of nothing there but errors.
+"""
+
+import contextlib
 import logging
+import os
 import sys
 from typing import Any
 
@@ -9,28 +15,63 @@ import structlog
 
 from backscroll.bus.config import Settings
 
+STANDARD_ERROR = 2
 
-def configure(settings: Settings) -> None:
-    """Make `structlog.get_logger()` write what the settings ask for."""
-    people = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
+
+class Log:
+    """What the bus writes its lines to; `configure()` says which lines and how."""
+
+    def __init__(self) -> None:
+        self._lines = _lines("error", for_people=True)
+
+    def configure(self, settings: Settings) -> None:
+        """Write what the settings ask for."""
+        terminal = sys.stderr.isatty()
+        for_people = settings.log_format == "console" or (settings.log_format == "auto" and terminal)
+        self._lines = _lines(settings.log_level, for_people=for_people, colors=terminal)
+
+    def debug(self, event: str, **about: Any) -> None:
+        self._lines.debug(event, **about)
+
+    def info(self, event: str, **about: Any) -> None:
+        self._lines.info(event, **about)
+
+    def error(self, event: str, **about: Any) -> None:
+        self._lines.error(event, **about)
+
+
+class Lossy:
+    """A file for log lines; one that cannot be written is lost, for a full disk or a closed pipe must stop nobody."""
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            os.write(STANDARD_ERROR, text.encode(errors="backslashreplace"))
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+def _lines(level: str, *, for_people: bool, colors: bool = False) -> Any:
+    """A structlog logger of this level and look."""
     renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-        if people
+        structlog.dev.ConsoleRenderer(colors=colors)
+        if for_people
         else structlog.processors.JSONRenderer(serializer=_to_json)
     )
-    structlog.configure(
+    return structlog.wrap_logger(
+        structlog.WriteLogger(Lossy()),  # type: ignore[arg-type]  # it writes and flushes, which is all that is asked
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+    ).bind()
 
 
 def _to_json(event: Any, **_options: Any) -> str:
     return msgspec.json.encode(event, enc_hook=repr).decode()
+
+
+log = Log()

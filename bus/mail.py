@@ -53,7 +53,6 @@ class Mail:
         self.socket.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)
         self.socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         self.socket.setsockopt(zmq.LINGER, LINGER_MS)
-        self.socket.setsockopt(zmq.IPV6, 1)
 
     @property
     def keeping(self) -> int:
@@ -64,6 +63,8 @@ class Mail:
         """Bind one endpoint and return its actual address; raises `BadSettings` where that cannot be."""
         if endpoint.startswith("ipc://"):
             _refuse_taken_path(endpoint)
+        # Only where it is asked for: it would announce 127.0.0.1 as [::ffff:127.0.0.1], which not every client takes.
+        self.socket.setsockopt(zmq.IPV6, endpoint.startswith("tcp://["))
         try:
             self.socket.bind(endpoint)
         except zmq.ZMQError as error:
@@ -123,10 +124,13 @@ class Mail:
 
 
 def _refuse_taken_path(endpoint: str) -> None:
-    """Binding an ipc path that somebody listens on would silently steal it."""
-    path = endpoint.removeprefix("ipc://")
-    if not Path(path).exists():
+    """Binding an ipc path removes what lies there: a socket that somebody listens on, or any other file."""
+    path = Path(endpoint.removeprefix("ipc://"))
+    if not path.exists():
         return
+    if not path.is_socket():
+        raise BadSettings(f"cannot bind {endpoint}: a file of that name exists. Name another path, or remove it")
     with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
-        probe.connect(path)
-        raise BadSettings(f"another process listens on {endpoint}")
+        probe.setblocking(False)
+        if probe.connect_ex(str(path)) in (0, errno.EAGAIN):  # EAGAIN: its queue of new connections is full
+            raise BadSettings(f"another process listens on {endpoint}")

@@ -6,14 +6,14 @@ are `query_only` and see the snapshot of the moment they begin. Knows no table b
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import apsw
-import structlog
 
 from backscroll.bus.failures import CannotOpen
+from backscroll.bus.logs import log
 from backscroll.bus.wal import note_lineage, refuse_foreign_log
 from backscroll.handlers.database import Row
 from backscroll.handlers.sql import Param, statement
@@ -21,15 +21,16 @@ from backscroll.schema.migrations import APPLICATION_ID, migrations
 from backscroll.schema.tables import Sequence
 
 WAL_PAGES_BEFORE_CHECKPOINT = 1_000
+WAL_PAGES_LONG = 4_000
+RESTART_WAIT_MS = 50  # how long a long log waits for queries to leave it; commits wait as long
 WAL_BYTES_KEPT = 64 * 2**20  # what a log that once grew is cut back to
 WRITER_CACHE_KIB = 16_384
 READER_CACHE_KIB = 4_096
 STATEMENTS_CACHED = 256
+FILE_BYTES_MIN = 512  # one page of the smallest size
 
 SELECT_SEQ = statement(Sequence.select(Sequence.seq))
 UPDATE_SEQ = statement(Sequence.update({Sequence.seq: Param("seq")}))
-
-log = structlog.get_logger()
 
 
 def wall_clock_ms() -> int:
@@ -66,14 +67,21 @@ class Session:
         self._connection.execute("SAVEPOINT command")
         try:
             yield
+            self._connection.execute("RELEASE command")
         except Exception as error:
-            if not self._connection.in_transaction:
-                raise TransactionLost from error
+            self._undo_command(error)
+            raise
+        self.seq += 1
+
+    def _undo_command(self, error: Exception) -> None:
+        """Go back to where the command began; raises `TransactionLost` where that cannot be."""
+        if not self._connection.in_transaction:
+            raise TransactionLost from error
+        try:
             self._connection.execute("ROLLBACK TO command")
             self._connection.execute("RELEASE command")
-            raise
-        self._connection.execute("RELEASE command")
-        self.seq += 1
+        except apsw.Error as worse:
+            raise TransactionLost from worse
 
 
 class Store:
@@ -95,13 +103,16 @@ class Store:
         self._lock_wait_ms = lock_wait_ms
         self._vfs = vfs
         self._idle_readers: list[apsw.Connection] = []
-        self._wal_pages = 0
-        self._checkpoint_at = WAL_PAGES_BEFORE_CHECKPOINT
+        self._busy_readers: set[apsw.Connection] = set()
+        self._wal_pages = 0  # in the log, and how many of them were there at the last checkpoint
+        self._wal_pages_seen = 0
         with _explained(path):
+            self._refuse_stump()
             refuse_foreign_log(path)
             self._writer = self._open_writer()
             try:
                 self._migrate()
+                self._check_schema()
                 self.seq = _seq(self._writer)
                 self._start_log()
             except BaseException:
@@ -117,7 +128,7 @@ class Store:
             yield session
             if session.seq != self.seq:
                 session.run(UPDATE_SEQ, seq=session.seq)
-            self._writer.execute("COMMIT")
+            self._commit()
         except BaseException:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
@@ -128,6 +139,7 @@ class Store:
     def read(self) -> Iterator[Session]:
         """A snapshot of everything that is durable now."""
         connection = self._borrow_reader()
+        self._busy_readers.add(connection)
         try:
             connection.execute("BEGIN")
             try:
@@ -136,19 +148,63 @@ class Store:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
         finally:
+            self._busy_readers.discard(connection)
             self._idle_readers.append(connection)
 
+    def interrupt_readers(self) -> None:
+        """Break off every statement that a reader is running now; from any thread."""
+        for connection in list(self._busy_readers):
+            connection.interrupt()
+
     def checkpoint_if_due(self) -> None:
-        """Copy the log back into the file once it has grown; a failure loses nothing and is tried again later."""
-        if self._wal_pages < self._checkpoint_at:
+        """Copy the log back into the file each time it has grown by so much.
+
+        A failure loses nothing and is tried again later. SQLite begins the log anew once all of it is copied and no
+        reader is in it. Where queries never pause that moment does not come by itself, and a long log waits for it.
+        """
+        if self._wal_pages - self._wal_pages_seen < WAL_PAGES_BEFORE_CHECKPOINT:
             return
+        self._wal_pages_seen = self._wal_pages
+        long = self._wal_pages >= WAL_PAGES_LONG
+        self._writer.set_busy_timeout(RESTART_WAIT_MS)
         try:
-            pages, moved = self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART if long else apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.BusyError:
+            log.debug("some query still needs the log", path=str(self.path), pages=self._wal_pages)
         except apsw.Error as error:
             log.error("checkpoint failed", path=str(self.path), error=str(error))
-            pages, moved = self._wal_pages, 0
-        done = moved >= pages
-        self._checkpoint_at = WAL_PAGES_BEFORE_CHECKPOINT + (0 if done else self._wal_pages)
+        finally:
+            self._writer.set_busy_timeout(self._lock_wait_ms)
+
+    def _commit(self) -> None:
+        try:
+            self._writer.execute("COMMIT")
+        except apsw.Error:
+            self._disown_commit()
+            raise
+
+    def _disown_commit(self) -> None:
+        """Write over what a failed COMMIT left in the log: when only its sync failed, a crash would bring it back.
+
+        Where the disk does not take this either, the next commit that succeeds does it.
+        """
+        try:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            self._touch()
+        except apsw.Error as error:
+            log.error("a failed commit may return after a crash", path=str(self.path), error=str(error))
+
+    def _touch(self) -> None:
+        """Commit a page without changing anything. SQLite leaves out an UPDATE of equal values, but not this."""
+        self._writer.execute("BEGIN IMMEDIATE")
+        try:
+            self._writer.pragma("user_version", self._writer.pragma("user_version"))
+            self._writer.execute("COMMIT")
+        except BaseException:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            raise
 
     def close(self) -> None:
         """Close every connection; the last one folds the log into the file."""
@@ -156,12 +212,18 @@ class Store:
             self._idle_readers.pop().close()
         self._writer.close()
 
+    def _refuse_stump(self) -> None:
+        """SQLite takes a file of a few bytes for an empty one, and writes over it."""
+        if self.path.is_file() and 0 < self.path.stat().st_size < FILE_BYTES_MIN:
+            raise CannotOpen(f"{self.path} is damaged or no SQLite database. Restore it from a backup.")
+
     def _open_writer(self) -> apsw.Connection:
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
         connection = self._connect(flags)
         try:
             self._recognise(connection)
-            connection.pragma("journal_mode", "wal")
+            if connection.pragma("journal_mode", "wal") != "wal":
+                raise CannotOpen(f"{self.path} lies on a file system without shared memory. Name a local directory.")
             connection.pragma("synchronous", "full")
             connection.pragma("foreign_keys", True)
             connection.pragma("secure_delete", True)  # deleted text is overwritten, not just unlinked
@@ -221,14 +283,26 @@ class Store:
                 raise
             log.info("migrated", path=str(self.path), version=number)
 
+    def _check_schema(self) -> None:
+        """Refuse a file that lacks any of what the migrations make, just as they make it."""
+        with closing(apsw.Connection(":memory:")) as fresh:
+            for script in migrations():
+                fresh.execute(script)
+            missing = _schema(fresh) - _schema(self._writer)
+        if missing:
+            names = ", ".join(sorted(name for name, _ in missing))
+            raise CannotOpen(
+                f"{self.path} is damaged: its {names} are not as they were made. Restore it from a backup."
+            )
+
     def _start_log(self) -> None:
         """Make the write-ahead log exist, so that its lineage is noted before any command depends on it."""
-        self._writer.execute("BEGIN IMMEDIATE")
-        self._writer.execute(UPDATE_SEQ, {"seq": self.seq})
-        self._writer.execute("COMMIT")
+        self._touch()
         note_lineage(self.path)
 
     def _note_wal_size(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
+        if pages < self._wal_pages:  # the log was begun anew
+            self._wal_pages_seen = 0
         self._wal_pages = pages
         return apsw.SQLITE_OK
 
@@ -239,14 +313,22 @@ def _seq(connection: apsw.Connection) -> int:
     return int(seq)
 
 
+def _schema(connection: apsw.Connection) -> set[tuple[str, str]]:
+    """What is defined in a file: names, and the SQL that made them."""
+    rows: Any = connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
+    return set(rows.fetchall())
+
+
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
     """Turn what SQLite says when it cannot open a file into what a person can act on."""
     try:
         yield
-    except (apsw.NotADBError, apsw.CorruptError) as error:
+    except (apsw.NotADBError, apsw.CorruptError, UnicodeDecodeError) as error:
         raise CannotOpen(f"{path} is damaged or no SQLite database ({error}). Restore it from a backup.") from error
     except apsw.BusyError as error:
         raise CannotOpen(f"{path} is locked by another process. Stop that process first.") from error
+    except apsw.CantOpenError as error:
+        raise CannotOpen(f"{path} cannot be opened. Is it a file that this user may read and write?") from error
     except (apsw.Error, OSError) as error:
         raise CannotOpen(f"{path} cannot be opened: {error}") from error

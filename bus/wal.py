@@ -17,12 +17,15 @@ _MAGIC = {0x377F0682, 0x377F0683}
 
 
 def refuse_foreign_log(database: Path) -> None:
-    """Raise `CannotOpen` when the log beside `database` has another lineage than the one noted."""
+    """Raise `CannotOpen` when the log beside `database` has another lineage than the one noted.
+
+    Where there is no log, the note goes: the next log has a new lineage, and a crash may come before that is noted.
+    """
     log, note = _log_of(database), _note_of(database)
     found = lineage(log)
-    if found is None or not note.exists():
-        return
-    if note.read_text(encoding="ascii").strip() != found:
+    if found is None:
+        note.unlink(missing_ok=True)
+    elif _noted(note) not in (None, found):
         raise CannotOpen(
             f"{log} was not written for {database.name}. If it is left over from another database, move it and "
             f"{database.name}-shm away; if the two do belong together, remove {note}."
@@ -32,7 +35,7 @@ def refuse_foreign_log(database: Path) -> None:
 def note_lineage(database: Path) -> None:
     """Write down the lineage of the log that is in use now, durably."""
     found, note = lineage(_log_of(database)), _note_of(database)
-    if found is None or (note.exists() and note.read_text(encoding="ascii").strip() == found):
+    if found is None or _noted(note) == found:
         return
     temporary = note.with_name(note.name + ".new")
     with temporary.open("w", encoding="ascii") as file:
@@ -53,6 +56,13 @@ def lineage(log: Path) -> str | None:
     if len(header) < _HEADER_BYTES or magic not in _MAGIC:
         return None
     return f"{(salt - checkpoints) % 2**32:08x}"
+
+
+def _noted(note: Path) -> str | None:
+    try:
+        return note.read_text(encoding="ascii", errors="replace").strip()
+    except FileNotFoundError:
+        return None
 
 
 def _log_of(database: Path) -> Path:

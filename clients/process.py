@@ -75,6 +75,7 @@ class DaemonProcess:
     ) -> None:
         if self.process.poll() is None:
             self.stop()
+        self._close_pipes()
 
     def _close_pipes(self) -> None:
         for pipe in (self.process.stdin, self.process.stdout):

@@ -1,0 +1,79 @@
+"""Disks that fail when they are told to, as SQLite sees them: a real VFS that stands before the system's."""
+
+import itertools
+import threading
+from typing import Any
+
+import apsw
+
+NUMBERS = itertools.count()
+
+
+class FaultyDisk(apsw.VFS):
+    """Passes everything on until told otherwise. `name` goes to `Store(vfs=…)`; the faults are plain attributes.
+
+    `only` restricts faults to files whose names end so (`-wal`, or `.db` for the database itself).
+    """
+
+    def __init__(self) -> None:
+        self.name = f"faulty-{next(NUMBERS)}"
+        self.full = False
+        self.read_only = False  # from now on
+        self.opens_read_only = False  # as a file does whose mode allows no more
+        self.failing_syncs = 0
+        self.writes_until_full: int | None = None
+        self.only = ""
+        self.syncs_open = threading.Event()
+        self.syncs_open.set()
+        self.syncs_blocked = 0
+        super().__init__(self.name, "")
+
+    def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:  # noqa: N802
+        if self.opens_read_only and flags[0] & apsw.SQLITE_OPEN_MAIN_DB:
+            flags[0] = apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY
+        return _File(self, name, flags)
+
+    def check_write(self, name: str) -> None:
+        """Raise what a write to this file meets."""
+        if not name.endswith(self.only):
+            return
+        if self.read_only:
+            raise apsw.ReadOnlyError("a read-only disk")
+        if self.writes_until_full is not None:
+            self.full = self.writes_until_full <= 0
+            self.writes_until_full -= 1
+        if self.full:
+            raise apsw.FullError("a full disk")
+
+    def check_sync(self, name: str) -> None:
+        """Wait while syncs are blocked; raise what a sync of this file meets."""
+        if not name.endswith(self.only):
+            return
+        if not self.syncs_open.is_set():
+            self.syncs_blocked += 1
+            self.syncs_open.wait()
+            self.syncs_blocked -= 1
+        if self.failing_syncs:
+            self.failing_syncs -= 1
+            error = apsw.IOError("a failing disk")
+            error.extendedresult = apsw.SQLITE_IOERR_FSYNC
+            raise error
+
+
+class _File(apsw.VFSFile):
+    def __init__(self, disk: FaultyDisk, name: Any, flags: list[int]) -> None:
+        self.disk = disk
+        self.file_name = str(name.filename() if isinstance(name, apsw.URIFilename) else name)
+        super().__init__("", name, flags)
+
+    def xWrite(self, data: Any, offset: int) -> None:  # noqa: N802
+        self.disk.check_write(self.file_name)
+        super().xWrite(data, offset)
+
+    def xTruncate(self, size: int) -> None:  # noqa: N802
+        self.disk.check_write(self.file_name)
+        super().xTruncate(size)
+
+    def xSync(self, flags: int) -> None:  # noqa: N802
+        self.disk.check_sync(self.file_name)
+        super().xSync(flags)

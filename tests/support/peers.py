@@ -1,0 +1,139 @@
+"""Peers below the client library: raw sockets that send what they like, and daemons in a thread of this process."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import zmq
+from bodies import body
+from waiting import wait_until
+
+from backscroll.bus.config import Settings
+from backscroll.bus.daemon import Daemon
+from backscroll.bus.directory import locked
+from backscroll.bus.store import Store
+from backscroll.handlers import HANDLERS, Handlers
+from backscroll.schema.wire import codec_of
+
+REPLY_SECONDS = 20
+Reply = dict[str, Any]
+
+
+class Peer:
+    """A raw socket connected to a daemon; a DEALER unless told otherwise."""
+
+    def __init__(self, endpoint: str, kind: int = zmq.DEALER, *, queue: int = 0) -> None:
+        """`queue` bounds what the socket holds in each direction; 0 does not."""
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.socket = self.context.socket(kind)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.RCVHWM, queue)
+        self.socket.setsockopt(zmq.SNDHWM, 0)
+        if queue:
+            self.socket.setsockopt(zmq.RCVBUF, 4096)
+        self.socket.connect(endpoint)
+
+    def send(self, *frames: bytes) -> None:
+        self.socket.send_multipart(frames)
+
+    def request(self, operation: str, payload: Any = None, request_id: str = "request-1", **envelope: Any) -> None:
+        self.send(body(operation, {} if payload is None else payload, id=request_id, **envelope))
+
+    def frames(self, seconds: float = REPLY_SECONDS) -> list[bytes]:
+        """The next message; fails the test when none comes."""
+        assert self.socket.poll(int(seconds * 1000)), f"no reply within {seconds} s"
+        return self.socket.recv_multipart()
+
+    def reply(self, seconds: float = REPLY_SECONDS) -> Reply:
+        """The next reply as plain values."""
+        answer = self.frames(seconds)[-1]
+        return codec_of(answer).decode(answer, dict[str, Any])
+
+    def replies(self, number: int) -> dict[str, Reply]:
+        """So many replies, by their ids."""
+        got = [self.reply() for _ in range(number)]
+        return {reply["id"]: reply for reply in got}
+
+    def ask(self, operation: str, payload: Any = None, **envelope: Any) -> Reply:
+        """One request and its reply."""
+        self.request(operation, payload, **envelope)
+        return self.reply()
+
+    def silent(self, milliseconds: int = 0) -> bool:
+        """Whether no reply lies here."""
+        return not self.socket.poll(milliseconds)
+
+    def close(self) -> None:
+        self.socket.close()
+        self.context.term()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Running(NamedTuple):
+    """A daemon that runs in a thread of this process."""
+
+    endpoint: str
+    daemon: Daemon
+    store: Store
+    thread: threading.Thread
+
+
+@contextmanager
+def running(data_dir: Path, *, handlers: Handlers = HANDLERS, vfs: str = "", **settings: Any) -> Iterator[Running]:
+    """Run a real daemon on a data directory until the block ends."""
+    chosen = Settings(data_dir=data_dir, **settings)
+    with (
+        locked(data_dir),
+        closing(Store(data_dir / "default.db", lock_wait_ms=chosen.lock_wait_ms, vfs=vfs)) as store,
+        closing(Daemon(chosen, store, handlers)) as daemon,
+    ):
+        [endpoint] = daemon.bind([f"ipc://{data_dir}/thread.sock"])
+        thread = threading.Thread(target=daemon.run, name="daemon")
+        thread.start()
+        try:
+            yield Running(endpoint, daemon, store, thread)
+        finally:
+            daemon.stop()
+            thread.join()
+
+
+def message(number: int | str, content: str = "hello", room: str = "r1", **fields: Any) -> dict[str, Any]:
+    """The payload of a `save-message`."""
+    timestamp = number if isinstance(number, int) else 0
+    return {
+        "message": {
+            "id": f"m{number}",
+            "roomId": room,
+            "senderId": "ada",
+            "content": content,
+            "timestamp": timestamp,
+            **fields,
+        }
+    }
+
+
+def resident_bytes(pid: int) -> int:
+    """How much memory a process holds."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    [line] = [line for line in status.splitlines() if line.startswith("VmRSS:")]
+    return int(line.split()[1]) * 1024
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and that nobody has waited for does not."""
+    try:
+        os.kill(pid, 0)
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+__all__ = ["Peer", "Running", "is_alive", "message", "resident_bytes", "running", "wait_until"]
