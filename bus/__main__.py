@@ -90,6 +90,8 @@ def _stop_with_parent(daemon: Daemon) -> None:
     """Stop when standard input ends, which works everywhere; on Linux also when the parent dies."""
 
     def watch() -> None:
+        if os.isatty(0):  # a person started it, with &: reading the terminal would stop the process
+            return
         with contextlib.suppress(OSError):  # no standard input at all is one that has ended
             while os.read(0, 4096):
                 pass

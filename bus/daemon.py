@@ -26,7 +26,7 @@ from backscroll.bus.store import Store
 from backscroll.bus.workers import Readers, Writer
 from backscroll.handlers import HANDLERS, Handlers
 from backscroll.schema.errors import BackscrollError, Malformed, Unavailable
-from backscroll.schema.limits import BODY_BYTES_MAX, ROUTING_FRAMES_MAX
+from backscroll.schema.limits import BODY_BYTES_MAX, ROUTING_BYTES_MAX, ROUTING_FRAMES_MAX
 from backscroll.schema.wire import codec_of, salvage_id, write_failure
 
 RECEIVE_MAX = 1_000  # messages taken in one turn, before replies get theirs
@@ -108,6 +108,7 @@ class Daemon:
             poller.poll(RETRY_MS if self._mail.keeping or self._drain_until else None)
             self._wake.clear()
             self._send_finished()
+            self._lanes.advance()
             self._mail.retry()
             self._receive()
             self._lanes.advance()
@@ -124,6 +125,9 @@ class Daemon:
                 signal.signal(number, signal.SIG_IGN)
         self._readers.stop()
         self._writer.stop()
+        self._send_finished()
+        for request in self._lanes.abandon():
+            self._refuse(request, Unavailable("the daemon has stopped", retryable=True))
         self._mail.close()
         self._wake.close()
         self._context.term()
@@ -138,7 +142,7 @@ class Daemon:
 
     def _take_in(self, frames: list[bytes]) -> None:
         *route, body = frames
-        if len(route) > ROUTING_FRAMES_MAX:
+        if len(route) > ROUTING_FRAMES_MAX or sum(map(len, route)) > ROUTING_BYTES_MAX:
             self._refuse_frames(route, body)
             return
         try:
@@ -161,7 +165,10 @@ class Daemon:
 
     def _refuse_frames(self, route: Sequence[bytes], body: bytes) -> None:
         codec = codec_of(body)
-        error = Malformed(f"{len(route)} frames before the body, at most {ROUTING_FRAMES_MAX} are taken")
+        error = Malformed(
+            f"{len(route)} frames of {sum(map(len, route))} bytes stand before the body, "
+            f"at most {ROUTING_FRAMES_MAX} of {ROUTING_BYTES_MAX} are taken"
+        )
         request_id = salvage_id(body, codec) if len(body) <= BODY_BYTES_MAX else None
         self._mail.send(route[:1], write_failure(request_id, error, codec), droppable=True)
 
@@ -181,7 +188,6 @@ class Daemon:
             for request, reply in zip(requests, replies, strict=True):
                 self._mail.send(request.route, reply)
             self._lanes.answered(requests)
-        self._lanes.advance()
 
     def _queues(self) -> dict[str, int]:
         """How much waits where, for `health`."""

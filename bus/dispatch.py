@@ -4,9 +4,10 @@ Never touches a socket or a thread, so that tests, fuzzers and benchmarks run it
 query of the daemon passes `_carry_out`, which holds the one `try` around handlers.
 """
 
+import difflib
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from backscroll.bus.failures import as_wire_error
@@ -20,6 +21,7 @@ from backscroll.schema.errors import (
     Forbidden,
     Internal,
     TooLarge,
+    Unavailable,
     UnknownOperation,
 )
 from backscroll.schema.limits import BODY_BYTES_MAX, REPLY_BYTES_MAX
@@ -92,6 +94,7 @@ class Dispatcher:
         self._status = status
         self._handlers = handlers
         self._clock = clock
+        self._ending = False
 
     def decode(self, body: bytes, route: Sequence[bytes] = ()) -> Request:
         """The request in a body; raises `Refused` with the reply where there is none."""
@@ -121,9 +124,13 @@ class Dispatcher:
         """Answer queries, all from one snapshot."""
         try:
             with self._store.read() as snapshot:
-                return [self._carry_out(request, snapshot, snapshot.seq) for request in requests]
+                return [self._carry_out(request, snapshot, snapshot.seq, self._unless_ending) for request in requests]
         except Exception as error:  # noqa: BLE001  # the snapshot itself failed: every caller is told
             return [self.refuse(request, error) for request in requests]
+
+    def end_queries(self) -> None:
+        """Begin no more queries: those that are left are answered `unavailable`."""
+        self._ending = True
 
     def commit(self, requests: Sequence[Request]) -> list[bytes]:
         """Carry out commands in one durable transaction; one that fails takes nothing of the others with it."""
@@ -158,6 +165,12 @@ class Dispatcher:
             log.error("request failed", **about, traceparent=request.traceparent, cause=str(error))
         return write_failure(request.id, wire_error, request.codec)
 
+    @contextmanager
+    def _unless_ending(self) -> Iterator[None]:
+        if self._ending:
+            raise Unavailable("the daemon is stopping", retryable=True)
+        yield
+
     def _carry_out(self, request: Request, context: Any, seq: int, guard: Callable[[], Guard] = nullcontext) -> bytes:
         """Run the handler and encode what comes of it, inside `guard`: if either fails, neither happened."""
         started, outcome = self._clock(), "ok"
@@ -190,10 +203,17 @@ def _success(request: Request, result: Any, seq: int) -> bytes:
     return reply
 
 
+def _meant(name: str) -> str:
+    """A guess at what was meant, for people."""
+    close = difflib.get_close_matches(name, OPERATIONS, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
 def _operation_type(envelope: Envelope) -> type[Operation[Any]]:
     operation = OPERATIONS.get(envelope.type)
     if operation is None:
-        raise UnknownOperation(f"$.type: no operation {envelope.type!r}", details={"known": sorted(OPERATIONS)})
+        message = f"$.type: there is no operation {envelope.type!r}{_meant(envelope.type)}"
+        raise UnknownOperation(message, details={"known": sorted(OPERATIONS)})
     if envelope.scope != DEFAULT_SCOPE:
         raise Forbidden.at("$.scope", f"only the scope {DEFAULT_SCOPE!r} is served")
     return operation

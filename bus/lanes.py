@@ -101,6 +101,13 @@ class Lanes:
             if not lane.running and not lane.waiting:
                 self._lanes.pop(lane.client, None)
 
+    def abandon(self) -> list[Request]:
+        """Give up what was not started, for its callers to be told."""
+        waiting = [request for lane in self._lanes.values() for request in lane.waiting]
+        for client in list(self._lanes):
+            self.forget(client)
+        return waiting
+
     def pause(self, client: bytes) -> None:
         """Start nothing more for a client that does not take its replies."""
         self._paused.add(client)

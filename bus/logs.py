@@ -4,10 +4,14 @@ It is structlog with a setup of its own, so that an application whose tests run 
 hears of nothing there but errors.
 """
 
+import atexit
 import contextlib
 import logging
 import os
+import queue
 import sys
+import threading
+import time
 from typing import Any
 
 import msgspec
@@ -16,6 +20,8 @@ import structlog
 from backscroll.bus.config import Settings
 
 STANDARD_ERROR = 2
+LINES_WAITING_MAX = 10_000
+SECONDS_TO_DRAIN = 1.0
 
 
 class Log:
@@ -41,14 +47,47 @@ class Log:
 
 
 class Lossy:
-    """A file for log lines; one that cannot be written is lost, for a full disk or a closed pipe must stop nobody."""
+    """A file for log lines, which are written by a thread of its own.
+
+    Lines that cannot be written are lost, for a full disk, a closed pipe, or a pipe that nobody reads must stop nobody.
+    """
+
+    def __init__(self) -> None:
+        self._lines: queue.Queue[str] = queue.Queue(LINES_WAITING_MAX)
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
 
     def write(self, text: str) -> None:
-        with contextlib.suppress(OSError):
-            os.write(STANDARD_ERROR, text.encode(errors="backslashreplace"))
+        with contextlib.suppress(queue.Full):
+            self._lines.put_nowait(text)
+        if self._thread is None:
+            self._start()
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Lines are on their way; `drain()` waits for them."""
+
+    def drain(self, seconds: float) -> None:
+        """Give the lines that wait so long to be written."""
+        until = time.monotonic() + seconds
+        while self._lines.unfinished_tasks and time.monotonic() < until:
+            time.sleep(0.005)
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
+                self._thread.start()
+                atexit.register(self.drain, SECONDS_TO_DRAIN)
+
+    def _write_all(self) -> None:
+        while True:
+            text = self._lines.get()
+            with contextlib.suppress(OSError):
+                os.write(STANDARD_ERROR, text.encode(errors="backslashreplace"))
+            self._lines.task_done()
+
+
+_standard_error = Lossy()
 
 
 def _lines(level: str, *, for_people: bool, colors: bool = False) -> Any:
@@ -59,7 +98,7 @@ def _lines(level: str, *, for_people: bool, colors: bool = False) -> Any:
         else structlog.processors.JSONRenderer(serializer=_to_json)
     )
     return structlog.wrap_logger(
-        structlog.WriteLogger(Lossy()),  # type: ignore[arg-type]  # it writes and flushes, which is all that is asked
+        structlog.WriteLogger(_standard_error),  # type: ignore[arg-type]  # it writes and flushes, which is all that is asked
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),

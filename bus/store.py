@@ -14,7 +14,7 @@ import apsw
 
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.logs import log
-from backscroll.bus.wal import note_lineage, refuse_foreign_log
+from backscroll.bus.wal import LogGuard
 from backscroll.handlers.database import Row
 from backscroll.handlers.sql import Param, statement
 from backscroll.schema.migrations import APPLICATION_ID, migrations
@@ -22,7 +22,8 @@ from backscroll.schema.tables import Sequence
 
 WAL_PAGES_BEFORE_CHECKPOINT = 1_000
 WAL_PAGES_LONG = 4_000
-RESTART_WAIT_MS = 50  # how long a long log waits for queries to leave it; commits wait as long
+RESTART_WAIT_MS = 50  # how long a long log waits for queries to leave it; the longer it is, the longer
+RESTART_WAIT_MS_MAX = 2_000
 WAL_BYTES_KEPT = 64 * 2**20  # what a log that once grew is cut back to
 WRITER_CACHE_KIB = 16_384
 READER_CACHE_KIB = 4_096
@@ -108,7 +109,7 @@ class Store:
         self._wal_pages_seen = 0
         with _explained(path):
             self._refuse_stump()
-            refuse_foreign_log(path)
+            self._guard = LogGuard(path)
             self._writer = self._open_writer()
             try:
                 self._migrate()
@@ -160,13 +161,14 @@ class Store:
         """Copy the log back into the file each time it has grown by so much.
 
         A failure loses nothing and is tried again later. SQLite begins the log anew once all of it is copied and no
-        reader is in it. Where queries never pause that moment does not come by itself, and a long log waits for it.
+        reader is in it. Where queries never pause that moment does not come by itself: then a long log waits for it
+        after each batch, and the next batch with it.
         """
-        if self._wal_pages - self._wal_pages_seen < WAL_PAGES_BEFORE_CHECKPOINT:
+        long = self._wal_pages >= WAL_PAGES_LONG
+        if not long and self._wal_pages - self._wal_pages_seen < WAL_PAGES_BEFORE_CHECKPOINT:
             return
         self._wal_pages_seen = self._wal_pages
-        long = self._wal_pages >= WAL_PAGES_LONG
-        self._writer.set_busy_timeout(RESTART_WAIT_MS)
+        self._writer.set_busy_timeout(min(RESTART_WAIT_MS * self._wal_pages // WAL_PAGES_LONG, RESTART_WAIT_MS_MAX))
         try:
             self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART if long else apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.BusyError:
@@ -182,6 +184,10 @@ class Store:
         except apsw.Error:
             self._disown_commit()
             raise
+        try:
+            self._guard.note()
+        except OSError as error:  # the commit stands; the next one tries again
+            log.error("the log in use cannot be noted", path=str(self.path), error=str(error))
 
     def _disown_commit(self) -> None:
         """Write over what a failed COMMIT left in the log: when only its sync failed, a crash would bring it back.
@@ -225,6 +231,7 @@ class Store:
             if connection.pragma("journal_mode", "wal") != "wal":
                 raise CannotOpen(f"{self.path} lies on a file system without shared memory. Name a local directory.")
             connection.pragma("synchronous", "full")
+            connection.pragma("fullfsync", True)  # on macOS only this reaches the disk; elsewhere it changes nothing
             connection.pragma("foreign_keys", True)
             connection.pragma("secure_delete", True)  # deleted text is overwritten, not just unlinked
             connection.pragma("journal_size_limit", WAL_BYTES_KEPT)
@@ -298,7 +305,7 @@ class Store:
     def _start_log(self) -> None:
         """Make the write-ahead log exist, so that its lineage is noted before any command depends on it."""
         self._touch()
-        note_lineage(self.path)
+        self._guard.note()
 
     def _note_wal_size(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
         if pages < self._wal_pages:  # the log was begun anew

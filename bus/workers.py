@@ -18,6 +18,9 @@ Crashed = Callable[[BaseException], None]
 """Takes what ended a worker; called from its thread."""
 
 
+INTERRUPT_SECONDS = 0.01
+
+
 class Writer:
     """Group commit: whatever commands wait when a transaction begins share it, and are answered after it."""
 
@@ -74,14 +77,23 @@ class Readers:
         self._deliver = deliver
         self._crashed = crashed
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="reader")
+        self._runs = 0
+        self._counting = threading.Lock()
+        self._idle = threading.Event()
+        self._idle.set()
 
     def start(self, queries: list[Request]) -> None:
+        with self._counting:
+            self._runs += 1
+            self._idle.clear()
         self._threads.submit(self._run, queries)
 
     def stop(self) -> None:
-        """End the threads; a query that is still under way is broken off."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        self._store.interrupt_readers()
+        """End the threads. A query under way is broken off; it and all that wait are answered `unavailable`."""
+        self._dispatcher.end_queries()
+        self._threads.shutdown(wait=False)
+        while not self._idle.wait(INTERRUPT_SECONDS):  # what is interrupted between two statements runs on
+            self._store.interrupt_readers()
         self._threads.shutdown()
 
     def _run(self, queries: list[Request]) -> None:
@@ -89,3 +101,8 @@ class Readers:
             self._deliver(queries, self._dispatcher.ask(queries))
         except BaseException as error:  # noqa: BLE001
             self._crashed(error)
+        finally:
+            with self._counting:
+                self._runs -= 1
+                if not self._runs:
+                    self._idle.set()

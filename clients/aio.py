@@ -15,7 +15,7 @@ import zmq.asyncio
 
 from backscroll.clients.calls import DEFAULT_SCOPE, TIMEOUT_MS, Call, find_endpoint, open_reply
 from backscroll.clients.client import Transport
-from backscroll.schema.errors import BackscrollError, NoReply, Unavailable
+from backscroll.schema.errors import BackscrollError, Invalid, NoReply, Unavailable
 from backscroll.schema.operations import Command, Operation, Query
 from backscroll.schema.wire import Codec, Reply
 
@@ -57,6 +57,7 @@ class AsyncClient:
         if self._listener is not None:
             self._listener.cancel()
             await asyncio.wait([self._listener])
+        self._fail_all(Unavailable("the client was closed; whether the request took effect is unknown"))
         self._carrier.close()
 
     async def __aenter__(self) -> Self:
@@ -100,7 +101,7 @@ class AsyncClient:
                 arrival.set_result((reply, codec))
 
     def _fail_all(self, error: BackscrollError) -> None:
-        """What came is no reply, so nobody knows whose it was."""
+        """Nobody will get a reply: the client is closed, or what came is no reply, so nobody knows whose it was."""
         for arrival in self._under_way.values():
             if not arrival.done():
                 arrival.set_exception(error)
@@ -115,7 +116,11 @@ class _Socket:
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.IPV6, 1)
         self._socket.setsockopt(zmq.IMMEDIATE, 1)
-        self._socket.connect(endpoint)
+        try:
+            self._socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            self.close()
+            raise Invalid(f"{endpoint!r} is no address to connect to: {error.strerror}") from error
 
     async def send(self, body: bytes) -> None:
         await self._socket.send(body)

@@ -1,6 +1,7 @@
 """The command line: `backscroll serve | call | demo`. Parses words and prints; the work is elsewhere."""
 
 import argparse
+import io
 import json
 import runpy
 import sys
@@ -13,7 +14,6 @@ import msgspec
 
 from backscroll.clients.calls import DEFAULT_SCOPE, TIMEOUT_MS, find_endpoint, new_id, open_reply
 from backscroll.clients.client import ZmqTransport
-from backscroll.clients.demo import demo
 from backscroll.schema.errors import BackscrollError, NoReply
 from backscroll.schema.wire import JSON, Envelope, error_body, error_of
 
@@ -22,11 +22,16 @@ EXIT_ERROR_REPLY, EXIT_USAGE = 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command of the command line; its exit code."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")  # whatever the terminal's code page is
     words = sys.argv[1:] if arguments is None else list(arguments)
     if words[:1] == ["serve"]:
         return _serve(words[1:])
     options = _parser().parse_args(words)
     if options.command == "demo":
+        from backscroll.clients.demo import demo  # it opens a database file; the others need no driver
+
         demo(sys.stdout)
         return 0
     return _call(options)
@@ -64,8 +69,12 @@ def _call(options: argparse.Namespace) -> int:
     """Send one request as it was typed; the daemon judges it."""
     try:
         payload = _payload(options.payload)
-    except (OSError, ValueError) as error:
-        sys.stderr.write(f"backscroll: the payload is no JSON: {error}\n")
+    except OSError as error:
+        sys.stderr.write(f"backscroll: the payload cannot be read: {error}\n")
+        return EXIT_USAGE
+    except ValueError as error:
+        hint = """write an object in single quotes, as in '{"roomId": "home"}'"""
+        sys.stderr.write(f"backscroll: the payload is no JSON ({error}): {hint}\n")
         return EXIT_USAGE
     envelope = Envelope(new_id(), options.type, payload, options.scope, deadline_ms=options.timeout_ms)
     try:

@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self, TypeVar
 import zmq
 
 from backscroll.clients.calls import DEFAULT_SCOPE, TIMEOUT_MS, Call, find_endpoint, open_reply
-from backscroll.schema.errors import BackscrollError, NoReply, Unavailable
+from backscroll.schema.errors import BackscrollError, Invalid, NoReply, Unavailable
 from backscroll.schema.operations import Command, Operation, Query
 from backscroll.schema.wire import Codec, Reply
 
@@ -46,16 +46,25 @@ class ZmqTransport:
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.IPV6, 1)
         self._socket.setsockopt(zmq.IMMEDIATE, 1)
-        self._socket.connect(endpoint)
+        try:
+            self._socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            self.close()
+            raise Invalid(f"{endpoint!r} is no address to connect to: {error.strerror}") from error
 
     def send(self, body: bytes, timeout_ms: float, /) -> None:
         """Raises `Unavailable` when no daemon takes the request; then it has no effect."""
+        give_up_at = time.monotonic() + timeout_ms / 1000
+        while not self._taken(body):  # not connected yet, or the pipe is full
+            if not self._socket.poll(_whole((give_up_at - time.monotonic()) * 1000), zmq.POLLOUT):
+                raise Unavailable(f"no daemon answers at {self._endpoint}; nothing was sent", retryable=True)
+
+    def _taken(self, body: bytes) -> bool:
         try:
             self._socket.send(body, zmq.NOBLOCK)
-        except zmq.Again:  # not connected yet, or the pipe is full
-            if not self._socket.poll(_whole(timeout_ms), zmq.POLLOUT):
-                raise Unavailable(f"no daemon answers at {self._endpoint}; nothing was sent", retryable=True) from None
-            self._socket.send(body)
+        except zmq.Again:
+            return False
+        return True
 
     def receive(self, timeout_ms: float, /) -> bytes | None:
         if not self._socket.poll(_whole(timeout_ms)):

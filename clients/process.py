@@ -1,6 +1,7 @@
 """A daemon as a child process: started next to a UI process, and gone with it."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -52,7 +53,10 @@ class DaemonProcess:
 
     def stop(self) -> int:
         """Ask the daemon to finish what it has received and end; its exit code."""
-        self.process.terminate()
+        if os.name == "nt":  # where terminate() would be a kill; the daemon also stops when its standard input ends
+            self._close_pipes()
+        else:
+            self.process.terminate()
         return self.wait()
 
     def kill(self) -> int:

@@ -83,13 +83,14 @@ def delete_messages_of_room(room_id: str, db: Database) -> None:
 
 def _save(message: Message, reactions_path: str, db: Database) -> None:
     """Write a whole message; a tombstone in its place stays what it is."""
+    reactions.check_reactions(message, reactions_path)
     written = db.run(UPSERT_UNLESS_DELETED, **ROWS.to_row(message))
     if not written:
         return
     if message.is_deleted:
         _bury(message.id, db)
     else:
-        reactions.replace_reactions(message, reactions_path, db)
+        reactions.replace_reactions(message, db)
 
 
 def _bury(message_id: str, db: Database) -> None:

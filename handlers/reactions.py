@@ -60,16 +60,17 @@ def reactions_by_message(message_ids: Iterable[str], db: Database) -> dict[str, 
     return found
 
 
-def replace_reactions(message: Message, path: str, db: Database) -> None:
-    """Make the stored reactions of a message exactly those it carries; one that carries no list keeps them.
-
-    `path` is where the list stands in the request.
-    """
-    if message.reactions is None:
-        return
-    for index, reaction in enumerate(message.reactions):
+def check_reactions(message: Message, path: str) -> None:
+    """Raise `Invalid` where a message carries the reaction of another; `path` is where the list stands."""
+    for index, reaction in enumerate(message.reactions or []):
         if reaction.message_id != message.id:
             raise Invalid.at(f"{path}[{index}].messageId", "a reaction inside a message names that message")
+
+
+def replace_reactions(message: Message, db: Database) -> None:
+    """Make the stored reactions of a message exactly those it carries; one that carries no list keeps them."""
+    if message.reactions is None:
+        return
     db.run(DELETE_OF_MESSAGE, message_id=message.id)
     for reaction in message.reactions:
         db.run(UPSERT, **ROWS.to_row(reaction))

@@ -22,6 +22,8 @@ An error reply means that nothing happened. `NoReply` means that nobody knows.
 
 from typing import Any, ClassVar, Self
 
+QUOTED_CHARACTERS_MAX = 500
+
 
 class BackscrollError(Exception):
     """Base of all errors: `message` for the caller, `details` a JSON object, `retryable` as a promise."""
@@ -40,8 +42,14 @@ class CallerError(BackscrollError):
 
     @classmethod
     def at(cls, path: str, problem: str) -> Self:
-        """The error of one field: `path` from the body's root, as in `$.payload.message.id`."""
+        """The error of one field: `path` from the body's root, as in `$.payload.message.id`. Long text is cut."""
+        path, problem = _cut(path), _cut(problem)
         return cls(f"{path}: {problem}", details={"path": path})
+
+
+def _cut(text: str) -> str:
+    """Enough of what a caller sent to find it again."""
+    return text if len(text) <= QUOTED_CHARACTERS_MAX else text[: QUOTED_CHARACTERS_MAX - 1] + "…"
 
 
 class Malformed(CallerError):

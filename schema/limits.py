@@ -16,10 +16,13 @@ ID_BYTES_MAX = 128
 REQUEST_ID_BYTES_MAX = 64
 SCOPE_BYTES_MAX = 128
 TRACEPARENT_BYTES_MAX = 256
+FREE_JSON_BYTES_MAX = 1024 * 1024  # `metadata` and the other free JSON fields of one payload together
+FREE_JSON_VALUES_MAX = 50_000  # in one field
 LIST_ITEMS_MAX = 100_000  # channels, members, reactions … of one payload
 PAGE_ITEMS_MAX = 500
 JSON_DEPTH_MAX = 32  # of `metadata` and the other free JSON fields, themselves included
 ROUTING_FRAMES_MAX = 16  # frames before the body: the routing id, REQ's delimiter, proxies' hops
+ROUTING_BYTES_MAX = 4_096  # of all of them
 INTEGER_MAX = 2**53 - 1  # what every language's JSON carries without loss
 JSON_INTEGER_MIN, JSON_INTEGER_MAX = -(2**63), 2**64 - 1  # in free JSON fields: what MessagePack carries
 

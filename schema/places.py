@@ -11,4 +11,5 @@ ENDPOINT_FILE = "endpoint.json"
 
 def default_data_dir() -> Path:
     """`BACKSCROLL_DATA_DIR`, or else the usual place of this system's user."""
-    return Path(os.environ.get("BACKSCROLL_DATA_DIR") or platformdirs.user_data_path("backscroll", appauthor=False))
+    named = os.environ.get("BACKSCROLL_DATA_DIR")
+    return Path(named).expanduser() if named else platformdirs.user_data_path("backscroll", appauthor=False)

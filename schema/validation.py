@@ -5,7 +5,7 @@ runs. What is checked for a record type is worked out once, from its annotations
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 from msgspec import UNSET, Meta, Struct
 
 from backscroll.schema.errors import Invalid, TooLarge
-from backscroll.schema.limits import JSON_DEPTH_MAX, JSON_INTEGER_MAX, JSON_INTEGER_MIN
+from backscroll.schema.limits import FREE_JSON_VALUES_MAX, JSON_DEPTH_MAX, JSON_INTEGER_MAX, JSON_INTEGER_MIN
 
 Check = Callable[[Any, str, str], None]
 """Takes the value, its parent's path and its own step from there; the two are joined only for a complaint."""
@@ -81,31 +81,46 @@ def _list_check(item_type: Any) -> Check:
     return check
 
 
-def _check_json(value: Any, parent: str, step: str, depth: int = 1) -> None:
-    """Only what JSON can carry there and back unchanged, and not nested too deeply."""
+def _check_json(document: Any, parent: str, step: str) -> None:
+    """Only what JSON can carry there and back unchanged, not nested too deeply, and not too many values."""
+    values = 0
+
+    def check(value: Any, path: str, depth: int) -> None:
+        nonlocal values
+        values += 1
+        if values > FREE_JSON_VALUES_MAX:
+            raise TooLarge.at(parent + step, f"more than {FREE_JSON_VALUES_MAX} values")
+        if isinstance(value, dict | list):
+            if depth > JSON_DEPTH_MAX:
+                raise Invalid.at(path, f"nested deeper than {JSON_DEPTH_MAX} levels")
+            for child_step, child in _children(value, path):
+                check(child, path + child_step, depth + 1)
+        else:
+            _check_scalar(value, path)
+
+    check(document, parent + step, 1)
+
+
+def _children(value: dict[Any, Any] | list[Any], path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield f"[{index}]", item
+        return
+    for key, item in value.items():
+        if not isinstance(key, str):
+            raise Invalid.at(path, f"a key of type `{type(key).__name__}`: keys are text")
+        yield f".{key}", item
+
+
+def _check_scalar(value: Any, path: str) -> None:
     match value:
         case bool() | str() | None:
             return
         case int():
             if not JSON_INTEGER_MIN <= value <= JSON_INTEGER_MAX:
-                raise Invalid.at(parent + step, "the integer needs more than 64 bits")
+                raise Invalid.at(path, "the integer needs more than 64 bits")
         case float():
             if not math.isfinite(value):
-                raise Invalid.at(parent + step, "NaN and infinity are no JSON numbers")
-        case dict() | list():
-            if depth > JSON_DEPTH_MAX:
-                raise Invalid.at(parent + step, f"nested deeper than {JSON_DEPTH_MAX} levels")
-            _check_children(value, parent + step, depth)
+                raise Invalid.at(path, "NaN and infinity are no JSON numbers")
         case _:
-            raise Invalid.at(parent + step, f"`{type(value).__name__}` is no JSON value")
-
-
-def _check_children(value: dict[Any, Any] | list[Any], path: str, depth: int) -> None:
-    if isinstance(value, list):
-        for index, item in enumerate(value):
-            _check_json(item, path, f"[{index}]", depth + 1)
-        return
-    for key, item in value.items():
-        if not isinstance(key, str):
-            raise Invalid.at(path, f"a key of type `{type(key).__name__}`: keys are text")
-        _check_json(item, path, f".{key}", depth + 1)
+            raise Invalid.at(path, f"`{type(value).__name__}` is no JSON value")

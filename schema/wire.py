@@ -1,6 +1,6 @@
 """Envelopes to bytes and back, in MessagePack and JSON; pure functions that never touch a socket.
 
-A body is one map. Its first byte tells the encoding: `{` or JSON white space is JSON, the rest MessagePack.
+A body is one map. Its first byte tells the encoding: below 0x80 is JSON, the rest MessagePack.
 `PROTOCOL.md` beside this file is the page for people.
 """
 
@@ -14,11 +14,13 @@ from msgspec import Meta, Raw, Struct
 
 from backscroll.schema.errors import ERRORS, BackscrollError, CallerError, Internal, Invalid, Malformed, TooLarge
 from backscroll.schema.limits import (
+    FREE_JSON_BYTES_MAX,
     REQUEST_ID_BYTES_MAX,
     SCOPE_BYTES_MAX,
     TRACEPARENT_BYTES_MAX,
     Count,
 )
+from backscroll.schema.outline import free_json_bytes, outline_of
 from backscroll.schema.validation import validate
 
 PROTOCOL_VERSION = 1
@@ -123,12 +125,22 @@ def read_envelope(body: bytes, codec: Codec) -> Envelope:
 
 def read_payload(payload: Raw, codec: Codec, as_type: type[S]) -> S:
     """Decode and check a request's payload; raises `Invalid`, `TooLarge` or `Malformed`."""
+    body = bytes(payload) or codec.empty_map
     try:
-        operation = codec.decode(bytes(payload) or codec.empty_map, as_type)
+        if len(body) > FREE_JSON_BYTES_MAX:
+            _check_free_json(body, codec, as_type)
+        operation = codec.decode(body, as_type)
     except DECODE_ERRORS as error:
         _refuse(error, "$.payload", Invalid)
     validate(operation, "$.payload")
     return operation
+
+
+def _check_free_json(body: bytes, codec: Codec, as_type: type[Struct]) -> None:
+    """Raise `TooLarge` for more free JSON than is taken, before it is decoded."""
+    outline = outline_of(as_type)
+    if outline is not None and (size := free_json_bytes(codec.decode(body, outline))) > FREE_JSON_BYTES_MAX:
+        raise TooLarge.at("$.payload", f"{size} bytes of free JSON, at most {FREE_JSON_BYTES_MAX} are taken")
 
 
 def salvage_id(body: bytes, codec: Codec) -> str | None:
@@ -167,8 +179,9 @@ def error_of(reply: Reply) -> BackscrollError:
     return error_class(reply.error.message, details=reply.error.details, retryable=reply.error.retryable)
 
 
-_WHERE = re.compile(r"(?P<problem>.*?)(?: - at `(?P<key>key in )?\$(?P<path>.*)`)?", re.DOTALL)
-_FIELD = re.compile(r"Object (?:contains unknown|missing required) field `(?P<field>[^`]*)`", re.DOTALL)
+# What msgspec says and where: "Expected `int` - at `$.message.timestamp`", or "… - at `key` in `$.metadata`".
+_WHERE = re.compile(r"(?P<problem>.*?)(?: - at (?:`key` in )?`\$(?P<path>[^`]*)`)?", re.DOTALL)
+_FIELD = re.compile(r"Object (?:contains unknown|missing required) field `(?P<field>.*)`", re.DOTALL)
 
 
 def _refuse(error: Exception, root: str, otherwise: type[CallerError]) -> NoReturn:

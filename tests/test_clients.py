@@ -196,7 +196,7 @@ def test_results_have_the_declared_types(do: Do) -> None:
 
 
 PROVOKED: list[tuple[type[BackscrollError], Operation[Any], str]] = [
-    (UnknownOperation, FlyToTheMoon(), r"\$\.type: no operation 'fly-to-the-moon'"),
+    (UnknownOperation, FlyToTheMoon(), r"\$\.type: there is no operation 'fly-to-the-moon'"),
     (Invalid, GetMessages("r1", limit=0), r"\$\.payload\.limit: "),
     (TooLarge, SaveMessage(message("x" * 129)), r"\$\.payload\.message\.id: "),
     (NotFound, DeleteMessage("unknown"), r"\$\.payload\.messageId: "),

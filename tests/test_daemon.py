@@ -195,7 +195,7 @@ def test_a_stalled_client_does_not_keep_a_daemon_from_stopping(start_daemon: Sta
 
 
 def test_a_query_that_runs_for_ever_is_broken_off_when_the_daemon_stops(tmp_path: Path) -> None:
-    """Stopping interrupts what SQLite is busy with once the drain's time is up."""
+    """Stopping interrupts what SQLite is busy with once the drain's time is up; all that waited are told so."""
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     started = threading.Event()
 
@@ -204,9 +204,52 @@ def test_a_query_that_runs_for_ever_is_broken_off_when_the_daemon_stops(tmp_path
         db.rows(endless)
 
     handlers = {**HANDLERS, GetRoom: never_ends}
-    with running(tmp_path / "data", handlers=handlers, drain_ms=50) as daemon, Peer(daemon.endpoint) as peer:
-        peer.request("get-room", {"roomId": "r1"})
-        assert started.wait(20)
+    data_dir = tmp_path / "data"
+    with Peer(f"ipc://{data_dir}/thread.sock") as peer:
+        with running(data_dir, handlers=handlers, drain_ms=50):
+            for at in range(100):
+                peer.request("get-room", {"roomId": "r1"}, request_id=str(at))
+            peer.request("ping")
+            assert peer.reply()["result"] == {"pong": True}
+            assert started.wait(20)
+        codes = [peer.reply()["error"]["code"] for _ in range(100)]
+    assert codes == ["unavailable"] * 100
+
+
+def test_a_log_that_nobody_reads_stops_nobody(tmp_path: Path) -> None:
+    """An application may leave the daemon's standard error unread in a pipe; lines are lost, and nothing else."""
+    with DaemonProcess(tmp_path / "data", "--log-level", "debug", log=subprocess.PIPE) as daemon:
+        with Client(daemon.endpoint) as client:
+            for _ in client.pipeline([Ping()] * 3_000):
+                pass
+        assert daemon.stop() == 0
+        assert daemon.process.stderr is not None
+        daemon.process.stderr.close()
+
+
+def test_free_json_that_is_much_to_decode_holds_nobody_up(start_daemon: StartDaemon) -> None:
+    """Millions of empty lists in a body of a few megabytes are refused before they are decoded."""
+    daemon = start_daemon()
+    much = [b"[]," * 4_000_000, b"[]," * 300_000]
+    with Peer(daemon.endpoint) as hostile, Client(daemon.endpoint, timeout_ms=4_000) as other:
+        for at, lists in enumerate(much):
+            hostile.send(
+                b'{"id":"%d","type":"save-message","payload":{"message":{"id":"m","roomId":"r","senderId":"s",'
+                b'"content":"","timestamp":1,"metadata":{"k":[%b[]]}}}}' % (at, lists)
+            )
+        assert other.ask(Ping()).pong
+        errors = [hostile.reply()["error"] for _ in much]
+    assert [error["code"] for error in errors] == ["too-large", "too-large"]
+    assert [error["details"]["path"] for error in errors] == ["$.payload", "$.payload.message.metadata"]
+    assert resident_bytes(daemon.ready["pid"]) < 300e6
+
+
+def test_frames_before_the_body_are_bounded_in_bytes(start_daemon: StartDaemon) -> None:
+    """What is only echoed may not be used to fill the daemon's memory."""
+    daemon = start_daemon()
+    with Peer(daemon.endpoint) as peer:
+        peer.send(b"x" * 5_000, b'{"id":"1","type":"ping"}')
+        assert peer.reply()["error"]["code"] == "malformed"
 
 
 @pytest.mark.parametrize("operation", ["save-message", "get-room"])
@@ -489,7 +532,7 @@ def with_a_foreign_log(path: Path) -> None:
         (garbage, "Restore it from a backup"),
         (truncated, "Restore it from a backup"),
         (a_directory, "Is it a file"),
-        (with_a_foreign_log, "was not written for"),
+        (with_a_foreign_log, "seems to belong to another"),
     ],
 )
 def test_a_database_that_cannot_be_opened_exits_with_4_and_is_left_as_it_is(
