@@ -24,8 +24,8 @@ from backscroll.bus.daemon import Daemon
 from backscroll.bus.directory import announced, default_endpoint, locked
 from backscroll.bus.failures import BadSettings, CannotStart
 from backscroll.bus.logs import log
-from backscroll.bus.store import Store
-from backscroll.schema.wire import PROTOCOL_VERSION
+from backscroll.bus.scopes import Scopes
+from backscroll.schema.wire import DEFAULT_SCOPE, PROTOCOL_VERSION
 
 GIL_SWITCH_SECONDS = 0.0005  # the default of 5 ms would let one busy thread hold up every reply
 PR_SET_PDEATHSIG = 1
@@ -49,10 +49,10 @@ def serve(settings: Settings) -> None:
     sys.setswitchinterval(GIL_SWITCH_SECONDS)
     with ExitStack() as stack:
         stack.enter_context(locked(settings.data_dir))
-        store = Store(settings.data_dir / "default.db", lock_wait_ms=settings.lock_wait_ms)
-        stack.enter_context(closing(store))
+        scopes = stack.enter_context(closing(Scopes(settings.data_dir, lock_wait_ms=settings.lock_wait_ms)))
+        scopes.open(DEFAULT_SCOPE)  # where that cannot be, the daemon does not start
         endpoints = settings.endpoint or (stack.enter_context(default_endpoint(settings.data_dir)),)
-        daemon = stack.enter_context(closing(Daemon(settings, store)))
+        daemon = stack.enter_context(closing(Daemon(settings, scopes)))
         ready = _ready(daemon.bind(endpoints))
         daemon.stop_on_signals()
         if settings.exit_with_parent:

@@ -51,6 +51,8 @@ class Settings(BaseSettings):
         "auto", description="auto: for people on a terminal, else JSON"
     )
     readers: PositiveInt = Field(8, description="how many queries may run at once")
+    writers: PositiveInt = Field(4, description="how many scopes may be written at once")
+    chores_ms: PositiveInt = Field(60_000, description="how often expired sessions and orphaned media are removed")
     batch_requests: PositiveInt = Field(512, description="how many commands one commit takes at most")
     queue_requests: PositiveInt = Field(65_536, description="how many requests may wait, of all clients")
     queue_bytes: PositiveInt = Field(256 * 2**20, description="how many bytes of requests may wait, of all clients")

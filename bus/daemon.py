@@ -8,6 +8,7 @@
 """
 
 import contextlib
+import math
 import signal
 import socket
 import time
@@ -21,9 +22,9 @@ from backscroll.bus.dispatch import Dispatcher, Refused, Request
 from backscroll.bus.lanes import Bounds, Lanes
 from backscroll.bus.logs import log
 from backscroll.bus.mail import Mail
+from backscroll.bus.scopes import Scopes
 from backscroll.bus.status import DaemonStatus
-from backscroll.bus.store import Store
-from backscroll.bus.workers import Readers, Writer
+from backscroll.bus.workers import Readers, Writers
 from backscroll.handlers import HANDLERS, Handlers
 from backscroll.schema.errors import BackscrollError, Malformed, Unavailable
 from backscroll.schema.limits import BODY_BYTES_MAX, ROUTING_BYTES_MAX, ROUTING_FRAMES_MAX
@@ -55,22 +56,27 @@ class Wake:
 
 
 class Daemon:
-    """Serves one store on its endpoints. Make it, `bind()`, then `run()` until somebody calls `stop()`."""
+    """Serves the scopes of a directory. Make it, `bind()`, then `run()` until somebody calls `stop()`."""
 
-    def __init__(self, settings: Settings, store: Store, handlers: Handlers = HANDLERS) -> None:
+    def __init__(self, settings: Settings, scopes: Scopes, handlers: Handlers = HANDLERS) -> None:
         self._settings = settings
         self._wake = Wake()
         self._finished: deque[tuple[list[Request], list[bytes]]] = deque()
         self._stop_asked = False
+        self._chores_at = time.monotonic() + settings.chores_ms / 1000
         self._crash: BaseException | None = None
+        self._signals: dict[int, object] = {}  # those that have come
         self._handles_signals = False
         self._drain_until: float | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._dispatcher = Dispatcher(store, DaemonStatus(self._queues), handlers)
-        self._writer = Writer(self._dispatcher, store, settings.batch_requests, self._deliver, self._crashed)
-        self._readers = Readers(self._dispatcher, store, settings.readers, self._deliver, self._crashed)
+        self._dispatcher = Dispatcher(scopes, DaemonStatus(self._queues, lambda: len(scopes.open_stores())), handlers)
+        self._scopes = scopes
+        self._writers = Writers(
+            self._dispatcher, scopes, settings.writers, settings.batch_requests, self._deliver, self._crashed
+        )
+        self._readers = Readers(self._dispatcher, scopes, settings.readers, self._deliver, self._crashed)
         bounds = Bounds(settings.client_requests, settings.client_bytes, settings.queue_requests, settings.queue_bytes)
-        self._lanes = Lanes(bounds, self._writer.start, self._readers.start)
+        self._lanes = Lanes(bounds, self._writers.start, self._readers.start)
         self._mail = Mail(
             self._context,
             stall_ms=settings.stall_ms,
@@ -89,15 +95,16 @@ class Daemon:
         self._wake.set()
 
     def stop_on_signals(self) -> None:
-        """Let SIGTERM and SIGINT call `stop()`; from the main thread only.
+        """Let SIGTERM and SIGINT stop the loop; from the main thread only.
 
         The system may hand a signal to any thread, and Python runs its handler in the main thread once that wakes:
-        so the signal itself wakes the loop.
+        so the signal itself wakes the loop. The handler is no Python function, for those nest when signals come
+        faster than they return, until Python gives up.
         """
         self._handles_signals = True
         signal.set_wakeup_fd(self._wake.writing.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self.stop())
+            signal.signal(number, self._signals.setdefault)
 
     def run(self) -> None:
         """Serve until stopped and drained; raises what a worker's thread died of."""
@@ -105,32 +112,45 @@ class Daemon:
         poller.register(self._mail.socket, zmq.POLLIN)
         poller.register(self._wake.reading, zmq.POLLIN)
         while not self._drained():
-            poller.poll(RETRY_MS if self._mail.keeping or self._drain_until else None)
+            poller.poll(RETRY_MS if self._mail.keeping or self._drain_until else self._until_chores_ms())
             self._wake.clear()
             self._send_finished()
             self._lanes.advance()
             self._mail.retry()
             self._receive()
             self._lanes.advance()
-            if self._stop_asked and self._drain_until is None:
+            self._begin_chores()
+            if (self._stop_asked or self._signals) and self._drain_until is None:
                 self._begin_drain()
         if self._crash is not None:
             raise self._crash
 
     def close(self) -> None:
-        """End the threads and close the sockets; the store is the caller's. Signals are ignored from here on."""
+        """End the threads and close the sockets; the scopes are the caller's. Signals are ignored from here on."""
         if self._handles_signals:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)
         self._readers.stop()
-        self._writer.stop()
+        self._writers.stop()
         self._send_finished()
         for request in self._lanes.abandon():
             self._refuse(request, Unavailable("the daemon has stopped", retryable=True))
         self._mail.close()
         self._wake.close()
         self._context.term()
+
+    def _until_chores_ms(self) -> int:
+        return max(0, math.ceil((self._chores_at - time.monotonic()) * 1000))
+
+    def _begin_chores(self) -> None:
+        """Now and then, have open scopes tidied up and idle ones closed."""
+        if time.monotonic() < self._chores_at:
+            return
+        self._chores_at = time.monotonic() + self._settings.chores_ms / 1000
+        for scope in self._scopes.open_stores():
+            self._writers.tidy(scope)
+        self._readers.close_idle_scopes()
 
     def _receive(self) -> None:
         for _ in range(RECEIVE_MAX):
@@ -194,7 +214,7 @@ class Daemon:
         return {
             "requests": self._lanes.requests,
             "bytes": self._lanes.bytes,
-            "writer": self._writer.waiting,
+            "writers": self._writers.waiting,
             "replies": self._mail.keeping,
         }
 

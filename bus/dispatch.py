@@ -12,22 +12,23 @@ from typing import Any
 
 from backscroll.bus.failures import as_wire_error
 from backscroll.bus.logs import log
-from backscroll.bus.store import Store, TransactionLost
+from backscroll.bus.scopes import Scopes, WholeScope
+from backscroll.bus.session import TransactionLost
+from backscroll.bus.store import Store
 from backscroll.handlers import HANDLERS, Handlers
+from backscroll.handlers.chores import tidy
 from backscroll.handlers.database import Status
 from backscroll.schema.errors import (
     BackscrollError,
     DeadlineExceeded,
-    Forbidden,
     Internal,
     TooLarge,
     Unavailable,
     UnknownOperation,
 )
 from backscroll.schema.limits import BODY_BYTES_MAX, REPLY_BYTES_MAX
-from backscroll.schema.operations import OPERATIONS, Builtin, Command, Operation
+from backscroll.schema.operations import OPERATIONS, Builtin, Command, Maintenance, Operation
 from backscroll.schema.wire import (
-    DEFAULT_SCOPE,
     Codec,
     Envelope,
     Success,
@@ -44,7 +45,7 @@ Guard = AbstractContextManager[None]
 class Request:
     """A request that was decoded and found valid, and the way its reply goes back."""
 
-    __slots__ = ("codec", "deadline", "id", "operation", "route", "size", "traceparent")
+    __slots__ = ("codec", "deadline", "id", "operation", "route", "scope", "size", "traceparent")
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class Request:
         now: float,
     ) -> None:
         self.id = envelope.id
+        self.scope = envelope.scope
         self.operation = operation
         self.codec = codec
         self.size = size
@@ -65,7 +67,12 @@ class Request:
 
     @property
     def is_command(self) -> bool:
-        return isinstance(self.operation, Command)
+        """Whether it goes to a writer."""
+        return isinstance(self.operation, Command | Maintenance)
+
+    @property
+    def is_maintenance(self) -> bool:
+        return isinstance(self.operation, Maintenance)
 
     @property
     def is_builtin(self) -> bool:
@@ -81,16 +88,16 @@ class Refused(Exception):
 
 
 class Dispatcher:
-    """Answers requests from one store. `clock` gives seconds that never go back, for deadlines."""
+    """Answers requests from the scopes they name. `clock` gives seconds that never go back, for deadlines."""
 
     def __init__(
         self,
-        store: Store,
+        scopes: Scopes,
         status: Status,
         handlers: Handlers = HANDLERS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._store = store
+        self._scopes = scopes
         self._status = status
         self._handlers = handlers
         self._clock = clock
@@ -118,13 +125,16 @@ class Dispatcher:
 
     def builtin(self, request: Request) -> bytes:
         """Answer a query that needs no database."""
-        return self._carry_out(request, self._status, self._store.seq)
+        return self._carry_out(request, self._status, lambda: self._scopes.seq(request.scope))
 
     def ask(self, requests: Sequence[Request]) -> list[bytes]:
-        """Answer queries, all from one snapshot."""
+        """Answer queries of one scope, all from one snapshot."""
         try:
-            with self._store.read() as snapshot:
-                return [self._carry_out(request, snapshot, snapshot.seq, self._unless_ending) for request in requests]
+            with self._scopes.use(requests[0].scope) as store, store.read() as snapshot:
+                return [
+                    self._carry_out(request, snapshot, lambda: snapshot.seq, self._unless_ending)
+                    for request in requests
+                ]
         except Exception as error:  # noqa: BLE001  # the snapshot itself failed: every caller is told
             return [self.refuse(request, error) for request in requests]
 
@@ -133,15 +143,29 @@ class Dispatcher:
         self._ending = True
 
     def commit(self, requests: Sequence[Request]) -> list[bytes]:
-        """Carry out commands in one durable transaction; one that fails takes nothing of the others with it."""
+        """Carry out commands of one scope in one durable transaction; one that fails takes none of the others along."""
         try:
-            with self._store.write() as transaction:
+            with self._scopes.use(requests[0].scope) as store, store.write() as transaction:
                 return [
-                    self._carry_out(request, transaction, transaction.seq + 1, transaction.command)
+                    self._carry_out(request, transaction, lambda: transaction.seq + 1, transaction.command)
                     for request in requests
                 ]
         except Exception as error:  # noqa: BLE001  # nothing of the batch is durable: every caller is told
             return [self.refuse(request, error) for request in requests]
+
+    def maintain(self, request: Request) -> bytes:
+        """Carry out what is about a whole scope, while nothing else is being written there."""
+        scope = WholeScope(self._scopes, request.scope)
+        return self._carry_out(request, scope, lambda: self._scopes.seq(request.scope))
+
+    def tidy(self, scope: str) -> None:
+        """Remove what nobody needs any more from a scope, if it is open."""
+        try:
+            with self._scopes.look_after(scope) as store:
+                if store is not None:
+                    self._tidy(scope, store)
+        except Exception as error:  # noqa: BLE001  # it is tried again at the next turn
+            log.error("tidying failed", scope=scope, error=str(error))
 
     def answer(self, body: bytes) -> bytes:
         """Answer one body from beginning to end."""
@@ -151,6 +175,8 @@ class Dispatcher:
             return refused.reply
         if request.is_builtin:
             return self.builtin(request)
+        if request.is_maintenance:
+            return self.maintain(request)
         return (self.commit if request.is_command else self.ask)([request])[0]
 
     def refuse(self, request: Request, error: Exception) -> bytes:
@@ -165,13 +191,21 @@ class Dispatcher:
             log.error("request failed", **about, traceparent=request.traceparent, cause=str(error))
         return write_failure(request.id, wire_error, request.codec)
 
+    def _tidy(self, scope: str, store: Store) -> None:
+        with store.write() as transaction:
+            removed = {what: count for what, count in tidy(transaction).items() if count}
+        if removed:
+            log.info("tidied", scope=scope, **removed)
+
     @contextmanager
     def _unless_ending(self) -> Iterator[None]:
         if self._ending:
             raise Unavailable("the daemon is stopping", retryable=True)
         yield
 
-    def _carry_out(self, request: Request, context: Any, seq: int, guard: Callable[[], Guard] = nullcontext) -> bytes:
+    def _carry_out(
+        self, request: Request, context: Any, seq: Callable[[], int], guard: Callable[[], Guard] = nullcontext
+    ) -> bytes:
         """Run the handler and encode what comes of it, inside `guard`: if either fails, neither happened."""
         started, outcome = self._clock(), "ok"
         try:
@@ -179,7 +213,7 @@ class Dispatcher:
                 raise DeadlineExceeded("the caller's deadline had passed before this was started")
             with guard():
                 result = self._handlers[type(request.operation)](request.operation, context)
-                reply = _success(request, result, seq)
+                reply = _success(request, result, seq())
         except TransactionLost:
             raise
         except Exception as error:  # noqa: BLE001  # whatever it is, the caller gets a reply
@@ -214,6 +248,4 @@ def _operation_type(envelope: Envelope) -> type[Operation[Any]]:
     if operation is None:
         message = f"$.type: there is no operation {envelope.type!r}{_meant(envelope.type)}"
         raise UnknownOperation(message, details={"known": sorted(OPERATIONS)})
-    if envelope.scope != DEFAULT_SCOPE:
-        raise Forbidden.at("$.scope", f"only the scope {DEFAULT_SCOPE!r} is served")
     return operation

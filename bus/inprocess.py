@@ -15,8 +15,10 @@ from typing import Self
 
 from backscroll.bus.directory import locked
 from backscroll.bus.dispatch import Dispatcher
+from backscroll.bus.scopes import Scopes
 from backscroll.bus.status import DaemonStatus
 from backscroll.bus.store import Store, wall_clock_ms
+from backscroll.schema.wire import DEFAULT_SCOPE
 
 
 class InProcess:
@@ -29,14 +31,21 @@ class InProcess:
         self._replies: deque[bytes] = deque()
         with ExitStack() as stack:
             stack.enter_context(locked(data_dir))
-            store = stack.enter_context(closing(Store(data_dir / "default.db", clock=clock, vfs=vfs)))
+            self.scopes = stack.enter_context(closing(Scopes(data_dir, clock=clock, vfs=vfs)))
+            self.scopes.open(DEFAULT_SCOPE)
             self._stack = stack.pop_all()
-        self.store = store
-        self.dispatcher = Dispatcher(store, DaemonStatus(lambda: {"replies": len(self._replies)}))
+        status = DaemonStatus(lambda: {"replies": len(self._replies)}, lambda: len(self.scopes.open_stores()))
+        self.dispatcher = Dispatcher(self.scopes, status)
+
+    @property
+    def store(self) -> Store:
+        """The store of the scope `default`."""
+        return self.scopes.open(DEFAULT_SCOPE)
 
     def send(self, body: bytes, _timeout_ms: float = 0, /) -> None:
         self._replies.append(self.dispatcher.answer(body))
-        self.store.checkpoint_if_due()
+        for scope in self.scopes.open_stores():
+            self.scopes.checkpoint_if_due(scope)
 
     def receive(self, _timeout_ms: float) -> bytes | None:
         return self._replies.popleft() if self._replies else None

@@ -1,9 +1,9 @@
 """Who goes next: one client's requests in the order sent, many clients side by side, and a bound on all of it.
 
-Each client has a lane. The requests at the head of a lane go out in runs of one kind: commands to the writer, or
-queries to a reader; the next run starts when the one before is answered. So a query sees its client's earlier commands
-and none of the later ones, and nobody waits for another client's lane. Knows no socket and no thread: the daemon's
-loop calls in, from one thread.
+Each client has a lane. The requests at the head of a lane go out in runs of one kind and scope: commands to a writer,
+or queries to a reader; the next run starts when the one before is answered. So a query sees its client's earlier
+commands and none of the later ones, and nobody waits for another client's lane. Knows no socket and no thread: the
+daemon's loop calls in, from one thread.
 """
 
 from collections import deque
@@ -30,30 +30,30 @@ class Bounds(NamedTuple):
 class Lane:
     """One client's requests: those waiting, and how many of the present run are not answered yet."""
 
-    __slots__ = ("bytes", "client", "paused", "running", "running_commands", "waiting")
+    __slots__ = ("bytes", "client", "paused", "running", "running_kind", "waiting")
 
     def __init__(self, client: bytes) -> None:
         self.client = client
         self.waiting: deque[Request] = deque()
         self.bytes = 0
         self.running = 0
-        self.running_commands = False
+        self.running_kind = (False, "")  # commands or not, and of which scope
         self.paused = False
 
     def next_run(self) -> list[Request]:
         """The requests that may start now, taken out of the waiting line; often none."""
         if not self.waiting or self.paused:
             return []
-        commands = self.waiting[0].is_command
-        if self.running and not (commands and self.running_commands):
+        kind = commands, scope = self.waiting[0].is_command, self.waiting[0].scope
+        if self.running and not (commands and self.running_kind == kind):
             return []
         room = (RUN_COMMANDS_MAX if commands else RUN_QUERIES_MAX) - self.running
-        same_kind = takewhile(lambda request: request.is_command == commands, self.waiting)
+        same_kind = takewhile(lambda each: each.is_command == commands and each.scope == scope, self.waiting)
         run = [request for _, request in zip(range(room), same_kind, strict=False)]
         for _ in run:
             self.waiting.popleft()
         self.running += len(run)
-        self.running_commands = commands
+        self.running_kind = kind
         return run
 
 
@@ -97,7 +97,7 @@ class Lanes:
         touched, self._touched = self._touched, {}
         for lane in touched.values():
             if run := lane.next_run():
-                (self._start_commands if lane.running_commands else self._start_queries)(run)
+                (self._start_commands if run[0].is_command else self._start_queries)(run)
             if not lane.running and not lane.waiting:
                 self._lanes.pop(lane.client, None)
 

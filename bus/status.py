@@ -8,13 +8,12 @@ import apsw
 
 
 class DaemonStatus:
-    """The `Status` of handlers. `queues` tells how much waits where."""
+    """The `Status` of handlers. `queues` tells how much waits where, `scopes_open` how many files are open."""
 
-    scopes_open = 1
-
-    def __init__(self, queues: Callable[[], dict[str, int]]) -> None:
+    def __init__(self, queues: Callable[[], dict[str, int]], scopes_open: Callable[[], int]) -> None:
         self._started = time.monotonic()
         self._queues = queues
+        self._scopes_open = scopes_open
 
     @property
     def pid(self) -> int:
@@ -28,6 +27,10 @@ class DaemonStatus:
     def sqlite_version(self) -> tuple[int, int, int]:
         major, minor, patch = (int(part) for part in apsw.sqlite_lib_version().split("."))
         return major, minor, patch
+
+    @property
+    def scopes_open(self) -> int:
+        return self._scopes_open()
 
     @property
     def queues(self) -> dict[str, int]:

@@ -14,11 +14,13 @@ import apsw
 
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.logs import log
+from backscroll.bus.parts import Parts
+from backscroll.bus.session import Session
 from backscroll.bus.wal import LogGuard
-from backscroll.handlers.database import Row
 from backscroll.handlers.sql import Param, statement
 from backscroll.schema.migrations import APPLICATION_ID, migrations
-from backscroll.schema.tables import Sequence
+from backscroll.schema.tables import Scope, Sequence
+from backscroll.schema.ulid import UlidGenerator
 
 WAL_PAGES_BEFORE_CHECKPOINT = 1_000
 WAL_PAGES_LONG = 4_000
@@ -30,59 +32,18 @@ READER_CACHE_KIB = 4_096
 STATEMENTS_CACHED = 256
 FILE_BYTES_MIN = 512  # one page of the smallest size
 
-SELECT_SEQ = statement(Sequence.select(Sequence.seq))
+READ_ONLY = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+
+SELECT_POSITION = statement(Sequence.select(Sequence.seq, Sequence.last_id))
 UPDATE_SEQ = statement(Sequence.update({Sequence.seq: Param("seq")}))
+UPDATE_LAST_ID = statement(Sequence.update({Sequence.last_id: Param("last_id")}))
+SELECT_SCOPE = statement(Scope.select(Scope.name))
+INSERT_SCOPE = statement(Scope.insert({Scope.id: Param("id"), Scope.name: Param("name")}))
 
 
 def wall_clock_ms() -> int:
     """Milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
-
-
-class TransactionLost(Exception):
-    """SQLite rolled the whole transaction back by itself, as it does on a full disk; the cause says why."""
-
-
-class Session:
-    """One transaction on one connection: the `Database` that handlers see."""
-
-    def __init__(self, connection: apsw.Connection, seq: int, now: int) -> None:
-        self._connection = connection
-        self.seq = seq
-        self.now = now
-
-    def rows(self, sql: str, /, **values: Any) -> list[Row]:
-        return self._connection.execute(sql, values).fetchall()
-
-    def row(self, sql: str, /, **values: Any) -> Row | None:
-        rows = self.rows(sql, **values)
-        return rows[0] if rows else None
-
-    def run(self, sql: str, /, **values: Any) -> int:
-        self._connection.execute(sql, values)
-        return self._connection.changes()
-
-    @contextmanager
-    def command(self) -> Iterator[None]:
-        """What happens inside happens wholly and takes the next `seq`, or not at all; its neighbours stand."""
-        self._connection.execute("SAVEPOINT command")
-        try:
-            yield
-            self._connection.execute("RELEASE command")
-        except Exception as error:
-            self._undo_command(error)
-            raise
-        self.seq += 1
-
-    def _undo_command(self, error: Exception) -> None:
-        """Go back to where the command began; raises `TransactionLost` where that cannot be."""
-        if not self._connection.in_transaction:
-            raise TransactionLost from error
-        try:
-            self._connection.execute("ROLLBACK TO command")
-            self._connection.execute("RELEASE command")
-        except apsw.Error as worse:
-            raise TransactionLost from worse
 
 
 class Store:
@@ -98,8 +59,12 @@ class Store:
         clock: Callable[[], int] = wall_clock_ms,
         lock_wait_ms: int = 2_000,
         vfs: str = "",
+        scope: str | None = None,
+        parts: Parts | None = None,
     ) -> None:
+        """Raises `CannotOpen`. `scope` is whose data this is: written into a new file, compared with an older one."""
         self.path = path
+        self.parts = parts or Parts(path.with_suffix(".media"))
         self._clock = clock
         self._lock_wait_ms = lock_wait_ms
         self._vfs = vfs
@@ -114,7 +79,9 @@ class Store:
             try:
                 self._migrate()
                 self._check_schema()
-                self.seq = _seq(self._writer)
+                self.seq, last_id = _position(self._writer)
+                self.ids = UlidGenerator(after=last_id)
+                self._claim(scope)
                 self._start_log()
             except BaseException:
                 self._writer.close()
@@ -124,17 +91,20 @@ class Store:
     def write(self) -> Iterator[Session]:
         """One durable transaction; `session.seq` at its end becomes the store's. On any error nothing happened."""
         self._writer.execute("BEGIN IMMEDIATE")
-        session = Session(self._writer, self.seq, self._clock())
+        session = Session(self._writer, self.ids, self.parts, self.seq, self._clock())
         try:
             yield session
             if session.seq != self.seq:
                 session.run(UPDATE_SEQ, seq=session.seq)
+            if session.last_id:
+                session.run(UPDATE_LAST_ID, last_id=session.last_id)
             self._commit()
         except BaseException:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
             raise
         self.seq = session.seq
+        session.parts.remove_now()
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -144,7 +114,8 @@ class Store:
         try:
             connection.execute("BEGIN")
             try:
-                yield Session(connection, _seq(connection), self._clock())
+                seq, _ = _position(connection)
+                yield Session(connection, self.ids, self.parts, seq, self._clock())
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -155,7 +126,8 @@ class Store:
     def interrupt_readers(self) -> None:
         """Break off every statement that a reader is running now; from any thread."""
         for connection in list(self._busy_readers):
-            connection.interrupt()
+            with suppress(apsw.ConnectionClosedError):  # its query has ended, and its scope was closed
+                connection.interrupt()
 
     def checkpoint_if_due(self) -> None:
         """Copy the log back into the file each time it has grown by so much.
@@ -177,6 +149,10 @@ class Store:
             log.error("checkpoint failed", path=str(self.path), error=str(error))
         finally:
             self._writer.set_busy_timeout(self._lock_wait_ms)
+
+    def fold_in_log(self) -> None:
+        """Put everything into the file itself, durably; raises where that cannot be."""
+        self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def _commit(self) -> None:
         try:
@@ -302,6 +278,17 @@ class Store:
                 f"{self.path} is damaged: its {names} are not as they were made. Restore it from a backup."
             )
 
+    def _claim(self, scope: str | None) -> None:
+        """Write the scope's name into a file that has none, or compare it."""
+        if scope is None:
+            return
+        rows: Any = self._writer.execute(SELECT_SCOPE).fetchall()
+        if not rows:
+            self._writer.execute(INSERT_SCOPE, {"id": 1, "name": scope})
+            self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)  # so that `name_inside` finds it
+        elif rows[0][0] != scope:
+            raise CannotOpen(f"{self.path} belongs to another scope.")
+
     def _start_log(self) -> None:
         """Make the write-ahead log exist, so that its lineage is noted before any command depends on it."""
         self._touch()
@@ -314,10 +301,26 @@ class Store:
         return apsw.SQLITE_OK
 
 
-def _seq(connection: apsw.Connection) -> int:
-    """The number of the last command, as this connection's transaction sees it."""
-    seq: Any = connection.execute(SELECT_SEQ).fetchall()[0][0]
-    return int(seq)
+def name_inside(path: Path) -> str | None:
+    """The scope that a closed file belongs to; None where the file says nothing.
+
+    Its log is not looked at, for that would need a lock. The name is in the file before any command is; a crash in the
+    middle of a checkpoint may leave that shorter than it says, which SQLite overlooks under `writable_schema`.
+    """
+    try:
+        with closing(apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=READ_ONLY)) as connection:
+            connection.pragma("writable_schema", True)
+            rows: Any = connection.execute(SELECT_SCOPE).fetchall()
+    except apsw.Error:
+        return None
+    return str(rows[0][0]) if rows else None
+
+
+def _position(connection: apsw.Connection) -> tuple[int, str]:
+    """The number of the last command and the last id made, as this connection's transaction sees them."""
+    rows: Any = connection.execute(SELECT_POSITION).fetchall()
+    seq, last_id = rows[0]
+    return int(seq), str(last_id)
 
 
 def _schema(connection: apsw.Connection) -> set[tuple[str, str]]:

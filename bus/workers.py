@@ -1,16 +1,16 @@
-"""The threads that touch the file: one writer for every commit, a few readers for queries.
+"""The threads that touch the file: one writer a scope at a time, a few readers for queries.
 
 The dispatcher turns every error into a reply. Should something escape it all the same, `crashed` is told, for requests
 that nobody will ever answer are worse than a daemon that ends and is started again.
 """
 
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
 
 from backscroll.bus.dispatch import Dispatcher, Request
-from backscroll.bus.store import Store
+from backscroll.bus.scopes import Scopes
 
 Deliver = Callable[[list[Request], list[bytes]], None]
 """Takes answered requests with their replies; called from the workers' threads."""
@@ -21,59 +21,105 @@ Crashed = Callable[[BaseException], None]
 INTERRUPT_SECONDS = 0.01
 
 
-class Writer:
-    """Group commit: whatever commands wait when a transaction begins share it, and are answered after it."""
+class Writers:
+    """Group commit, scope by scope: the commands that wait when a transaction begins share it.
+
+    A scope has one writer at a time and none while nothing waits for it, so idle scopes cost no thread.
+    """
 
     def __init__(
-        self, dispatcher: Dispatcher, store: Store, batch_requests: int, deliver: Deliver, crashed: Crashed
+        self,
+        dispatcher: Dispatcher,
+        scopes: Scopes,
+        threads: int,
+        batch_requests: int,
+        deliver: Deliver,
+        crashed: Crashed,
     ) -> None:
         self._dispatcher = dispatcher
-        self._store = store
+        self._scopes = scopes
         self._batch_requests = batch_requests
         self._deliver = deliver
         self._crashed = crashed
         self._stopping = False
-        self._queue: SimpleQueue[Request | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="writer")
-        self._thread.start()
+        self._lines: dict[str, deque[Request | None]] = {}  # of the scopes that have a writer; None: tidy up
+        self._lock = threading.Lock()
+        self._bound = threads
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="writer")
 
     @property
     def waiting(self) -> int:
-        return self._queue.qsize()
+        return sum(len(line) for line in list(self._lines.values()))
 
     def start(self, commands: list[Request]) -> None:
-        for command in commands:
-            self._queue.put(command)
+        """Carry out commands of one scope, after those that were started before."""
+        self._queue(commands[0].scope, commands)
+
+    def tidy(self, scope: str) -> None:
+        """Tidy a scope up, between its commits."""
+        self._queue(scope, [None])
 
     def stop(self) -> None:
-        """Finish the commit under way, then end the thread. What is still queued then has no effect and no reply."""
+        """Finish the commits under way, then end the threads. What still waits has no effect and no reply."""
         self._stopping = True
-        self._queue.put(None)
-        self._thread.join()
+        self._threads.shutdown()
 
-    def _run(self) -> None:
+    def _queue(self, scope: str, work: Sequence[Request | None]) -> None:
+        with self._lock:
+            line = self._lines.get(scope)
+            if line is None:
+                self._lines[scope] = deque(work)
+                self._threads.submit(self._run, scope)
+            else:
+                line.extend(work)
+
+    def _run(self, scope: str) -> None:
+        """Write for a scope until nothing waits, or other scopes wait for a thread."""
         try:
-            while batch := self._next_batch():
-                self._deliver(batch, self._dispatcher.commit(batch))
-                self._store.checkpoint_if_due()
+            while batch := self._next_batch(scope):
+                self._carry_out(scope, batch)
+                self._scopes.checkpoint_if_due(scope)
+                if len(self._lines) > self._bound and not self._stopping:
+                    self._threads.submit(self._run, scope)
+                    return
         except BaseException as error:  # noqa: BLE001
             self._crashed(error)
 
-    def _next_batch(self) -> list[Request]:
-        """What is queued, up to a bound, as soon as there is anything; empty at the end."""
-        batch: list[Request] = []
-        while not self._stopping and len(batch) < self._batch_requests and not (batch and self._queue.empty()):
-            if (command := self._queue.get()) is not None:
-                batch.append(command)
-        return [] if self._stopping else batch
+    def _carry_out(self, scope: str, batch: list[Request | None]) -> None:
+        requests = [request for request in batch if request is not None]
+        if not requests:
+            self._dispatcher.tidy(scope)
+        elif requests[0].is_maintenance:
+            self._deliver(requests, [self._dispatcher.maintain(requests[0])])
+        else:
+            self._deliver(requests, self._dispatcher.commit(requests))
+
+    def _next_batch(self, scope: str) -> list[Request | None]:
+        """What waits, up to a bound; what must be done alone comes alone. Empty at the end, and the line is gone."""
+        with self._lock:
+            line = self._lines[scope]
+            if self._stopping or not line:
+                del self._lines[scope]
+                return []
+            batch = [line.popleft()]
+            while _shares(batch[0]) and line and _shares(line[0]) and len(batch) < self._batch_requests:
+                batch.append(line.popleft())
+            return batch
+
+
+def _shares(work: Request | None) -> bool:
+    """Whether it may be in one transaction with others."""
+    return work is not None and not work.is_maintenance
 
 
 class Readers:
     """Threads that are made as queries need them, up to a bound; each run of queries has one snapshot."""
 
-    def __init__(self, dispatcher: Dispatcher, store: Store, threads: int, deliver: Deliver, crashed: Crashed) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, scopes: Scopes, threads: int, deliver: Deliver, crashed: Crashed
+    ) -> None:
         self._dispatcher = dispatcher
-        self._store = store
+        self._scopes = scopes
         self._deliver = deliver
         self._crashed = crashed
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="reader")
@@ -88,12 +134,16 @@ class Readers:
             self._idle.clear()
         self._threads.submit(self._run, queries)
 
+    def close_idle_scopes(self) -> None:
+        """Close what nobody uses, in a reader's thread: it may take a while."""
+        self._threads.submit(self._scopes.close_idle)
+
     def stop(self) -> None:
         """End the threads. A query under way is broken off; it and all that wait are answered `unavailable`."""
         self._dispatcher.end_queries()
         self._threads.shutdown(wait=False)
         while not self._idle.wait(INTERRUPT_SECONDS):  # what is interrupted between two statements runs on
-            self._store.interrupt_readers()
+            self._scopes.interrupt_readers()
         self._threads.shutdown()
 
     def _run(self, queries: list[Request]) -> None:

@@ -16,7 +16,7 @@ import zmq.asyncio
 from backscroll.clients.calls import DEFAULT_SCOPE, TIMEOUT_MS, Call, find_endpoint, open_reply
 from backscroll.clients.client import Transport
 from backscroll.schema.errors import BackscrollError, Invalid, NoReply, Unavailable
-from backscroll.schema.operations import Command, Operation, Query
+from backscroll.schema.operations import Command, Maintenance, Operation, Query
 from backscroll.schema.wire import Codec, Reply
 
 R = TypeVar("R")
@@ -43,7 +43,7 @@ class AsyncClient:
         self._under_way: dict[str | None, asyncio.Future[tuple[Reply, Codec]]] = {}
         self._listener: asyncio.Task[None] | None = None
 
-    async def execute(self, command: Command[R], *, timeout_ms: int | None = None) -> R:
+    async def execute(self, command: Command[R] | Maintenance[R], *, timeout_ms: int | None = None) -> R:
         """Carry out a command; returns once it is on disk. Raises what `Client.execute` raises."""
         result: R = await self._request(command, timeout_ms)
         return result

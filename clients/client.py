@@ -18,7 +18,7 @@ import zmq
 
 from backscroll.clients.calls import DEFAULT_SCOPE, TIMEOUT_MS, Call, find_endpoint, open_reply
 from backscroll.schema.errors import BackscrollError, Invalid, NoReply, Unavailable
-from backscroll.schema.operations import Command, Operation, Query
+from backscroll.schema.operations import Command, Maintenance, Operation, Query
 from backscroll.schema.wire import Codec, Reply
 
 R = TypeVar("R")
@@ -100,7 +100,7 @@ class Client:
         self._under_way: set[str | None] = set()
         self._arrived: dict[str | None, tuple[Reply, Codec]] = {}
 
-    def execute(self, command: Command[R], *, timeout_ms: int | None = None) -> R:
+    def execute(self, command: Command[R] | Maintenance[R], *, timeout_ms: int | None = None) -> R:
         """Carry out a command; returns once it is on disk.
 
         Raises the `BackscrollError` of the daemon's reply, or `NoReply` when none came in time: then the outcome is

@@ -14,7 +14,26 @@ from backscroll.handlers.attachments import (
     save_attachment,
 )
 from backscroll.handlers.bans import get_bans_for_room, is_user_banned, remove_ban, save_ban
+from backscroll.handlers.channels import (
+    create_category,
+    create_channel,
+    create_message,
+    delete_category,
+    delete_channel,
+    get_channel,
+    list_categories,
+    list_channels,
+    update_category,
+    update_channel,
+)
 from backscroll.handlers.lifecycle import clear_all_data, health, initialize, ping
+from backscroll.handlers.media import (
+    delete_media,
+    get_media,
+    get_media_part,
+    put_media,
+    put_media_part,
+)
 from backscroll.handlers.messages import (
     clear_room_messages,
     delete_message,
@@ -23,12 +42,23 @@ from backscroll.handlers.messages import (
     save_message,
     update_message,
 )
+from backscroll.handlers.pages import get_message_page, list_messages
 from backscroll.handlers.reactions import get_reactions_for_message, remove_reaction, save_reaction
 from backscroll.handlers.rooms import delete_room, get_all_rooms, get_room, save_room, update_room
+from backscroll.handlers.scopes import (
+    adopt_legacy_database,
+    delete_scope,
+    get_scope_info,
+    list_scopes,
+)
+from backscroll.handlers.sessions import create_session, delete_expired_sessions, delete_session, get_session
 from backscroll.handlers.users import (
+    create_user,
     get_current_user,
     get_user,
+    get_user_by_pubkey,
     get_users_by_room,
+    list_users,
     save_user,
     set_current_user_id,
     update_user,
@@ -45,6 +75,9 @@ HANDLERS: Handlers = {
     op.ClearRoomMessages: clear_room_messages,
     op.GetMessages: get_messages,
     op.GetMessageById: get_message_by_id,
+    op.CreateMessage: create_message,
+    op.GetMessagePage: get_message_page,
+    op.ListMessages: list_messages,
     op.SaveReaction: save_reaction,
     op.RemoveReaction: remove_reaction,
     op.GetReactionsForMessage: get_reactions_for_message,
@@ -54,11 +87,23 @@ HANDLERS: Handlers = {
     op.GetUser: get_user,
     op.GetCurrentUser: get_current_user,
     op.GetUsersByRoom: get_users_by_room,
+    op.CreateUser: create_user,
+    op.GetUserByPubkey: get_user_by_pubkey,
+    op.ListUsers: list_users,
     op.SaveRoom: save_room,
     op.UpdateRoom: update_room,
     op.DeleteRoom: delete_room,
     op.GetRoom: get_room,
     op.GetAllRooms: get_all_rooms,
+    op.CreateChannel: create_channel,
+    op.UpdateChannel: update_channel,
+    op.DeleteChannel: delete_channel,
+    op.GetChannel: get_channel,
+    op.ListChannels: list_channels,
+    op.CreateCategory: create_category,
+    op.UpdateCategory: update_category,
+    op.DeleteCategory: delete_category,
+    op.ListCategories: list_categories,
     op.SaveBan: save_ban,
     op.RemoveBan: remove_ban,
     op.GetBansForRoom: get_bans_for_room,
@@ -67,6 +112,19 @@ HANDLERS: Handlers = {
     op.DeleteAttachmentsForMessage: delete_attachments_for_message,
     op.GetAttachmentsForMessage: get_attachments_for_message,
     op.GetAllAttachments: get_all_attachments,
+    op.CreateSession: create_session,
+    op.DeleteSession: delete_session,
+    op.DeleteExpiredSessions: delete_expired_sessions,
+    op.GetSession: get_session,
+    op.PutMediaPart: put_media_part,
+    op.PutMedia: put_media,
+    op.DeleteMedia: delete_media,
+    op.GetMedia: get_media,
+    op.GetMediaPart: get_media_part,
+    op.GetScopeInfo: get_scope_info,
+    op.ListScopes: list_scopes,
+    op.DeleteScope: delete_scope,
+    op.AdoptLegacyDatabase: adopt_legacy_database,
     op.Initialize: initialize,
     op.ClearAllData: clear_all_data,
     op.Ping: ping,

@@ -10,17 +10,12 @@ from backscroll.schema.operations import (
     SaveAttachment,
 )
 from backscroll.schema.records import Attachment
-from backscroll.schema.tables import Attachments, Messages
+from backscroll.schema.tables import Attachments
 
 ROWS = Rows(Attachment, Attachments)
 
 UPSERT = ROWS.upsert()
 DELETE_OF_MESSAGE = statement(Attachments.delete().where(Attachments.message_id == Param("message_id")))
-DELETE_OF_ROOM = statement(
-    Attachments.delete().where(
-        Attachments.message_id.in_(Messages.select(Messages.id).where(Messages.room_id == Param("room_id")))
-    )
-)
 SELECT_OF_MESSAGE = statement(
     Attachments.select(*ROWS.columns).where(Attachments.message_id == Param("message_id")).order_by(Attachments.id)
 )

@@ -23,11 +23,6 @@ DELETE = statement(
     )
 )
 DELETE_OF_MESSAGE = statement(Reactions.delete().where(Reactions.message_id == Param("message_id")))
-DELETE_OF_ROOM = statement(
-    Reactions.delete().where(
-        Reactions.message_id.in_(Messages.select(Messages.id).where(Messages.room_id == Param("room_id")))
-    )
-)
 SELECT_OF_MESSAGES = statement(
     Reactions.select(*ROWS.columns)
     .where(one_of(Reactions.message_id, "message_ids"))

@@ -30,17 +30,39 @@ class ChildList(Generic[T]):
         self.name = name
         self.rows = Rows(record_type, table)
         room_id = table._meta.fields["room_id"]
+        key = table._meta.fields[record_type.KEY[0]]
         select = table.select(room_id, *self.rows.columns).order_by(room_id, *order)
+        in_room = room_id == Param("room_id")
+        one = in_room & (key == Param("child_id"))
         self.upsert = self.rows.upsert()
-        self.delete = statement(table.delete().where(room_id == Param("room_id")))
+        self.delete_of_room = statement(table.delete().where(in_room))
+        self.delete_one = statement(table.delete().where(one))
         self.select_all = statement(select)
-        self.select_of_room = statement(select.where(room_id == Param("room_id")))
+        self.select_of_room = statement(select.where(in_room))
+        self.select_one = statement(table.select(*self.rows.columns).where(one))
 
     def replace(self, room_id: str, records: list[T], db: Database) -> None:
         """Make the stored list exactly this one."""
-        db.run(self.delete, room_id=room_id)
+        db.run(self.delete_of_room, room_id=room_id)
         for record in records:
-            db.run(self.upsert, room_id=room_id, **self.rows.to_row(record))
+            self.save(room_id, record, db)
+
+    def save(self, room_id: str, record: T, db: Database) -> None:
+        """Write one record, new or over the one with the same key."""
+        db.run(self.upsert, room_id=room_id, **self.rows.to_row(record))
+
+    def remove(self, room_id: str, child_id: str, db: Database) -> None:
+        """Remove one record, if it is there."""
+        db.run(self.delete_one, room_id=room_id, child_id=child_id)
+
+    def find(self, room_id: str, child_id: str, db: Database) -> T | None:
+        """One record of the room, or None."""
+        row = db.row(self.select_one, room_id=room_id, child_id=child_id)
+        return self.rows.to_record(row) if row else None
+
+    def of_room(self, room_id: str, db: Database) -> list[T]:
+        """The room's list, in its order."""
+        return self.by_room(db.rows(self.select_of_room, room_id=room_id))[room_id]
 
     def by_room(self, rows: list[Row]) -> dict[str, list[T]]:
         """The lists of all rooms that the rows belong to, in the rows' order."""
@@ -50,15 +72,14 @@ class ChildList(Generic[T]):
         return found
 
 
-CHILD_LISTS: tuple[ChildList[Any], ...] = (
-    ChildList("channels", Channel, Channels, [Channels.position, Channels.id]),
-    ChildList("categories", Category, Categories, [Categories.position, Categories.id]),
-    ChildList("members", RoomMember, Members, [Members.joined_at, Members.oder_id]),
-)
+CHANNELS = ChildList("channels", Channel, Channels, [Channels.position, Channels.id])
+CATEGORIES = ChildList("categories", Category, Categories, [Categories.position, Categories.id])
+MEMBERS = ChildList("members", RoomMember, Members, [Members.joined_at, Members.oder_id])
+CHILD_LISTS: tuple[ChildList[Any], ...] = (CHANNELS, CATEGORIES, MEMBERS)
 
 
 def save_room(command: SaveRoom, db: Database) -> None:
-    _save(command.room, db)
+    save(command.room, db)
 
 
 def update_room(command: UpdateRoom, db: Database) -> None:
@@ -68,7 +89,7 @@ def update_room(command: UpdateRoom, db: Database) -> None:
     changed = changes(command.updates)
     if changed.get("categories", ()) is None:
         changed["categories"] = []
-    _save(replace(ROWS.to_record(row), **changed), db)
+    save(replace(ROWS.to_record(row), **changed), db)
 
 
 def delete_room(command: DeleteRoom, db: Database) -> None:
@@ -81,9 +102,7 @@ def get_room(query: GetRoom, db: Database) -> Room | None:
     row = db.row(SELECT_ONE, room_id=query.room_id)
     if row is None:
         return None
-    children = {
-        child.name: child.by_room(db.rows(child.select_of_room, room_id=query.room_id)) for child in CHILD_LISTS
-    }
+    children = {child.name: {query.room_id: child.of_room(query.room_id, db)} for child in CHILD_LISTS}
     return _with_children(row, children)
 
 
@@ -92,7 +111,12 @@ def get_all_rooms(_query: GetAllRooms, db: Database) -> list[Room]:
     return [_with_children(row, children) for row in db.rows(SELECT_ALL)]
 
 
-def _save(room: Room, db: Database) -> None:
+def exists(room_id: str, db: Database) -> bool:
+    """Whether a room is stored."""
+    return db.row(SELECT_ONE, room_id=room_id) is not None
+
+
+def save(room: Room, db: Database) -> None:
     db.run(UPSERT, **ROWS.to_row(room))
     for child in CHILD_LISTS:
         records = getattr(room, child.name)
@@ -106,6 +130,6 @@ def _with_children(row: Row, children: dict[str, dict[str, list[Any]]]) -> Room:
     return replace(
         room,
         channels=children["channels"].get(room.id, []),
-        categories=children["categories"].get(room.id),
+        categories=children["categories"].get(room.id) or None,
         members=children["members"].get(room.id, []),
     )

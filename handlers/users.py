@@ -7,9 +7,12 @@ from backscroll.handlers.database import Database, Row
 from backscroll.handlers.sql import Param, Rows, changes, from_json, statement, to_json
 from backscroll.schema.errors import Conflict, NotFound
 from backscroll.schema.operations import (
+    CreateUser,
     GetCurrentUser,
     GetUser,
+    GetUserByPubkey,
     GetUsersByRoom,
+    ListUsers,
     SaveUser,
     SetCurrentUserId,
     UpdateUser,
@@ -34,6 +37,8 @@ SELECT_BY_ODER_ID = statement(Users.select(*ROWS.columns).where(Users.oder_id ==
 SELECT_BY_ID = statement(
     Users.select(*ROWS.columns).where(Users.id == Param("user_id")).order_by(Users.oder_id).limit(SQL("1"))
 )
+SELECT_BY_PUBKEY = statement(Users.select(*ROWS.columns).where(Users.pubkey == Param("pubkey")))
+SELECT_ALL = statement(Users.select(*ROWS.columns).order_by(Users.created_at, Users.oder_id))
 SELECT_OTHER_WITH_PUBKEY = statement(
     Users.select(SQL("1")).where((Users.pubkey == Param("pubkey")) & (Users.oder_id != Param("oder_id")))
 )
@@ -57,10 +62,25 @@ def save_user(command: SaveUser, db: Database) -> None:
 
 
 def update_user(command: UpdateUser, db: Database) -> None:
-    user = _find(command.user_id, db)
+    user = find(command.user_id, db)
     if user is None:
         raise NotFound.at("$.payload.userId", f"there is no user {command.user_id!r}")
     _save(replace(user, **changes(command.updates)), "$.payload.updates.pubkey", db)
+
+
+def create_user(command: CreateUser, db: Database) -> User:
+    oder_id = db.new_id()
+    user = User(
+        oder_id=oder_id,
+        id=oder_id,
+        username=command.display_name or oder_id,
+        display_name=command.display_name,
+        pubkey=command.pubkey,
+        created_at=db.now,
+        updated_at=db.now,
+    )
+    _save(user, "$.payload.pubkey", db)
+    return user
 
 
 def set_current_user_id(command: SetCurrentUserId, db: Database) -> None:
@@ -71,16 +91,31 @@ def set_current_user_id(command: SetCurrentUserId, db: Database) -> None:
 
 
 def get_user(query: GetUser, db: Database) -> User | None:
-    return _find(query.user_id, db)
+    return find(query.user_id, db)
+
+
+def get_user_by_pubkey(query: GetUserByPubkey, db: Database) -> User | None:
+    row = db.row(SELECT_BY_PUBKEY, pubkey=query.pubkey)
+    return ROWS.to_record(row) if row else None
+
+
+def list_users(_query: ListUsers, db: Database) -> list[User]:
+    return [ROWS.to_record(row) for row in db.rows(SELECT_ALL)]
 
 
 def get_current_user(_query: GetCurrentUser, db: Database) -> User | None:
-    row = db.row(SELECT_META, key=CURRENT_USER_KEY)
-    return _find(from_json(row[0]), db) if row else None
+    user_id = current_user_id(db)
+    return find(user_id, db) if user_id is not None else None
 
 
 def get_users_by_room(query: GetUsersByRoom, db: Database) -> list[User]:
     return [_member_as_user(row) for row in db.rows(SELECT_OF_ROOM, room_id=query.room_id)]
+
+
+def current_user_id(db: Database) -> str | None:
+    """Who is using the application; the user need not be stored."""
+    row = db.row(SELECT_META, key=CURRENT_USER_KEY)
+    return str(from_json(row[0])) if row else None
 
 
 def _member_as_user(row: Row) -> User:
@@ -106,6 +141,7 @@ def _save(user: User, pubkey_path: str, db: Database) -> None:
     db.run(UPSERT, **ROWS.to_row(user))
 
 
-def _find(user_id: str, db: Database) -> User | None:
+def find(user_id: str, db: Database) -> User | None:
+    """The user with this oderId, or else with this id, or None."""
     row = db.row(SELECT_BY_ODER_ID, user_id=user_id) or db.row(SELECT_BY_ID, user_id=user_id)
     return ROWS.to_record(row) if row else None

@@ -155,6 +155,19 @@ class Channel(Record, frozen=True, kw_only=True):
     metadata: Object | None = None
 
 
+class ChannelUpdates(Record, frozen=True, kw_only=True):
+    """What `update-channel` may change."""
+
+    name: Settable[Text] = UNSET
+    type: Settable[ChannelType] = UNSET
+    position: Settable[Integer] = UNSET
+    topic: Clearable[Text] = UNSET
+    category_id: Clearable[Id] = UNSET
+    created_at: Clearable[Millis] = UNSET
+    updated_at: Clearable[Millis] = UNSET
+    metadata: Clearable[Object] = UNSET
+
+
 class Category(Record, frozen=True, kw_only=True):
     """A heading that channels of one room are listed under."""
 
@@ -165,6 +178,15 @@ class Category(Record, frozen=True, kw_only=True):
     position: Integer = field(default_factory=int)
     created_at: Millis | None = None
     metadata: Object | None = None
+
+
+class CategoryUpdates(Record, frozen=True, kw_only=True):
+    """What `update-category` may change."""
+
+    name: Settable[Text] = UNSET
+    position: Settable[Integer] = UNSET
+    created_at: Clearable[Millis] = UNSET
+    metadata: Clearable[Object] = UNSET
 
 
 class RoomMember(Record, frozen=True, kw_only=True):
@@ -279,6 +301,54 @@ class Attachment(Record, frozen=True, kw_only=True):
     saved_path: Text | None = None
     sha256: Text | None = None
     metadata: Object | None = None
+
+
+class MessagePage(Record, frozen=True, kw_only=True):
+    """A stretch of a room's messages, oldest first. The cursors are of its first and last message."""
+
+    messages: list[Message]
+    has_older: bool
+    has_newer: bool
+    older_cursor: str | None = None
+    newer_cursor: str | None = None
+
+
+class MessageList(Record, frozen=True, kw_only=True):
+    """A stretch of a channel's messages, newest first."""
+
+    messages: list[Message]
+    has_more: bool
+
+
+class Media(Record, frozen=True, kw_only=True):
+    """A file that is kept beside the database, by its content: the same bytes are kept once."""
+
+    id: Id
+    sha256: str
+    mime: Text
+    size: Count
+    parts: Count
+    created_at: Millis
+    uploader_id: Id | None = None
+
+
+class ScopeInfo(Record, frozen=True, kw_only=True):
+    """One account's data: bytes on disk with media, rows by table, and the version of its tables."""
+
+    scope: str
+    bytes: Count
+    rows: dict[str, int]
+    schema_version: int
+
+
+class Session(Record, frozen=True, kw_only=True):
+    """Who a token stands for, and until when."""
+
+    token: str
+    user_id: Id
+    created_at: Millis
+    expires_at: Millis
+    read_only: bool | None = None
 
 
 class Pong(Record, frozen=True, kw_only=True):

@@ -24,6 +24,7 @@ class Table(Model):
 class Sequence(Table):
     id = IntegerField(primary_key=True)
     seq = IntegerField()
+    last_id = TextField()
 
 
 class Meta(Table):
@@ -183,6 +184,37 @@ class Bans(Table):
         primary_key = CompositeKey("room_id", "oder_id")
 
 
+class Sessions(Table):
+    token_hash = TextField(primary_key=True)
+    user_id = TextField()
+    created_at = IntegerField()
+    expires_at = IntegerField()
+    read_only = Flag(null=True)
+
+
+class Media(Table):
+    id = TextField(primary_key=True)
+    sha256 = TextField()
+    mime = TextField()
+    size = IntegerField()
+    uploader_id = TextField(null=True)
+    created_at = IntegerField()
+
+
+class MediaParts(Table):
+    media_id = TextField()
+    position = IntegerField()
+    sha256 = TextField()
+
+    class Meta:
+        primary_key = CompositeKey("media_id", "position")
+
+
+class Scope(Table):
+    id = IntegerField(primary_key=True)
+    name = TextField()
+
+
 TABLES: tuple[type[Table], ...] = (
     Sequence,
     Meta,
@@ -195,5 +227,9 @@ TABLES: tuple[type[Table], ...] = (
     Categories,
     Members,
     Bans,
+    Sessions,
+    Media,
+    MediaParts,
+    Scope,
 )
 """All tables; children before the parents they refer to come later, so deletion goes in reverse."""

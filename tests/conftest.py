@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import hypothesis
 import pytest
+from clocks import Clock
 
 from backscroll.bus.inprocess import InProcess
 from backscroll.clients import Client
@@ -33,16 +34,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
-
-
-class Clock:
-    """Milliseconds since the epoch, as a test wants them."""
-
-    def __init__(self, now: int = 1_767_225_600_000) -> None:
-        self.now = now
-
-    def __call__(self) -> int:
-        return self.now
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def test_call_takes_its_payload_from_a_file_or_standard_input(start_daemon: Star
         (["get-messages"], "invalid"),
         (["get-messages", "[]"], "invalid"),
         (["delete-message", '{"messageId": "none"}'], "not-found"),
-        (["ping", "--scope", "other"], "forbidden"),
+        (["list-scopes", "--scope", "other"], "forbidden"),
     ],
 )
 def test_an_error_reply_is_json_on_standard_error_with_exit_1(call: Run, words: list[str], code: str) -> None:

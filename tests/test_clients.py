@@ -25,7 +25,6 @@ from backscroll.schema import (
     Conflict,
     DeadlineExceeded,
     DeleteMessage,
-    Forbidden,
     GetAllRooms,
     GetMessageById,
     GetMessages,
@@ -221,14 +220,25 @@ def test_a_refusal_raises_the_class_of_its_code(
     assert do(Ping()) == Pong(pong=True)
 
 
-@pytest.mark.parametrize(("scope", "error_class"), [("other", Forbidden), ("", Malformed), ("é" * 65, TooLarge)])
+@pytest.mark.parametrize(("scope", "error_class"), [("", Malformed), ("é" * 65, TooLarge)])
 @pytest.mark.parametrize("client_class", [Client, AsyncClient])
-def test_the_scope_is_sent(
+def test_a_scope_that_is_none_is_refused(
     transport: InProcess, client_class: Any, scope: str, error_class: type[BackscrollError]
 ) -> None:
-    """A client that was made for a scope speaks for no other."""
+    """A scope's name has at least one character and at most 128 bytes."""
     with pytest.raises(error_class, match=r"^\$\.scope: "):
         _once(client_class, Ping(), transport=Lent(transport), scope=scope)
+
+
+@pytest.mark.parametrize("client_class", [Client, AsyncClient])
+def test_a_client_speaks_for_its_own_scope(transport: InProcess, client_class: Any) -> None:
+    """What a client of one scope saves, a client of another never sees; each took its scope when it was made."""
+    for scope in ("work", "Work", "default"):
+        _once(client_class, SaveMessage(message(content=scope)), transport=Lent(transport), scope=scope)
+    for scope in ("work", "Work", "default"):
+        saved = _once(client_class, GetMessageById("m1"), transport=Lent(transport), scope=scope)
+        assert saved.content == scope
+    assert _once(client_class, GetMessageById("m1"), transport=Lent(transport), scope="elsewhere") is None
 
 
 @pytest.mark.parametrize("client_class", [Client, AsyncClient])

@@ -356,5 +356,5 @@ def test_a_disk_that_comes_and_goes_loses_nothing_acknowledged(tmp_path: Path, l
             if draw.random() < 0.1:
                 transport.close()
                 transport = InProcess(data_dir, vfs=disk.name)
-        transport.close()
         assert transport.store.seq == len(expected)
+        transport.close()

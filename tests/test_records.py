@@ -12,11 +12,29 @@ from msgspec import UNSET, UnsetType
 from strategies import records
 
 from backscroll.schema import records as module
-from backscroll.schema.records import Message, MessageUpdates, Record, Room, RoomUpdates, User, UserUpdates
+from backscroll.schema.records import (
+    Category,
+    CategoryUpdates,
+    Channel,
+    ChannelUpdates,
+    Message,
+    MessageUpdates,
+    Record,
+    Room,
+    RoomUpdates,
+    User,
+    UserUpdates,
+)
 from backscroll.schema.validation import validate
 from backscroll.schema.wire import Codec
 
-ENTITIES = [(Message, MessageUpdates), (User, UserUpdates), (Room, RoomUpdates)]
+ENTITIES = [
+    (Message, MessageUpdates),
+    (User, UserUpdates),
+    (Room, RoomUpdates),
+    (Channel, ChannelUpdates),
+    (Category, CategoryUpdates),
+]
 RECORDS = [each for each in vars(module).values() if isinstance(each, type) and issubclass(each, Record)]
 WITH_DEFAULTS_FOR_LISTS = {"reactions", "channels", "members"}
 """Optional in a save, where absent means untouched, but a list in every reply: there is nothing to clear."""

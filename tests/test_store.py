@@ -376,6 +376,14 @@ def test_a_locked_file_is_refused_after_the_wait(path: Path) -> None:
 # Migrations
 
 
+def tables_made(version: int) -> int:
+    """How many tables the first migrations make."""
+    with closing(apsw.Connection(":memory:")) as fresh:
+        for script in migrations()[:version]:
+            fresh.execute(script)
+        return len(fresh.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table'").fetchall())
+
+
 def test_a_migration_that_fails_half_way_leaves_the_file_as_it_was(path: Path) -> None:
     """At whichever write the disk fills up, the next start with space makes the whole file."""
     writes = 0
@@ -392,7 +400,7 @@ def test_a_migration_that_fails_half_way_leaves_the_file_as_it_was(path: Path) -
             with closing(apsw.Connection(str(path))) as connection:
                 version = connection.pragma("user_version")
                 tables = connection.execute("SELECT count(*) FROM sqlite_schema WHERE type = 'table'").fetchall()[0][0]
-                assert (version, tables) in {(0, 0), (len(migrations()), len(TABLES))}
+                assert tables == tables_made(version)
         for each in path.parent.iterdir():
             each.unlink()
         writes += 1

@@ -1,14 +1,18 @@
 """handlers/users.py: profiles by oderId, unique public keys, and the one who uses the application."""
 
 import pytest
+from clocks import Clock
 
 from backscroll.clients import Client
 from backscroll.schema import (
     Conflict,
+    CreateUser,
     GetCurrentUser,
     GetUser,
+    GetUserByPubkey,
     GetUsersByRoom,
     Invalid,
+    ListUsers,
     NotFound,
     Room,
     RoomMember,
@@ -97,3 +101,44 @@ def test_users_by_room_are_its_members_stored_or_not(client: Client) -> None:
         User(oder_id="zoe", id="z", username="zoe", display_name="Zoë", role="host", joined_at=3),
     ]
     assert client.ask(GetUsersByRoom("no room")) == []
+
+
+def test_create_user_makes_a_user_from_a_public_key(client: Client, clock: Clock) -> None:
+    """One id of the daemon's is both names; the display name, where there is one, is the username too."""
+    ada = client.execute(CreateUser("key a", display_name="Ada"))
+    times = {"created_at": clock.now, "updated_at": clock.now}
+    assert ada == user(ada.id, id=ada.id, username="Ada", display_name="Ada", pubkey="key a", **times)
+    bob = client.execute(CreateUser("key b"))
+    assert bob == user(bob.id, id=bob.id, username=bob.id, pubkey="key b", **times)
+    for each in (ada, bob):
+        assert each.pubkey
+        assert client.ask(GetUser(each.oder_id)) == client.ask(GetUserByPubkey(each.pubkey)) == each
+
+
+def test_create_user_with_a_taken_public_key_is_a_conflict(client: Client) -> None:
+    """Whoever has the key, made or saved; keys are compared to the letter, and a freed one can be taken."""
+    client.execute(SaveUser(user("ada", pubkey="key")))
+    with pytest.raises(Conflict) as refused:
+        client.execute(CreateUser("key"))
+    assert refused.value.details == {"path": "$.payload.pubkey"}
+    assert client.ask(ListUsers()) == [user("ada", pubkey="key")]
+    client.execute(CreateUser("Key"))
+    client.execute(UpdateUser("ada", UserUpdates(pubkey=None)))
+    bob = client.execute(CreateUser("key"))
+    assert client.ask(GetUserByPubkey("key")) == bob
+
+
+def test_get_user_by_pubkey_of_an_unknown_one_is_null(client: Client) -> None:
+    """A user without a key is found by none."""
+    client.execute(SaveUser(user("ada")))
+    assert client.ask(GetUserByPubkey("key")) is None
+    assert client.ask(GetUserByPubkey("")) is None
+
+
+def test_users_are_listed_by_age(client: Client, clock: Clock) -> None:
+    """All users by (createdAt, oderId), the unset first, those that were made among those that were saved."""
+    assert client.ask(ListUsers()) == []
+    made = client.execute(CreateUser("key"))
+    for oder_id, created_at in (("b", clock.now + 1), ("z", None), ("a", clock.now + 1), ("old", 5)):
+        client.execute(SaveUser(user(oder_id, created_at=created_at)))
+    assert [each.oder_id for each in client.ask(ListUsers())] == ["z", "old", made.oder_id, "a", "b"]

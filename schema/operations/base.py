@@ -31,3 +31,7 @@ class Query(Operation[R], Generic[R], frozen=True):
 
 class Builtin(Query[R], Generic[R], frozen=True):
     """A query that is answered at once and without a database."""
+
+
+class Maintenance(Operation[R], Generic[R], frozen=True):
+    """About a whole scope; carried out alone, between the scope's commits, and takes no `seq`."""

@@ -12,7 +12,7 @@ class Initialize(Command[None], frozen=True):
 
 
 class ClearAllData(Command[None], frozen=True):
-    """Remove everything in the scope, the current user included.
+    """Remove everything in the scope, the current user and all media included.
 
     Example: {}
     """

@@ -1,8 +1,15 @@
 """Messages: what was said in a room."""
 
-from backscroll.schema.limits import Count, Id, PageSize
+from typing import Annotated
+
+from msgspec import Meta
+
+from backscroll.schema.limits import Count, Id, PageSize, Text
 from backscroll.schema.operations.base import Command, Query
-from backscroll.schema.records import Message, MessageUpdates
+from backscroll.schema.operations.channels import DEFAULT_ROOM
+from backscroll.schema.records import Message, MessageList, MessagePage, MessageUpdates
+
+Cursor = Annotated[str, Meta(min_length=1, max_length=1024)]
 
 
 class SaveMessage(Command[None], frozen=True):
@@ -45,6 +52,49 @@ class ClearRoomMessages(Command[None], frozen=True):
     """
 
     room_id: Id
+
+
+class CreateMessage(Command[Message], frozen=True):
+    """Say something in a stored channel as a stored user; the id is the daemon's and grows, the time is its clock's.
+
+    Example: {"channelId": "general", "authorId": "ada", "content": "hello"}
+    """
+
+    channel_id: Id
+    author_id: Id
+    content: Text
+    room_id: Id = DEFAULT_ROOM
+    reply_to_id: Id | None = None
+
+
+class ListMessages(Query[MessageList], frozen=True):
+    """The messages of a channel, newest first, without deleted ones; `before` is the id of the last one seen.
+
+    Example: {"channelId": "general", "limit": 20}
+    """
+
+    channel_id: Id
+    room_id: Id = DEFAULT_ROOM
+    before: Id | None = None
+    limit: PageSize = 50
+
+
+class GetMessagePage(Query[MessagePage], frozen=True):
+    """Exactly `limit` messages of a room or of one of its channels, oldest first, unless an end is reached.
+
+    The newest without a cursor; else those `before` or `after` a cursor of an earlier page, or `around` a message's
+    id. Cursors stay valid whatever is saved, edited or deleted.
+
+    Example: {"roomId": "r1", "channelId": "general", "limit": 20, "includeDeleted": false}
+    """
+
+    room_id: Id
+    channel_id: Id | None = None
+    before: Cursor | None = None
+    after: Cursor | None = None
+    around: Id | None = None
+    limit: PageSize = 50
+    include_deleted: bool = True
 
 
 class GetMessages(Query[list[Message]], frozen=True):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
 
-from backscroll.schema.operations.base import Builtin, Command, Operation
+from backscroll.schema.operations.base import Builtin, Command, Maintenance, Operation
 
 
 def operations_table(operations: Iterable[type[Operation[Any]]]) -> str:
@@ -23,6 +23,8 @@ def operations_table(operations: Iterable[type[Operation[Any]]]) -> str:
 def _kind(operation: type[Operation[Any]]) -> str:
     if issubclass(operation, Command):
         return "command"
+    if issubclass(operation, Maintenance):
+        return "maintenance"
     return "built-in" if issubclass(operation, Builtin) else "query"
 
 
@@ -32,7 +34,7 @@ def _payload(operation: type[Operation[Any]]) -> str:
 
 
 def _field(field: msgspec.structs.FieldInfo) -> str:
-    return field.encode_name if field.required else f"{field.encode_name}={field.default}"
+    return field.encode_name if field.required else f"{field.encode_name}={msgspec.json.encode(field.default).decode()}"
 
 
 def _name(hint: Any) -> str:

@@ -1,6 +1,6 @@
 """Users: who is there, and which of them is me."""
 
-from backscroll.schema.limits import Id
+from backscroll.schema.limits import Id, Text
 from backscroll.schema.operations.base import Command, Query
 from backscroll.schema.records import User, UserUpdates
 
@@ -31,6 +31,32 @@ class SetCurrentUserId(Command[None], frozen=True):
     """
 
     user_id: Id | None
+
+
+class CreateUser(Command[User], frozen=True):
+    """Make a user from a public key, with ids of the daemon's; `conflict` when the key is taken.
+
+    Example: {"pubkey": "ed25519:8f3a", "displayName": "Ada"}
+    """
+
+    pubkey: Text
+    display_name: Text | None = None
+
+
+class GetUserByPubkey(Query[User | None], frozen=True):
+    """The user with this public key, or null.
+
+    Example: {"pubkey": "ed25519:8f3a"}
+    """
+
+    pubkey: Text
+
+
+class ListUsers(Query[list[User]], frozen=True):
+    """All users by (createdAt, oderId).
+
+    Example: {}
+    """
 
 
 class GetUser(Query[User | None], frozen=True):

@@ -11,7 +11,10 @@ from backscroll.schema.wire import JSON, MSGPACK, Codec, codec_of
 
 CODECS = (JSON, MSGPACK)
 
-ORDER = ("initialize", "save", "set", "update", "get", "is", "ping", "health", "remove", "delete", "clear")
+ORDER = (
+    *("initialize", "save", "create", "put", "set", "update", "get", "list", "is", "ping", "health"),
+    *("remove", "delete", "adopt", "clear"),
+)
 """First words of operations in an order in which their examples make sense, one after the other."""
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import apsw
@@ -58,6 +59,23 @@ class FaultyDisk(apsw.VFS):
             error = apsw.IOError("a failing disk")
             error.extendedresult = apsw.SQLITE_IOERR_FSYNC
             raise error
+
+
+class StoppingDisk(FaultyDisk):
+    """Blocks for ever at its n-th write, after it has called `stopped`; counts the writes on the way."""
+
+    def __init__(self, writes: int, stopped: Callable[[], object]) -> None:
+        self.writes = 0
+        self._stop_at = writes
+        self._stopped = stopped
+        super().__init__()
+
+    def check_write(self, name: str) -> None:
+        del name  # whichever file it is
+        if self.writes == self._stop_at:
+            self._stopped()
+            threading.Event().wait()
+        self.writes += 1
 
 
 class _File(apsw.VFSFile):

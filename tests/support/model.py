@@ -1,13 +1,26 @@
 """What every command means, on plain dicts: the oracle that a real store is held against.
 
 Written from the meaning of the operations alone; shares no code with the product. Payloads and answers are what JSON
-carries. A command gives None, or the code of the error it must be refused with.
+carries. A command gives its result, or the code of the error it must be refused with. Ids, tokens and times that only
+the daemon can know are taken from its reply, and held against what may be.
 """
 
-from typing import Any
+import base64
+import hashlib
+from typing import Any, NamedTuple
 
 DELETED_TEXT = "[Message deleted]"
+DEFAULT_ROOM = "default"
 Payload = dict[str, Any]
+
+
+class Refused(NamedTuple):
+    """What a command gets in place of a result."""
+
+    code: str
+
+
+NOT_FOUND, CONFLICT, INVALID = Refused("not-found"), Refused("conflict"), Refused("invalid")
 
 
 class Model:
@@ -15,6 +28,8 @@ class Model:
 
     def __init__(self) -> None:
         self.now = 0
+        self.made: Any = None
+        self.last_id = ""
         self.clear()
 
     def clear(self) -> None:
@@ -24,22 +39,35 @@ class Model:
         self.users: dict[str, Payload] = {}
         self.rooms: dict[str, Payload] = {}
         self.bans: dict[tuple[str, str], Payload] = {}
+        self.sessions: dict[str, Payload] = {}
+        self.parts: dict[str, bytes] = {}
+        self.media: dict[str, Payload] = {}
+        self.media_parts: dict[str, list[str]] = {}
         self.current_user: str | None = None
 
-    def execute(self, operation: str, payload: Payload) -> str | None:
-        """Carry out a command; None or an error code."""
-        result: str | None = getattr(self, operation.replace("-", "_"))(**payload)
-        return result
+    def execute(self, operation: str, payload: Payload, made: Any = None) -> Any:
+        """Carry out a command to which the daemon's reply was `made`; its result, or `Refused`."""
+        self.made = made
+        return getattr(self, operation.replace("-", "_"))(**payload)
+
+    def _new_id(self) -> str:
+        """The id in the daemon's reply, which is greater than all before it."""
+        if not isinstance(self.made, dict):
+            return "none was made"
+        new_id: str = self.made["id"]
+        assert new_id > self.last_id
+        self.last_id = new_id
+        return new_id
 
     # Messages
 
-    def save_message(self, message: Payload) -> str | None:
+    def save_message(self, message: Payload) -> Refused | None:
         message = _without_nulls(message)
         if self._is_deleted(message["id"]):
             return None
         reactions = message.pop("reactions", None)
         if reactions is not None and any(each["messageId"] != message["id"] for each in reactions):
-            return "invalid"
+            return INVALID
         self.messages[message["id"]] = message | {"isDeleted": message.get("isDeleted", False)}
         if message.get("isDeleted"):
             self._bury(message["id"])
@@ -49,28 +77,68 @@ class Model:
                 self.save_reaction(each)
         return None
 
-    def update_message(self, messageId: str, updates: Payload) -> str | None:  # noqa: N803
+    def update_message(self, messageId: str, updates: Payload) -> Refused | None:  # noqa: N803
         if messageId not in self.messages:
-            return "not-found"
+            return NOT_FOUND
         if self._is_deleted(messageId):
-            return "conflict"
+            return CONFLICT
         return self.save_message(self.messages[messageId] | updates)
 
-    def delete_message(self, messageId: str) -> str | None:  # noqa: N803
+    def delete_message(self, messageId: str) -> Refused | None:  # noqa: N803
         if messageId not in self.messages:
-            return "not-found"
+            return NOT_FOUND
         self._bury(messageId)
         return None
 
     def clear_room_messages(self, roomId: str) -> None:  # noqa: N803
         for message_id in [each["id"] for each in self.messages.values() if each["roomId"] == roomId]:
-            self._drop_reactions(message_id)
-            self._drop_attachments(message_id)
-            del self.messages[message_id]
+            self._remove(message_id)
+
+    def create_message(
+        self,
+        channelId: str,  # noqa: N803
+        authorId: str,  # noqa: N803
+        content: str,
+        roomId: str = DEFAULT_ROOM,  # noqa: N803
+        replyToId: str | None = None,  # noqa: N803
+    ) -> Payload | Refused:
+        author = self.get_user(authorId)
+        if author is None or self.get_channel(channelId, roomId) is None:
+            return NOT_FOUND
+        message = {
+            "id": self._new_id(),
+            "roomId": roomId,
+            "channelId": channelId,
+            "senderId": author["oderId"],
+            "senderName": author.get("displayName"),
+            "content": content,
+            "timestamp": self.made["timestamp"],
+            "replyToId": replyToId,
+        }
+        assert message["timestamp"] >= self.now
+        self.save_message(message)
+        return self._shown(self.messages[message["id"]])
 
     def get_messages(self, room_id: str) -> list[Payload]:
         found = [self._shown(each) for each in self.messages.values() if each["roomId"] == room_id]
         return sorted(found, key=lambda each: (each["timestamp"], each["id"]))
+
+    def get_message_page(self, room_id: str, limit: int) -> Payload:
+        """The newest page, without its cursors."""
+        every = self.get_messages(room_id)
+        return {"messages": every[-limit:], "hasOlder": len(every) > limit, "hasNewer": False}
+
+    def list_messages(self, channel_id: str, room_id: str, limit: int) -> Payload:
+        every = [each for each in self._of_channel(channel_id, room_id) if not each["isDeleted"]]
+        return {"messages": every[::-1][:limit], "hasMore": len(every) > limit}
+
+    def _of_channel(self, channel_id: str, room_id: str) -> list[Payload]:
+        return [each for each in self.get_messages(room_id) if each.get("channelId") == channel_id]
+
+    def _remove(self, message_id: str) -> None:
+        self._drop_reactions(message_id)
+        self._drop_attachments(message_id)
+        del self.messages[message_id]
 
     def _shown(self, message: Payload) -> Payload:
         content = DELETED_TEXT if message["isDeleted"] else message["content"]
@@ -119,17 +187,32 @@ class Model:
 
     # Users
 
-    def save_user(self, user: Payload) -> str | None:
+    def save_user(self, user: Payload) -> Refused | None:
         user = _without_nulls(user)
         others = [each for each in self.users.values() if each["oderId"] != user["oderId"]]
         if "pubkey" in user and any(each.get("pubkey") == user["pubkey"] for each in others):
-            return "conflict"
+            return CONFLICT
         self.users[user["oderId"]] = user
         return None
 
-    def update_user(self, userId: str, updates: Payload) -> str | None:  # noqa: N803
+    def update_user(self, userId: str, updates: Payload) -> Refused | None:  # noqa: N803
         user = self.get_user(userId)
-        return "not-found" if user is None else self.save_user(user | updates)
+        return NOT_FOUND if user is None else self.save_user(user | updates)
+
+    def create_user(self, pubkey: str, displayName: str | None = None) -> Payload | Refused:  # noqa: N803
+        if self.get_user_by_pubkey(pubkey):
+            return CONFLICT
+        new_id = self._new_id()
+        user = {"oderId": new_id, "id": new_id, "username": displayName or new_id, "displayName": displayName}
+        self.save_user(user | {"pubkey": pubkey, "createdAt": self.now, "updatedAt": self.now})
+        return self.users[new_id]
+
+    def get_user_by_pubkey(self, pubkey: str) -> Payload | None:
+        found = [each for each in self.users.values() if each.get("pubkey") == pubkey]
+        return found[0] if found else None
+
+    def list_users(self) -> list[Payload]:
+        return sorted(self.users.values(), key=lambda each: (each.get("createdAt", -1), each["oderId"]))
 
     def set_current_user_id(self, userId: str | None) -> None:  # noqa: N803
         self.current_user = userId
@@ -153,9 +236,9 @@ class Model:
         kept = {name: stored.get(name, []) if each is None else each for name, each in lists.items()}
         self.rooms[room["id"]] = _without_nulls(room) | kept
 
-    def update_room(self, roomId: str, updates: Payload) -> str | None:  # noqa: N803
+    def update_room(self, roomId: str, updates: Payload) -> Refused | None:  # noqa: N803
         if roomId not in self.rooms:
-            return "not-found"
+            return NOT_FOUND
         cleared = {"categories": []} if updates.get("categories", ()) is None else {}
         self.save_room(self.rooms[roomId] | updates | cleared)
         return None
@@ -179,6 +262,155 @@ class Model:
     def get_all_rooms(self) -> list[Payload]:
         ids = sorted(self.rooms, key=lambda room_id: (self.rooms[room_id].get("createdAt", -1), room_id))
         return [room for room_id in ids if (room := self.get_room(room_id))]
+
+    # Channels and categories
+
+    def create_channel(
+        self,
+        name: str,
+        type: str = "text",
+        roomId: str = DEFAULT_ROOM,  # noqa: N803
+        topic: str | None = None,
+        categoryId: str | None = None,  # noqa: N803
+        position: int = 0,
+    ) -> Payload | Refused:
+        if not self._may_have_lists(roomId) or self._lacks_category(categoryId, roomId):
+            return NOT_FOUND
+        times = {"createdAt": self.now, "updatedAt": self.now}
+        fields = {"name": name, "type": type, "position": position, "topic": topic, "categoryId": categoryId}
+        return self._add("channels", roomId, fields | times)
+
+    def update_channel(self, channelId: str, updates: Payload, roomId: str = DEFAULT_ROOM) -> Any:  # noqa: N803
+        if self._lacks_category(updates.get("categoryId"), roomId):
+            return NOT_FOUND
+        return self._change("channels", channelId, roomId, {"updatedAt": self.now} | updates)
+
+    def delete_channel(
+        self,
+        channelId: str,  # noqa: N803
+        roomId: str = DEFAULT_ROOM,  # noqa: N803
+        cascade: bool = False,
+    ) -> Refused | None:
+        if self.get_channel(channelId, roomId) is None:
+            return NOT_FOUND
+        messages = self._of_channel(channelId, roomId)
+        if messages and not cascade:
+            return CONFLICT
+        for message in messages:
+            self._remove(message["id"])
+        self._take_out("channels", channelId, roomId)
+        return None
+
+    def create_category(
+        self,
+        name: str,
+        roomId: str = DEFAULT_ROOM,  # noqa: N803
+        position: int = 0,
+    ) -> Payload | Refused:
+        if not self._may_have_lists(roomId):
+            return NOT_FOUND
+        return self._add("categories", roomId, {"name": name, "position": position, "createdAt": self.now})
+
+    def update_category(self, categoryId: str, updates: Payload, roomId: str = DEFAULT_ROOM) -> Any:  # noqa: N803
+        return self._change("categories", categoryId, roomId, updates)
+
+    def delete_category(self, categoryId: str, roomId: str = DEFAULT_ROOM) -> Refused | None:  # noqa: N803
+        if self._lacks_category(categoryId, roomId):
+            return NOT_FOUND
+        for channel in self.rooms[roomId]["channels"]:
+            if channel.get("categoryId") == categoryId:
+                del channel["categoryId"]
+        self._take_out("categories", categoryId, roomId)
+        return None
+
+    def get_channel(self, channel_id: str, room_id: str) -> Payload | None:
+        return next((each for each in self.list_of("channels", room_id) if each["id"] == channel_id), None)
+
+    def list_of(self, name: str, room_id: str) -> list[Payload]:
+        """The channels or categories of a room, in their order."""
+        return sorted(self.rooms.get(room_id, {}).get(name, []), key=_position)
+
+    def _may_have_lists(self, room_id: str) -> bool:
+        return room_id in self.rooms or room_id == DEFAULT_ROOM
+
+    def _lacks_category(self, category_id: str | None, room_id: str) -> bool:
+        known = [each["id"] for each in self.list_of("categories", room_id)]
+        return category_id is not None and category_id not in known
+
+    def _add(self, name: str, room_id: str, fields: Payload) -> Payload:
+        if room_id not in self.rooms:
+            self.save_room({"id": room_id, "name": room_id, "createdAt": self.now})
+        child = _without_nulls({"id": self._new_id()} | fields)
+        self.rooms[room_id][name] = [*self.rooms[room_id][name], child]
+        return child
+
+    def _change(self, name: str, child_id: str, room_id: str, updates: Payload) -> Payload | Refused:
+        stored = [each for each in self.list_of(name, room_id) if each["id"] == child_id]
+        if not stored:
+            return NOT_FOUND
+        changed = _without_nulls(stored[0] | updates)
+        self._take_out(name, child_id, room_id)
+        self.rooms[room_id][name].append(changed)
+        return changed
+
+    def _take_out(self, name: str, child_id: str, room_id: str) -> None:
+        self.rooms[room_id][name] = [each for each in self.rooms[room_id][name] if each["id"] != child_id]
+
+    # Sessions
+
+    def create_session(self, userId: str, durationMs: int, readOnly: bool | None = None) -> Any:  # noqa: N803
+        user = self.get_user(userId)
+        if user is None:
+            return NOT_FOUND
+        token = self.made["token"] if isinstance(self.made, dict) else "none was made"
+        assert token not in self.sessions
+        times = {"createdAt": self.now, "expiresAt": self.now + durationMs}
+        self.sessions[token] = _without_nulls({"token": token, "userId": user["oderId"], "readOnly": readOnly} | times)
+        return self.sessions[token]
+
+    def delete_session(self, token: str) -> None:
+        self.sessions.pop(token, None)
+
+    def delete_expired_sessions(self) -> int:
+        over = [token for token, each in self.sessions.items() if each["expiresAt"] <= self.now]
+        for token in over:
+            del self.sessions[token]
+        return len(over)
+
+    def get_session(self, token: str) -> Payload | None:
+        session = self.sessions.get(token)
+        return session if session and session["expiresAt"] > self.now else None
+
+    # Media
+
+    def put_media_part(self, data: str) -> str:
+        content = base64.b64decode(data)
+        name = hashlib.sha256(content).hexdigest()
+        self.parts[name] = content
+        return name
+
+    def put_media(self, parts: list[str], mime: str, uploaderId: str | None = None) -> Payload | Refused:  # noqa: N803
+        if any(name not in self.parts for name in parts):
+            return NOT_FOUND
+        whole = b"".join(self.parts[name] for name in parts)
+        sha256 = hashlib.sha256(whole).hexdigest()
+        for each in self.media.values():
+            if each["sha256"] == sha256:
+                return each
+        known = {"id": self._new_id(), "sha256": sha256, "mime": mime, "size": len(whole), "parts": len(parts)}
+        media = _without_nulls(known | {"createdAt": self.now, "uploaderId": uploaderId})
+        self.media[media["id"]] = media
+        self.media_parts[media["id"]] = parts
+        return media
+
+    def delete_media(self, mediaId: str) -> None:  # noqa: N803
+        self.media.pop(mediaId, None)
+        own = self.media_parts.pop(mediaId, [])
+        used = {name for parts in self.media_parts.values() for name in parts}
+        self.parts = {name: data for name, data in self.parts.items() if name not in own or name in used}
+
+    def get_media_part(self, media_id: str, part: int) -> str:
+        return base64.b64encode(self.parts[self.media_parts[media_id][part]]).decode()
 
     # Bans
 

@@ -1,5 +1,6 @@
 """Peers below the client library: raw sockets that send what they like, and daemons in a thread of this process."""
 
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -14,9 +15,9 @@ from waiting import wait_until
 from backscroll.bus.config import Settings
 from backscroll.bus.daemon import Daemon
 from backscroll.bus.directory import locked
-from backscroll.bus.store import Store
+from backscroll.bus.scopes import Scopes
 from backscroll.handlers import HANDLERS, Handlers
-from backscroll.schema.wire import codec_of
+from backscroll.schema.wire import DEFAULT_SCOPE, codec_of
 
 REPLY_SECONDS = 20
 Reply = dict[str, Any]
@@ -82,7 +83,7 @@ class Running(NamedTuple):
 
     endpoint: str
     daemon: Daemon
-    store: Store
+    scopes: Scopes
     thread: threading.Thread
 
 
@@ -92,14 +93,15 @@ def running(data_dir: Path, *, handlers: Handlers = HANDLERS, vfs: str = "", **s
     chosen = Settings(data_dir=data_dir, **settings)
     with (
         locked(data_dir),
-        closing(Store(data_dir / "default.db", lock_wait_ms=chosen.lock_wait_ms, vfs=vfs)) as store,
-        closing(Daemon(chosen, store, handlers)) as daemon,
+        closing(Scopes(data_dir, lock_wait_ms=chosen.lock_wait_ms, vfs=vfs)) as scopes,
+        closing(Daemon(chosen, scopes, handlers)) as daemon,
     ):
+        scopes.open(DEFAULT_SCOPE)
         [endpoint] = daemon.bind([f"ipc://{data_dir}/thread.sock"])
         thread = threading.Thread(target=daemon.run, name="daemon")
         thread.start()
         try:
-            yield Running(endpoint, daemon, store, thread)
+            yield Running(endpoint, daemon, scopes, thread)
         finally:
             daemon.stop()
             thread.join()
@@ -127,6 +129,13 @@ def resident_bytes(pid: int) -> int:
     return int(line.split()[1]) * 1024
 
 
+def log_lines(log: Path, event: str) -> list[dict[str, Any]]:
+    """The whole lines of a daemon's JSON log about one kind of event."""
+    whole = log.read_text().rpartition("\n")[0]
+    lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
+    return [line for line in lines if line["event"] == event]
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process runs; one that has ended and that nobody has waited for does not."""
     try:
@@ -136,4 +145,4 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-__all__ = ["Peer", "Running", "is_alive", "message", "resident_bytes", "running", "wait_until"]
+__all__ = ["Peer", "Running", "is_alive", "log_lines", "message", "resident_bytes", "running", "wait_until"]

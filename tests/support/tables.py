@@ -6,11 +6,11 @@ import apsw
 
 
 def all_rows(path: Path) -> dict[str, list[tuple[object, ...]]]:
-    """Every row of every table but the commit number, by table name."""
+    """Every row of every table but the commit number and the scope's name, by table name."""
     with apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY) as connection:
         names = [row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
         return {
             name: connection.execute(f"SELECT * FROM {name}").fetchall()
             for name in names
-            if name != "sequence" and not name.startswith("sqlite_")
+            if name not in ("sequence", "scope") and not name.startswith("sqlite_")
         }

@@ -1,0 +1,347 @@
+"""The accounts of one data directory: each scope a database of its own, opened when used and closed when idle.
+
+A scope's name is opaque text. Its files are named by the name's hash, so that no name can reach outside the directory
+or meet another's file on any file system; the name itself is stored inside and compared at each opening. The scope
+`default` has the file `default.db`.
+"""
+
+import hashlib
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from backscroll.bus.failures import CannotOpen, as_wire_error
+from backscroll.bus.logs import log
+from backscroll.bus.parts import Parts, make_directory, sync_directory
+from backscroll.bus.session import Session
+from backscroll.bus.store import Store, name_inside, wall_clock_ms
+from backscroll.schema.errors import Forbidden, Invalid, NotFound
+from backscroll.schema.migrations import migrations
+from backscroll.schema.wire import DEFAULT_SCOPE
+
+OPEN_MAX = 16
+IDLE_SECONDS = 60.0
+COMPANIONS = ("", "-wal", "-shm", "-wal-lineage")
+LOGS = ("-wal", "-journal")
+ADOPTING = "adopting-"  # the beginning of the names of directories for copies of older files
+
+
+class Account:
+    """One scope: its files, and its store while that is open.
+
+    `gate` is held by whoever opens, closes or replaces the files; `users` counts those who use the store. `seq` is
+    the last commit number as far as it is known: 0 until the file is opened for the first time.
+    """
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name = name
+        self.path = path
+        self.media = path.with_suffix(".media")
+        self.store: Store | None = None
+        self.closed_at_seq = 0
+        self.gate = threading.RLock()
+        self.left = threading.Condition()
+        self.users = 0
+        self.last_used = 0.0
+
+    @property
+    def seq(self) -> int:
+        store = self.store
+        return store.seq if store else self.closed_at_seq
+
+    def enter(self) -> None:
+        with self.left:
+            self.users += 1
+
+    def leave(self, *, used: bool = True) -> None:
+        """Use it no more. What the daemon does by itself is no use: it keeps no idle scope open."""
+        with self.left:
+            self.users -= 1
+            if used:
+                self.last_used = time.monotonic()
+            self.left.notify_all()
+
+    def wait_until_unused(self) -> None:
+        with self.left:
+            self.left.wait_for(lambda: self.users == 0)
+
+    def close(self) -> None:
+        """Close the files, if they are open. What fails then is only to fold in the log, which stays beside them."""
+        store = self.store
+        if store is None:
+            return
+        self.closed_at_seq, self.store = store.seq, None
+        try:
+            store.close()
+        except Exception as error:  # noqa: BLE001  # apsw passes on whatever a VFS raises
+            log.error("a log stays beside its database", path=str(self.path), error=str(error))
+
+    def bytes_on_disk(self) -> int:
+        """What the scope takes, media included."""
+        return sum(file.stat().st_size for file in self._files() if file.exists()) + Parts(self.media).size()
+
+    def remove_files(self) -> None:
+        """Remove everything, durably; the database last, so that the scope is known until the rest is gone."""
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self.media)
+        for file in reversed(self._files()):
+            file.unlink(missing_ok=True)
+        sync_directory(self.path.parent)
+        self.closed_at_seq = 0
+
+    def _files(self) -> list[Path]:
+        return [_beside(self.path, suffix) for suffix in COMPANIONS]
+
+
+class Scopes:
+    """All scopes of a data directory. Safe to use from any thread.
+
+    `clock` gives milliseconds since the epoch; `vfs` names an apsw VFS.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        clock: Callable[[], int] = wall_clock_ms,
+        lock_wait_ms: int = 2_000,
+        vfs: str = "",
+    ) -> None:
+        self.directory = directory
+        self._clock = clock
+        self._lock_wait_ms = lock_wait_ms
+        self._vfs = vfs
+        self._accounts: dict[str, Account] = {}
+        self._open: dict[str, Account] = {}
+        self._lock = threading.Lock()
+        for left in directory.glob(f"{ADOPTING}*"):  # by a daemon that was killed while it adopted a file
+            shutil.rmtree(left, ignore_errors=True)
+
+    @contextmanager
+    def use(self, name: str) -> Iterator[Store]:
+        """The open store of a scope, which is made if it is new; it stays open for the length of the block."""
+        account = self.account(name)
+        with account.gate:
+            store = account.store or self._open_store(account)
+            account.enter()
+        try:
+            yield store
+        finally:
+            account.leave()
+            self._close_excess()
+
+    @contextmanager
+    def look_after(self, name: str) -> Iterator[Store | None]:
+        """The store of a scope if it is open, for what the daemon does by itself: that is no use, and opens nothing."""
+        account = self.account(name)
+        with account.gate:
+            store = account.store
+            account.enter()
+        try:
+            yield store
+        finally:
+            account.leave(used=False)
+
+    def open(self, name: str) -> Store:
+        """Open a scope now, for whoever wants to know that it can be; raises `CannotOpen`."""
+        with self.use(name) as store:
+            return store
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[Account]:
+        """A scope that nobody else uses and whose files are closed, for the length of the block."""
+        account = self.account(name)
+        with account.gate:
+            account.wait_until_unused()
+            self._close(account)
+            yield account
+
+    def seq(self, name: str) -> int:
+        """The last commit number of a scope; 0 while nobody has used it since the start."""
+        account = self._accounts.get(name)
+        return account.seq if account else 0
+
+    def checkpoint_if_due(self, name: str) -> None:
+        """Checkpoint a scope, if it is open and its log has grown; from the thread that writes it."""
+        with self.look_after(name) as store:
+            if store is not None:
+                store.checkpoint_if_due()
+
+    def interrupt_readers(self) -> None:
+        """Break off every statement that a reader is running now; from any thread."""
+        for store in self.open_stores().values():
+            store.interrupt_readers()
+
+    def open_stores(self) -> dict[str, Store]:
+        """The stores that are open now, by the names of their scopes."""
+        with self._lock:
+            return {name: store for name, account in self._open.items() if (store := account.store)}
+
+    def names(self) -> list[str]:
+        """The names of all scopes that have files, in order."""
+        opened = self.open_stores()
+        open_paths = {store.path for store in opened.values()}
+        closed = [path for path in self.directory.glob("scopes/*.db") if path not in open_paths]
+        named = {name for path in closed if (name := name_inside(path)) and self._path(name) == path}
+        return sorted({DEFAULT_SCOPE, *opened, *named})
+
+    def close_idle(self, idle_s: float = IDLE_SECONDS) -> None:
+        """Close the scopes that nobody has used for so long."""
+        before = time.monotonic() - idle_s
+        for account in self._unused():
+            if account.last_used < before:
+                self._close_if_unused(account)
+
+    def close(self) -> None:
+        for name in list(self._open):
+            with self.alone(name):
+                pass
+
+    def account(self, name: str) -> Account:
+        """What is known of a scope, whether or not it has files."""
+        with self._lock:
+            account = self._accounts.get(name)
+            if account is None:
+                account = self._accounts[name] = Account(name, self._path(name))
+            return account
+
+    def _path(self, name: str) -> Path:
+        if name == DEFAULT_SCOPE:
+            return self.directory / "default.db"
+        return self.directory / "scopes" / f"{hashlib.sha256(name.encode()).hexdigest()}.db"
+
+    def store_at(self, path: Path, scope: str) -> Store:
+        """Open a scope's database file, wherever it is; raises `CannotOpen`."""
+        return Store(
+            path,
+            clock=self._clock,
+            lock_wait_ms=self._lock_wait_ms,
+            vfs=self._vfs,
+            parts=Parts(path.with_suffix(".media")),
+            scope=scope,
+        )
+
+    def _open_store(self, account: Account) -> Store:
+        make_directory(account.path.parent)
+        store = account.store = self.store_at(account.path, account.name)
+        with self._lock:
+            self._open[account.name] = account
+        return store
+
+    def _close(self, account: Account) -> None:
+        """Close an account whose gate is held and whose store nobody uses."""
+        account.close()
+        with self._lock:
+            self._open.pop(account.name, None)
+
+    def _unused(self) -> list[Account]:
+        """The open scopes that nobody uses now, the longest unused first; `default` is always kept open."""
+        with self._lock:
+            accounts = [each for each in self._open.values() if not each.users]
+        return sorted((each for each in accounts if each.name != DEFAULT_SCOPE), key=lambda account: account.last_used)
+
+    def _close_excess(self) -> None:
+        """Keep no more scopes open than so many, apart from those in use."""
+        if (excess := len(self._open) - OPEN_MAX) > 0:
+            for account in self._unused()[:excess]:
+                self._close_if_unused(account)
+
+    def _close_if_unused(self, account: Account) -> None:
+        if not account.gate.acquire(blocking=False):
+            return
+        try:
+            if not account.users:
+                self._close(account)
+        finally:
+            account.gate.release()
+
+
+class WholeScope:
+    """One scope as a whole, for the operations that are about it: the `OwnScope` of handlers."""
+
+    def __init__(self, scopes: Scopes, name: str) -> None:
+        self._scopes = scopes
+        self.name = name
+        self.schema_version = len(migrations())
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        with self._scopes.use(self.name) as store, store.read() as session:
+            yield session
+
+    def bytes_on_disk(self) -> int:
+        with self._scopes.use(self.name):  # so that its files do not come or go meanwhile
+            return self._scopes.account(self.name).bytes_on_disk()
+
+    def all_names(self) -> list[str]:
+        return self._scopes.names()
+
+    def erase(self) -> None:
+        with self._scopes.alone(self.name) as account:
+            account.remove_files()
+
+    @contextmanager
+    def legacy_file(self, path: str) -> Iterator["LegacyFile"]:
+        """A copy of a file outside the data directory, opened and brought to today's tables."""
+        source = self._outside(Path(path))
+        if source is None:
+            raise NotFound.at("$.payload.path", "there is no such file")
+        with tempfile.TemporaryDirectory(prefix=ADOPTING, dir=self._scopes.directory) as directory:
+            copy = Path(directory) / "legacy.db"
+            for suffix in ("", *LOGS):
+                if file := self._outside(_beside(source, suffix)):
+                    shutil.copyfile(file, _beside(copy, suffix))
+            with closing(self._legacy_store(copy)) as store:
+                with store.read() as session:
+                    legacy = LegacyFile(session)
+                    yield legacy
+                if legacy.taken:
+                    store.fold_in_log()
+            if legacy.taken:
+                self._take_over(copy, store.seq)
+
+    def _outside(self, path: Path) -> Path | None:
+        """The file that a path leads to, if any; raises `Forbidden` where that would be in the data directory."""
+        try:
+            path = path.resolve()
+            inside = any(parent.samefile(self._scopes.directory) for parent in path.parents if parent.exists())
+            if not inside:
+                return path if path.is_file() else None
+        except (OSError, ValueError, RuntimeError):  # no name that a file can have, or a circle of links
+            return None
+        raise Forbidden.at("$.payload.path", "the file belongs to this daemon")
+
+    def _legacy_store(self, copy: Path) -> Store:
+        try:
+            return self._scopes.store_at(copy, self.name)
+        except CannotOpen as error:
+            if as_wire_error(error).retryable:  # the disk's fault and not the file's
+                raise
+            raise Invalid.at("$.payload.path", "the file is no database of an older layout") from error
+
+    def _take_over(self, database: Path, seq: int) -> None:
+        """Make a closed database file this scope's."""
+        with self._scopes.alone(self.name) as account:
+            account.remove_files()
+            database.replace(account.path)
+            sync_directory(account.path.parent)
+            account.closed_at_seq = seq
+
+
+class LegacyFile:
+    """A copy of a file, which becomes the scope's when it is let go, if somebody said so."""
+
+    def __init__(self, db: Session) -> None:
+        self.db = db
+        self.taken = False
+
+    def take_over(self) -> None:
+        self.taken = True
+
+
+def _beside(database: Path, suffix: str) -> Path:
+    return database.with_name(database.name + suffix)

@@ -1,0 +1,94 @@
+"""Media: rows say which parts make a file; the parts themselves lie beside the database."""
+
+import hashlib
+
+from peewee import SQL, fn
+
+from backscroll.handlers.database import Database
+from backscroll.handlers.sql import Param, statement
+from backscroll.schema.errors import NotFound, Storage
+from backscroll.schema.operations import DeleteMedia, GetMedia, GetMediaPart, PutMedia, PutMediaPart
+from backscroll.schema.records import Media as MediaRecord
+from backscroll.schema.tables import Media, MediaParts
+
+COLUMNS = [Media.id, Media.sha256, Media.mime, Media.size, Media.created_at, Media.uploader_id]
+PART_COUNT = MediaParts.select(fn.COUNT(MediaParts.position)).where(MediaParts.media_id == Media.id)
+
+INSERT = statement(Media.insert({field: Param(name) for name, field in Media._meta.fields.items()}))
+INSERT_PART = statement(MediaParts.insert({field: Param(name) for name, field in MediaParts._meta.fields.items()}))
+DELETE = statement(Media.delete().where(Media.id == Param("media_id")))
+SELECT_ONE = statement(Media.select(*COLUMNS, PART_COUNT).where(Media.id == Param("media_id")))
+SELECT_BY_HASH = statement(Media.select(*COLUMNS, PART_COUNT).where(Media.sha256 == Param("sha256")))
+SELECT_PART = statement(
+    MediaParts.select(MediaParts.sha256).where(
+        (MediaParts.media_id == Param("media_id")) & (MediaParts.position == Param("position"))
+    )
+)
+SELECT_PARTS = statement(MediaParts.select(MediaParts.sha256).where(MediaParts.media_id == Param("media_id")))
+SELECT_USE_OF_PART = statement(MediaParts.select(SQL("1")).where(MediaParts.sha256 == Param("sha256")).limit(SQL("1")))
+
+
+def put_media_part(command: PutMediaPart, db: Database) -> str:
+    return db.parts.put(command.data)
+
+
+def put_media(command: PutMedia, db: Database) -> MediaRecord:
+    digest, size = hashlib.sha256(), 0
+    for index, sha256 in enumerate(command.parts):
+        data = db.parts.read(sha256)
+        if data is None:
+            raise NotFound.at(f"$.payload.parts[{index}]", "this part was not put, or not lately")
+        digest.update(data)
+        size += len(data)
+    row = db.row(SELECT_BY_HASH, sha256=digest.hexdigest())
+    if row is not None:
+        return _record(row)
+    media_id = db.new_id()
+    db.run(
+        INSERT,
+        id=media_id,
+        sha256=digest.hexdigest(),
+        mime=command.mime,
+        size=size,
+        uploader_id=command.uploader_id,
+        created_at=db.now,
+    )
+    for position, sha256 in enumerate(command.parts):
+        db.run(INSERT_PART, media_id=media_id, position=position, sha256=sha256)
+    return MediaRecord(
+        id=media_id,
+        sha256=digest.hexdigest(),
+        mime=command.mime,
+        size=size,
+        parts=len(command.parts),
+        created_at=db.now,
+        uploader_id=command.uploader_id,
+    )
+
+
+def delete_media(command: DeleteMedia, db: Database) -> None:
+    hashes = {row[0] for row in db.rows(SELECT_PARTS, media_id=command.media_id)}
+    db.run(DELETE, media_id=command.media_id)
+    for sha256 in sorted(hashes):
+        if db.row(SELECT_USE_OF_PART, sha256=sha256) is None:
+            db.parts.remove_after_commit(sha256)
+
+
+def get_media(query: GetMedia, db: Database) -> MediaRecord | None:
+    row = db.row(SELECT_ONE, media_id=query.media_id)
+    return _record(row) if row else None
+
+
+def get_media_part(query: GetMediaPart, db: Database) -> bytes:
+    row = db.row(SELECT_PART, media_id=query.media_id, position=query.part)
+    if row is None:
+        raise NotFound.at("$.payload.part", f"there is no part {query.part} of media {query.media_id!r}")
+    data = db.parts.read(row[0])
+    if data is None:
+        raise Storage("a part of the media is missing on the disk")
+    return data
+
+
+def _record(row: tuple[object, ...]) -> MediaRecord:
+    names = ("id", "sha256", "mime", "size", "created_at", "uploader_id", "parts")
+    return MediaRecord(**dict(zip(names, row, strict=True)))  # type: ignore[arg-type]
