@@ -66,6 +66,11 @@ class Request:
         self.traceparent = envelope.traceparent
 
     @property
+    def kind(self) -> tuple[bool, str, int]:
+        """What the requests of one run have in common: whether commands, of which scope, how many queries at most."""
+        return self.is_command, self.scope, getattr(self.operation, "run_max", 0)
+
+    @property
     def is_command(self) -> bool:
         """Whether it goes to a writer."""
         return isinstance(self.operation, Command | Maintenance)

@@ -15,7 +15,6 @@ from backscroll.bus.dispatch import Request
 from backscroll.schema.errors import Busy
 
 RUN_COMMANDS_MAX = 1_024  # of one client with the writer at once: two full batches, so that it never runs dry
-RUN_QUERIES_MAX = 64  # answered from one snapshot
 
 
 class Bounds(NamedTuple):
@@ -37,18 +36,18 @@ class Lane:
         self.waiting: deque[Request] = deque()
         self.bytes = 0
         self.running = 0
-        self.running_kind = (False, "")  # commands or not, and of which scope
+        self.running_kind = (False, "", 0)  # see `Request.kind`
         self.paused = False
 
     def next_run(self) -> list[Request]:
         """The requests that may start now, taken out of the waiting line; often none."""
         if not self.waiting or self.paused:
             return []
-        kind = commands, scope = self.waiting[0].is_command, self.waiting[0].scope
+        kind = commands, _, queries_max = self.waiting[0].kind
         if self.running and not (commands and self.running_kind == kind):
             return []
-        room = (RUN_COMMANDS_MAX if commands else RUN_QUERIES_MAX) - self.running
-        same_kind = takewhile(lambda each: each.is_command == commands and each.scope == scope, self.waiting)
+        room = (RUN_COMMANDS_MAX if commands else queries_max) - self.running
+        same_kind = takewhile(lambda each: each.kind == kind, self.waiting)
         run = [request for _, request in zip(range(room), same_kind, strict=False)]
         for _ in run:
             self.waiting.popleft()

@@ -19,13 +19,13 @@ from backscroll.bus.logs import log
 from backscroll.bus.parts import Parts, make_directory, sync_directory
 from backscroll.bus.session import Session
 from backscroll.bus.store import Store, name_inside, wall_clock_ms
-from backscroll.schema.errors import Forbidden, Invalid, NotFound
+from backscroll.schema.errors import Busy, Forbidden, Invalid, NotFound
 from backscroll.schema.migrations import migrations
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 OPEN_MAX = 16
 IDLE_SECONDS = 60.0
-COMPANIONS = ("", "-wal", "-shm", "-wal-lineage")
+COMPANIONS = ("", "-wal", "-shm", "-wal-lineage", "-wal-lineage.new")
 LOGS = ("-wal", "-journal")
 ADOPTING = "adopting-"  # the beginning of the names of directories for copies of older files
 
@@ -90,7 +90,8 @@ class Account:
             shutil.rmtree(self.media)
         for file in reversed(self._files()):
             file.unlink(missing_ok=True)
-        sync_directory(self.path.parent)
+        if self.path.parent.is_dir():  # it is made with the first scope
+            sync_directory(self.path.parent)
         self.closed_at_seq = 0
 
     def _files(self) -> list[Path]:
@@ -294,7 +295,7 @@ class WholeScope:
             copy = Path(directory) / "legacy.db"
             for suffix in ("", *LOGS):
                 if file := self._outside(_beside(source, suffix)):
-                    shutil.copyfile(file, _beside(copy, suffix))
+                    _copy_unchanged(file, _beside(copy, suffix))
             with closing(self._legacy_store(copy)) as store:
                 with store.read() as session:
                     legacy = LegacyFile(session)
@@ -341,6 +342,15 @@ class LegacyFile:
 
     def take_over(self) -> None:
         self.taken = True
+
+
+def _copy_unchanged(source: Path, copy: Path) -> None:
+    """Copy a file; raises `Busy` when somebody wrote to it meanwhile."""
+    before = source.stat()
+    shutil.copyfile(source, copy)
+    after = source.stat()
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise Busy("the file is in use: stop the application that writes it", retryable=True)
 
 
 def _beside(database: Path, suffix: str) -> Path:

@@ -54,7 +54,7 @@ class Session:
     def command(self) -> Iterator[None]:
         """What happens inside happens wholly and takes the next `seq`, or not at all; its neighbours stand."""
         self._connection.execute("SAVEPOINT command")
-        removals = list(self.parts.removals)
+        removals = set(self.parts.removals)
         try:
             yield
             self._connection.execute("RELEASE command")
@@ -84,7 +84,7 @@ class PartsInTransaction:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self.put_before = parts.put_before
-        self.removals: list[str] = []
+        self.removals: set[str] = set()
 
     def put(self, data: bytes) -> str:
         sha256 = self._parts.put(data)
@@ -96,14 +96,13 @@ class PartsInTransaction:
         return self._parts.read(sha256)
 
     def remove_after_commit(self, sha256: str) -> None:
-        self.removals.append(sha256)
+        self.removals.add(sha256)
 
     def remove_now(self) -> None:
         """Remove what was to go; a part that cannot be removed is an orphan from now on."""
-        for sha256 in self.removals:
+        for sha256 in sorted(self.removals):
             with suppress(OSError):
                 self._parts.remove(sha256)
 
     def _keep(self, sha256: str) -> None:
-        with suppress(ValueError):
-            self.removals.remove(sha256)
+        self.removals.discard(sha256)

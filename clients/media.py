@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from backscroll.clients.calls import TIMEOUT_MS
 from backscroll.clients.client import Client
 from backscroll.schema.errors import NotFound, Storage
 from backscroll.schema.operations import GetMedia, GetMediaPart, PutMedia, PutMediaPart
@@ -17,6 +18,7 @@ from backscroll.schema.operations.media import MEDIA_PART_BYTES_MAX
 from backscroll.schema.records import Media
 
 PARTS_UNDER_WAY = 3
+READING_MS = 100  # what a part may take a slow disk
 
 
 def upload(client: Client, file: BinaryIO, mime: str, *, uploader_id: str | None = None) -> Media:
@@ -28,7 +30,9 @@ def upload(client: Client, file: BinaryIO, mime: str, *, uploader_id: str | None
     """
     digest = hashlib.sha256()
     commands = (PutMediaPart(data) for data in _parts_of(file, digest))
-    media = client.execute(PutMedia(list(client.pipeline(commands, window=PARTS_UNDER_WAY)), mime, uploader_id))
+    parts = list(client.pipeline(commands, window=PARTS_UNDER_WAY))
+    timeout_ms = TIMEOUT_MS + READING_MS * len(parts)  # the daemon reads them all again
+    media = client.execute(PutMedia(parts, mime, uploader_id), timeout_ms=timeout_ms)
     _compare(digest, media)
     return media
 

@@ -85,7 +85,7 @@ def get_media_part(query: GetMediaPart, db: Database) -> bytes:
         raise NotFound.at("$.payload.part", f"there is no part {query.part} of media {query.media_id!r}")
     data = db.parts.read(row[0])
     if data is None:
-        raise Storage("a part of the media is missing on the disk")
+        raise Storage("a part is missing on the disk, or the media was deleted just now", retryable=True)
     return data
 
 

@@ -8,7 +8,7 @@ from peewee import fn
 from backscroll.handlers.database import Database
 from backscroll.handlers.sql import statement
 from backscroll.handlers.users import current_user_id
-from backscroll.schema.errors import Conflict, Forbidden
+from backscroll.schema.errors import Conflict, Forbidden, Invalid
 from backscroll.schema.operations import AdoptLegacyDatabase, DeleteScope, GetScopeInfo, ListScopes
 from backscroll.schema.records import ScopeInfo
 from backscroll.schema.tables import TABLES, Scope, Sequence
@@ -76,6 +76,8 @@ def adopt_legacy_database(command: AdoptLegacyDatabase, scope: OwnScope) -> None
     with scope.legacy_file(command.path) as legacy:
         if current_user_id(legacy.db) != command.user_id:
             raise Forbidden.at("$.payload.userId", "the file's current user is somebody else")
+        if legacy.db.row(COUNTS["media"]) != (0,):
+            raise Invalid.at("$.payload.path", "the file has media beside it, so it is of no older layout")
         legacy.take_over()
 
 

@@ -8,8 +8,8 @@ from peers import message
 
 from backscroll.bus.dispatch import Dispatcher, Request
 from backscroll.bus.inprocess import InProcess
-from backscroll.bus.lanes import RUN_COMMANDS_MAX, RUN_QUERIES_MAX, Bounds, Lanes
-from backscroll.schema import Busy
+from backscroll.bus.lanes import RUN_COMMANDS_MAX, Bounds, Lanes
+from backscroll.schema import Busy, Query
 
 WIDE = Bounds(10**6, 10**9, 10**6, 10**9)
 A, B = b"A", b"B"
@@ -97,7 +97,7 @@ def test_clients_do_not_wait_for_each_other(starts: Starts) -> None:
     assert starts.taken() == [("queries", ["q1"]), ("commands", ["c2"])]
 
 
-@pytest.mark.parametrize(("letter", "most"), [("c", RUN_COMMANDS_MAX), ("q", RUN_QUERIES_MAX)])
+@pytest.mark.parametrize(("letter", "most"), [("c", RUN_COMMANDS_MAX), ("q", Query.run_max)])
 def test_a_run_has_a_greatest_length(starts: Starts, letter: str, most: int) -> None:
     """No client has more under way at once than one run's bound."""
     for at in range(most + 5):

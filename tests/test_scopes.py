@@ -967,3 +967,9 @@ def test_a_copy_that_a_killed_daemon_left_is_removed_by_the_next(tmp_path: Path)
     (left / "legacy.db").write_bytes(b"somebody's history")
     InProcess(tmp_path / "data").close()
     assert not left.exists()
+
+
+def test_deleting_a_scope_that_never_was_is_fine(tmp_path: Path) -> None:
+    """In a directory where no scope was ever made, too."""
+    with InProcess(tmp_path / "data") as transport:
+        Client(scope="nobody", transport=transport).execute(DeleteScope())

@@ -26,7 +26,9 @@ class Command(Operation[R], Generic[R], frozen=True):
 
 
 class Query(Operation[R], Generic[R], frozen=True):
-    """Reads the file and changes nothing."""
+    """Reads the file and changes nothing. `run_max` of them may be answered from one snapshot, replies in memory."""
+
+    run_max: ClassVar[int] = 64
 
 
 class Builtin(Query[R], Generic[R], frozen=True):

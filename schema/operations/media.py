@@ -9,7 +9,7 @@ from backscroll.schema.operations.base import Command, Query
 from backscroll.schema.records import Media
 
 MEDIA_PART_BYTES_MAX = 4 * 1024 * 1024
-MEDIA_PARTS_MAX = 4_096
+MEDIA_PARTS_MAX = 256  # which `put-media` reads in one transaction
 
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 Bytes = Annotated[bytes, Meta(max_length=MEDIA_PART_BYTES_MAX)]
@@ -62,6 +62,8 @@ class GetMediaPart(Query[bytes], frozen=True):
 
     Example: {"mediaId": "01JGH0000000000000000000000"}
     """
+
+    run_max = 4  # of four megabytes each
 
     media_id: Id
     part: Count = 0
