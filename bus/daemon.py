@@ -132,9 +132,9 @@ class Daemon:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)
         self._readers.stop()
-        self._writers.stop()
+        waiting = self._writers.stop()
         self._send_finished()
-        for request in self._lanes.abandon():
+        for request in (*waiting, *self._lanes.abandon()):
             self._refuse(request, Unavailable("the daemon has stopped", retryable=True))
         self._mail.close()
         self._wake.close()

@@ -45,7 +45,7 @@ Guard = AbstractContextManager[None]
 class Request:
     """A request that was decoded and found valid, and the way its reply goes back."""
 
-    __slots__ = ("codec", "deadline", "id", "operation", "route", "scope", "size", "traceparent")
+    __slots__ = ("codec", "deadline", "id", "kind", "operation", "route", "scope", "size", "traceparent")
 
     def __init__(
         self,
@@ -64,11 +64,8 @@ class Request:
         self.route = route
         self.deadline = None if envelope.deadline_ms is None else now + envelope.deadline_ms / 1000
         self.traceparent = envelope.traceparent
-
-    @property
-    def kind(self) -> tuple[bool, str, int]:
-        """What the requests of one run have in common: whether commands, of which scope, how many queries at most."""
-        return self.is_command, self.scope, getattr(self.operation, "run_max", 0)
+        # What the requests of one run have in common: whether commands, of which scope, how many queries at most.
+        self.kind = (self.is_command, self.scope, getattr(operation, "run_max", 0))
 
     @property
     def is_command(self) -> bool:

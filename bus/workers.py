@@ -59,10 +59,11 @@ class Writers:
         """Tidy a scope up, between its commits."""
         self._queue(scope, [None])
 
-    def stop(self) -> None:
-        """Finish the commits under way, then end the threads. What still waits has no effect and no reply."""
+    def stop(self) -> list[Request]:
+        """Finish the commits under way, then end the threads. What still waits has no effect, and is given back."""
         self._stopping = True
         self._threads.shutdown()
+        return [request for line in self._lines.values() for request in line if request is not None]
 
     def _queue(self, scope: str, work: Sequence[Request | None]) -> None:
         with self._lock:
@@ -98,7 +99,9 @@ class Writers:
         """What waits, up to a bound; what must be done alone comes alone. Empty at the end, and the line is gone."""
         with self._lock:
             line = self._lines[scope]
-            if self._stopping or not line:
+            if self._stopping:
+                return []
+            if not line:
                 del self._lines[scope]
                 return []
             batch = [line.popleft()]

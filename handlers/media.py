@@ -4,21 +4,21 @@ import hashlib
 
 from peewee import SQL, fn
 
-from backscroll.handlers.database import Database
-from backscroll.handlers.sql import Param, statement
+from backscroll.handlers.database import Database, Row
+from backscroll.handlers.sql import Param, Rows, statement
 from backscroll.schema.errors import NotFound, Storage
 from backscroll.schema.operations import DeleteMedia, GetMedia, GetMediaPart, PutMedia, PutMediaPart
 from backscroll.schema.records import Media as MediaRecord
 from backscroll.schema.tables import Media, MediaParts
 
-COLUMNS = [Media.id, Media.sha256, Media.mime, Media.size, Media.created_at, Media.uploader_id]
+ROWS = Rows(MediaRecord, Media)
 PART_COUNT = MediaParts.select(fn.COUNT(MediaParts.position)).where(MediaParts.media_id == Media.id)
 
 INSERT = statement(Media.insert({field: Param(name) for name, field in Media._meta.fields.items()}))
 INSERT_PART = statement(MediaParts.insert({field: Param(name) for name, field in MediaParts._meta.fields.items()}))
 DELETE = statement(Media.delete().where(Media.id == Param("media_id")))
-SELECT_ONE = statement(Media.select(*COLUMNS, PART_COUNT).where(Media.id == Param("media_id")))
-SELECT_BY_HASH = statement(Media.select(*COLUMNS, PART_COUNT).where(Media.sha256 == Param("sha256")))
+SELECT_ONE = statement(Media.select(*ROWS.columns, PART_COUNT).where(Media.id == Param("media_id")))
+SELECT_BY_HASH = statement(Media.select(*ROWS.columns, PART_COUNT).where(Media.sha256 == Param("sha256")))
 SELECT_PART = statement(
     MediaParts.select(MediaParts.sha256).where(
         (MediaParts.media_id == Param("media_id")) & (MediaParts.position == Param("position"))
@@ -43,20 +43,8 @@ def put_media(command: PutMedia, db: Database) -> MediaRecord:
     row = db.row(SELECT_BY_HASH, sha256=digest.hexdigest())
     if row is not None:
         return _record(row)
-    media_id = db.new_id()
-    db.run(
-        INSERT,
-        id=media_id,
-        sha256=digest.hexdigest(),
-        mime=command.mime,
-        size=size,
-        uploader_id=command.uploader_id,
-        created_at=db.now,
-    )
-    for position, sha256 in enumerate(command.parts):
-        db.run(INSERT_PART, media_id=media_id, position=position, sha256=sha256)
-    return MediaRecord(
-        id=media_id,
+    media = MediaRecord(
+        id=db.new_id(),
         sha256=digest.hexdigest(),
         mime=command.mime,
         size=size,
@@ -64,6 +52,10 @@ def put_media(command: PutMedia, db: Database) -> MediaRecord:
         created_at=db.now,
         uploader_id=command.uploader_id,
     )
+    db.run(INSERT, **ROWS.to_row(media))
+    for position, sha256 in enumerate(command.parts):
+        db.run(INSERT_PART, media_id=media.id, position=position, sha256=sha256)
+    return media
 
 
 def delete_media(command: DeleteMedia, db: Database) -> None:
@@ -89,6 +81,6 @@ def get_media_part(query: GetMediaPart, db: Database) -> bytes:
     return data
 
 
-def _record(row: tuple[object, ...]) -> MediaRecord:
-    names = ("id", "sha256", "mime", "size", "created_at", "uploader_id", "parts")
-    return MediaRecord(**dict(zip(names, row, strict=True)))  # type: ignore[arg-type]
+def _record(row: Row) -> MediaRecord:
+    *columns, parts = row
+    return ROWS.to_record(tuple(columns), parts=parts)

@@ -4,18 +4,20 @@ import hashlib
 
 from backscroll.handlers import users
 from backscroll.handlers.database import Database
-from backscroll.handlers.sql import Param, statement
+from backscroll.handlers.sql import Param, Rows, statement
 from backscroll.schema.errors import Invalid, NotFound
 from backscroll.schema.limits import INTEGER_MAX
 from backscroll.schema.operations import CreateSession, DeleteExpiredSessions, DeleteSession, GetSession
 from backscroll.schema.records import Session
 from backscroll.schema.tables import Sessions
 
+ROWS = Rows(Session, Sessions)
+
 INSERT = statement(Sessions.insert({field: Param(name) for name, field in Sessions._meta.fields.items()}))
 DELETE = statement(Sessions.delete().where(Sessions.token_hash == Param("token_hash")))
 DELETE_EXPIRED = statement(Sessions.delete().where(Sessions.expires_at <= Param("now")))
 SELECT_LIVE = statement(
-    Sessions.select(Sessions.user_id, Sessions.created_at, Sessions.expires_at, Sessions.read_only).where(
+    Sessions.select(*ROWS.columns).where(
         (Sessions.token_hash == Param("token_hash")) & (Sessions.expires_at > Param("now"))
     )
 )
@@ -35,14 +37,7 @@ def create_session(command: CreateSession, db: Database) -> Session:
         expires_at=expires_at,
         read_only=command.read_only,
     )
-    db.run(
-        INSERT,
-        token_hash=_hash(session.token),
-        user_id=session.user_id,
-        created_at=session.created_at,
-        expires_at=session.expires_at,
-        read_only=session.read_only,
-    )
+    db.run(INSERT, token_hash=_hash(session.token), **ROWS.to_row(session))
     return session
 
 
@@ -56,16 +51,7 @@ def delete_expired_sessions(_command: DeleteExpiredSessions, db: Database) -> in
 
 def get_session(query: GetSession, db: Database) -> Session | None:
     row = db.row(SELECT_LIVE, token_hash=_hash(query.token), now=db.now)
-    if row is None:
-        return None
-    user_id, created_at, expires_at, read_only = row
-    return Session(
-        token=query.token,
-        user_id=user_id,
-        created_at=created_at,
-        expires_at=expires_at,
-        read_only=None if read_only is None else bool(read_only),
-    )
+    return ROWS.to_record(row, token=query.token) if row else None
 
 
 def _hash(token: str) -> str:

@@ -42,12 +42,16 @@ def free_json_bytes(outlined: Any) -> int:
 
 def plain(hint: Any) -> Any:
     """An annotation without its `None`, `UNSET` and limits; a union of several types as it is."""
-    if get_origin(hint) is Annotated:
-        return plain(get_args(hint)[0])
-    if get_origin(hint) in (Union, UnionType):
-        members = [member for member in get_args(hint) if member not in (NoneType, UnsetType)]
-        return plain(members[0]) if len(members) == 1 else hint
-    return hint
+    hint = present(hint)
+    return plain(get_args(hint)[0]) if get_origin(hint) is Annotated else hint
+
+
+def present(hint: Any) -> Any:
+    """An annotation without its `None` and `UNSET`; a union of several types as it is."""
+    if get_origin(hint) not in (Union, UnionType):
+        return hint
+    members = [member for member in get_args(hint) if member not in (NoneType, UnsetType)]
+    return members[0] if len(members) == 1 else hint
 
 
 def _in_outline(hint: Any) -> Any:

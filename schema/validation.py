@@ -7,13 +7,13 @@ runs. What is checked for a record type is worked out once, from its annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import cache
-from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from msgspec import UNSET, Meta, Struct
 
 from backscroll.schema.errors import Invalid, TooLarge
 from backscroll.schema.limits import FREE_JSON_VALUES_MAX, JSON_DEPTH_MAX, JSON_INTEGER_MAX, JSON_INTEGER_MIN
+from backscroll.schema.outline import present
 
 Check = Callable[[Any, str, str], None]
 """Takes the value, its parent's path and its own step from there; the two are joined only for a complaint."""
@@ -38,10 +38,7 @@ def _checks(record_type: type[Struct]) -> list[tuple[str, str, Check]]:
 
 def _check_for(hint: Any) -> Check | None:
     """The check that values of this annotation need; None where the type says it all."""
-    if get_origin(hint) in (Union, UnionType):
-        members = [member for member in get_args(hint) if member not in (NoneType, type(UNSET))]
-        return _check_for(members[0]) if len(members) == 1 else None
-    meta = None
+    hint, meta = present(hint), None
     if get_origin(hint) is Annotated:
         hint, meta = get_args(hint)[0], next((m for m in get_args(hint)[1:] if isinstance(m, Meta)), None)
     if hint is str:

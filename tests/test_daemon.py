@@ -216,6 +216,29 @@ def test_a_query_that_runs_for_ever_is_broken_off_when_the_daemon_stops(tmp_path
     assert codes == ["unavailable"] * 100
 
 
+def test_commands_that_were_not_begun_when_the_drain_ends_are_told_so(tmp_path: Path) -> None:
+    """The commit under way is finished and acknowledged; what waited behind it has no effect and is `unavailable`."""
+    started, running_daemon = threading.Event(), []
+
+    def until_the_end(_command: SaveMessage, _db: Any) -> None:
+        started.set()
+        wait_until(lambda: running_daemon[0]._writers._stopping)
+
+    data_dir = tmp_path / "data"
+    handlers = {**HANDLERS, SaveMessage: until_the_end}
+    with Peer(f"ipc://{data_dir}/thread.sock") as peer:
+        with running(data_dir, handlers=handlers, drain_ms=50, batch_requests=1) as daemon:
+            running_daemon.append(daemon.daemon)
+            for at in range(20):
+                peer.request("save-message", message(at), request_id=str(at))
+            peer.request("ping")
+            assert peer.reply()["result"] == {"pong": True}
+            assert started.wait(20)
+        replies = peer.replies(20)
+    assert replies["0"]["ok"]
+    assert {replies[str(at)]["error"]["code"] for at in range(1, 20)} == {"unavailable"}
+
+
 def test_a_log_that_nobody_reads_stops_nobody(tmp_path: Path) -> None:
     """An application may leave the daemon's standard error unread in a pipe; lines are lost, and nothing else."""
     with DaemonProcess(tmp_path / "data", "--log-level", "debug", log=subprocess.PIPE) as daemon:
