@@ -24,7 +24,9 @@ from backscroll.bus.daemon import Daemon
 from backscroll.bus.directory import announced, default_endpoint, locked
 from backscroll.bus.failures import BadSettings, CannotStart
 from backscroll.bus.logs import log
+from backscroll.bus.recording import Recorder
 from backscroll.bus.scopes import Scopes
+from backscroll.handlers.database import Keeping
 from backscroll.schema.wire import DEFAULT_SCOPE, PROTOCOL_VERSION
 
 GIL_SWITCH_SECONDS = 0.0005  # the default of 5 ms would let one busy thread hold up every reply
@@ -49,8 +51,7 @@ def serve(settings: Settings) -> None:
     sys.setswitchinterval(GIL_SWITCH_SECONDS)
     with ExitStack() as stack:
         stack.enter_context(locked(settings.data_dir))
-        scopes = stack.enter_context(closing(Scopes(settings.data_dir, lock_wait_ms=settings.lock_wait_ms)))
-        scopes.open(DEFAULT_SCOPE)  # where that cannot be, the daemon does not start
+        scopes = _open_scopes(settings, stack)
         endpoints = settings.endpoint or (stack.enter_context(default_endpoint(settings.data_dir)),)
         daemon = stack.enter_context(closing(Daemon(settings, scopes)))
         ready = _ready(daemon.bind(endpoints))
@@ -63,6 +64,22 @@ def serve(settings: Settings) -> None:
         log.info("ready", endpoints=ready["endpoints"], data_dir=str(settings.data_dir))
         daemon.run()
     log.info("stopped")
+
+
+def _open_scopes(settings: Settings, stack: ExitStack) -> Scopes:
+    """Open the data directory, and the scope `default` in it: where that cannot be, the daemon does not start."""
+    recorder = stack.enter_context(closing(Recorder(settings.record))) if settings.record else None
+    scopes = Scopes(
+        settings.data_dir,
+        lock_wait_ms=settings.lock_wait_ms,
+        keeping=Keeping(settings.log == "full", settings.results, settings.results_ms),
+        on_commit=recorder.committed if recorder else lambda *_: None,
+    )
+    stack.enter_context(closing(scopes))
+    default = scopes.open(DEFAULT_SCOPE)
+    if recorder:
+        recorder.begin(default)
+    return scopes
 
 
 def _settings(arguments: Sequence[str]) -> Settings:

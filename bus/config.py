@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import platformdirs
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -20,6 +20,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from backscroll.handlers.database import Keeping
 from backscroll.schema.places import default_data_dir
 
 LOCAL_TCP = ("tcp://127.0.0.1:", "tcp://localhost:", "tcp://[::1]:")
@@ -58,6 +59,17 @@ class Settings(BaseSettings):
     queue_bytes: PositiveInt = Field(256 * 2**20, description="how many bytes of requests may wait, of all clients")
     client_requests: PositiveInt = Field(16_384, description="how many requests of one client may wait")
     client_bytes: PositiveInt = Field(64 * 2**20, description="how many bytes of one client's requests may wait")
+    log: Literal["full", "ids"] = Field(
+        "full", description="what the command log keeps: whole payloads, or only what makes retries harmless"
+    )
+    results: NonNegativeInt = Field(Keeping().results, description="how many results are kept for retries, at least")
+    results_ms: NonNegativeInt = Field(
+        Keeping().results_ms, description="how long results are kept for retries, at least"
+    )
+    record: Path | None = Field(
+        None,
+        description="a file to make, into which commands are written as they commit; to replay it, begin with it",
+    )
     lock_wait_ms: PositiveInt = Field(2_000, description="how long a commit waits for another process's lock")
     stall_ms: PositiveInt = Field(30_000, description="how long replies are kept for a client that does not read")
     drain_ms: PositiveInt = Field(10_000, description="how long stopping waits for requests already received")
@@ -84,10 +96,10 @@ class Settings(BaseSettings):
                     raise ValueError(f"{endpoint!r} needs a port from 1 to 65535, or *")
         return endpoints
 
-    @field_validator("data_dir")
+    @field_validator("data_dir", "record")
     @classmethod
-    def _absolute(cls, data_dir: Path) -> Path:
-        return data_dir.expanduser().absolute()
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return None if path is None else path.expanduser().absolute()
 
     @classmethod
     def settings_customise_sources(

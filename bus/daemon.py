@@ -32,6 +32,8 @@ from backscroll.schema.wire import codec_of, salvage_id, write_failure
 
 RECEIVE_MAX = 1_000  # messages taken in one turn, before replies get theirs
 RETRY_MS = 10
+POLL_SECONDS_MAX = 3_600.0  # libzmq takes no more than some weeks
+MOVES_MAX = 4  # in one turn: queries whose answers are kept keep nobody else waiting
 
 
 class Wake:
@@ -76,7 +78,7 @@ class Daemon:
         )
         self._readers = Readers(self._dispatcher, scopes, settings.readers, self._deliver, self._crashed)
         bounds = Bounds(settings.client_requests, settings.client_bytes, settings.queue_requests, settings.queue_bytes)
-        self._lanes = Lanes(bounds, self._writers.start, self._readers.start)
+        self._lanes = Lanes(bounds, self._writers.start, self._start_queries)
         self._mail = Mail(
             self._context,
             stall_ms=settings.stall_ms,
@@ -114,11 +116,10 @@ class Daemon:
         while not self._drained():
             poller.poll(RETRY_MS if self._mail.keeping or self._drain_until else self._until_chores_ms())
             self._wake.clear()
-            self._send_finished()
-            self._lanes.advance()
+            self._move()
             self._mail.retry()
             self._receive()
-            self._lanes.advance()
+            self._move()
             self._begin_chores()
             if (self._stop_asked or self._signals) and self._drain_until is None:
                 self._begin_drain()
@@ -140,8 +141,29 @@ class Daemon:
         self._wake.close()
         self._context.term()
 
+    def _move(self) -> None:
+        """Send what is finished and start what may start, which is often finished at once."""
+        for _ in range(MOVES_MAX):
+            self._send_finished()
+            self._lanes.advance()
+            if not self._finished:
+                return
+        self._wake.set()
+
+    def _start_queries(self, queries: list[Request]) -> None:
+        """Answer what is kept; give the rest to a reader."""
+        replies: list[bytes] = []
+        for query in queries:
+            if (reply := self._dispatcher.recall(query)) is None:
+                break
+            replies.append(reply)
+        if replies:
+            self._finished.append((queries[: len(replies)], replies))
+        if len(replies) < len(queries):
+            self._readers.start(queries[len(replies) :])
+
     def _until_chores_ms(self) -> int:
-        return max(0, math.ceil((self._chores_at - time.monotonic()) * 1000))
+        return max(0, math.ceil(min(self._chores_at - time.monotonic(), POLL_SECONDS_MAX) * 1000))
 
     def _begin_chores(self) -> None:
         """Now and then, have open scopes tidied up and idle ones closed."""

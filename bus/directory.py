@@ -12,6 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from backscroll.bus.failures import AlreadyRunning, CannotOpen
+from backscroll.bus.files import write_whole
 from backscroll.schema.places import ENDPOINT_FILE
 
 SOCKET_PATH_BYTES_MAX = 100  # the shortest of the systems' limits on an ipc path, macOS's, is about 103
@@ -44,11 +45,7 @@ def locked(directory: Path) -> Iterator[None]:
 def announced(directory: Path, ready: dict[str, Any]) -> Iterator[None]:
     """Keep `endpoint.json` in the directory while the daemon serves; written at once or not at all."""
     path = directory / ENDPOINT_FILE
-    temporary = path.with_name(f"{ENDPOINT_FILE}.new")
-    temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump(ready, file)
-    temporary.replace(path)
+    write_whole(path, json.dumps(ready).encode())
     try:
         yield
     finally:

@@ -4,19 +4,22 @@ Never touches a socket or a thread, so that tests, fuzzers and benchmarks run it
 query of the daemon passes `_carry_out`, which holds the one `try` around handlers.
 """
 
-import difflib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
+
+from msgspec import Raw, to_builtins
 
 from backscroll.bus.failures import as_wire_error
 from backscroll.bus.logs import log
-from backscroll.bus.scopes import Scopes, WholeScope
-from backscroll.bus.session import TransactionLost
+from backscroll.bus.scopes import Scopes
+from backscroll.bus.session import NotUndone, Session, TransactionLost
 from backscroll.bus.store import Store
+from backscroll.bus.whole_scope import WholeScope
 from backscroll.handlers import HANDLERS, Handlers
-from backscroll.handlers.chores import tidy
+from backscroll.handlers import log as command_log
+from backscroll.handlers.chores import commands_due, tidy
 from backscroll.handlers.database import Status
 from backscroll.schema.errors import (
     BackscrollError,
@@ -24,22 +27,21 @@ from backscroll.schema.errors import (
     Internal,
     TooLarge,
     Unavailable,
-    UnknownOperation,
 )
-from backscroll.schema.limits import BODY_BYTES_MAX, REPLY_BYTES_MAX
+from backscroll.schema.limits import BODY_BYTES_MAX, LOG_BODY_BYTES_MAX, REPLY_BYTES_MAX
 from backscroll.schema.operations import OPERATIONS, Builtin, Command, Maintenance, Operation
+from backscroll.schema.operations.reading import read_operation
+from backscroll.schema.ulid import UlidGenerator
 from backscroll.schema.wire import (
     Codec,
     Envelope,
     Success,
     codec_of,
     read_envelope,
-    read_payload,
     salvage_id,
+    salvage_type,
     write_failure,
 )
-
-Guard = AbstractContextManager[None]
 
 
 class Request:
@@ -103,6 +105,7 @@ class Dispatcher:
         self._status = status
         self._handlers = handlers
         self._clock = clock
+        self._new_id = UlidGenerator()  # for commands of the daemon's own
         self._ending = False
 
     def decode(self, body: bytes, route: Sequence[bytes] = ()) -> Request:
@@ -111,10 +114,10 @@ class Dispatcher:
         request_id = None
         try:
             if len(body) > BODY_BYTES_MAX:
-                raise TooLarge.at("$", f"a body of {len(body)} bytes, at most {BODY_BYTES_MAX} are taken")
+                _check_large(body, codec)
             envelope = read_envelope(body, codec)
             request_id = envelope.id
-            operation = read_payload(envelope.payload, codec, _operation_type(envelope))
+            operation = read_operation(envelope.type, envelope.payload, codec)
         except Exception as problem:  # noqa: BLE001  # whatever it is, the caller gets a reply
             error = as_wire_error(problem)
             if request_id is None and len(body) <= BODY_BYTES_MAX:
@@ -127,38 +130,52 @@ class Dispatcher:
 
     def builtin(self, request: Request) -> bytes:
         """Answer a query that needs no database."""
-        return self._carry_out(request, self._status, lambda: self._scopes.seq(request.scope))
+        return self._carry_out(request, partial(self._look_at, self._status))
 
     def ask(self, requests: Sequence[Request]) -> list[bytes]:
         """Answer queries of one scope, all from one snapshot."""
         try:
             with self._scopes.use(requests[0].scope) as store, store.read() as snapshot:
-                return [
-                    self._carry_out(request, snapshot, lambda: snapshot.seq, self._unless_ending)
-                    for request in requests
-                ]
+                ask = partial(self._ask, store, snapshot)
+                return [self._carry_out(request, ask) for request in requests]
         except Exception as error:  # noqa: BLE001  # the snapshot itself failed: every caller is told
             return [self.refuse(request, error) for request in requests]
+
+    def recall(self, request: Request) -> bytes | None:
+        """The reply to a query whose answer is kept and still right: it costs less than giving it to a reader."""
+        query: Any = request.operation
+        if not query.KEPT or (request.deadline is not None and self._clock() >= request.deadline):
+            return None
+        store = self._scopes.store_in_use(request.scope)
+        if store is None:
+            return None
+        seq = store.seq
+        encoded = store.answers.get(query, request.codec, seq)
+        return None if encoded is None else self._carry_out(request, lambda _: _success(request, Raw(encoded), seq))
 
     def end_queries(self) -> None:
         """Begin no more queries: those that are left are answered `unavailable`."""
         self._ending = True
 
     def commit(self, requests: Sequence[Request]) -> list[bytes]:
-        """Carry out commands of one scope in one durable transaction; one that fails takes none of the others along."""
+        """Carry out commands of one scope in one durable transaction; one that fails takes none of the others along.
+
+        One that took effect before is answered as it was then, and nothing is done.
+        """
         try:
-            with self._scopes.use(requests[0].scope) as store, store.write() as transaction:
-                return [
-                    self._carry_out(request, transaction, lambda: transaction.seq + 1, transaction.command)
-                    for request in requests
-                ]
+            try:
+                return self._commit(requests, careful=False)
+            except NotUndone:  # rare enough for the others to go without savepoints, which cost as much as a row
+                return self._commit(requests, careful=True)
         except Exception as error:  # noqa: BLE001  # nothing of the batch is durable: every caller is told
             return [self.refuse(request, error) for request in requests]
 
     def maintain(self, request: Request) -> bytes:
         """Carry out what is about a whole scope, while nothing else is being written there."""
-        scope = WholeScope(self._scopes, request.scope)
-        return self._carry_out(request, scope, lambda: self._scopes.seq(request.scope))
+        try:
+            return self._carry_out(request, partial(self._look_at, WholeScope(self._scopes, request.scope)))
+        except TransactionLost as error:  # nothing of it is durable
+            return self.refuse(request, error)
 
     def tidy(self, scope: str) -> None:
         """Remove what nobody needs any more from a scope, if it is open."""
@@ -193,43 +210,85 @@ class Dispatcher:
             log.error("request failed", **about, traceparent=request.traceparent, cause=str(error))
         return write_failure(request.id, wire_error, request.codec)
 
+    def _commit(self, requests: Sequence[Request], *, careful: bool) -> list[bytes]:
+        with self._scopes.use(requests[0].scope) as store, store.write(careful=careful) as transaction:
+            execute = partial(self._execute, transaction)
+            return [self._carry_out(request, execute) for request in requests]
+
     def _tidy(self, scope: str, store: Store) -> None:
         with store.write() as transaction:
             removed = {what: count for what, count in tidy(transaction).items() if count}
+            for command in commands_due(transaction):
+                with transaction.command(self._new_id()):
+                    removed[command.wire_name] = result = self._handlers[type(command)](command, transaction)
+                    command_log.append(command, result, transaction)
         if removed:
             log.info("tidied", scope=scope, **removed)
 
-    @contextmanager
-    def _unless_ending(self) -> Iterator[None]:
+    def _execute(self, transaction: Session, request: Request) -> bytes:
+        command: Any = request.operation
+        done = command_log.find(request.id, transaction)
+        if done is not None:
+            return _success(request, command_log.repeat(command, request.id, done, transaction), done.seq)
+        self._check_deadline(request)
+        with transaction.command(request.id) as entry:
+            result = self._handlers[type(command)](command, transaction)
+            command_log.append(command, result, transaction)
+            # As plain values, which is how `repeat` gives it: a record's own MessagePack would have other bytes.
+            return _success(request, to_builtins(result, builtin_types=(bytes,)), entry.seq)
+
+    def _ask(self, store: Store, snapshot: Session, request: Request) -> bytes:
+        self._check_deadline(request)
         if self._ending:
             raise Unavailable("the daemon is stopping", retryable=True)
-        yield
+        query: Any = request.operation
+        seq = snapshot.position.seq
+        if not query.KEPT:
+            return _success(request, self._handlers[type(query)](query, snapshot), seq)
+        encoded = store.answers.get(query, request.codec, seq)
+        if encoded is None:
+            encoded = request.codec.encode(self._handlers[type(query)](query, snapshot))
+            store.answers.put(query, request.codec, seq, encoded)
+        return _success(request, Raw(encoded), seq)
 
-    def _carry_out(
-        self, request: Request, context: Any, seq: Callable[[], int], guard: Callable[[], Guard] = nullcontext
-    ) -> bytes:
-        """Run the handler and encode what comes of it, inside `guard`: if either fails, neither happened."""
+    def _look_at(self, context: Any, request: Request) -> bytes:
+        """Answer what is about the daemon or a whole scope."""
+        self._check_deadline(request)
+        result = self._handlers[type(request.operation)](request.operation, context)
+        return _success(request, result, self._scopes.seq(request.scope))
+
+    def _check_deadline(self, request: Request) -> None:
+        if request.deadline is not None and self._clock() >= request.deadline:
+            raise DeadlineExceeded("the caller's deadline had passed before this was started")
+
+    def _carry_out(self, request: Request, work: Callable[[Request], bytes]) -> bytes:
+        """Do the work of a request, and turn what goes wrong into its reply."""
         started, outcome = self._clock(), "ok"
         try:
-            if request.deadline is not None and started >= request.deadline:
-                raise DeadlineExceeded("the caller's deadline had passed before this was started")
-            with guard():
-                result = self._handlers[type(request.operation)](request.operation, context)
-                reply = _success(request, result, seq())
-        except TransactionLost:
+            reply = work(request)
+        except (TransactionLost, NotUndone):
             raise
         except Exception as error:  # noqa: BLE001  # whatever it is, the caller gets a reply
             outcome = as_wire_error(error).code
             reply = self.refuse(request, error)
-        log.debug(
-            "request",
-            operation=request.operation.wire_name,
-            id=request.id,
-            outcome=outcome,
-            ms=round((self._clock() - started) * 1000, 3),
-            traceparent=request.traceparent,
-        )
+        if log.debugging:  # a line that is not written costs more than some requests do
+            log.debug(
+                "request",
+                operation=request.operation.wire_name,
+                id=request.id,
+                outcome=outcome,
+                ms=round((self._clock() - started) * 1000, 3),
+                traceparent=request.traceparent,
+            )
         return reply
+
+
+def _check_large(body: bytes, codec: Codec) -> None:
+    """Raise `TooLarge` for a body over the limit, unless it is a piece of a log, which may be larger."""
+    operation = OPERATIONS.get(salvage_type(body, codec) or "") if len(body) <= LOG_BODY_BYTES_MAX else None
+    bytes_max = operation.body_bytes_max if operation else BODY_BYTES_MAX
+    if len(body) > bytes_max:
+        raise TooLarge.at("$", f"a body of {len(body)} bytes, at most {bytes_max} are taken")
 
 
 def _success(request: Request, result: Any, seq: int) -> bytes:
@@ -237,17 +296,3 @@ def _success(request: Request, result: Any, seq: int) -> bytes:
     if len(reply) > REPLY_BYTES_MAX:
         raise TooLarge(f"the reply would have {len(reply)} bytes, at most {REPLY_BYTES_MAX} are sent: ask for less")
     return reply
-
-
-def _meant(name: str) -> str:
-    """A guess at what was meant, for people."""
-    close = difflib.get_close_matches(name, OPERATIONS, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _operation_type(envelope: Envelope) -> type[Operation[Any]]:
-    operation = OPERATIONS.get(envelope.type)
-    if operation is None:
-        message = f"$.type: there is no operation {envelope.type!r}{_meant(envelope.type)}"
-        raise UnknownOperation(message, details={"known": sorted(OPERATIONS)})
-    return operation

@@ -29,9 +29,11 @@ class Log:
 
     def __init__(self) -> None:
         self._lines = _lines("error", for_people=True)
+        self.debugging = False  # whether lines of level debug are written
 
     def configure(self, settings: Settings) -> None:
         """Write what the settings ask for."""
+        self.debugging = settings.log_level == "debug"
         terminal = sys.stderr.isatty()
         for_people = settings.log_format == "console" or (settings.log_format == "auto" and terminal)
         self._lines = _lines(settings.log_level, for_people=for_people, colors=terminal)

@@ -6,11 +6,12 @@ its name. Knows nothing of who uses a part; the database does.
 
 import hashlib
 import os
-import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from backscroll.bus.failures import DamagedPart
+from backscroll.bus.files import make_directory, write_whole
 
 HASH_CHARACTERS = 64
 
@@ -20,6 +21,7 @@ class Parts:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._putting = threading.Lock()
 
     def put(self, data: bytes) -> str:
         """Keep these bytes, durably; their hash. Bytes that are there already count as put now.
@@ -28,12 +30,21 @@ class Parts:
         """
         sha256 = hashlib.sha256(data).hexdigest()
         path = self._path(sha256)
-        if path.is_file() and path.read_bytes() == data:
-            os.utime(path)
-        else:
-            make_directory(path.parent)
-            _write_whole(path, data)
+        with self._putting:
+            if path.is_file() and path.read_bytes() == data:
+                os.utime(path)
+            else:
+                make_directory(path.parent)
+                write_whole(path, data)
         return sha256
+
+    def put_again(self, sha256: str) -> bool:
+        """Let a part that is there count as put now; whether it is there."""
+        try:
+            os.utime(self._path(sha256))
+        except FileNotFoundError:
+            return False
+        return True
 
     def read(self, sha256: str) -> bytes | None:
         """The bytes of a part, or None; raises `DamagedPart` when they are no longer what they were."""
@@ -64,36 +75,3 @@ class Parts:
 
     def _path(self, sha256: str) -> Path:
         return self.directory / sha256[:2] / sha256
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix="new-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
-
-
-def make_directory(directory: Path) -> None:
-    """Make a directory with those above it, durably, for this user alone."""
-    if not directory.is_dir():
-        make_directory(directory.parent)
-        directory.mkdir(mode=0o700, exist_ok=True)
-        sync_directory(directory.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make a rename durable, where the system has a way to."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,27 +7,28 @@ or meet another's file on any file system; the name itself is stored inside and 
 
 import hashlib
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
-from backscroll.bus.failures import CannotOpen, as_wire_error
+from backscroll.bus.files import make_directory, sync_directory
 from backscroll.bus.logs import log
-from backscroll.bus.parts import Parts, make_directory, sync_directory
-from backscroll.bus.session import Session
-from backscroll.bus.store import Store, name_inside, wall_clock_ms
-from backscroll.schema.errors import Busy, Forbidden, Invalid, NotFound
-from backscroll.schema.migrations import migrations
+from backscroll.bus.parts import Parts
+from backscroll.bus.store import KEEPING, Store, name_inside, wall_clock_ms
+from backscroll.handlers.database import Keeping
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 OPEN_MAX = 16
 IDLE_SECONDS = 60.0
-COMPANIONS = ("", "-wal", "-shm", "-wal-lineage", "-wal-lineage.new")
-LOGS = ("-wal", "-journal")
+COMPACTED = "-compacted"  # the end of the name of a database that is being written anew
+COMPANIONS = ("", "-wal", "-shm", "-wal-lineage", "-wal-lineage.new", "-key", "-key.new", COMPACTED)
 ADOPTING = "adopting-"  # the beginning of the names of directories for copies of older files
+
+OnCommit = Callable[[str, Store], None]
+"""Takes the name of a scope and its store, after each commit; raises nothing."""
 
 
 class Account:
@@ -95,13 +96,19 @@ class Account:
         self.closed_at_seq = 0
 
     def _files(self) -> list[Path]:
-        return [_beside(self.path, suffix) for suffix in COMPANIONS]
+        return [beside(self.path, suffix) for suffix in COMPANIONS]
+
+    def take_over(self, database: Path, seq: int) -> None:
+        """Make a closed database file this scope's, durably, in place of its own."""
+        database.replace(self.path)
+        sync_directory(self.path.parent)
+        self.closed_at_seq = seq
 
 
 class Scopes:
     """All scopes of a data directory. Safe to use from any thread.
 
-    `clock` gives milliseconds since the epoch; `vfs` names an apsw VFS.
+    `clock` gives milliseconds since the epoch; `vfs` names an apsw VFS; `on_commit` is told of every commit.
     """
 
     def __init__(
@@ -110,17 +117,23 @@ class Scopes:
         *,
         clock: Callable[[], int] = wall_clock_ms,
         lock_wait_ms: int = 2_000,
+        keeping: Keeping = KEEPING,
         vfs: str = "",
+        on_commit: OnCommit = lambda *_: None,
     ) -> None:
         self.directory = directory
         self._clock = clock
         self._lock_wait_ms = lock_wait_ms
+        self._keeping = keeping
         self._vfs = vfs
+        self._on_commit = on_commit
         self._accounts: dict[str, Account] = {}
         self._open: dict[str, Account] = {}
         self._lock = threading.Lock()
         for left in directory.glob(f"{ADOPTING}*"):  # by a daemon that was killed while it adopted a file
             shutil.rmtree(left, ignore_errors=True)
+        for left in (*directory.glob(f"*{COMPACTED}*"), *directory.glob(f"scopes/*{COMPACTED}*")):  # or compacted one
+            left.unlink(missing_ok=True)
 
     @contextmanager
     def use(self, name: str) -> Iterator[Store]:
@@ -165,6 +178,14 @@ class Scopes:
         """The last commit number of a scope; 0 while nobody has used it since the start."""
         account = self._accounts.get(name)
         return account.seq if account else 0
+
+    def store_in_use(self, name: str) -> Store | None:
+        """The store of a scope if it is open, for a moment's look that counts as use."""
+        account = self._accounts.get(name)
+        if account is None:
+            return None
+        account.last_used = time.monotonic()
+        return account.store
 
     def checkpoint_if_due(self, name: str) -> None:
         """Checkpoint a scope, if it is open and its log has grown; from the thread that writes it."""
@@ -222,8 +243,9 @@ class Scopes:
             clock=self._clock,
             lock_wait_ms=self._lock_wait_ms,
             vfs=self._vfs,
-            parts=Parts(path.with_suffix(".media")),
             scope=scope,
+            keeping=self._keeping,
+            on_commit=partial(self._on_commit, scope),
         )
 
     def _open_store(self, account: Account) -> Store:
@@ -261,97 +283,6 @@ class Scopes:
             account.gate.release()
 
 
-class WholeScope:
-    """One scope as a whole, for the operations that are about it: the `OwnScope` of handlers."""
-
-    def __init__(self, scopes: Scopes, name: str) -> None:
-        self._scopes = scopes
-        self.name = name
-        self.schema_version = len(migrations())
-
-    @contextmanager
-    def snapshot(self) -> Iterator[Session]:
-        with self._scopes.use(self.name) as store, store.read() as session:
-            yield session
-
-    def bytes_on_disk(self) -> int:
-        with self._scopes.use(self.name):  # so that its files do not come or go meanwhile
-            return self._scopes.account(self.name).bytes_on_disk()
-
-    def all_names(self) -> list[str]:
-        return self._scopes.names()
-
-    def erase(self) -> None:
-        with self._scopes.alone(self.name) as account:
-            account.remove_files()
-
-    @contextmanager
-    def legacy_file(self, path: str) -> Iterator["LegacyFile"]:
-        """A copy of a file outside the data directory, opened and brought to today's tables."""
-        source = self._outside(Path(path))
-        if source is None:
-            raise NotFound.at("$.payload.path", "there is no such file")
-        with tempfile.TemporaryDirectory(prefix=ADOPTING, dir=self._scopes.directory) as directory:
-            copy = Path(directory) / "legacy.db"
-            for suffix in ("", *LOGS):
-                if file := self._outside(_beside(source, suffix)):
-                    _copy_unchanged(file, _beside(copy, suffix))
-            with closing(self._legacy_store(copy)) as store:
-                with store.read() as session:
-                    legacy = LegacyFile(session)
-                    yield legacy
-                if legacy.taken:
-                    store.fold_in_log()
-            if legacy.taken:
-                self._take_over(copy, store.seq)
-
-    def _outside(self, path: Path) -> Path | None:
-        """The file that a path leads to, if any; raises `Forbidden` where that would be in the data directory."""
-        try:
-            path = path.resolve()
-            inside = any(parent.samefile(self._scopes.directory) for parent in path.parents if parent.exists())
-            if not inside:
-                return path if path.is_file() else None
-        except (OSError, ValueError, RuntimeError):  # no name that a file can have, or a circle of links
-            return None
-        raise Forbidden.at("$.payload.path", "the file belongs to this daemon")
-
-    def _legacy_store(self, copy: Path) -> Store:
-        try:
-            return self._scopes.store_at(copy, self.name)
-        except CannotOpen as error:
-            if as_wire_error(error).retryable:  # the disk's fault and not the file's
-                raise
-            raise Invalid.at("$.payload.path", "the file is no database of an older layout") from error
-
-    def _take_over(self, database: Path, seq: int) -> None:
-        """Make a closed database file this scope's."""
-        with self._scopes.alone(self.name) as account:
-            account.remove_files()
-            database.replace(account.path)
-            sync_directory(account.path.parent)
-            account.closed_at_seq = seq
-
-
-class LegacyFile:
-    """A copy of a file, which becomes the scope's when it is let go, if somebody said so."""
-
-    def __init__(self, db: Session) -> None:
-        self.db = db
-        self.taken = False
-
-    def take_over(self) -> None:
-        self.taken = True
-
-
-def _copy_unchanged(source: Path, copy: Path) -> None:
-    """Copy a file; raises `Busy` when somebody wrote to it meanwhile."""
-    before = source.stat()
-    shutil.copyfile(source, copy)
-    after = source.stat()
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise Busy("the file is in use: stop the application that writes it", retryable=True)
-
-
-def _beside(database: Path, suffix: str) -> Path:
+def beside(database: Path, suffix: str) -> Path:
+    """The file of a database with this at the end of its name."""
     return database.with_name(database.name + suffix)

@@ -3,41 +3,90 @@
 Knows when a command inside it is undone; when the whole begins and is durable, the store decides.
 """
 
-import secrets
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import apsw
 
 from backscroll.bus.parts import Parts
-from backscroll.handlers.database import Row
-from backscroll.schema.ulid import UlidGenerator
+from backscroll.bus.secret import Secret
+from backscroll.handlers.database import Entry, Keeping, Position, Row
+from backscroll.schema.log import Decided
+from backscroll.schema.operations.sessions import hash_of
+from backscroll.schema.ulid import ulid_after
 
-TOKEN_BYTES = 32
+RANDOM_BYTES = 10  # of a ULID
 
 
 class TransactionLost(Exception):
     """SQLite rolled the whole transaction back by itself, as it does on a full disk; the cause says why."""
 
 
+class NotUndone(Exception):
+    """A command failed after it had written, in a transaction without savepoints: all of it is to be done again."""
+
+
 class Session:
     """One transaction on one connection: the `Database` that handlers see."""
 
-    def __init__(self, connection: apsw.Connection, ids: UlidGenerator, parts: Parts, seq: int, now: int) -> None:
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        parts: Parts,
+        secret: Secret,
+        keeping: Keeping,
+        position: Position,
+        now: int,
+        *,
+        careful: bool = True,
+    ) -> None:
+        """`careful` has each command begin with a savepoint, so that one that fails can be undone."""
         self._connection = connection
-        self._ids = ids
-        self.seq = seq
-        self.now = now
-        self.last_id = ""
+        self._secret = secret
+        self._started = now
+        self._careful = careful
+        self._entry: Entry | None = None
+        self.keeping = keeping
+        self.position = position
         self.parts = PartsInTransaction(parts)
+        self.redactions: list[tuple[int, int]] = []
+
+    @property
+    def now(self) -> int:
+        return self._started if self._entry is None else self._entry.at
+
+    @property
+    def entry(self) -> Entry:
+        assert self._entry is not None, "no command is under way"
+        return self._entry
 
     def new_id(self) -> str:
-        self.last_id = self._ids(self.now)
-        return self.last_id
+        """Made from the request's id, not drawn: so a replay that has nothing else makes the same."""
+        entry = self.entry
+        if entry.recorded is not None and len(entry.ids) < len(entry.recorded.ids):
+            new_id = entry.recorded.ids[len(entry.ids)]
+        else:
+            random = int.from_bytes(hashlib.sha256(entry.request_id.encode()).digest()[:RANDOM_BYTES], "big")
+            new_id = ulid_after(self.position.last_id, entry.at, random)
+        entry.ids.append(new_id)
+        self.position = self.position._replace(last_id=new_id)
+        return new_id
 
-    def new_token(self) -> str:
-        return secrets.token_urlsafe(TOKEN_BYTES)
+    def new_token(self) -> tuple[str, str]:
+        entry = self.entry
+        number = len(entry.token_hashes)
+        if entry.recorded is not None and number < len(entry.recorded.token_hashes):
+            token, token_hash = "", entry.recorded.token_hashes[number]
+        else:
+            token = self.token(entry.request_id, number)
+            token_hash = hash_of(token)
+        entry.token_hashes.append(token_hash)
+        return token, token_hash
+
+    def token(self, request_id: str, number: int) -> str:
+        return self._secret.token(request_id, number)
 
     def rows(self, sql: str, /, **values: Any) -> list[Row]:
         return self._connection.execute(sql, values).fetchall()
@@ -50,24 +99,46 @@ class Session:
         self._connection.execute(sql, values)
         return self._connection.changes()
 
-    @contextmanager
-    def command(self) -> Iterator[None]:
-        """What happens inside happens wholly and takes the next `seq`, or not at all; its neighbours stand."""
-        self._connection.execute("SAVEPOINT command")
-        removals = set(self.parts.removals)
-        try:
-            yield
-            self._connection.execute("RELEASE command")
-        except Exception as error:
-            self.parts.removals = removals
-            self._undo_command(error)
-            raise
-        self.seq += 1
+    def write(self, sql: str, row: Sequence[Any], /) -> int:
+        self._connection.execute(sql, row)
+        return self._connection.changes()
 
-    def _undo_command(self, error: Exception) -> None:
-        """Go back to where the command began; raises `TransactionLost` where that cannot be."""
+    def write_all(self, sql: str, rows: Iterable[Sequence[Any]], /) -> None:
+        self._connection.executemany(sql, rows)
+
+    @contextmanager
+    def command(self, request_id: str, *, at: int | None = None, recorded: Decided | None = None) -> Iterator[Entry]:
+        """What happens inside happens wholly and takes the next `seq`, or not at all; its neighbours stand.
+
+        Raises `NotUndone` where a command that failed had written and there is no savepoint to go back to.
+        """
+        if self._careful:
+            self._connection.execute("SAVEPOINT command")
+        before, removals, changes = self.position, self.parts.removals, self._connection.total_changes()
+        redactions = len(self.redactions)
+        entry = self._entry = Entry(before.seq + 1, request_id, self._started if at is None else at, recorded)
+        try:
+            yield entry
+        except Exception as error:
+            self.position, self.parts.removals = before, removals
+            del self.redactions[redactions:]
+            self._undo_command(error, changes)
+            raise
+        finally:
+            self._entry = None
+        if self._careful:
+            self._connection.execute("RELEASE command")
+        greatest_id = max(before.greatest_id, request_id)
+        self.position = Position(entry.seq, self.position.last_id, entry.chain, greatest_id)
+
+    def _undo_command(self, error: Exception, changes: int) -> None:
+        """Go back to where the command began; raises `TransactionLost` or `NotUndone` where that cannot be."""
         if not self._connection.in_transaction:
             raise TransactionLost from error
+        if not self._careful:
+            if self._connection.total_changes() != changes:
+                raise NotUndone from error
+            return
         try:
             self._connection.execute("ROLLBACK TO command")
             self._connection.execute("RELEASE command")
@@ -84,19 +155,23 @@ class PartsInTransaction:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self.put_before = parts.put_before
-        self.removals: set[str] = set()
+        self.removals: frozenset[str] = frozenset()
 
     def put(self, data: bytes) -> str:
         sha256 = self._parts.put(data)
         self._keep(sha256)
         return sha256
 
+    def put_again(self, sha256: str) -> bool:
+        self._keep(sha256)
+        return self._parts.put_again(sha256)
+
     def read(self, sha256: str) -> bytes | None:
         self._keep(sha256)
         return self._parts.read(sha256)
 
     def remove_after_commit(self, sha256: str) -> None:
-        self.removals.add(sha256)
+        self.removals |= {sha256}
 
     def remove_now(self) -> None:
         """Remove what was to go; a part that cannot be removed is an orphan from now on."""
@@ -105,4 +180,4 @@ class PartsInTransaction:
                 self._parts.remove(sha256)
 
     def _keep(self, sha256: str) -> None:
-        self.removals.discard(sha256)
+        self.removals -= {sha256}

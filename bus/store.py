@@ -1,7 +1,8 @@
 """The SQLite file of one scope: opened, migrated, written by one connection, read by several.
 
 One connection owns every commit and every checkpoint, so nothing of ours ever waits for a lock of ours; readers
-are `query_only` and see the snapshot of the moment they begin. Knows no table but `sequence`, and no operation.
+are `query_only` and see the snapshot of the moment they begin. Knows of the tables only how far the scope has come,
+and no operation.
 """
 
 import time
@@ -12,15 +13,19 @@ from typing import Any
 
 import apsw
 
+from backscroll.bus.answers import Answers
 from backscroll.bus.failures import CannotOpen
+from backscroll.bus.files import sync_file
 from backscroll.bus.logs import log
 from backscroll.bus.parts import Parts
+from backscroll.bus.secret import Secret
 from backscroll.bus.session import Session
 from backscroll.bus.wal import LogGuard
+from backscroll.handlers.database import Keeping, Position
+from backscroll.handlers.log import carry_out_redactions, position_of
 from backscroll.handlers.sql import Param, statement
 from backscroll.schema.migrations import APPLICATION_ID, migrations
 from backscroll.schema.tables import Scope, Sequence
-from backscroll.schema.ulid import UlidGenerator
 
 WAL_PAGES_BEFORE_CHECKPOINT = 1_000
 WAL_PAGES_LONG = 4_000
@@ -31,12 +36,12 @@ WRITER_CACHE_KIB = 16_384
 READER_CACHE_KIB = 4_096
 STATEMENTS_CACHED = 256
 FILE_BYTES_MIN = 512  # one page of the smallest size
+KEEPING = Keeping()
 
 READ_ONLY = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
 
-SELECT_POSITION = statement(Sequence.select(Sequence.seq, Sequence.last_id))
-UPDATE_SEQ = statement(Sequence.update({Sequence.seq: Param("seq")}))
-UPDATE_LAST_ID = statement(Sequence.update({Sequence.last_id: Param("last_id")}))
+SELECT_SEQ = statement(Sequence.select(Sequence.seq))
+UPDATE_POSITION = statement(Sequence.update({Sequence.seq: Param("seq"), Sequence.last_id: Param("last_id")}))
 SELECT_SCOPE = statement(Scope.select(Scope.name))
 INSERT_SCOPE = statement(Scope.insert({Scope.id: Param("id"), Scope.name: Param("name")}))
 
@@ -47,7 +52,7 @@ def wall_clock_ms() -> int:
 
 
 class Store:
-    """An open database file. `seq` is the number of the last command that is durable in it.
+    """An open database file. `position` is how far what is durable in it has come.
 
     `write()` and `checkpoint_if_due()` belong to one thread at a time; `read()` to any.
     """
@@ -60,51 +65,73 @@ class Store:
         lock_wait_ms: int = 2_000,
         vfs: str = "",
         scope: str | None = None,
-        parts: Parts | None = None,
+        keeping: Keeping = KEEPING,
+        on_commit: Callable[["Store"], None] = lambda _: None,
     ) -> None:
-        """Raises `CannotOpen`. `scope` is whose data this is: written into a new file, compared with an older one."""
+        """Raises `CannotOpen`. `scope` is whose data this is: written into a new file, compared with an older one.
+
+        `on_commit` is called after each commit, before anybody is told of it, and raises nothing.
+        """
         self.path = path
-        self.parts = parts or Parts(path.with_suffix(".media"))
+        self.parts = Parts(path.with_suffix(".media"))
+        self._secret = Secret(path.with_name(f"{path.name}-key"))
+        self._keeping = keeping
+        self._on_commit = on_commit
         self._clock = clock
         self._lock_wait_ms = lock_wait_ms
         self._vfs = vfs
+        self.answers = Answers()
         self._idle_readers: list[apsw.Connection] = []
         self._busy_readers: set[apsw.Connection] = set()
         self._wal_pages = 0  # in the log, and how many of them were there at the last checkpoint
         self._wal_pages_seen = 0
+        self._log_is_new = True  # begun, or begun anew, since it was noted last
         with _explained(path):
             self._refuse_stump()
             self._guard = LogGuard(path)
             self._writer = self._open_writer()
             try:
-                self._migrate()
-                self._check_schema()
-                self.seq, last_id = _position(self._writer)
-                self.ids = UlidGenerator(after=last_id)
-                self._claim(scope)
-                self._start_log()
+                self._prepare(scope)
             except BaseException:
                 self._writer.close()
                 raise
+            self.opened_at = self.seq
+
+    def _prepare(self, scope: str | None) -> None:
+        """Bring the file to today's tables, hold it against them and against its scope, and find out how far it is."""
+        self._migrate()
+        self._check_schema()
+        self._claim(scope)
+        self.position = position_of(self._session(self._writer, Position()))
+        self._start_log()
+
+    @property
+    def seq(self) -> int:
+        """The number of the last command that is durable."""
+        return self.position.seq
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
-        """One durable transaction; `session.seq` at its end becomes the store's. On any error nothing happened."""
+    def write(self, *, careful: bool = True) -> Iterator[Session]:
+        """One durable transaction; where the session comes to is where the store then is. On any error nothing was.
+
+        `careful` lets commands fail one by one; see `Session`.
+        """
         self._writer.execute("BEGIN IMMEDIATE")
-        session = Session(self._writer, self.ids, self.parts, self.seq, self._clock())
+        session = self._session(self._writer, self.position, careful=careful)
         try:
             yield session
-            if session.seq != self.seq:
-                session.run(UPDATE_SEQ, seq=session.seq)
-            if session.last_id:
-                session.run(UPDATE_LAST_ID, last_id=session.last_id)
+            carry_out_redactions(session)
+            position = session.position
+            if position != self.position:
+                session.run(UPDATE_POSITION, seq=position.seq, last_id=position.last_id)
             self._commit()
         except BaseException:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
             raise
-        self.seq = session.seq
+        self.position = position
         session.parts.remove_now()
+        self._on_commit(self)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -114,14 +141,18 @@ class Store:
         try:
             connection.execute("BEGIN")
             try:
-                seq, _ = _position(connection)
-                yield Session(connection, self.ids, self.parts, seq, self._clock())
+                rows: Any = connection.execute(SELECT_SEQ).fetchall()
+                yield self._session(connection, Position(seq=rows[0][0]))
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
         finally:
             self._busy_readers.discard(connection)
             self._idle_readers.append(connection)
+
+    def _session(self, connection: apsw.Connection, position: Position, *, careful: bool = True) -> Session:
+        now = self._clock()
+        return Session(connection, self.parts, self._secret, self._keeping, position, now, careful=careful)
 
     def interrupt_readers(self) -> None:
         """Break off every statement that a reader is running now; from any thread."""
@@ -154,14 +185,24 @@ class Store:
         """Put everything into the file itself, durably; raises where that cannot be."""
         self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
+    def write_anew(self, into: Path) -> None:
+        """Write everything that is there into a new file, and nothing that was."""
+        self._writer.execute("VACUUM INTO :path", {"path": str(into)})
+        sync_file(into)
+
     def _commit(self) -> None:
         try:
             self._writer.execute("COMMIT")
         except apsw.Error:
             self._disown_commit()
             raise
+        if self._log_is_new:
+            self._note_log()
+
+    def _note_log(self) -> None:
         try:
             self._guard.note()
+            self._log_is_new = False
         except OSError as error:  # the commit stands; the next one tries again
             log.error("the log in use cannot be noted", path=str(self.path), error=str(error))
 
@@ -297,6 +338,7 @@ class Store:
     def _note_wal_size(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
         if pages < self._wal_pages:  # the log was begun anew
             self._wal_pages_seen = 0
+            self._log_is_new = True
         self._wal_pages = pages
         return apsw.SQLITE_OK
 
@@ -316,13 +358,6 @@ def name_inside(path: Path) -> str | None:
     return str(rows[0][0]) if rows else None
 
 
-def _position(connection: apsw.Connection) -> tuple[int, str]:
-    """The number of the last command and the last id made, as this connection's transaction sees them."""
-    rows: Any = connection.execute(SELECT_POSITION).fetchall()
-    seq, last_id = rows[0]
-    return int(seq), str(last_id)
-
-
 def _schema(connection: apsw.Connection) -> set[tuple[str, str]]:
     """What is defined in a file: names, and the SQL that made them."""
     rows: Any = connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
@@ -334,7 +369,7 @@ def _explained(path: Path) -> Iterator[None]:
     """Turn what SQLite says when it cannot open a file into what a person can act on."""
     try:
         yield
-    except (apsw.NotADBError, apsw.CorruptError, UnicodeDecodeError) as error:
+    except (apsw.NotADBError, apsw.CorruptError, UnicodeDecodeError, IndexError) as error:
         raise CannotOpen(f"{path} is damaged or no SQLite database ({error}). Restore it from a backup.") from error
     except apsw.BusyError as error:
         raise CannotOpen(f"{path} is locked by another process. Stop that process first.") from error

@@ -6,10 +6,10 @@ starts at random when the log is made and grows by one whenever it is begun anew
 salt in use is noted in a small file beside the database, and a log whose salt is nowhere near the note is refused.
 """
 
-import os
 from pathlib import Path
 
 from backscroll.bus.failures import CannotOpen
+from backscroll.bus.files import write_whole
 
 _HEADER_BYTES = 32
 _MAGIC = {0x377F0682, 0x377F0683}
@@ -43,12 +43,7 @@ class LogGuard:
         if header == self._header or (salt := _salt(header)) is None:
             return
         if salt != self._noted():
-            temporary = self._note.with_name(self._note.name + ".new")
-            with temporary.open("w", encoding="ascii") as file:
-                file.write(f"{salt:08x}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._note)
+            write_whole(self._note, f"{salt:08x}\n".encode())
         self._header = header
 
     def _noted(self) -> int | None:

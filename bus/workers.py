@@ -7,7 +7,8 @@ that nobody will ever answer are worse than a daemon that ends and is started ag
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from queue import SimpleQueue
 
 from backscroll.bus.dispatch import Dispatcher, Request
 from backscroll.bus.scopes import Scopes
@@ -19,6 +20,43 @@ Crashed = Callable[[BaseException], None]
 
 
 INTERRUPT_SECONDS = 0.01
+
+
+class Crew:
+    """Threads that take work in the order it comes, made as there is more of it than idle threads, up to a bound.
+
+    The standard library's pool makes a future for each piece of work, which takes longer than many commands do.
+    """
+
+    def __init__(self, name: str, threads_max: int) -> None:
+        self._name = name
+        self._threads_max = threads_max
+        self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._unfinished = 0
+        self._lock = threading.Lock()
+
+    def start(self, work: Callable[[], object]) -> None:
+        """Have a piece of work done, which raises nothing."""
+        with self._lock:
+            self._unfinished += 1
+            if len(self._threads) < min(self._unfinished, self._threads_max):
+                self._threads.append(threading.Thread(target=self._run, name=f"{self._name}-{len(self._threads)}"))
+                self._threads[-1].start()
+        self._work.put(work)
+
+    def end(self) -> None:
+        """Finish what was started, and end the threads."""
+        for _ in self._threads:
+            self._work.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+            with self._lock:
+                self._unfinished -= 1
 
 
 class Writers:
@@ -45,7 +83,7 @@ class Writers:
         self._lines: dict[str, deque[Request | None]] = {}  # of the scopes that have a writer; None: tidy up
         self._lock = threading.Lock()
         self._bound = threads
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="writer")
+        self._crew = Crew("writer", threads)
 
     @property
     def waiting(self) -> int:
@@ -62,7 +100,7 @@ class Writers:
     def stop(self) -> list[Request]:
         """Finish the commits under way, then end the threads. What still waits has no effect, and is given back."""
         self._stopping = True
-        self._threads.shutdown()
+        self._crew.end()
         return [request for line in self._lines.values() for request in line if request is not None]
 
     def _queue(self, scope: str, work: Sequence[Request | None]) -> None:
@@ -70,7 +108,7 @@ class Writers:
             line = self._lines.get(scope)
             if line is None:
                 self._lines[scope] = deque(work)
-                self._threads.submit(self._run, scope)
+                self._crew.start(partial(self._run, scope))
             else:
                 line.extend(work)
 
@@ -81,7 +119,7 @@ class Writers:
                 self._carry_out(scope, batch)
                 self._scopes.checkpoint_if_due(scope)
                 if len(self._lines) > self._bound and not self._stopping:
-                    self._threads.submit(self._run, scope)
+                    self._crew.start(partial(self._run, scope))
                     return
         except BaseException as error:  # noqa: BLE001
             self._crashed(error)
@@ -125,7 +163,7 @@ class Readers:
         self._scopes = scopes
         self._deliver = deliver
         self._crashed = crashed
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="reader")
+        self._crew = Crew("reader", threads)
         self._runs = 0
         self._counting = threading.Lock()
         self._idle = threading.Event()
@@ -135,19 +173,24 @@ class Readers:
         with self._counting:
             self._runs += 1
             self._idle.clear()
-        self._threads.submit(self._run, queries)
+        self._crew.start(partial(self._run, queries))
 
     def close_idle_scopes(self) -> None:
         """Close what nobody uses, in a reader's thread: it may take a while."""
-        self._threads.submit(self._scopes.close_idle)
+        self._crew.start(self._close_idle_scopes)
 
     def stop(self) -> None:
         """End the threads. A query under way is broken off; it and all that wait are answered `unavailable`."""
         self._dispatcher.end_queries()
-        self._threads.shutdown(wait=False)
         while not self._idle.wait(INTERRUPT_SECONDS):  # what is interrupted between two statements runs on
             self._scopes.interrupt_readers()
-        self._threads.shutdown()
+        self._crew.end()
+
+    def _close_idle_scopes(self) -> None:
+        try:
+            self._scopes.close_idle()
+        except BaseException as error:  # noqa: BLE001
+            self._crashed(error)
 
     def _run(self, queries: list[Request]) -> None:
         try:

@@ -3,21 +3,28 @@
 async with AsyncClient() as client:
     await client.execute(SaveMessage(message))
     pages = await asyncio.gather(*(client.ask(GetMessages(room)) for room in rooms))
+
+What is to be sent, and what again, `UnderWay` (in `calls`) says. Callers send; a task, the carrier's `run`, receives,
+and minds the connection.
 """
 
 import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import zmq
 import zmq.asyncio
 
-from backscroll.clients.calls import DEFAULT_SCOPE, TIMEOUT_MS, Call, find_endpoint, open_reply
-from backscroll.clients.client import Transport
+from backscroll.clients.calls import CLOSED, DEFAULT_SCOPE, PAUSE_MS, TIMEOUT_MS, Call, UnderWay, find_endpoint
+from backscroll.clients.client import Transport, ZmqTransport
+from backscroll.clients.link import ATTEMPT_MS, FRESH_MS, RECONNECT_MS, Link
 from backscroll.schema.errors import BackscrollError, Invalid, NoReply, Unavailable
 from backscroll.schema.operations import Command, Maintenance, Operation, Query
-from backscroll.schema.wire import Codec, Reply
 
 R = TypeVar("R")
 
@@ -25,7 +32,9 @@ R = TypeVar("R")
 class AsyncClient:
     """Talks to one daemon in one scope; any number of requests may be under way at once.
 
-    Takes what `Client` takes. Belongs to the event loop that it is first used in.
+    Takes what `Client` takes, and sends again as it does: all that is not answered, in the order of the calls. But a
+    `transport` must answer each request while it is sent, as the in-process one does; a `ZmqTransport` is `Invalid`.
+    Belongs to the event loop that it is first used in.
     """
 
     def __init__(
@@ -37,15 +46,20 @@ class AsyncClient:
         timeout_ms: int = TIMEOUT_MS,
         transport: Transport | None = None,
     ) -> None:
-        self._carrier = _Inline(transport) if transport else _Socket(find_endpoint(endpoint, data_dir))
+        self._carrier: _Carrier = _Inline(transport) if transport else _Socket(endpoint, data_dir)
         self._scope = scope
         self._timeout_ms = timeout_ms
-        self._under_way: dict[str | None, asyncio.Future[tuple[Reply, Codec]]] = {}
-        self._listener: asyncio.Task[None] | None = None
+        self._under_way = UnderWay()
+        self._task: asyncio.Task[None] | None = None
 
-    async def execute(self, command: Command[R] | Maintenance[R], *, timeout_ms: int | None = None) -> R:
-        """Carry out a command; returns once it is on disk. Raises what `Client.execute` raises."""
-        result: R = await self._request(command, timeout_ms)
+    async def execute(
+        self, command: Command[R] | Maintenance[R], *, timeout_ms: int | None = None, request_id: str | None = None
+    ) -> R:
+        """Carry out a command; returns once it is on disk. Takes and raises what `Client.execute` does.
+
+        So a `Conflict` with a `seq` in its `details` means that it took effect earlier, as that number.
+        """
+        result: R = await self._request(command, timeout_ms, request_id)
         return result
 
     async def ask(self, query: Query[R], *, timeout_ms: int | None = None) -> R:
@@ -54,10 +68,12 @@ class AsyncClient:
         return result
 
     async def close(self) -> None:
-        if self._listener is not None:
-            self._listener.cancel()
-            await asyncio.wait([self._listener])
-        self._fail_all(Unavailable("the client was closed; whether the request took effect is unknown"))
+        """Nothing is waited for any more; from now on every request is `Unavailable`."""
+        self._under_way.closed = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        self._under_way.fail_all(lambda call: call.gave_up(CLOSED))
         self._carrier.close()
 
     async def __aenter__(self) -> Self:
@@ -68,85 +84,174 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    async def _request(self, operation: Operation[Any], timeout_ms: int | None) -> Any:
+    async def _request(self, operation: Operation[Any], timeout_ms: int | None, request_id: str | None = None) -> Any:
         timeout_ms = self._timeout_ms if timeout_ms is None else timeout_ms
-        call = Call(operation, scope=self._scope, timeout_ms=timeout_ms)
-        if self._listener is None:
-            self._listener = asyncio.create_task(self._listen())
-        arrival = self._under_way[call.id] = asyncio.get_running_loop().create_future()
-        sent = False
+        call = Call(operation, scope=self._scope, timeout_ms=timeout_ms, call_id=request_id)
+        call.give_up_at = time.monotonic() + timeout_ms / 1000
+        settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        call.on_settled = partial(_wake, settled)
+        self._under_way.add(call)
         try:
-            async with asyncio.timeout(timeout_ms / 1000):
-                await self._carrier.send(call.body)
-                sent = True
-                reply, codec = await arrival
-        except TimeoutError:
-            if not sent:
-                raise Unavailable("no daemon answers; nothing was sent", retryable=True) from None
-            raise NoReply(f"no reply within {timeout_ms} ms: whether the request took effect is unknown") from None
+            self._start()
+            self._send_line()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_ms / 1000):
+                    await settled
+            if call.outcome is None:  # else it came, if only at the last moment
+                raise call.gave_up()
         finally:
-            del self._under_way[call.id]
-        return call.result(reply, codec)
+            self._under_way.forget(call)
+        return call.result()
 
-    async def _listen(self) -> None:
-        """Hand each reply to the request that waits for it; one that nobody waits for any more is dropped."""
-        while True:
-            try:
-                reply, codec = open_reply(await self._carrier.receive())
-            except BackscrollError as error:
-                self._fail_all(error)
-                continue
-            arrival = self._under_way.get(reply.id)
-            if arrival is not None and not arrival.done():
-                arrival.set_result((reply, codec))
+    def _start(self) -> None:
+        """Have somebody receive."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._carrier.run(self._arrived, self._connected))
+            self._task.add_done_callback(self._ended)
 
-    def _fail_all(self, error: BackscrollError) -> None:
-        """Nobody will get a reply: the client is closed, or what came is no reply, so nobody knows whose it was."""
-        for arrival in self._under_way.values():
-            if not arrival.done():
-                arrival.set_exception(error)
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Whoever waits is told when nobody receives any more; the next request has somebody receive again."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._task = None
+            self._under_way.fail_all(lambda call: call.gave_up(f"receiving failed: {error!r}"))
+
+    def _send_line(self) -> None:
+        """Send what is to be sent, in its order; what cannot be waits for a connection."""
+        while self._under_way.line:
+            call, now = self._under_way.line[0], time.monotonic()
+            if not self._carrier.send(call.body_at(now)):
+                return
+            self._under_way.sent(call)
+
+    def _arrived(self, body: bytes) -> None:
+        try:
+            refused = self._under_way.take(body, time.monotonic())
+        except BackscrollError as error:  # what came is no reply, so nobody knows whose it was
+            no_reply = error
+            self._under_way.fail_all(lambda _call: no_reply)
+            return
+        if refused:
+            asyncio.get_running_loop().call_later(PAUSE_MS / 1000, self._repeat, self._under_way.again_at)
+
+    def _connected(self) -> None:
+        self._under_way.lost()
+        self._send_line()
+
+    def _repeat(self, now: float) -> None:
+        self._under_way.repeat(now)
+        self._send_line()
+
+
+class _Carrier(Protocol):
+    """Carries bodies to a daemon and back, on the event loop."""
+
+    def send(self, body: bytes) -> bool:
+        """Whether the body was taken; it is not while there is no connection."""
+
+    async def run(self, arrived: Callable[[bytes], None], connected: Callable[[], None]) -> None:
+        """Until cancelled, hand over each reply, and tell of each new connection."""
+
+    def close(self) -> None: ...
 
 
 class _Socket:
-    """A DEALER socket on the event loop."""
+    """One connection after another to a daemon, which is looked for at each."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str | None, data_dir: Path | str | None) -> None:
+        self._find = partial(find_endpoint, endpoint, data_dir)
+        endpoint = self._find()
+        self._heard_at = 0.0
         self._context = zmq.asyncio.Context()
-        self._socket = self._context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.IPV6, 1)
-        self._socket.setsockopt(zmq.IMMEDIATE, 1)
         try:
-            self._socket.connect(endpoint)
-        except zmq.ZMQError as error:
-            self.close()
-            raise Invalid(f"{endpoint!r} is no address to connect to: {error.strerror}") from error
+            self._link: Link | None = Link(self._context, endpoint)
+        except Invalid:
+            self._context.term()
+            raise
 
-    async def send(self, body: bytes) -> None:
-        await self._socket.send(body)
+    def send(self, body: bytes) -> bool:
+        if self._link is None or not self._link.connected:
+            return False
+        if time.monotonic() > self._heard_at + FRESH_MS / 1000 and self._link.has_news():
+            return False  # `run` will hear of it next
+        self._link.socket.send(body)
+        return True
 
-    async def receive(self) -> bytes:
-        return await self._socket.recv()
+    async def run(self, arrived: Callable[[bytes], None], connected: Callable[[], None]) -> None:
+        while True:
+            if self._link is not None:
+                with suppress(zmq.ZMQError):  # a socket that fails is as good as a connection that is lost
+                    await self._use(self._link, arrived, connected)
+            await asyncio.sleep(RECONNECT_MS / 1000)
+            with suppress(Unavailable, Invalid, zmq.ZMQError):  # not there, or not to be reached: it is tried again
+                self._link = Link(self._context, self._find())
+
+    async def _use(self, link: Link, arrived: Callable[[bytes], None], connected: Callable[[], None]) -> None:
+        """Receive on a connection until it is lost, or has not come about; raises what goes wrong with that."""
+        receiving = asyncio.create_task(self._receive(link, arrived))
+        watching = asyncio.create_task(_watch(link, connected))
+        try:
+            await asyncio.wait([receiving, watching], return_when=asyncio.FIRST_COMPLETED)
+            while not receiving.done() and await link.socket.poll(0):  # what arrived before the end is received first
+                await asyncio.sleep(0)
+        finally:
+            receiving.cancel()
+            watching.cancel()
+            ends = await asyncio.gather(receiving, watching, return_exceptions=True)
+            link.close()
+            self._link = None
+        for end in ends:
+            if isinstance(end, Exception):
+                raise end
+
+    async def _receive(self, link: Link, arrived: Callable[[bytes], None]) -> None:
+        while True:
+            body = await link.socket.recv()
+            self._heard_at = time.monotonic()
+            arrived(body)
 
     def close(self) -> None:
-        self._socket.close()
+        if self._link is not None:
+            self._link.close()
         self._context.term()
 
 
+async def _watch(link: Link, connected: Callable[[], None]) -> None:
+    """Tell when the connection is there; return when it is lost, or takes too long."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(ATTEMPT_MS / 1000) as patience:
+            while not link.lost:
+                link.note(await link.events.recv_multipart())
+                if link.connected:
+                    patience.reschedule(None)
+                    connected()
+
+
 class _Inline:
-    """A transport that answers while it sends, such as the in-process one."""
+    """A transport that answers while it sends, such as the in-process one. It has nothing to lose, nor to reconnect."""
 
     def __init__(self, transport: Transport) -> None:
+        if isinstance(transport, ZmqTransport):
+            raise Invalid("an AsyncClient makes its own connection: give it the endpoint or the data directory")
         self._transport = transport
         self._replies: asyncio.Queue[bytes] = asyncio.Queue()
 
-    async def send(self, body: bytes) -> None:
+    def send(self, body: bytes) -> bool:
         self._transport.send(body, 0)
-        if (reply := self._transport.receive(0)) is not None:
+        replies = list(iter(partial(self._transport.receive, 0), None))  # others of this transport may have left some
+        if not replies:
+            raise NoReply("the transport did not answer at once: whether the request took effect is unknown")
+        for reply in replies:
             self._replies.put_nowait(reply)
+        return True
 
-    async def receive(self) -> bytes:
-        return await self._replies.get()
+    async def run(self, arrived: Callable[[bytes], None], connected: Callable[[], None]) -> None:  # noqa: ARG002
+        while True:
+            arrived(await self._replies.get())
 
     def close(self) -> None:
         self._transport.close()
+
+
+def _wake(settled: asyncio.Future[None]) -> None:
+    if not settled.done():
+        settled.set_result(None)

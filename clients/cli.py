@@ -1,11 +1,11 @@
-"""The command line: `backscroll serve | call | demo`. Parses words and prints; the work is elsewhere."""
+"""The command line: `backscroll serve | call | log | replay | demo`. Parses words and prints; the work is elsewhere."""
 
 import argparse
 import io
 import json
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
@@ -29,12 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["serve"]:
         return _serve(words[1:])
     options = _parser().parse_args(words)
-    if options.command == "demo":
-        from backscroll.clients.demo import demo  # it opens a database file; the others need no driver
-
-        demo(sys.stdout)
-        return 0
-    return _call(options)
+    run: Callable[[argparse.Namespace], int] = options.run
+    return run(options)
 
 
 def _serve(flags: Sequence[str]) -> int:
@@ -50,10 +46,17 @@ def _serve(flags: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="backscroll", description="A storage daemon for chat applications.")
     parser.add_argument("--version", action="version", version=version("backscroll"))
-    commands = parser.add_subparsers(dest="command", required=True, metavar="serve | call | demo")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="serve | call | log | replay | demo")
     commands.add_parser("serve", help="run the daemon; `backscroll serve --help` lists its settings")
-    commands.add_parser("demo", help="start a daemon, have a small conversation with it, show what it stored")
-    call = commands.add_parser("call", help="send one request and print its result as JSON")
+    demo = commands.add_parser("demo", help="start a daemon, have a small conversation with it, show what it stored")
+    demo.set_defaults(run=_demo)
+    _add_call(commands.add_parser("call", help="send one request and print its result as JSON"))
+    _add_log(commands.add_parser("log", help="write a scope's command log to a file, or check it"))
+    _add_replay(commands.add_parser("replay", help="carry out a log file's commands in a fresh data directory"))
+    return parser
+
+
+def _add_call(call: argparse.ArgumentParser) -> None:
     call.add_argument("type", metavar="TYPE", help="the operation, such as get-messages")
     call.add_argument(
         "payload", metavar="PAYLOAD", nargs="?", default="{}", help="a JSON object, @FILE, or - for standard input"
@@ -62,7 +65,59 @@ def _parser() -> argparse.ArgumentParser:
     call.add_argument("--data-dir", type=Path, help="the daemon's data directory, when no endpoint is given")
     call.add_argument("--scope", default=DEFAULT_SCOPE, help="the account")
     call.add_argument("--timeout-ms", type=int, default=TIMEOUT_MS, help="how long to wait for the reply")
-    return parser
+    call.set_defaults(run=_call)
+
+
+def _add_log(log: argparse.ArgumentParser) -> None:
+    kinds = log.add_subparsers(dest="kind", required=True, metavar="export | verify")
+    export = kinds.add_parser("export", help="print a scope's command log, one JSON object a line")
+    export.add_argument("--from", dest="from_seq", type=_seq, default=1, metavar="SEQ", help="the first command")
+    export.add_argument("--to", dest="to_seq", type=_seq, metavar="SEQ", help="the last command")
+    verify = kinds.add_parser("verify", help="hold a log against its digests and its chain")
+    verify.add_argument("file", metavar="FILE", nargs="?", help="an exported log, or - for standard input")
+    for parser in (export, verify):
+        parser.add_argument("--scope", default=DEFAULT_SCOPE, help="the account")
+        parser.add_argument("--endpoint", help="the daemon's address")
+        parser.add_argument("--data-dir", type=Path, help="a data directory, with or without a daemon")
+    export.set_defaults(run=_on_logs("log_export"))
+    verify.set_defaults(run=_on_logs("log_verify"))
+
+
+def _add_replay(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="a log, or - for standard input")
+    parser.add_argument("--into", type=Path, metavar="DIR", help="a fresh data directory; without it nothing is kept")
+    parser.add_argument("--scope", help="only this account's commands")
+    parser.add_argument("--until", type=_seq, metavar="SEQ", help="stop after this command")
+    parser.add_argument("--at", metavar="TIME", help="stop after this time, in milliseconds or ISO 8601")
+    parser.add_argument("--verify", action="store_true", help="compare what comes of it with what is stored elsewhere")
+    parser.add_argument("--against-data-dir", type=Path, metavar="DIR", help="with --verify: that data directory")
+    parser.add_argument("--against-endpoint", metavar="ENDPOINT", help="with --verify: that daemon")
+    parser.set_defaults(run=_on_logs("replay_file"))
+
+
+def _seq(word: str) -> int:
+    if not word.isascii() or not word.isdigit() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word!r} is no number from 1 on")
+    return int(word)
+
+
+def _on_logs(name: str) -> Callable[[argparse.Namespace], int]:
+    """The work of this name, loaded once it is wanted: it reads documents, which takes more than a call does."""
+
+    def run(options: argparse.Namespace) -> int:
+        from backscroll.clients import logs_cli
+
+        code: int = getattr(logs_cli, name)(options)
+        return code
+
+    return run
+
+
+def _demo(_options: argparse.Namespace) -> int:
+    from backscroll.clients.demo import demo  # it opens a database file; the others need no driver
+
+    demo(sys.stdout)
+    return 0
 
 
 def _call(options: argparse.Namespace) -> int:

@@ -3,6 +3,9 @@
 with Client() as client:
     client.execute(SaveMessage(message))
     page = client.ask(GetMessages("room", limit=50))
+
+A request goes down from `Client`, which says when its caller gives up, through `UnderWay` (in `calls`), which says what
+is to be sent next, to a `Transport`, which says when nothing came in time and when there is a new connection.
 """
 
 import math
@@ -10,22 +13,32 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 import zmq
 
-from backscroll.clients.calls import DEFAULT_SCOPE, TIMEOUT_MS, Call, find_endpoint, open_reply
+from backscroll.clients.calls import CLOSED, DEFAULT_SCOPE, TIMEOUT_MS, Call, UnderWay, find_endpoint
+from backscroll.clients.link import ATTEMPT_MS, FRESH_MS, RECONNECT_MS, Link
 from backscroll.schema.errors import BackscrollError, Invalid, NoReply, Unavailable
 from backscroll.schema.operations import Command, Maintenance, Operation, Query
-from backscroll.schema.wire import Codec, Reply
 
 R = TypeVar("R")
 
 
+class Reconnected(NoReply):
+    """What was sent on an earlier connection, and was not answered, was perhaps never received; there is a new one."""
+
+
 class Transport(Protocol):
-    """What carries bodies to a daemon and back. `backscroll.bus.inprocess.InProcess` is one without a socket."""
+    """What carries bodies to a daemon and back. `backscroll.bus.inprocess.InProcess` is one without a socket.
+
+    One that can lose what it took raises `Reconnected` from either method, once for each time that it may have, when it
+    can carry again; `send` has sent nothing then.
+    """
 
     def send(self, body: bytes, timeout_ms: float, /) -> None:
         """Raises `Unavailable` when nobody took the body in time."""
@@ -37,43 +50,109 @@ class Transport(Protocol):
 
 
 class ZmqTransport:
-    """A DEALER socket connected to a daemon. Nothing is queued for a daemon that is not there."""
+    """One connection after another to a daemon. Nothing is queued for a daemon that is not there.
 
-    def __init__(self, endpoint: str) -> None:
+    The daemon is looked for at each connection: started again, it may have another address.
+    """
+
+    def __init__(self, endpoint: str | None = None, data_dir: Path | str | None = None) -> None:
+        self._find = partial(find_endpoint, endpoint, data_dir)
+        self._endpoint = self._find()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._endpoint = endpoint
-        self._socket = self._context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.IPV6, 1)
-        self._socket.setsockopt(zmq.IMMEDIATE, 1)
+        self._poller = zmq.Poller()
+        self._link: Link | None = None
+        self._connected = False
+        self._connect_at = 0.0  # when to make the next connection
+        self._heard_at = 0.0
+        self._sent = False  # anything, since there last was a new connection
+        self._unread: deque[bytes] = deque()  # what had arrived when the connection was lost
         try:
-            self._socket.connect(endpoint)
-        except zmq.ZMQError as error:
-            self.close()
-            raise Invalid(f"{endpoint!r} is no address to connect to: {error.strerror}") from error
+            self._connect()
+        except Invalid:
+            self._context.term()
+            raise
 
     def send(self, body: bytes, timeout_ms: float, /) -> None:
         """Raises `Unavailable` when no daemon takes the request; then it has no effect."""
-        give_up_at = time.monotonic() + timeout_ms / 1000
-        while not self._taken(body):  # not connected yet, or the pipe is full
-            if not self._socket.poll(_whole((give_up_at - time.monotonic()) * 1000), zmq.POLLOUT):
-                raise Unavailable(f"no daemon answers at {self._endpoint}; nothing was sent", retryable=True)
-
-    def _taken(self, body: bytes) -> bool:
-        try:
-            self._socket.send(body, zmq.NOBLOCK)
-        except zmq.Again:
-            return False
-        return True
+        if not self._connected or time.monotonic() > self._heard_at + FRESH_MS / 1000:
+            self._await_connection(_after(timeout_ms))
+        assert self._link is not None
+        self._link.socket.send(body)
+        self._sent = True
 
     def receive(self, timeout_ms: float, /) -> bytes | None:
-        if not self._socket.poll(_whole(timeout_ms)):
-            return None
-        return self._socket.recv()
+        until = _after(timeout_ms)
+        while not self._unread:
+            if self._wait(until):
+                assert self._link is not None
+                body: bytes = self._link.socket.recv()
+                return body
+            if time.monotonic() >= until:
+                return None
+        return self._unread.popleft()
 
     def close(self) -> None:
-        self._socket.close()
+        if self._link is not None:
+            self._link.close()
         self._context.term()
+
+    def _await_connection(self, until: float) -> None:
+        """Return once there is a connection, which may be the one we had."""
+        if self._link is not None and self._link.has_news():
+            self._note_event(self._link)
+        while not self._connected:
+            self._wait(until)
+            if not self._connected and time.monotonic() >= until:
+                raise Unavailable(f"no daemon answers at {self._endpoint}; nothing was sent", retryable=True)
+
+    def _wait(self, until: float) -> bool:
+        """Wait until there is a reply, which is true, or the connection changes, or it is time."""
+        now = time.monotonic()
+        if now >= self._connect_at:
+            self._reconnect()
+        arrived = self._poller.poll(_whole((min(until, self._connect_at) - now) * 1000))
+        link = self._link
+        if link is None or not arrived:
+            return False
+        if arrived[0][0] is link.socket:
+            self._heard_at = now
+            return True
+        self._note_event(link)
+        return False
+
+    def _note_event(self, link: Link) -> None:
+        link.note(link.events.recv_multipart())
+        if link.lost:
+            self._drop(link)
+        elif link.connected:
+            self._connected, self._connect_at = True, math.inf
+            if self._sent:
+                self._sent = False
+                raise Reconnected("the connection was lost: whether the request took effect is unknown")
+
+    def _connect(self) -> None:
+        self._link = Link(self._context, self._endpoint)
+        self._connect_at = _after(ATTEMPT_MS)
+        self._poller.register(self._link.socket, zmq.POLLIN)
+        self._poller.register(self._link.events, zmq.POLLIN)
+
+    def _reconnect(self) -> None:
+        if self._link is not None:
+            self._drop(self._link)
+        self._connect_at = _after(RECONNECT_MS)
+        with suppress(Unavailable, Invalid, zmq.ZMQError):  # not there, or not to be reached: it is tried again then
+            self._endpoint = self._find()
+            self._connect()
+
+    def _drop(self, link: Link) -> None:
+        """Give up a connection that is lost, or does not come about."""
+        self._connected, self._connect_at = False, _after(RECONNECT_MS)
+        while link.socket.poll(0):
+            self._unread.append(link.socket.recv())
+        self._poller.unregister(link.socket)
+        self._poller.unregister(link.events)
+        link.close()
+        self._link = None
 
 
 class Client:
@@ -82,6 +161,9 @@ class Client:
     Finds the daemon by `endpoint`, else by the `endpoint.json` in `data_dir`, else in the default data directory;
     raises `Unavailable` where none is ready. `timeout_ms` is how long each request waits for its reply. Close it,
     or use it in a `with` block.
+
+    When the connection is lost, because the daemon was killed and started again, say, what was not answered is sent
+    again by itself within that time. The daemon knows commands by their ids, so each is carried out once.
     """
 
     def __init__(
@@ -93,20 +175,28 @@ class Client:
         timeout_ms: int = TIMEOUT_MS,
         transport: Transport | None = None,
     ) -> None:
-        self._transport = transport or ZmqTransport(find_endpoint(endpoint, data_dir))
+        self._transport = transport or ZmqTransport(endpoint, data_dir)
         self._scope = scope
         self._timeout_ms = timeout_ms
         self._lock = threading.RLock()
-        self._under_way: set[str | None] = set()
-        self._arrived: dict[str | None, tuple[Reply, Codec]] = {}
+        self._under_way = UnderWay()
 
-    def execute(self, command: Command[R] | Maintenance[R], *, timeout_ms: int | None = None) -> R:
+    def execute(
+        self, command: Command[R] | Maintenance[R], *, timeout_ms: int | None = None, request_id: str | None = None
+    ) -> R:
         """Carry out a command; returns once it is on disk.
 
-        Raises the `BackscrollError` of the daemon's reply, or `NoReply` when none came in time: then the outcome is
-        unknown.
+        Raises the `BackscrollError` of the daemon's reply: then it had no effect. Raises `Unavailable` when no daemon
+        was there and nothing was sent, and `NoReply` when no reply came in time: then the outcome is unknown. One error
+        says that it had an effect: a `Conflict` with a `seq` in its `details` means that this command took effect
+        earlier, under its `request_id` and as that number, and that its result is no longer kept.
+
+        `request_id` is for an application that wants to know that outcome later, even after its own restart: it makes
+        an id (1 to 64 bytes, a ULID at best), keeps it, and executes the same command with the same id again. A command
+        that took effect then gives the reply it gave, and one that did not is carried out. The same id with another
+        command is a `Conflict`. The ids of `Maintenance` operations are not remembered.
         """
-        result: R = self._request(command, timeout_ms)
+        result: R = self._request(command, timeout_ms, request_id)
         return result
 
     def ask(self, query: Query[R], *, timeout_ms: int | None = None) -> R:
@@ -118,7 +208,11 @@ class Client:
         """Send many requests without waiting for each reply; yields the results in the order sent.
 
         At most `window` are on their way at once. The first error is raised when its turn comes; the requests
-        already sent then still take effect. No other thread gets a turn until the iterator ends.
+        already sent then still take effect. No other thread gets a turn until the iterator ends. `timeout_ms` counts
+        from each request's turn.
+
+        After a lost connection what was not answered is sent again, in its order and before anything new. A query among
+        it may then see commands that were sent after it.
         """
         with self._lock:
             calls: deque[Call] = deque()
@@ -126,21 +220,28 @@ class Client:
             try:
                 for operation in operations:
                     if len(calls) >= window:
-                        yield self._settle(calls.popleft(), self._timeout_ms)
+                        yield self._settle(calls.popleft(), _after(self._timeout_ms))
                     try:
-                        calls.append(self._send(operation, self._timeout_ms))
+                        call = Call(operation, scope=self._scope, timeout_ms=self._timeout_ms)
+                        self._send(call, _after(self._timeout_ms))
+                        calls.append(call)
                     except BackscrollError as error:  # its turn comes after those that were sent
                         unsent = error
                         break
                 while calls:
-                    yield self._settle(calls.popleft(), self._timeout_ms)
+                    yield self._settle(calls.popleft(), _after(self._timeout_ms))
             finally:
-                self._forget(*calls)
+                for call in calls:
+                    self._under_way.forget(call)
             if unsent is not None:
                 raise unsent
 
     def close(self) -> None:
-        self._transport.close()
+        """Waits for what another thread has under way; from now on every request is `Unavailable`."""
+        self._under_way.closed = True
+        with self._lock:
+            self._under_way.fail_all(lambda call: call.gave_up(CLOSED))
+            self._transport.close()
 
     def __enter__(self) -> Self:
         return self
@@ -150,36 +251,68 @@ class Client:
     ) -> None:
         self.close()
 
-    def _request(self, operation: Operation[Any], timeout_ms: int | None) -> Any:
+    def _request(self, operation: Operation[Any], timeout_ms: int | None, request_id: str | None = None) -> Any:
         timeout_ms = self._timeout_ms if timeout_ms is None else timeout_ms
         with self._lock:
-            return self._settle(self._send(operation, timeout_ms), timeout_ms)
+            call = Call(operation, scope=self._scope, timeout_ms=timeout_ms, call_id=request_id)
+            give_up_at = _after(timeout_ms)
+            self._send(call, give_up_at)
+            return self._settle(call, give_up_at)
 
-    def _send(self, operation: Operation[Any], timeout_ms: int) -> Call:
-        call = Call(operation, scope=self._scope, timeout_ms=timeout_ms)
-        self._transport.send(call.body, timeout_ms)
-        self._under_way.add(call.id)
-        return call
-
-    def _settle(self, call: Call, timeout_ms: int) -> Any:
-        """Wait for a call's reply, setting aside those of other calls; one that nobody waits for is dropped."""
-        give_up_at = time.monotonic() + timeout_ms / 1000
+    def _send(self, call: Call, give_up_at: float) -> None:
+        """Send a call, after those that are to be sent again; raises `Unavailable` when nobody took it in time."""
+        self._under_way.add(call)
         try:
-            while call.id not in self._arrived:
-                body = self._transport.receive((give_up_at - time.monotonic()) * 1000)
-                if body is None:
-                    raise NoReply(f"no reply within {timeout_ms} ms: whether the request took effect is unknown")
-                reply, codec = open_reply(body)
-                if reply.id in self._under_way:
-                    self._arrived[reply.id] = (reply, codec)
-            return call.result(*self._arrived[call.id])
-        finally:
-            self._forget(call)
+            self._send_line(give_up_at)
+        except BaseException:
+            self._under_way.forget(call)
+            raise
 
-    def _forget(self, *calls: Call) -> None:
-        for call in calls:
-            self._under_way.discard(call.id)
-            self._arrived.pop(call.id, None)
+    def _settle(self, call: Call, give_up_at: float) -> Any:
+        """Wait for a call's outcome, taking in those of other calls meanwhile."""
+        call.give_up_at = give_up_at
+        try:
+            while call.outcome is None:
+                self._wait(call, give_up_at)
+            return call.result()
+        finally:
+            self._under_way.forget(call)
+
+    def _wait(self, call: Call, give_up_at: float) -> None:
+        """Let one thing happen: a reply comes, or there is something to send again, or the caller gives up."""
+        until = 0.0 if self._under_way.line else min(give_up_at, self._under_way.again_at)
+        try:
+            body = self._transport.receive((until - time.monotonic()) * 1000)
+        except Reconnected:
+            self._under_way.lost()
+            return
+        if body is not None:
+            self._under_way.take(body, time.monotonic())
+            return
+        if until >= give_up_at:
+            raise call.gave_up()
+        # The time that was asked for is over, even where the transport knew at once that nothing would come.
+        self._under_way.repeat(until)
+        try:
+            self._send_line(give_up_at)
+        except Unavailable:
+            raise call.gave_up() from None
+
+    def _send_line(self, give_up_at: float) -> None:
+        """Send what is to be sent, in its order."""
+        under_way = self._under_way
+        while under_way.line:
+            call, now = under_way.line[0], time.monotonic()
+            try:
+                self._transport.send(call.body_at(now), (give_up_at - now) * 1000)
+            except Reconnected:
+                under_way.lost()
+            else:
+                under_way.sent(call)
+
+
+def _after(timeout_ms: float) -> float:
+    return time.monotonic() + timeout_ms / 1000
 
 
 def _whole(timeout_ms: float) -> int:

@@ -15,7 +15,7 @@ from backscroll.clients.client import Client
 from backscroll.schema.errors import NotFound, Storage
 from backscroll.schema.operations import GetMedia, GetMediaPart, PutMedia, PutMediaPart
 from backscroll.schema.operations.media import MEDIA_PART_BYTES_MAX
-from backscroll.schema.records import Media
+from backscroll.schema.replies import Media
 
 PARTS_UNDER_WAY = 3
 READING_MS = 100  # what a part may take a slow disk

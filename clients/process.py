@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,10 +20,12 @@ class DaemonProcess:
         with DaemonProcess(directory) as daemon, Client(daemon.endpoint) as client: ...
 
     The daemon also stops when this process ends, however it ends. `flags` go to `backscroll serve` as they are;
-    `log` is a file for its log lines (left out: this process's standard error).
+    `log` is a file for its log lines (left out: this process's standard error), `env` its environment (left out: ours).
     """
 
-    def __init__(self, data_dir: Path | str, *flags: str, log: Any = None) -> None:
+    def __init__(
+        self, data_dir: Path | str, *flags: str, log: Any = None, env: Mapping[str, str] | None = None
+    ) -> None:
         """Start the daemon and wait until it is ready; raises `Unavailable` when it gives up before."""
         command = [
             sys.executable,
@@ -34,7 +36,7 @@ class DaemonProcess:
             "--exit-with-parent",
             *flags,
         ]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=env)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:

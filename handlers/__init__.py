@@ -14,6 +14,7 @@ from backscroll.handlers.attachments import (
     save_attachment,
 )
 from backscroll.handlers.bans import get_bans_for_room, is_user_banned, remove_ban, save_ban
+from backscroll.handlers.batch import batch
 from backscroll.handlers.channels import (
     create_category,
     create_channel,
@@ -44,9 +45,12 @@ from backscroll.handlers.messages import (
 )
 from backscroll.handlers.pages import get_message_page, list_messages
 from backscroll.handlers.reactions import get_reactions_for_message, remove_reaction, save_reaction
+from backscroll.handlers.replay import append_log, get_log
 from backscroll.handlers.rooms import delete_room, get_all_rooms, get_room, save_room, update_room
+from backscroll.handlers.rows import get_rows
 from backscroll.handlers.scopes import (
     adopt_legacy_database,
+    compact_scope,
     delete_scope,
     get_scope_info,
     list_scopes,
@@ -125,6 +129,11 @@ HANDLERS: Handlers = {
     op.ListScopes: list_scopes,
     op.DeleteScope: delete_scope,
     op.AdoptLegacyDatabase: adopt_legacy_database,
+    op.CompactScope: compact_scope,
+    op.Batch: batch,
+    op.GetLog: get_log,
+    op.AppendLog: append_log,
+    op.GetRows: get_rows,
     op.Initialize: initialize,
     op.ClearAllData: clear_all_data,
     op.Ping: ping,

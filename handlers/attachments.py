@@ -1,7 +1,8 @@
 """Attachments, in rows of their own."""
 
+from backscroll.handlers import log
 from backscroll.handlers.database import Database
-from backscroll.handlers.reactions import is_deleted
+from backscroll.handlers.reactions import mention_unless_deleted
 from backscroll.handlers.sql import Param, Rows, statement
 from backscroll.schema.operations import (
     DeleteAttachmentsForMessage,
@@ -23,8 +24,9 @@ SELECT_ALL = statement(Attachments.select(*ROWS.columns).order_by(Attachments.id
 
 
 def save_attachment(command: SaveAttachment, db: Database) -> None:
-    if not is_deleted(command.attachment.message_id, db):
-        db.run(UPSERT, **ROWS.to_row(command.attachment))
+    if mention_unless_deleted(command.attachment.message_id, db):
+        log.mention("attachment", command.attachment.id, db)
+        db.write(UPSERT, ROWS.to_row(command.attachment))
 
 
 def delete_attachments_for_message(command: DeleteAttachmentsForMessage, db: Database) -> None:

@@ -2,6 +2,7 @@
 
 from peewee import SQL
 
+from backscroll.handlers import log
 from backscroll.handlers.database import Database
 from backscroll.handlers.sql import Param, Rows, statement
 from backscroll.schema.operations import GetBansForRoom, IsUserBanned, RemoveBan, SaveBan
@@ -24,7 +25,8 @@ SELECT_ACTIVE_OF_USER = statement(
 
 
 def save_ban(command: SaveBan, db: Database) -> None:
-    db.run(UPSERT, **ROWS.to_row(command.ban))
+    log.mention("room", command.ban.room_id, db)
+    db.write(UPSERT, ROWS.to_row(command.ban))
 
 
 def remove_ban(command: RemoveBan, db: Database) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from msgspec.structs import replace
 from peewee import SQL
 
-from backscroll.handlers import messages, rooms, users
+from backscroll.handlers import log, messages, rooms, users
 from backscroll.handlers.database import Database
 from backscroll.handlers.rooms import CATEGORIES, CHANNELS, ChildList
 from backscroll.handlers.sql import Param, changes, statement
@@ -52,6 +52,7 @@ def create_channel(command: CreateChannel, db: Database) -> Channel:
         created_at=db.now,
         updated_at=db.now,
     )
+    log.mention("room", command.room_id, db)
     CHANNELS.save(command.room_id, channel, db)
     return channel
 
@@ -61,6 +62,7 @@ def update_channel(command: UpdateChannel, db: Database) -> Channel:
     updates = {"updated_at": db.now} | changes(command.updates)
     _require_category(updates.get("category_id"), command.room_id, "$.payload.updates.categoryId", db)
     channel: Channel = replace(stored, **updates)
+    log.mention("room", command.room_id, db)
     CHANNELS.save(command.room_id, channel, db)
     return channel
 
@@ -69,7 +71,7 @@ def delete_channel(command: DeleteChannel, db: Database) -> None:
     _stored(CHANNELS, command.channel_id, command.room_id, "$.payload.channelId", db)
     place = {"room_id": command.room_id, "channel_id": command.channel_id}
     if command.cascade:
-        messages.delete_messages_of_channel(**place, db=db)
+        messages.DELETION_OF_CHANNEL.carry_out(db, **place)
     elif db.row(HAS_MESSAGES, **place):
         raise Conflict.at("$.payload.channelId", "the channel has messages: delete it with cascade")
     CHANNELS.remove(command.room_id, command.channel_id, db)
@@ -86,6 +88,7 @@ def list_channels(query: ListChannels, db: Database) -> list[Channel]:
 def create_category(command: CreateCategory, db: Database) -> Category:
     _require_room(command.room_id, db)
     category = Category(id=db.new_id(), name=command.name, position=command.position, created_at=db.now)
+    log.mention("room", command.room_id, db)
     CATEGORIES.save(command.room_id, category, db)
     return category
 
@@ -93,6 +96,7 @@ def create_category(command: CreateCategory, db: Database) -> Category:
 def update_category(command: UpdateCategory, db: Database) -> Category:
     stored = _stored(CATEGORIES, command.category_id, command.room_id, "$.payload.categoryId", db)
     category: Category = replace(stored, **changes(command.updates))
+    log.mention("room", command.room_id, db)
     CATEGORIES.save(command.room_id, category, db)
     return category
 

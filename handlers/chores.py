@@ -1,14 +1,21 @@
 """What is tidied up now and then, without anybody asking."""
 
+from peewee import SQL
+
+from backscroll.handlers import log
 from backscroll.handlers.database import Database
 from backscroll.handlers.media import SELECT_USE_OF_PART
-from backscroll.handlers.sessions import DELETE_EXPIRED
+from backscroll.handlers.sql import Param, statement
+from backscroll.schema.operations import Command, DeleteExpiredSessions
+from backscroll.schema.tables import Sessions
 
 ORPHANS_KEPT_MS = 24 * 60 * 60 * 1000  # an upload has so long to name the parts that it put
 
+SELECT_EXPIRED = statement(Sessions.select(SQL("1")).where(Sessions.expires_at <= Param("now")).limit(SQL("1")))
+
 
 def tidy(db: Database) -> dict[str, int]:
-    """Remove sessions that are over and parts of media that no file names; how many of each."""
+    """Remove what is in no table and no command: orphaned parts of media, old results in the log; how many of each."""
     orphans = [
         sha256
         for sha256 in db.parts.put_before(db.now - ORPHANS_KEPT_MS)
@@ -16,4 +23,9 @@ def tidy(db: Database) -> dict[str, int]:
     ]
     for sha256 in orphans:
         db.parts.remove_after_commit(sha256)
-    return {"expired_sessions": db.run(DELETE_EXPIRED, now=db.now), "orphaned_media_parts": len(orphans)}
+    return {"orphaned_media_parts": len(orphans), "results_no_longer_kept": log.forget_results(db)}
+
+
+def commands_due(db: Database) -> list[Command[int]]:
+    """What is to be carried out as a command, for it changes rows: then a replay does the same."""
+    return [DeleteExpiredSessions()] if db.row(SELECT_EXPIRED, now=db.now) else []

@@ -1,9 +1,68 @@
 """What a handler may ask of the store. The store is SQLite today; handlers know only this."""
 
-from collections.abc import Iterable
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
+
+from backscroll.schema.log import CHAIN_START, Decided
 
 Row = tuple[Any, ...]
+
+
+class Position(NamedTuple):
+    """How far a scope has come: its last command, the last id made, the log's chain, the greatest request id in it."""
+
+    seq: int = 0
+    last_id: str = ""
+    chain: bytes = CHAIN_START
+    greatest_id: str = ""
+
+
+class Keeping(NamedTuple):
+    """What the command log keeps: payloads or not, and the results of how many commands, for how long."""
+
+    payloads: bool = True
+    results: int = 1_000_000
+    results_ms: int = 7 * 24 * 60 * 60 * 1000
+
+
+class Entry:
+    """The place in the log of the command that is being carried out; what it decides is collected here.
+
+    `recorded` is what it decided the first time, where it is a replay. `member` says which command of a batch is under
+    way, and `redacted` which of them hold what is deleted already; `left_out` that none of the payload is kept.
+    """
+
+    __slots__ = (
+        "at",
+        "chain",
+        "ids",
+        "left_out",
+        "member",
+        "recorded",
+        "redacted",
+        "request_id",
+        "seq",
+        "token_hashes",
+    )
+
+    def __init__(self, seq: int, request_id: str, at: int, recorded: Decided | None) -> None:
+        self.seq = seq
+        self.request_id = request_id
+        self.at = at
+        self.recorded = recorded
+        self.chain = b""  # once it is written
+        self.member = 0
+        self.ids: list[str] = []
+        self.token_hashes: list[str] = []
+        self.redacted: set[int] = set()
+        self.left_out = False
+
+    @property
+    def decided(self) -> Decided | None:
+        if not self.ids and not self.token_hashes:
+            return None
+        return Decided(ids=self.ids, token_hashes=self.token_hashes)
 
 
 class Parts(Protocol):
@@ -11,6 +70,9 @@ class Parts(Protocol):
 
     def put(self, data: bytes) -> str:
         """Keep these bytes, durably; their hash. What a command that fails has put stays, as an orphan."""
+
+    def put_again(self, sha256: str) -> bool:
+        """Let a part that is there count as put now; whether it is there."""
 
     def read(self, sha256: str) -> bytes | None:
         """The bytes of a part, held against their hash; None where there is none."""
@@ -28,6 +90,12 @@ class Database(Protocol):
     Statements name their parameters (`:room_id`), which are given as keywords.
     """
 
+    position: Position
+    """How far the scope has come, without the command that is under way."""
+
+    redactions: list[tuple[int, int]]
+    """Commands, as (seq, member), out of which the log is to take what was said, once for all before the commit."""
+
     @property
     def now(self) -> int:
         """The time of this request in milliseconds since the epoch; handlers ask no other clock."""
@@ -35,11 +103,29 @@ class Database(Protocol):
     @property
     def parts(self) -> Parts: ...
 
+    @property
+    def keeping(self) -> Keeping: ...
+
+    @property
+    def entry(self) -> Entry:
+        """The place in the log of the command under way; in a query there is none."""
+
+    def command(
+        self, request_id: str, *, at: int | None = None, recorded: Decided | None = None
+    ) -> AbstractContextManager[Entry]:
+        """What happens inside is one command: it happens wholly and takes the next `seq`, or not at all.
+
+        `at` and `recorded` are its time and decisions where it is a replay.
+        """
+
     def new_id(self) -> str:
         """An id that was never given before and sorts after all that were: a ULID of this request's time."""
 
-    def new_token(self) -> str:
-        """A secret that nobody can guess: 256 random bits as text."""
+    def new_token(self) -> tuple[str, str]:
+        """A secret that nobody can guess, as text, and its SHA-256 in hex. In a replay the secret is empty."""
+
+    def token(self, request_id: str, number: int) -> str:
+        """The secret that a command was given as its so-and-so-manieth, from 0."""
 
     def rows(self, sql: str, /, **values: Any) -> list[Row]:
         """All rows of a SELECT."""
@@ -49,6 +135,12 @@ class Database(Protocol):
 
     def run(self, sql: str, /, **values: Any) -> int:
         """Carry out a change; how many rows it touched."""
+
+    def write(self, sql: str, row: Sequence[Any], /) -> int:
+        """Write a row, whose values the statement names by their place (`?1`); how many rows that touched."""
+
+    def write_all(self, sql: str, rows: Iterable[Sequence[Any]], /) -> None:
+        """Write many rows with the same statement."""
 
 
 class Status(Protocol):

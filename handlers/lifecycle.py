@@ -2,19 +2,20 @@
 
 from importlib.metadata import version
 
+from backscroll.handlers import log
 from backscroll.handlers.database import Database, Status
 from backscroll.handlers.sql import statement
 from backscroll.schema.limits import INTEGER_MAX
 from backscroll.schema.operations import ClearAllData, Health, Initialize, Ping
-from backscroll.schema.records import HealthReport, Pong
-from backscroll.schema.tables import TABLES, Scope, Sequence
+from backscroll.schema.replies import HealthReport, Pong
+from backscroll.schema.tables import CONTENT, Mentions, Table
 from backscroll.schema.wire import PROTOCOL_VERSION
 
 VERSION = version("backscroll")
 WAL_RESET_BUG_FROM, WAL_RESET_BUG_UNTIL = (3, 7, 0), (3, 51, 3)
 
-KEPT = (Sequence, Scope)  # the commit number goes on, and the file stays the same account's
-EMPTY_EVERY_TABLE = [statement(table.delete()) for table in reversed(TABLES) if table not in KEPT]
+CLEARED: tuple[type[Table], ...] = (*CONTENT, Mentions)
+EMPTY_EVERY_TABLE = [statement(table.delete()) for table in reversed(CLEARED)]
 
 
 def initialize(_command: Initialize, _db: Database) -> None:
@@ -24,6 +25,7 @@ def initialize(_command: Initialize, _db: Database) -> None:
 def clear_all_data(_command: ClearAllData, db: Database) -> None:
     for delete in EMPTY_EVERY_TABLE:
         db.run(delete)
+    log.forget_all(db)
     for sha256 in db.parts.put_before(INTEGER_MAX):
         db.parts.remove_after_commit(sha256)
 

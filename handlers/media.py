@@ -4,17 +4,18 @@ import hashlib
 
 from peewee import SQL, fn
 
+from backscroll.handlers import log
 from backscroll.handlers.database import Database, Row
 from backscroll.handlers.sql import Param, Rows, statement
-from backscroll.schema.errors import NotFound, Storage
+from backscroll.schema.errors import Invalid, NotFound, Storage
 from backscroll.schema.operations import DeleteMedia, GetMedia, GetMediaPart, PutMedia, PutMediaPart
-from backscroll.schema.records import Media as MediaRecord
+from backscroll.schema.replies import Media as MediaRecord
 from backscroll.schema.tables import Media, MediaParts
 
 ROWS = Rows(MediaRecord, Media)
 PART_COUNT = MediaParts.select(fn.COUNT(MediaParts.position)).where(MediaParts.media_id == Media.id)
 
-INSERT = statement(Media.insert({field: Param(name) for name, field in Media._meta.fields.items()}))
+INSERT = statement(ROWS.insert())
 INSERT_PART = statement(MediaParts.insert({field: Param(name) for name, field in MediaParts._meta.fields.items()}))
 DELETE = statement(Media.delete().where(Media.id == Param("media_id")))
 SELECT_ONE = statement(Media.select(*ROWS.columns, PART_COUNT).where(Media.id == Param("media_id")))
@@ -29,7 +30,14 @@ SELECT_USE_OF_PART = statement(MediaParts.select(SQL("1")).where(MediaParts.sha2
 
 
 def put_media_part(command: PutMediaPart, db: Database) -> str:
-    return db.parts.put(command.data)
+    if (command.data is None) == (command.sha256 is None):
+        raise Invalid.at("$.payload", "a part is put as data, or named by its sha256")
+    if command.data is not None:
+        return db.parts.put(command.data)
+    assert command.sha256 is not None
+    if not db.parts.put_again(command.sha256):
+        raise NotFound.at("$.payload.sha256", "there is no such part")
+    return command.sha256
 
 
 def put_media(command: PutMedia, db: Database) -> MediaRecord:
@@ -42,6 +50,8 @@ def put_media(command: PutMedia, db: Database) -> MediaRecord:
         size += len(data)
     row = db.row(SELECT_BY_HASH, sha256=digest.hexdigest())
     if row is not None:
+        db.entry.left_out = True  # it changes nothing, and its parts may go while the log stays
+        log.mention("media", row[0], db)  # for the result, which names it
         return _record(row)
     media = MediaRecord(
         id=db.new_id(),
@@ -52,7 +62,8 @@ def put_media(command: PutMedia, db: Database) -> MediaRecord:
         created_at=db.now,
         uploader_id=command.uploader_id,
     )
-    db.run(INSERT, **ROWS.to_row(media))
+    log.mention("media", media.id, db)
+    db.write(INSERT, ROWS.to_row(media))
     for position, sha256 in enumerate(command.parts):
         db.run(INSERT_PART, media_id=media.id, position=position, sha256=sha256)
     return media
@@ -61,6 +72,7 @@ def put_media(command: PutMedia, db: Database) -> MediaRecord:
 def delete_media(command: DeleteMedia, db: Database) -> None:
     hashes = {row[0] for row in db.rows(SELECT_PARTS, media_id=command.media_id)}
     db.run(DELETE, media_id=command.media_id)
+    log.forget_whole("media", command.media_id, db)
     for sha256 in sorted(hashes):
         if db.row(SELECT_USE_OF_PART, sha256=sha256) is None:
             db.parts.remove_after_commit(sha256)

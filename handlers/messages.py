@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 from peewee import SQL, Expression
 
-from backscroll.handlers import attachments, reactions
+from backscroll.handlers import log, reactions
 from backscroll.handlers.database import Database, Row
 from backscroll.handlers.sql import Param, Rows, changes, statement
 from backscroll.schema.errors import Conflict, NotFound
@@ -17,10 +17,11 @@ from backscroll.schema.operations import (
     SaveMessage,
     UpdateMessage,
 )
-from backscroll.schema.records import DELETED_TEXT, Message, Reaction
-from backscroll.schema.tables import Attachments, Messages, Reactions
+from backscroll.schema.records import DELETED_TEXT, Message
+from backscroll.schema.tables import Attachments, Mentions, Messages, Reactions
 
 ROWS = Rows(Message, Messages)
+ID_AT = ROWS.names.index("id")
 
 UPSERT_UNLESS_DELETED = ROWS.upsert(unless=Messages.is_deleted == SQL("1"))
 BURY = statement(
@@ -43,16 +44,43 @@ SELECT_OF_ROOM = statement(
 )
 
 
-def _deletions(where: Expression) -> tuple[str, ...]:
-    """The statements that remove the messages for which `where` holds, what hangs on them first."""
-    ids = Messages.select(Messages.id).where(where)
-    hanging = [table.delete().where(table.message_id.in_(ids)) for table in (Reactions, Attachments)]
-    return tuple(statement(query) for query in (*hanging, Messages.delete().where(where)))
+class Deletion:
+    """The statements that remove the messages for which `where` holds, with all that hangs on them.
+
+    What was said in them goes from the command log, and so does what was said of an attachment while it hung elsewhere.
+    """
+
+    def __init__(self, where: Expression) -> None:
+        ids = Messages.select(Messages.id).where(where)
+        attachment_ids = Attachments.select(Attachments.id).where(Attachments.message_id.in_(ids))
+        mentions = [
+            (Mentions.noun == SQL("'message'")) & Mentions.subject.in_(ids),
+            (Mentions.noun == SQL("'attachment'")) & Mentions.subject.in_(attachment_ids),
+        ]
+        forgets = [Mentions.delete().where(each) for each in mentions]
+        hanging = [table.delete().where(table.message_id.in_(ids)) for table in (Reactions, Attachments)]
+        self.mentions = tuple(
+            statement(Mentions.select(Mentions.seq, Mentions.member).where(each)) for each in mentions
+        )
+        self.around = tuple(statement(query) for query in (*forgets, *hanging))
+        self.delete = statement(Messages.delete().where(where))
+
+    def carry_out(self, db: Database, **place: str) -> None:
+        """Remove the messages at a place."""
+        self.carry_out_around(db, **place)
+        db.run(self.delete, **place)
+
+    def carry_out_around(self, db: Database, **place: str) -> None:
+        """Remove all but the messages' own rows."""
+        log.redact([row for select in self.mentions for row in db.rows(select, **place)], db)
+        for delete in self.around:
+            db.run(delete, **place)
 
 
 OF_ROOM = Messages.room_id == Param("room_id")
-DELETIONS_OF_ROOM = _deletions(OF_ROOM)
-DELETIONS_OF_CHANNEL = _deletions(OF_ROOM & (Messages.channel_id == Param("channel_id")))
+DELETION_OF_ONE = Deletion(Messages.id == Param("message_id"))
+DELETION_OF_ROOM = Deletion(OF_ROOM)
+DELETION_OF_CHANNEL = Deletion(OF_ROOM & (Messages.channel_id == Param("channel_id")))
 
 
 def save_message(command: SaveMessage, db: Database) -> None:
@@ -72,7 +100,7 @@ def delete_message(command: DeleteMessage, db: Database) -> None:
 
 
 def clear_room_messages(command: ClearRoomMessages, db: Database) -> None:
-    delete_messages_of_room(command.room_id, db)
+    DELETION_OF_ROOM.carry_out(db, room_id=command.room_id)
 
 
 def get_messages(query: GetMessages, db: Database) -> list[Message]:
@@ -85,25 +113,14 @@ def get_message_by_id(query: GetMessageById, db: Database) -> Message | None:
     return messages[0] if messages else None
 
 
-def delete_messages_of_room(room_id: str, db: Database) -> None:
-    """Remove every message of a room with all that hangs on it."""
-    for delete in DELETIONS_OF_ROOM:
-        db.run(delete, room_id=room_id)
-
-
-def delete_messages_of_channel(room_id: str, channel_id: str, db: Database) -> None:
-    """Remove every message of a channel with all that hangs on it."""
-    for delete in DELETIONS_OF_CHANNEL:
-        db.run(delete, room_id=room_id, channel_id=channel_id)
-
-
 def save(message: Message, reactions_path: str, db: Database) -> None:
     """Write a whole message; a tombstone in its place stays what it is."""
     reactions.check_reactions(message, reactions_path)
-    written = db.run(UPSERT_UNLESS_DELETED, **ROWS.to_row(message))
+    log.mention("message", message.id, db)
+    written = db.write(UPSERT_UNLESS_DELETED, ROWS.to_row(message))
     if not written:
-        return
-    if message.is_deleted:
+        log.forget("message", message.id, db)
+    elif message.is_deleted:
         _bury(message.id, db)
     else:
         reactions.replace_reactions(message, db)
@@ -112,8 +129,7 @@ def save(message: Message, reactions_path: str, db: Database) -> None:
 def _bury(message_id: str, db: Database) -> None:
     """Turn a message into a tombstone: its place stays, its text and all that hangs on it go."""
     db.run(BURY, message_id=message_id)
-    db.run(reactions.DELETE_OF_MESSAGE, message_id=message_id)
-    db.run(attachments.DELETE_OF_MESSAGE, message_id=message_id)
+    DELETION_OF_ONE.carry_out_around(db, message_id=message_id)
 
 
 def _stored(message_id: str, db: Database) -> Message:
@@ -125,12 +141,9 @@ def _stored(message_id: str, db: Database) -> Message:
 
 
 def with_reactions(rows: Sequence[Row], db: Database) -> list[Message]:
-    messages = [ROWS.to_record(row) for row in rows]
-    by_message = reactions.reactions_by_message([message.id for message in messages], db)
-    return [_as_read(message, by_message.get(message.id, [])) for message in messages]
-
-
-def _as_read(message: Message, message_reactions: list[Reaction]) -> Message:
-    if message.is_deleted:
-        return replace(message, content=DELETED_TEXT, reactions=[])
-    return replace(message, reactions=message_reactions)
+    """The messages of rows, as they are read: a tombstone shows its sentinel and nothing else."""
+    by_message = reactions.reactions_by_message([row[ID_AT] for row in rows], db)
+    messages = [ROWS.to_record(row, reactions=by_message.get(row[ID_AT], [])) for row in rows]
+    return [
+        replace(message, content=DELETED_TEXT, reactions=[]) if message.is_deleted else message for message in messages
+    ]

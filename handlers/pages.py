@@ -19,7 +19,7 @@ from backscroll.handlers.sql import Param, statement
 from backscroll.schema.errors import Invalid, NotFound
 from backscroll.schema.limits import INTEGER_MAX, Millis
 from backscroll.schema.operations import GetMessagePage, ListMessages
-from backscroll.schema.records import MessageList, MessagePage
+from backscroll.schema.replies import MessageList, MessagePage
 from backscroll.schema.tables import Messages
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from peewee import SQL
 
+from backscroll.handlers import log
 from backscroll.handlers.database import Database
 from backscroll.handlers.sql import Param, Rows, one_of, statement, to_json
 from backscroll.schema.errors import Invalid
@@ -34,12 +35,13 @@ IS_DELETED = statement(
 
 
 def save_reaction(command: SaveReaction, db: Database) -> None:
-    if not is_deleted(command.reaction.message_id, db):
-        db.run(UPSERT, **ROWS.to_row(command.reaction))
+    if mention_unless_deleted(command.reaction.message_id, db):
+        db.write(UPSERT, ROWS.to_row(command.reaction))
 
 
 def remove_reaction(command: RemoveReaction, db: Database) -> None:
-    db.run(DELETE, message_id=command.message_id, oder_id=command.oder_id, emoji=command.emoji)
+    if mention_unless_deleted(command.message_id, db):
+        db.run(DELETE, message_id=command.message_id, oder_id=command.oder_id, emoji=command.emoji)
 
 
 def get_reactions_for_message(query: GetReactionsForMessage, db: Database) -> list[Reaction]:
@@ -67,10 +69,13 @@ def replace_reactions(message: Message, db: Database) -> None:
     if message.reactions is None:
         return
     db.run(DELETE_OF_MESSAGE, message_id=message.id)
-    for reaction in message.reactions:
-        db.run(UPSERT, **ROWS.to_row(reaction))
+    db.write_all(UPSERT, [ROWS.to_row(reaction) for reaction in message.reactions])
 
 
-def is_deleted(message_id: str, db: Database) -> bool:
-    """Whether a message is a tombstone; nothing may be attached to it any more."""
-    return db.row(IS_DELETED, message_id=message_id) is not None
+def mention_unless_deleted(message_id: str, db: Database) -> bool:
+    """Note that the command is about a message; false when that is a tombstone, which takes nothing any more."""
+    log.mention("message", message_id, db)
+    if db.row(IS_DELETED, message_id=message_id) is None:
+        return True
+    log.forget("message", message_id, db)
+    return False

@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 from msgspec.structs import replace
 from peewee import Field
 
-from backscroll.handlers import bans, messages
+from backscroll.handlers import bans, log, messages
 from backscroll.handlers.database import Database, Row
 from backscroll.handlers.sql import Param, Rows, changes, statement
 from backscroll.schema.errors import NotFound
@@ -28,7 +28,7 @@ class ChildList(Generic[T]):
 
     def __init__(self, name: str, record_type: type[T], table: type[Table], order: list[Field]) -> None:
         self.name = name
-        self.rows = Rows(record_type, table)
+        self.rows = Rows(record_type, table, ("room_id",))
         room_id = table._meta.fields["room_id"]
         key = table._meta.fields[record_type.KEY[0]]
         select = table.select(room_id, *self.rows.columns).order_by(room_id, *order)
@@ -49,7 +49,7 @@ class ChildList(Generic[T]):
 
     def save(self, room_id: str, record: T, db: Database) -> None:
         """Write one record, new or over the one with the same key."""
-        db.run(self.upsert, room_id=room_id, **self.rows.to_row(record))
+        db.write(self.upsert, self.rows.to_row(record, room_id))
 
     def remove(self, room_id: str, child_id: str, db: Database) -> None:
         """Remove one record, if it is there."""
@@ -93,7 +93,8 @@ def update_room(command: UpdateRoom, db: Database) -> None:
 
 
 def delete_room(command: DeleteRoom, db: Database) -> None:
-    messages.delete_messages_of_room(command.room_id, db)
+    messages.DELETION_OF_ROOM.carry_out(db, room_id=command.room_id)
+    log.forget("room", command.room_id, db)
     db.run(bans.DELETE_OF_ROOM, room_id=command.room_id)
     db.run(DELETE, room_id=command.room_id)
 
@@ -117,7 +118,8 @@ def exists(room_id: str, db: Database) -> bool:
 
 
 def save(room: Room, db: Database) -> None:
-    db.run(UPSERT, **ROWS.to_row(room))
+    log.mention("room", room.id, db)
+    db.write(UPSERT, ROWS.to_row(room))
     for child in CHILD_LISTS:
         records = getattr(room, child.name)
         if records is not None:

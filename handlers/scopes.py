@@ -9,15 +9,15 @@ from backscroll.handlers.database import Database
 from backscroll.handlers.sql import statement
 from backscroll.handlers.users import current_user_id
 from backscroll.schema.errors import Conflict, Forbidden, Invalid
-from backscroll.schema.operations import AdoptLegacyDatabase, DeleteScope, GetScopeInfo, ListScopes
-from backscroll.schema.records import ScopeInfo
-from backscroll.schema.tables import TABLES, Scope, Sequence
+from backscroll.schema.operations import AdoptLegacyDatabase, CompactScope, DeleteScope, GetScopeInfo, ListScopes
+from backscroll.schema.replies import ScopeInfo
+from backscroll.schema.tables import TABLES, Mentions, Scope, Sequence
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 COUNTS = {
     table._meta.table_name: statement(table.select(fn.COUNT(table._meta.sorted_fields[0])))
     for table in TABLES
-    if table not in (Sequence, Scope)
+    if table not in (Sequence, Scope, Mentions)
 }
 
 
@@ -47,6 +47,12 @@ class OwnScope(Protocol):
     def all_names(self) -> list[str]:
         """The names of all scopes, in order."""
 
+    def transaction(self) -> AbstractContextManager[Database]:
+        """What happens inside happens wholly, in one durable commit, or not at all."""
+
+    def compact(self) -> None:
+        """Write the scope's files anew, with nothing in them of what was deleted."""
+
     def erase(self) -> None:
         """Remove the scope's files."""
 
@@ -70,9 +76,13 @@ def delete_scope(_command: DeleteScope, scope: OwnScope) -> None:
     scope.erase()
 
 
+def compact_scope(_command: CompactScope, scope: OwnScope) -> None:
+    scope.compact()
+
+
 def adopt_legacy_database(command: AdoptLegacyDatabase, scope: OwnScope) -> None:
-    if any(_counts(scope).values()):
-        raise Conflict.at("$.scope", "the scope holds data already")
+    if any(_counts(scope).values()):  # commands included: their ids must stay known
+        raise Conflict.at("$.scope", "the scope was used before; delete-scope empties it")
     with scope.legacy_file(command.path) as legacy:
         if current_user_id(legacy.db) != command.user_id:
             raise Forbidden.at("$.payload.userId", "the file's current user is somebody else")

@@ -1,19 +1,18 @@
 """Sessions. The table knows a token by its hash alone, so a copy of the file lets nobody in."""
 
-import hashlib
-
 from backscroll.handlers import users
 from backscroll.handlers.database import Database
 from backscroll.handlers.sql import Param, Rows, statement
 from backscroll.schema.errors import Invalid, NotFound
 from backscroll.schema.limits import INTEGER_MAX
 from backscroll.schema.operations import CreateSession, DeleteExpiredSessions, DeleteSession, GetSession
-from backscroll.schema.records import Session
+from backscroll.schema.operations.sessions import hash_of
+from backscroll.schema.replies import Session
 from backscroll.schema.tables import Sessions
 
-ROWS = Rows(Session, Sessions)
+ROWS = Rows(Session, Sessions, ("token_hash",))
 
-INSERT = statement(Sessions.insert({field: Param(name) for name, field in Sessions._meta.fields.items()}))
+INSERT = statement(ROWS.insert())
 DELETE = statement(Sessions.delete().where(Sessions.token_hash == Param("token_hash")))
 DELETE_EXPIRED = statement(Sessions.delete().where(Sessions.expires_at <= Param("now")))
 SELECT_LIVE = statement(
@@ -30,19 +29,22 @@ def create_session(command: CreateSession, db: Database) -> Session:
     expires_at = db.now + command.duration_ms
     if expires_at > INTEGER_MAX:
         raise Invalid.at("$.payload.durationMs", "the session would end after the end of time")
+    token, token_hash = db.new_token()
     session = Session(
-        token=db.new_token(),
+        token=token,
         user_id=user.oder_id,
         created_at=db.now,
         expires_at=expires_at,
         read_only=command.read_only,
     )
-    db.run(INSERT, token_hash=_hash(session.token), **ROWS.to_row(session))
+    db.write(INSERT, ROWS.to_row(session, token_hash))
     return session
 
 
 def delete_session(command: DeleteSession, db: Database) -> None:
-    db.run(DELETE, token_hash=_hash(command.token))
+    if (command.token is None) == (command.token_hash is None):
+        raise Invalid.at("$.payload", "a session is named by its token or by its tokenHash")
+    db.run(DELETE, token_hash=command.hash())
 
 
 def delete_expired_sessions(_command: DeleteExpiredSessions, db: Database) -> int:
@@ -50,9 +52,5 @@ def delete_expired_sessions(_command: DeleteExpiredSessions, db: Database) -> in
 
 
 def get_session(query: GetSession, db: Database) -> Session | None:
-    row = db.row(SELECT_LIVE, token_hash=_hash(query.token), now=db.now)
+    row = db.row(SELECT_LIVE, token_hash=hash_of(query.token), now=db.now)
     return ROWS.to_record(row, token=query.token) if row else None
-
-
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()

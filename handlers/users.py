@@ -138,7 +138,7 @@ def _member_as_user(row: Row) -> User:
 def _save(user: User, pubkey_path: str, db: Database) -> None:
     if user.pubkey is not None and db.row(SELECT_OTHER_WITH_PUBKEY, pubkey=user.pubkey, oder_id=user.oder_id):
         raise Conflict.at(pubkey_path, "another user has this public key")
-    db.run(UPSERT, **ROWS.to_row(user))
+    db.write(UPSERT, ROWS.to_row(user))
 
 
 def find(user_id: str, db: Database) -> User | None:

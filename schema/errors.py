@@ -20,6 +20,8 @@
 An error reply means that nothing happened. `NoReply` means that nobody knows.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
 QUOTED_CHARACTERS_MAX = 500
@@ -45,6 +47,22 @@ class CallerError(BackscrollError):
         """The error of one field: `path` from the body's root, as in `$.payload.message.id`. Long text is cut."""
         path, problem = _cut(path), _cut(problem)
         return cls(f"{path}: {problem}", details={"path": path})
+
+
+@contextmanager
+def inside(path: str, index: int) -> Iterator[None]:
+    """Let errors of a command that stands at `path` among others name their field from the body's root, and its index.
+
+    What they tell is from the command's own root, as in `$.payload.message.id`.
+    """
+    try:
+        yield
+    except CallerError as error:
+        inner = str((error.details or {}).get("path", "$"))
+        outer = _cut(path + inner.removeprefix("$"))
+        problem = error.message.removeprefix(f"{inner}: ")
+        details = (error.details or {}) | {"path": outer, "index": index}
+        raise type(error)(f"{outer}: {problem}", details=details) from error
 
 
 def _cut(text: str) -> str:

@@ -4,7 +4,8 @@ A field without a default is required. An optional field that is unset is `None`
 the wire; `null` from a caller means unset. A child list (`reactions`, `channels`, …) that is left out of a
 save leaves the stored list untouched; replies always carry it. Times are milliseconds since the epoch.
 
-`KEY` names the fields that tell one record from another inside its parent's list.
+`KEY` names the fields that tell one record from another inside its parent's list. `SAID` names those that hold what
+people said and are gone with it, and what stands there in the command log once it was deleted.
 
 For each entity that can be updated there is an `…Updates` record with three states a field: absent
 (leave it), `null` (clear it) and a value (set it); what is required cannot be cleared. A test holds every
@@ -12,7 +13,8 @@ For each entity that can be updated there is an `…Updates` record with three s
 because editors and type checkers then know the fields.
 """
 
-from typing import ClassVar, Literal, TypeAlias, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 
 from msgspec import UNSET, Struct, UnsetType, field
 
@@ -32,12 +34,14 @@ class Record(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=Tr
     """Base of all records. `field(default_factory=bool)` marks a default that replies still spell out."""
 
     KEY: ClassVar[tuple[str, ...]] = ()
+    SAID: ClassVar[Mapping[str, Any]] = {}
 
 
 class Reaction(Record, frozen=True, kw_only=True):
     """One person's emoji on one message; the same emoji of the same person counts once."""
 
     KEY = ("message_id", "oder_id", "emoji")
+    SAID = {"emoji": "-"}
 
     message_id: Id
     oder_id: Id
@@ -51,6 +55,7 @@ class Message(Record, frozen=True, kw_only=True):
     """A chat message. Deleted ones keep their place, with `DELETED_TEXT` for a content."""
 
     KEY = ("id",)
+    SAID = {"content": "", "reactions": None, "link_metadata": None, "metadata": None}
 
     id: Id
     room_id: Id
@@ -71,6 +76,8 @@ class Message(Record, frozen=True, kw_only=True):
 
 class MessageUpdates(Record, frozen=True, kw_only=True):
     """What `update-message` may change."""
+
+    SAID = {"content": "", "reactions": [], "link_metadata": None, "metadata": None}
 
     room_id: Settable[Id] = UNSET
     sender_id: Settable[Id] = UNSET
@@ -143,6 +150,7 @@ class Channel(Record, frozen=True, kw_only=True):
     """A channel of a room. Ids like `general` repeat across rooms."""
 
     KEY = ("id",)
+    SAID = {"name": "", "topic": None, "metadata": None}
 
     id: Id
     name: Text
@@ -158,6 +166,8 @@ class Channel(Record, frozen=True, kw_only=True):
 class ChannelUpdates(Record, frozen=True, kw_only=True):
     """What `update-channel` may change."""
 
+    SAID = {"name": "", "topic": None, "metadata": None}
+
     name: Settable[Text] = UNSET
     type: Settable[ChannelType] = UNSET
     position: Settable[Integer] = UNSET
@@ -172,6 +182,7 @@ class Category(Record, frozen=True, kw_only=True):
     """A heading that channels of one room are listed under."""
 
     KEY = ("id",)
+    SAID = {"name": "", "metadata": None}
 
     id: Id
     name: Text
@@ -183,6 +194,8 @@ class Category(Record, frozen=True, kw_only=True):
 class CategoryUpdates(Record, frozen=True, kw_only=True):
     """What `update-category` may change."""
 
+    SAID = {"name": "", "metadata": None}
+
     name: Settable[Text] = UNSET
     position: Settable[Integer] = UNSET
     created_at: Clearable[Millis] = UNSET
@@ -193,6 +206,7 @@ class RoomMember(Record, frozen=True, kw_only=True):
     """A person's place in one room, with what the room itself knows of the person."""
 
     KEY = ("oder_id",)
+    SAID = {"username": None, "display_name": None, "avatar_url": None, "metadata": None}
 
     oder_id: Id
     id: Id | None = None
@@ -206,10 +220,19 @@ class RoomMember(Record, frozen=True, kw_only=True):
     metadata: Object | None = None
 
 
+ROOM_SAID: Mapping[str, Any] = {"name": ""} | dict.fromkeys(
+    [
+        *("description", "topic", "host_name", "password", "icon", "permissions", "roles", "role_assignments"),
+        *("channel_permissions", "source_name", "source_url", "metadata"),
+    ]
+)
+
+
 class Room(Record, frozen=True, kw_only=True):
     """A room (server) with its channels, categories and members."""
 
     KEY = ("id",)
+    SAID = ROOM_SAID
 
     id: Id
     name: Text
@@ -242,6 +265,8 @@ class Room(Record, frozen=True, kw_only=True):
 class RoomUpdates(Record, frozen=True, kw_only=True):
     """What `update-room` may change. A list replaces the stored list."""
 
+    SAID = ROOM_SAID
+
     name: Settable[Text] = UNSET
     description: Clearable[Text] = UNSET
     topic: Clearable[Text] = UNSET
@@ -273,6 +298,7 @@ class Ban(Record, frozen=True, kw_only=True):
     """A ban of one person from one room, in force while `expiresAt` is absent or later than now."""
 
     KEY = ("room_id", "oder_id")
+    SAID = {"display_name": None, "reason": None, "metadata": None}
 
     room_id: Id
     oder_id: Id
@@ -289,6 +315,15 @@ class Attachment(Record, frozen=True, kw_only=True):
     """What a message carries besides text; the bytes themselves are elsewhere."""
 
     KEY = ("id",)
+    SAID = {
+        "filename": "",
+        "mime": "",
+        "uploader_peer_id": None,
+        "file_path": None,
+        "saved_path": None,
+        "sha256": None,
+        "metadata": None,
+    }
 
     id: Id
     message_id: Id
@@ -301,71 +336,3 @@ class Attachment(Record, frozen=True, kw_only=True):
     saved_path: Text | None = None
     sha256: Text | None = None
     metadata: Object | None = None
-
-
-class MessagePage(Record, frozen=True, kw_only=True):
-    """A stretch of a room's messages, oldest first. The cursors are of its first and last message."""
-
-    messages: list[Message]
-    has_older: bool
-    has_newer: bool
-    older_cursor: str | None = None
-    newer_cursor: str | None = None
-
-
-class MessageList(Record, frozen=True, kw_only=True):
-    """A stretch of a channel's messages, newest first."""
-
-    messages: list[Message]
-    has_more: bool
-
-
-class Media(Record, frozen=True, kw_only=True):
-    """A file that is kept beside the database, by its content: the same bytes are kept once."""
-
-    id: Id
-    sha256: str
-    mime: Text
-    size: Count
-    parts: Count
-    created_at: Millis
-    uploader_id: Id | None = None
-
-
-class ScopeInfo(Record, frozen=True, kw_only=True):
-    """One account's data: bytes on disk with media, rows by table, and the version of its tables."""
-
-    scope: str
-    bytes: Count
-    rows: dict[str, int]
-    schema_version: int
-
-
-class Session(Record, frozen=True, kw_only=True):
-    """Who a token stands for, and until when."""
-
-    token: str
-    user_id: Id
-    created_at: Millis
-    expires_at: Millis
-    read_only: bool | None = None
-
-
-class Pong(Record, frozen=True, kw_only=True):
-    """The daemon is there."""
-
-    pong: bool
-
-
-class HealthReport(Record, frozen=True, kw_only=True):
-    """How the daemon is. `walResetBug` says whether this SQLite can lose commits (versions 3.7.0–3.51.2)."""
-
-    ready: bool
-    version: str
-    protocol: int
-    pid: int
-    uptime_ms: int
-    sqlite_version: str
-    wal_reset_bug: bool
-    scopes_open: int
-    queues: dict[str, int]

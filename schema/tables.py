@@ -4,7 +4,7 @@ Columns carry the names of the records' fields in snake case. The migrations mak
 the two. Nothing here opens a database: queries are compiled to text for SQLite's dialect and run elsewhere.
 """
 
-from peewee import CompositeKey, IntegerField, Model, SqliteDatabase, TextField
+from peewee import BlobField, CompositeKey, IntegerField, Model, SqliteDatabase, TextField
 
 
 class Flag(IntegerField):
@@ -25,6 +25,8 @@ class Sequence(Table):
     id = IntegerField(primary_key=True)
     seq = IntegerField()
     last_id = TextField()
+    results_from = IntegerField()
+    log_from = IntegerField()
 
 
 class Meta(Table):
@@ -215,6 +217,29 @@ class Scope(Table):
     name = TextField()
 
 
+class Commands(Table):
+    seq = IntegerField(primary_key=True)
+    id = TextField()
+    type = TextField()
+    at = IntegerField()
+    digest = BlobField()
+    payload = BlobField(null=True)
+    redacted = Flag()
+    decided = BlobField(null=True)
+    result = BlobField(null=True)
+    chain = BlobField()
+
+
+class Mentions(Table):
+    noun = TextField()
+    subject = TextField()
+    seq = IntegerField()
+    member = IntegerField()
+
+    class Meta:
+        primary_key = CompositeKey("noun", "subject", "seq", "member")
+
+
 TABLES: tuple[type[Table], ...] = (
     Sequence,
     Meta,
@@ -231,5 +256,12 @@ TABLES: tuple[type[Table], ...] = (
     Media,
     MediaParts,
     Scope,
+    Commands,
+    Mentions,
 )
 """All tables; children before the parents they refer to come later, so deletion goes in reverse."""
+
+CONTENT: tuple[type[Table], ...] = tuple(
+    table for table in TABLES if table not in (Sequence, Scope, Commands, Mentions)
+)
+"""The tables of what people and applications put there; the others keep the books."""

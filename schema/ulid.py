@@ -17,29 +17,34 @@ _RANDOM_BITS = 80
 class UlidGenerator:
     """Makes ULIDs, each greater than the one before. Safe to share between threads.
 
-    `now_ms` gives milliseconds since the epoch, `random_bits` a random integer of so many bits; `after` is a ULID that
-    all are to be greater than.
+    `now_ms` gives milliseconds since the epoch, `random_bits` a random integer of so many bits.
     """
 
     def __init__(
         self,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         random_bits: Callable[[int], int] = secrets.randbits,
-        after: str = "",
     ) -> None:
         self._now_ms = now_ms
         self._random_bits = random_bits
-        # Before the first millisecond where none is named, so that even that one gets its random bits.
-        self._last = _decode(after) if after else -1
+        self._last = -1  # before the first millisecond, so that even that one gets its random bits
         self._lock = threading.Lock()
 
     def __call__(self, now_ms: int | None = None) -> str:
         """The next ULID, of this time or of the clock's."""
         with self._lock:
-            fresh = (self._now_ms() if now_ms is None else now_ms) << _RANDOM_BITS | self._random_bits(_RANDOM_BITS)
-            same_or_earlier = fresh >> _RANDOM_BITS <= self._last >> _RANDOM_BITS
-            self._last = self._last + 1 if same_or_earlier else fresh
+            self._last = _next(self._last, self._now_ms() if now_ms is None else now_ms, self._random_bits)
             return _encode(self._last)
+
+
+def ulid_after(last: str, now_ms: int, random: int) -> str:
+    """A ULID of this time that is greater than `last` (empty: there is none); `random` has eighty bits."""
+    return _encode(_next(_decode(last) if last else -1, now_ms, lambda _: random))
+
+
+def _next(last: int, now_ms: int, random_bits: Callable[[int], int]) -> int:
+    fresh = now_ms << _RANDOM_BITS | random_bits(_RANDOM_BITS)
+    return last + 1 if fresh >> _RANDOM_BITS <= last >> _RANDOM_BITS else fresh
 
 
 def _encode(value: int) -> str:

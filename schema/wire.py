@@ -14,6 +14,7 @@ from msgspec import Meta, Raw, Struct
 
 from backscroll.schema.errors import ERRORS, BackscrollError, CallerError, Internal, Invalid, Malformed, TooLarge
 from backscroll.schema.limits import (
+    BATCH_COMMANDS_MAX,
     FREE_JSON_BYTES_MAX,
     REQUEST_ID_BYTES_MAX,
     SCOPE_BYTES_MAX,
@@ -123,24 +124,46 @@ def read_envelope(body: bytes, codec: Codec) -> Envelope:
     return envelope
 
 
-def read_payload(payload: Raw, codec: Codec, as_type: type[S]) -> S:
+class Allowance:
+    """How much may be inside one request: bytes of free JSON and commands, over all that is nested in it.
+
+    Free JSON is measured, before it is decoded, once there is so much of anything that it could be too much.
+    """
+
+    def __init__(self, free_json_bytes: float = FREE_JSON_BYTES_MAX, commands: float = BATCH_COMMANDS_MAX) -> None:
+        self._free_json_max = free_json_bytes
+        self._free_json = 0
+        self._unmeasured = 0
+        self._commands = commands
+
+    def take_payload(self, body: bytes, codec: Codec, as_type: type[Struct]) -> None:
+        """Count a payload that is still encoded; raises `TooLarge`, and what msgspec raises."""
+        if self._unmeasured + len(body) <= self._free_json_max:
+            self._unmeasured += len(body)
+            return
+        outline = outline_of(as_type)
+        self._free_json += 0 if outline is None else free_json_bytes(codec.decode(body, outline))
+        if self._free_json > self._free_json_max:
+            problem = f"{self._free_json} bytes of free JSON, at most {self._free_json_max} are taken"
+            raise TooLarge.at("$.payload", problem)
+
+    def take_commands(self, number: int) -> None:
+        """Count commands inside; raises `TooLarge`."""
+        self._commands -= number
+        if self._commands < 0:
+            raise TooLarge.at("$.payload", "too many commands are in this request together")
+
+
+def read_payload(payload: Raw, codec: Codec, as_type: type[S], allowance: Allowance | None = None) -> S:
     """Decode and check a request's payload; raises `Invalid`, `TooLarge` or `Malformed`."""
     body = bytes(payload) or codec.empty_map
     try:
-        if len(body) > FREE_JSON_BYTES_MAX:
-            _check_free_json(body, codec, as_type)
+        (allowance or Allowance()).take_payload(body, codec, as_type)
         operation = codec.decode(body, as_type)
     except DECODE_ERRORS as error:
         _refuse(error, "$.payload", Invalid)
     validate(operation, "$.payload")
     return operation
-
-
-def _check_free_json(body: bytes, codec: Codec, as_type: type[Struct]) -> None:
-    """Raise `TooLarge` for more free JSON than is taken, before it is decoded."""
-    outline = outline_of(as_type)
-    if outline is not None and (size := free_json_bytes(codec.decode(body, outline))) > FREE_JSON_BYTES_MAX:
-        raise TooLarge.at("$.payload", f"{size} bytes of free JSON, at most {FREE_JSON_BYTES_MAX} are taken")
 
 
 def salvage_id(body: bytes, codec: Codec) -> str | None:
@@ -153,6 +176,18 @@ def salvage_id(body: bytes, codec: Codec) -> str | None:
 
 class _OnlyId(Struct):
     id: RequestId
+
+
+def salvage_type(body: bytes, codec: Codec) -> str | None:
+    """The operation that a body names, without decoding the rest, if that much can be read."""
+    try:
+        return codec.decode(body, _OnlyType).type
+    except DECODE_ERRORS:
+        return None
+
+
+class _OnlyType(Struct):
+    type: str
 
 
 def write_failure(request_id: str | None, error: BackscrollError, codec: Codec) -> bytes:

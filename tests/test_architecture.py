@@ -21,6 +21,9 @@ MAY_IMPORT = {
     "bus": {"schema", "handlers", "bus"},
     "clients": {"schema", "clients"},
 }
+MAY_IMPORT_MORE = {
+    Path("clients/pytest_plugin.py"): {"bus"},  # a test's client has its store in the test's own process
+}
 NEVER_IN_CLIENTS = {"peewee", "playhouse", "pydantic", "pydantic_settings", "structlog", "apsw", "filelock"}
 SQL_WORDS = ("SELECT ", "INSERT INTO ", "UPDATE ", "DELETE FROM ", "REPLACE INTO ", "CREATE TABLE ", "ALTER TABLE ")
 SQL_ELSEWHERE = {
@@ -51,11 +54,16 @@ def python(code: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip()
 
 
+def loaded_by(words: str) -> list[str]:
+    """The names of all modules that a fresh interpreter has after a statement."""
+    return python(f"{words}; import sys; print(*sys.modules)").split()
+
+
 @each_module
 def test_arrows_point_one_way(module: Path) -> None:
     """Schema knows nobody, handlers and clients know the schema, the bus knows schema and handlers."""
     ours = {name.split(".")[1] for name in imports(module) if name.startswith("backscroll.")}
-    assert ours <= MAY_IMPORT[module.parts[0]]
+    assert ours <= MAY_IMPORT[module.parts[0]] | MAY_IMPORT_MORE.get(module, set())
     assert "backscroll" not in set(imports(module))
 
 
@@ -119,16 +127,24 @@ def test_the_wire_and_the_dispatcher_know_no_socket() -> None:
 
 
 def test_a_client_is_light() -> None:
-    """A caller's process loads nothing that only the daemon needs."""
-    loaded = python("import sys, backscroll.clients; print(*{name.split('.')[0] for name in sys.modules})").split()
-    assert not set(loaded) & NEVER_IN_CLIENTS
+    """A caller's process loads nothing that only the daemon needs, nor does the command line."""
+    for words in ("from backscroll.clients import AsyncClient, Client", "import backscroll.clients.cli"):
+        assert not {name.split(".")[0] for name in loaded_by(words)} & NEVER_IN_CLIENTS
 
 
 def test_a_client_loads_no_part_of_the_daemon() -> None:
     """Nor does it load the daemon's own modules."""
-    loaded = python("import sys, backscroll.clients; print(*sys.modules)").split()
+    loaded = loaded_by("from backscroll.clients import AsyncClient, Client")
     ours = {name.split(".")[1] for name in loaded if name.startswith("backscroll.")}
     assert ours == {"clients", "schema"}
+
+
+def test_the_pytest_plugin_is_light() -> None:
+    """It is imported in every test run of whoever has backscroll installed, used or not: no sockets, no codecs."""
+    loaded = loaded_by("import backscroll.clients.pytest_plugin")
+    assert not {name.split(".")[0] for name in loaded} & {*NEVER_IN_CLIENTS, "zmq", "msgspec", "platformdirs"}
+    ours = {name for name in loaded if name.startswith("backscroll.")}
+    assert ours == {"backscroll.clients", "backscroll.clients.pytest_plugin"}
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

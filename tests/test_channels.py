@@ -1,6 +1,5 @@
 """handlers/channels.py: channels and categories one by one, and messages with ids of the daemon's."""
 
-import itertools
 import json
 import re
 from pathlib import Path
@@ -10,7 +9,7 @@ import apsw
 import pytest
 from bodies import body
 from clocks import Clock
-from tables import all_rows
+from tables import all_rows, content_rows
 
 from backscroll.bus.dispatch import Dispatcher
 from backscroll.bus.inprocess import InProcess
@@ -257,12 +256,18 @@ def test_cascade_takes_the_channels_messages_and_nothing_else(client: Client, tr
     decorate(client, say(client, Channel(id="b", name="b", type="text"), room_id="r1"))
     client.execute(SaveMessage(Message(id="no channel", room_id="r1", sender_id="ada", content="x", timestamp=1)))
     client.execute(DeleteChannel("general", room_id="r1"))
-    before = all_rows(transport.store.path)
+    before, mentioned = content_rows(transport.store.path), mentioned_messages(transport)
     client.execute(SaveRoom(Room(id="r1", name="R", channels=[general, Channel(id="b", name="b", type="text")])))
     for number in range(3):
         decorate(client, say(client, general, f"text {number}", room_id="r1"))
     client.execute(DeleteChannel("general", room_id="r1", cascade=True))
-    assert all_rows(transport.store.path) == before
+    assert content_rows(transport.store.path) == before
+    assert mentioned_messages(transport) == mentioned
+
+
+def mentioned_messages(transport: InProcess) -> list[tuple[object, ...]]:
+    """The messages of which the command log holds text."""
+    return [row for row in all_rows(transport.store.path)["mentions"] if row[0] == "message"]
 
 
 def test_a_deleted_category_leaves_its_channels(client: Client) -> None:
@@ -387,11 +392,10 @@ def test_a_later_step_that_fails_leaves_no_row(client: Client, transport: InProc
     """A handler that raises after it wrote has written nothing; its neighbours in the commit have."""
     channel = client.execute(CreateChannel("general"))
     first = say(client, channel)
-    turns = itertools.count()
 
     def fail_at_the_second(command: CreateMessage, db: Any) -> Message:
         message: Message = HANDLERS[CreateMessage](command, db)
-        if next(turns) == 1:
+        if db.entry.request_id == "r1":
             assert db.rows("SELECT 1 FROM messages WHERE id = :id", id=message.id), "it was written"
             raise RuntimeError("a later step")
         return message
@@ -422,12 +426,18 @@ def test_times_are_whole_milliseconds_in_every_column(client: Client, transport:
     with apsw.Connection(str(transport.store.path), flags=apsw.SQLITE_OPEN_READONLY) as connection:
         for table in all_rows(transport.store.path):
             for _, column, *_ in connection.execute(f"PRAGMA table_info({table})"):
-                if re.search(r"(_at|^timestamp)$", column):
+                if re.search(r"(_at|^at|^timestamp)$", column):
                     found = connection.execute(
                         f"SELECT typeof({column}), {column} FROM {table} WHERE {column} IS NOT NULL"
                     ).fetchall()
                     seen |= {f"{table}.{column}": found} if found else {}
-    assert {"messages.timestamp", "sessions.expires_at", "media.created_at", "users.updated_at"} <= seen.keys()
+    assert {
+        "commands.at",
+        "messages.timestamp",
+        "sessions.expires_at",
+        "media.created_at",
+        "users.updated_at",
+    } <= seen.keys()
     for column, values in seen.items():
         for kind, value in values:
             assert (column, kind) == (column, "integer")

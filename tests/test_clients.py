@@ -5,6 +5,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import zmq
 from backscroll.bus.inprocess import InProcess
 from backscroll.clients import AsyncClient, Client
 from backscroll.clients.calls import find_endpoint
+from backscroll.clients.client import ZmqTransport
 from backscroll.clients.process import DaemonProcess
 from backscroll.schema import (
     BackscrollError,
@@ -493,6 +495,68 @@ def test_a_client_may_be_closed_unused(place: dict[str, Any]) -> None:
     client.close()
     client.close()
     run(AsyncClient(**place).close())
+
+
+def test_a_closed_client_sends_nothing(place: dict[str, Any]) -> None:
+    """Whoever goes on using it is told, also in the middle of a pipeline; what was sent before took effect."""
+    client = Client(**place)
+    results: Iterator[Any] = client.pipeline([SaveUser(user("a")), *[GetUser("a")] * 2], window=2)
+    next(results)
+    client.close()
+    with pytest.raises(NoReply, match="closed"):
+        next(results)
+    with pytest.raises(Unavailable, match="closed; nothing was sent"):
+        client.ask(Ping())
+
+    async def scenario() -> None:
+        client = AsyncClient(**place)
+        await client.ask(Ping())
+        await client.close()
+        with pytest.raises(Unavailable, match="closed; nothing was sent"):
+            await client.ask(Ping())
+
+    run(scenario())
+
+
+def test_closing_waits_for_another_thread(router: Router) -> None:
+    """What that has under way is finished; what waits for its turn is not begun."""
+    client = Client(router.endpoint, timeout_ms=10_000)
+    with ThreadPoolExecutor(3) as threads:
+        asking = threads.submit(client.ask, Ping())
+        peer, request = router.receive()
+        closing = threads.submit(client.close)
+        while not client._under_way.closed:
+            time.sleep(0.001)
+        late = threads.submit(client.ask, Ping())
+        assert not closing.done()
+        router.answer(peer, request, Pong(pong=True))
+        assert asking.result() == Pong(pong=True)
+        assert closing.result() is None
+        with pytest.raises(Unavailable, match="closed; nothing was sent"):
+            late.result()
+
+
+# --- transports for the asynchronous client ---
+
+
+def test_an_asynchronous_client_takes_no_transport_that_waits(router: Router) -> None:
+    """It could not wait for it, and a reply would be lost."""
+    with closing(ZmqTransport(router.endpoint)) as transport, pytest.raises(Invalid, match="its own connection"):
+        AsyncClient(transport=transport)
+
+
+def test_an_asynchronous_client_tells_when_a_transport_does_not_answer_at_once() -> None:
+    """At once, too, and not at the end of the time."""
+    with pytest.raises(NoReply, match="did not answer at once"):
+        _once(AsyncClient, Ping(), transport=Scripted())
+
+
+def test_replies_to_others_of_a_transport_are_dropped(transport: InProcess) -> None:
+    """What another client has sent and not waited for is not taken for an answer."""
+    with closing(Client(transport=Lent(transport)).pipeline([SaveUser(user("a"))] * 3)) as results:  # type: ignore[type-var]
+        next(results)
+    assert _once(AsyncClient, GetUser("a"), transport=Lent(transport)) == user("a")
+    assert Client(transport=transport).ask(GetUser("a")) == user("a")
 
 
 # --- finding the daemon ---

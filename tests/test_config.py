@@ -32,7 +32,13 @@ def test_flags_stand_over_environment_over_file_over_defaults(toml: Path, monkey
 
 def test_every_setting_has_a_flag_an_environment_name_and_a_description(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is declared once can be said everywhere."""
-    examples = {"data_dir": "/tmp/x", "endpoint": "ipc:///tmp/x", "log_level": "debug", "log_format": "json"}
+    examples = {
+        "data_dir": "/tmp/x",
+        "endpoint": "ipc:///tmp/x",
+        "log_level": "debug",
+        "log_format": "json",
+        "log": "ids",
+    }
     for name, field in Settings.model_fields.items():
         value = examples.get(name, "true" if field.annotation is bool else "7")
         flag = f"--{name.replace('_', '-')}"

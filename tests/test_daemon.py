@@ -624,7 +624,7 @@ def test_too_many_frames_are_malformed(start_daemon: StartDaemon) -> None:
     daemon = start_daemon()
     with Peer(daemon.endpoint) as peer:
         for number in (ROUTING_FRAMES_MAX, 10_000):
-            peer.send(*[b"frame"] * number, body("ping"))
+            peer.send(*[b"frame"] * number, body("ping", id="request-1"))
             reply = peer.reply()
             assert (reply["id"], reply["error"]["code"]) == ("request-1", "malformed")
             assert peer.ask("ping")["ok"]

@@ -14,12 +14,14 @@ import pytest
 from bodies import body
 from disks import FaultyDisk
 from peers import Peer, message, running
+from stores import command
 
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.inprocess import InProcess
 from backscroll.bus.store import WAL_PAGES_BEFORE_CHECKPOINT, Store
 from backscroll.clients import Client
-from backscroll.schema import GetMessages, Message, SaveMessage
+from backscroll.clients.logs import Broken, verify_scope
+from backscroll.schema import GetMessages, Message, SaveMessage, Storage
 from backscroll.schema.wire import JSON
 
 Reply = dict[str, Any]
@@ -224,7 +226,17 @@ def check_damaged(data_dir: Path, about: str) -> str:
             reply = JSON.decode(transport.dispatcher.answer(request), Reply)
             ends.add("ok" if reply["ok"] else reply["error"]["code"])
             assert reply["ok"] or reply["error"]["code"] in allowed, (about, request, reply)
+        ends.add(end_of_log(transport))
     return "storage" if "storage" in ends else "ok"
+
+
+def end_of_log(transport: InProcess) -> str:
+    """What comes of reading the whole command log, which is held against its chain as it is read."""
+    try:
+        verify_scope(Client(transport=transport))
+    except (Broken, Storage):
+        return "storage"
+    return "ok"
 
 
 def test_flipped_bytes_are_refused_or_answered_but_never_a_crash(tmp_path: Path, long: bool) -> None:
@@ -265,7 +277,7 @@ def test_a_damaged_log_costs_at_most_the_commands_from_the_damage_on(tmp_path: P
     """A log that a crash or a disk spoiled in the middle is replayed up to there: the commands before it are whole."""
     store = Store(tmp_path / "default.db")
     for number in range(50):
-        with store.write() as transaction, transaction.command():
+        with store.write() as transaction, command(transaction):
             transaction.run("INSERT INTO meta (key, value) VALUES (:key, 'null')", key=f"{number:02}")
     log = (tmp_path / "default.db-wal").read_bytes()
     file = (tmp_path / "default.db").read_bytes()

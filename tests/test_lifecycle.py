@@ -3,7 +3,7 @@
 import os
 
 import apsw
-from tables import all_rows
+from tables import all_rows, content_rows
 
 from backscroll.bus.inprocess import InProcess
 from backscroll.clients import Client
@@ -37,7 +37,7 @@ def test_initialize_does_nothing_successfully(client: Client, transport: InProce
 
 
 def test_clear_all_data_empties_every_table_but_the_commit_number(client: Client, transport: InProcess) -> None:
-    """Nothing is left of what was saved, the current user included; seq goes on."""
+    """Nothing is left of what was saved, the current user included, nor of it in the command log; seq goes on."""
     client.execute(SaveUser(User(oder_id="ada", id="u", username="ada")))
     client.execute(SetCurrentUserId("ada"))
     client.execute(SaveRoom(Room(id="r", name="Room", members=[RoomMember(oder_id="ada")])))
@@ -47,8 +47,13 @@ def test_clear_all_data_empties_every_table_but_the_commit_number(client: Client
     client.execute(SaveBan(Ban(room_id="r", oder_id="eve", timestamp=1)))
     client.execute(ClearAllData())
     assert client.ask(GetCurrentUser()) is None
-    assert not any(all_rows(transport.store.path).values())
-    assert transport.store.seq == 8
+    assert not any(content_rows(transport.store.path).values())
+    rows = all_rows(transport.store.path)
+    assert rows["mentions"] == []
+    assert len(rows["commands"]) == transport.store.seq == 8
+    with transport.store.read() as snapshot:
+        assert snapshot.rows("SELECT type FROM commands WHERE payload IS NOT NULL") == [("clear-all-data",)]
+        assert snapshot.rows("SELECT type FROM commands WHERE length(result) > 0") == []
 
 
 def test_ping_and_health_tell_of_the_daemon(client: Client) -> None:

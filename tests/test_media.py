@@ -121,10 +121,12 @@ def test_an_unknown_media_is_null_and_its_parts_are_not_found(client: Client) ->
 def test_a_part_that_was_not_put_is_not_found(client: Client, transport: InProcess) -> None:
     """The refusal names the first one that is missing, and no row is left."""
     known, unknown = client.execute(PutMediaPart(b"x")), sha256(b"never put")
+    before = all_rows(transport.store.path)
     with pytest.raises(NotFound) as refused:
         client.execute(PutMedia([known, unknown, unknown], "x/y"))
     assert refused.value.details == {"path": "$.payload.parts[1]"}
-    assert not any(all_rows(transport.store.path).values())
+    assert not before["media"]
+    assert all_rows(transport.store.path) == before
 
 
 @pytest.mark.parametrize(
@@ -225,10 +227,7 @@ def test_delete_media_takes_what_nothing_else_uses(client: Client, data_dir: Pat
 
 def commit(transport: InProcess, *commands: Command[Any]) -> list[bool]:
     """Carry out commands in one transaction; which of them succeeded."""
-    requests = [
-        transport.dispatcher.decode(body(command.wire_name, command, MSGPACK, id=f"r{number}"))
-        for number, command in enumerate(commands)
-    ]
+    requests = [transport.dispatcher.decode(body(command.wire_name, command, MSGPACK)) for command in commands]
     return [MSGPACK.decode(reply, dict[str, Any])["ok"] for reply in transport.dispatcher.commit(requests)]
 
 

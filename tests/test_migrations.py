@@ -12,7 +12,7 @@ import apsw
 import pytest
 from disks import FaultyDisk
 from peers import Peer, message
-from tables import all_rows
+from tables import Rows, all_rows
 
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.store import Store
@@ -36,7 +36,6 @@ print(disk.writes, flush=True)
 sys.stdin.read()
 """
 
-Rows = dict[str, list[tuple[object, ...]]]
 every_fixture = pytest.mark.parametrize("fixture", FIXTURES, ids=lambda path: path.stem)
 
 

@@ -5,11 +5,18 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from model import Model, Payload, Refused
 
 from backscroll.bus.inprocess import InProcess
@@ -106,6 +113,165 @@ def messages(draw: st.DrawFn) -> Payload:
     return message | draw(st.fixed_dictionaries({}, optional={"reactions": lists}))
 
 
+PAYLOADS: dict[str, st.SearchStrategy[Payload]] = {
+    "save-message": st.fixed_dictionaries({"message": messages()}),
+    "update-message": st.fixed_dictionaries(
+        {
+            "messageId": message_ids,
+            "updates": st.fixed_dictionaries(
+                {}, optional=message_fields | {"content": st.text(max_size=4), "roomId": room_ids}
+            ),
+        }
+    ),
+    "delete-message": st.fixed_dictionaries({"messageId": message_ids}),
+    "clear-room-messages": st.fixed_dictionaries({"roomId": room_ids}),
+    "save-reaction": st.fixed_dictionaries({"reaction": reactions}),
+    "remove-reaction": reactions.map(lambda each: {name: each[name] for name in ("messageId", "oderId", "emoji")}),
+    "save-attachment": st.fixed_dictionaries(
+        {
+            "attachment": st.fixed_dictionaries(
+                {
+                    "id": st.sampled_from("xyz"),
+                    "messageId": message_ids,
+                    "filename": st.text(max_size=3),
+                    "size": TIMES,
+                    "mime": st.just("a/b"),
+                },
+                optional={"isImage": maybe(st.booleans()), "metadata": metadata},
+            )
+        }
+    ),
+    "delete-attachments-for-message": st.fixed_dictionaries({"messageId": message_ids}),
+    "save-user": st.fixed_dictionaries(
+        {
+            "user": st.fixed_dictionaries(
+                {"oderId": people, "id": st.sampled_from(["u1", "u2", "ada"]), "username": st.text(max_size=3)},
+                optional=user_fields,
+            )
+        }
+    ),
+    "update-user": st.fixed_dictionaries(
+        {"userId": people | st.just("u1"), "updates": st.fixed_dictionaries({}, optional=user_fields)}
+    ),
+    "set-current-user-id": st.fixed_dictionaries({"userId": maybe(people)}),
+    "save-room": st.fixed_dictionaries(
+        {
+            "room": st.fixed_dictionaries(
+                {"id": room_ids, "name": st.text(max_size=3)},
+                optional=room_fields
+                | {
+                    "channels": maybe(some_of(channels, "id")),
+                    "categories": maybe(some_of(categories, "id")),
+                    "members": maybe(some_of(members, "oderId")),
+                },
+            )
+        }
+    ),
+    "update-room": st.fixed_dictionaries(
+        {
+            "roomId": room_ids,
+            "updates": st.fixed_dictionaries(
+                {},
+                optional=room_fields
+                | {
+                    "channels": some_of(channels, "id"),
+                    "categories": maybe(some_of(categories, "id")),
+                    "members": some_of(members, "oderId"),
+                },
+            ),
+        }
+    ),
+    "delete-room": st.fixed_dictionaries({"roomId": room_ids}),
+    "save-ban": st.fixed_dictionaries(
+        {
+            "ban": st.fixed_dictionaries(
+                {"roomId": room_ids, "oderId": people, "timestamp": TIMES},
+                optional={"userId": maybe(people), "expiresAt": maybe(TIMES), "reason": st.text(max_size=3)},
+            )
+        }
+    ),
+    "remove-ban": st.fixed_dictionaries({"roomId": room_ids, "oderId": people}),
+    "create-user": st.fixed_dictionaries({"pubkey": st.sampled_from(KEYS), "displayName": maybe(st.text(max_size=3))}),
+    "create-message": st.fixed_dictionaries(
+        {"channelId": channel_ids, "authorId": user_ids, "content": st.text(max_size=4)},
+        optional={"roomId": room_ids, "replyToId": maybe(message_ids)},
+    ),
+    "create-channel": st.fixed_dictionaries(
+        {"name": st.text(max_size=3)},
+        optional={
+            "roomId": room_ids,
+            "type": st.just("voice"),
+            "topic": maybe(st.text(max_size=3)),
+            "categoryId": maybe(category_ids),
+            "position": st.integers(-1, 2),
+        },
+    ),
+    "update-channel": st.fixed_dictionaries(
+        {
+            "channelId": channel_ids,
+            "roomId": room_ids,
+            "updates": st.fixed_dictionaries(
+                {},
+                optional={
+                    "name": st.text(max_size=3),
+                    "topic": maybe(st.text(max_size=3)),
+                    "categoryId": maybe(category_ids),
+                    "position": st.integers(-1, 2),
+                    "updatedAt": maybe(TIMES),
+                    "metadata": metadata,
+                },
+            ),
+        }
+    ),
+    "delete-channel": st.fixed_dictionaries({"channelId": channel_ids, "roomId": room_ids, "cascade": st.booleans()}),
+    "create-category": st.fixed_dictionaries(
+        {"name": st.text(max_size=3)}, optional={"roomId": room_ids, "position": st.integers(-1, 2)}
+    ),
+    "update-category": st.fixed_dictionaries(
+        {
+            "categoryId": category_ids,
+            "roomId": room_ids,
+            "updates": st.fixed_dictionaries({}, optional={"name": st.text(max_size=3), "metadata": metadata}),
+        }
+    ),
+    "delete-category": st.fixed_dictionaries({"categoryId": category_ids, "roomId": room_ids}),
+    "create-session": st.fixed_dictionaries(
+        {"userId": user_ids, "durationMs": TIMES, "readOnly": maybe(st.booleans())}
+    ),
+    "delete-session": st.fixed_dictionaries({"token": tokens}),
+    "delete-expired-sessions": st.just({}),
+    "initialize": st.just({}),
+    "put-media-part": st.fixed_dictionaries({"data": st.sampled_from(PARTS)}),
+    "put-media": st.fixed_dictionaries(
+        {
+            "parts": st.lists(part_names, min_size=1, max_size=3),
+            "mime": st.just("x/y"),
+            "uploaderId": maybe(people),
+        }
+    ),
+    "delete-media": st.fixed_dictionaries({"mediaId": media_ids}),
+}
+"""What commands are given. Of batches, and of what takes everything away, the machine has rules of its own."""
+
+members_of_batches = st.sampled_from([name for name in PAYLOADS if not OPERATIONS[name].ALONE]).flatmap(
+    lambda name: PAYLOADS[name].map(lambda payload: {"type": name, "payload": payload})
+)
+
+
+class Sent(NamedTuple):
+    """A command that was sent, and the reply if it took effect: at this `seq`, as the model's so-and-so-manieth step.
+
+    `told` is what its result is about, as the model has it.
+    """
+
+    id: str
+    body: bytes
+    answer: bytes = b""
+    seq: int = 0
+    step: int = 0
+    told: tuple[tuple[str, str, int], ...] = ()
+
+
 class Conversation(RuleBasedStateMachine):
     """One store and one model, given the same commands."""
 
@@ -115,6 +281,7 @@ class Conversation(RuleBasedStateMachine):
         self.model = Model()
         self.seq = 0
         self.calls = 0
+        self.sent: list[Sent] = []
         self.transport = self._open()
 
     def teardown(self) -> None:
@@ -132,214 +299,47 @@ class Conversation(RuleBasedStateMachine):
         """Or steps back."""
         self.model.now = max(0, self.model.now + by)
 
-    @rule(message=messages())
-    def save_message(self, message: Payload) -> None:
-        self._execute("save-message", message=message)
-
-    @rule(
-        messageId=message_ids,
-        updates=st.fixed_dictionaries(
-            {}, optional=message_fields | {"content": st.text(max_size=4), "roomId": room_ids}
-        ),
-    )
-    def update_message(self, messageId: str, updates: Payload) -> None:  # noqa: N803
-        self._execute("update-message", messageId=messageId, updates=updates)
-
-    @rule(messageId=message_ids)
-    def delete_message(self, messageId: str) -> None:  # noqa: N803
-        self._execute("delete-message", messageId=messageId)
-
-    @rule(roomId=room_ids)
-    def clear_room_messages(self, roomId: str) -> None:  # noqa: N803
-        self._execute("clear-room-messages", roomId=roomId)
-
-    @rule(reaction=reactions)
-    def save_reaction(self, reaction: Payload) -> None:
-        self._execute("save-reaction", reaction=reaction)
-
-    @rule(reaction=reactions)
-    def remove_reaction(self, reaction: Payload) -> None:
-        self._execute("remove-reaction", **{name: reaction[name] for name in ("messageId", "oderId", "emoji")})
-
-    @rule(
-        attachment=st.fixed_dictionaries(
-            {
-                "id": st.sampled_from("xyz"),
-                "messageId": message_ids,
-                "filename": st.text(max_size=3),
-                "size": TIMES,
-                "mime": st.just("a/b"),
-            },
-            optional={"isImage": maybe(st.booleans()), "metadata": metadata},
-        )
-    )
-    def save_attachment(self, attachment: Payload) -> None:
-        self._execute("save-attachment", attachment=attachment)
-
-    @rule(messageId=message_ids)
-    def delete_attachments(self, messageId: str) -> None:  # noqa: N803
-        self._execute("delete-attachments-for-message", messageId=messageId)
-
-    @rule(
-        user=st.fixed_dictionaries(
-            {"oderId": people, "id": st.sampled_from(["u1", "u2", "ada"]), "username": st.text(max_size=3)},
-            optional=user_fields,
-        )
-    )
-    def save_user(self, user: Payload) -> None:
-        self._execute("save-user", user=user)
-
-    @rule(userId=people | st.just("u1"), updates=st.fixed_dictionaries({}, optional=user_fields))
-    def update_user(self, userId: str, updates: Payload) -> None:  # noqa: N803
-        self._execute("update-user", userId=userId, updates=updates)
-
-    @rule(userId=maybe(people))
-    def set_current_user_id(self, userId: str | None) -> None:  # noqa: N803
-        self._execute("set-current-user-id", userId=userId)
-
-    @rule(
-        room=st.fixed_dictionaries(
-            {"id": room_ids, "name": st.text(max_size=3)},
-            optional=room_fields
-            | {
-                "channels": maybe(some_of(channels, "id")),
-                "categories": maybe(some_of(categories, "id")),
-                "members": maybe(some_of(members, "oderId")),
-            },
-        )
-    )
-    def save_room(self, room: Payload) -> None:
-        self._execute("save-room", room=room)
-
-    @rule(
-        roomId=room_ids,
-        updates=st.fixed_dictionaries(
-            {},
-            optional=room_fields
-            | {
-                "channels": some_of(channels, "id"),
-                "categories": maybe(some_of(categories, "id")),
-                "members": some_of(members, "oderId"),
-            },
-        ),
-    )
-    def update_room(self, roomId: str, updates: Payload) -> None:  # noqa: N803
-        self._execute("update-room", roomId=roomId, updates=updates)
-
-    @rule(roomId=room_ids)
-    def delete_room(self, roomId: str) -> None:  # noqa: N803
-        self._execute("delete-room", roomId=roomId)
-
-    @rule(
-        ban=st.fixed_dictionaries(
-            {"roomId": room_ids, "oderId": people, "timestamp": TIMES},
-            optional={"userId": maybe(people), "expiresAt": maybe(TIMES), "reason": st.text(max_size=3)},
-        )
-    )
-    def save_ban(self, ban: Payload) -> None:
-        self._execute("save-ban", ban=ban)
-
-    @rule(roomId=room_ids, oderId=people)
-    def remove_ban(self, roomId: str, oderId: str) -> None:  # noqa: N803
-        self._execute("remove-ban", roomId=roomId, oderId=oderId)
-
-    @rule(pubkey=st.sampled_from(KEYS), display_name=maybe(st.text(max_size=3)))
-    def create_user(self, pubkey: str, display_name: str | None) -> None:
-        self._execute("create-user", pubkey=pubkey, displayName=display_name)
-
-    @rule(
-        fields=st.fixed_dictionaries(
-            {"channelId": channel_ids, "authorId": user_ids, "content": st.text(max_size=4)},
-            optional={"roomId": room_ids, "replyToId": maybe(message_ids)},
-        )
-    )
-    def create_message(self, fields: Payload) -> None:
-        self._execute("create-message", **fields)
-
-    @rule(
-        fields=st.fixed_dictionaries(
-            {"name": st.text(max_size=3)},
-            optional={
-                "roomId": room_ids,
-                "type": st.just("voice"),
-                "topic": maybe(st.text(max_size=3)),
-                "categoryId": maybe(category_ids),
-                "position": st.integers(-1, 2),
-            },
-        )
-    )
-    def create_channel(self, fields: Payload) -> None:
-        self._execute("create-channel", **fields)
-
-    @rule(
-        channelId=channel_ids,
-        roomId=room_ids,
-        updates=st.fixed_dictionaries(
-            {},
-            optional={
-                "name": st.text(max_size=3),
-                "topic": maybe(st.text(max_size=3)),
-                "categoryId": maybe(category_ids),
-                "position": st.integers(-1, 2),
-                "updatedAt": maybe(TIMES),
-                "metadata": metadata,
-            },
-        ),
-    )
-    def update_channel(self, channelId: str, roomId: str, updates: Payload) -> None:  # noqa: N803
-        self._execute("update-channel", channelId=channelId, roomId=roomId, updates=updates)
-
-    @rule(channelId=channel_ids, roomId=room_ids, cascade=st.booleans())
-    def delete_channel(self, channelId: str, roomId: str, cascade: bool) -> None:  # noqa: N803
-        self._execute("delete-channel", channelId=channelId, roomId=roomId, cascade=cascade)
-
-    @rule(
-        fields=st.fixed_dictionaries(
-            {"name": st.text(max_size=3)}, optional={"roomId": room_ids, "position": st.integers(-1, 2)}
-        )
-    )
-    def create_category(self, fields: Payload) -> None:
-        self._execute("create-category", **fields)
-
-    @rule(
-        categoryId=category_ids,
-        roomId=room_ids,
-        updates=st.fixed_dictionaries({}, optional={"name": st.text(max_size=3), "metadata": metadata}),
-    )
-    def update_category(self, categoryId: str, roomId: str, updates: Payload) -> None:  # noqa: N803
-        self._execute("update-category", categoryId=categoryId, roomId=roomId, updates=updates)
-
-    @rule(categoryId=category_ids, roomId=room_ids)
-    def delete_category(self, categoryId: str, roomId: str) -> None:  # noqa: N803
-        self._execute("delete-category", categoryId=categoryId, roomId=roomId)
-
-    @rule(userId=user_ids, duration=TIMES, read_only=maybe(st.booleans()))
-    def create_session(self, userId: str, duration: int, read_only: bool | None) -> None:  # noqa: N803
-        self._execute("create-session", userId=userId, durationMs=duration, readOnly=read_only)
-
-    @rule(token=tokens)
-    def delete_session(self, token: str) -> None:
-        self._execute("delete-session", token=token)
-
-    @rule()
-    def delete_expired_sessions(self) -> None:
-        self._execute("delete-expired-sessions")
-
-    @rule(data=st.sampled_from(PARTS))
-    def put_media_part(self, data: str) -> None:
-        self._execute("put-media-part", data=data)
-
-    @rule(parts=st.lists(part_names, min_size=1, max_size=3), uploader_id=maybe(people))
-    def put_media(self, parts: list[str], uploader_id: str | None) -> None:
-        self._execute("put-media", parts=parts, mime="x/y", uploaderId=uploader_id)
-
-    @rule(mediaId=media_ids)
-    def delete_media(self, mediaId: str) -> None:  # noqa: N803
-        self._execute("delete-media", mediaId=mediaId)
+    @rule(commands=st.lists(members_of_batches, min_size=1, max_size=5))
+    def batch(self, commands: list[Payload]) -> None:
+        """All of them happen, or none."""
+        self._execute("batch", {"commands": commands})
 
     @rule(really=st.sampled_from([False, False, True]))
-    def lifecycle(self, really: bool) -> None:
-        self._execute("clear-all-data" if really else "initialize")
+    def clear_all_data(self, really: bool) -> None:
+        if really:
+            self._execute("clear-all-data", {})
+
+    @precondition(lambda self: self.sent)
+    @rule(choose=st.integers(0, 11))
+    def retry(self, choose: int) -> None:
+        """What took effect is answered as it was then, and nothing is done; what was refused is tried again."""
+        for done in [each for each in self.sent if each.answer][-20:]:
+            answer = self.transport.dispatcher.answer(done.body)
+            if self._is_no_longer_told(done):
+                error = json.loads(answer)["error"]
+                assert (error["code"], error["details"]) == ("conflict", {"path": "$.id", "seq": done.seq})
+            else:
+                assert answer == done.answer
+        chosen = self.sent[-1 - choose % len(self.sent)]
+        if not chosen.answer:
+            self.sent.remove(chosen)
+            self._judge(chosen, self.transport.dispatcher.answer(chosen.body))
+
+    @precondition(lambda self: self.sent)
+    @rule(choose=st.integers(0, 11))
+    def use_an_id_again(self, choose: int) -> None:
+        """Another command under the id of one that took effect is a conflict, and does nothing."""
+        sent = self.sent[-1 - choose % len(self.sent)]
+        if sent.answer:
+            other = {"id": sent.id, "type": "set-current-user-id", "payload": {"userId": "nobody"}}
+            error = json.loads(self.transport.dispatcher.answer(json.dumps(other).encode()))["error"]
+            assert (error["code"], error["details"]) == ("conflict", {"path": "$.id"})
+
+    def _is_no_longer_told(self, sent: Sent) -> bool:
+        """Whether something that its result is about was deleted since, or everything was."""
+        forgotten = self.model.forgotten
+        gone = any(forgotten.get((noun, subject), 0) > step for noun, subject, step in sent.told)
+        return gone or (self.model.cleared > sent.step and json.loads(sent.answer)["result"] is not None)
 
     @invariant()
     def answers_agree(self) -> None:
@@ -405,25 +405,50 @@ class Conversation(RuleBasedStateMachine):
     def _open(self) -> InProcess:
         return InProcess(self.directory, clock=lambda: self.model.now)
 
-    def _request(self, operation: str, payload: Payload) -> dict[str, Any]:
+    def _body(self, operation: str, payload: Payload) -> tuple[str, bytes]:
+        """The next request with its id."""
         self.calls += 1
-        body = json.dumps({"id": str(self.calls), "type": operation, "payload": payload})
-        reply: dict[str, Any] = json.loads(self.transport.dispatcher.answer(body.encode()))
-        return reply
+        return str(self.calls), json.dumps({"id": str(self.calls), "type": operation, "payload": payload}).encode()
 
-    def _execute(self, operation: str, **payload: Any) -> None:
-        reply = self._request(operation, payload)
-        wanted = self.model.execute(operation, payload, reply.get("result"))
+    def _execute(self, operation: str, payload: Payload) -> None:
+        sent = Sent(*self._body(operation, payload))
+        self._judge(sent, self.transport.dispatcher.answer(sent.body))
+
+    def _judge(self, sent: Sent, answer: bytes) -> None:
+        """Hold the reply to a command that had no effect before against what the model makes of it."""
+        request, reply = json.loads(sent.body), json.loads(answer)
+        self.model.told = []
+        wanted = self.model.execute(request["type"], request["payload"], reply.get("result"))
         if isinstance(wanted, Refused):
-            assert reply["error"]["code"] == wanted.code
+            details = reply["error"]["details"] or {}
+            assert (reply["error"]["code"], details.get("index")) == (wanted.code, wanted.index)
+            assert wanted.index is None or details["path"].startswith(f"$.payload.commands[{wanted.index}].payload")
+            self.sent.append(sent)
         else:
             self.seq += 1
-            assert reply == {"id": str(self.calls), "ok": True, "result": wanted, "seq": self.seq}
+            assert reply == {"id": sent.id, "ok": True, "result": wanted, "seq": self.seq}
+            told = tuple(self.model.told)
+            self.sent.append(sent._replace(answer=answer, seq=self.seq, step=self.model.steps, told=told))
 
     def _ask(self, operation: str, **payload: Any) -> Any:
-        reply = self._request(operation, payload)
+        _, body = self._body(operation, payload)
+        reply = json.loads(self.transport.dispatcher.answer(body))
         assert reply["seq"] == self.seq
         return reply["result"]
+
+
+def _rule_of(operation: str) -> Any:
+    """The rule that executes a command with whatever payload."""
+
+    def execute(self: Conversation, payload: Payload) -> None:
+        self._execute(operation, payload)
+
+    execute.__name__ = operation.replace("-", "_")
+    return rule(payload=PAYLOADS[operation])(execute)
+
+
+for each in PAYLOADS:
+    setattr(Conversation, each.replace("-", "_"), _rule_of(each))
 
 
 def test_store_and_model_agree_after_every_step(long: bool) -> None:
@@ -434,5 +459,6 @@ def test_store_and_model_agree_after_every_step(long: bool) -> None:
 
 def test_the_model_knows_every_command() -> None:
     """A command that is added must be added to the model."""
-    commands = [operation for operation in OPERATIONS.values() if issubclass(operation, Command)]
-    assert [each for each in commands if not hasattr(Model, each.wire_name.replace("-", "_"))] == []
+    commands = {name.replace("-", "_") for name, operation in OPERATIONS.items() if issubclass(operation, Command)}
+    assert {each for each in commands if not hasattr(Model, each)} == set()
+    assert {each for each in commands if not hasattr(Conversation, each)} == set()

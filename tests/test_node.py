@@ -6,8 +6,10 @@ skipped, except where `CI` is set: there they fail.
 
 import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -72,6 +74,15 @@ def test_the_javascript_example_of_the_readme_runs(
     assert "hello from JavaScript 👋" in printed
     with Client(daemon.endpoint) as client:
         assert [message.content for message in client.ask(GetMessages("r1"))] == ["hello from JavaScript 👋"]
+
+
+def test_a_log_file_is_a_fixture_in_javascript(node: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replayed and served by two commands, a conversation is there for tests in any language."""
+    monkeypatch.setenv("BACKSCROLL", str(Path(sys.executable).parent / "backscroll"))
+    monkeypatch.setenv("LOG", str(Path(__file__).parent / "example" / "conversation.jsonl"))
+    printed = _run(node, "replayed.mjs")
+    assert re.search(r"pass 2\n", printed), printed
+    assert re.search(r"fail 0\n", printed), printed
 
 
 def _messages(writer: str) -> list[Message]:

@@ -13,7 +13,7 @@ from bodies import CODECS, example, in_sensible_order
 from backscroll.bus.inprocess import InProcess
 from backscroll.clients import Client
 from backscroll.handlers import HANDLERS
-from backscroll.schema import Category, Channel, Room, SaveRoom, SetCurrentUserId, operations
+from backscroll.schema import AdoptLegacyDatabase, Category, Channel, Room, SaveRoom, SetCurrentUserId, operations
 from backscroll.schema.operations import OPERATIONS, Command, Maintenance, Operation, Query
 from backscroll.schema.operations.table import operations_table
 from backscroll.schema.wire import Codec
@@ -87,7 +87,11 @@ def test_every_example_gets_a_reply_of_the_declared_type(transport: InProcess, t
     for operation in in_sensible_order():
         payload = _with_what_was_made(example(operation), results, tmp_path)
         request: Any = msgspec.convert(payload, operation)
-        results[operation.wire_name] = client.execute(request)
+        if operation is AdoptLegacyDatabase:  # into a scope that nobody has used
+            with InProcess(tmp_path / "new") as new:
+                results[operation.wire_name] = Client(transport=new).execute(request)
+        else:
+            results[operation.wire_name] = client.execute(request)
     empty = [name for name, result in results.items() if name.startswith(("get-", "is-", "list-")) and not result]
     assert empty == ["get-messages"]  # whose example asks for the third page
 

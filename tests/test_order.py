@@ -257,7 +257,7 @@ def test_a_slow_query_delays_nobody_else(tmp_path: Path) -> None:
         Peer(daemon.endpoint) as slow,
         Peer(daemon.endpoint) as other,
     ):
-        slow.request("get-room", {"roomId": "r1"})
+        slow.request("get-room", {"roomId": "r1"}, request_id="stuck")
         slow.request("save-message", message("slow"), request_id="later")
         assert gate.begun.wait(20)
         for at in range(200):
@@ -267,7 +267,7 @@ def test_a_slow_query_delays_nobody_else(tmp_path: Path) -> None:
         assert all(replies[f"get-{at}"]["result"]["id"] == f"m{at}" for at in range(200))
         assert slow.silent()
         gate.open.set()
-        assert [slow.reply()["id"], slow.reply()["id"]] == ["request-1", "later"]
+        assert [slow.reply()["id"], slow.reply()["id"]] == ["stuck", "later"]
 
 
 def test_a_query_does_not_wait_for_another_clients_disk(tmp_path: Path) -> None:
@@ -368,11 +368,11 @@ def test_many_clients_each_see_their_own_order(start_daemon: StartDaemon) -> Non
     peers = [Peer(daemon.endpoint) for _ in range(clients)]
     for at in range(number):
         for name, peer in enumerate(peers):
-            peer.request("save-message", message(f"{name}-{at}"), request_id=f"{at}")
+            peer.request("save-message", message(f"{name}-{at}"), request_id=f"{name}-{at}")
     seqs: list[int] = []
-    for peer in peers:
+    for name, peer in enumerate(peers):
         replies = [peer.reply() for _ in range(number)]
-        assert [reply["id"] for reply in replies] == [str(at) for at in range(number)]
+        assert [reply["id"] for reply in replies] == [f"{name}-{at}" for at in range(number)]
         own = [reply["seq"] for reply in replies]
         assert own == sorted(own)
         seqs += own

@@ -13,7 +13,7 @@ from peers import Peer, log_lines
 from waiting import wait_until
 
 from backscroll.bus.failures import DamagedPart, as_wire_error
-from backscroll.bus.parts import Parts, make_directory
+from backscroll.bus.parts import Parts
 from backscroll.clients import Client
 from backscroll.clients.process import DaemonProcess
 from backscroll.schema import CreateSession, GetMediaPart, PutMedia, PutMediaPart, SaveUser, User
@@ -151,12 +151,20 @@ def test_a_part_counts_as_put_when_it_was_last_put(parts: Parts) -> None:
     assert set(parts.put_before(in_an_hour())) == {old, again}
 
 
-def test_directories_of_parts_are_their_owners_alone(tmp_path: Path) -> None:
-    """Every level that is made is closed to others; making one that is there changes nothing."""
-    for _ in range(2):
-        make_directory(tmp_path / "a" / "b" / "c")
-    made = [tmp_path / "a", tmp_path / "a" / "b", tmp_path / "a" / "b" / "c"]
-    assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {0o700}
+def test_a_part_that_is_there_can_be_put_again_by_its_name(parts: Parts) -> None:
+    """That makes it young as putting its bytes does; one that is not there is told so, and not made."""
+    old = parts.put(b"old")
+    age(path_of(parts, old), 2 * DAY_SECONDS)
+    assert parts.put_again(old)
+    assert list(parts.put_before(int((time.time() - DAY_SECONDS) * 1000))) == []
+    assert not parts.put_again("0" * 64)
+    assert parts.read("0" * 64) is None
+
+
+def test_files_and_directories_of_parts_are_their_owners_alone(parts: Parts) -> None:
+    """Every level that is made is closed to others."""
+    path = path_of(parts, parts.put(b"x"))
+    assert [stat.S_IMODE(each.stat().st_mode) for each in (path, path.parent, parts.directory)] == [0o600, 0o700, 0o700]
 
 
 # Tidied up without being asked
@@ -175,7 +183,7 @@ def test_expired_sessions_are_removed_and_counted_in_the_log(start_daemon: Start
     def counted() -> dict[str, int]:
         totals: dict[str, int] = {}
         for line in log_lines(tmp_path / "daemon.log", "tidied"):
-            totals[line["scope"]] = totals.get(line["scope"], 0) + line["expired_sessions"]
+            totals[line["scope"]] = totals.get(line["scope"], 0) + line["delete-expired-sessions"]
         return totals
 
     wait_until(lambda: counted() == {"default": 3, "other": 2})

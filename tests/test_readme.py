@@ -1,11 +1,13 @@
 """README.md: its examples run as they stand, and its table of operations is the registry's."""
 
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from backscroll.clients.cli import main
 from backscroll.clients.process import DaemonProcess
 
 ROOT = Path(__file__).parent.parent
@@ -31,6 +33,26 @@ def test_the_python_example_runs(start_daemon: Callable[..., DaemonProcess], tmp
 def test_the_javascript_example_is_the_one_that_is_run() -> None:
     """It is the script that test_node.py runs, word for word."""
     assert blocks("js") == [(ROOT / "tests" / "node" / "example.mjs").read_text(encoding="utf-8")]
+
+
+def test_the_example_of_a_test_is_the_one_that_is_run() -> None:
+    """Log and test are those in `tests/example`, word for word, which this suite runs too."""
+    example = ROOT / "tests" / "example"
+    assert blocks("json") == [(example / "conversation.jsonl").read_text(encoding="utf-8")]
+    assert (example / "test_my_chat.py").read_text(encoding="utf-8") in blocks("python")
+
+
+def test_the_commands_about_logs_run(start_daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
+    """Record and replay, as it is printed: in a directory with data, each command ends with 0."""
+    example = ROOT / "tests" / "example" / "conversation.jsonl"
+    assert main(["replay", str(example), "--into", str(tmp_path / "data")]) == 0
+    start_daemon(data_dir=tmp_path / "data")
+    [commands] = [block for block in blocks("sh") if "log export" in block]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = ["sh", "-e", "-c", commands]
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "again" / "default.db").exists()
 
 
 def test_the_two_commands_are_there() -> None:

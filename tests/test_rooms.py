@@ -1,15 +1,20 @@
 """handlers/rooms.py: channels, categories and members in rows of their own, put back on reading."""
 
+from pathlib import Path
+
 import pytest
-from tables import all_rows
+from bodies import body, send
+from tables import Rows, all_rows
 
 from backscroll.bus.inprocess import InProcess
 from backscroll.clients import Client
 from backscroll.schema import (
     Attachment,
     Ban,
+    Batch,
     Category,
     Channel,
+    CreateChannel,
     DeleteRoom,
     GetAllRooms,
     GetRoom,
@@ -124,13 +129,38 @@ def _fill(client: Client, room_id: str) -> None:
     client.execute(SaveBan(Ban(room_id=room_id, oder_id="eve", timestamp=1)))
 
 
+def all_but_commands(path: Path) -> Rows:
+    """Every row, what the log knows of texts included, but not that there were commands."""
+    return {name: rows for name, rows in all_rows(path).items() if name != "commands"}
+
+
 def test_delete_room_leaves_nothing_of_it_and_everything_else(client: Client, transport: InProcess) -> None:
     """After a room is deleted, every table is as if it had never been."""
     _fill(client, "r2")
-    before = all_rows(transport.store.path)
+    before = all_but_commands(transport.store.path)
     assert all(before[table] for table in ("rooms", "channels", "members", "categories", "bans", "attachments"))
     _fill(client, "r1")
     client.execute(DeleteRoom("r1"))
-    assert all_rows(transport.store.path) == before
+    assert all_but_commands(transport.store.path) == before
     client.execute(DeleteRoom("r1"))
-    assert all_rows(transport.store.path) == before
+    assert all_but_commands(transport.store.path) == before
+
+
+def test_a_batch_that_deletes_its_own_room_leaves_no_text_of_it(client: Client, transport: InProcess) -> None:
+    """Neither in its payload nor in its result, which tells what was in the room."""
+    client.execute(SaveRoom(Room(id="r1", name="R")))
+    client.execute(Batch.of([CreateChannel("a secret", room_id="r1"), DeleteRoom("r1")]))
+    assert "a secret" not in repr(all_rows(transport.store.path))
+
+
+def test_a_batch_that_said_nothing_is_answered_again_after_a_deletion(client: Client, transport: InProcess) -> None:
+    """Its result tells nothing of what was deleted, so it stays; one that tells something is no longer kept."""
+    save = {"type": "save-room", "payload": {"room": {"id": "r1", "name": "a secret"}}}
+    create = {"type": "create-channel", "payload": {"name": "a secret", "roomId": "r1"}}
+    silent, telling = body("batch", {"commands": [save]}), body("batch", {"commands": [save, create]})
+    first = [transport.dispatcher.answer(each) for each in (silent, telling)]
+    assert [transport.dispatcher.answer(each) for each in (silent, telling)] == first
+    client.execute(DeleteRoom("r1"))
+    assert transport.dispatcher.answer(silent) == first[0]
+    assert send(transport, telling)["error"]["code"] == "conflict"
+    assert "a secret" not in repr(all_rows(transport.store.path))

@@ -18,6 +18,7 @@ import pytest
 from bodies import body, send
 from disks import FaultyDisk
 from peers import Peer, Reply, message, resident_bytes
+from stores import command
 from tables import all_rows
 
 from backscroll.bus.failures import CannotOpen, as_wire_error
@@ -103,7 +104,7 @@ def scopes(tmp_path: Path) -> Iterator[Scopes]:
 
 def write(scopes: Scopes, name: str, key: str) -> None:
     """One command in a scope, as a writer would."""
-    with scopes.use(name) as store, store.write() as transaction, transaction.command():
+    with scopes.use(name) as store, store.write() as transaction, command(transaction):
         transaction.run("INSERT INTO meta (key, value) VALUES (:key, 'null')", key=key)
 
 
@@ -119,10 +120,13 @@ KINDS = ("save", "save", "save", "edit", "delete", "page", "one", "missing", "co
 
 
 class Resident:
-    """One client's share of a scope, with the scope's mark in every id and text; it checks every reply it gets."""
+    """One client's share of a scope, with the scope's mark in every id and text; it checks every reply it gets.
+
+    The ids of its requests are those of its counterpart in the other scope.
+    """
 
     def __init__(self, scope: str, mark: str, number: int, seed: int) -> None:
-        self.scope, self.mark = scope, mark
+        self.scope, self.mark, self.number = scope, mark, number
         self.draw = random.Random(f"{seed}-{mark}-{number}")
         self.room = f"room-{mark}-{number}"
         self.texts: dict[str, str] = {}
@@ -132,7 +136,7 @@ class Resident:
         """Send requests by the dozen until a time; no reply may hold what is forbidden."""
         with Peer(endpoint) as peer:
             while time.monotonic() < until:
-                sent = {str(at): self.step() for at in range(self.draw.randrange(1, 40))}
+                sent = {f"{self.number}-{self.requests}": self.step() for _ in range(self.draw.randrange(1, 40))}
                 for request_id, (operation, payload) in sent.items():
                     peer.request(operation, payload, request_id=request_id, scope=self.scope)
                 for _ in sent:
@@ -405,7 +409,7 @@ def test_a_name_is_read_from_a_file_whose_checkpoint_was_cut_short(tmp_path: Pat
     path = tmp_path / "scope.db"
     with closing(Store(path, scope="mine", vfs=disk.name)) as store:
         for at in range(200):
-            with store.write() as transaction, transaction.command():
+            with store.write() as transaction, command(transaction):
                 transaction.run("INSERT INTO meta (key, value) VALUES (:key, :value)", key=f"{at}", value="x" * 4_000)
         for writes in range(1, 100, 7):
             disk.writes_until_full = writes
@@ -434,6 +438,7 @@ def test_scope_info_tells_of_the_own_scope_alone(transport: InProcess, tmp_path:
         "messages": 1,
         "media": 1,
         "media_parts": 1,
+        "commands": 3,
     }
     assert MIB <= filled.bytes - empty.bytes < 2 * MIB
     on_disk = {path for path in (tmp_path / "data").rglob("*") if database_of(tmp_path, "mine").stem in str(path)}
@@ -496,7 +501,8 @@ def test_commands_around_a_deletion_are_all_answered(start_daemon: StartDaemon) 
         with Peer(daemon.endpoint) as peer:
             while not deleted.is_set() or first < 500:
                 for at in range(first, first + 50):
-                    peer.request("save-message", message(f"{number}-{at}"), request_id=f"s{at}", scope=scope)
+                    save_id = f"s{number}-{at}"
+                    peer.request("save-message", message(f"{number}-{at}"), request_id=save_id, scope=scope)
                     peer.request("get-messages", {"roomId": "r1", "limit": 5}, request_id=f"g{at}", scope=scope)
                 first += 50
                 replies = peer.replies(100)
@@ -967,6 +973,17 @@ def test_a_copy_that_a_killed_daemon_left_is_removed_by_the_next(tmp_path: Path)
     (left / "legacy.db").write_bytes(b"somebody's history")
     InProcess(tmp_path / "data").close()
     assert not left.exists()
+
+
+def test_what_a_killed_compaction_left_goes_with_its_scope(tmp_path: Path) -> None:
+    """It holds everything that the scope held."""
+    with InProcess(tmp_path / "data") as transport:
+        client = Client(scope="mine", transport=transport)
+        client.execute(said("m1"))
+        left = database_of(tmp_path / "data", "mine").with_name(f"{database_of(tmp_path, 'mine').name}-compacted")
+        left.write_bytes(b"somebody's history")
+        client.execute(DeleteScope())
+        assert not left.exists()
 
 
 def test_deleting_a_scope_that_never_was_is_fine(tmp_path: Path) -> None:

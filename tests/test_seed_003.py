@@ -7,7 +7,7 @@ the dispatcher hands to handlers. What is short here is tested in depth in the m
 import asyncio
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from backscroll.bus.status import DaemonStatus
 from backscroll.clients import AsyncClient, Client
 from backscroll.clients.process import DaemonProcess
 from backscroll.handlers import HANDLERS
+from backscroll.handlers.database import Entry
 from backscroll.schema import (
     DELETED_TEXT,
     OPERATIONS,
@@ -65,6 +66,7 @@ from backscroll.schema import (
 )
 from backscroll.schema.errors import ERRORS
 from backscroll.schema.migrations import migrations
+from backscroll.schema.operations.sessions import hash_of
 from backscroll.schema.tables import TABLES
 
 StartDaemon = Callable[..., DaemonProcess]
@@ -320,14 +322,15 @@ class OtherStore:
         for script in migrations():
             self.connection.executescript(script)
         self.now = 1_767_225_600_000
+        self.entry = Entry(1, "the only command", self.now, None)
         self.made = 0
 
     def new_id(self) -> str:
         self.made += 1
         return f"{self.made:026}"
 
-    def new_token(self) -> str:
-        return "a token"
+    def new_token(self) -> tuple[str, str]:
+        return "a token", hash_of("a token")
 
     def rows(self, sql: str, /, **values: Any) -> list[tuple[Any, ...]]:
         return self.connection.execute(sql, values).fetchall()
@@ -338,6 +341,12 @@ class OtherStore:
 
     def run(self, sql: str, /, **values: Any) -> int:
         return self.connection.execute(sql, values).rowcount
+
+    def write(self, sql: str, row: Sequence[Any], /) -> int:
+        return self.connection.execute(sql, row).rowcount
+
+    def write_all(self, sql: str, rows: Iterable[Sequence[Any]], /) -> None:
+        self.connection.executemany(sql, rows)
 
 
 def test_storage_layer_is_injected_so_handlers_are_backend_agnostic() -> None:

@@ -160,4 +160,4 @@ def test_the_daemon_removes_expired_sessions_by_itself(
 def _counted(log: Path) -> int:
     """How many sessions the log says were removed by the task."""
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    return sum(line.get("expired_sessions", 0) for line in lines if line["event"] == "tidied")
+    return sum(line.get("delete-expired-sessions", 0) for line in lines if line["event"] == "tidied")

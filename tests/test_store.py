@@ -10,7 +10,8 @@ from pathlib import Path
 import apsw
 import pytest
 from disks import FaultyDisk
-from peewee import CompositeKey, IntegerField, TextField
+from peewee import BlobField, CompositeKey, IntegerField, TextField
+from stores import command
 from tables import all_rows
 from waiting import wait_until
 
@@ -33,7 +34,7 @@ def write(store: Store, *keys: str, value: str = "null") -> None:
     """One commit of one command for each key."""
     with store.write() as transaction:
         for key in keys:
-            with transaction.command():
+            with command(transaction):
                 transaction.run(INSERT, key=key, value=value)
 
 
@@ -54,7 +55,7 @@ def declared(table: type[Table]) -> dict[str, tuple[str, bool, int]]:
     """What `tables.py` says of a table: for each column its type, whether NOT NULL, and its place in the key."""
     meta = table._meta
     key = meta.primary_key.field_names if isinstance(meta.primary_key, CompositeKey) else (meta.primary_key.name,)
-    types = {IntegerField: "INTEGER", TextField: "TEXT"}
+    types = {IntegerField: "INTEGER", TextField: "TEXT", BlobField: "BLOB"}
     return {
         field.column_name: (
             next(name for base, name in types.items() if isinstance(field, base)),
@@ -139,7 +140,7 @@ def test_a_reader_sees_a_snapshot(path: Path) -> None:
         with store.read() as snapshot:
             write(store, "b", "c")
             assert snapshot.rows(COUNT) == [(1,)]
-            assert snapshot.seq == 1
+            assert snapshot.position.seq == 1
         assert store.seq == 3
         assert count(store) == 3
 
@@ -149,7 +150,7 @@ def test_an_error_in_a_transaction_leaves_nothing_of_it(path: Path) -> None:
     with closing(Store(path)) as store:
         write(store, "a")
         with suppress(ZeroDivisionError), store.write() as transaction:
-            with transaction.command():
+            with command(transaction):
                 transaction.run(INSERT, key="b", value="null")
             raise ZeroDivisionError
         assert (store.seq, count(store)) == (1, 1)
@@ -163,7 +164,7 @@ def test_a_failed_command_takes_no_number(path: Path) -> None:
         with store.write() as transaction:
             for at in range(10):
                 try:
-                    with transaction.command():
+                    with command(transaction):
                         transaction.run(INSERT, key=f"{at}", value="null")
                         transaction.run(INSERT, key="same", value="null")
                         if at:
@@ -190,8 +191,8 @@ def test_many_readers_and_a_writer_agree(path: Path) -> None:
         while not done.is_set():
             with store.read() as snapshot:
                 [(rows,)] = snapshot.rows(COUNT)
-                if rows != snapshot.seq:
-                    wrong.append((rows, snapshot.seq))
+                if rows != snapshot.position.seq:
+                    wrong.append((rows, snapshot.position.seq))
 
     with closing(Store(path)) as store:
         readers = [threading.Thread(target=read, args=(store,)) for _ in range(3)]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backscroll.schema.ulid import UlidGenerator
+from backscroll.schema.ulid import UlidGenerator, ulid_after
 
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 RANDOM_BITS = 80
@@ -77,6 +77,17 @@ def test_a_clock_that_goes_back_leaves_the_time_where_it_was() -> None:
     first, second, third = new_id(), new_id(), new_id()
     assert value(second) == value(first) + 1
     assert value(third) == value(first) + 2
+
+
+@given(st.lists(st.tuples(TIMES, st.integers(0, 2**RANDOM_BITS - 1)), min_size=1, max_size=20))
+def test_a_ulid_after_another_is_worked_out_from_that_alone(drawn: list[tuple[int, int]]) -> None:
+    """It is what a generator makes with the same times and random numbers; and so greater than all before it."""
+    randoms = iter([random for _, random in drawn])
+    new_id = UlidGenerator(random_bits=lambda _bits: next(randoms))
+    last = ""
+    for time, random in drawn:
+        last = ulid_after(last, time, random)
+        assert last == new_id(time)
 
 
 def test_threads_share_a_generator() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+from stores import command
 
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.store import Store
@@ -12,7 +13,7 @@ from backscroll.bus.wal import LogGuard
 
 
 def write(store: Store, key: str) -> None:
-    with store.write() as transaction, transaction.command():
+    with store.write() as transaction, command(transaction):
         transaction.run("INSERT INTO meta (key, value) VALUES (:key, 'null')", key=key)
 
 

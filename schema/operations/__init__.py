@@ -13,6 +13,7 @@ from backscroll.schema.operations.attachments import (
 )
 from backscroll.schema.operations.bans import GetBansForRoom, IsUserBanned, RemoveBan, SaveBan
 from backscroll.schema.operations.base import Builtin, Command, Maintenance, Operation, Query
+from backscroll.schema.operations.batch import Batch, BatchedCommand
 from backscroll.schema.operations.channels import (
     CreateCategory,
     CreateChannel,
@@ -25,6 +26,7 @@ from backscroll.schema.operations.channels import (
     UpdateChannel,
 )
 from backscroll.schema.operations.lifecycle import ClearAllData, Health, Initialize, Ping
+from backscroll.schema.operations.log import AppendLog, GetLog, GetRows
 from backscroll.schema.operations.media import (
     DeleteMedia,
     GetMedia,
@@ -47,6 +49,7 @@ from backscroll.schema.operations.reactions import GetReactionsForMessage, Remov
 from backscroll.schema.operations.rooms import DeleteRoom, GetAllRooms, GetRoom, SaveRoom, UpdateRoom
 from backscroll.schema.operations.scopes import (
     AdoptLegacyDatabase,
+    CompactScope,
     DeleteScope,
     GetScopeInfo,
     ListScopes,
@@ -128,6 +131,11 @@ OPERATIONS: dict[str, type[Operation[Any]]] = {
         ListScopes,
         DeleteScope,
         AdoptLegacyDatabase,
+        CompactScope,
+        Batch,
+        GetLog,
+        AppendLog,
+        GetRows,
         Initialize,
         ClearAllData,
         Ping,
@@ -138,10 +146,14 @@ OPERATIONS: dict[str, type[Operation[Any]]] = {
 __all__ = [
     "OPERATIONS",
     "AdoptLegacyDatabase",
+    "AppendLog",
+    "Batch",
+    "BatchedCommand",
     "Builtin",
     "ClearAllData",
     "ClearRoomMessages",
     "Command",
+    "CompactScope",
     "CreateCategory",
     "CreateChannel",
     "CreateMessage",
@@ -162,6 +174,7 @@ __all__ = [
     "GetBansForRoom",
     "GetChannel",
     "GetCurrentUser",
+    "GetLog",
     "GetMedia",
     "GetMediaPart",
     "GetMessageById",
@@ -169,6 +182,7 @@ __all__ = [
     "GetMessages",
     "GetReactionsForMessage",
     "GetRoom",
+    "GetRows",
     "GetScopeInfo",
     "GetSession",
     "GetUser",

@@ -1,9 +1,13 @@
 """What every operation is: a frozen record of its payload that knows its wire name and its reply's type."""
 
 import re
-from typing import Any, ClassVar, Generic, TypeVar, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Generic, Self, TypeVar, get_args
 
-from msgspec import Struct
+from msgspec import Raw, Struct
+
+from backscroll.schema.limits import BODY_BYTES_MAX
+from backscroll.schema.wire import Allowance
 
 R = TypeVar("R", covariant=True)
 
@@ -13,6 +17,9 @@ class Operation(Struct, Generic[R], frozen=True, rename="camel", omit_defaults=T
 
     wire_name: ClassVar[str]
     reply_type: ClassVar[Any]
+    body_bytes_max: ClassVar[int] = BODY_BYTES_MAX
+    received_as: ClassVar["type[Nest] | None"] = None
+    """How it is first decoded, where commands are inside it."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -22,12 +29,29 @@ class Operation(Struct, Generic[R], frozen=True, rename="camel", omit_defaults=T
 
 
 class Command(Operation[R], Generic[R], frozen=True):
-    """Changes the file. Takes a `seq` of its own."""
+    """Changes the file. Takes a `seq` of its own, and a row in the command log.
+
+    `SAID` names the fields that hold what people said, with what stands there once it was deleted. `RESULT_SECRET` is
+    the field of the result, if any, that the log must not keep: a token made by `new_token`. `ALONE` keeps it out of
+    batches.
+    """
+
+    SAID: ClassVar[Mapping[str, Any]] = {}
+    RESULT_SECRET: ClassVar[str | None] = None
+    ALONE: ClassVar[bool] = False
+
+    def as_logged(self) -> Self:
+        """This command as the log keeps it: hashes in place of secrets and of the bytes of files."""
+        return self
 
 
 class Query(Operation[R], Generic[R], frozen=True):
-    """Reads the file and changes nothing. `run_max` of them may be answered from one snapshot, replies in memory."""
+    """Reads the file and changes nothing. `run_max` of them may be answered from one snapshot, replies in memory.
 
+    `KEPT` says that its answer may be given again for as long as nothing was committed: it depends on the tables alone.
+    """
+
+    KEPT: ClassVar[bool] = False
     run_max: ClassVar[int] = 64
 
 
@@ -37,3 +61,24 @@ class Builtin(Query[R], Generic[R], frozen=True):
 
 class Maintenance(Operation[R], Generic[R], frozen=True):
     """About a whole scope; carried out alone, between the scope's commits, and takes no `seq`."""
+
+
+ReadCommand = Callable[[str, Raw], Command[Any]]
+"""Decodes the command of this wire name from its payload; complaints start at the command's own root."""
+
+
+class Nest(Struct, frozen=True):
+    """An operation as it is first decoded, with the commands inside it still encoded."""
+
+    def opened(self, read: ReadCommand) -> Operation[Any]:
+        """The operation with its commands decoded."""
+        raise NotImplementedError
+
+    @property
+    def size(self) -> int:
+        """How many commands are inside."""
+        raise NotImplementedError
+
+    def allowance(self) -> Allowance:
+        """How much may be inside."""
+        return Allowance()

@@ -14,6 +14,8 @@ class CreateChannel(Command[Channel], frozen=True):
     Example: {"name": "general", "topic": "anything", "position": 1}
     """
 
+    SAID = {"name": "", "topic": None}
+
     name: Text
     type: ChannelType = "text"
     room_id: Id = DEFAULT_ROOM
@@ -60,6 +62,8 @@ class ListChannels(Query[list[Channel]], frozen=True):
     Example: {"roomId": "r1"}
     """
 
+    KEPT = True
+
     room_id: Id = DEFAULT_ROOM
 
 
@@ -68,6 +72,8 @@ class CreateCategory(Command[Category], frozen=True):
 
     Example: {"name": "Talk", "position": 1}
     """
+
+    SAID = {"name": ""}
 
     name: Text
     room_id: Id = DEFAULT_ROOM
@@ -100,5 +106,7 @@ class ListCategories(Query[list[Category]], frozen=True):
 
     Example: {}
     """
+
+    KEPT = True
 
     room_id: Id = DEFAULT_ROOM

@@ -1,7 +1,7 @@
 """The life of a database, and of the daemon that owns it."""
 
 from backscroll.schema.operations.base import Builtin, Command
-from backscroll.schema.records import HealthReport, Pong
+from backscroll.schema.replies import HealthReport, Pong
 
 
 class Initialize(Command[None], frozen=True):
@@ -16,6 +16,8 @@ class ClearAllData(Command[None], frozen=True):
 
     Example: {}
     """
+
+    ALONE = True
 
 
 class Ping(Builtin[Pong], frozen=True):

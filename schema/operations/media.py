@@ -1,29 +1,36 @@
 """Media: files kept beside the database by the hash of their content, put and fetched in parts."""
 
-from typing import Annotated
+import hashlib
+from typing import Annotated, Self
 
 from msgspec import Meta
 
-from backscroll.schema.limits import Count, Id, Text
+from backscroll.schema.limits import Count, HexDigest, Id, Text
 from backscroll.schema.operations.base import Command, Query
-from backscroll.schema.records import Media
+from backscroll.schema.replies import Media
 
 MEDIA_PART_BYTES_MAX = 4 * 1024 * 1024
 MEDIA_PARTS_MAX = 256  # which `put-media` reads in one transaction
 
-Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 Bytes = Annotated[bytes, Meta(max_length=MEDIA_PART_BYTES_MAX)]
 
 
 class PutMediaPart(Command[str], frozen=True):
     """Keep some bytes (base64 in JSON), for `put-media` to name; the result is their SHA-256 in hex.
 
-    Parts that no media name within a day are removed.
+    Parts that no media name within a day are removed. With `sha256` in place of `data` a part that is there already
+    counts as put now; `not-found` where it is not.
 
     Example: {"data": "aGVsbG8="}
     """
 
-    data: Bytes
+    ALONE = True
+
+    data: Bytes | None = None
+    sha256: HexDigest | None = None
+
+    def as_logged(self) -> Self:
+        return self if self.data is None else type(self)(sha256=hashlib.sha256(self.data).hexdigest())
 
 
 class PutMedia(Command[Media], frozen=True):
@@ -34,7 +41,9 @@ class PutMedia(Command[Media], frozen=True):
     Example: {"parts": ["2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"], "mime": "text/plain"}
     """
 
-    parts: Annotated[list[Sha256], Meta(min_length=1, max_length=MEDIA_PARTS_MAX)]
+    ALONE = True
+
+    parts: Annotated[list[HexDigest], Meta(min_length=1, max_length=MEDIA_PARTS_MAX)]
     mime: Text
     uploader_id: Id | None = None
 

@@ -7,7 +7,8 @@ from msgspec import Meta
 from backscroll.schema.limits import Count, Id, PageSize, Text
 from backscroll.schema.operations.base import Command, Query
 from backscroll.schema.operations.channels import DEFAULT_ROOM
-from backscroll.schema.records import Message, MessageList, MessagePage, MessageUpdates
+from backscroll.schema.records import Message, MessageUpdates
+from backscroll.schema.replies import MessageList, MessagePage
 
 Cursor = Annotated[str, Meta(min_length=1, max_length=1024)]
 
@@ -60,6 +61,8 @@ class CreateMessage(Command[Message], frozen=True):
     Example: {"channelId": "general", "authorId": "ada", "content": "hello"}
     """
 
+    SAID = {"content": ""}
+
     channel_id: Id
     author_id: Id
     content: Text
@@ -72,6 +75,8 @@ class ListMessages(Query[MessageList], frozen=True):
 
     Example: {"channelId": "general", "limit": 20}
     """
+
+    KEPT = True
 
     channel_id: Id
     room_id: Id = DEFAULT_ROOM
@@ -88,6 +93,8 @@ class GetMessagePage(Query[MessagePage], frozen=True):
     Example: {"roomId": "r1", "channelId": "general", "limit": 20, "includeDeleted": false}
     """
 
+    KEPT = True
+
     room_id: Id
     channel_id: Id | None = None
     before: Cursor | None = None
@@ -103,6 +110,8 @@ class GetMessages(Query[list[Message]], frozen=True):
     Example: {"roomId": "r1", "limit": 50, "offset": 100}
     """
 
+    KEPT = True
+
     room_id: Id
     limit: PageSize = 100
     offset: Count = 0
@@ -113,5 +122,7 @@ class GetMessageById(Query[Message | None], frozen=True):
 
     Example: {"messageId": "m1"}
     """
+
+    KEPT = True
 
     message_id: Id

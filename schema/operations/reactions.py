@@ -22,6 +22,8 @@ class RemoveReaction(Command[None], frozen=True):
     Example: {"messageId": "m1", "oderId": "bob", "emoji": "👍"}
     """
 
+    SAID = {"emoji": "-"}
+
     message_id: Id
     oder_id: Id
     emoji: Id
@@ -32,5 +34,7 @@ class GetReactionsForMessage(Query[list[Reaction]], frozen=True):
 
     Example: {"messageId": "m1"}
     """
+
+    KEPT = True
 
     message_id: Id

@@ -40,6 +40,8 @@ class GetRoom(Query[Room | None], frozen=True):
     Example: {"roomId": "r1"}
     """
 
+    KEPT = True
+
     room_id: Id
 
 
@@ -48,3 +50,5 @@ class GetAllRooms(Query[list[Room]], frozen=True):
 
     Example: {}
     """
+
+    KEPT = True

@@ -6,7 +6,7 @@ from msgspec import Meta
 
 from backscroll.schema.limits import Id
 from backscroll.schema.operations.base import Maintenance
-from backscroll.schema.records import ScopeInfo
+from backscroll.schema.replies import ScopeInfo
 
 Path = Annotated[str, Meta(min_length=1, max_length=4096)]
 
@@ -43,3 +43,10 @@ class AdoptLegacyDatabase(Maintenance[None], frozen=True):
 
     path: Path
     user_id: Id
+
+
+class CompactScope(Maintenance[None], frozen=True):
+    """Write the scope's files anew, so that no byte of what was deleted is left in any of them, and they are small.
+
+    Example: {}
+    """

@@ -1,14 +1,20 @@
 """Sessions: proof of who somebody is, for a while. Only a hash of the token is in the file."""
 
-from typing import Annotated
+import hashlib
+from typing import Annotated, Self
 
 from msgspec import Meta
 
-from backscroll.schema.limits import Id, Millis
+from backscroll.schema.limits import HexDigest, Id, Millis
 from backscroll.schema.operations.base import Command, Query
-from backscroll.schema.records import Session
+from backscroll.schema.replies import Session
 
 Token = Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+def hash_of(token: str) -> str:
+    """What a token is known by wherever it is kept."""
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 class CreateSession(Command[Session], frozen=True):
@@ -19,18 +25,28 @@ class CreateSession(Command[Session], frozen=True):
     Example: {"userId": "ada", "durationMs": 86400000}
     """
 
+    RESULT_SECRET = "token"
+
     user_id: Id
     duration_ms: Millis
     read_only: bool | None = None
 
 
 class DeleteSession(Command[None], frozen=True):
-    """End a session, if there is one with this token.
+    """End a session, if there is one with this token, or whose token has this SHA-256 (in hex).
 
     Example: {"token": "bm90IGEgcmVhbCB0b2tlbg"}
     """
 
-    token: Token
+    token: Token | None = None
+    token_hash: HexDigest | None = None
+
+    def as_logged(self) -> Self:
+        return type(self)(token_hash=self.hash())
+
+    def hash(self) -> str | None:
+        """The SHA-256 of the token."""
+        return self.token_hash if self.token is None else hash_of(self.token)
 
 
 class DeleteExpiredSessions(Command[int], frozen=True):

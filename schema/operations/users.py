@@ -58,6 +58,8 @@ class ListUsers(Query[list[User]], frozen=True):
     Example: {}
     """
 
+    KEPT = True
+
 
 class GetUser(Query[User | None], frozen=True):
     """The user with this oderId, or else with this id, or null.
@@ -80,5 +82,7 @@ class GetUsersByRoom(Query[list[User]], frozen=True):
 
     Example: {"roomId": "r1"}
     """
+
+    KEPT = True
 
     room_id: Id

@@ -1,5 +1,6 @@
 """Requests and replies as bytes, for tests that stand below the client."""
 
+import itertools
 import json
 from typing import Any
 
@@ -10,17 +11,23 @@ from backscroll.schema.operations import OPERATIONS, Operation
 from backscroll.schema.wire import JSON, MSGPACK, Codec, codec_of
 
 CODECS = (JSON, MSGPACK)
+NUMBERS = itertools.count(1)
 
 ORDER = (
     *("initialize", "save", "create", "put", "set", "update", "get", "list", "is", "ping", "health"),
-    *("remove", "delete", "adopt", "clear"),
+    *("remove", "batch", "compact", "delete", "append", "adopt", "clear"),
 )
 """First words of operations in an order in which their examples make sense, one after the other."""
 
 
+def fresh_id() -> str:
+    """The id of another request: one that is sent again gets the reply of the first."""
+    return f"request-{next(NUMBERS)}"
+
+
 def body(operation: str, payload: Any = msgspec.UNSET, codec: Codec = JSON, **envelope: Any) -> bytes:
-    """A request's body; `envelope` adds or replaces fields outside the payload."""
-    fields = {"id": "request-1", "type": operation, "payload": payload, **envelope}
+    """A request's body; `envelope` adds or replaces fields outside the payload, as the id, which is fresh."""
+    fields = {"id": fresh_id(), "type": operation, "payload": payload, **envelope}
     return codec.encode({name: value for name, value in fields.items() if value is not msgspec.UNSET})
 
 

@@ -7,6 +7,7 @@ the daemon can know are taken from its reply, and held against what may be.
 
 import base64
 import hashlib
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 DELETED_TEXT = "[Message deleted]"
@@ -15,21 +16,31 @@ Payload = dict[str, Any]
 
 
 class Refused(NamedTuple):
-    """What a command gets in place of a result."""
+    """What a command gets in place of a result; where it stands in a batch."""
 
     code: str
+    index: int | None = None
 
 
 NOT_FOUND, CONFLICT, INVALID = Refused("not-found"), Refused("conflict"), Refused("invalid")
 
 
 class Model:
-    """A chat history in dicts. `now` is moved by the test."""
+    """A chat history in dicts. `now` is moved by the test.
+
+    Commands are counted in `steps`, those in batches one by one. `told` collects what results are about, as (noun, id,
+    step); `forgotten` is the last step at which something was deleted, and `cleared` that at which all was. A result
+    about something that was deleted since is no longer told.
+    """
 
     def __init__(self) -> None:
         self.now = 0
         self.made: Any = None
+        self.unmade = 0
         self.last_id = ""
+        self.steps = self.cleared = 0
+        self.told: list[tuple[str, str, int]] = []
+        self.forgotten: dict[tuple[str, str], int] = {}
         self.clear()
 
     def clear(self) -> None:
@@ -48,12 +59,32 @@ class Model:
     def execute(self, operation: str, payload: Payload, made: Any = None) -> Any:
         """Carry out a command to which the daemon's reply was `made`; its result, or `Refused`."""
         self.made = made
+        self.steps += 1
         return getattr(self, operation.replace("-", "_"))(**payload)
+
+    def batch(self, commands: list[Payload]) -> list[Any] | Refused:
+        """All of them, or none: then the refusal of the first that is refused, with its place."""
+        before, results = deepcopy(vars(self)), []
+        made = self.made if isinstance(self.made, list) else [None] * len(commands)
+        for index, (command, its) in enumerate(zip(commands, made, strict=True)):
+            result = self.execute(command["type"], command["payload"], its)
+            if isinstance(result, Refused):
+                vars(self).update(before)
+                return result._replace(index=index)
+            results.append(deepcopy(result))
+        return results
+
+    def _tell(self, noun: str, subject: str) -> None:
+        self.told.append((noun, subject, self.steps))
+
+    def _forget(self, noun: str, subject: str) -> None:
+        self.forgotten[noun, subject] = self.steps
 
     def _new_id(self) -> str:
         """The id in the daemon's reply, which is greater than all before it."""
         if not isinstance(self.made, dict):
-            return "none was made"
+            self.unmade += 1
+            return f"none was made {self.unmade}"
         new_id: str = self.made["id"]
         assert new_id > self.last_id
         self.last_id = new_id
@@ -112,11 +143,12 @@ class Model:
             "senderId": author["oderId"],
             "senderName": author.get("displayName"),
             "content": content,
-            "timestamp": self.made["timestamp"],
+            "timestamp": self.made["timestamp"] if isinstance(self.made, dict) else self.now,
             "replyToId": replyToId,
         }
         assert message["timestamp"] >= self.now
         self.save_message(message)
+        self._tell("message", message["id"])
         return self._shown(self.messages[message["id"]])
 
     def get_messages(self, room_id: str) -> list[Payload]:
@@ -136,6 +168,7 @@ class Model:
         return [each for each in self.get_messages(room_id) if each.get("channelId") == channel_id]
 
     def _remove(self, message_id: str) -> None:
+        self._forget("message", message_id)
         self._drop_reactions(message_id)
         self._drop_attachments(message_id)
         del self.messages[message_id]
@@ -148,6 +181,7 @@ class Model:
         return bool(self.messages.get(message_id, {}).get("isDeleted"))
 
     def _bury(self, message_id: str) -> None:
+        self._forget("message", message_id)
         message = self.messages[message_id]
         message |= {"isDeleted": True, "content": ""}
         message.pop("metadata", None)
@@ -245,6 +279,7 @@ class Model:
 
     def delete_room(self, roomId: str) -> None:  # noqa: N803
         self.clear_room_messages(roomId)
+        self._forget("room", roomId)
         self.rooms.pop(roomId, None)
         self.bans = {key: each for key, each in self.bans.items() if key[0] != roomId}
 
@@ -342,6 +377,7 @@ class Model:
             self.save_room({"id": room_id, "name": room_id, "createdAt": self.now})
         child = _without_nulls({"id": self._new_id()} | fields)
         self.rooms[room_id][name] = [*self.rooms[room_id][name], child]
+        self._tell("room", room_id)
         return child
 
     def _change(self, name: str, child_id: str, room_id: str, updates: Payload) -> Payload | Refused:
@@ -351,6 +387,7 @@ class Model:
         changed = _without_nulls(stored[0] | updates)
         self._take_out(name, child_id, room_id)
         self.rooms[room_id][name].append(changed)
+        self._tell("room", room_id)
         return changed
 
     def _take_out(self, name: str, child_id: str, room_id: str) -> None:
@@ -362,7 +399,7 @@ class Model:
         user = self.get_user(userId)
         if user is None:
             return NOT_FOUND
-        token = self.made["token"] if isinstance(self.made, dict) else "none was made"
+        token = self.made["token"] if isinstance(self.made, dict) else self._new_id()
         assert token not in self.sessions
         times = {"createdAt": self.now, "expiresAt": self.now + durationMs}
         self.sessions[token] = _without_nulls({"token": token, "userId": user["oderId"], "readOnly": readOnly} | times)
@@ -399,11 +436,13 @@ class Model:
                 return each
         known = {"id": self._new_id(), "sha256": sha256, "mime": mime, "size": len(whole), "parts": len(parts)}
         media = _without_nulls(known | {"createdAt": self.now, "uploaderId": uploaderId})
+        self._tell("media", media["id"])
         self.media[media["id"]] = media
         self.media_parts[media["id"]] = parts
         return media
 
     def delete_media(self, mediaId: str) -> None:  # noqa: N803
+        self._forget("media", mediaId)
         self.media.pop(mediaId, None)
         own = self.media_parts.pop(mediaId, [])
         used = {name for parts in self.media_parts.values() for name in parts}
@@ -436,6 +475,7 @@ class Model:
         pass
 
     def clear_all_data(self) -> None:
+        self.cleared = self.steps
         self.clear()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import zmq
-from bodies import body
+from bodies import body, fresh_id
 from waiting import wait_until
 
 from backscroll.bus.config import Settings
@@ -40,8 +40,10 @@ class Peer:
     def send(self, *frames: bytes) -> None:
         self.socket.send_multipart(frames)
 
-    def request(self, operation: str, payload: Any = None, request_id: str = "request-1", **envelope: Any) -> None:
-        self.send(body(operation, {} if payload is None else payload, id=request_id, **envelope))
+    def request(self, operation: str, payload: Any = None, request_id: str = "", **envelope: Any) -> None:
+        """Send a request; its id is a fresh one unless it is given."""
+        envelope["id"] = request_id or fresh_id()
+        self.send(body(operation, {} if payload is None else payload, **envelope))
 
     def frames(self, seconds: float = REPLY_SECONDS) -> list[bytes]:
         """The next message; fails the test when none comes."""

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import apsw
 
+Rows = dict[str, list[tuple[object, ...]]]
 
-def all_rows(path: Path) -> dict[str, list[tuple[object, ...]]]:
+
+def all_rows(path: Path) -> Rows:
     """Every row of every table but the commit number and the scope's name, by table name."""
     with apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY) as connection:
         names = [row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
@@ -14,3 +16,8 @@ def all_rows(path: Path) -> dict[str, list[tuple[object, ...]]]:
             for name in names
             if name not in ("sequence", "scope") and not name.startswith("sqlite_")
         }
+
+
+def content_rows(path: Path) -> Rows:
+    """Every row of what people and applications put there, without the command log."""
+    return {name: rows for name, rows in all_rows(path).items() if name not in ("commands", "mentions")}

@@ -1,0 +1,89 @@
+"""Rows as they are stored, table by table, for comparing what two scopes hold."""
+
+from typing import Any
+
+from peewee import IntegerField, Tuple
+
+from backscroll.handlers.database import Database, Row
+from backscroll.handlers.sql import Param, from_json, statement
+from backscroll.schema.errors import Invalid, NotFound
+from backscroll.schema.limits import INTEGER_MAX
+from backscroll.schema.operations import GetRows
+from backscroll.schema.replies import RowPage
+from backscroll.schema.tables import CONTENT, Json, Table
+
+PAGE_BYTES = 4 * 2**20  # of text: a page ends before the row that would make it larger
+ROWS_AT_ONCE = 16
+
+
+class TablePages:
+    """The rows of one table, page by page in the order of its key."""
+
+    def __init__(self, table: type[Table]) -> None:
+        meta: Any = table._meta
+        self._names = list(meta.fields)
+        self._documents = {name for name, field in meta.fields.items() if isinstance(field, Json)}
+        key = meta.primary_key.field_names if meta.composite_key else (meta.primary_key.name,)
+        self._key_at = [self._names.index(name) for name in key]
+        self._key_types = [int if isinstance(meta.fields[name], IntegerField) else str for name in key]
+        columns = [meta.fields[name] for name in key]
+        query = table.select(*meta.fields.values()).order_by(*columns).limit(Param("limit"))
+        bounds = [Param(f"after_{at}") for at in range(len(key))]
+        self.select_all = statement(query)
+        self.select_after = statement(query.where(Tuple(*columns) > Tuple(*bounds)))
+
+    def page(self, after: list[Any] | None, limit: int, db: Database) -> RowPage:
+        """At most `limit` rows after a key; raises `Invalid` for what is no key of this table."""
+        rows: list[Row] = []
+        size, more = 0, True
+        while more and len(rows) < limit:
+            wanted = min(ROWS_AT_ONCE, limit - len(rows))
+            found = self._rows(after, wanted, db)
+            for row in found:
+                size += sum(len(value) for value in row if isinstance(value, str))
+                if size > PAGE_BYTES and rows:
+                    return self._page(rows, more=True)
+                rows.append(row)
+            more = len(found) == wanted
+            after = self._key(rows[-1]) if rows else None
+        return self._page(rows, more=more)
+
+    def _page(self, rows: list[Row], *, more: bool) -> RowPage:
+        return RowPage(
+            rows=[self._as_map(row) for row in rows],
+            key=[self._names[at] for at in self._key_at],
+            next=self._key(rows[-1]) if more and rows else None,
+        )
+
+    def _rows(self, after: list[Any] | None, limit: int, db: Database) -> list[Row]:
+        if after is None:
+            return db.rows(self.select_all, limit=limit)
+        if not self._is_key(after):
+            raise Invalid.at("$.payload.after", "this is no key of the table: use the `next` of another page")
+        bounds = {f"after_{at}": value for at, value in enumerate(after)}
+        return db.rows(self.select_after, limit=limit, **bounds)
+
+    def _is_key(self, after: list[Any]) -> bool:
+        if [type(value) for value in after] != self._key_types:
+            return False
+        return all(abs(value) <= INTEGER_MAX for value in after if isinstance(value, int))
+
+    def _key(self, row: Row) -> list[Any]:
+        return [row[at] for at in self._key_at]
+
+    def _as_map(self, row: Row) -> dict[str, Any]:
+        values = dict(zip(self._names, row, strict=True))
+        for name in self._documents:
+            if values[name] is not None:
+                values[name] = from_json(values[name])
+        return values
+
+
+PAGES = {table._meta.table_name: TablePages(table) for table in CONTENT}
+
+
+def get_rows(query: GetRows, db: Database) -> RowPage:
+    pages = PAGES.get(query.table)
+    if pages is None:
+        raise NotFound.at("$.payload.table", f"there is no table {query.table!r} but {', '.join(PAGES)}")
+    return pages.page(query.after, query.limit, db)

@@ -1,0 +1,194 @@
+"""A data directory and a dispatcher on it, in this process: for laws about logs, replays and the bytes of files."""
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any, Self
+
+import apsw
+from bodies import body
+from clocks import Clock
+
+from backscroll.bus.directory import locked
+from backscroll.bus.dispatch import Dispatcher
+from backscroll.bus.scopes import Scopes
+from backscroll.bus.status import DaemonStatus
+from backscroll.bus.store import Store
+from backscroll.handlers.database import Keeping
+from backscroll.schema.wire import DEFAULT_SCOPE, JSON, MSGPACK, Codec
+
+Plain = dict[str, Any]
+Tables = dict[str, list[tuple[Any, ...]]]
+
+REPLAYED = "replayed"
+"""The scope that logs are carried out in again."""
+
+
+class Local:
+    """What a daemon is without its sockets. `keeping` says what the command log keeps."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        clock: Callable[[], int] | None = None,
+        keeping: Keeping | None = None,
+        vfs: str = "",
+    ) -> None:
+        self.directory = directory
+        self.clock = clock or Clock()
+        self._numbers = itertools.count(1)
+        with ExitStack() as stack:
+            stack.enter_context(locked(directory))
+            scopes = Scopes(directory, clock=self.clock, keeping=keeping or Keeping(), vfs=vfs)
+            self.scopes = stack.enter_context(closing(scopes))
+            self.scopes.open(DEFAULT_SCOPE)
+            self._stack = stack.pop_all()
+        self.dispatcher = Dispatcher(self.scopes, DaemonStatus(dict, lambda: len(self.scopes.open_stores())))
+
+    def ask(
+        self,
+        operation: str,
+        payload: Any = None,
+        request_id: str = "",
+        *,
+        scope: str = DEFAULT_SCOPE,
+        codec: Codec = JSON,
+    ) -> Plain:
+        """The reply to a request; its id is one that was not used here before unless it is given."""
+        request = body(
+            operation,
+            {} if payload is None else payload,
+            codec,
+            id=request_id or f"local-{next(self._numbers):08}",
+            scope=scope,
+        )
+        return codec.decode(self.dispatcher.answer(request), dict[str, Any])
+
+    def answer(self, request: bytes) -> bytes:
+        return self.dispatcher.answer(request)
+
+    def result(self, operation: str, payload: Any = None, request_id: str = "", **where: Any) -> Any:
+        """The result of a request that must succeed."""
+        reply = self.ask(operation, payload, request_id, **where)
+        assert reply["ok"], reply
+        return reply["result"]
+
+    def code(self, operation: str, payload: Any = None, request_id: str = "", **where: Any) -> str:
+        """The code of the error that a request must be refused with."""
+        reply = self.ask(operation, payload, request_id, **where)
+        assert not reply["ok"], reply
+        return str(reply["error"]["code"])
+
+    def store(self, scope: str = DEFAULT_SCOPE) -> Store:
+        return self.scopes.open(scope)
+
+    def entries(self, scope: str = DEFAULT_SCOPE, *, limit: int = 500, codec: Codec = MSGPACK) -> list[Plain]:
+        """The whole log, page by page, as plain values; each page must go on where the one before ended."""
+        found: list[Plain] = []
+        while True:
+            from_seq = found[-1]["seq"] + 1 if found else 1
+            page = self.result("get-log", {"fromSeq": from_seq, "limit": limit}, scope=scope, codec=codec)
+            assert page["chainStart"] == (found[-1]["chain"] if found else "0" * 64)
+            if not page["entries"]:
+                assert page["lastSeq"] == (found[-1]["seq"] if found else 0)
+                return found
+            assert [each["seq"] for each in page["entries"]] == list(range(from_seq, from_seq + len(page["entries"])))
+            found += page["entries"]
+
+    def replay(
+        self, entries: Sequence[Plain], scope: str = REPLAYED, *, at_once: int = 100, codec: Codec = MSGPACK
+    ) -> None:
+        """Carry out a log again, so many entries in a commit."""
+        for first in range(0, len(entries), at_once):
+            self.result("append-log", {"entries": entries[first : first + at_once]}, scope=scope, codec=codec)
+
+    def tables(self, scope: str = DEFAULT_SCOPE) -> Tables:
+        """Every row of every table but the scope's name, past everything that is being tested."""
+        with self.store(scope).read() as snapshot:
+            names = [row[0] for row in snapshot.rows("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+            kept = [name for name in names if name != "scope" and not name.startswith("sqlite_")]
+            return {name: sorted(snapshot.rows(f"SELECT * FROM {name}"), key=repr) for name in kept}
+
+    def state(self, scope: str = DEFAULT_SCOPE) -> Tables:
+        """What a replay must lead to: all rows but the log itself, and what is noted about it for its own use."""
+        found = self.tables(scope)
+        found["sequence"] = [row[:3] for row in found["sequence"]]
+        payloads = {row[0]: row[5] for row in found.pop("commands")}
+        found["mentions"] = [row for row in found["mentions"] if payloads[row[2]] is not None]
+        return found
+
+    def rows(self, table: str, scope: str = DEFAULT_SCOPE, *, limit: int = 500) -> list[Plain]:
+        """Every row of a table by `get-rows`, page by page."""
+        found: list[Plain] = []
+        after = None
+        while True:
+            page = self.result("get-rows", {"table": table, "after": after, "limit": limit}, scope=scope)
+            found += page["rows"]
+            after = page.get("next")
+            if after is None:
+                return found
+
+    def parts(self, scope: str = DEFAULT_SCOPE) -> dict[str, bytes]:
+        """The files of the parts that some media is made of, by their names."""
+        store = self.store(scope)
+        with store.read() as snapshot:
+            names = {row[0] for row in snapshot.rows("SELECT sha256 FROM media_parts")}
+        return {name: (store.parts.directory / name[:2] / name).read_bytes() for name in names}
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def comparable(entries: Iterable[Plain]) -> list[Plain]:
+    """Entries without what a scope may forget by itself: the bytes of parts that no media is made of."""
+    parts = {"payload": None, "redacted": None}
+    return [entry | parts if entry["type"] == "put-media-part" else entry for entry in entries]
+
+
+def without_redaction(entries: Iterable[Plain]) -> list[Plain]:
+    """What no redaction changes: of each entry all but its payload."""
+    hidden = {"payload": None, "redacted": None}
+    return [entry | hidden for entry in entries]
+
+
+def check_replay(local: Local, replayed: str, scope: str = DEFAULT_SCOPE) -> None:
+    """Hold a replay against what was replayed: rows, numbers, media, log and chain are the same."""
+    wanted, found = local.state(scope), local.state(replayed)
+    for table, rows in wanted.items():
+        assert found[table] == rows, table
+    assert found.keys() == wanted.keys()
+    assert local.parts(replayed) == local.parts(scope)
+    assert comparable(local.entries(replayed)) == comparable(local.entries(scope))
+
+
+def bytes_in(directory: Path) -> dict[str, bytes]:
+    """The raw bytes of every file below a directory, whatever it is for."""
+    files = (path for path in directory.rglob("*") if path.is_file() and not path.is_socket())
+    return {str(path.relative_to(directory)): path.read_bytes() for path in files}
+
+
+def found_in(directory: Path, *texts: str) -> dict[str, list[str]]:
+    """Which of these texts stand in the files below a directory, and where."""
+    files = bytes_in(directory)
+    return {
+        text: where
+        for text in texts
+        if (where := [name for name, content in files.items() if text.encode() in content])
+    }
+
+
+def integrity(path: Path) -> str:
+    """What SQLite says of a closed database file."""
+    with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
+        return str(connection.pragma("integrity_check"))
+
+
+__all__ = ["JSON", "MSGPACK", "REPLAYED", "Local", "bytes_in", "check_replay", "comparable", "found_in", "integrity"]
