@@ -6,6 +6,7 @@ opened.
 
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import signal
@@ -30,6 +31,7 @@ from backscroll.handlers.database import Keeping
 from backscroll.schema.wire import DEFAULT_SCOPE, PROTOCOL_VERSION
 
 GIL_SWITCH_SECONDS = 0.0005  # the default of 5 ms would let one busy thread hold up every reply
+GC_ALLOCATIONS = 50_000  # between two looks for garbage; the default of 700 is less than one batch of requests
 PR_SET_PDEATHSIG = 1
 
 
@@ -49,6 +51,8 @@ def serve(settings: Settings) -> None:
     """Serve until a signal asks to stop; raises `CannotStart`."""
     os.umask(0o077)  # the history is its owner's alone
     sys.setswitchinterval(GIL_SWITCH_SECONDS)
+    gc.freeze()  # what was imported stays
+    gc.set_threshold(GC_ALLOCATIONS)
     with ExitStack() as stack:
         stack.enter_context(locked(settings.data_dir))
         scopes = _open_scopes(settings, stack)
@@ -73,6 +77,7 @@ def _open_scopes(settings: Settings, stack: ExitStack) -> Scopes:
         settings.data_dir,
         lock_wait_ms=settings.lock_wait_ms,
         keeping=Keeping(settings.log == "full", settings.results, settings.results_ms),
+        answers_bytes=settings.answers_bytes,
         on_commit=recorder.committed if recorder else lambda *_: None,
     )
     stack.enter_context(closing(scopes))

@@ -10,13 +10,17 @@ from typing import Any
 from backscroll.schema.operations import Query
 from backscroll.schema.wire import Codec
 
-BYTES_MAX = 16 * 2**20  # of one scope; when they are more, all are let go
+BYTES_MAX = 16 * 2**20
 
 
 class Answers:
-    """Encoded results of one scope's queries, all as of one `seq`. Safe to use from any thread."""
+    """Encoded results of one scope's queries, all as of one `seq`. Safe to use from any thread.
 
-    def __init__(self) -> None:
+    When they are more than `bytes_max` all are let go.
+    """
+
+    def __init__(self, bytes_max: int = BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
         self._kept: tuple[int, dict[tuple[Query[Any], str], bytes]] = (-1, {})  # one value, so that it changes at once
         self._bytes = 0
         self._lock = threading.Lock()
@@ -30,9 +34,9 @@ class Answers:
         """Keep a result as of `seq`, unless what is here is newer."""
         with self._lock:
             as_of, results = self._kept
-            if seq < as_of or len(result) > BYTES_MAX:
+            if seq < as_of or len(result) > self._bytes_max:
                 return
-            if seq > as_of or self._bytes + len(result) > BYTES_MAX:
+            if seq > as_of or self._bytes + len(result) > self._bytes_max:
                 results, self._bytes = {}, 0
                 self._kept = (seq, results)
             results[query, codec.name] = result

@@ -20,6 +20,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from backscroll.bus.answers import BYTES_MAX
 from backscroll.handlers.database import Keeping
 from backscroll.schema.places import default_data_dir
 
@@ -59,6 +60,10 @@ class Settings(BaseSettings):
     queue_bytes: PositiveInt = Field(256 * 2**20, description="how many bytes of requests may wait, of all clients")
     client_requests: PositiveInt = Field(16_384, description="how many requests of one client may wait")
     client_bytes: PositiveInt = Field(64 * 2**20, description="how many bytes of one client's requests may wait")
+    answers_bytes: NonNegativeInt = Field(
+        BYTES_MAX,
+        description="how many bytes of answers are kept for each open scope until its next commit",
+    )
     log: Literal["full", "ids"] = Field(
         "full", description="what the command log keeps: whole payloads, or only what makes retries harmless"
     )

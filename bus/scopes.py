@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from backscroll.bus.answers import BYTES_MAX
 from backscroll.bus.files import make_directory, sync_directory
 from backscroll.bus.logs import log
 from backscroll.bus.parts import Parts
@@ -118,6 +119,7 @@ class Scopes:
         clock: Callable[[], int] = wall_clock_ms,
         lock_wait_ms: int = 2_000,
         keeping: Keeping = KEEPING,
+        answers_bytes: int = BYTES_MAX,
         vfs: str = "",
         on_commit: OnCommit = lambda *_: None,
     ) -> None:
@@ -125,6 +127,7 @@ class Scopes:
         self._clock = clock
         self._lock_wait_ms = lock_wait_ms
         self._keeping = keeping
+        self._answers_bytes = answers_bytes
         self._vfs = vfs
         self._on_commit = on_commit
         self._accounts: dict[str, Account] = {}
@@ -245,6 +248,7 @@ class Scopes:
             vfs=self._vfs,
             scope=scope,
             keeping=self._keeping,
+            answers_bytes=self._answers_bytes,
             on_commit=partial(self._on_commit, scope),
         )
 

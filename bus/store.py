@@ -13,7 +13,7 @@ from typing import Any
 
 import apsw
 
-from backscroll.bus.answers import Answers
+from backscroll.bus.answers import BYTES_MAX, Answers
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.files import sync_file
 from backscroll.bus.logs import log
@@ -66,6 +66,7 @@ class Store:
         vfs: str = "",
         scope: str | None = None,
         keeping: Keeping = KEEPING,
+        answers_bytes: int = BYTES_MAX,
         on_commit: Callable[["Store"], None] = lambda _: None,
     ) -> None:
         """Raises `CannotOpen`. `scope` is whose data this is: written into a new file, compared with an older one.
@@ -80,7 +81,7 @@ class Store:
         self._clock = clock
         self._lock_wait_ms = lock_wait_ms
         self._vfs = vfs
-        self.answers = Answers()
+        self.answers = Answers(answers_bytes)
         self._idle_readers: list[apsw.Connection] = []
         self._busy_readers: set[apsw.Connection] = set()
         self._wal_pages = 0  # in the log, and how many of them were there at the last checkpoint

@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import pytest
 from peers import Peer, message, running
 
-from backscroll.bus import answers
 from backscroll.bus.answers import Answers
 from backscroll.handlers import HANDLERS
 from backscroll.schema import OPERATIONS, GetMessages, GetRoom, Query
@@ -34,10 +32,9 @@ def test_a_later_commit_ends_all_answers_and_an_earlier_snapshot_none() -> None:
     assert kept.get(GetRoom("r1"), JSON, 8) == b"new"
 
 
-def test_answers_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_are_bounded_in_bytes() -> None:
     """When they are more than so many bytes all are let go, and one that is larger alone is not kept."""
-    monkeypatch.setattr(answers, "BYTES_MAX", 10)
-    kept = Answers()
+    kept = Answers(bytes_max=10)
     kept.put(ASKED, JSON, 1, b"12345678")
     kept.put(GetRoom("r1"), JSON, 1, b"123")
     kept.put(GetRoom("r2"), JSON, 1, b"x" * 11)

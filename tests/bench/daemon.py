@@ -6,71 +6,115 @@ do; the difference to the client is the client's own work, done in the process o
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from measuring import seconds
 from sockets import TIMEOUT_MS, Dealer
-from work import Jobs, Page, Work
+from work import ONE, PAGE, Page, Way, Work
 
 from backscroll.clients import Client
 from backscroll.clients.calls import DEFAULT_SCOPE, Call, open_reply
 from backscroll.clients.process import DaemonProcess
-from backscroll.schema import SaveMessage
+from backscroll.schema import GetMessagePage, GetMessages, SaveMessage
+
+QUIET = ("--log-level", "warning")
+CACHE_OFF: tuple[str, ...] = ("--answers-bytes", "0")
+"""The flags that leave out what makes pages faster that are asked for again."""
 
 
 class ByClient:
-    """`Client.execute` and `Client.ask`, or `Client.pipeline` where many are under way."""
+    """`Client.execute` and `Client.ask`, or `Client.pipeline` where many are under way; a thread for each caller."""
 
-    name = "daemon, Client"
-    pipelines = True
+    name = "daemon"
 
-    def __init__(self, directory: Path) -> None:
-        self._daemon = _start(directory)
-        self._client = Client(self._daemon.endpoint, timeout_ms=TIMEOUT_MS)
+    def __init__(self, directory: Path, *flags: str) -> None:
+        self.process = DaemonProcess(directory, *QUIET, *flags)
+        self.file = directory / "default.db"
+        self._client = Client(self.process.endpoint, timeout_ms=TIMEOUT_MS)
 
-    def jobs(self, work: Work, saves_in_flight: int, reads_in_flight: int) -> Jobs:
-        saves = [SaveMessage(message) for message in work.messages]
-        return Jobs(lambda: self._send(saves, saves_in_flight), lambda: self._send(work.pages, reads_in_flight))
+    def save(self, work: Work, way: Way) -> float:
+        commands = [SaveMessage(message) for message in work.messages]
+        if way.callers == 1:
+            return seconds(lambda: _send(self._client, commands, way.in_flight))
+        with ExitStack() as stack:
+            clients = [stack.enter_context(self._another_client()) for _ in range(way.callers)]
+            threads = stack.enter_context(ThreadPoolExecutor(way.callers))
+            shares = [commands[place :: way.callers] for place in range(way.callers)]
+            return seconds(lambda: list(threads.map(_send, clients, shares, [way.in_flight] * way.callers)))
 
-    def read_back(self, work: Work) -> Sequence[Page]:
-        return [msgspec.to_builtins(self._client.ask(page)) for page in work.pages]
+    def read(self, work: Work, way: Way, operation: str) -> float:
+        queries = queries_of(work, operation)
+        return seconds(lambda: _send(self._client, queries, way.in_flight))
+
+    def read_back(self, work: Work) -> list[Page]:
+        """By both operations, which must agree."""
+        pages = [self._client.ask(newest(work, room, "get-messages")) for room in work.rooms]
+        assert pages == [self._client.ask(newest(work, room, "get-message-page")).messages for room in work.rooms]
+        return [msgspec.to_builtins(page) for page in pages]
 
     def close(self) -> None:
         self._client.close()
-        self._daemon.stop()
+        self.process.stop()
 
-    def _send(self, operations: Iterable[Any], in_flight: int) -> None:
-        if in_flight == 1:
-            for operation in operations:
-                self._client.execute(operation)
-        else:
-            deque(self._client.pipeline(operations, window=in_flight), maxlen=0)
+    def _another_client(self) -> Client:
+        return Client(self.process.endpoint, timeout_ms=TIMEOUT_MS)
 
 
 class ByBareSocket:
     """Ready-made requests, replies left as they are."""
 
     name = "daemon, bare socket"
-    pipelines = True
 
-    def __init__(self, directory: Path) -> None:
-        self._daemon = _start(directory)
-        self._dealer = Dealer(self._daemon.endpoint)
+    def __init__(self, directory: Path, *flags: str) -> None:
+        self.process = DaemonProcess(directory, *QUIET, *flags)
+        self.file = directory / "default.db"
+        self._dealer = Dealer(self.process.endpoint)
 
-    def jobs(self, work: Work, saves_in_flight: int, reads_in_flight: int) -> Jobs:
-        saves = [[body_of(SaveMessage(message))] for message in work.messages]
-        reads = [[body_of(page)] for page in work.pages]
-        return Jobs(
-            lambda: self._dealer.exchange(saves, saves_in_flight), lambda: self._dealer.exchange(reads, reads_in_flight)
-        )
+    def save(self, work: Work, way: Way) -> float:
+        assert way.callers == 1
+        return self._timed([[body_of(SaveMessage(message))] for message in work.messages], way)
 
-    def read_back(self, work: Work) -> Sequence[Page]:
-        return [page_in(reply) for reply in self._dealer.exchange([[body_of(page)] for page in work.pages], 1)]
+    def read(self, work: Work, way: Way, operation: str) -> float:
+        return self._timed([[body_of(query)] for query in queries_of(work, operation)], way)
+
+    def read_back(self, work: Work) -> list[Page]:
+        return [page_in(self._dealer.ask(body_of(newest(work, room, "get-messages")))) for room in work.rooms]
 
     def close(self) -> None:
         self._dealer.close()
-        self._daemon.stop()
+        self.process.stop()
+
+    def _timed(self, messages: list[list[bytes]], way: Way) -> float:
+        replies: list[bytes] = []
+        took = seconds(lambda: replies.extend(self._dealer.exchange(messages, way.in_flight)))
+        check_all_ok(replies)
+        return took
+
+
+class Uncached(ByClient):
+    """The same daemon without its cache."""
+
+    name = "daemon without its cache"
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, *CACHE_OFF)
+
+
+def newest(work: Work, room: str, operation: str) -> Any:
+    """The query of a room's newest page."""
+    if operation == "get-messages":
+        return GetMessages(room, limit=PAGE, offset=work.offset(room))
+    return GetMessagePage(room, limit=PAGE)
+
+
+def queries_of(work: Work, operation: str) -> list[Any]:
+    """The queries of all visits."""
+    by_room = {room: newest(work, room, operation) for room in work.rooms}
+    return [by_room[room] for room in work.visits]
 
 
 def body_of(operation: Any) -> bytes:
@@ -78,11 +122,23 @@ def body_of(operation: Any) -> bytes:
     return Call(operation, scope=DEFAULT_SCOPE, timeout_ms=TIMEOUT_MS).body
 
 
+def check_all_ok(replies: Iterable[bytes]) -> None:
+    """End the benchmark where a request failed, for refusals are quick."""
+    for body in replies:
+        reply, _ = open_reply(body)
+        assert reply.ok, reply.error
+
+
 def page_in(body: bytes) -> Page:
     """The payloads in the reply to a page's request."""
     reply, codec = open_reply(body)
+    assert reply.ok, reply.error
     return codec.decode(reply.result, Page)
 
 
-def _start(directory: Path) -> DaemonProcess:
-    return DaemonProcess(directory, "--log-level", "warning")
+def _send(client: Client, operations: Sequence[Any], in_flight: int = ONE.in_flight) -> None:
+    if in_flight == 1:
+        for operation in operations:
+            client.execute(operation)
+    else:
+        deque(client.pipeline(operations, window=in_flight), maxlen=0)

@@ -6,19 +6,17 @@ body; the first body under a key is the answer to it and to every later message 
 
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import zmq
-from daemon import body_of, page_in
+from daemon import body_of, newest, page_in
+from measuring import seconds
 from sockets import Dealer
-from work import Jobs, Page, Work, expected_pages
+from work import Page, Way, Work, expected_pages
 
 from backscroll.clients.calls import new_id
 from backscroll.schema import SaveMessage
 from backscroll.schema.wire import MSGPACK, Success
-
-Message = Sequence[bytes]
 
 
 def serve(endpoint: str) -> None:
@@ -34,43 +32,38 @@ def serve(endpoint: str) -> None:
 class Echo:
     """The echo process, asked by a bare socket."""
 
-    name = "echo, bare socket"
-    pipelines = True
+    name = "echo"
+    file = None
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir()
         endpoint = f"ipc://{directory / 'echo.sock'}"
         self._process = subprocess.Popen([sys.executable, __file__, endpoint])
         self._dealer = Dealer(endpoint)
+        self._dealer.ask(b"saved", MSGPACK.encode(Success(new_id(), True, None, 1)))
 
-    def jobs(self, work: Work, saves_in_flight: int, reads_in_flight: int) -> Jobs:
-        saved = self._teach(b"saved", MSGPACK.encode(Success(new_id(), True, None, 1)))
-        saves = [[saved, body_of(SaveMessage(message))] for message in work.messages]
-        reads = self._reads(work)
-        return Jobs(
-            lambda: self._dealer.exchange(saves, saves_in_flight), lambda: self._dealer.exchange(reads, reads_in_flight)
-        )
+    def save(self, work: Work, way: Way) -> float:
+        bodies = [[b"saved", body_of(SaveMessage(message))] for message in work.messages]
+        return seconds(lambda: self._dealer.exchange(bodies, way.in_flight))
 
-    def read_back(self, work: Work) -> Sequence[Page]:
-        return [page_in(answer) for answer in self._dealer.exchange(self._reads(work), 1)]
+    def read(self, work: Work, way: Way, operation: str) -> float:
+        self._teach_pages(work)
+        bodies = [[room.encode(), body_of(newest(work, room, operation))] for room in work.visits]
+        return seconds(lambda: self._dealer.exchange(bodies, way.in_flight))
+
+    def read_back(self, work: Work) -> list[Page]:
+        self._teach_pages(work)
+        return [page_in(self._dealer.ask(room.encode(), b"")) for room in work.rooms]
 
     def close(self) -> None:
         self._dealer.close()
         self._process.terminate()
         self._process.wait()
 
-    def _reads(self, work: Work) -> list[Message]:
-        reads = []
-        for page, payloads in zip(work.pages, expected_pages(work), strict=True):
-            key = f"{page.room_id} {page.offset}".encode()
-            self._teach(key, MSGPACK.encode(Success(new_id(), True, payloads, 1)))
-            reads.append([key, body_of(page)])
-        return reads
-
-    def _teach(self, key: bytes, answer: bytes) -> bytes:
-        """Make `answer` what the process says to `key`, unless it has an answer already."""
-        self._dealer.exchange([[key, answer]], 1)
-        return key
+    def _teach_pages(self, work: Work) -> None:
+        """Make the pages what the process answers, unless it has answers already."""
+        for room, page in zip(work.rooms, expected_pages(work), strict=True):
+            self._dealer.ask(room.encode(), MSGPACK.encode(Success(new_id(), True, page, 1)))
 
 
 if __name__ == "__main__":

@@ -6,16 +6,17 @@ daemon's. One transaction a save; a page is two queries whose models are made in
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import peewee
+from measuring import seconds
 from playhouse.apsw_ext import APSWDatabase
-from work import Jobs, Page, Payload, Work
+from tables import make_file
+from work import PAGE, Page, Payload, Way, Work
 
-from backscroll.schema import GetMessages, Message
-from backscroll.schema.migrations import migrations
+from backscroll.schema import Message
 from backscroll.schema.records import Record
 from backscroll.schema.tables import TABLES, Flag, Json, Messages, Reactions, Table
 
@@ -23,27 +24,25 @@ PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "cac
 
 
 class Orm:
-    """The models of `schema/tables.py`, bound to a file."""
+    """The models of `schema/tables.py`, bound to a file; nothing can be under way beside the one call."""
 
-    name = "orm, in-process"
-    pipelines = False
+    name = "orm"
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir()
-        self._database = APSWDatabase(str(directory / "orm.db"), pragmas=PRAGMAS)
+        self.file = make_file(directory / "orm.db")
+        self._database = APSWDatabase(str(self.file), pragmas=PRAGMAS)
         self._database.connect()
-        for script in migrations():
-            self._database.connection().execute(script)
         self._database.bind(TABLES)
 
-    def jobs(self, work: Work, saves_in_flight: int, reads_in_flight: int) -> Jobs:
-        assert saves_in_flight == reads_in_flight == 1
-        return Jobs(
-            lambda: [self._save(message) for message in work.messages], lambda: [_page(page) for page in work.pages]
-        )
+    def save(self, work: Work, _way: Way) -> float:
+        return seconds(lambda: [self._save(message) for message in work.messages])
 
-    def read_back(self, work: Work) -> Sequence[Page]:
-        return [_page(page) for page in work.pages]
+    def read(self, work: Work, _way: Way, _operation: str) -> float:
+        return seconds(lambda: [_newest(room) for room in work.visits])
+
+    def read_back(self, work: Work) -> list[Page]:
+        return [_newest(room) for room in work.rooms]
 
     def close(self) -> None:
         self._database.close()
@@ -56,14 +55,9 @@ class Orm:
                 Reactions.insert_many([_row(reaction, Reactions) for reaction in message.reactions]).execute()
 
 
-def _page(page: GetMessages) -> Page:
-    messages = list(
-        Messages.select()
-        .where(Messages.room_id == page.room_id)
-        .order_by(Messages.timestamp, Messages.id)
-        .limit(page.limit)
-        .offset(page.offset)
-    )
+def _newest(room: str) -> Page:
+    newest_first = Messages.select().where(Messages.room_id == room).order_by(-Messages.timestamp, -Messages.id)
+    messages = list(newest_first.limit(PAGE))[::-1]
     by_message = defaultdict(list)
     reactions = Reactions.select().where(Reactions.message_id.in_([message.id for message in messages]))
     for reaction in reactions.order_by(Reactions.timestamp, Reactions.oder_id, Reactions.emoji):
@@ -73,7 +67,7 @@ def _page(page: GetMessages) -> Page:
 
 def _row(record: Record, table: type[Table]) -> dict[str, Any]:
     """The values of a record's columns."""
-    row = {name: getattr(record, name) for name in table._meta.fields}
+    row = {name: getattr(record, name) for name in table._meta.fields if hasattr(record, name)}
     for name in DOCUMENTS[table]:
         if row[name] is not None:
             row[name] = json.dumps(row[name])

@@ -1,6 +1,6 @@
 """A DEALER that carries ready-made messages: what a client costs when it neither encodes nor decodes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import zmq
 
@@ -8,7 +8,7 @@ TIMEOUT_MS = 60_000
 
 
 class Dealer:
-    """Sends messages and collects their answers."""
+    """Sends messages and collects their answers, of which the last frame is kept."""
 
     def __init__(self, endpoint: str) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -17,16 +17,22 @@ class Dealer:
         self._socket.rcvtimeo = TIMEOUT_MS
         self._socket.connect(endpoint)
 
-    def exchange(self, messages: Sequence[Sequence[bytes]], in_flight: int) -> list[bytes]:
+    def exchange(self, messages: Iterable[Sequence[bytes]], in_flight: int) -> list[bytes]:
         """The answers in the order they come; at most `in_flight` messages are under way at once."""
-        socket, answers = self._socket, []
-        for number, message in enumerate(messages):
-            if number >= in_flight:
-                answers.append(socket.recv())
+        socket, answers, sent = self._socket, [], 0
+        for message in messages:
+            if sent - len(answers) >= in_flight:
+                answers.append(socket.recv_multipart()[-1])
             socket.send_multipart(message)
-        while len(answers) < len(messages):
-            answers.append(socket.recv())
+            sent += 1
+        while len(answers) < sent:
+            answers.append(socket.recv_multipart()[-1])
         return answers
+
+    def ask(self, *message: bytes) -> bytes:
+        """Send one message and wait for its answer."""
+        self._socket.send_multipart(message)
+        return self._socket.recv_multipart()[-1]
 
     def close(self) -> None:
         self._socket.close()

@@ -1,88 +1,150 @@
-"""The work that every peer of the benchmark is given: the same seeded messages, and the same pages to read.
+"""The work that every peer of the benchmark is given: the same messages to save, and the same rooms to read.
 
-Knows no peer. A message carries three reactions on every second one; a page is the first or the last 50 of a room.
+Knows no peer. Texts and senders come from the chat history beside the repository where that is there, else they are
+generated; ids, rooms and reactions are seeded. Every second message carries three reactions. What is read is always
+the newest 50 messages of a room, as the payloads of the wire.
 """
 
+import gzip
+import json
 import random
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from itertools import cycle, islice
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from backscroll.schema import GetMessages, Message, Reaction
+from backscroll.schema import Message, Reaction
 
+CORPUS = Path(__file__).parents[3] / "shared" / "corpus" / "equational.jsonl.gz"
 SEED = 20260103
 PAGE = 50
 PEOPLE = 40
 START_MS = 1_767_225_600_000
 EMOJIS = ["👍", "❤️", "🧑🏽‍🚀", "🎉", "😀"]
-WORDS = ["a", "the", "room", "daemon", "writes", "reads", "Ωmega", "ünïcode", "😀", "∑", "page", "another", "noon"]
-WORDS_MIN, WORDS_MAX = 4, 60
+WORDS = ["<p>a", "the", "room", "daemon", "writes", "reads</p>", "Ωmega", "ünïcode", "😀", "∑", "page", '"noon"']
+WORDS_MIN, WORDS_MAX = 4, 600  # about as much text as in the chat history
+GENERATED_TEXTS = 1_000
 
 Payload = dict[str, Any]
 Page = list[Payload]
 
 
+class Text(NamedTuple):
+    """What somebody said."""
+
+    sender: str
+    topic: str
+    content: str
+
+
 class Work(NamedTuple):
-    """A room of its own: the messages to save into it, and the pages to read from it once they are there."""
+    """Rooms of its own: the messages to save into them, and which rooms to read once those are there."""
 
+    name: str
     messages: list[Message]
-    pages: list[GetMessages]
+    rooms: list[str]
+    visits: list[str]
+
+    def offset(self, room: str) -> int:
+        """How many messages of a room stand before its newest page."""
+        return max(0, sum(message.room_id == room for message in self.messages) - PAGE)
 
 
-class Jobs(NamedTuple):
-    """What is timed. Everything that is not the peer's to do was done when the jobs were made."""
+class Way(NamedTuple):
+    """How requests are made: by so many callers, each with so many under way at once."""
 
-    save: Callable[[], object]
-    read: Callable[[], object]
+    callers: int = 1
+    in_flight: int = 1
+
+    @property
+    def title(self) -> str:
+        if self.callers > 1:
+            return f"{self.callers} callers, {self.in_flight} at a time each"
+        return "one at a time" if self.in_flight == 1 else f"{self.in_flight} in flight"
+
+
+ONE = Way()
+
+
+class NotHere(Exception):
+    """A peer that cannot run on this machine, and why."""
 
 
 class Peer(Protocol):
-    """One way to store messages and read them.
-
-    `pipelines` says whether it can have many requests under way; one that cannot is only asked for one at a time.
-    """
+    """One way to store messages and read them. Jobs take seconds, in which only the peer's own work is counted."""
 
     name: str
-    pipelines: bool
+    file: Path | None  # its database, where it has one
 
-    def jobs(self, work: Work, saves_in_flight: int, reads_in_flight: int) -> Jobs:
-        """The jobs of saving the messages and of reading the pages, with so many under way at once."""
+    def save(self, work: Work, way: Way, /) -> float:
+        """Save every message durably, each in a transaction or shared one."""
 
-    def read_back(self, work: Work) -> Sequence[Page]:
-        """The pages as the wire's payloads, to be compared before anything is timed."""
+    def read(self, work: Work, way: Way, operation: str, /) -> float:
+        """Read the newest page of each room to be visited."""
+
+    def read_back(self, work: Work) -> list[Page]:
+        """The newest page of every room as the wire's payloads, to be compared before anything is timed."""
 
     def close(self) -> None: ...
 
 
-def make_work(room: str, messages: int, pages: int) -> Work:
-    """The work of one room; the same name gives the same work."""
-    draw = random.Random(f"{SEED} {room}")
-    last = max(0, messages - PAGE)
-    return Work(
-        messages=[_message(room, number, draw) for number in range(messages)],
-        pages=[GetMessages(room, limit=PAGE, offset=last * (number % 2)) for number in range(pages)],
-    )
+def make_work(name: str, messages: int, visits: int = 0, rooms: int = 1) -> Work:
+    """Work under a name; the same name gives the same work. Messages go round the rooms."""
+    draw = random.Random(f"{SEED} {name}")
+    names = [f"{name}-{number}" for number in range(rooms)]
+    return Work(name, list(islice(stream(name, names), messages)), names, [draw.choice(names) for _ in range(visits)])
+
+
+def stream(name: str, rooms: list[str]) -> Iterator[Message]:
+    """Messages without end, with ids that no other name's messages have."""
+    draw = random.Random(f"{SEED} {name} messages")
+    for number, (room, text) in enumerate(zip(cycle(rooms), cycle(texts()), strict=False)):
+        yield _message(f"{name}-{number:07}-{draw.getrandbits(40):010x}", room, number, text, draw)
 
 
 def expected_pages(work: Work) -> list[Page]:
-    """What every peer must read, worked out from the messages alone."""
-    ordered = sorted(work.messages, key=lambda message: (message.timestamp, message.id))
-    payloads = [_as_read(message) for message in ordered]
-    return [payloads[page.offset : page.offset + page.limit] for page in work.pages]
+    """What every peer must read back, worked out from the messages alone."""
+    by_room: dict[str, list[Message]] = defaultdict(list)
+    for message in work.messages:
+        by_room[message.room_id].append(message)
+    return [[_as_read(message) for message in sorted(by_room[room], key=_place)[-PAGE:]] for room in work.rooms]
 
 
-def _message(room: str, number: int, draw: random.Random) -> Message:
-    message_id = f"{room}-{number:06}-{draw.getrandbits(40):010x}"
+def source() -> str:
+    """Where the texts come from."""
+    return "real chat history" if CORPUS.exists() else f"generated, seed {SEED}"
+
+
+@cache
+def texts() -> list[Text]:
+    """The chat history, or as good as one."""
+    if CORPUS.exists():
+        with gzip.open(CORPUS, "rt", encoding="utf-8") as lines:
+            return [Text(said["sender"], said["topic"], said["content"]) for said in map(json.loads, lines)]
+    draw = random.Random(SEED)
+    return [
+        Text(
+            sender=f"user-{draw.randrange(PEOPLE)}",
+            topic=f"topic {draw.randrange(PEOPLE)} – ünïcödé",
+            content=" ".join(draw.choices(WORDS, k=draw.randint(WORDS_MIN, WORDS_MAX))),
+        )
+        for _ in range(GENERATED_TEXTS)
+    ]
+
+
+def _message(message_id: str, room: str, number: int, text: Text, draw: random.Random) -> Message:
     timestamp = START_MS + number * 1_000
-    sender = f"user-{draw.randrange(PEOPLE)}"
     return Message(
         id=message_id,
         room_id=room,
-        channel_id="general",
-        sender_id=sender,
-        sender_name=sender,
-        content=" ".join(draw.choices(WORDS, k=draw.randint(WORDS_MIN, WORDS_MAX))),
+        channel_id=text.topic[:30],
+        sender_id=text.sender,
+        sender_name=text.sender,
+        content=text.content,
         timestamp=timestamp,
         metadata={"client": "bench", "number": number} if number % 10 == 0 else None,
         reactions=_reactions(message_id, timestamp, draw) if number % 2 == 0 else [],
@@ -95,6 +157,10 @@ def _reactions(message_id: str, timestamp: int, draw: random.Random) -> list[Rea
     return [
         Reaction(message_id=message_id, oder_id=person, emoji=emoji, timestamp=time) for person, emoji, time in choices
     ]
+
+
+def _place(message: Message) -> tuple[int, str]:
+    return message.timestamp, message.id
 
 
 def _as_read(message: Message) -> Payload:

@@ -1,0 +1,66 @@
+"""The limits that no daemon passes: SQLite alone, fed with ready-made rows, and the disk's own sync."""
+
+import os
+import statistics
+from contextlib import closing
+from pathlib import Path
+
+import tables
+from measuring import seconds
+from tables import connect, make_file
+from work import PAGE, Page, Way, Work
+
+SYNC_BYTES = 4096
+
+
+class Apsw:
+    """Prepared inserts of ready-made rows, all in one transaction: the limit of the storage."""
+
+    name = "apsw"
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        self.file = make_file(directory / "apsw.db")
+
+    def save(self, work: Work, _way: Way) -> float:
+        """A connection for each job, which ends after the clock has stopped: so its log is folded in, untimed."""
+        messages = [tables.message_row(message) for message in work.messages]
+        reactions = [tables.reaction_row(each) for message in work.messages for each in message.reactions or []]
+
+        def save() -> None:
+            with connection:
+                connection.executemany(tables.insert("messages", tables.MESSAGE), messages)
+                connection.executemany(tables.insert("reactions", tables.REACTION), reactions)
+
+        with closing(connect(self.file)) as connection:
+            return seconds(save)
+
+    def read(self, work: Work, _way: Way, _operation: str) -> float:
+        return seconds(lambda: self._pages(work.visits))
+
+    def read_back(self, work: Work) -> list[Page]:
+        return self._pages(work.rooms)
+
+    def close(self) -> None:
+        pass
+
+    def _pages(self, rooms: list[str]) -> list[Page]:
+        with closing(connect(self.file)) as connection:
+            return [
+                tables.page_of(
+                    connection.execute(tables.SELECT_NEWEST, (room, PAGE)),
+                    connection.execute(tables.SELECT_REACTIONS, (room, PAGE)),
+                )
+                for room in rooms
+            ]
+
+
+def sync_seconds(directory: Path, times: int) -> float:
+    """The median time of appending 4 KiB to a file and making them durable."""
+
+    def append() -> None:
+        file.write(bytes(SYNC_BYTES))
+        os.fsync(file.fileno())
+
+    with (directory / "sync").open("ab", buffering=0) as file:
+        return statistics.median(seconds(append) for _ in range(times))

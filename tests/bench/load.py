@@ -1,0 +1,75 @@
+"""Another client, in a process of its own, that keeps the daemon busy until it is ended.
+
+    python load.py ENDPOINT import|save|list-users|get-all-rooms
+
+It prints a first line when it begins, and then after each piece of the work how many seconds that took. `import`
+brings in a history at full rate; `save` saves one message at a time; the rest ask that query again and again.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from daemon import body_of, check_all_ok
+from importing import history, import_messages
+from sockets import Dealer
+from work import stream
+
+from backscroll.schema import GetAllRooms, ListUsers, SaveMessage
+
+IMPORTED = 20_000  # messages
+WATCH_SECONDS = 0.01
+QUERIES = {"list-users": ListUsers, "get-all-rooms": GetAllRooms}
+
+
+def work(endpoint: str, kind: str) -> None:
+    """Never ends."""
+    pieces = _imports(endpoint) if kind == "import" else _asked(endpoint, kind)
+    for took in pieces:
+        print(took, flush=True)
+
+
+@contextmanager
+def load(endpoint: str, kind: str) -> Iterator[list[float]]:
+    """Have the daemon kept busy for the length of the block; afterwards the list says how long each piece took."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
+        process = subprocess.Popen([sys.executable, __file__, endpoint, kind], stdout=printed)
+        pieces: list[float] = []
+        try:
+            while not os.fstat(printed.fileno()).st_size:  # it is still being started
+                time.sleep(WATCH_SECONDS)
+                assert process.poll() is None, "the other client has ended"
+            yield pieces
+        finally:
+            process.terminate()
+            process.wait()
+            printed.seek(0)
+            pieces.extend(float(line) for line in printed.read().splitlines()[1:])
+
+
+def _imports(endpoint: str) -> Iterator[float]:
+    """The same messages over and over: making new ones would leave the daemon pauses."""
+    messages = history(f"load-{os.getpid()}", IMPORTED)
+    yield 0.0
+    while True:
+        yield import_messages(endpoint, messages)
+
+
+def _asked(endpoint: str, kind: str) -> Iterator[float]:
+    """One request after the other, made before its clock starts."""
+    dealer = Dealer(endpoint)
+    yield 0.0
+    for message in stream(f"load-{os.getpid()}", ["load"]):
+        body = body_of(SaveMessage(message) if kind == "save" else QUERIES[kind]())
+        started = time.perf_counter()
+        answer = dealer.ask(body)
+        yield time.perf_counter() - started
+        check_all_ok([answer])
+
+
+if __name__ == "__main__":
+    work(sys.argv[1], sys.argv[2])

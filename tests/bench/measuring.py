@@ -1,0 +1,115 @@
+"""Figures and what is made of them: rounds that alternate, medians, ratios, and rows that are held against targets.
+
+Knows no peer and no workload.
+"""
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+Rounds = dict[str, list[float]]
+
+
+class Figure(NamedTuple):
+    """What one peer took or did in a workload, round by round."""
+
+    what: str
+    peer: str
+    unit: str
+    rounds: Sequence[float]
+
+
+class Target(NamedTuple):
+    """What is asked for: at least so much, or at most."""
+
+    bound: float
+    at_least: bool = True
+    unit: str = "×"
+
+    def __str__(self) -> str:
+        return f"{'≥' if self.at_least else '≤'} {self.bound:g}{_spaced(self.unit)}"
+
+
+class Row(NamedTuple):
+    """One line of the table; `rounds` is empty where it could not be measured, and `note` says why."""
+
+    what: str
+    against: str
+    target: Target
+    value: float | None
+    rounds: Sequence[float] = ()
+    note: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        if self.value is None:
+            return None
+        return self.value >= self.target.bound if self.target.at_least else self.value <= self.target.bound
+
+    @property
+    def share(self) -> float | None:
+        """How far the target is reached: 1 is just met, 2 twice as good."""
+        if self.value is None:
+            return None
+        return self.value / self.target.bound if self.target.at_least else self.target.bound / self.value
+
+    @property
+    def measured(self) -> str:
+        return "–" if self.value is None else f"{self.value:.2f}{_spaced(self.target.unit)}"
+
+    @property
+    def spread(self) -> str:
+        return f"{min(self.rounds):.2f}–{max(self.rounds):.2f}" if self.rounds else ""
+
+
+class Outcome(NamedTuple):
+    """What a workload found."""
+
+    figures: list[Figure]
+    rows: list[Row]
+
+
+def alternate(jobs: Mapping[str, Callable[[int], float]], rounds: int) -> Rounds:
+    """What each job gives in each round; rounds start with another job each, so a slow minute hits all of them."""
+    names, found = list(jobs), {name: [] for name in jobs}
+    for number in range(rounds):
+        start = number % len(names)
+        for name in names[start:] + names[:start]:
+            gc.collect()  # so that nobody pays for what others left
+            found[name].append(jobs[name](number))
+    return found
+
+
+def seconds(job: Callable[[], object]) -> float:
+    """How long a job takes."""
+    started = time.perf_counter()
+    job()
+    return time.perf_counter() - started
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """The value that so many percent do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
+
+
+def compare(what: str, against: str, target: Target, above: Sequence[float], below: Sequence[float]) -> Row:
+    """The row of a ratio of medians; its spread is that of the rounds' own ratios."""
+    rounds = [a / b for a, b in zip(above, below, strict=True)]
+    return Row(what, against, target, statistics.median(above) / statistics.median(below), rounds)
+
+
+def plain(what: str, against: str, target: Target, rounds: Sequence[float]) -> Row:
+    """The row of a median that is held against the target as it is."""
+    return Row(what, against, target, statistics.median(rounds), rounds)
+
+
+def missing(what: str, against: str, target: Target, why: str) -> Row:
+    """The row of what could not be measured."""
+    return Row(what, against, target, None, note=why)
+
+
+def _spaced(unit: str) -> str:
+    return unit if unit == "×" else f" {unit}"

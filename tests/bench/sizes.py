@@ -1,0 +1,164 @@
+"""A file of a million messages: pages from it against the same from a small one, the start, and the memory.
+
+The files are written by SQLite alone, into the tables that a daemon made, in the order in which a chat grows: by time,
+the rooms in turn, so that a room's rows lie all over the file. Rooms are of one size in both files.
+"""
+
+import random
+import statistics
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import tables
+from bench import Bench
+from daemon import QUIET, body_of, check_all_ok
+from importing import history
+from measuring import Figure, Outcome, Rounds, Row, Target, alternate, compare, missing, plain, seconds
+from sockets import Dealer
+from work import EMOJIS, PAGE, PEOPLE, SEED, START_MS, WORDS
+
+from backscroll.clients.process import DaemonProcess
+from backscroll.schema import GetMessagePage, SaveMessage
+
+MESSAGES_OF_ROOM = 2_500
+TEXTS = 2_000
+WORDS_MAX = 60
+ROOMS_READ, LARGEST_PAGES = 4, 64
+PLACES = ("end", "middle", "start")
+START, MEMORY = "start to ready", "peak memory serving it"
+AT_MOST = {START: Target(0.5, at_least=False, unit="s"), MEMORY: Target(120, at_least=False, unit="MB")}
+NO_PROC = "only Linux tells a process's peak memory in /proc"
+
+
+def read_large_file(bench: Bench) -> Outcome:
+    """Pages of 50 at three places of a room; then starting with that file, and what serving it took of memory."""
+    files = {count: _data_directory(bench, count) for count in (bench.sizes.small, bench.sizes.large)}
+    large = f"a file of {bench.sizes.large:,}"
+    starts = [_start_seconds(files[bench.sizes.large]) for _ in range(bench.sizes.starts)]
+    with closing(Server(files[bench.sizes.small])) as small_server, closing(Server(files[bench.sizes.large])) as server:
+        times = _page_times(bench, {bench.sizes.small: small_server, bench.sizes.large: server})
+        server.work_hard(bench.sizes.pipelined)
+        memory = server.peak_megabytes()
+    rows = list(_rows_of_places(bench, times))
+    rows.append(plain(f"{START}, {large}", "", AT_MOST[START], starts))
+    if memory is None:
+        rows.append(missing(f"{MEMORY}, {large}", "", AT_MOST[MEMORY], NO_PROC))
+    else:
+        rows.append(plain(f"{MEMORY}, {large}", "", AT_MOST[MEMORY], [memory]))
+    figures = [Figure(f"page at the {key}", "daemon, bare socket", "s", found) for key, found in times.items()]
+    return Outcome(figures, rows)
+
+
+class Server:
+    """A daemon on one of the files, asked by a bare socket."""
+
+    def __init__(self, directory: Path) -> None:
+        self._process = DaemonProcess(directory, *QUIET)
+        self._dealer = Dealer(self._process.endpoint)
+
+    def page_seconds(self, queries: list[GetMessagePage]) -> float:
+        """The median time of a page, one at a time."""
+        bodies = [body_of(query) for query in queries]
+        check_all_ok([self._dealer.ask(body) for body in bodies[:1]])
+        return statistics.median(seconds(lambda body=body: self._dealer.ask(body)) for body in bodies)
+
+    def work_hard(self, messages: int) -> None:
+        """Saves, and pages as large as they get, with many under way."""
+        saves = ([body_of(SaveMessage(message))] for message in history("hard", messages))
+        pages = ([body_of(GetMessagePage(_room(number % ROOMS_READ), limit=500))] for number in range(LARGEST_PAGES))
+        check_all_ok(self._dealer.exchange(saves, 256))
+        check_all_ok(self._dealer.exchange(pages, 32))
+
+    def peak_megabytes(self) -> float | None:
+        """The most memory that the daemon has held so far."""
+        status = Path(f"/proc/{self._process.process.pid}/status")
+        if not status.exists():
+            return None
+        [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) * 1024 / 1e6
+
+    def close(self) -> None:
+        self._dealer.close()
+        self._process.stop()
+
+
+def _page_times(bench: Bench, servers: dict[int, Server]) -> Rounds:
+    jobs = {
+        f"{place} of {count:,}": lambda number, place=place, count=count, server=server: server.page_seconds(
+            list(_queries(place, count, bench.sizes.visits, number))
+        )
+        for place in PLACES
+        for count, server in servers.items()
+    }
+    return alternate(jobs, bench.sizes.rounds)
+
+
+def _rows_of_places(bench: Bench, times: Rounds) -> Iterator[Row]:
+    large, small = f"{bench.sizes.large:,}", f"{bench.sizes.small:,}"
+    for place in PLACES:
+        above, below = times[f"{place} of {large}"], times[f"{place} of {small}"]
+        what = f"page of {PAGE} at the {place}, a file of {large}"
+        yield compare(what, f"a file of {small}", Target(1.3, at_least=False), above, below)
+
+
+def _queries(place: str, messages: int, count: int, number: int) -> Iterator[GetMessagePage]:
+    """Pages of rooms drawn by lot."""
+    rooms = messages // MESSAGES_OF_ROOM
+    draw = random.Random(f"{SEED} {place} {number}")
+    for _ in range(count):
+        room = draw.randrange(rooms)
+        if place == "end":
+            yield GetMessagePage(_room(room), limit=PAGE)
+        else:
+            at = 0 if place == "start" else MESSAGES_OF_ROOM // 2
+            yield GetMessagePage(_room(room), around=_id(at * rooms + room), limit=PAGE)
+
+
+def _start_seconds(directory: Path) -> float:
+    """From starting the process to its ready line."""
+    daemons: list[DaemonProcess] = []
+    took = seconds(lambda: daemons.append(DaemonProcess(directory, *QUIET)))
+    daemons[0].stop()
+    return took
+
+
+def _data_directory(bench: Bench, messages: int) -> Path:
+    """A data directory with a file of so many messages; made once in a run."""
+    directory = bench.directory / f"messages-{messages}"
+    if directory.exists():
+        return directory
+    DaemonProcess(directory, *QUIET).stop()
+    with closing(tables.connect(directory / "default.db")) as connection:
+        connection.pragma("synchronous", "off")
+        with connection:
+            connection.executemany(tables.insert("messages", tables.MESSAGE), _messages(messages))
+            connection.executemany(tables.insert("reactions", tables.REACTION), _reactions(messages))
+    return directory
+
+
+def _messages(count: int) -> Iterator[tuple[Any, ...]]:
+    draw = random.Random(f"{SEED} texts")
+    texts = [" ".join(draw.choices(WORDS, k=draw.randint(4, WORDS_MAX))) for _ in range(TEXTS)]
+    rooms = count // MESSAGES_OF_ROOM
+    for number in range(rooms * MESSAGES_OF_ROOM):
+        sender = f"user-{number * 7 % PEOPLE}"
+        known = (_id(number), _room(number % rooms), sender, texts[number * 31 % TEXTS], START_MS + number * 1_000)
+        yield (*known, "general", None, None, 0, None, None, None, None, None)
+
+
+def _reactions(count: int) -> Iterator[tuple[Any, ...]]:
+    """Three on every second message."""
+    for number in range(0, count, 2):
+        for place in range(3):
+            person, emoji = f"user-{(number + place) % PEOPLE}", EMOJIS[(number + place) % len(EMOJIS)]
+            yield (_id(number), person, emoji, None, None, START_MS + number * 1_000 + place)
+
+
+def _room(number: int) -> str:
+    return f"room-{number:03}"
+
+
+def _id(number: int) -> str:
+    return f"message-{number:08}"
