@@ -11,12 +11,11 @@ from backscroll.handlers.database import Database, Row
 from backscroll.handlers.scopes import OwnScope
 from backscroll.handlers.sql import Param, statement
 from backscroll.schema.errors import Conflict, Invalid, inside
+from backscroll.schema.limits import PAGE_BYTES_MAX
 from backscroll.schema.log import CHAIN_START, Decided, LogEntry, LogPage, canonical, digest_of
 from backscroll.schema.operations import AppendLog, GetLog, PutMediaPart
 from backscroll.schema.tables import Commands, Sequence
 from backscroll.schema.wire import MSGPACK
-
-PAGE_BYTES = 4 * 2**20  # of payloads: a page ends before the entry that would make it larger
 
 COLUMNS = (
     *(Commands.seq, Commands.at, Commands.id, Commands.type, Commands.payload),
@@ -68,7 +67,7 @@ def _end_of_page(sizes: list[Row], from_seq: int) -> int:
     total, until_seq = 0, from_seq
     for seq, size in sizes:
         total += size or 0
-        if total > PAGE_BYTES and until_seq > from_seq:
+        if total > PAGE_BYTES_MAX and until_seq > from_seq:
             break
         until_seq = seq + 1
     return until_seq
@@ -81,7 +80,7 @@ def _entries(rows: list[Row], db: Database) -> list[LogEntry]:
     for entry in (_entry(row, db) for row in rows):
         if entry.type == PutMediaPart.wire_name and entry.payload:
             total += len(entry.payload["data"])
-        if total > PAGE_BYTES and entries:
+        if total > PAGE_BYTES_MAX and entries:
             break
         entries.append(entry)
     return entries

@@ -7,12 +7,11 @@ from peewee import IntegerField, Tuple
 from backscroll.handlers.database import Database, Row
 from backscroll.handlers.sql import Param, from_json, statement
 from backscroll.schema.errors import Invalid, NotFound
-from backscroll.schema.limits import INTEGER_MAX
+from backscroll.schema.limits import INTEGER_MAX, PAGE_BYTES_MAX
 from backscroll.schema.operations import GetRows
 from backscroll.schema.replies import RowPage
 from backscroll.schema.tables import CONTENT, Json, Table
 
-PAGE_BYTES = 4 * 2**20  # of text: a page ends before the row that would make it larger
 ROWS_AT_ONCE = 16
 
 
@@ -41,7 +40,7 @@ class TablePages:
             found = self._rows(after, wanted, db)
             for row in found:
                 size += sum(len(value) for value in row if isinstance(value, str))
-                if size > PAGE_BYTES and rows:
+                if size > PAGE_BYTES_MAX and rows:
                     return self._page(rows, more=True)
                 rows.append(row)
             more = len(found) == wanted

@@ -23,6 +23,7 @@ LOG_COMMANDS_MAX = 20_000  # of a piece of a log, those in batches included
 FREE_JSON_VALUES_MAX = 50_000  # in one field
 LIST_ITEMS_MAX = 100_000  # channels, members, reactions … of one payload
 PAGE_ITEMS_MAX = 500
+PAGE_BYTES_MAX = 4 * 1024 * 1024  # of a page of the log or of rows: it ends before what would make it larger
 BATCH_COMMANDS_MAX = 1_000  # of one batch, and of one piece of a log that is replayed
 JSON_DEPTH_MAX = 32  # of `metadata` and the other free JSON fields, themselves included
 ROUTING_FRAMES_MAX = 16  # frames before the body: the routing id, REQ's delimiter, proxies' hops
