@@ -30,7 +30,7 @@ from backscroll.schema.errors import (
 )
 from backscroll.schema.limits import BODY_BYTES_MAX, LOG_BODY_BYTES_MAX, REPLY_BYTES_MAX
 from backscroll.schema.operations import OPERATIONS, Builtin, Command, Maintenance, Operation
-from backscroll.schema.operations.reading import read_operation
+from backscroll.schema.operations.reading import operation_type, read_operation
 from backscroll.schema.ulid import UlidGenerator
 from backscroll.schema.wire import (
     Codec,
@@ -45,14 +45,30 @@ from backscroll.schema.wire import (
 
 
 class Request:
-    """A request that was decoded and found valid, and the way its reply goes back."""
+    """A request whose envelope is valid and names an operation, and the way its reply goes back.
 
-    __slots__ = ("codec", "deadline", "id", "kind", "operation", "route", "scope", "size", "traceparent")
+    A command's payload may be as large as a history, so its writer decodes it, and not the loop that everybody needs.
+    """
+
+    __slots__ = (
+        "_operation",
+        "_payload",
+        "as_type",
+        "codec",
+        "deadline",
+        "id",
+        "is_command",
+        "kind",
+        "route",
+        "scope",
+        "size",
+        "traceparent",
+    )
 
     def __init__(
         self,
         envelope: Envelope,
-        operation: Operation[Any],
+        as_type: type[Operation[Any]],
         codec: Codec,
         size: int,
         route: Sequence[bytes],
@@ -60,27 +76,32 @@ class Request:
     ) -> None:
         self.id = envelope.id
         self.scope = envelope.scope
-        self.operation = operation
+        self.as_type = as_type
         self.codec = codec
         self.size = size
         self.route = route
         self.deadline = None if envelope.deadline_ms is None else now + envelope.deadline_ms / 1000
         self.traceparent = envelope.traceparent
+        self.is_command = issubclass(as_type, Command | Maintenance)  # goes to a writer
         # What the requests of one run have in common: whether commands, of which scope, how many queries at most.
-        self.kind = (self.is_command, self.scope, getattr(operation, "run_max", 0))
+        self.kind = (self.is_command, self.scope, getattr(as_type, "run_max", 0))
+        self._payload = envelope.payload
+        self._operation: Operation[Any] | None = None
 
-    @property
-    def is_command(self) -> bool:
-        """Whether it goes to a writer."""
-        return isinstance(self.operation, Command | Maintenance)
+    def read(self) -> Any:
+        """The operation, decoded and checked once; raises `Invalid`, `TooLarge` or `Malformed`."""
+        if self._operation is None:
+            self._operation = read_operation(self.as_type.wire_name, self._payload, self.codec)
+            self._payload = Raw()  # the body need not be kept any longer
+        return self._operation
 
     @property
     def is_maintenance(self) -> bool:
-        return isinstance(self.operation, Maintenance)
+        return issubclass(self.as_type, Maintenance)
 
     @property
     def is_builtin(self) -> bool:
-        return isinstance(self.operation, Builtin)
+        return issubclass(self.as_type, Builtin)
 
 
 class Refused(Exception):
@@ -109,7 +130,7 @@ class Dispatcher:
         self._ending = False
 
     def decode(self, body: bytes, route: Sequence[bytes] = ()) -> Request:
-        """The request in a body; raises `Refused` with the reply where there is none."""
+        """The request in a body, a query with its payload; raises `Refused` with the reply where there is none."""
         codec = codec_of(body)
         request_id = None
         try:
@@ -117,7 +138,9 @@ class Dispatcher:
                 _check_large(body, codec)
             envelope = read_envelope(body, codec)
             request_id = envelope.id
-            operation = read_operation(envelope.type, envelope.payload, codec)
+            request = Request(envelope, operation_type(envelope.type), codec, len(body), route, self._clock())
+            if not request.is_command:
+                request.read()
         except Exception as problem:  # noqa: BLE001  # whatever it is, the caller gets a reply
             error = as_wire_error(problem)
             if request_id is None and len(body) <= BODY_BYTES_MAX:
@@ -126,7 +149,7 @@ class Dispatcher:
                 log.error("a request cannot be decoded", id=request_id, exc_info=problem)
             log.debug("refused", id=request_id, outcome=error.code, reason=error.message)
             raise Refused(write_failure(request_id, error, codec), error) from None
-        return Request(envelope, operation, codec, len(body), route, self._clock())
+        return request
 
     def builtin(self, request: Request) -> bytes:
         """Answer a query that needs no database."""
@@ -143,7 +166,7 @@ class Dispatcher:
 
     def recall(self, request: Request) -> bytes | None:
         """The reply to a query whose answer is kept and still right: it costs less than giving it to a reader."""
-        query: Any = request.operation
+        query = request.read()
         if not query.KEPT or (request.deadline is not None and self._clock() >= request.deadline):
             return None
         store = self._scopes.store_in_use(request.scope)
@@ -203,7 +226,7 @@ class Dispatcher:
         if isinstance(error, TransactionLost) and isinstance(error.__cause__, Exception):
             error = error.__cause__
         wire_error = as_wire_error(error)
-        about = {"operation": request.operation.wire_name, "id": request.id, "outcome": wire_error.code}
+        about = {"operation": request.as_type.wire_name, "id": request.id, "outcome": wire_error.code}
         if isinstance(wire_error, Internal):
             log.error("request failed", **about, traceparent=request.traceparent, exc_info=error)
         elif wire_error is not error:
@@ -226,7 +249,7 @@ class Dispatcher:
             log.info("tidied", scope=scope, **removed)
 
     def _execute(self, transaction: Session, request: Request) -> bytes:
-        command: Any = request.operation
+        command = request.read()
         done = command_log.find(request.id, transaction)
         if done is not None:
             return _success(request, command_log.repeat(command, request.id, done, transaction), done.seq)
@@ -241,7 +264,7 @@ class Dispatcher:
         self._check_deadline(request)
         if self._ending:
             raise Unavailable("the daemon is stopping", retryable=True)
-        query: Any = request.operation
+        query = request.read()
         seq = snapshot.position.seq
         if not query.KEPT:
             return _success(request, self._handlers[type(query)](query, snapshot), seq)
@@ -254,7 +277,7 @@ class Dispatcher:
     def _look_at(self, context: Any, request: Request) -> bytes:
         """Answer what is about the daemon or a whole scope."""
         self._check_deadline(request)
-        result = self._handlers[type(request.operation)](request.operation, context)
+        result = self._handlers[request.as_type](request.read(), context)
         return _success(request, result, self._scopes.seq(request.scope))
 
     def _check_deadline(self, request: Request) -> None:
@@ -274,7 +297,7 @@ class Dispatcher:
         if log.debugging:  # a line that is not written costs more than some requests do
             log.debug(
                 "request",
-                operation=request.operation.wire_name,
+                operation=request.as_type.wire_name,
                 id=request.id,
                 outcome=outcome,
                 ms=round((self._clock() - started) * 1000, 3),

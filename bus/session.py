@@ -52,6 +52,8 @@ class Session:
         self.position = position
         self.parts = PartsInTransaction(parts)
         self.redactions: list[tuple[int, int]] = []
+        self.rooms_touched: set[str] = set()  # also by commands that were undone
+        self.all_touched = False
 
     @property
     def now(self) -> int:
@@ -87,6 +89,12 @@ class Session:
 
     def token(self, request_id: str, number: int) -> str:
         return self._secret.token(request_id, number)
+
+    def touch(self, room_id: str) -> None:
+        self.rooms_touched.add(room_id)
+
+    def touch_all(self) -> None:
+        self.all_touched = True
 
     def rows(self, sql: str, /, **values: Any) -> list[Row]:
         return self._connection.execute(sql, values).fetchall()

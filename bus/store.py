@@ -125,6 +125,7 @@ class Store:
             position = session.position
             if position != self.position:
                 session.run(UPDATE_POSITION, seq=position.seq, last_id=position.last_id)
+            self._end_answers(session)
             self._commit()
         except BaseException:
             if self._writer.in_transaction:
@@ -133,6 +134,13 @@ class Store:
         self.position = position
         session.parts.remove_now()
         self._on_commit(self)
+
+    def _end_answers(self, session: Session) -> None:
+        """Let go of the answers that the commit to come makes wrong."""
+        if session.all_touched:
+            self.answers.touch_all(session.position.seq)
+        else:
+            self.answers.touch(session.rooms_touched, session.position.seq)
 
     @contextmanager
     def read(self) -> Iterator[Session]:

@@ -2,7 +2,7 @@
 
 from backscroll.handlers import log
 from backscroll.handlers.database import Database
-from backscroll.handlers.reactions import mention_unless_deleted
+from backscroll.handlers.reactions import begin_change
 from backscroll.handlers.sql import Param, Rows, statement
 from backscroll.schema.operations import (
     DeleteAttachmentsForMessage,
@@ -24,7 +24,7 @@ SELECT_ALL = statement(Attachments.select(*ROWS.columns).order_by(Attachments.id
 
 
 def save_attachment(command: SaveAttachment, db: Database) -> None:
-    if mention_unless_deleted(command.attachment.message_id, db):
+    if begin_change(command.attachment.message_id, db):
         log.mention("attachment", command.attachment.id, db)
         db.write(UPSERT, ROWS.to_row(command.attachment))
 

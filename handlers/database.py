@@ -110,6 +110,12 @@ class Database(Protocol):
     def entry(self) -> Entry:
         """The place in the log of the command under way; in a query there is none."""
 
+    def touch(self, room_id: str) -> None:
+        """Tell that messages or reactions of a room change: whoever writes those two tables has to."""
+
+    def touch_all(self) -> None:
+        """Tell that messages or reactions of any room may change."""
+
     def command(
         self, request_id: str, *, at: int | None = None, recorded: Decided | None = None
     ) -> AbstractContextManager[Entry]:

@@ -23,6 +23,7 @@ def initialize(_command: Initialize, _db: Database) -> None:
 
 
 def clear_all_data(_command: ClearAllData, db: Database) -> None:
+    db.touch_all()
     for delete in EMPTY_EVERY_TABLE:
         db.run(delete)
     log.forget_all(db)

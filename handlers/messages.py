@@ -1,6 +1,7 @@
 """Messages: saved with their reactions split off, read with them put back."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec.structs import replace
 from peewee import SQL, Expression
@@ -23,7 +24,8 @@ from backscroll.schema.tables import Attachments, Mentions, Messages, Reactions
 ROWS = Rows(Message, Messages)
 ID_AT = ROWS.names.index("id")
 
-UPSERT_UNLESS_DELETED = ROWS.upsert(unless=Messages.is_deleted == SQL("1"))
+UPSERT = ROWS.upsert()
+UPSERT_IN_PLACE = ROWS.upsert(unless=(Messages.is_deleted == SQL("1")) | (Messages.room_id != SQL("excluded.room_id")))
 BURY = statement(
     Messages.update(
         {
@@ -66,7 +68,8 @@ class Deletion:
         self.delete = statement(Messages.delete().where(where))
 
     def carry_out(self, db: Database, **place: str) -> None:
-        """Remove the messages at a place."""
+        """Remove the messages at a place, which is in a room."""
+        db.touch(place["room_id"])
         self.carry_out_around(db, **place)
         db.run(self.delete, **place)
 
@@ -95,7 +98,9 @@ def update_message(command: UpdateMessage, db: Database) -> None:
 
 
 def delete_message(command: DeleteMessage, db: Database) -> None:
-    if not _stored(command.message_id, db).is_deleted:
+    stored = _stored(command.message_id, db)
+    if not stored.is_deleted:
+        db.touch(stored.room_id)
         _bury(command.message_id, db)
 
 
@@ -117,13 +122,25 @@ def save(message: Message, reactions_path: str, db: Database) -> None:
     """Write a whole message; a tombstone in its place stays what it is."""
     reactions.check_reactions(message, reactions_path)
     log.mention("message", message.id, db)
-    written = db.write(UPSERT_UNLESS_DELETED, ROWS.to_row(message))
+    row = ROWS.to_row(message)
+    written = db.write(UPSERT_IN_PLACE, row) or _move(message, row, db)
     if not written:
         log.forget("message", message.id, db)
-    elif message.is_deleted:
+        return
+    db.touch(message.room_id)
+    if message.is_deleted:
         _bury(message.id, db)
     else:
         reactions.replace_reactions(message, db)
+
+
+def _move(message: Message, row: Sequence[Any], db: Database) -> bool:
+    """Write a message over the one in another room; false where that is a tombstone."""
+    stored = _stored(message.id, db)
+    if stored.is_deleted:
+        return False
+    db.touch(stored.room_id)
+    return db.write(UPSERT, row) > 0
 
 
 def _bury(message_id: str, db: Database) -> None:

@@ -3,8 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from peewee import SQL
-
 from backscroll.handlers import log
 from backscroll.handlers.database import Database
 from backscroll.handlers.sql import Param, Rows, one_of, statement, to_json
@@ -29,18 +27,18 @@ SELECT_OF_MESSAGES = statement(
     .where(one_of(Reactions.message_id, "message_ids"))
     .order_by(Reactions.message_id, Reactions.timestamp, Reactions.oder_id, Reactions.emoji)
 )
-IS_DELETED = statement(
-    Messages.select(SQL("1")).where((Messages.id == Param("message_id")) & (Messages.is_deleted == SQL("1")))
+SELECT_PLACE = statement(
+    Messages.select(Messages.room_id, Messages.is_deleted).where(Messages.id == Param("message_id"))
 )
 
 
 def save_reaction(command: SaveReaction, db: Database) -> None:
-    if mention_unless_deleted(command.reaction.message_id, db):
+    if begin_change(command.reaction.message_id, db):
         db.write(UPSERT, ROWS.to_row(command.reaction))
 
 
 def remove_reaction(command: RemoveReaction, db: Database) -> None:
-    if mention_unless_deleted(command.message_id, db):
+    if begin_change(command.message_id, db):
         db.run(DELETE, message_id=command.message_id, oder_id=command.oder_id, emoji=command.emoji)
 
 
@@ -72,10 +70,15 @@ def replace_reactions(message: Message, db: Database) -> None:
     db.write_all(UPSERT, [ROWS.to_row(reaction) for reaction in message.reactions])
 
 
-def mention_unless_deleted(message_id: str, db: Database) -> bool:
+def begin_change(message_id: str, db: Database) -> bool:
     """Note that the command is about a message; false when that is a tombstone, which takes nothing any more."""
     log.mention("message", message_id, db)
-    if db.row(IS_DELETED, message_id=message_id) is None:
+    place = db.row(SELECT_PLACE, message_id=message_id)
+    if place is None:
         return True
-    log.forget("message", message_id, db)
-    return False
+    room_id, is_deleted = place
+    if is_deleted:
+        log.forget("message", message_id, db)
+    else:
+        db.touch(room_id)
+    return not is_deleted

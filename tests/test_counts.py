@@ -40,6 +40,7 @@ from backscroll.bus.daemon import Daemon
 from backscroll.bus.dispatch import Dispatcher
 from backscroll.bus.inprocess import InProcess
 from backscroll.handlers import HANDLERS, Handlers
+from backscroll.handlers.database import Database
 from backscroll.schema import (
     Batch,
     Category,
@@ -50,7 +51,6 @@ from backscroll.schema import (
     GetMessagePage,
     GetMessages,
     GetRoom,
-    Initialize,
     IsUserBanned,
     Message,
     MessageUpdates,
@@ -334,6 +334,7 @@ def created(content: str) -> CreateMessage:
     return CreateMessage("c1", "u0", content, room_id="r1")
 
 
+A_COMMAND = edited("m3")  # in the room that is read: no answer from before it is right
 OLDEST = GetMessages("r1", limit=PAGE)
 NEWEST = GetMessagePage("r1", limit=PAGE)
 AROUND = GetMessagePage("r1", around="m100", limit=PAGE)
@@ -347,14 +348,14 @@ DISPATCHED: dict[str, Work] = {
     "create-message": answering(created("hello"), created("hello again")),
     "batch of 100 saves": answering(batch("a"), batch("b")),
     "commit of 256 saves": committing(256),
-    "get-messages": answering(OLDEST, Initialize(), OLDEST),
+    "get-messages": answering(OLDEST, A_COMMAND, OLDEST),
     "get-messages kept": answering(OLDEST, OLDEST, OLDEST),
     "get-messages recalled": recalling(OLDEST),
-    "get-message-page at the end": answering(NEWEST, Initialize(), NEWEST),
+    "get-message-page at the end": answering(NEWEST, A_COMMAND, NEWEST),
     "get-message-page in the middle": paging_before("m100"),
-    "get-message-page around": answering(AROUND, Initialize(), AROUND),
+    "get-message-page around": answering(AROUND, A_COMMAND, AROUND),
     "get-room": answering(GetRoom("r2"), GetRoom("r1")),
-    "get-all-rooms": answering(GetAllRooms(), Initialize(), GetAllRooms()),
+    "get-all-rooms": answering(GetAllRooms(), A_COMMAND, GetAllRooms()),
     "ping": answering(Ping(), Ping()),
 }
 
@@ -379,7 +380,7 @@ def count_dispatched(work: Work, directory: Path) -> Counts:
 class Flight(NamedTuple):
     """Requests in flight together, those of each turn; `behind` is what they wait for, which they share a lane with.
 
-    They wait behind a command or a query, so that they are another run: what they are themselves, or what moves `seq`.
+    They wait behind a command or a query, so that they are another run: what they are themselves, or what ends answers.
     """
 
     behind: Operation[Any] | None
@@ -387,7 +388,6 @@ class Flight(NamedTuple):
 
 
 A_QUERY = IsUserBanned("u0", "r1")
-A_COMMAND = Initialize()
 
 IN_DAEMON_TOGETHER = {
     f"daemon: {IN_FLIGHT} saves": Flight(A_QUERY, lambda turn: [said(f"{turn}{at}") for at in range(IN_FLIGHT)]),
@@ -400,12 +400,13 @@ IN_DAEMON_TOGETHER = {
 
 
 class Barrier:
-    """A handler that is done when it is told, and that says when it has begun."""
+    """A handler that is done when it is told, and that says when it has begun. As a command it ends kept answers."""
 
     def __init__(self) -> None:
         self.begun, self.opened = threading.Event(), threading.Event()
 
-    def __call__(self, _operation: Any, _context: Any) -> None:
+    def __call__(self, _operation: Any, db: Database) -> None:
+        db.touch_all()
         self.begun.set()
         self.opened.wait(PATIENCE_MS / 1000)
 

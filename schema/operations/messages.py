@@ -76,7 +76,7 @@ class ListMessages(Query[MessageList], frozen=True):
     Example: {"channelId": "general", "limit": 20}
     """
 
-    KEPT = True
+    KEPT = OF_ROOM = True
 
     channel_id: Id
     room_id: Id = DEFAULT_ROOM
@@ -93,7 +93,7 @@ class GetMessagePage(Query[MessagePage], frozen=True):
     Example: {"roomId": "r1", "channelId": "general", "limit": 20, "includeDeleted": false}
     """
 
-    KEPT = True
+    KEPT = OF_ROOM = True
 
     room_id: Id
     channel_id: Id | None = None
@@ -110,7 +110,7 @@ class GetMessages(Query[list[Message]], frozen=True):
     Example: {"roomId": "r1", "limit": 50, "offset": 100}
     """
 
-    KEPT = True
+    KEPT = OF_ROOM = True
 
     room_id: Id
     limit: PageSize = 100

@@ -16,12 +16,18 @@ UNLIMITED = Allowance(math.inf, math.inf)
 """For what was taken once already, and lies in the caller's own memory."""
 
 
-def read_operation(name: str, payload: Raw, codec: Codec, allowance: Allowance | None = None) -> Operation[Any]:
-    """Decode and check an operation; raises `UnknownOperation`, `Invalid`, `TooLarge` or `Malformed`."""
+def operation_type(name: str) -> type[Operation[Any]]:
+    """The operation of a wire name; raises `UnknownOperation`."""
     as_type = OPERATIONS.get(name)
     if as_type is None:
         details = {"path": "$.type", "known": sorted(OPERATIONS)}
         raise UnknownOperation(f"$.type: there is no operation {name!r}{_meant(name)}", details=details)
+    return as_type
+
+
+def read_operation(name: str, payload: Raw, codec: Codec, allowance: Allowance | None = None) -> Operation[Any]:
+    """Decode and check an operation; raises `UnknownOperation`, `Invalid`, `TooLarge` or `Malformed`."""
+    as_type = operation_type(name)
     if as_type.received_as is None:
         return read_payload(payload, codec, as_type, allowance)
     received = read_payload(payload, codec, as_type.received_as, UNLIMITED)
