@@ -8,7 +8,7 @@ from peewee import SQL, Expression
 
 from backscroll.handlers import log, reactions
 from backscroll.handlers.database import Database, Row
-from backscroll.handlers.sql import Param, Rows, changes, statement
+from backscroll.handlers.sql import Param, Rows, changes, insertion, statement
 from backscroll.schema.errors import Conflict, NotFound
 from backscroll.schema.operations import (
     ClearRoomMessages,
@@ -24,6 +24,7 @@ from backscroll.schema.tables import Attachments, Mentions, Messages, Reactions
 ROWS = Rows(Message, Messages)
 ID_AT = ROWS.names.index("id")
 
+INSERT = statement(insertion(Messages, [*ROWS.names, "said_seq", "said_member"]).on_conflict_ignore())
 UPSERT = ROWS.upsert()
 UPSERT_IN_PLACE = ROWS.upsert(unless=(Messages.is_deleted == SQL("1")) | (Messages.room_id != SQL("excluded.room_id")))
 BURY = statement(
@@ -33,6 +34,7 @@ BURY = statement(
             Messages.content: SQL("''"),
             Messages.link_metadata: SQL("NULL"),
             Messages.metadata: SQL("NULL"),
+            Messages.said_seq: SQL("0"),
         }
     ).where(Messages.id == Param("message_id"))
 )
@@ -61,9 +63,9 @@ class Deletion:
         ]
         forgets = [Mentions.delete().where(each) for each in mentions]
         hanging = [table.delete().where(table.message_id.in_(ids)) for table in (Reactions, Attachments)]
-        self.mentions = tuple(
-            statement(Mentions.select(Mentions.seq, Mentions.member).where(each)) for each in mentions
-        )
+        said_by = Messages.select(Messages.said_seq, Messages.said_member).where(where & (Messages.said_seq > SQL("0")))
+        mentioned = (Mentions.select(Mentions.seq, Mentions.member).where(each) for each in mentions)
+        self.mentions = (statement(said_by), *map(statement, mentioned))
         self.around = tuple(statement(query) for query in (*forgets, *hanging))
         self.delete = statement(Messages.delete().where(where))
 
@@ -121,17 +123,24 @@ def get_message_by_id(query: GetMessageById, db: Database) -> Message | None:
 def save(message: Message, reactions_path: str, db: Database) -> None:
     """Write a whole message; a tombstone in its place stays what it is."""
     reactions.check_reactions(message, reactions_path)
-    log.mention("message", message.id, db)
     row = ROWS.to_row(message)
-    written = db.write(UPSERT_IN_PLACE, row) or _move(message, row, db)
-    if not written:
-        log.forget("message", message.id, db)
+    is_new = db.write(INSERT, (*row, db.entry.seq, db.entry.member))
+    if not is_new and not _write_over(message, row, db):
         return
     db.touch(message.room_id)
     if message.is_deleted:
         _bury(message.id, db)
     else:
         reactions.replace_reactions(message, db)
+
+
+def _write_over(message: Message, row: Sequence[Any], db: Database) -> bool:
+    """Write a message over the one that is there; false where that is a tombstone."""
+    log.mention("message", message.id, db)
+    written = db.write(UPSERT_IN_PLACE, row) or _move(message, row, db)
+    if not written:
+        log.forget("message", message.id, db)
+    return bool(written)
 
 
 def _move(message: Message, row: Sequence[Any], db: Database) -> bool:
@@ -145,8 +154,8 @@ def _move(message: Message, row: Sequence[Any], db: Database) -> bool:
 
 def _bury(message_id: str, db: Database) -> None:
     """Turn a message into a tombstone: its place stays, its text and all that hangs on it go."""
-    db.run(BURY, message_id=message_id)
     DELETION_OF_ONE.carry_out_around(db, message_id=message_id)
+    db.run(BURY, message_id=message_id)
 
 
 def _stored(message_id: str, db: Database) -> Message:

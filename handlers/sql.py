@@ -83,7 +83,7 @@ class Rows(Generic[T]):
         return statement(
             self.insert().on_conflict(
                 conflict_target=[table.fields[name] for name in key],
-                preserve=[field for name, field in table.fields.items() if name not in key],
+                preserve=[column for name, column in zip(self.names, self.columns, strict=True) if name not in key],
                 where=None if unless is None else ~unless,
             )
         )

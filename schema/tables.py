@@ -15,6 +15,10 @@ class Json(TextField):
     """A JSON document, stored as its text."""
 
 
+class Book(IntegerField):
+    """A number for the daemon's own books, which is nothing that anybody stored."""
+
+
 class Table(Model):
     class Meta:
         database = SqliteDatabase(None)  # the dialect; never opened
@@ -49,6 +53,8 @@ class Messages(Table):
     head_hash = TextField(null=True)
     link_metadata = Json(null=True)
     metadata = Json(null=True)
+    said_seq = Book()
+    said_member = Book()
 
 
 class Reactions(Table):

@@ -30,7 +30,7 @@ from backscroll.schema import Command, CompactScope, GetMessages
 from backscroll.schema.limits import BODY_BYTES_MAX
 from backscroll.schema.log import CHAIN_START, LogEntry, canonical, digest_of, link
 from backscroll.schema.operations.reading import read_operation
-from backscroll.schema.tables import CONTENT
+from backscroll.schema.tables import CONTENT, Book
 from backscroll.schema.wire import Codec
 
 Plain = dict[str, Any]
@@ -567,12 +567,12 @@ def test_beyond_the_end_of_the_log_is_nothing(local: Local, from_seq: int) -> No
 
 @pytest.mark.parametrize("limit", [1, 3, 16, 17, 500])
 def test_rows_are_walked_completely_in_the_order_of_their_key(local: Local, limit: int) -> None:
-    """Pages of any size give every row of every table once, in the order of its key."""
+    """Pages of any size give every row of every table once, in the order of its key, without the daemon's own books."""
     fill(local, 40)
     wanted = local.tables()
     for table in CONTENT:
         meta: Any = table._meta
-        names = list(meta.fields)
+        names = [name for name, field in meta.fields.items() if not isinstance(field, Book)]
         rows = local.rows(meta.table_name, limit=limit)
         assert len(rows) == len(wanted[meta.table_name]) > 0
         assert all(list(row) == names for row in rows)

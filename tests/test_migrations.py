@@ -106,7 +106,10 @@ def test_a_daemon_serves_an_older_file_as_its_own(tmp_path: Path, fixture: Path)
     copied(fixture, tmp_path / "data")
     with DaemonProcess(tmp_path / "data", "--log-level", "error") as daemon, Peer(daemon.endpoint) as peer:
         info = peer.ask("get-scope-info")
-        assert {name: info["result"]["rows"][name] for name in rows} == {name: len(each) for name, each in rows.items()}
+        counted = info["result"]["rows"]
+        assert {name: counted.get(name) for name in rows.keys() - {"mentions"}} == {
+            name: len(each) for name, each in rows.items() if name != "mentions"
+        }
         assert info["result"]["schemaVersion"] == len(migrations())
         assert peer.ask("save-message", message("new"))["seq"] == info["seq"] + 1
 
