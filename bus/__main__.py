@@ -47,12 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def tune_interpreter() -> None:
+    """Have threads take turns quickly, and the garbage collector seldom; what was imported stays."""
+    sys.setswitchinterval(GIL_SWITCH_SECONDS)
+    gc.freeze()
+    gc.set_threshold(GC_ALLOCATIONS)
+
+
 def serve(settings: Settings) -> None:
     """Serve until a signal asks to stop; raises `CannotStart`."""
     os.umask(0o077)  # the history is its owner's alone
-    sys.setswitchinterval(GIL_SWITCH_SECONDS)
-    gc.freeze()  # what was imported stays
-    gc.set_threshold(GC_ALLOCATIONS)
+    tune_interpreter()
     with ExitStack() as stack:
         stack.enter_context(locked(settings.data_dir))
         scopes = _open_scopes(settings, stack)

@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     client_bytes: PositiveInt = Field(64 * 2**20, description="how many bytes of one client's requests may wait")
     answers_bytes: NonNegativeInt = Field(
         BYTES_MAX,
-        description="how many bytes of answers are kept for each open scope until its next commit",
+        description="how many bytes of answers are kept for each open scope, until what they tell of changes",
     )
     log: Literal["full", "ids"] = Field(
         "full", description="what the command log keeps: whole payloads, or only what makes retries harmless"

@@ -15,7 +15,7 @@ from typing import Any
 
 import apsw
 
-from backscroll.bus.__main__ import GIL_SWITCH_SECONDS
+from backscroll.bus.__main__ import tune_interpreter
 from backscroll.bus.config import Settings
 from backscroll.bus.daemon import Daemon
 from backscroll.bus.directory import default_endpoint, locked
@@ -62,7 +62,7 @@ def serve(directory: Path, sync_ms: float, steps: int) -> None:
     handlers = {**HANDLERS, GetAllRooms: count} if steps else HANDLERS
     settings = Settings(data_dir=directory, log_level="warning")
     log.configure(settings)
-    sys.setswitchinterval(GIL_SWITCH_SECONDS)
+    tune_interpreter()
     with ExitStack() as stack:
         stack.enter_context(locked(directory))
         scopes = stack.enter_context(closing(Scopes(directory, vfs=disk.name if disk else "")))
