@@ -10,7 +10,7 @@ from backscroll.handlers import log
 from backscroll.handlers.database import Database, Row
 from backscroll.handlers.scopes import OwnScope
 from backscroll.handlers.sql import Param, statement
-from backscroll.schema.errors import Conflict, Invalid, inside
+from backscroll.schema.errors import CallerError, Conflict, Invalid, inside
 from backscroll.schema.limits import PAGE_BYTES_MAX
 from backscroll.schema.log import CHAIN_START, Decided, LogEntry, LogPage, canonical, digest_of
 from backscroll.schema.operations import AppendLog, GetLog, PutMediaPart
@@ -57,9 +57,11 @@ def get_log(query: GetLog, db: Database) -> LogPage:
 def append_log(command: AppendLog, scope: OwnScope) -> None:
     with scope.transaction() as db:
         for index, entry in enumerate(command.entries):
-            with inside(f"$.payload.entries[{index}]", index):
+            try:
                 if not _is_there(entry, db):
                     _carry_out(entry, db)
+            except CallerError as error:
+                raise inside(f"$.payload.entries[{index}]", index, error) from error
 
 
 def _end_of_page(sizes: list[Row], from_seq: int) -> int:

@@ -20,8 +20,6 @@
 An error reply means that nothing happened. `NoReply` means that nobody knows.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
 QUOTED_CHARACTERS_MAX = 500
@@ -49,20 +47,16 @@ class CallerError(BackscrollError):
         return cls(f"{path}: {problem}", details={"path": path})
 
 
-@contextmanager
-def inside(path: str, index: int) -> Iterator[None]:
-    """Let errors of a command that stands at `path` among others name their field from the body's root, and its index.
+def inside(path: str, index: int, error: CallerError) -> CallerError:
+    """The error of a command that stands at `path` among others, naming its field from the body's root, and its index.
 
-    What they tell is from the command's own root, as in `$.payload.message.id`.
+    What `error` tells is from the command's own root, as in `$.payload.message.id`.
     """
-    try:
-        yield
-    except CallerError as error:
-        inner = str((error.details or {}).get("path", "$"))
-        outer = _cut(path + inner.removeprefix("$"))
-        problem = error.message.removeprefix(f"{inner}: ")
-        details = (error.details or {}) | {"path": outer, "index": index}
-        raise type(error)(f"{outer}: {problem}", details=details) from error
+    inner = str((error.details or {}).get("path", "$"))
+    outer = _cut(path + inner.removeprefix("$"))
+    problem = error.message.removeprefix(f"{inner}: ")
+    details = (error.details or {}) | {"path": outer, "index": index}
+    return type(error)(f"{outer}: {problem}", details=details)
 
 
 def _cut(text: str) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from msgspec import Meta, Raw, field
 from msgspec.structs import replace
 
-from backscroll.schema.errors import Invalid, inside
+from backscroll.schema.errors import CallerError, Invalid, inside
 from backscroll.schema.limits import BATCH_COMMANDS_MAX
 from backscroll.schema.operations.base import Command, Nest, Operation, ReadCommand
 from backscroll.schema.records import Record
@@ -40,8 +40,7 @@ class Batch(Command[list[Any]], frozen=True):
         return cls([BatchedCommand(type=command.wire_name, payload=command) for command in commands])
 
     def as_logged(self) -> Self:
-        members = [replace(member, payload=member.payload.as_logged()) for member in self.commands]
-        return replace(self, commands=members)
+        return replace(self, commands=[_as_logged(member) for member in self.commands])
 
 
 class _ReceivedCommand(BatchedCommand, frozen=True, kw_only=True):
@@ -62,11 +61,18 @@ class _ReceivedBatch(Nest, frozen=True, forbid_unknown_fields=True):
 Batch.received_as = _ReceivedBatch
 
 
+def _as_logged(member: BatchedCommand) -> BatchedCommand:
+    payload = member.payload.as_logged()
+    return member if payload is member.payload else replace(member, payload=payload)
+
+
 def _opened(member: _ReceivedCommand, index: int, read: ReadCommand) -> BatchedCommand:
-    with inside(f"$.payload.commands[{index}]", index):
+    try:
         if member.type == Batch.wire_name:
             raise Invalid.at("$.type", "a batch holds no batch")
         command = read(member.type, member.payload)
         if command.ALONE:
             raise Invalid.at("$.type", f"{member.type!r} is no part of a batch: send it alone")
-        return BatchedCommand(type=member.type, payload=command)
+    except CallerError as error:
+        raise inside(f"$.payload.commands[{index}]", index, error) from error
+    return BatchedCommand(type=member.type, payload=command)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Raw
 from msgspec.structs import asdict
 
-from backscroll.schema.errors import Invalid, inside
+from backscroll.schema.errors import CallerError, Invalid, inside
 from backscroll.schema.limits import (
     BATCH_COMMANDS_MAX,
     LOG_BODY_BYTES_MAX,
@@ -86,15 +86,18 @@ AppendLog.received_as = _ReceivedLog
 
 
 def _opened(entry: _ReceivedEntry, index: int, read: ReadCommand) -> LogEntry:
-    fields = asdict(entry)
-    with inside(f"$.payload.entries[{index}]", index):
+    try:
         if entry.redacted and entry.digest is None:
             raise Invalid.at("$.digest", "a redacted entry says what its payload's digest was")
         if not _is_empty(entry.payload):
-            return LogEntry(**fields | {"payload": read(entry.type, entry.payload)})
-        if not entry.redacted:
+            payload = read(entry.type, entry.payload)
+        elif entry.redacted:
+            payload = None
+        else:
             raise Invalid.at("$.payload", "the payload was not kept, so this command cannot be carried out again")
-        return LogEntry(**fields | {"payload": None})
+    except CallerError as error:
+        raise inside(f"$.payload.entries[{index}]", index, error) from error
+    return LogEntry(**asdict(entry) | {"payload": payload})
 
 
 def _is_empty(payload: Raw) -> bool:
