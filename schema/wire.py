@@ -136,7 +136,7 @@ class Allowance:
         self._unmeasured = 0
         self._commands = commands
 
-    def take_payload(self, body: bytes, codec: Codec, as_type: type[Struct]) -> None:
+    def take_payload(self, body: bytes | Raw, codec: Codec, as_type: type[Struct]) -> None:
         """Count a payload that is still encoded; raises `TooLarge`, and what msgspec raises."""
         if self._unmeasured + len(body) <= self._free_json_max:
             self._unmeasured += len(body)
@@ -156,9 +156,12 @@ class Allowance:
 
 def read_payload(payload: Raw, codec: Codec, as_type: type[S], allowance: Allowance | None = None) -> S:
     """Decode and check a request's payload; raises `Invalid`, `TooLarge` or `Malformed`."""
-    body = bytes(payload) or codec.empty_map
+    body = payload or codec.empty_map
+    if allowance is None and len(body) > FREE_JSON_BYTES_MAX:  # a smaller one is within any allowance
+        allowance = Allowance()
     try:
-        (allowance or Allowance()).take_payload(body, codec, as_type)
+        if allowance is not None:
+            allowance.take_payload(body, codec, as_type)
         operation = codec.decode(body, as_type)
     except DECODE_ERRORS as error:
         _refuse(error, "$.payload", Invalid)
