@@ -30,8 +30,13 @@ DELETED_TEXT = "[Message deleted]"
 ChannelType = Literal["text", "voice", "audio", "video"]
 
 
-class Record(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
-    """Base of all records. `field(default_factory=bool)` marks a default that replies still spell out."""
+class Record(
+    Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True, gc=False
+):
+    """Base of all records. `field(default_factory=bool)` marks a default that replies still spell out.
+
+    Python's garbage collector passes them over: what they hold comes from the wire and cannot hold them.
+    """
 
     KEY: ClassVar[tuple[str, ...]] = ()
     SAID: ClassVar[Mapping[str, Any]] = {}

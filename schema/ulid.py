@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
+_PYTHONS = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")  # the digits that `int` reads
 _RANDOM_BITS = 80
 
 
@@ -43,12 +45,13 @@ def ulid_after(last: str, now_ms: int, random: int) -> str:
 
 
 def _next(last: int, now_ms: int, random_bits: Callable[[int], int]) -> int:
-    fresh = now_ms << _RANDOM_BITS | random_bits(_RANDOM_BITS)
-    return last + 1 if fresh >> _RANDOM_BITS <= last >> _RANDOM_BITS else fresh
+    if now_ms <= last >> _RANDOM_BITS:
+        return last + 1
+    return now_ms << _RANDOM_BITS | random_bits(_RANDOM_BITS)
 
 
 def _encode(value: int) -> str:
-    return "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -1, -5))
+    return "".join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])
 
 
 def time_of(ulid: str) -> int:
@@ -57,7 +60,4 @@ def time_of(ulid: str) -> int:
 
 
 def _decode(ulid: str) -> int:
-    value = 0
-    for character in ulid:
-        value = value << 5 | _ALPHABET.index(character)
-    return value
+    return int(ulid.translate(_PYTHONS), 32)
