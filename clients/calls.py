@@ -98,7 +98,7 @@ class Call:
     give_up_at: float | None = None
     owed = False
     in_doubt = False
-    outcome: tuple[Reply, Codec] | BackscrollError | None = None
+    outcome: tuple[Reply[Any], Codec] | BackscrollError | None = None
     on_settled: Callable[[], None] | None = None
 
     def __init__(
@@ -113,6 +113,7 @@ class Call:
         """Raises `Invalid` for text that is no Unicode and `TooLarge` for a body over its limit."""
         self.id = new_id() if call_id is None else call_id
         self.operation_type = type(operation)
+        self.result_type = operation.reply_type
         self.timeout_ms = timeout_ms
         self._codec = codec
         envelope = Envelope(
@@ -144,13 +145,13 @@ class Call:
         fields["deadlineMs"] = max(1, math.ceil((self.give_up_at - now) * 1000))
         return self._codec.encode(fields)
 
-    def is_settled_by(self, reply: Reply) -> bool:
+    def is_settled_by(self, reply: Reply[Any]) -> bool:
         """Whether a reply is the last word: a refusal is not while it leaves open what an earlier attempt has done."""
         if reply.error is None or not self.in_doubt:
             return True
         return issubclass(ERRORS.get(reply.error.code, Internal), CallerError)
 
-    def settle(self, outcome: tuple[Reply, Codec] | BackscrollError) -> None:
+    def settle(self, outcome: tuple[Reply[Any], Codec] | BackscrollError) -> None:
         self.outcome = outcome
         if self.on_settled is not None:
             self.on_settled()
@@ -163,8 +164,10 @@ class Call:
         reply, codec = self.outcome
         if not reply.ok:
             raise error_of(reply)
+        if not isinstance(reply.result, Raw):
+            return reply.result
         try:
-            return codec.decode(reply.result, self.operation_type.reply_type)
+            return codec.decode(reply.result, self.result_type)
         except DECODE_ERRORS as error:
             raise Internal(f"the daemon's result is not of the declared type: {error}") from error
 
@@ -215,10 +218,14 @@ class UnderWay:
 
         A reply that nobody waits for, or that nobody waits for any more, is dropped.
         """
-        reply, codec = open_reply(body)
+        # One pass over the bytes where it is of the type that was asked for last, and two where it is not.
+        guess = Raw if self._newest is None else self._newest.result_type
+        reply, codec = open_reply(body, guess)
         call = self._calls.get(reply.id)
         if call is None:
             return False
+        if call.result_type is not guess:
+            reply, codec = open_reply(body)
         call.owed = False
         if call.is_settled_by(reply):
             self._settle(call, (reply, codec))
@@ -254,7 +261,7 @@ class UnderWay:
         for call in list(self._calls.values()):
             self._settle(call, error_of_call(call))
 
-    def _settle(self, call: Call, outcome: tuple[Reply, Codec] | BackscrollError) -> None:
+    def _settle(self, call: Call, outcome: tuple[Reply[Any], Codec] | BackscrollError) -> None:
         self._remove(call)
         call.settle(outcome)
 
@@ -266,11 +273,13 @@ class UnderWay:
             self.line = deque(each for each in self.line if each is not call)
 
 
-def open_reply(body: bytes) -> tuple[Reply, Codec]:
-    """A reply's outside; raises `Internal` where the bytes are none."""
+def open_reply(body: bytes, result_type: Any = Raw) -> tuple[Reply[Any], Codec]:
+    """A reply, or its outside where its result is not of that type; raises `Internal` where the bytes are none."""
     try:
-        return read_reply(body)
+        return read_reply(body, result_type)
     except DECODE_ERRORS as error:
+        if result_type is not Raw:
+            return open_reply(body)
         raise Internal(f"the daemon sent what is no reply: {error}") from error
 
 

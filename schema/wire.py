@@ -7,7 +7,7 @@ A body is one map. Its first byte tells the encoding: below 0x80 is JSON, the re
 import re
 from collections.abc import Callable
 from functools import cache
-from typing import Annotated, Any, Final, NoReturn, TypeVar
+from typing import Annotated, Any, Final, Generic, NoReturn, TypeVar, cast
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -71,12 +71,12 @@ class ErrorBody(Struct, frozen=True, omit_defaults=True):
     details: dict[str, Any] | None = None
 
 
-class Reply(Struct, frozen=True):
-    """Either reply as a client first reads it, the result still encoded."""
+class Reply(Struct, Generic[T], frozen=True):
+    """Either reply as a client reads it, `Reply[Raw]` with its result still encoded; `Raw()` where there is none."""
 
     id: str | None
     ok: bool
-    result: Raw = Raw()
+    result: T = cast(Any, Raw())
     seq: int | None = None
     error: ErrorBody | None = None
 
@@ -100,6 +100,11 @@ class Codec:
         decoder: Any = self._decoder
         value: T = decoder(as_type).decode(body)
         return value
+
+    def decoder(self, as_type: Any) -> Callable[[bytes | Raw], Any]:
+        """`decode` of one type."""
+        decode: Callable[[bytes | Raw], Any] = self._decoder(as_type).decode
+        return decode
 
 
 JSON: Final = Codec("json", msgspec.json.Encoder().encode, msgspec.json.Decoder, b"{}")
@@ -203,13 +208,19 @@ def error_body(error: BackscrollError) -> ErrorBody:
     return ErrorBody(error.code, error.message, error.retryable, error.details)
 
 
-def read_reply(body: bytes) -> tuple[Reply, Codec]:
-    """Decode a reply's outside; raises what msgspec raises for bytes that are no reply."""
+def read_reply(body: bytes, result_type: Any = Raw) -> tuple[Reply[Any], Codec]:
+    """Decode a reply, or its outside; raises what msgspec raises for bytes that are no reply, or not of that type."""
     codec = codec_of(body)
-    return codec.decode(body, Reply), codec
+    return _reply_decoder(codec, result_type)(body), codec
 
 
-def error_of(reply: Reply) -> BackscrollError:
+@cache
+def _reply_decoder(codec: Codec, result_type: Any) -> Callable[[bytes], Reply[Any]]:
+    """Kept for each type of result: to make `Reply[…]` of it anew takes longer than to decode a small one."""
+    return codec.decoder(Reply[result_type])
+
+
+def error_of(reply: Reply[Any]) -> BackscrollError:
     """The exception that a failure stands for."""
     if reply.error is None:
         return Internal("the daemon sent a failure without an error")
