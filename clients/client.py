@@ -219,8 +219,9 @@ class Client:
             unsent: BackscrollError | None = None
             try:
                 for operation in operations:
-                    if len(calls) >= window:
-                        yield self._settle(calls.popleft(), _after(self._timeout_ms))
+                    if len(calls) >= window:  # then half of them: to take turns one by one wakes everybody each time
+                        while len(calls) > window // 2:
+                            yield self._settle(calls.popleft(), _after(self._timeout_ms))
                     try:
                         call = Call(operation, scope=self._scope, timeout_ms=self._timeout_ms)
                         self._send(call, _after(self._timeout_ms))
