@@ -218,8 +218,9 @@ class UnderWay:
 
         A reply that nobody waits for, or that nobody waits for any more, is dropped.
         """
-        # One pass over the bytes where it is of the type that was asked for last, and two where it is not.
-        guess = Raw if self._newest is None else self._newest.result_type
+        # One pass over the bytes where it is that of the oldest call, as it nearly always is, and two where it is not.
+        oldest = next(iter(self._calls.values()), None)
+        guess = Raw if oldest is None else oldest.result_type
         reply, codec = open_reply(body, guess)
         call = self._calls.get(reply.id)
         if call is None:
