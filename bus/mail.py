@@ -17,6 +17,10 @@ import zmq
 from backscroll.bus.failures import BadSettings
 from backscroll.schema.limits import FRAME_BYTES_MAX
 
+NOW, MORE_TO_COME = (
+    int(zmq.NOBLOCK),
+    int(zmq.NOBLOCK | zmq.SNDMORE),
+)  # the flags' own arithmetic takes as long as a send
 REPLIES_IN_PIPE_MAX = 1_000  # of one client, inside libzmq
 REQUESTS_IN_PIPE_MAX = 1_000
 HANDSHAKE_MS = 10_000
@@ -74,7 +78,7 @@ class Mail:
     def receive(self) -> list[bytes] | None:
         """The frames of the next message that has arrived, or None."""
         try:
-            return self.socket.recv_multipart(zmq.NOBLOCK)
+            return self.socket.recv_multipart(NOW)
         except zmq.Again:
             return None
 
@@ -112,8 +116,11 @@ class Mail:
 
     def _sent(self, message: list[bytes]) -> bool:
         """Whether the message is off our hands: taken, or its client is no more. False when the pipe is full."""
+        *route, reply = message
         try:
-            self.socket.send_multipart(message, zmq.NOBLOCK)
+            for frame in route:
+                self.socket.send(frame, MORE_TO_COME)
+            self.socket.send(reply, NOW)
         except zmq.Again:
             return False
         except zmq.ZMQError as error:

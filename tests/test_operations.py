@@ -14,11 +14,9 @@ from backscroll.bus.inprocess import InProcess
 from backscroll.clients import Client
 from backscroll.handlers import HANDLERS
 from backscroll.schema import AdoptLegacyDatabase, Category, Channel, Room, SaveRoom, SetCurrentUserId, operations
-from backscroll.schema.errors import CallerError
 from backscroll.schema.operations import OPERATIONS, Command, Maintenance, Operation, Query
-from backscroll.schema.operations.reading import read_operation
 from backscroll.schema.operations.table import operations_table
-from backscroll.schema.wire import JSON, Allowance, Codec
+from backscroll.schema.wire import Codec
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -128,45 +126,6 @@ def test_the_readme_shows_the_table_of_operations() -> None:
     )
     assert found is not None, "README.md has no <!-- operations --> … <!-- /operations --> part"
     assert found[1] + "\n" == operations_table(OPERATIONS.values())
-
-
-BAN = '{"ban": {"roomId": "r", "oderId": "eve", "timestamp": 1}}'
-GONE = '{"messageId": "m"}'
-LONG = "é" * 65
-
-
-@pytest.mark.parametrize(
-    "members",
-    [
-        "",
-        '{"type": "initialize"}',
-        '{"type": "initialize", "payload": null}',
-        '{"type": "initialize", "payload": {}, "more": 1}',
-        '{"payload": {}}',
-        f'{{"payload": {BAN}, "type": "save-ban"}}, {{"type": "delete-message", "payload": {GONE}}}',
-        f'{{"type": "save-ban", "type": "delete-message", "payload": {GONE}}}',
-        f'{{"type": "delete-message", "payload": {BAN}, "payload": {GONE}}}',
-        f'{{"type": "initialize"}}, {{"type": "delete-message", "payload": {BAN}}}',
-        f'{{"type": "save-ban", "payload": {BAN}}}, {{"type": "get-room", "payload": {{"roomId": "{LONG}"}}}}',
-        f'{{"type": "save-ban", "payload": {BAN}}}, {{"type": "delete-room", "payload": {{"roomId": "{LONG}"}}}}',
-        '{"type": "clear-all-data", "payload": {}}',
-        '{"type": "batch", "payload": {"commands": [{"type": "initialize", "payload": {}}]}}',
-        ", ".join(['{"type": "initialize", "payload": {}}'] * 1_000),
-        ", ".join(['{"type": "initialize", "payload": {}}'] * 1_001),
-        '{"type": "initialize", "payload": {}',
-    ],
-    ids=lambda members: members[:70] or "none",
-)
-def test_a_batch_is_the_same_whether_it_is_read_at_once_or_member_by_member(members: str) -> None:
-    """With an allowance of its own, even if that is the usual one, it is read member by member."""
-
-    def outcome(*allowance: Allowance) -> Any:
-        try:
-            return read_operation("batch", msgspec.Raw(f'{{"commands": [{members}]}}'.encode()), JSON, *allowance)
-        except CallerError as error:
-            return type(error), error.message, error.details
-
-    assert outcome() == outcome(Allowance())
 
 
 def test_the_table_is_printed_by_a_command() -> None:
