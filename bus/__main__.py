@@ -30,7 +30,7 @@ from backscroll.bus.scopes import Scopes
 from backscroll.handlers.database import Keeping
 from backscroll.schema.wire import DEFAULT_SCOPE, PROTOCOL_VERSION
 
-GIL_SWITCH_SECONDS = 0.0005  # the default of 5 ms would let one busy thread hold up every reply
+GIL_SWITCH_SECONDS = 0.0001  # the default of 5 ms would let one busy thread hold up every reply
 GC_ALLOCATIONS = 50_000  # between two looks for garbage; the default of 700 is less than one batch of requests
 PR_SET_PDEATHSIG = 1
 

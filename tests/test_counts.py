@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import apsw
 import msgspec
 import pytest
+import zmq
 from clocks import Clock
 from msgspec.structs import replace
 from peers import Peer, running
@@ -162,7 +163,7 @@ class Tally:
                 self._notes.append(("calls", 1))
             elif code in self._within:
                 self._entered[thread] = frame
-        elif is_on_zmq_socket(frame, "send"):
+        elif is_on_zmq_socket(frame, "send") and not frame.f_locals.get("flags", 0) & zmq.SNDMORE:
             self._notes.append(("sends", 1))
 
     def _note_return(self, frame: FrameType, result: Any) -> None:
