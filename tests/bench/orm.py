@@ -18,7 +18,7 @@ from work import PAGE, Page, Payload, Way, Work
 
 from backscroll.schema import Message
 from backscroll.schema.records import Record
-from backscroll.schema.tables import TABLES, Flag, Json, Messages, Reactions, Table
+from backscroll.schema.tables import TABLES, Book, Flag, Json, Messages, Reactions, Table
 
 PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "cache_size": -16_384}
 
@@ -95,5 +95,10 @@ def _conversion(field: peewee.Field) -> Callable[[Any], Any] | None:
 
 DOCUMENTS = {table: [name for name, field in table._meta.fields.items() if isinstance(field, Json)] for table in TABLES}
 SPELLINGS = {
-    table: [(name, _camel(name), _conversion(field)) for name, field in table._meta.fields.items()] for table in TABLES
+    table: [
+        (name, _camel(name), _conversion(field))
+        for name, field in table._meta.fields.items()
+        if not isinstance(field, Book)
+    ]
+    for table in TABLES
 }
