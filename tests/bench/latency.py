@@ -24,6 +24,7 @@ from serving import COUNT
 from sockets import Dealer
 from work import Work, make_work
 
+from backscroll.bus.answers import BYTES_MAX
 from backscroll.clients.calls import open_reply
 from backscroll.clients.process import DaemonProcess
 from backscroll.schema import Health, SaveMessage
@@ -34,26 +35,31 @@ SYNC_MS = 20
 SETTLE_SECONDS = 0.05
 STEPS_TRIED = 1_000_000
 NO_VFS, NO_STEPS = -1, 0
+LESS_THAN_A_LIST = 2**20  # so that pages are kept and the list is not
 SLOWEST = Target(3, at_least=False)
 WITH = "quiet p99"
 
 
 def wait_during_import(bench: Bench) -> Outcome:
-    """Another client imports at full rate."""
+    """Another client imports at full rate. Pages that are kept are what a screen asks for again; others are new."""
+    what = "reader's p99 during an import"
     with closing(Served(bench, "latency-import")) as served:
-        return served.compare("reader's p99 during an import", "import")
+        kept = served.compare(what, "import")
+    with closing(Served(bench, "latency-import-built", answers_bytes=0)) as served:
+        built = served.compare(f"{what}, each page built", "import")
+    return Outcome([*kept.figures, *built.figures], [*kept.rows, *built.rows])
 
 
 def wait_during_statement(bench: Bench) -> Outcome:
     """Another client's query is one statement that SQLite works at for a second."""
     steps = _steps_of(1.0) if bench.sizes.latency_seconds >= 1 else STEPS_TRIED
     with closing(Served(bench, "latency-statement", steps=steps)) as served:
-        return served.compare("reader's p99 during a 1-second statement", "get-all-rooms")
+        return served.compare("reader's p99 during a 1-second statement", "statement")
 
 
 def wait_during_list(bench: Bench) -> Outcome:
     """Another client's query is a long list, which Python works at for about a second."""
-    with closing(Served(bench, "latency-list", users=bench.sizes.users)) as served:
+    with closing(Served(bench, "latency-list", users=bench.sizes.users, answers_bytes=LESS_THAN_A_LIST)) as served:
         return served.compare(f"reader's p99 during list-users of {bench.sizes.users:,}", "list-users")
 
 
@@ -67,13 +73,20 @@ class Served:
     """A daemon for one workload, with the rooms that are read."""
 
     def __init__(
-        self, bench: Bench, name: str, *, sync_ms: float = NO_VFS, steps: int = NO_STEPS, users: int = 0
+        self,
+        bench: Bench,
+        name: str,
+        *,
+        sync_ms: float = NO_VFS,
+        steps: int = NO_STEPS,
+        users: int = 0,
+        answers_bytes: int = BYTES_MAX,
     ) -> None:
         directory = bench.directory / name
         self._sizes = bench.sizes
         self._work = make_work("latency", ROOMS * MESSAGES_OF_ROOM, ROOMS * 10, ROOMS)
         _fill(directory, self._work, users)
-        command = [sys.executable, SERVING, directory, str(sync_ms), str(steps)]
+        command = [sys.executable, SERVING, directory, *map(str, (sync_ms, steps, answers_bytes))]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8")
         assert self._process.stdout is not None
         self._endpoint = json.loads(self._process.stdout.readline())["endpoints"][0]

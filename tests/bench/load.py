@@ -1,6 +1,6 @@
 """Another client, in a process of its own, that keeps the daemon busy until it is ended.
 
-    python load.py ENDPOINT import|save|list-users|get-all-rooms
+    python load.py ENDPOINT import|save|list-users|statement
 
 It prints a first line when it begins, and then after each piece of the work how many seconds that took. `import`
 brings in a history at full rate; `save` saves one message at a time; the rest ask that query again and again.
@@ -19,11 +19,11 @@ from importing import history, import_messages
 from sockets import Dealer
 from work import stream
 
-from backscroll.schema import GetAllRooms, ListUsers, SaveMessage
+from backscroll.schema import GetBansForRoom, ListUsers, SaveMessage
 
 IMPORTED = 20_000  # messages
 WATCH_SECONDS = 0.01
-QUERIES = {"list-users": ListUsers, "get-all-rooms": GetAllRooms}
+QUERIES = {"list-users": ListUsers(), "statement": GetBansForRoom("load")}  # what `serving.py` makes of this one
 
 
 def work(endpoint: str, kind: str) -> None:
@@ -64,7 +64,7 @@ def _asked(endpoint: str, kind: str) -> Iterator[float]:
     dealer = Dealer(endpoint)
     yield 0.0
     for message in stream(f"load-{os.getpid()}", ["load"]):
-        body = body_of(SaveMessage(message) if kind == "save" else QUERIES[kind]())
+        body = body_of(SaveMessage(message) if kind == "save" else QUERIES[kind])
         started = time.perf_counter()
         answer = dealer.ask(body)
         yield time.perf_counter() - started

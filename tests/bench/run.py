@@ -51,6 +51,7 @@ WORKLOADS: dict[str, Callable[[Bench], Outcome]] = {
 
 def main() -> None:
     options = _options()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed daemon starts from byte code
     figures: list[Figure] = []
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.directory) as directory:

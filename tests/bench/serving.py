@@ -1,9 +1,10 @@
 """A daemon as `backscroll serve` starts it, but with a slow query or a slow disk: a process for the benchmark.
 
-    python serving.py DIRECTORY SYNC_MS STATEMENT_STEPS
+    python serving.py DIRECTORY SYNC_MS STATEMENT_STEPS ANSWERS_BYTES
 
-`get-all-rooms` runs a statement of so many steps (0: it does what it always does). Each sync of the disk takes at least
-so many milliseconds, the file being reached through a VFS of Python's; below 0 there is no such VFS.
+`get-bans-for-room`, whose answers are not kept, runs a statement of so many steps (0: it does what it always does).
+Each sync of the disk takes at least so many milliseconds, the file being reached through a VFS of Python's; below 0
+there is no such VFS.
 """
 
 import json
@@ -23,7 +24,7 @@ from backscroll.bus.logs import log
 from backscroll.bus.scopes import Scopes
 from backscroll.handlers import HANDLERS
 from backscroll.handlers.database import Database
-from backscroll.schema import GetAllRooms
+from backscroll.schema import GetBansForRoom
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 COUNT = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :steps) SELECT count(*) FROM n"
@@ -51,21 +52,22 @@ class _SlowFile(apsw.VFSFile):
         super().xSync(flags)
 
 
-def serve(directory: Path, sync_ms: float, steps: int) -> None:
+def serve(directory: Path, sync_ms: float, steps: int, answers_bytes: int) -> None:
     """Run the daemon until a signal stops it."""
 
-    def count(_query: GetAllRooms, db: Database) -> list[Any]:
+    def count(_query: GetBansForRoom, db: Database) -> list[Any]:
         db.rows(COUNT, steps=steps)
         return []
 
     disk = SlowDisk(sync_ms / 1000) if sync_ms >= 0 else None
-    handlers = {**HANDLERS, GetAllRooms: count} if steps else HANDLERS
+    handlers = {**HANDLERS, GetBansForRoom: count} if steps else HANDLERS
     settings = Settings(data_dir=directory, log_level="warning")
     log.configure(settings)
     tune_interpreter()
     with ExitStack() as stack:
         stack.enter_context(locked(directory))
-        scopes = stack.enter_context(closing(Scopes(directory, vfs=disk.name if disk else "")))
+        vfs = disk.name if disk else ""
+        scopes = stack.enter_context(closing(Scopes(directory, vfs=vfs, answers_bytes=answers_bytes)))
         scopes.open(DEFAULT_SCOPE)
         endpoint = stack.enter_context(default_endpoint(directory))
         daemon = stack.enter_context(closing(Daemon(settings, scopes, handlers)))
@@ -75,4 +77,4 @@ def serve(directory: Path, sync_ms: float, steps: int) -> None:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]))
+    serve(Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

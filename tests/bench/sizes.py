@@ -13,7 +13,7 @@ from typing import Any
 
 import tables
 from bench import Bench
-from daemon import QUIET, body_of, check_all_ok
+from daemon import CACHE_OFF, QUIET, body_of, check_all_ok
 from importing import history
 from measuring import Figure, Outcome, Rounds, Row, Target, alternate, compare, missing, plain, seconds
 from sockets import Dealer
@@ -55,7 +55,7 @@ class Server:
     """A daemon on one of the files, asked by a bare socket."""
 
     def __init__(self, directory: Path) -> None:
-        self._process = DaemonProcess(directory, *QUIET)
+        self._process = DaemonProcess(directory, *QUIET, *CACHE_OFF)  # or the pages of a small file would all be kept
         self._dealer = Dealer(self._process.endpoint)
 
     def page_seconds(self, queries: list[GetMessagePage]) -> float:
