@@ -33,6 +33,8 @@ from backscroll.schema.wire import DEFAULT_SCOPE, PROTOCOL_VERSION
 GIL_SWITCH_SECONDS = 0.0001  # the default of 5 ms would let one busy thread hold up every reply
 GC_ALLOCATIONS = 50_000  # between two looks for garbage; the default of 700 is less than one batch of requests
 PR_SET_PDEATHSIG = 1
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+FREED_BYTES_KEPT, PIECE_BYTES_KEPT = 16 * 2**20, 4 * 2**20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,17 +49,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def tune_interpreter() -> None:
-    """Have threads take turns quickly, and the garbage collector seldom; what was imported stays."""
+def tune_process() -> None:
+    """Have threads take turns quickly, the garbage collector run seldom, and freed memory stay for the next reply."""
     sys.setswitchinterval(GIL_SWITCH_SECONDS)
-    gc.freeze()
+    gc.freeze()  # what was imported stays
     gc.set_threshold(GC_ALLOCATIONS)
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):  # glibc, which gives larger pieces back to the system and faults them in again
+            libc.mallopt(M_TRIM_THRESHOLD, FREED_BYTES_KEPT)
+            libc.mallopt(M_MMAP_THRESHOLD, PIECE_BYTES_KEPT)
 
 
 def serve(settings: Settings) -> None:
     """Serve until a signal asks to stop; raises `CannotStart`."""
     os.umask(0o077)  # the history is its owner's alone
-    tune_interpreter()
+    tune_process()
     with ExitStack() as stack:
         stack.enter_context(locked(settings.data_dir))
         scopes = _open_scopes(settings, stack)

@@ -16,7 +16,7 @@ from typing import Any
 
 import apsw
 
-from backscroll.bus.__main__ import tune_interpreter
+from backscroll.bus.__main__ import tune_process
 from backscroll.bus.config import Settings
 from backscroll.bus.daemon import Daemon
 from backscroll.bus.directory import default_endpoint, locked
@@ -63,7 +63,7 @@ def serve(directory: Path, sync_ms: float, steps: int, answers_bytes: int) -> No
     handlers = {**HANDLERS, GetBansForRoom: count} if steps else HANDLERS
     settings = Settings(data_dir=directory, log_level="warning")
     log.configure(settings)
-    tune_interpreter()
+    tune_process()
     with ExitStack() as stack:
         stack.enter_context(locked(directory))
         vfs = disk.name if disk else ""
