@@ -13,7 +13,11 @@ from backscroll.schema.operations import Query
 from backscroll.schema.wire import Codec
 
 BYTES_MAX = 16 * 2**20
+ENTRY_BYTES = 500  # of memory, which each takes besides its result
 ROOMS_MAX = 10_000
+
+Key = tuple[Query[Any], str]
+"""What was asked, and in which encoding."""
 
 
 class Answers:
@@ -24,28 +28,33 @@ class Answers:
 
     def __init__(self, bytes_max: int = BYTES_MAX) -> None:
         self._bytes_max = bytes_max
-        self._kept: dict[tuple[Query[Any], str], tuple[int, bytes]] = {}
-        self._bytes = 0
+        self._pages: dict[Key, tuple[int, bytes]] = {}  # those of rooms, each as of a seq of its own
+        self._others: tuple[int, dict[Key, bytes]] = (-1, {})  # one value, so that it changes at once
+        self._bytes = self._bytes_of_others = 0
         self._lock = threading.Lock()
         self._touched: dict[str, int] = {}  # by room: the last commit that changed its messages
         self._all_touched = 0  # the last that may have changed any room's
 
     def get(self, query: Query[Any], codec: Codec, seq: int) -> bytes | None:
         """The result of a query as of `seq`, if it is here."""
-        as_of, result = self._kept.get((query, codec.name), (-1, None))
-        return result if self._right_since(query, seq) <= as_of <= seq else None
+        key = (query, codec.name)
+        if query.OF_ROOM:
+            page_as_of, page = self._pages.get(key, (-1, None))
+            return page if self._right_since(query) <= page_as_of <= seq else None
+        as_of, results = self._others
+        return results.get(key) if as_of == seq else None
 
     def put(self, query: Query[Any], codec: Codec, seq: int, result: bytes) -> None:
         """Keep a result as of `seq`, unless what is here is newer."""
-        key = (query, codec.name)
         with self._lock:
-            as_of, before = self._kept.get(key, (-1, b""))
-            if seq < as_of or len(result) > self._bytes_max:
+            if self._bytes + len(result) + ENTRY_BYTES > self._bytes_max:
+                self._let_go(seq)
+            if len(result) + ENTRY_BYTES > self._bytes_max:
                 return
-            self._bytes += len(result) - len(before)
-            if self._bytes > self._bytes_max:
-                self._kept, self._bytes = {}, len(result)
-            self._kept[key] = (seq, result)
+            if query.OF_ROOM:
+                self._put_page((query, codec.name), seq, result)
+            else:
+                self._put_other((query, codec.name), seq, result)
 
     def touch(self, rooms: Collection[str], seq: int) -> None:
         """The commit that leads to `seq` changes messages of these rooms.
@@ -63,9 +72,27 @@ class Answers:
         self._all_touched = seq
         self._touched = {}
 
-    def _right_since(self, query: Query[Any], seq: int) -> int:
-        """The commit since which an answer stays right, as far as `seq`."""
-        if not query.OF_ROOM:
-            return seq
-        room_id: str = query.room_id  # type: ignore[attr-defined]  # `OF_ROOM` says that it has one
-        return max(self._touched.get(room_id, 0), self._all_touched)
+    def _put_page(self, key: Key, seq: int, result: bytes) -> None:
+        as_of, before = self._pages.get(key, (-1, None))
+        if seq >= as_of:
+            self._pages[key] = (seq, result)
+            self._bytes += len(result) + ENTRY_BYTES - (0 if before is None else len(before) + ENTRY_BYTES)
+
+    def _put_other(self, key: Key, seq: int, result: bytes) -> None:
+        as_of, results = self._others
+        if seq > as_of:  # the older ones will never be right again
+            self._bytes -= self._bytes_of_others
+            results, self._bytes_of_others = {}, 0
+            self._others = (seq, results)
+        if seq >= as_of and key not in results:
+            results[key] = result
+            self._bytes += len(result) + ENTRY_BYTES
+            self._bytes_of_others += len(result) + ENTRY_BYTES
+
+    def _let_go(self, seq: int) -> None:
+        self._pages, self._others = {}, (max(seq, self._others[0]), {})
+        self._bytes = self._bytes_of_others = 0
+
+    def _right_since(self, query: Any) -> int:
+        """The last commit that changed what is in the query's room."""
+        return max(self._touched.get(query.room_id, 0), self._all_touched)

@@ -1,6 +1,6 @@
 """The daemon's loop: receive, route, reply, drain. One thread owns the socket; others own the file.
 
-    socket ──receive──▶ decode ──▶ lanes ──▶ writer thread ──commit──┐
+    socket ──receive──▶ read ────▶ lanes ──▶ writer thread ──commit──┐
        ▲                             └─────▶ reader threads ─────────┤
        └───────────────send◀─────── mailbag (deque) + wake ◀─────────┘
 

@@ -1,4 +1,4 @@
-"""Bytes to bytes: decode a request, pick its handler, run it, and turn whatever goes wrong into a reply.
+"""Bytes to bytes: read a request, pick its handler, run it, and turn whatever goes wrong into a reply.
 
 Never touches a socket or a thread, so that tests, fuzzers and benchmarks run it as it is. Every command and every
 query of the daemon passes `_carry_out`, which holds the one `try` around handlers.
@@ -173,6 +173,8 @@ class Dispatcher:
         if store is None:
             return None
         seq = store.seq
+        if seq < store.seq_shown:  # somebody has seen a later commit: nobody sees an earlier one after that
+            return None
         encoded = store.answers.get(query, request.codec, seq)
         return None if encoded is None else self._carry_out(request, lambda _: _success(request, Raw(encoded), seq))
 
@@ -185,13 +187,10 @@ class Dispatcher:
 
         One that took effect before is answered as it was then, and nothing is done.
         """
-        try:
-            try:
-                return self._commit(requests, careful=False)
-            except NotUndone:  # rare enough for the others to go without savepoints, which cost as much as a row
-                return self._commit(requests, careful=True)
-        except Exception as error:  # noqa: BLE001  # nothing of the batch is durable: every caller is told
-            return [self.refuse(request, error) for request in requests]
+        refusals = [self._refusal(request) for request in requests]
+        readable = [request for request, refusal in zip(requests, refusals, strict=True) if refusal is None]
+        replies = iter(self._commit_readable(readable) if readable else [])
+        return [next(replies) if refusal is None else refusal for refusal in refusals]
 
     def maintain(self, request: Request) -> bytes:
         """Carry out what is about a whole scope, while nothing else is being written there."""
@@ -231,7 +230,26 @@ class Dispatcher:
             log.error("request failed", **about, traceparent=request.traceparent, exc_info=error)
         elif wire_error is not error:
             log.error("request failed", **about, traceparent=request.traceparent, cause=str(error))
+        else:
+            log.debug("refused", **about, reason=wire_error.message)
         return write_failure(request.id, wire_error, request.codec)
+
+    def _refusal(self, request: Request) -> bytes | None:
+        """The reply to a command that is no valid one: nothing is opened or begun for it."""
+        try:
+            request.read()
+        except Exception as problem:  # noqa: BLE001  # whatever it is, the caller gets a reply
+            return self.refuse(request, problem)
+        return None
+
+    def _commit_readable(self, requests: Sequence[Request]) -> list[bytes]:
+        try:
+            try:
+                return self._commit(requests, careful=False)
+            except NotUndone:  # rare enough for the others to go without savepoints, which cost as much as a row
+                return self._commit(requests, careful=True)
+        except Exception as error:  # noqa: BLE001  # nothing of the batch is durable: every caller is told
+            return [self.refuse(request, error) for request in requests]
 
     def _commit(self, requests: Sequence[Request], *, careful: bool) -> list[bytes]:
         with self._scopes.use(requests[0].scope) as store, store.write(careful=careful) as transaction:

@@ -17,10 +17,9 @@ import zmq
 from backscroll.bus.failures import BadSettings
 from backscroll.schema.limits import FRAME_BYTES_MAX
 
-NOW, MORE_TO_COME = (
-    int(zmq.NOBLOCK),
-    int(zmq.NOBLOCK | zmq.SNDMORE),
-)  # the flags' own arithmetic takes as long as a send
+# Plain numbers: pyzmq adds up its own flags as enums, which takes as long as sending does.
+NOW = int(zmq.NOBLOCK)
+MORE_TO_COME = int(zmq.NOBLOCK | zmq.SNDMORE)
 REPLIES_IN_PIPE_MAX = 1_000  # of one client, inside libzmq
 REQUESTS_IN_PIPE_MAX = 1_000
 HANDSHAKE_MS = 10_000

@@ -157,7 +157,7 @@ class Session:
 class PartsInTransaction:
     """The parts of media as one transaction sees them: what it puts is there at once, what it removes goes after it.
 
-    A part that is put or read again after it was to be removed stays: it may be in use again.
+    One that is to be removed is gone, as it will be to the next transaction, until it is put again.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -167,16 +167,14 @@ class PartsInTransaction:
 
     def put(self, data: bytes) -> str:
         sha256 = self._parts.put(data)
-        self._keep(sha256)
+        self.removals -= {sha256}
         return sha256
 
     def put_again(self, sha256: str) -> bool:
-        self._keep(sha256)
-        return self._parts.put_again(sha256)
+        return sha256 not in self.removals and self._parts.put_again(sha256)
 
     def read(self, sha256: str) -> bytes | None:
-        self._keep(sha256)
-        return self._parts.read(sha256)
+        return None if sha256 in self.removals else self._parts.read(sha256)
 
     def remove_after_commit(self, sha256: str) -> None:
         self.removals |= {sha256}
@@ -186,6 +184,3 @@ class PartsInTransaction:
         for sha256 in sorted(self.removals):
             with suppress(OSError):
                 self._parts.remove(sha256)
-
-    def _keep(self, sha256: str) -> None:
-        self.removals -= {sha256}

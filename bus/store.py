@@ -5,6 +5,7 @@ are `query_only` and see the snapshot of the moment they begin. Knows of the tab
 and no operation.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -54,7 +55,8 @@ def wall_clock_ms() -> int:
 class Store:
     """An open database file. `position` is how far what is durable in it has come.
 
-    `write()` and `checkpoint_if_due()` belong to one thread at a time; `read()` to any.
+    `write()` and `checkpoint_if_due()` belong to one thread at a time; `read()` to any. `seq_shown` is the newest
+    commit that a snapshot has shown: readers see it a moment before `position` tells of it.
     """
 
     def __init__(
@@ -82,6 +84,8 @@ class Store:
         self._lock_wait_ms = lock_wait_ms
         self._vfs = vfs
         self.answers = Answers(answers_bytes)
+        self.seq_shown = 0
+        self._showing = threading.Lock()
         self._idle_readers: list[apsw.Connection] = []
         self._busy_readers: set[apsw.Connection] = set()
         self._wal_pages = 0  # in the log, and how many of them were there at the last checkpoint
@@ -151,7 +155,10 @@ class Store:
             connection.execute("BEGIN")
             try:
                 rows: Any = connection.execute(SELECT_SEQ).fetchall()
-                yield self._session(connection, Position(seq=rows[0][0]))
+                seq = rows[0][0]
+                with self._showing:
+                    self.seq_shown = max(self.seq_shown, seq)
+                yield self._session(connection, Position(seq=seq))
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -223,11 +230,11 @@ class Store:
         try:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
-            self._touch()
+            self._commit_nothing()
         except apsw.Error as error:
             log.error("a failed commit may return after a crash", path=str(self.path), error=str(error))
 
-    def _touch(self) -> None:
+    def _commit_nothing(self) -> None:
         """Commit a page without changing anything. SQLite leaves out an UPDATE of equal values, but not this."""
         self._writer.execute("BEGIN IMMEDIATE")
         try:
@@ -341,7 +348,7 @@ class Store:
 
     def _start_log(self) -> None:
         """Make the write-ahead log exist, so that its lineage is noted before any command depends on it."""
-        self._touch()
+        self._commit_nothing()
         self._guard.note()
 
     def _note_wal_size(self, _connection: apsw.Connection, _database: str, pages: int) -> int:

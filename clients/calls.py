@@ -113,7 +113,6 @@ class Call:
         """Raises `Invalid` for text that is no Unicode and `TooLarge` for a body over its limit."""
         self.id = new_id() if call_id is None else call_id
         self.operation_type = type(operation)
-        self.result_type = operation.reply_type
         self.timeout_ms = timeout_ms
         self._codec = codec
         envelope = Envelope(
@@ -167,7 +166,7 @@ class Call:
         if not isinstance(reply.result, Raw):
             return reply.result
         try:
-            return codec.decode(reply.result, self.result_type)
+            return codec.decode(reply.result, self.operation_type.reply_type)
         except DECODE_ERRORS as error:
             raise Internal(f"the daemon's result is not of the declared type: {error}") from error
 
@@ -190,6 +189,7 @@ class UnderWay:
         self.again_at = math.inf
         self.closed = False
         self._calls: dict[str | None, Call] = {}
+        self._by_age: deque[Call] = deque()  # with those that were removed since, until they are the oldest
         self._newest: Call | None = None
 
     def __len__(self) -> int:
@@ -206,6 +206,7 @@ class UnderWay:
             raise Invalid(f"a request with the id {call.id!r} is under way already")
         self.repeat(math.inf)  # what was refused goes before what is new
         self._newest = self._calls[call.id] = call
+        self._by_age.append(call)
         self.line.append(call)
 
     def sent(self, call: Call) -> None:
@@ -218,14 +219,13 @@ class UnderWay:
 
         A reply that nobody waits for, or that nobody waits for any more, is dropped.
         """
-        # One pass over the bytes where it is that of the oldest call, as it nearly always is, and two where it is not.
-        oldest = next(iter(self._calls.values()), None)
-        guess = Raw if oldest is None else oldest.result_type
+        # In one pass where it is that of the oldest call, as it nearly always is.
+        guess = self._oldest_type()
         reply, codec = open_reply(body, guess)
         call = self._calls.get(reply.id)
         if call is None:
             return False
-        if call.result_type is not guess:
+        if call.operation_type.reply_type is not guess and not isinstance(reply.result, Raw):
             reply, codec = open_reply(body)
         call.owed = False
         if call.is_settled_by(reply):
@@ -261,6 +261,12 @@ class UnderWay:
         """Nothing will be answered any more."""
         for call in list(self._calls.values()):
             self._settle(call, error_of_call(call))
+
+    def _oldest_type(self) -> Any:
+        """What the oldest call asks for; `Raw` where there is none."""
+        while self._by_age and self._calls.get(self._by_age[0].id) is not self._by_age[0]:
+            self._by_age.popleft()
+        return self._by_age[0].operation_type.reply_type if self._by_age else Raw
 
     def _settle(self, call: Call, outcome: tuple[Reply[Any], Codec] | BackscrollError) -> None:
         self._remove(call)

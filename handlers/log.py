@@ -4,8 +4,9 @@
                      └─no─▶ its handler, which notes what it mentions ──▶ append: one row
 
 Handlers call `mention` where a command says something about a message, a room or a media, and `forget` where that is
-deleted: then what was said is taken out of every command that mentions it, the one under way included. The structure of
-those commands stays, so that the log can still be replayed to the same end.
+deleted: then what was said is taken out of every command that mentions it, the one under way included. The command that
+first said a message stands in the message's own row instead. The structure of those commands stays, so that the log can
+still be replayed to the same end.
 """
 
 from collections import defaultdict

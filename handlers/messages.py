@@ -65,7 +65,7 @@ class Deletion:
         hanging = [table.delete().where(table.message_id.in_(ids)) for table in (Reactions, Attachments)]
         said_by = Messages.select(Messages.said_seq, Messages.said_member).where(where & (Messages.said_seq > SQL("0")))
         mentioned = (Mentions.select(Mentions.seq, Mentions.member).where(each) for each in mentions)
-        self.mentions = (statement(said_by), *map(statement, mentioned))
+        self.sayings = (statement(said_by), *map(statement, mentioned))
         self.around = tuple(statement(query) for query in (*forgets, *hanging))
         self.delete = statement(Messages.delete().where(where))
 
@@ -77,7 +77,7 @@ class Deletion:
 
     def carry_out_around(self, db: Database, **place: str) -> None:
         """Remove all but the messages' own rows."""
-        log.redact([row for select in self.mentions for row in db.rows(select, **place)], db)
+        log.redact([row for select in self.sayings for row in db.rows(select, **place)], db)
         for delete in self.around:
             db.run(delete, **place)
 

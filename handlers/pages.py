@@ -21,6 +21,7 @@ from backscroll.schema.limits import INTEGER_MAX, Millis
 from backscroll.schema.operations import GetMessagePage, ListMessages
 from backscroll.schema.replies import MessageList, MessagePage
 from backscroll.schema.tables import Messages
+from backscroll.schema.wire import MSGPACK
 
 
 class Place(NamedTuple):
@@ -128,14 +129,14 @@ def _place_of(message_id: str, stretch: Stretch, path: str, db: Database) -> Pla
 
 def _cursor(stretch: Stretch, message: Any) -> str:
     cursor = Cursor(stretch.room_id, stretch.channel_id, message.timestamp, message.id)
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode(cursor)).decode().rstrip("=")
+    return base64.urlsafe_b64encode(MSGPACK.encode(cursor)).decode().rstrip("=")
 
 
 def _open(text: str, stretch: Stretch, path: str) -> Place:
     """The place that a cursor stands for; it must have been made for the same room and channel."""
     try:
         packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        cursor = msgspec.msgpack.decode(packed, type=Cursor)
+        cursor = MSGPACK.decode(packed, Cursor)
     except (ValueError, msgspec.MsgspecError):
         raise Invalid.at(path, "no cursor that a page gave") from None
     if (cursor.room_id, cursor.channel_id) != (stretch.room_id, stretch.channel_id):

@@ -35,7 +35,8 @@ class Record(
 ):
     """Base of all records. `field(default_factory=bool)` marks a default that replies still spell out.
 
-    Python's garbage collector passes them over: what they hold comes from the wire and cannot hold them.
+    Python's garbage collector passes them over, which makes pages quicker: only `metadata` that holds its own record
+    could need it, and cannot be written anyway.
     """
 
     KEY: ClassVar[tuple[str, ...]] = ()

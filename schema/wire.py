@@ -5,6 +5,7 @@ A body is one map. Its first byte tells the encoding: below 0x80 is JSON, the re
 """
 
 import re
+import threading
 from collections.abc import Callable
 from functools import cache
 from typing import Annotated, Any, Final, Generic, NoReturn, TypeVar, cast
@@ -81,8 +82,13 @@ class Reply(Struct, Generic[T], frozen=True):
     error: ErrorBody | None = None
 
 
+MAKING_DECODERS = threading.Lock()
+"""One at a time: msgspec gathers what it knows of a record on its type, and a second thread that meets the half of it
+crashes the process."""
+
+
 class Codec:
-    """One of the two encodings."""
+    """One of the two encodings. Safe to use from any thread."""
 
     def __init__(
         self, name: str, encode: Callable[[Any], bytes], decoder: Callable[[Any], Any], empty_map: bytes
@@ -90,21 +96,27 @@ class Codec:
         self.name = name
         self.encode: Final = encode
         self.empty_map = empty_map
-        self._decoder: Final = cache(decoder)
+        self._make_decoder: Final = decoder
+        self._decoders: dict[Any, Callable[[bytes | Raw], Any]] = {}
 
     def __repr__(self) -> str:
         return self.name
 
     def decode(self, body: bytes | Raw, as_type: type[T]) -> T:
         """Decode strictly; raises what msgspec raises (see `DECODE_ERRORS`)."""
-        decoder: Any = self._decoder
-        value: T = decoder(as_type).decode(body)
+        decode = self._decoders.get(as_type) or self._new_decoder(as_type)
+        value: T = decode(body)
         return value
 
     def decoder(self, as_type: Any) -> Callable[[bytes | Raw], Any]:
         """`decode` of one type."""
-        decode: Callable[[bytes | Raw], Any] = self._decoder(as_type).decode
-        return decode
+        return self._decoders.get(as_type) or self._new_decoder(as_type)
+
+    def _new_decoder(self, as_type: Any) -> Callable[[bytes | Raw], Any]:
+        with MAKING_DECODERS:
+            if as_type not in self._decoders:
+                self._decoders[as_type] = self._make_decoder(as_type).decode
+        return self._decoders[as_type]
 
 
 JSON: Final = Codec("json", msgspec.json.Encoder().encode, msgspec.json.Decoder, b"{}")

@@ -1,6 +1,7 @@
 """Answers that are kept: for as long as nothing that they depend on was committed, and bounded."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ from bodies import body, result, send
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import to_builtins
-from peers import Peer, message, running
+from peers import REPLY_SECONDS, Peer, message, running
+from waiting import wait_until
 
-from backscroll.bus.answers import ROOMS_MAX, Answers
+from backscroll.bus.answers import ENTRY_BYTES, ROOMS_MAX, Answers
 from backscroll.bus.inprocess import InProcess
 from backscroll.handlers import HANDLERS, Handlers
 from backscroll.schema import OPERATIONS, GetMessagePage, GetMessages, GetRoom, ListMessages, Query
@@ -65,14 +67,25 @@ def test_any_other_answer_is_right_until_the_next_commit() -> None:
 
 
 def test_answers_are_bounded_in_bytes() -> None:
-    """When they are more than so many bytes all are let go, and one that is larger alone is not kept."""
-    kept = Answers(bytes_max=10)
+    """When they are more than so many bytes, and some for each, all are let go; a larger one alone is not kept."""
+    kept = Answers(bytes_max=10 + ENTRY_BYTES)
     kept.put(ASKED, JSON, 1, b"12345678")
-    kept.put(ASKED, JSON, 2, b"1234567890")
-    assert kept.get(ASKED, JSON, 2) == b"1234567890"
+    assert kept.get(ASKED, JSON, 1) == b"12345678"
     kept.put(GetRoom("r1"), JSON, 2, b"123")
     kept.put(GetRoom("r2"), JSON, 2, b"x" * 11)
-    assert [kept.get(query, JSON, 2) for query in (ASKED, GetRoom("r1"), GetRoom("r2"))] == [None, b"123", None]
+    assert [kept.get(query, JSON, 2) for query in (ASKED, GetRoom("r1"), GetRoom("r2"))] == [None] * 3
+
+
+@pytest.mark.parametrize("of_room", [GetMessages, GetRoom])
+def test_however_small_answers_are_their_number_is_bounded(of_room: Callable[[str], Query[Any]]) -> None:
+    """Over commits and without; and what is let go is not counted any longer."""
+    kept = Answers(bytes_max=10 * ENTRY_BYTES)
+    for at in range(1_000):
+        kept.put(of_room(f"r{at}"), JSON, at // 7, b"")
+        assert kept.get(of_room(f"r{at}"), JSON, at // 7) == b""
+        held = len(kept._pages) + len(kept._others[1])
+        assert held <= 10
+        assert kept._bytes == held * ENTRY_BYTES
 
 
 IDS, ROOMS = st.sampled_from(["m1", "m2", "m3"]), st.sampled_from(["r1", "r2", "default"])
@@ -176,6 +189,23 @@ def test_a_kept_answer_is_given_without_the_handler_until_the_next_commit(tmp_pa
         for peer in (one, two):
             assert [each["id"] for each in peer.ask("get-messages", {"roomId": "r1"})["result"]] == ["m1", "m2"]
         assert len(calls) == 2
+
+
+def test_nobody_sees_an_earlier_commit_after_a_later_one(tmp_path: Path) -> None:
+    """A snapshot shows a commit before its writer tells of it: from then on no kept answer is given as of the last."""
+    with running(tmp_path / "data") as (endpoint, _, scopes, _), Peer(endpoint) as writer, Peer(endpoint) as reader:
+        for room in ("r1", "r2"):
+            writer.ask("save-room", {"room": {"id": room, "name": room}})
+        before = {room: reader.ask("get-messages", {"roomId": room})["seq"] for room in ("r1", "r2")}
+        store, told = scopes.open("default"), threading.Event()
+        note, store._log_is_new = store._guard.note, True
+        store._guard.note = lambda: (told.wait(REPLY_SECONDS), note())[1]  # type: ignore[method-assign]
+        writer.request("delete-room", {"roomId": "r1"})
+        wait_until(lambda: reader.ask("get-bans-for-room", {"roomId": "r1"})["seq"] > before["r1"])
+        seqs = [reader.ask("get-messages", {"roomId": room})["seq"] for room in ("r1", "r2")]
+        told.set()
+        assert writer.reply()["seq"] == before["r1"] + 1
+        assert seqs == [before["r1"] + 1] * 2
 
 
 def _counting(asked: list[Any]) -> Handlers:

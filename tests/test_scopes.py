@@ -491,6 +491,7 @@ def test_commands_around_a_deletion_are_all_answered(start_daemon: StartDaemon) 
     is what was saved after the last deletion; a neighbour loses nothing."""
     daemon = start_daemon()
     seqs: dict[str, list[int]] = {"mine": [], "other": []}
+    marks: list[int] = []
     deleted = threading.Event()
 
     def work(scope: str, number: int) -> None:
@@ -511,7 +512,7 @@ def test_commands_around_a_deletion_are_all_answered(start_daemon: StartDaemon) 
             with Peer(daemon.endpoint) as peer:
                 for _ in range(20):
                     assert peer.ask("delete-scope", scope="mine")["ok"]
-                    assert peer.ask("save-message", message("mark"), scope="mine")["ok"]
+                    marks.append(peer.ask("save-message", message("mark"), scope="mine")["seq"])
         finally:
             deleted.set()
 
@@ -519,7 +520,7 @@ def test_commands_around_a_deletion_are_all_answered(start_daemon: StartDaemon) 
     with Client(daemon.endpoint, scope="mine") as client:
         left = client.execute(GetScopeInfo()).rows["messages"]
     assert left < len(seqs["mine"])
-    assert left == max(seqs["mine"][-50:])
+    assert left == max(*seqs["mine"][-50:], marks[-1])
     assert sorted(seqs["other"]) == list(range(1, len(seqs["other"]) + 1))
     with Client(daemon.endpoint, scope="other") as client:
         assert client.execute(GetScopeInfo()).rows["messages"] == len(seqs["other"])
@@ -706,6 +707,19 @@ def test_a_scope_that_another_process_has_locked_is_busy(scopes: Scopes) -> None
             error = as_wire_error(caught.value)
             assert (error.code, error.retryable) == ("busy", True)
     assert keys(scopes, "a") == ["k"]
+
+
+def test_a_command_that_is_no_valid_one_makes_no_scope(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """Neither a file nor a name in the list is left of a scope that nothing was done in."""
+    with Peer(start_daemon().endpoint) as peer:
+        for name, payload in (
+            ("save-message", {"nonsense": 1}),
+            ("create-user", {"pubkey": 7}),
+            ("delete-scope", {"x": 7}),
+        ):
+            assert peer.ask(name, payload, scope="ghost")["error"]["code"] == "invalid"
+        assert peer.ask("list-scopes")["result"] == ["default"]
+        assert not list((tmp_path / "data").glob("scopes/*"))
 
 
 def test_a_full_disk_is_told_as_such_when_a_scope_is_made(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def all_statements() -> dict[str, str]:
         found |= {f"rooms.{child.name}.{name}": getattr(child, name) for name in of_children}
     for place in ("DELETION_OF_ONE", "DELETION_OF_ROOM", "DELETION_OF_CHANNEL"):
         deletion = getattr(handlers.messages, place)
-        texts = (*deletion.mentions, *deletion.around, deletion.delete)
+        texts = (*deletion.sayings, *deletion.around, deletion.delete)
         found |= {f"messages.{place}[{number}]": text for number, text in enumerate(texts)}
     for table, pages in handlers.rows.PAGES.items():
         found |= {f"rows.{table}.select_all": pages.select_all, f"rows.{table}.select_after": pages.select_after}

@@ -1,5 +1,7 @@
 """Bodies as anybody may send them: each gets a reply or a typed refusal, and only a success changes anything."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,6 +19,24 @@ from backscroll.schema.limits import BODY_BYTES_MAX, INTEGER_MAX, TEXT_BYTES_MAX
 from backscroll.schema.operations import OPERATIONS, Operation
 from backscroll.schema.wire import JSON, MSGPACK, Codec, Failure, Reply, codec_of
 
+THREADS = """
+import sys, threading
+import msgspec
+from backscroll.schema.wire import MSGPACK
+
+sys.setswitchinterval(1e-6)
+fields = [(f"field_{number}", str) for number in range(20)]
+for _ in range(200):
+    inner = msgspec.defstruct("Inner", fields)
+    outer = msgspec.defstruct("Outer", [("one", inner), ("many", list[inner])])
+    body = MSGPACK.encode({"one": {name: "x" for name, _ in fields}, "many": []})
+    together = threading.Barrier(3)
+    threads = [threading.Thread(target=lambda: (together.wait(), MSGPACK.decode(body, outer))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+"""
 MESSAGE = {"id": "m1", "roomId": "r1", "senderId": "ada", "content": "hello", "timestamp": 1}
 PING = [body("ping", codec=codec) for codec in CODECS]
 SAVE = [body("save-message", {"message": MESSAGE}, codec) for codec in CODECS]
@@ -25,6 +45,12 @@ DEPTH = 100_000
 
 both = pytest.mark.parametrize("codec", CODECS, ids=repr)
 fuzzed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def test_threads_may_decode_a_new_type_at_once() -> None:
+    """msgspec by itself crashes the process then; a daemon has several writers, and applications have threads."""
+    done = subprocess.run([sys.executable, "-c", THREADS], check=False, timeout=60, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 class Refusal(NamedTuple):

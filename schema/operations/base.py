@@ -48,9 +48,9 @@ class Command(Operation[R], Generic[R], frozen=True):
 class Query(Operation[R], Generic[R], frozen=True):
     """Reads the file and changes nothing. `run_max` of them may be answered from one snapshot, replies in memory.
 
-    `KEPT` says that its answer may be given again for as long as nothing was committed: it depends on the tables alone.
-    `OF_ROOM` that it depends on nothing but the messages and reactions of the room that `room_id` names, so that it may
-    be given again until one of those changes.
+    `KEPT` says that its answer depends on the tables alone: it may be given again for as long as nothing was committed.
+    `OF_ROOM` says besides that it depends on nothing but the messages and reactions of the room that `room_id` names:
+    it may be given again until one of those changes.
     """
 
     KEPT: ClassVar[bool] = False
