@@ -84,12 +84,10 @@ class Store:
         self._lock_wait_ms = lock_wait_ms
         self._vfs = vfs
         self.answers = Answers(answers_bytes)
-        self.seq_shown = 0
-        self._showing = threading.Lock()
+        self.seq_shown, self._showing = 0, threading.Lock()
         self._idle_readers: list[apsw.Connection] = []
         self._busy_readers: set[apsw.Connection] = set()
-        self._wal_pages = 0  # in the log, and how many of them were there at the last checkpoint
-        self._wal_pages_seen = 0
+        self._wal_pages = self._wal_pages_seen = 0  # in the log, and those that were there at the last checkpoint
         self._log_is_new = True  # begun, or begun anew, since it was noted last
         with _explained(path):
             self._refuse_stump()
