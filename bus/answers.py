@@ -46,11 +46,12 @@ class Answers:
 
     def put(self, query: Query[Any], codec: Codec, seq: int, result: bytes) -> None:
         """Keep a result as of `seq`, unless what is here is newer."""
+        size = len(result) + ENTRY_BYTES
+        if size > self._bytes_max:
+            return
         with self._lock:
-            if self._bytes + len(result) + ENTRY_BYTES > self._bytes_max:
+            if self._bytes + size > self._bytes_max:
                 self._let_go(seq)
-            if len(result) + ENTRY_BYTES > self._bytes_max:
-                return
             if query.OF_ROOM:
                 self._put_page((query, codec.name), seq, result)
             else:
