@@ -6,7 +6,7 @@ import zipfile
 MUST_HAVE = (
     "backscroll/schema/py.typed",
     "backscroll/schema/PROTOCOL.md",
-    "backscroll/schema/migrations/0001_initial.sql",
+    "backscroll/schema/migrations/sqlite/0001_initial.sql",
     "backscroll/bus/__main__.py",
 )
 

@@ -20,14 +20,14 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from backscroll.bus.config import Settings, from_command_line
 from backscroll.bus.daemon import Daemon
 from backscroll.bus.directory import announced, default_endpoint, locked
 from backscroll.bus.failures import BadSettings, CannotStart
-from backscroll.bus.logs import log
-from backscroll.bus.recording import Recorder
-from backscroll.bus.scopes import Scopes
-from backscroll.handlers.database import Keeping
+from backscroll.bus.logging import log
+from backscroll.bus.recorder import Recorder
+from backscroll.bus.settings import Settings, from_command_line
+from backscroll.bus.sqlite.scopes import Scopes
+from backscroll.handlers.storage import Retention
 from backscroll.schema.wire import DEFAULT_SCOPE, PROTOCOL_VERSION
 
 GIL_SWITCH_SECONDS = 0.0001  # the default of 5 ms would let one busy thread hold up every reply
@@ -63,7 +63,7 @@ def tune_process() -> None:
 
 def serve(settings: Settings) -> None:
     """Serve until a signal asks to stop; raises `CannotStart`."""
-    os.umask(0o077)  # the history is its owner's alone
+    os.umask(0o077)  # the history is its owner's exclusive
     tune_process()
     with ExitStack() as stack:
         stack.enter_context(locked(settings.data_dir))
@@ -88,8 +88,8 @@ def _open_scopes(settings: Settings, stack: ExitStack) -> Scopes:
     scopes = Scopes(
         settings.data_dir,
         lock_wait_ms=settings.lock_wait_ms,
-        keeping=Keeping(settings.log == "full", settings.results, settings.results_ms),
-        answers_bytes=settings.answers_bytes,
+        retention=Retention(settings.log == "full", settings.results, settings.results_ms),
+        query_cache_bytes=settings.query_cache_bytes,
         on_commit=recorder.committed if recorder else lambda *_: None,
     )
     stack.enter_context(closing(scopes))

@@ -17,12 +17,12 @@ from collections.abc import Sequence
 
 import zmq
 
-from backscroll.bus.config import Settings
 from backscroll.bus.dispatch import Dispatcher, Refused, Request
 from backscroll.bus.lanes import Bounds, Lanes
-from backscroll.bus.logs import log
-from backscroll.bus.mail import Mail
-from backscroll.bus.scopes import Scopes
+from backscroll.bus.logging import log
+from backscroll.bus.router import RouterSocket
+from backscroll.bus.settings import Settings
+from backscroll.bus.sqlite.scopes import Scopes
 from backscroll.bus.status import DaemonStatus
 from backscroll.bus.workers import Readers, Writers
 from backscroll.handlers import HANDLERS, Handlers
@@ -79,7 +79,7 @@ class Daemon:
         self._readers = Readers(self._dispatcher, scopes, settings.readers, self._deliver, self._crashed)
         bounds = Bounds(settings.client_requests, settings.client_bytes, settings.queue_requests, settings.queue_bytes)
         self._lanes = Lanes(bounds, self._writers.start, self._start_queries)
-        self._mail = Mail(
+        self._router = RouterSocket(
             self._context,
             stall_ms=settings.stall_ms,
             on_pause=self._lanes.pause,
@@ -89,7 +89,7 @@ class Daemon:
 
     def bind(self, endpoints: Sequence[str]) -> list[str]:
         """Bind every endpoint; their actual addresses. Raises `BadSettings`."""
-        return [self._mail.bind(endpoint) for endpoint in endpoints]
+        return [self._router.bind(endpoint) for endpoint in endpoints]
 
     def stop(self) -> None:
         """Ask the loop to drain and end; from any thread or signal handler."""
@@ -111,13 +111,13 @@ class Daemon:
     def run(self) -> None:
         """Serve until stopped and drained; raises what a worker's thread died of."""
         poller = zmq.Poller()
-        poller.register(self._mail.socket, zmq.POLLIN)
+        poller.register(self._router.socket, zmq.POLLIN)
         poller.register(self._wake.reading, zmq.POLLIN)
         while not self._drained():
-            poller.poll(RETRY_MS if self._mail.keeping or self._drain_until else self._until_chores_ms())
+            poller.poll(RETRY_MS if self._router.pending_replies or self._drain_until else self._until_chores_ms())
             self._wake.clear()
             self._move()
-            self._mail.retry()
+            self._router.retry()
             self._receive()
             self._move()
             self._begin_chores()
@@ -137,7 +137,7 @@ class Daemon:
         self._send_finished()
         for request in (*waiting, *self._lanes.abandon()):
             self._refuse(request, Unavailable("the daemon has stopped", retryable=True))
-        self._mail.close()
+        self._router.close()
         self._wake.close()
         self._context.term()
 
@@ -154,7 +154,7 @@ class Daemon:
         """Answer what is kept; give the rest to a reader."""
         replies: list[bytes] = []
         for query in queries:
-            if (reply := self._dispatcher.recall(query)) is None:
+            if (reply := self._dispatcher.cached_reply(query)) is None:
                 break
             replies.append(reply)
         if replies:
@@ -176,7 +176,7 @@ class Daemon:
 
     def _receive(self) -> None:
         for _ in range(RECEIVE_MAX):
-            frames = self._mail.receive()
+            frames = self._router.receive()
             if frames is None:
                 return
             self._take_in(frames)
@@ -190,10 +190,10 @@ class Daemon:
         try:
             request = self._dispatcher.decode(body, route)
         except Refused as refused:
-            self._mail.send(route, refused.reply, droppable=True)
+            self._router.send(route, refused.reply, droppable=True)
             return
         if request.is_builtin:
-            self._mail.send(route, self._dispatcher.builtin(request), droppable=True)
+            self._router.send(route, self._dispatcher.builtin(request), droppable=True)
         elif self._drain_until is not None:
             self._refuse(request, Unavailable("the daemon is stopping", retryable=True))
         else:
@@ -203,7 +203,7 @@ class Daemon:
                 self._refuse(request, error)
 
     def _refuse(self, request: Request, error: BackscrollError) -> None:
-        self._mail.send(request.route, self._dispatcher.refuse(request, error), droppable=True)
+        self._router.send(request.route, self._dispatcher.refuse(request, error), droppable=True)
 
     def _refuse_frames(self, route: Sequence[bytes], body: bytes) -> None:
         codec = codec_of(body)
@@ -212,7 +212,7 @@ class Daemon:
             f"at most {ROUTING_FRAMES_MAX} of {ROUTING_BYTES_MAX} are taken"
         )
         request_id = salvage_id(body, codec) if len(body) <= BODY_BYTES_MAX else None
-        self._mail.send(route[:1], write_failure(request_id, error, codec), droppable=True)
+        self._router.send(route[:1], write_failure(request_id, error, codec), droppable=True)
 
     def _deliver(self, requests: list[Request], replies: list[bytes]) -> None:
         """Called by the workers' threads."""
@@ -228,7 +228,7 @@ class Daemon:
         while self._finished:
             requests, replies = self._finished.popleft()
             for request, reply in zip(requests, replies, strict=True):
-                self._mail.send(request.route, reply)
+                self._router.send(request.route, reply)
             self._lanes.answered(requests)
 
     def _queues(self) -> dict[str, int]:
@@ -237,13 +237,13 @@ class Daemon:
             "requests": self._lanes.requests,
             "bytes": self._lanes.bytes,
             "writers": self._writers.waiting,
-            "replies": self._mail.keeping,
+            "replies": self._router.pending_replies,
         }
 
     def _begin_drain(self) -> None:
         """Take in what has already arrived; everything later is refused."""
         for _ in range(self._settings.queue_requests):
-            if (frames := self._mail.receive()) is None:
+            if (frames := self._router.receive()) is None:
                 break
             self._take_in(frames)
         self._drain_until = time.monotonic() + self._settings.drain_ms / 1000
@@ -255,5 +255,5 @@ class Daemon:
             return True
         if self._drain_until is None:
             return False
-        done = not self._lanes.requests and not self._mail.keeping
+        done = not self._lanes.requests and not self._router.pending_replies
         return done or time.monotonic() > self._drain_until

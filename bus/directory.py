@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from backscroll.bus.failures import AlreadyRunning, CannotOpen
 from backscroll.bus.files import write_whole
-from backscroll.schema.places import ENDPOINT_FILE
+from backscroll.schema.paths import ENDPOINT_FILE
 
 SOCKET_PATH_BYTES_MAX = 100  # the shortest of the systems' limits on an ipc path, macOS's, is about 103
 HOLDER_TRIES, HOLDER_RETRY_SECONDS = 20, 0.05

@@ -12,15 +12,14 @@ from typing import Any
 from msgspec import Raw, to_builtins
 
 from backscroll.bus.failures import as_wire_error
-from backscroll.bus.logs import log
-from backscroll.bus.scopes import Scopes
-from backscroll.bus.session import NotUndone, Session, TransactionLost
-from backscroll.bus.store import Store
-from backscroll.bus.whole_scope import WholeScope
-from backscroll.handlers import HANDLERS, Handlers
-from backscroll.handlers import log as command_log
+from backscroll.bus.logging import log
+from backscroll.bus.sqlite.scope_admin import SqliteScopeAdmin
+from backscroll.bus.sqlite.scopes import Scopes
+from backscroll.bus.sqlite.store import Store
+from backscroll.bus.sqlite.transaction import SavepointNeeded, Transaction, TransactionRolledBack
+from backscroll.handlers import HANDLERS, Handlers, command_log
 from backscroll.handlers.chores import commands_due, tidy
-from backscroll.handlers.database import Status
+from backscroll.handlers.storage import Status
 from backscroll.schema.errors import (
     BackscrollError,
     DeadlineExceeded,
@@ -30,7 +29,7 @@ from backscroll.schema.errors import (
 )
 from backscroll.schema.limits import BODY_BYTES_MAX, LOG_BODY_BYTES_MAX, REPLY_BYTES_MAX
 from backscroll.schema.operations import OPERATIONS, Builtin, Command, Maintenance, Operation
-from backscroll.schema.operations.reading import operation_type, read_operation
+from backscroll.schema.operations.decoding import operation_type, read_operation
 from backscroll.schema.ulid import UlidGenerator
 from backscroll.schema.wire import (
     Codec,
@@ -113,7 +112,7 @@ class Refused(Exception):
 
 
 class Dispatcher:
-    """Answers requests from the scopes they name. `clock` gives seconds that never go back, for deadlines."""
+    """QueryCache requests from the scopes they name. `clock` gives seconds that never go back, for deadlines."""
 
     def __init__(
         self,
@@ -164,7 +163,7 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001  # the snapshot itself failed: every caller is told
             return [self.refuse(request, error) for request in requests]
 
-    def recall(self, request: Request) -> bytes | None:
+    def cached_reply(self, request: Request) -> bytes | None:
         """The reply to a query whose answer is kept and still right: it costs less than giving it to a reader."""
         query = request.read()
         if not query.KEPT or (request.deadline is not None and self._clock() >= request.deadline):
@@ -195,14 +194,14 @@ class Dispatcher:
     def maintain(self, request: Request) -> bytes:
         """Carry out what is about a whole scope, while nothing else is being written there."""
         try:
-            return self._carry_out(request, partial(self._look_at, WholeScope(self._scopes, request.scope)))
-        except TransactionLost as error:  # nothing of it is durable
+            return self._carry_out(request, partial(self._look_at, SqliteScopeAdmin(self._scopes, request.scope)))
+        except TransactionRolledBack as error:  # nothing of it is durable
             return self.refuse(request, error)
 
     def tidy(self, scope: str) -> None:
         """Remove what nobody needs any more from a scope, if it is open."""
         try:
-            with self._scopes.look_after(scope) as store:
+            with self._scopes.borrow_if_open(scope) as store:
                 if store is not None:
                     self._tidy(scope, store)
         except Exception as error:  # noqa: BLE001  # it is tried again at the next turn
@@ -222,7 +221,7 @@ class Dispatcher:
 
     def refuse(self, request: Request, error: Exception) -> bytes:
         """The failure reply for an error; a fault of the daemon's is logged as an error."""
-        if isinstance(error, TransactionLost) and isinstance(error.__cause__, Exception):
+        if isinstance(error, TransactionRolledBack) and isinstance(error.__cause__, Exception):
             error = error.__cause__
         wire_error = as_wire_error(error)
         about = {"operation": request.as_type.wire_name, "id": request.id, "outcome": wire_error.code}
@@ -245,14 +244,14 @@ class Dispatcher:
     def _commit_readable(self, requests: Sequence[Request]) -> list[bytes]:
         try:
             try:
-                return self._commit(requests, careful=False)
-            except NotUndone:  # rare enough for the others to go without savepoints, which cost as much as a row
-                return self._commit(requests, careful=True)
+                return self._commit(requests, savepoints=False)
+            except SavepointNeeded:  # rare enough for the others to go without savepoints, which cost as much as a row
+                return self._commit(requests, savepoints=True)
         except Exception as error:  # noqa: BLE001  # nothing of the batch is durable: every caller is told
             return [self.refuse(request, error) for request in requests]
 
-    def _commit(self, requests: Sequence[Request], *, careful: bool) -> list[bytes]:
-        with self._scopes.use(requests[0].scope) as store, store.write(careful=careful) as transaction:
+    def _commit(self, requests: Sequence[Request], *, savepoints: bool) -> list[bytes]:
+        with self._scopes.use(requests[0].scope) as store, store.write(savepoints=savepoints) as transaction:
             execute = partial(self._execute, transaction)
             return [self._carry_out(request, execute) for request in requests]
 
@@ -266,7 +265,7 @@ class Dispatcher:
         if removed:
             log.info("tidied", scope=scope, **removed)
 
-    def _execute(self, transaction: Session, request: Request) -> bytes:
+    def _execute(self, transaction: Transaction, request: Request) -> bytes:
         command = request.read()
         done = command_log.find(request.id, transaction)
         if done is not None:
@@ -278,7 +277,7 @@ class Dispatcher:
             # As plain values, which is how `repeat` gives it: a record's own MessagePack would have other bytes.
             return _success(request, to_builtins(result, builtin_types=(bytes,)), entry.seq)
 
-    def _ask(self, store: Store, snapshot: Session, request: Request) -> bytes:
+    def _ask(self, store: Store, snapshot: Transaction, request: Request) -> bytes:
         self._check_deadline(request)
         if self._ending:
             raise Unavailable("the daemon is stopping", retryable=True)
@@ -307,7 +306,7 @@ class Dispatcher:
         started, outcome = self._clock(), "ok"
         try:
             reply = work(request)
-        except (TransactionLost, NotUndone):
+        except (TransactionRolledBack, SavepointNeeded):
             raise
         except Exception as error:  # noqa: BLE001  # whatever it is, the caller gets a reply
             outcome = as_wire_error(error).code

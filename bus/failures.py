@@ -27,7 +27,7 @@ class CannotOpen(CannotStart):
     exit_code = 4
 
 
-class DamagedPart(Exception):
+class DamagedBlob(Exception):
     """A part of media whose bytes no longer have the hash that they were stored under."""
 
 
@@ -67,7 +67,7 @@ def _storage(error: Exception) -> Storage | None:
             return Storage(f"the disk answered with an error ({error.strerror})", retryable=True)
         case CannotOpen():
             return Storage("the scope's database cannot be opened; the daemon's log says why")
-        case DamagedPart():
+        case DamagedBlob():
             return Storage("a part of the media is damaged on the disk")
         # Handlers decode nothing but what is stored, and it was valid when it was stored.
         case UnicodeDecodeError() | msgspec.DecodeError():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Put these bytes into a file of this user's alone, durably and at once; raises OSError.
+    """Put these bytes into a file of this user's exclusive, durably and at once; raises OSError.
 
     What a crash leaves of it has `.new` at the end of its name, and is written over the next time.
     """
@@ -30,7 +30,7 @@ def sync_file(path: Path) -> None:
 
 
 def make_directory(directory: Path) -> None:
-    """Make a directory with those above it, durably, for this user alone."""
+    """Make a directory with those above it, durably, for this user exclusive."""
     if not directory.is_dir():
         make_directory(directory.parent)
         directory.mkdir(mode=0o700, exist_ok=True)

@@ -15,9 +15,9 @@ from typing import Self
 
 from backscroll.bus.directory import locked
 from backscroll.bus.dispatch import Dispatcher
-from backscroll.bus.scopes import Scopes
+from backscroll.bus.sqlite.scopes import Scopes
+from backscroll.bus.sqlite.store import Store, wall_clock_ms
 from backscroll.bus.status import DaemonStatus
-from backscroll.bus.store import Store, wall_clock_ms
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 

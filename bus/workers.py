@@ -11,7 +11,7 @@ from functools import partial
 from queue import SimpleQueue
 
 from backscroll.bus.dispatch import Dispatcher, Request
-from backscroll.bus.scopes import Scopes
+from backscroll.bus.sqlite.scopes import Scopes
 
 Deliver = Callable[[list[Request], list[bytes]], None]
 """Takes answered requests with their replies; called from the workers' threads."""
@@ -22,7 +22,7 @@ Crashed = Callable[[BaseException], None]
 INTERRUPT_SECONDS = 0.01
 
 
-class Crew:
+class WorkerPool:
     """Threads that take work in the order it comes, made as there is more of it than idle threads, up to a bound.
 
     The standard library's pool makes a future for each piece of work, which takes longer than many commands do.
@@ -83,7 +83,7 @@ class Writers:
         self._lines: dict[str, deque[Request | None]] = {}  # of the scopes that have a writer; None: tidy up
         self._lock = threading.Lock()
         self._bound = threads
-        self._crew = Crew("writer", threads)
+        self._pool = WorkerPool("writer", threads)
 
     @property
     def waiting(self) -> int:
@@ -100,7 +100,7 @@ class Writers:
     def stop(self) -> list[Request]:
         """Finish the commits under way, then end the threads. What still waits has no effect, and is given back."""
         self._stopping = True
-        self._crew.end()
+        self._pool.end()
         return [request for line in self._lines.values() for request in line if request is not None]
 
     def _queue(self, scope: str, work: Sequence[Request | None]) -> None:
@@ -108,7 +108,7 @@ class Writers:
             line = self._lines.get(scope)
             if line is None:
                 self._lines[scope] = deque(work)
-                self._crew.start(partial(self._run, scope))
+                self._pool.start(partial(self._run, scope))
             else:
                 line.extend(work)
 
@@ -119,7 +119,7 @@ class Writers:
                 self._carry_out(scope, batch)
                 self._scopes.checkpoint_if_due(scope)
                 if len(self._lines) > self._bound and not self._stopping:
-                    self._crew.start(partial(self._run, scope))
+                    self._pool.start(partial(self._run, scope))
                     return
         except BaseException as error:  # noqa: BLE001
             self._crashed(error)
@@ -134,7 +134,7 @@ class Writers:
             self._deliver(requests, self._dispatcher.commit(requests))
 
     def _next_batch(self, scope: str) -> list[Request | None]:
-        """What waits, up to a bound; what must be done alone comes alone. Empty at the end, and the line is gone."""
+        """What waits, up to a bound; what must be done exclusive comes exclusive. Empty at the end, and the line is gone."""
         with self._lock:
             line = self._lines[scope]
             if self._stopping:
@@ -163,7 +163,7 @@ class Readers:
         self._scopes = scopes
         self._deliver = deliver
         self._crashed = crashed
-        self._crew = Crew("reader", threads)
+        self._pool = WorkerPool("reader", threads)
         self._runs = 0
         self._counting = threading.Lock()
         self._idle = threading.Event()
@@ -173,18 +173,18 @@ class Readers:
         with self._counting:
             self._runs += 1
             self._idle.clear()
-        self._crew.start(partial(self._run, queries))
+        self._pool.start(partial(self._run, queries))
 
     def close_idle_scopes(self) -> None:
         """Close what nobody uses, in a reader's thread: it may take a while."""
-        self._crew.start(self._close_idle_scopes)
+        self._pool.start(self._close_idle_scopes)
 
     def stop(self) -> None:
         """End the threads. A query under way is broken off; it and all that wait are answered `unavailable`."""
         self._dispatcher.end_queries()
         while not self._idle.wait(INTERRUPT_SECONDS):  # what is interrupted between two statements runs on
             self._scopes.interrupt_readers()
-        self._crew.end()
+        self._pool.end()
 
     def _close_idle_scopes(self) -> None:
         try:

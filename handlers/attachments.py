@@ -1,9 +1,9 @@
 """Attachments, in rows of their own."""
 
-from backscroll.handlers import log
-from backscroll.handlers.database import Database
+from backscroll.handlers import command_log
 from backscroll.handlers.reactions import begin_change
-from backscroll.handlers.sql import Param, Rows, statement
+from backscroll.handlers.sql import Named, RowMapper, statement
+from backscroll.handlers.storage import Database
 from backscroll.schema.operations import (
     DeleteAttachmentsForMessage,
     GetAllAttachments,
@@ -13,19 +13,19 @@ from backscroll.schema.operations import (
 from backscroll.schema.records import Attachment
 from backscroll.schema.tables import Attachments
 
-ROWS = Rows(Attachment, Attachments)
+ROWS = RowMapper(Attachment, Attachments)
 
 UPSERT = ROWS.upsert()
-DELETE_OF_MESSAGE = statement(Attachments.delete().where(Attachments.message_id == Param("message_id")))
+DELETE_OF_MESSAGE = statement(Attachments.delete().where(Attachments.message_id == Named("message_id")))
 SELECT_OF_MESSAGE = statement(
-    Attachments.select(*ROWS.columns).where(Attachments.message_id == Param("message_id")).order_by(Attachments.id)
+    Attachments.select(*ROWS.columns).where(Attachments.message_id == Named("message_id")).order_by(Attachments.id)
 )
 SELECT_ALL = statement(Attachments.select(*ROWS.columns).order_by(Attachments.id))
 
 
 def save_attachment(command: SaveAttachment, db: Database) -> None:
     if begin_change(command.attachment.message_id, db):
-        log.mention("attachment", command.attachment.id, db)
+        command_log.mention("attachment", command.attachment.id, db)
         db.write(UPSERT, ROWS.to_row(command.attachment))
 
 

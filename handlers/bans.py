@@ -2,30 +2,30 @@
 
 from peewee import SQL
 
-from backscroll.handlers import log
-from backscroll.handlers.database import Database
-from backscroll.handlers.sql import Param, Rows, statement
+from backscroll.handlers import command_log
+from backscroll.handlers.sql import Named, RowMapper, statement
+from backscroll.handlers.storage import Database
 from backscroll.schema.operations import GetBansForRoom, IsUserBanned, RemoveBan, SaveBan
 from backscroll.schema.records import Ban
 from backscroll.schema.tables import Bans
 
-ROWS = Rows(Ban, Bans)
-OF_ROOM_AND_ACTIVE = (Bans.room_id == Param("room_id")) & (Bans.expires_at.is_null() | (Bans.expires_at > Param("now")))
+ROWS = RowMapper(Ban, Bans)
+OF_ROOM_AND_ACTIVE = (Bans.room_id == Named("room_id")) & (Bans.expires_at.is_null() | (Bans.expires_at > Named("now")))
 
 UPSERT = ROWS.upsert()
-DELETE = statement(Bans.delete().where((Bans.room_id == Param("room_id")) & (Bans.oder_id == Param("oder_id"))))
-DELETE_OF_ROOM = statement(Bans.delete().where(Bans.room_id == Param("room_id")))
+DELETE = statement(Bans.delete().where((Bans.room_id == Named("room_id")) & (Bans.oder_id == Named("oder_id"))))
+DELETE_OF_ROOM = statement(Bans.delete().where(Bans.room_id == Named("room_id")))
 SELECT_ACTIVE = statement(Bans.select(*ROWS.columns).where(OF_ROOM_AND_ACTIVE).order_by(Bans.timestamp, Bans.oder_id))
 # Two searches, since one with OR would read every ban of the room.
 SELECT_ACTIVE_OF_USER = statement(
     Bans.select(SQL("1"))
-    .where(OF_ROOM_AND_ACTIVE & (Bans.oder_id == Param("user_id")))
-    .union_all(Bans.select(SQL("1")).where(OF_ROOM_AND_ACTIVE & (Bans.user_id == Param("user_id"))))
+    .where(OF_ROOM_AND_ACTIVE & (Bans.oder_id == Named("user_id")))
+    .union_all(Bans.select(SQL("1")).where(OF_ROOM_AND_ACTIVE & (Bans.user_id == Named("user_id"))))
 )
 
 
 def save_ban(command: SaveBan, db: Database) -> None:
-    log.mention("room", command.ban.room_id, db)
+    command_log.mention("room", command.ban.room_id, db)
     db.write(UPSERT, ROWS.to_row(command.ban))
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import backscroll.handlers
-from backscroll.handlers.database import Database
+from backscroll.handlers.storage import Database
 from backscroll.schema.errors import CallerError, TooLarge, inside
 from backscroll.schema.limits import REPLY_BYTES_MAX
 from backscroll.schema.operations import Batch

@@ -5,10 +5,10 @@ from typing import Any
 from msgspec.structs import replace
 from peewee import SQL
 
-from backscroll.handlers import log, messages, rooms, users
-from backscroll.handlers.database import Database
+from backscroll.handlers import command_log, messages, rooms, users
 from backscroll.handlers.rooms import CATEGORIES, CHANNELS, ChildList
-from backscroll.handlers.sql import Param, changes, statement
+from backscroll.handlers.sql import Named, changes, statement
+from backscroll.handlers.storage import Database
 from backscroll.schema.errors import Conflict, NotFound
 from backscroll.schema.operations import (
     CreateCategory,
@@ -29,12 +29,12 @@ from backscroll.schema.ulid import time_of
 
 FORGET_CATEGORY = statement(
     Channels.update({Channels.category_id: SQL("NULL")}).where(
-        (Channels.room_id == Param("room_id")) & (Channels.category_id == Param("category_id"))
+        (Channels.room_id == Named("room_id")) & (Channels.category_id == Named("category_id"))
     )
 )
 HAS_MESSAGES = statement(
     Messages.select(SQL("1"))
-    .where((Messages.room_id == Param("room_id")) & (Messages.channel_id == Param("channel_id")))
+    .where((Messages.room_id == Named("room_id")) & (Messages.channel_id == Named("channel_id")))
     .limit(SQL("1"))
 )
 
@@ -52,7 +52,7 @@ def create_channel(command: CreateChannel, db: Database) -> Channel:
         created_at=db.now,
         updated_at=db.now,
     )
-    log.mention("room", command.room_id, db)
+    command_log.mention("room", command.room_id, db)
     CHANNELS.save(command.room_id, channel, db)
     return channel
 
@@ -62,7 +62,7 @@ def update_channel(command: UpdateChannel, db: Database) -> Channel:
     updates = {"updated_at": db.now} | changes(command.updates)
     _require_category(updates.get("category_id"), command.room_id, "$.payload.updates.categoryId", db)
     channel: Channel = replace(stored, **updates)
-    log.mention("room", command.room_id, db)
+    command_log.mention("room", command.room_id, db)
     CHANNELS.save(command.room_id, channel, db)
     return channel
 
@@ -88,7 +88,7 @@ def list_channels(query: ListChannels, db: Database) -> list[Channel]:
 def create_category(command: CreateCategory, db: Database) -> Category:
     _require_room(command.room_id, db)
     category = Category(id=db.new_id(), name=command.name, position=command.position, created_at=db.now)
-    log.mention("room", command.room_id, db)
+    command_log.mention("room", command.room_id, db)
     CATEGORIES.save(command.room_id, category, db)
     return category
 
@@ -96,7 +96,7 @@ def create_category(command: CreateCategory, db: Database) -> Category:
 def update_category(command: UpdateCategory, db: Database) -> Category:
     stored = _stored(CATEGORIES, command.category_id, command.room_id, "$.payload.categoryId", db)
     category: Category = replace(stored, **changes(command.updates))
-    log.mention("room", command.room_id, db)
+    command_log.mention("room", command.room_id, db)
     CATEGORIES.save(command.room_id, category, db)
     return category
 

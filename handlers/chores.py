@@ -2,16 +2,16 @@
 
 from peewee import SQL
 
-from backscroll.handlers import log
-from backscroll.handlers.database import Database
+from backscroll.handlers import command_log
 from backscroll.handlers.media import SELECT_USE_OF_PART
-from backscroll.handlers.sql import Param, statement
+from backscroll.handlers.sql import Named, statement
+from backscroll.handlers.storage import Database
 from backscroll.schema.operations import Command, DeleteExpiredSessions
 from backscroll.schema.tables import Sessions
 
 ORPHANS_KEPT_MS = 24 * 60 * 60 * 1000  # an upload has so long to name the parts that it put
 
-SELECT_EXPIRED = statement(Sessions.select(SQL("1")).where(Sessions.expires_at <= Param("now")).limit(SQL("1")))
+SELECT_EXPIRED = statement(Sessions.select(SQL("1")).where(Sessions.expires_at <= Named("now")).limit(SQL("1")))
 
 
 def tidy(db: Database) -> dict[str, int]:
@@ -23,7 +23,7 @@ def tidy(db: Database) -> dict[str, int]:
     ]
     for sha256 in orphans:
         db.parts.remove_after_commit(sha256)
-    return {"orphaned_media_parts": len(orphans), "results_no_longer_kept": log.forget_results(db)}
+    return {"orphaned_media_parts": len(orphans), "results_no_longer_kept": command_log.forget_results(db)}
 
 
 def commands_due(db: Database) -> list[Command[int]]:

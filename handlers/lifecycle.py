@@ -2,9 +2,9 @@
 
 from importlib.metadata import version
 
-from backscroll.handlers import log
-from backscroll.handlers.database import Database, Status
+from backscroll.handlers import command_log
 from backscroll.handlers.sql import statement
+from backscroll.handlers.storage import Database, Status
 from backscroll.schema.limits import INTEGER_MAX
 from backscroll.schema.operations import ClearAllData, Health, Initialize, Ping
 from backscroll.schema.replies import HealthReport, Pong
@@ -26,7 +26,7 @@ def clear_all_data(_command: ClearAllData, db: Database) -> None:
     db.touch_all()
     for delete in EMPTY_EVERY_TABLE:
         db.run(delete)
-    log.forget_all(db)
+    command_log.forget_all(db)
     for sha256 in db.parts.put_before(INTEGER_MAX):
         db.parts.remove_after_commit(sha256)
 

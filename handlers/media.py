@@ -4,29 +4,29 @@ import hashlib
 
 from peewee import SQL, fn
 
-from backscroll.handlers import log
-from backscroll.handlers.database import Database, Row
-from backscroll.handlers.sql import Param, Rows, statement
+from backscroll.handlers import command_log
+from backscroll.handlers.sql import Named, RowMapper, statement
+from backscroll.handlers.storage import Database, Row
 from backscroll.schema.errors import Invalid, NotFound, Storage
 from backscroll.schema.operations import DeleteMedia, GetMedia, GetMediaPart, PutMedia, PutMediaPart
 from backscroll.schema.replies import Media as MediaRecord
 from backscroll.schema.tables import Media, MediaParts
 
-ROWS = Rows(MediaRecord, Media)
+ROWS = RowMapper(MediaRecord, Media)
 PART_COUNT = MediaParts.select(fn.COUNT(MediaParts.position)).where(MediaParts.media_id == Media.id)
 
 INSERT = statement(ROWS.insert())
-INSERT_PART = statement(MediaParts.insert({field: Param(name) for name, field in MediaParts._meta.fields.items()}))
-DELETE = statement(Media.delete().where(Media.id == Param("media_id")))
-SELECT_ONE = statement(Media.select(*ROWS.columns, PART_COUNT).where(Media.id == Param("media_id")))
-SELECT_BY_HASH = statement(Media.select(*ROWS.columns, PART_COUNT).where(Media.sha256 == Param("sha256")))
+INSERT_PART = statement(MediaParts.insert({field: Named(name) for name, field in MediaParts._meta.fields.items()}))
+DELETE = statement(Media.delete().where(Media.id == Named("media_id")))
+SELECT_ONE = statement(Media.select(*ROWS.columns, PART_COUNT).where(Media.id == Named("media_id")))
+SELECT_BY_HASH = statement(Media.select(*ROWS.columns, PART_COUNT).where(Media.sha256 == Named("sha256")))
 SELECT_PART = statement(
     MediaParts.select(MediaParts.sha256).where(
-        (MediaParts.media_id == Param("media_id")) & (MediaParts.position == Param("position"))
+        (MediaParts.media_id == Named("media_id")) & (MediaParts.position == Named("position"))
     )
 )
-SELECT_PARTS = statement(MediaParts.select(MediaParts.sha256).where(MediaParts.media_id == Param("media_id")))
-SELECT_USE_OF_PART = statement(MediaParts.select(SQL("1")).where(MediaParts.sha256 == Param("sha256")).limit(SQL("1")))
+SELECT_PARTS = statement(MediaParts.select(MediaParts.sha256).where(MediaParts.media_id == Named("media_id")))
+SELECT_USE_OF_PART = statement(MediaParts.select(SQL("1")).where(MediaParts.sha256 == Named("sha256")).limit(SQL("1")))
 
 
 def put_media_part(command: PutMediaPart, db: Database) -> str:
@@ -51,7 +51,7 @@ def put_media(command: PutMedia, db: Database) -> MediaRecord:
     row = db.row(SELECT_BY_HASH, sha256=digest.hexdigest())
     if row is not None:
         db.entry.left_out = True  # it changes nothing, and its parts may go while the log stays
-        log.mention("media", row[0], db)  # for the result, which names it
+        command_log.mention("media", row[0], db)  # for the result, which names it
         return _record(row)
     media = MediaRecord(
         id=db.new_id(),
@@ -62,7 +62,7 @@ def put_media(command: PutMedia, db: Database) -> MediaRecord:
         created_at=db.now,
         uploader_id=command.uploader_id,
     )
-    log.mention("media", media.id, db)
+    command_log.mention("media", media.id, db)
     db.write(INSERT, ROWS.to_row(media))
     for position, sha256 in enumerate(command.parts):
         db.run(INSERT_PART, media_id=media.id, position=position, sha256=sha256)
@@ -72,7 +72,7 @@ def put_media(command: PutMedia, db: Database) -> MediaRecord:
 def delete_media(command: DeleteMedia, db: Database) -> None:
     hashes = {row[0] for row in db.rows(SELECT_PARTS, media_id=command.media_id)}
     db.run(DELETE, media_id=command.media_id)
-    log.forget_whole("media", command.media_id, db)
+    command_log.forget_whole("media", command.media_id, db)
     for sha256 in sorted(hashes):
         if db.row(SELECT_USE_OF_PART, sha256=sha256) is None:
             db.parts.remove_after_commit(sha256)

@@ -6,9 +6,9 @@ from typing import Any
 from msgspec.structs import replace
 from peewee import SQL, Expression
 
-from backscroll.handlers import log, reactions
-from backscroll.handlers.database import Database, Row
-from backscroll.handlers.sql import Param, Rows, changes, insertion, statement
+from backscroll.handlers import command_log, reactions
+from backscroll.handlers.sql import Named, RowMapper, changes, insertion, statement
+from backscroll.handlers.storage import Database, Row
 from backscroll.schema.errors import Conflict, NotFound
 from backscroll.schema.operations import (
     ClearRoomMessages,
@@ -21,10 +21,10 @@ from backscroll.schema.operations import (
 from backscroll.schema.records import DELETED_TEXT, Message
 from backscroll.schema.tables import Attachments, Mentions, Messages, Reactions
 
-ROWS = Rows(Message, Messages)
+ROWS = RowMapper(Message, Messages)
 ID_AT = ROWS.names.index("id")
 
-INSERT = statement(insertion(Messages, [*ROWS.names, "said_seq", "said_member"]).on_conflict_ignore())
+INSERT = statement(insertion(Messages, [*ROWS.names, "origin_seq", "origin_member"]).on_conflict_ignore())
 UPSERT = ROWS.upsert()
 UPSERT_IN_PLACE = ROWS.upsert(unless=(Messages.is_deleted == SQL("1")) | (Messages.room_id != SQL("excluded.room_id")))
 BURY = statement(
@@ -34,17 +34,17 @@ BURY = statement(
             Messages.content: SQL("''"),
             Messages.link_metadata: SQL("NULL"),
             Messages.metadata: SQL("NULL"),
-            Messages.said_seq: SQL("0"),
+            Messages.origin_seq: SQL("0"),
         }
-    ).where(Messages.id == Param("message_id"))
+    ).where(Messages.id == Named("message_id"))
 )
-SELECT_ONE = statement(Messages.select(*ROWS.columns).where(Messages.id == Param("message_id")))
+SELECT_ONE = statement(Messages.select(*ROWS.columns).where(Messages.id == Named("message_id")))
 SELECT_OF_ROOM = statement(
     Messages.select(*ROWS.columns)
-    .where(Messages.room_id == Param("room_id"))
+    .where(Messages.room_id == Named("room_id"))
     .order_by(Messages.timestamp, Messages.id)
-    .limit(Param("limit"))
-    .offset(Param("offset"))
+    .limit(Named("limit"))
+    .offset(Named("offset"))
 )
 
 
@@ -63,7 +63,9 @@ class Deletion:
         ]
         forgets = [Mentions.delete().where(each) for each in mentions]
         hanging = [table.delete().where(table.message_id.in_(ids)) for table in (Reactions, Attachments)]
-        said_by = Messages.select(Messages.said_seq, Messages.said_member).where(where & (Messages.said_seq > SQL("0")))
+        said_by = Messages.select(Messages.origin_seq, Messages.origin_member).where(
+            where & (Messages.origin_seq > SQL("0"))
+        )
         mentioned = (Mentions.select(Mentions.seq, Mentions.member).where(each) for each in mentions)
         self.sayings = (statement(said_by), *map(statement, mentioned))
         self.around = tuple(statement(query) for query in (*forgets, *hanging))
@@ -77,15 +79,15 @@ class Deletion:
 
     def carry_out_around(self, db: Database, **place: str) -> None:
         """Remove all but the messages' own rows."""
-        log.redact([row for select in self.sayings for row in db.rows(select, **place)], db)
+        command_log.redact([row for select in self.sayings for row in db.rows(select, **place)], db)
         for delete in self.around:
             db.run(delete, **place)
 
 
-OF_ROOM = Messages.room_id == Param("room_id")
-DELETION_OF_ONE = Deletion(Messages.id == Param("message_id"))
+OF_ROOM = Messages.room_id == Named("room_id")
+DELETION_OF_ONE = Deletion(Messages.id == Named("message_id"))
 DELETION_OF_ROOM = Deletion(OF_ROOM)
-DELETION_OF_CHANNEL = Deletion(OF_ROOM & (Messages.channel_id == Param("channel_id")))
+DELETION_OF_CHANNEL = Deletion(OF_ROOM & (Messages.channel_id == Named("channel_id")))
 
 
 def save_message(command: SaveMessage, db: Database) -> None:
@@ -136,10 +138,10 @@ def save(message: Message, reactions_path: str, db: Database) -> None:
 
 def _write_over(message: Message, row: Sequence[Any], db: Database) -> bool:
     """Write a message over the one that is there; false where that is a tombstone."""
-    log.mention("message", message.id, db)
+    command_log.mention("message", message.id, db)
     written = db.write(UPSERT_IN_PLACE, row) or _move(message, row, db)
     if not written:
-        log.forget("message", message.id, db)
+        command_log.forget("message", message.id, db)
     return bool(written)
 
 

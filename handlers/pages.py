@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import msgspec
 from peewee import SQL, Ordering, Tuple
 
-from backscroll.handlers.database import Database, Row
 from backscroll.handlers.messages import ROWS, with_reactions
-from backscroll.handlers.sql import Param, statement
+from backscroll.handlers.sql import Named, statement
+from backscroll.handlers.storage import Database, Row
 from backscroll.schema.errors import Invalid, NotFound
 from backscroll.schema.limits import INTEGER_MAX, Millis
 from backscroll.schema.operations import GetMessagePage, ListMessages
@@ -43,7 +43,7 @@ class Cursor(NamedTuple):
     id: str
 
 
-class Stretch(NamedTuple):
+class Timeline(NamedTuple):
     """Which messages are paged through: a room's or a channel's, with deleted ones or without."""
 
     room_id: str
@@ -51,11 +51,11 @@ class Stretch(NamedTuple):
     include_deleted: bool
 
     def older(self, place: Place, limit: int, db: Database, *, or_at: bool = False) -> list[Row]:
-        """Rows before a place, or at it, nearest first."""
+        """RowMapper before a place, or at it, nearest first."""
         return self._rows(operator.le if or_at else operator.lt, place, limit, db)
 
     def newer(self, place: Place, limit: int, db: Database, *, or_at: bool = False) -> list[Row]:
-        """Rows after a place, or at it, nearest first."""
+        """RowMapper after a place, or at it, nearest first."""
         return self._rows(operator.ge if or_at else operator.gt, place, limit, db)
 
     def _rows(self, compare: Callable[[Any, Any], Any], place: Place, limit: int, db: Database) -> list[Row]:
@@ -65,14 +65,14 @@ class Stretch(NamedTuple):
 
 
 SELECT_PLACE = statement(
-    Messages.select(Messages.room_id, Messages.channel_id, Messages.timestamp).where(Messages.id == Param("id"))
+    Messages.select(Messages.room_id, Messages.channel_id, Messages.timestamp).where(Messages.id == Named("id"))
 )
 
 
 def get_message_page(query: GetMessagePage, db: Database) -> MessagePage:
     if sum(each is not None for each in (query.before, query.after, query.around)) > 1:
         raise Invalid.at("$.payload", "only one of before, after and around can be given")
-    stretch = Stretch(query.room_id, query.channel_id, query.include_deleted)
+    stretch = Timeline(query.room_id, query.channel_id, query.include_deleted)
     limit = query.limit
     if query.around is not None:
         place = _place_of(query.around, stretch, "$.payload.around", db)
@@ -99,7 +99,7 @@ def get_message_page(query: GetMessagePage, db: Database) -> MessagePage:
 
 
 def list_messages(query: ListMessages, db: Database) -> MessageList:
-    stretch = Stretch(query.room_id, query.channel_id, include_deleted=False)
+    stretch = Timeline(query.room_id, query.channel_id, include_deleted=False)
     place = END if query.before is None else _place_of(query.before, stretch, "$.payload.before", db)
     rows = stretch.older(place, query.limit + 1, db)
     return MessageList(messages=with_reactions(rows[: query.limit], db), has_more=len(rows) > query.limit)
@@ -108,18 +108,18 @@ def list_messages(query: ListMessages, db: Database) -> MessageList:
 @cache
 def _select(compare: Callable[[Any, Any], Any], of_channel: bool, include_deleted: bool) -> str:
     """Messages of a room or channel on one side of a place, nearest first: the same order for every page."""
-    where = Messages.room_id == Param("room_id")
+    where = Messages.room_id == Named("room_id")
     if of_channel:
-        where &= Messages.channel_id == Param("channel_id")
+        where &= Messages.channel_id == Named("channel_id")
     if not include_deleted:
         where &= Messages.is_deleted == SQL("0")
-    where &= compare(Tuple(Messages.timestamp, Messages.id), Tuple(Param("timestamp"), Param("id")))
+    where &= compare(Tuple(Messages.timestamp, Messages.id), Tuple(Named("timestamp"), Named("id")))
     direction = "DESC" if compare in (operator.lt, operator.le) else "ASC"
     order = [Ordering(column, direction) for column in (Messages.timestamp, Messages.id)]
-    return statement(Messages.select(*ROWS.columns).where(where).order_by(*order).limit(Param("limit")))
+    return statement(Messages.select(*ROWS.columns).where(where).order_by(*order).limit(Named("limit")))
 
 
-def _place_of(message_id: str, stretch: Stretch, path: str, db: Database) -> Place:
+def _place_of(message_id: str, stretch: Timeline, path: str, db: Database) -> Place:
     """Where a message of the stretch stands; a deleted one still has its place."""
     row = db.row(SELECT_PLACE, id=message_id)
     if row is None or row[0] != stretch.room_id or stretch.channel_id not in (None, row[1]):
@@ -127,12 +127,12 @@ def _place_of(message_id: str, stretch: Stretch, path: str, db: Database) -> Pla
     return Place(row[2], message_id)
 
 
-def _cursor(stretch: Stretch, message: Any) -> str:
+def _cursor(stretch: Timeline, message: Any) -> str:
     cursor = Cursor(stretch.room_id, stretch.channel_id, message.timestamp, message.id)
     return base64.urlsafe_b64encode(MSGPACK.encode(cursor)).decode().rstrip("=")
 
 
-def _open(text: str, stretch: Stretch, path: str) -> Place:
+def _open(text: str, stretch: Timeline, path: str) -> Place:
     """The place that a cursor stands for; it must have been made for the same room and channel."""
     try:
         packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

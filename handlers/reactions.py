@@ -3,32 +3,32 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from backscroll.handlers import log
-from backscroll.handlers.database import Database
-from backscroll.handlers.sql import Param, Rows, one_of, statement, to_json
+from backscroll.handlers import command_log
+from backscroll.handlers.sql import Named, RowMapper, one_of, statement, to_json
+from backscroll.handlers.storage import Database
 from backscroll.schema.errors import Invalid
 from backscroll.schema.operations import GetReactionsForMessage, RemoveReaction, SaveReaction
 from backscroll.schema.records import Message, Reaction
 from backscroll.schema.tables import Messages, Reactions
 
-ROWS = Rows(Reaction, Reactions)
+ROWS = RowMapper(Reaction, Reactions)
 
 UPSERT = ROWS.upsert()
 DELETE = statement(
     Reactions.delete().where(
-        (Reactions.message_id == Param("message_id"))
-        & (Reactions.oder_id == Param("oder_id"))
-        & (Reactions.emoji == Param("emoji"))
+        (Reactions.message_id == Named("message_id"))
+        & (Reactions.oder_id == Named("oder_id"))
+        & (Reactions.emoji == Named("emoji"))
     )
 )
-DELETE_OF_MESSAGE = statement(Reactions.delete().where(Reactions.message_id == Param("message_id")))
+DELETE_OF_MESSAGE = statement(Reactions.delete().where(Reactions.message_id == Named("message_id")))
 SELECT_OF_MESSAGES = statement(
     Reactions.select(*ROWS.columns)
     .where(one_of(Reactions.message_id, "message_ids"))
     .order_by(Reactions.message_id, Reactions.timestamp, Reactions.oder_id, Reactions.emoji)
 )
 SELECT_PLACE = statement(
-    Messages.select(Messages.room_id, Messages.is_deleted).where(Messages.id == Param("message_id"))
+    Messages.select(Messages.room_id, Messages.is_deleted).where(Messages.id == Named("message_id"))
 )
 
 
@@ -72,13 +72,13 @@ def replace_reactions(message: Message, db: Database) -> None:
 
 def begin_change(message_id: str, db: Database) -> bool:
     """Note that the command is about a message; false when that is a tombstone, which takes nothing any more."""
-    log.mention("message", message_id, db)
+    command_log.mention("message", message_id, db)
     place = db.row(SELECT_PLACE, message_id=message_id)
     if place is None:
         return True
     room_id, is_deleted = place
     if is_deleted:
-        log.forget("message", message_id, db)
+        command_log.forget("message", message_id, db)
     else:
         db.touch(room_id)
     return not is_deleted

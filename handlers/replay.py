@@ -6,38 +6,38 @@ from typing import Any
 from peewee import SQL
 
 import backscroll.handlers
-from backscroll.handlers import log
-from backscroll.handlers.database import Database, Row
-from backscroll.handlers.scopes import OwnScope
-from backscroll.handlers.sql import Param, statement
+from backscroll.handlers import command_log
+from backscroll.handlers.scopes import ScopeAdmin
+from backscroll.handlers.sql import Named, statement
+from backscroll.handlers.storage import Database, Row
+from backscroll.schema.command_log import CHAIN_START, Generated, LogEntry, LogPage, canonical, digest_of
 from backscroll.schema.errors import CallerError, Conflict, Invalid, inside
 from backscroll.schema.limits import PAGE_BYTES_MAX
-from backscroll.schema.log import CHAIN_START, Decided, LogEntry, LogPage, canonical, digest_of
 from backscroll.schema.operations import AppendLog, GetLog, PutMediaPart
 from backscroll.schema.tables import Commands, Sequence
 from backscroll.schema.wire import MSGPACK
 
 COLUMNS = (
     *(Commands.seq, Commands.at, Commands.id, Commands.type, Commands.payload),
-    *(Commands.decided, Commands.redacted, Commands.digest, Commands.chain),
+    *(Commands.generated, Commands.redacted, Commands.digest, Commands.chain),
 )
 SELECT_PAGE = statement(
     Commands.select(*COLUMNS)
-    .where((Commands.seq >= Param("from_seq")) & (Commands.seq < Param("until_seq")))
+    .where((Commands.seq >= Named("from_seq")) & (Commands.seq < Named("until_seq")))
     .order_by(Commands.seq)
 )
 SELECT_SIZES = statement(
     Commands.select(Commands.seq, SQL("length(payload)"))
-    .where(Commands.seq >= Param("from_seq"))
+    .where(Commands.seq >= Named("from_seq"))
     .order_by(Commands.seq)
-    .limit(Param("limit"))
+    .limit(Named("limit"))
 )
 SELECT_LOG_FROM = statement(Sequence.select(Sequence.log_from))
 SELECT_CHAIN_BEFORE = statement(
-    Commands.select(Commands.chain).where(Commands.seq < Param("seq")).order_by(Commands.seq.desc()).limit(SQL("1"))
+    Commands.select(Commands.chain).where(Commands.seq < Named("seq")).order_by(Commands.seq.desc()).limit(SQL("1"))
 )
 SELECT_KNOWN = statement(
-    Commands.select(Commands.id, Commands.digest, Commands.chain).where(Commands.seq == Param("seq"))
+    Commands.select(Commands.id, Commands.digest, Commands.chain).where(Commands.seq == Named("seq"))
 )
 
 
@@ -54,7 +54,7 @@ def get_log(query: GetLog, db: Database) -> LogPage:
     )
 
 
-def append_log(command: AppendLog, scope: OwnScope) -> None:
+def append_log(command: AppendLog, scope: ScopeAdmin) -> None:
     with scope.transaction() as db:
         for index, entry in enumerate(command.entries):
             try:
@@ -89,7 +89,7 @@ def _entries(rows: list[Row], db: Database) -> list[LogEntry]:
 
 
 def _entry(row: Row, db: Database) -> LogEntry:
-    seq, at, request_id, name, stored, decided, was_redacted, digest, chain = row
+    seq, at, request_id, name, stored, generated, was_redacted, digest, chain = row
     payload = None if stored is None else _in_full(name, MSGPACK.decode(stored, dict[str, Any]), db)
     return LogEntry(
         seq=seq,
@@ -97,7 +97,7 @@ def _entry(row: Row, db: Database) -> LogEntry:
         id=request_id,
         type=name,
         payload=payload,
-        decided=MSGPACK.decode(decided, Decided) if decided else None,
+        generated=MSGPACK.decode(generated, Generated) if generated else None,
         redacted=bool(was_redacted) or (stored is not None and payload is None),
         digest=digest.hex(),
         chain=chain.hex(),
@@ -132,10 +132,10 @@ def _digest(entry: LogEntry) -> bytes:
 
 
 def _carry_out(entry: LogEntry, db: Database) -> None:
-    """Carry out a command as it was the first time: at its time, with what it decided."""
-    if log.find(entry.id, db) is not None:
+    """Carry out a command as it was the first time: at its time, with what it generated."""
+    if command_log.find(entry.id, db) is not None:
         raise Conflict.at("$.id", "an earlier command has this id")
-    with db.command(entry.id, at=entry.at, recorded=entry.decided) as place:
+    with db.command(entry.id, at=entry.at, recorded=entry.generated) as place:
         _check(entry, db)
         received = bytes.fromhex(entry.digest) if entry.digest is not None and entry.redacted else None
         if entry.payload is None:
@@ -143,25 +143,25 @@ def _carry_out(entry: LogEntry, db: Database) -> None:
             _step_over(entry, received, db)
             return
         result = backscroll.handlers.HANDLERS[type(entry.payload)](entry.payload, db)
-        log.append(entry.payload, result, db, received)
-        decided = entry.decided
-        if decided and (place.ids, place.token_hashes) != (decided.ids, decided.token_hashes):
-            raise Invalid.at("$.decided", "the command decides another number of ids or tokens")
+        command_log.append(entry.payload, result, db, received)
+        generated = entry.generated
+        if generated and (place.ids, place.token_hashes) != (generated.ids, generated.token_hashes):
+            raise Invalid.at("$.generated", "the command decides another number of ids or tokens")
 
 
 def _check(entry: LogEntry, db: Database) -> None:
     """Raise `Invalid` where an entry says of itself what cannot be."""
     if entry.digest is not None and not entry.redacted and digest_of(canonical(entry.payload)).hex() != entry.digest:
         raise Invalid.at("$.digest", "the payload is not the one that the digest is of")
-    ids = [db.position.last_id, *(entry.decided.ids if entry.decided else ())]
+    ids = [db.position.last_id, *(entry.generated.ids if entry.generated else ())]
     if any(later <= earlier for earlier, later in pairwise(ids)):
-        raise Invalid.at("$.decided.ids", "ids grow, from each command to the next")
+        raise Invalid.at("$.generated.ids", "ids grow, from each command to the next")
 
 
 def _step_over(entry: LogEntry, digest: bytes, db: Database) -> None:
     """Let a command of which nothing is left take its number and its ids, and do nothing."""
-    for _ in entry.decided.ids if entry.decided else ():
+    for _ in entry.generated.ids if entry.generated else ():
         db.new_id()
-    for _ in entry.decided.token_hashes if entry.decided else ():
+    for _ in entry.generated.token_hashes if entry.generated else ():
         db.new_token()
-    log.append_blank(entry.type, digest, db)
+    command_log.append_blank(entry.type, digest, db)

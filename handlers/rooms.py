@@ -6,20 +6,20 @@ from typing import Any, Generic, TypeVar
 from msgspec.structs import replace
 from peewee import Field
 
-from backscroll.handlers import bans, log, messages
-from backscroll.handlers.database import Database, Row
-from backscroll.handlers.sql import Param, Rows, changes, statement
+from backscroll.handlers import bans, command_log, messages
+from backscroll.handlers.sql import Named, RowMapper, changes, statement
+from backscroll.handlers.storage import Database, Row
 from backscroll.schema.errors import NotFound
 from backscroll.schema.operations import DeleteRoom, GetAllRooms, GetRoom, SaveRoom, UpdateRoom
 from backscroll.schema.records import Category, Channel, Record, Room, RoomMember
 from backscroll.schema.tables import Categories, Channels, Members, Rooms, Table
 
 T = TypeVar("T", bound=Record)
-ROWS = Rows(Room, Rooms)
+ROWS = RowMapper(Room, Rooms)
 
 UPSERT = ROWS.upsert()
-DELETE = statement(Rooms.delete().where(Rooms.id == Param("room_id")))
-SELECT_ONE = statement(Rooms.select(*ROWS.columns).where(Rooms.id == Param("room_id")))
+DELETE = statement(Rooms.delete().where(Rooms.id == Named("room_id")))
+SELECT_ONE = statement(Rooms.select(*ROWS.columns).where(Rooms.id == Named("room_id")))
 SELECT_ALL = statement(Rooms.select(*ROWS.columns).order_by(Rooms.created_at, Rooms.id))
 
 
@@ -28,12 +28,12 @@ class ChildList(Generic[T]):
 
     def __init__(self, name: str, record_type: type[T], table: type[Table], order: list[Field]) -> None:
         self.name = name
-        self.rows = Rows(record_type, table, ("room_id",))
+        self.rows = RowMapper(record_type, table, ("room_id",))
         room_id = table._meta.fields["room_id"]
         key = table._meta.fields[record_type.KEY[0]]
         select = table.select(room_id, *self.rows.columns).order_by(room_id, *order)
-        in_room = room_id == Param("room_id")
-        one = in_room & (key == Param("child_id"))
+        in_room = room_id == Named("room_id")
+        one = in_room & (key == Named("child_id"))
         self.upsert = self.rows.upsert()
         self.delete_of_room = statement(table.delete().where(in_room))
         self.delete_one = statement(table.delete().where(one))
@@ -94,7 +94,7 @@ def update_room(command: UpdateRoom, db: Database) -> None:
 
 def delete_room(command: DeleteRoom, db: Database) -> None:
     messages.DELETION_OF_ROOM.carry_out(db, room_id=command.room_id)
-    log.forget("room", command.room_id, db)
+    command_log.forget("room", command.room_id, db)
     db.run(bans.DELETE_OF_ROOM, room_id=command.room_id)
     db.run(DELETE, room_id=command.room_id)
 
@@ -118,7 +118,7 @@ def exists(room_id: str, db: Database) -> bool:
 
 
 def save(room: Room, db: Database) -> None:
-    log.mention("room", room.id, db)
+    command_log.mention("room", room.id, db)
     db.write(UPSERT, ROWS.to_row(room))
     for child in CHILD_LISTS:
         records = getattr(room, child.name)

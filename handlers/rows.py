@@ -1,16 +1,16 @@
-"""Rows as they are stored, table by table, for comparing what two scopes hold."""
+"""RowMapper as they are stored, table by table, for comparing what two scopes hold."""
 
 from typing import Any
 
 from peewee import IntegerField, Tuple
 
-from backscroll.handlers.database import Database, Row
-from backscroll.handlers.sql import Param, from_json, statement
+from backscroll.handlers.sql import Named, from_json, statement
+from backscroll.handlers.storage import Database, Row
 from backscroll.schema.errors import Invalid, NotFound
 from backscroll.schema.limits import INTEGER_MAX, PAGE_BYTES_MAX
 from backscroll.schema.operations import GetRows
 from backscroll.schema.replies import RowPage
-from backscroll.schema.tables import CONTENT, Book, Json, Table
+from backscroll.schema.tables import CONTENT, InternalColumn, Json, Table
 
 ROWS_AT_ONCE = 16
 
@@ -20,15 +20,15 @@ class TablePages:
 
     def __init__(self, table: type[Table]) -> None:
         meta: Any = table._meta
-        shown = {name: field for name, field in meta.fields.items() if not isinstance(field, Book)}
+        shown = {name: field for name, field in meta.fields.items() if not isinstance(field, InternalColumn)}
         self._names = list(shown)
         self._documents = {name for name, field in shown.items() if isinstance(field, Json)}
         key = meta.primary_key.field_names if meta.composite_key else (meta.primary_key.name,)
         self._key_at = [self._names.index(name) for name in key]
         self._key_types = [int if isinstance(meta.fields[name], IntegerField) else str for name in key]
         columns = [meta.fields[name] for name in key]
-        query = table.select(*shown.values()).order_by(*columns).limit(Param("limit"))
-        bounds = [Param(f"after_{at}") for at in range(len(key))]
+        query = table.select(*shown.values()).order_by(*columns).limit(Named("limit"))
+        bounds = [Named(f"after_{at}") for at in range(len(key))]
         self.select_all = statement(query)
         self.select_after = statement(query.where(Tuple(*columns) > Tuple(*bounds)))
 

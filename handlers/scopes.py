@@ -5,8 +5,8 @@ from typing import Protocol
 
 from peewee import fn
 
-from backscroll.handlers.database import Database
 from backscroll.handlers.sql import statement
+from backscroll.handlers.storage import Database
 from backscroll.handlers.users import current_user_id
 from backscroll.schema.errors import Conflict, Forbidden, Invalid
 from backscroll.schema.operations import AdoptLegacyDatabase, CompactScope, DeleteScope, GetScopeInfo, ListScopes
@@ -31,7 +31,7 @@ class LegacyFile(Protocol):
         """Make the copy the scope's database."""
 
 
-class OwnScope(Protocol):
+class ScopeAdmin(Protocol):
     """The scope that a request is in, as a whole."""
 
     @property
@@ -60,27 +60,27 @@ class OwnScope(Protocol):
         """A copy of a file outside the data directory; raises `Invalid`, `Forbidden` or `NotFound`."""
 
 
-def get_scope_info(_query: GetScopeInfo, scope: OwnScope) -> ScopeInfo:
+def get_scope_info(_query: GetScopeInfo, scope: ScopeAdmin) -> ScopeInfo:
     return ScopeInfo(
         scope=scope.name, bytes=scope.bytes_on_disk(), rows=_counts(scope), schema_version=scope.schema_version
     )
 
 
-def list_scopes(_query: ListScopes, scope: OwnScope) -> list[str]:
+def list_scopes(_query: ListScopes, scope: ScopeAdmin) -> list[str]:
     if scope.name != DEFAULT_SCOPE:
         raise Forbidden.at("$.scope", f"only the scope {DEFAULT_SCOPE!r} is told of others")
     return scope.all_names()
 
 
-def delete_scope(_command: DeleteScope, scope: OwnScope) -> None:
+def delete_scope(_command: DeleteScope, scope: ScopeAdmin) -> None:
     scope.erase()
 
 
-def compact_scope(_command: CompactScope, scope: OwnScope) -> None:
+def compact_scope(_command: CompactScope, scope: ScopeAdmin) -> None:
     scope.compact()
 
 
-def adopt_legacy_database(command: AdoptLegacyDatabase, scope: OwnScope) -> None:
+def adopt_legacy_database(command: AdoptLegacyDatabase, scope: ScopeAdmin) -> None:
     if any(_counts(scope).values()):  # commands included: their ids must stay known
         raise Conflict.at("$.scope", "the scope was used before; delete-scope empties it")
     with scope.legacy_file(command.path) as legacy:
@@ -91,8 +91,8 @@ def adopt_legacy_database(command: AdoptLegacyDatabase, scope: OwnScope) -> None
         legacy.take_over()
 
 
-def _counts(scope: OwnScope) -> dict[str, int]:
-    """Rows by table."""
+def _counts(scope: ScopeAdmin) -> dict[str, int]:
+    """RowMapper by table."""
     with scope.snapshot() as db:
         counts = {name: db.row(count) for name, count in COUNTS.items()}
     return {name: int(row[0]) for name, row in counts.items() if row}

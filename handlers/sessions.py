@@ -1,8 +1,8 @@
 """Sessions. The table knows a token by its hash alone, so a copy of the file lets nobody in."""
 
 from backscroll.handlers import users
-from backscroll.handlers.database import Database
-from backscroll.handlers.sql import Param, Rows, statement
+from backscroll.handlers.sql import Named, RowMapper, statement
+from backscroll.handlers.storage import Database
 from backscroll.schema.errors import Invalid, NotFound
 from backscroll.schema.limits import INTEGER_MAX
 from backscroll.schema.operations import CreateSession, DeleteExpiredSessions, DeleteSession, GetSession
@@ -10,14 +10,14 @@ from backscroll.schema.operations.sessions import hash_of
 from backscroll.schema.replies import Session
 from backscroll.schema.tables import Sessions
 
-ROWS = Rows(Session, Sessions, ("token_hash",))
+ROWS = RowMapper(Session, Sessions, ("token_hash",))
 
 INSERT = statement(ROWS.insert())
-DELETE = statement(Sessions.delete().where(Sessions.token_hash == Param("token_hash")))
-DELETE_EXPIRED = statement(Sessions.delete().where(Sessions.expires_at <= Param("now")))
+DELETE = statement(Sessions.delete().where(Sessions.token_hash == Named("token_hash")))
+DELETE_EXPIRED = statement(Sessions.delete().where(Sessions.expires_at <= Named("now")))
 SELECT_LIVE = statement(
     Sessions.select(*ROWS.columns).where(
-        (Sessions.token_hash == Param("token_hash")) & (Sessions.expires_at > Param("now"))
+        (Sessions.token_hash == Named("token_hash")) & (Sessions.expires_at > Named("now"))
     )
 )
 

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import peewee
 
-from backscroll.handlers.database import Row
+from backscroll.handlers.storage import Row
 from backscroll.schema.records import Record
 from backscroll.schema.tables import Flag, Json, Table
 
@@ -21,7 +21,7 @@ to_json = msgspec.json.Encoder().encode
 from_json = msgspec.json.Decoder().decode
 
 
-class Param(peewee.Node):
+class Named(peewee.Node):
     """A value to be bound by name when the statement is run."""
 
     def __init__(self, name: str) -> None:
@@ -31,7 +31,7 @@ class Param(peewee.Node):
         return context.literal(f":{self.name}")
 
 
-class Nth(peewee.Node):
+class Positional(peewee.Node):
     """A value to be bound by its place among the values of a row, from 1."""
 
     def __init__(self, number: int) -> None:
@@ -44,7 +44,7 @@ class Nth(peewee.Node):
 def statement(query: peewee.BaseQuery) -> str:
     """The text of a query, in which every value is a named parameter."""
     text, values = query.sql()
-    assert not values, f"{values} stand in the query itself: name them with Param"
+    assert not values, f"{values} stand in the query itself: name them with Named"
     return str(text)
 
 
@@ -56,10 +56,10 @@ def one_of(column: peewee.Field, name: str) -> peewee.Expression:
 def insertion(table: type[Table], names: Iterable[str] | None = None) -> peewee.Insert:
     """The query that writes a row of values for these columns, or for all, in their order."""
     fields = table._meta.fields
-    return table.insert({fields[name]: Nth(at) for at, name in enumerate(names or fields, start=1)})
+    return table.insert({fields[name]: Positional(at) for at, name in enumerate(names or fields, start=1)})
 
 
-class Rows(Generic[T]):
+class RowMapper(Generic[T]):
     """How the records of one type lie in one table; `parents` are columns before theirs that no record has."""
 
     def __init__(self, record_type: type[T], table: type[Table], parents: Sequence[str] = ()) -> None:

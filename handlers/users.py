@@ -3,8 +3,8 @@
 from msgspec.structs import replace
 from peewee import JOIN, SQL
 
-from backscroll.handlers.database import Database, Row
-from backscroll.handlers.sql import Param, Rows, changes, from_json, statement, to_json
+from backscroll.handlers.sql import Named, RowMapper, changes, from_json, statement, to_json
+from backscroll.handlers.storage import Database, Row
 from backscroll.schema.errors import Conflict, NotFound
 from backscroll.schema.operations import (
     CreateUser,
@@ -21,7 +21,7 @@ from backscroll.schema.records import User
 from backscroll.schema.tables import Members, Meta, Users
 
 CURRENT_USER_KEY = "currentUserId"
-ROWS = Rows(User, Users)
+ROWS = RowMapper(User, Users)
 MEMBER_COLUMNS = [
     Members.oder_id,
     Members.id,
@@ -33,28 +33,28 @@ MEMBER_COLUMNS = [
 ]
 
 UPSERT = ROWS.upsert()
-SELECT_BY_ODER_ID = statement(Users.select(*ROWS.columns).where(Users.oder_id == Param("user_id")))
+SELECT_BY_ODER_ID = statement(Users.select(*ROWS.columns).where(Users.oder_id == Named("user_id")))
 SELECT_BY_ID = statement(
-    Users.select(*ROWS.columns).where(Users.id == Param("user_id")).order_by(Users.oder_id).limit(SQL("1"))
+    Users.select(*ROWS.columns).where(Users.id == Named("user_id")).order_by(Users.oder_id).limit(SQL("1"))
 )
-SELECT_BY_PUBKEY = statement(Users.select(*ROWS.columns).where(Users.pubkey == Param("pubkey")))
+SELECT_BY_PUBKEY = statement(Users.select(*ROWS.columns).where(Users.pubkey == Named("pubkey")))
 SELECT_ALL = statement(Users.select(*ROWS.columns).order_by(Users.created_at, Users.oder_id))
 SELECT_OTHER_WITH_PUBKEY = statement(
-    Users.select(SQL("1")).where((Users.pubkey == Param("pubkey")) & (Users.oder_id != Param("oder_id")))
+    Users.select(SQL("1")).where((Users.pubkey == Named("pubkey")) & (Users.oder_id != Named("oder_id")))
 )
 SELECT_OF_ROOM = statement(
     Members.select(*MEMBER_COLUMNS, *ROWS.columns)
     .join(Users, JOIN.LEFT_OUTER, on=(Users.oder_id == Members.oder_id))
-    .where(Members.room_id == Param("room_id"))
+    .where(Members.room_id == Named("room_id"))
     .order_by(Members.joined_at, Members.oder_id)
 )
 UPSERT_META = statement(
-    Meta.insert({Meta.key: Param("key"), Meta.value: Param("value")}).on_conflict(
+    Meta.insert({Meta.key: Named("key"), Meta.value: Named("value")}).on_conflict(
         conflict_target=[Meta.key], preserve=[Meta.value]
     )
 )
-DELETE_META = statement(Meta.delete().where(Meta.key == Param("key")))
-SELECT_META = statement(Meta.select(Meta.value).where(Meta.key == Param("key")))
+DELETE_META = statement(Meta.delete().where(Meta.key == Named("key")))
+SELECT_META = statement(Meta.select(Meta.value).where(Meta.key == Named("key")))
 
 
 def save_user(command: SaveUser, db: Database) -> None:

@@ -1,5 +1,6 @@
 """The language: operations, records, errors and the wire. Imports nothing of ours and does no I/O."""
 
+from backscroll.schema.command_log import Generated, LogEntry, LogPage
 from backscroll.schema.errors import (
     BackscrollError,
     Busy,
@@ -18,7 +19,6 @@ from backscroll.schema.errors import (
     Unavailable,
     UnknownOperation,
 )
-from backscroll.schema.log import Decided, LogEntry, LogPage
 from backscroll.schema.operations import (
     OPERATIONS,
     AdoptLegacyDatabase,
@@ -150,7 +150,6 @@ __all__ = [
     "CreateUser",
     "DaemonError",
     "DeadlineExceeded",
-    "Decided",
     "DeleteAttachmentsForMessage",
     "DeleteCategory",
     "DeleteChannel",
@@ -161,6 +160,7 @@ __all__ = [
     "DeleteScope",
     "DeleteSession",
     "Forbidden",
+    "Generated",
     "GetAllAttachments",
     "GetAllRooms",
     "GetAttachmentsForMessage",

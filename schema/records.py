@@ -4,7 +4,7 @@ A field without a default is required. An optional field that is unset is `None`
 the wire; `null` from a caller means unset. A child list (`reactions`, `channels`, …) that is left out of a
 save leaves the stored list untouched; replies always carry it. Times are milliseconds since the epoch.
 
-`KEY` names the fields that tell one record from another inside its parent's list. `SAID` names those that hold what
+`KEY` names the fields that tell one record from another inside its parent's list. `REDACTABLE` names those that hold what
 people said and are gone with it, and what stands there in the command log once it was deleted.
 
 For each entity that can be updated there is an `…Updates` record with three states a field: absent
@@ -40,14 +40,14 @@ class Record(
     """
 
     KEY: ClassVar[tuple[str, ...]] = ()
-    SAID: ClassVar[Mapping[str, Any]] = {}
+    REDACTABLE: ClassVar[Mapping[str, Any]] = {}
 
 
 class Reaction(Record, frozen=True, kw_only=True):
     """One person's emoji on one message; the same emoji of the same person counts once."""
 
     KEY = ("message_id", "oder_id", "emoji")
-    SAID = {"emoji": "-"}
+    REDACTABLE = {"emoji": "-"}
 
     message_id: Id
     oder_id: Id
@@ -61,7 +61,7 @@ class Message(Record, frozen=True, kw_only=True):
     """A chat message. Deleted ones keep their place, with `DELETED_TEXT` for a content."""
 
     KEY = ("id",)
-    SAID = {"content": "", "reactions": None, "link_metadata": None, "metadata": None}
+    REDACTABLE = {"content": "", "reactions": None, "link_metadata": None, "metadata": None}
 
     id: Id
     room_id: Id
@@ -83,7 +83,7 @@ class Message(Record, frozen=True, kw_only=True):
 class MessageUpdates(Record, frozen=True, kw_only=True):
     """What `update-message` may change."""
 
-    SAID = {"content": "", "reactions": [], "link_metadata": None, "metadata": None}
+    REDACTABLE = {"content": "", "reactions": [], "link_metadata": None, "metadata": None}
 
     room_id: Settable[Id] = UNSET
     sender_id: Settable[Id] = UNSET
@@ -156,7 +156,7 @@ class Channel(Record, frozen=True, kw_only=True):
     """A channel of a room. Ids like `general` repeat across rooms."""
 
     KEY = ("id",)
-    SAID = {"name": "", "topic": None, "metadata": None}
+    REDACTABLE = {"name": "", "topic": None, "metadata": None}
 
     id: Id
     name: Text
@@ -172,7 +172,7 @@ class Channel(Record, frozen=True, kw_only=True):
 class ChannelUpdates(Record, frozen=True, kw_only=True):
     """What `update-channel` may change."""
 
-    SAID = {"name": "", "topic": None, "metadata": None}
+    REDACTABLE = {"name": "", "topic": None, "metadata": None}
 
     name: Settable[Text] = UNSET
     type: Settable[ChannelType] = UNSET
@@ -188,7 +188,7 @@ class Category(Record, frozen=True, kw_only=True):
     """A heading that channels of one room are listed under."""
 
     KEY = ("id",)
-    SAID = {"name": "", "metadata": None}
+    REDACTABLE = {"name": "", "metadata": None}
 
     id: Id
     name: Text
@@ -200,7 +200,7 @@ class Category(Record, frozen=True, kw_only=True):
 class CategoryUpdates(Record, frozen=True, kw_only=True):
     """What `update-category` may change."""
 
-    SAID = {"name": "", "metadata": None}
+    REDACTABLE = {"name": "", "metadata": None}
 
     name: Settable[Text] = UNSET
     position: Settable[Integer] = UNSET
@@ -212,7 +212,7 @@ class RoomMember(Record, frozen=True, kw_only=True):
     """A person's place in one room, with what the room itself knows of the person."""
 
     KEY = ("oder_id",)
-    SAID = {"username": None, "display_name": None, "avatar_url": None, "metadata": None}
+    REDACTABLE = {"username": None, "display_name": None, "avatar_url": None, "metadata": None}
 
     oder_id: Id
     id: Id | None = None
@@ -226,7 +226,7 @@ class RoomMember(Record, frozen=True, kw_only=True):
     metadata: Object | None = None
 
 
-ROOM_SAID: Mapping[str, Any] = {"name": ""} | dict.fromkeys(
+ROOM_REDACTABLE: Mapping[str, Any] = {"name": ""} | dict.fromkeys(
     [
         *("description", "topic", "host_name", "password", "icon", "permissions", "roles", "role_assignments"),
         *("channel_permissions", "source_name", "source_url", "metadata"),
@@ -238,7 +238,7 @@ class Room(Record, frozen=True, kw_only=True):
     """A room (server) with its channels, categories and members."""
 
     KEY = ("id",)
-    SAID = ROOM_SAID
+    REDACTABLE = ROOM_REDACTABLE
 
     id: Id
     name: Text
@@ -271,7 +271,7 @@ class Room(Record, frozen=True, kw_only=True):
 class RoomUpdates(Record, frozen=True, kw_only=True):
     """What `update-room` may change. A list replaces the stored list."""
 
-    SAID = ROOM_SAID
+    REDACTABLE = ROOM_REDACTABLE
 
     name: Settable[Text] = UNSET
     description: Clearable[Text] = UNSET
@@ -304,7 +304,7 @@ class Ban(Record, frozen=True, kw_only=True):
     """A ban of one person from one room, in force while `expiresAt` is absent or later than now."""
 
     KEY = ("room_id", "oder_id")
-    SAID = {"display_name": None, "reason": None, "metadata": None}
+    REDACTABLE = {"display_name": None, "reason": None, "metadata": None}
 
     room_id: Id
     oder_id: Id
@@ -321,7 +321,7 @@ class Attachment(Record, frozen=True, kw_only=True):
     """What a message carries besides text; the bytes themselves are elsewhere."""
 
     KEY = ("id",)
-    SAID = {
+    REDACTABLE = {
         "filename": "",
         "mime": "",
         "uploader_peer_id": None,

@@ -15,7 +15,7 @@ class Json(TextField):
     """A JSON document, stored as its text."""
 
 
-class Book(IntegerField):
+class InternalColumn(IntegerField):
     """A number for the daemon's own books, which is nothing that anybody stored."""
 
 
@@ -53,8 +53,8 @@ class Messages(Table):
     head_hash = TextField(null=True)
     link_metadata = Json(null=True)
     metadata = Json(null=True)
-    said_seq = Book()
-    said_member = Book()
+    origin_seq = InternalColumn()
+    origin_member = InternalColumn()
 
 
 class Reactions(Table):
@@ -231,7 +231,7 @@ class Commands(Table):
     digest = BlobField()
     payload = BlobField(null=True)
     redacted = Flag()
-    decided = BlobField(null=True)
+    generated = BlobField(null=True)
     result = BlobField(null=True)
     chain = BlobField()
 

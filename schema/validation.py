@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 
 from backscroll.schema.errors import CallerError, Invalid, TooLarge
 from backscroll.schema.limits import FREE_JSON_VALUES_MAX, JSON_DEPTH_MAX, JSON_INTEGER_MAX, JSON_INTEGER_MIN
-from backscroll.schema.outline import present
+from backscroll.schema.size_probe import present
 
 Check = Callable[[Any], None]
 """Takes a value that is there; raises `_Wrong`."""

@@ -22,7 +22,7 @@ from backscroll.schema.limits import (
     TRACEPARENT_BYTES_MAX,
     Count,
 )
-from backscroll.schema.outline import free_json_bytes, outline_of
+from backscroll.schema.size_probe import free_json_bytes, size_probe_of
 from backscroll.schema.validation import validate
 
 PROTOCOL_VERSION = 1
@@ -141,7 +141,7 @@ def read_envelope(body: bytes, codec: Codec) -> Envelope:
     return envelope
 
 
-class Allowance:
+class Budget:
     """How much may be inside one request: bytes of free JSON and commands, over all that is nested in it.
 
     Free JSON is measured, before it is decoded, once there is so much of anything that it could be too much.
@@ -158,7 +158,7 @@ class Allowance:
         if self._unmeasured + len(body) <= self._free_json_max:
             self._unmeasured += len(body)
             return
-        outline = outline_of(as_type)
+        outline = size_probe_of(as_type)
         self._free_json += 0 if outline is None else free_json_bytes(codec.decode(body, outline))
         if self._free_json > self._free_json_max:
             problem = f"{self._free_json} bytes of free JSON, at most {self._free_json_max} are taken"
@@ -171,14 +171,14 @@ class Allowance:
             raise TooLarge.at("$.payload", "too many commands are in this request together")
 
 
-def read_payload(payload: Raw, codec: Codec, as_type: type[S], allowance: Allowance | None = None) -> S:
+def read_payload(payload: Raw, codec: Codec, as_type: type[S], budget: Budget | None = None) -> S:
     """Decode and check a request's payload; raises `Invalid`, `TooLarge` or `Malformed`."""
     body = payload or codec.empty_map
-    if allowance is None and len(body) > FREE_JSON_BYTES_MAX:  # a smaller one is within any allowance
-        allowance = Allowance()
+    if budget is None and len(body) > FREE_JSON_BYTES_MAX:  # a smaller one is within any budget
+        budget = Budget()
     try:
-        if allowance is not None:
-            allowance.take_payload(body, codec, as_type)
+        if budget is not None:
+            budget.take_payload(body, codec, as_type)
         operation = codec.decode(body, as_type)
     except DECODE_ERRORS as error:
         _refuse(error, "$.payload", Invalid)

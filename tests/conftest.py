@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import hypothesis
 import pytest
-from clocks import Clock
 
 from backscroll.bus.inprocess import InProcess
-from backscroll.clients import Client
-from backscroll.clients.process import DaemonProcess
+from backscroll.clients.python import Client
+from backscroll.clients.python.daemon_process import DaemonProcess
+from tests.support.clocks import Clock
 
 CORPUS = Path(__file__).parent.parent.parent / "shared" / "corpus" / "equational.jsonl.gz"
 GENERATED_MESSAGES = 2_000

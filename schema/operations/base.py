@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, get_args
 from msgspec import Raw, Struct
 
 from backscroll.schema.limits import BODY_BYTES_MAX
-from backscroll.schema.wire import Allowance
+from backscroll.schema.wire import Budget
 
 R = TypeVar("R", covariant=True)
 
@@ -18,7 +18,7 @@ class Operation(Struct, Generic[R], frozen=True, rename="camel", omit_defaults=T
     wire_name: ClassVar[str]
     reply_type: ClassVar[Any]
     body_bytes_max: ClassVar[int] = BODY_BYTES_MAX
-    received_as: ClassVar["type[Nest] | None"] = None
+    deferred_type: ClassVar["type[DeferredCommands] | None"] = None
     """How it is first decoded, where commands are inside it."""
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -31,12 +31,12 @@ class Operation(Struct, Generic[R], frozen=True, rename="camel", omit_defaults=T
 class Command(Operation[R], Generic[R], frozen=True):
     """Changes the file. Takes a `seq` of its own, and a row in the command log.
 
-    `SAID` names the fields that hold what people said, with what stands there once it was deleted. `RESULT_SECRET` is
+    `REDACTABLE` names the fields that hold what people said, with what stands there once it was deleted. `RESULT_SECRET` is
     the field of the result, if any, that the log must not keep: a token made by `new_token`. `ALONE` keeps it out of
     batches.
     """
 
-    SAID: ClassVar[Mapping[str, Any]] = {}
+    REDACTABLE: ClassVar[Mapping[str, Any]] = {}
     RESULT_SECRET: ClassVar[str | None] = None
     ALONE: ClassVar[bool] = False
 
@@ -70,7 +70,7 @@ ReadCommand = Callable[[str, Raw], Command[Any]]
 """Decodes the command of this wire name from its payload; complaints start at the command's own root."""
 
 
-class Nest(Struct, frozen=True):
+class DeferredCommands(Struct, frozen=True):
     """An operation as it is first decoded, with the commands inside it still encoded."""
 
     def opened(self, read: ReadCommand) -> Operation[Any]:
@@ -82,6 +82,6 @@ class Nest(Struct, frozen=True):
         """How many commands are inside."""
         raise NotImplementedError
 
-    def allowance(self) -> Allowance:
+    def budget(self) -> Budget:
         """How much may be inside."""
-        return Allowance()
+        return Budget()

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from backscroll.schema.errors import CallerError, Invalid, inside
 from backscroll.schema.limits import BATCH_COMMANDS_MAX
-from backscroll.schema.operations.base import Command, Nest, Operation, ReadCommand
+from backscroll.schema.operations.base import Command, DeferredCommands, Operation, ReadCommand
 from backscroll.schema.records import Record
 
 OperationName = Annotated[str, Meta(max_length=64)]
@@ -47,7 +47,7 @@ class _ReceivedCommand(BatchedCommand, frozen=True, kw_only=True):
     payload: Raw = Raw()
 
 
-class _ReceivedBatch(Nest, frozen=True, forbid_unknown_fields=True):
+class _ReceivedBatch(DeferredCommands, frozen=True, forbid_unknown_fields=True):
     commands: Annotated[list[_ReceivedCommand], Meta(min_length=1, max_length=BATCH_COMMANDS_MAX)]
 
     def opened(self, read: ReadCommand) -> Operation[Any]:
@@ -58,7 +58,7 @@ class _ReceivedBatch(Nest, frozen=True, forbid_unknown_fields=True):
         return len(self.commands)
 
 
-Batch.received_as = _ReceivedBatch
+Batch.deferred_type = _ReceivedBatch
 
 
 def _as_logged(member: BatchedCommand) -> BatchedCommand:

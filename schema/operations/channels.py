@@ -14,7 +14,7 @@ class CreateChannel(Command[Channel], frozen=True):
     Example: {"name": "general", "topic": "anything", "position": 1}
     """
 
-    SAID = {"name": "", "topic": None}
+    REDACTABLE = {"name": "", "topic": None}
 
     name: Text
     type: ChannelType = "text"
@@ -73,7 +73,7 @@ class CreateCategory(Command[Category], frozen=True):
     Example: {"name": "Talk", "position": 1}
     """
 
-    SAID = {"name": ""}
+    REDACTABLE = {"name": ""}
 
     name: Text
     room_id: Id = DEFAULT_ROOM

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Raw
 from msgspec.structs import asdict
 
+from backscroll.schema.command_log import LogEntry, LogPage
 from backscroll.schema.errors import CallerError, Invalid, inside
 from backscroll.schema.limits import (
     BATCH_COMMANDS_MAX,
@@ -13,10 +14,9 @@ from backscroll.schema.limits import (
     LOG_FREE_JSON_BYTES_MAX,
     PageSize,
 )
-from backscroll.schema.log import LogEntry, LogPage
-from backscroll.schema.operations.base import Maintenance, Nest, Operation, Query, ReadCommand
+from backscroll.schema.operations.base import DeferredCommands, Maintenance, Operation, Query, ReadCommand
 from backscroll.schema.replies import RowPage
-from backscroll.schema.wire import Allowance
+from backscroll.schema.wire import Budget
 
 Seq = Annotated[int, Meta(ge=1)]
 Entries = Annotated[list[LogEntry], Meta(min_length=1, max_length=BATCH_COMMANDS_MAX)]
@@ -35,7 +35,7 @@ class GetLog(Query[LogPage], frozen=True):
 
 
 class AppendLog(Maintenance[None], frozen=True):
-    """Carry out commands just as a log recorded them: with their numbers, times, ids and what they decided.
+    """Carry out commands just as a log recorded them: with their numbers, times, ids and what they generated.
 
     All of them, in one commit, or none. The first must follow the scope's last command, else it is a `conflict`; what
     the scope's own log holds already is passed over, so sending it again is harmless.
@@ -67,7 +67,7 @@ class _ReceivedEntry(LogEntry, frozen=True, kw_only=True):
     payload: Raw = Raw()
 
 
-class _ReceivedLog(Nest, frozen=True, forbid_unknown_fields=True):
+class _ReceivedLog(DeferredCommands, frozen=True, forbid_unknown_fields=True):
     entries: Annotated[list[_ReceivedEntry], Meta(min_length=1, max_length=BATCH_COMMANDS_MAX)]
 
     def opened(self, read: ReadCommand) -> Operation[Any]:
@@ -77,12 +77,12 @@ class _ReceivedLog(Nest, frozen=True, forbid_unknown_fields=True):
     def size(self) -> int:
         return len(self.entries)
 
-    def allowance(self) -> Allowance:
+    def budget(self) -> Budget:
         """More than any request may hold: what came as JSON is larger here, and batches are entries."""
-        return Allowance(LOG_FREE_JSON_BYTES_MAX, LOG_COMMANDS_MAX)
+        return Budget(LOG_FREE_JSON_BYTES_MAX, LOG_COMMANDS_MAX)
 
 
-AppendLog.received_as = _ReceivedLog
+AppendLog.deferred_type = _ReceivedLog
 
 
 def _opened(entry: _ReceivedEntry, index: int, read: ReadCommand) -> LogEntry:

@@ -61,7 +61,7 @@ class CreateMessage(Command[Message], frozen=True):
     Example: {"channelId": "general", "authorId": "ada", "content": "hello"}
     """
 
-    SAID = {"content": ""}
+    REDACTABLE = {"content": ""}
 
     channel_id: Id
     author_id: Id

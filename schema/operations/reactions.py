@@ -22,7 +22,7 @@ class RemoveReaction(Command[None], frozen=True):
     Example: {"messageId": "m1", "oderId": "bob", "emoji": "👍"}
     """
 
-    SAID = {"emoji": "-"}
+    REDACTABLE = {"emoji": "-"}
 
     message_id: Id
     oder_id: Id

@@ -10,14 +10,14 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
 
-from daemon import ByBareSocket, ByClient, Uncached
-from echo import Echo
-from limits import Apsw
-from orm import Orm
-from rx import SqliteRx
-from tables import rows_of
-from work import ONE, NotHere, Peer, Way, Work, expected_pages, make_work
-from worker import Worker
+from tests.bench.daemon import ByBareSocket, ByClient, Uncached
+from tests.bench.echo import Echo
+from tests.bench.limits import Apsw
+from tests.bench.orm import Orm
+from tests.bench.rx import SqliteRx
+from tests.bench.tables import rows_of
+from tests.bench.work import ONE, NotHere, Peer, Way, Work, expected_pages, make_work
+from tests.bench.worker import Worker
 
 PEERS: dict[str, Callable[[Path], Peer]] = {
     peer.name: peer for peer in (ByClient, ByBareSocket, Uncached, Echo, Worker, Orm, SqliteRx, Apsw)

@@ -6,7 +6,7 @@ Written by hand as SVG, so that drawing it needs nothing installed.
 from collections.abc import Iterator, Sequence
 from xml.sax.saxutils import escape
 
-from measuring import Row
+from tests.bench.measuring import Row
 
 COLOURS = {True: "#2a9d5c", False: "#d1495b", None: "#999999"}
 WIDTH, LABELS, BARS = 1200, 560, 400

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from measuring import seconds
-from sockets import TIMEOUT_MS, Dealer
-from work import ONE, PAGE, Page, Way, Work
 
-from backscroll.clients import Client
-from backscroll.clients.calls import DEFAULT_SCOPE, Call, open_reply
-from backscroll.clients.process import DaemonProcess
+from backscroll.clients.python import Client
+from backscroll.clients.python.daemon_process import DaemonProcess
+from backscroll.clients.python.pending_calls import DEFAULT_SCOPE, Call, open_reply
 from backscroll.schema import GetMessagePage, GetMessages, SaveMessage
+from tests.bench.measuring import seconds
+from tests.bench.sockets import TIMEOUT_MS, Dealer
+from tests.bench.work import ONE, PAGE, Page, Way, Work
 
 QUIET = ("--log-level", "warning")
 CACHE_OFF: tuple[str, ...] = ("--answers-bytes", "0")

@@ -9,14 +9,15 @@ import sys
 from pathlib import Path
 
 import zmq
-from daemon import body_of, newest, page_in
-from measuring import seconds
-from sockets import Dealer
-from work import Page, Way, Work, expected_pages
 
-from backscroll.clients.calls import new_id
+from backscroll.clients.python.pending_calls import new_id
 from backscroll.schema import SaveMessage
 from backscroll.schema.wire import MSGPACK, Success
+from tests import ROOT
+from tests.bench.daemon import body_of, newest, page_in
+from tests.bench.measuring import seconds
+from tests.bench.sockets import Dealer
+from tests.bench.work import Page, Way, Work, expected_pages
 
 
 def serve(endpoint: str) -> None:
@@ -38,7 +39,7 @@ class Echo:
     def __init__(self, directory: Path) -> None:
         directory.mkdir()
         endpoint = f"ipc://{directory / 'echo.sock'}"
-        self._process = subprocess.Popen([sys.executable, __file__, endpoint])
+        self._process = subprocess.Popen([sys.executable, "-m", "tests.bench.echo", endpoint], cwd=ROOT)
         self._dealer = Dealer(endpoint)
         self._dealer.ask(b"saved", MSGPACK.encode(Success(new_id(), True, None, 1)))
 

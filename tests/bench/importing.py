@@ -9,14 +9,14 @@ from itertools import islice
 from pathlib import Path
 
 import msgspec
-from measuring import seconds
-from sockets import TIMEOUT_MS
-from work import stream
 
-from backscroll.clients import Client
+from backscroll.clients.python import Client
 from backscroll.schema import Batch, Message, SaveMessage
+from tests.bench.measuring import seconds
+from tests.bench.sockets import TIMEOUT_MS
+from tests.bench.work import stream
 
-CLI = "import sys; from backscroll.clients.cli import main; sys.exit(main())"
+CLI = "import sys; from backscroll.clients.command_line.main import main; sys.exit(main())"
 ROOMS = 8
 BATCH, IN_FLIGHT = 250, 4
 

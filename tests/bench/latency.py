@@ -14,23 +14,22 @@ from itertools import cycle
 from pathlib import Path
 
 import apsw
-import tables
-from bench import Bench
-from daemon import QUIET, body_of, check_all_ok, queries_of
-from load import load
-from measuring import Figure, Outcome, Target, alternate, compare, percentile, seconds
-from reading import MESSAGES_OF_ROOM, ROOMS
-from serving import COUNT
-from sockets import Dealer
-from work import Work, make_work
 
-from backscroll.bus.answers import BYTES_MAX
-from backscroll.clients.calls import open_reply
-from backscroll.clients.process import DaemonProcess
+from backscroll.bus.query_cache import BYTES_MAX
+from backscroll.clients.python.daemon_process import DaemonProcess
+from backscroll.clients.python.pending_calls import open_reply
 from backscroll.schema import Health, SaveMessage
 from backscroll.schema.replies import HealthReport
+from tests.bench import tables
+from tests.bench.bench import Bench
+from tests.bench.daemon import QUIET, body_of, check_all_ok, queries_of
+from tests.bench.load import load
+from tests.bench.measuring import Figure, Outcome, Target, alternate, compare, percentile, seconds
+from tests.bench.reading import MESSAGES_OF_ROOM, ROOMS
+from tests.bench.serving import COUNT
+from tests.bench.sockets import Dealer
+from tests.bench.work import Work, make_work
 
-SERVING = Path(__file__).parent / "serving.py"
 SYNC_MS = 20
 SETTLE_SECONDS = 0.05
 STEPS_TRIED = 1_000_000
@@ -45,7 +44,7 @@ def wait_during_import(bench: Bench) -> Outcome:
     what = "reader's p99 during an import"
     with closing(Served(bench, "latency-import")) as served:
         kept = served.compare(what, "import")
-    with closing(Served(bench, "latency-import-built", answers_bytes=0)) as served:
+    with closing(Served(bench, "latency-import-built", query_cache_bytes=0)) as served:
         built = served.compare(f"{what}, each page built", "import")
     return Outcome([*kept.figures, *built.figures], [*kept.rows, *built.rows])
 
@@ -59,7 +58,7 @@ def wait_during_statement(bench: Bench) -> Outcome:
 
 def wait_during_list(bench: Bench) -> Outcome:
     """Another client's query is a long list, which Python works at for about a second."""
-    with closing(Served(bench, "latency-list", users=bench.sizes.users, answers_bytes=LESS_THAN_A_LIST)) as served:
+    with closing(Served(bench, "latency-list", users=bench.sizes.users, query_cache_bytes=LESS_THAN_A_LIST)) as served:
         return served.compare(f"reader's p99 during list-users of {bench.sizes.users:,}", "list-users")
 
 
@@ -80,13 +79,19 @@ class Served:
         sync_ms: float = NO_VFS,
         steps: int = NO_STEPS,
         users: int = 0,
-        answers_bytes: int = BYTES_MAX,
+        query_cache_bytes: int = BYTES_MAX,
     ) -> None:
         directory = bench.directory / name
         self._sizes = bench.sizes
         self._work = make_work("latency", ROOMS * MESSAGES_OF_ROOM, ROOMS * 10, ROOMS)
         _fill(directory, self._work, users)
-        command = [sys.executable, SERVING, directory, *map(str, (sync_ms, steps, answers_bytes))]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.bench.serving",
+            directory,
+            *map(str, (sync_ms, steps, query_cache_bytes)),
+        ]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8")
         assert self._process.stdout is not None
         self._endpoint = json.loads(self._process.stdout.readline())["endpoints"][0]

@@ -5,10 +5,10 @@ import statistics
 from contextlib import closing
 from pathlib import Path
 
-import tables
-from measuring import seconds
-from tables import connect, make_file
-from work import PAGE, Page, Way, Work
+from tests.bench import tables
+from tests.bench.measuring import seconds
+from tests.bench.tables import connect, make_file
+from tests.bench.work import PAGE, Page, Way, Work
 
 SYNC_BYTES = 4096
 

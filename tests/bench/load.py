@@ -14,12 +14,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from daemon import body_of, check_all_ok
-from importing import history, import_messages
-from sockets import Dealer
-from work import stream
-
 from backscroll.schema import GetBansForRoom, ListUsers, SaveMessage
+from tests import ROOT
+from tests.bench.daemon import body_of, check_all_ok
+from tests.bench.importing import history, import_messages
+from tests.bench.sockets import Dealer
+from tests.bench.work import stream
 
 IMPORTED = 20_000  # messages
 WATCH_SECONDS = 0.01
@@ -37,7 +37,7 @@ def work(endpoint: str, kind: str) -> None:
 def load(endpoint: str, kind: str) -> Iterator[list[float]]:
     """Have the daemon kept busy for the length of the block; afterwards the list says how long each piece took."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
-        process = subprocess.Popen([sys.executable, __file__, endpoint, kind], stdout=printed)
+        process = subprocess.Popen([sys.executable, "-m", "tests.bench.load", endpoint, kind], stdout=printed, cwd=ROOT)
         pieces: list[float] = []
         try:
             while not os.fstat(printed.fileno()).st_size:  # it is still being started

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import peewee
-from measuring import seconds
 from playhouse.apsw_ext import APSWDatabase
-from tables import make_file
-from work import PAGE, Page, Payload, Way, Work
 
 from backscroll.schema import Message
 from backscroll.schema.records import Record
 from backscroll.schema.tables import TABLES, Book, Flag, Json, Messages, Reactions, Table
+from tests.bench.measuring import seconds
+from tests.bench.tables import make_file
+from tests.bench.work import PAGE, Page, Payload, Way, Work
 
 PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "cache_size": -16_384}
 

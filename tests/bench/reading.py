@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 
-from bench import Bench
-from daemon import CACHE_OFF, ByBareSocket, ByClient, Uncached
-from echo import Echo
-from measuring import Figure, Outcome, Row, Target, alternate, missing
-from orm import Orm
-from saving import rows_of_rates
-from work import ONE, PAGE, Peer, Way, Work, make_work
-from worker import Worker
+from tests.bench.bench import Bench
+from tests.bench.daemon import CACHE_OFF, ByBareSocket, ByClient, Uncached
+from tests.bench.echo import Echo
+from tests.bench.measuring import Figure, Outcome, Row, Target, alternate, missing
+from tests.bench.orm import Orm
+from tests.bench.saving import rows_of_rates
+from tests.bench.work import ONE, PAGE, Peer, Way, Work, make_work
+from tests.bench.worker import Worker
 
 ROOMS, MESSAGES_OF_ROOM = 20, 100
 PIPELINED = Way(in_flight=32)

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from measuring import Figure, Row
+from tests.bench.measuring import Figure, Row
 
 VERDICTS = {True: "met", False: "NOT met", None: "not measured"}
 

@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import tables
-from measuring import seconds
-from sockets import TIMEOUT_MS, Dealer
-from tables import make_file
-from work import PAGE, NotHere, Page, Way, Work
 
 from backscroll.schema import Message
+from tests import ROOT
+from tests.bench import tables
+from tests.bench.measuring import seconds
+from tests.bench.sockets import TIMEOUT_MS, Dealer
+from tests.bench.tables import make_file
+from tests.bench.work import PAGE, NotHere, Page, Way, Work
 
 REQUIREMENT = "sqlite-rx==1.3.*"
 PACKAGES = Path(__file__).parent / ".packages"
@@ -53,7 +54,7 @@ class SqliteRx:
         directory.mkdir()
         self.file = make_file(directory / "rx.db")
         endpoint = f"ipc://{directory / 'rx.sock'}"
-        self._process = subprocess.Popen([sys.executable, __file__, endpoint, str(self.file)])
+        self._process = subprocess.Popen([sys.executable, "-m", "tests.bench.rx", endpoint, str(self.file)], cwd=ROOT)
         self._client = SQLiteClient(endpoint)
         self._dealer = Dealer(endpoint)
         self._ask("PRAGMA synchronous = FULL")

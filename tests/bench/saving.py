@@ -2,17 +2,17 @@
 
 from collections.abc import Callable, Iterator
 
-from bench import Bench
-from daemon import ByBareSocket, ByClient
-from echo import Echo
-from importing import ROOMS, history, import_messages, replay_messages, save_one_by_one
-from limits import Apsw, sync_seconds
-from measuring import Figure, Outcome, Row, Target, alternate, compare, missing
-from orm import Orm
-from rx import SqliteRx
-from tables import totals_of
-from work import ONE, Peer, Way, make_work
-from worker import Worker
+from tests.bench.bench import Bench
+from tests.bench.daemon import ByBareSocket, ByClient
+from tests.bench.echo import Echo
+from tests.bench.importing import ROOMS, history, import_messages, replay_messages, save_one_by_one
+from tests.bench.limits import Apsw, sync_seconds
+from tests.bench.measuring import Figure, Outcome, Row, Target, alternate, compare, missing
+from tests.bench.orm import Orm
+from tests.bench.rx import SqliteRx
+from tests.bench.tables import totals_of
+from tests.bench.work import ONE, Peer, Way, make_work
+from tests.bench.worker import Worker
 
 PIPELINED, EIGHT = Way(in_flight=256), Way(callers=8)
 SYNC = "disk sync"

@@ -17,13 +17,13 @@ from typing import Any
 import apsw
 
 from backscroll.bus.__main__ import tune_process
-from backscroll.bus.config import Settings
 from backscroll.bus.daemon import Daemon
 from backscroll.bus.directory import default_endpoint, locked
-from backscroll.bus.logs import log
-from backscroll.bus.scopes import Scopes
+from backscroll.bus.logging import log
+from backscroll.bus.settings import Settings
+from backscroll.bus.sqlite.scopes import Scopes
 from backscroll.handlers import HANDLERS
-from backscroll.handlers.database import Database
+from backscroll.handlers.storage import Database
 from backscroll.schema import GetBansForRoom
 from backscroll.schema.wire import DEFAULT_SCOPE
 
@@ -52,7 +52,7 @@ class _SlowFile(apsw.VFSFile):
         super().xSync(flags)
 
 
-def serve(directory: Path, sync_ms: float, steps: int, answers_bytes: int) -> None:
+def serve(directory: Path, sync_ms: float, steps: int, query_cache_bytes: int) -> None:
     """Run the daemon until a signal stops it."""
 
     def count(_query: GetBansForRoom, db: Database) -> list[Any]:
@@ -67,7 +67,7 @@ def serve(directory: Path, sync_ms: float, steps: int, answers_bytes: int) -> No
     with ExitStack() as stack:
         stack.enter_context(locked(directory))
         vfs = disk.name if disk else ""
-        scopes = stack.enter_context(closing(Scopes(directory, vfs=vfs, answers_bytes=answers_bytes)))
+        scopes = stack.enter_context(closing(Scopes(directory, vfs=vfs, query_cache_bytes=query_cache_bytes)))
         scopes.open(DEFAULT_SCOPE)
         endpoint = stack.enter_context(default_endpoint(directory))
         daemon = stack.enter_context(closing(Daemon(settings, scopes, handlers)))

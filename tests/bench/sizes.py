@@ -11,16 +11,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import tables
-from bench import Bench
-from daemon import CACHE_OFF, QUIET, body_of, check_all_ok
-from importing import history
-from measuring import Figure, Outcome, Rounds, Row, Target, alternate, compare, missing, plain, seconds
-from sockets import Dealer
-from work import EMOJIS, PAGE, PEOPLE, SEED, START_MS, WORDS
-
-from backscroll.clients.process import DaemonProcess
+from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema import GetMessagePage, SaveMessage
+from tests.bench import tables
+from tests.bench.bench import Bench
+from tests.bench.daemon import CACHE_OFF, QUIET, body_of, check_all_ok
+from tests.bench.importing import history
+from tests.bench.measuring import Figure, Outcome, Rounds, Row, Target, alternate, compare, missing, plain, seconds
+from tests.bench.sockets import Dealer
+from tests.bench.work import EMOJIS, PAGE, PEOPLE, SEED, START_MS, WORDS
 
 MESSAGES_OF_ROOM = 2_500
 TEXTS = 2_000

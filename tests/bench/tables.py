@@ -12,10 +12,10 @@ from typing import Any
 
 import apsw
 import msgspec
-from work import Page, Payload
 
 from backscroll.schema import Message, Reaction
-from backscroll.schema.migrations import migrations
+from backscroll.schema.migrations.sqlite import migrations
+from tests.bench.work import Page, Payload
 
 MESSAGE = ["id", "room_id", "sender_id", "content", "timestamp", "channel_id", "sender_name", "edited_at", "is_deleted"]
 MESSAGE += ["reply_to_id", "revision", "head_hash", "link_metadata", "metadata"]

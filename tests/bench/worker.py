@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from tables import make_file
-from work import NotHere, Page, Way, Work
+
+from tests.bench.tables import make_file
+from tests.bench.work import NotHere, Page, Way, Work
 
 FOLDER = Path(__file__).parent / "worker"
 PACKAGE, INSTALLED = FOLDER / "package.json", FOLDER / "node_modules" / "installed-package.json"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from backscroll.clients import Client
+from backscroll.clients.python import Client
 from backscroll.schema import GetMessages, MessageUpdates, UpdateMessage
 
 

@@ -8,11 +8,10 @@ import random
 import threading
 from typing import Any
 
-from bodies import body
-from exchanges import value_of
-from peers import Peer, message
-
 from backscroll.schema.wire import JSON, MSGPACK
+from tests.support.exchanges import value_of
+from tests.support.peers import Peer, message
+from tests.support.requests import body
 
 WINDOW = 12  # requests on their way at once
 RESEND_MS = 150

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from peers import Peer, Reply
-
 from backscroll.schema.limits import PAGE_ITEMS_MAX
 from backscroll.schema.wire import codec_of
+from tests.support.peers import Peer, Reply
 
 
 def value_of(reply: bytes) -> Reply:

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any, Self
 
 import apsw
-from bodies import body
-from clocks import Clock
 
 from backscroll.bus.directory import locked
 from backscroll.bus.dispatch import Dispatcher
-from backscroll.bus.scopes import Scopes
+from backscroll.bus.sqlite.scopes import Scopes
+from backscroll.bus.sqlite.store import Store
 from backscroll.bus.status import DaemonStatus
-from backscroll.bus.store import Store
-from backscroll.handlers.database import Keeping
+from backscroll.handlers.storage import Retention
 from backscroll.schema.wire import DEFAULT_SCOPE, JSON, MSGPACK, Codec
+from tests.support.clocks import Clock
+from tests.support.requests import body
 
 Plain = dict[str, Any]
 Tables = dict[str, list[tuple[Any, ...]]]
@@ -26,14 +26,14 @@ REPLAYED = "replayed"
 
 
 class Local:
-    """What a daemon is without its sockets. `keeping` says what the command log keeps."""
+    """What a daemon is without its sockets. `retention` says what the command log keeps."""
 
     def __init__(
         self,
         directory: Path,
         *,
         clock: Callable[[], int] | None = None,
-        keeping: Keeping | None = None,
+        retention: Retention | None = None,
         vfs: str = "",
     ) -> None:
         self.directory = directory
@@ -41,7 +41,7 @@ class Local:
         self._numbers = itertools.count(1)
         with ExitStack() as stack:
             stack.enter_context(locked(directory))
-            scopes = Scopes(directory, clock=self.clock, keeping=keeping or Keeping(), vfs=vfs)
+            scopes = Scopes(directory, clock=self.clock, retention=retention or Retention(), vfs=vfs)
             self.scopes = stack.enter_context(closing(scopes))
             self.scopes.open(DEFAULT_SCOPE)
             self._stack = stack.pop_all()

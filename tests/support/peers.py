@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import zmq
-from bodies import body, fresh_id
-from waiting import wait_until
 
-from backscroll.bus.config import Settings
 from backscroll.bus.daemon import Daemon
 from backscroll.bus.directory import locked
-from backscroll.bus.scopes import Scopes
+from backscroll.bus.settings import Settings
+from backscroll.bus.sqlite.scopes import Scopes
 from backscroll.handlers import HANDLERS, Handlers
 from backscroll.schema.wire import DEFAULT_SCOPE, codec_of
+from tests.support.requests import body, fresh_id
+from tests.support.waiting import wait_until
 
 REPLY_SECONDS = 20
 Reply = dict[str, Any]

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from disks import FaultyDisk
-from peers import running
+from tests.support.disks import FaultyDisk
+from tests.support.peers import running
 
 NEVER = -1
 AT_SYNC = 0  # what was committed is in the log then, and a killed process takes nothing of it along
@@ -44,7 +44,7 @@ class StoppingDaemon:
     """The daemon of a data directory, which `stop_at` lets stand still and only a kill ends."""
 
     def __init__(self, data_dir: Path) -> None:
-        command = [sys.executable, __file__, str(data_dir)]
+        command = [sys.executable, "-m", "tests.support.stopping_daemon", str(data_dir)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.endpoint = self._line()
 

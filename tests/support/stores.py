@@ -3,16 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bodies import fresh_id
-
-from backscroll.bus.session import Session
-from backscroll.handlers import log
+from backscroll.bus.sqlite.transaction import Transaction
+from backscroll.handlers import command_log
 from backscroll.schema.operations import Initialize
+from tests.support.requests import fresh_id
 
 
 @contextmanager
-def command(transaction: Session) -> Iterator[None]:
+def command(transaction: Transaction) -> Iterator[None]:
     """What happens inside is one command, with a row in the log that says nothing of it."""
     with transaction.command(fresh_id()):
         yield
-        log.append(Initialize(), None, transaction)
+        command_log.append(Initialize(), None, transaction)

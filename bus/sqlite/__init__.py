@@ -1,0 +1,1 @@
+"""All that only SQLite needs: opening files, transactions, the write-ahead log, scopes as files, media beside them."""

@@ -1,0 +1,77 @@
+"""BlobDirectory of media: files beside a scope's database, each named by the SHA-256 of its bytes.
+
+A part is written to a temporary file, synced, and renamed: it is there whole or not at all. Reading holds it against
+its name. Knows nothing of who uses a part; the database does.
+"""
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from backscroll.bus.failures import DamagedBlob
+from backscroll.bus.files import make_directory, write_whole
+
+HASH_CHARACTERS = 64
+
+
+class BlobDirectory:
+    """The parts of one scope, in a directory that is made with the first."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._putting = threading.Lock()
+
+    def put(self, data: bytes) -> str:
+        """Keep these bytes, durably; their hash. Bytes that are there already count as put now.
+
+        A damaged part is whole again afterwards.
+        """
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = self._path(sha256)
+        with self._putting:
+            if path.is_file() and path.read_bytes() == data:
+                os.utime(path)
+            else:
+                make_directory(path.parent)
+                write_whole(path, data)
+        return sha256
+
+    def put_again(self, sha256: str) -> bool:
+        """Let a part that is there count as put now; whether it is there."""
+        try:
+            os.utime(self._path(sha256))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def read(self, sha256: str) -> bytes | None:
+        """The bytes of a part, or None; raises `DamagedBlob` when they are no longer what they were."""
+        try:
+            data = self._path(sha256).read_bytes()
+        except FileNotFoundError:
+            return None
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise DamagedBlob(sha256)
+        return data
+
+    def remove(self, sha256: str) -> None:
+        self._path(sha256).unlink(missing_ok=True)
+
+    def put_before(self, time_ms: int) -> Iterator[str]:
+        """The parts that were last put before a time. Temporary files that a crash left are removed on the way."""
+        for path in self.directory.glob("*/*"):
+            if path.stat().st_mtime * 1000 >= time_ms:
+                continue
+            if len(path.name) == HASH_CHARACTERS:
+                yield path.name
+            else:
+                path.unlink(missing_ok=True)
+
+    def size(self) -> int:
+        """How many bytes all parts have."""
+        return sum(path.stat().st_size for path in self.directory.glob("*/*"))
+
+    def _path(self, sha256: str) -> Path:
+        return self.directory / sha256[:2] / sha256

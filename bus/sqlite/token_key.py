@@ -1,0 +1,40 @@
+"""A scope's secret: a key in a file beside its database, from which the tokens of sessions are made.
+
+A token is worked out from the key and the id of the command that asked for it, so a command that is sent again gets the
+same one, and neither the command log nor any other part of the database holds it. Without the key's file nobody can
+work out a token, and no token that was given stops working.
+"""
+
+import base64
+import hmac
+import secrets
+from pathlib import Path
+
+from backscroll.bus.files import make_directory, write_whole
+
+KEY_BYTES = 32
+
+
+class TokenKey:
+    """The key of one scope, made when it is first needed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._key = b""
+
+    def token(self, request_id: str, number: int) -> str:
+        """The so-and-so-manieth token of a command, from 0: 256 bits as text. Raises OSError."""
+        mac = hmac.digest(self._key or self._load(), f"{number} {request_id}".encode(), "sha256")
+        return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
+
+    def _load(self) -> bytes:
+        try:
+            key = self._path.read_bytes()
+        except FileNotFoundError:
+            key = b""
+        if len(key) != KEY_BYTES:
+            key = secrets.token_bytes(KEY_BYTES)
+            make_directory(self._path.parent)
+            write_whole(self._path, key)
+        self._key = key
+        return key

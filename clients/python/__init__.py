@@ -1,0 +1,25 @@
+"""The callers: `Client`, `AsyncClient` and the command line. They import the schema only.
+
+One module is excepted: `pytest_plugin` gives a test its store in the test's own process, so it imports the bus as well.
+
+The classes are loaded when they are first asked for, because pytest imports `pytest_plugin` from here in every test run
+of whoever has backscroll installed.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from backscroll.clients.python.asyncio_client import AsyncClient
+    from backscroll.clients.python.client import Client
+
+__all__ = ["AsyncClient", "Client"]
+
+_MODULES = {"AsyncClient": "backscroll.clients.python.asyncio_client", "Client": "backscroll.clients.python.client"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(import_module(_MODULES[name]), name)
+    return value

@@ -1,0 +1,121 @@
+"""What a scope holds, row by row: as one document for a snapshot, or against what another scope holds."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from backscroll.clients.python.client import Client
+from backscroll.schema.limits import PAGE_ITEMS_MAX
+from backscroll.schema.operations import GetRows, GetScopeInfo
+from backscroll.schema.wire import JSON
+
+Row = dict[str, Any]
+
+COMMANDS = "commands"
+"""The log itself is no part of a state: `clients/logs.py` reads it."""
+DIFFERENCES_MAX = 20
+SHOWN_CHARS = 80
+
+
+@dataclass
+class TableDifferences:
+    """How a table differs between two scopes: the first few differences for people, and how many there are."""
+
+    table: str
+    total: int = 0
+    shown: list[str] = field(default_factory=list)
+
+    def add(self, difference: str) -> None:
+        self.total += 1
+        if len(self.shown) < DIFFERENCES_MAX:
+            self.shown.append(difference)
+
+    def lines(self) -> list[str]:
+        """What to show, with a count of what is left out."""
+        rest = self.total - len(self.shown)
+        return [*self.shown, f"{self.table}: and {rest} more"] if rest else self.shown
+
+
+def tables_of(client: Client) -> list[str]:
+    """The names of the tables that make up a scope's state."""
+    return [table for table in client.execute(GetScopeInfo()).rows if table != COMMANDS]
+
+
+def rows_of(client: Client, table: str) -> Iterator[Row]:
+    """All rows of a table in the order of its key."""
+    after: list[Any] | None = None
+    while True:
+        page = client.ask(GetRows(table, after=after, limit=PAGE_ITEMS_MAX))
+        yield from page.rows
+        if page.next is None:
+            return
+        after = page.next
+
+
+def state_of(client: Client) -> str:
+    """All that a scope holds as JSON that is the same for the same state. What is unset is left out.
+
+    So a column more in some later version is no change, as long as nothing is in it.
+    """
+    tables = {table: [_set(row) for row in rows_of(client, table)] for table in tables_of(client)}
+    held = {table: rows for table, rows in tables.items() if rows}
+    return json.dumps(held, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _set(row: Row) -> Row:
+    return {column: value for column, value in row.items() if value is not None}
+
+
+def differences(ours: Client, theirs: Client) -> Iterator[TableDifferences]:
+    """The tables in which two scopes differ."""
+    for table in sorted({*tables_of(ours), *tables_of(theirs)}):
+        found = TableDifferences(table)
+        key = ours.ask(GetRows(table, limit=1)).key
+        for left, right in _pairs(rows_of(ours, table), rows_of(theirs, table), key):
+            _compare(found, key, left, right)
+        if found.total:
+            yield found
+
+
+def _pairs(ours: Iterator[Row], theirs: Iterator[Row], key: Sequence[str]) -> Iterator[tuple[Row | None, Row | None]]:
+    """Rows with the same key side by side; SQLite orders text by UTF-8 bytes, which is Python's order too."""
+
+    def key_of(row: Row) -> tuple[Any, ...]:
+        return tuple(row[column] for column in key)
+
+    left, right = next(ours, None), next(theirs, None)
+    while left is not None or right is not None:
+        if right is None or (left is not None and key_of(left) < key_of(right)):
+            yield left, None
+            left = next(ours, None)
+        elif left is None or key_of(right) < key_of(left):
+            yield None, right
+            right = next(theirs, None)
+        else:
+            yield left, right
+            left, right = next(ours, None), next(theirs, None)
+
+
+def _compare(found: TableDifferences, key: Sequence[str], left: Row | None, right: Row | None) -> None:
+    row = left or right
+    if row is None or JSON.encode(left) == JSON.encode(right):
+        return
+    name = f"{found.table} {', '.join(str(row[column]) for column in key)}"
+    if left is None or right is None:
+        found.add(f"{name}: only {'there' if left is None else 'in the replay'}")
+        return
+    for column in sorted({*left, *right}):
+        first, second = left.get(column), right.get(column)
+        if _text(first) != _text(second):
+            found.add(f"{name}: {column}: {_shown(first)} ≠ {_shown(second)}")
+
+
+def _shown(value: Any) -> str:
+    text = _text(value)
+    return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 1] + "…"
+
+
+def _text(value: Any) -> str:
+    """A value as JSON, in which `1`, `1.0` and `true` differ, and the order of keys does not count."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)

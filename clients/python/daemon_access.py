@@ -1,0 +1,109 @@
+"""Reach a data directory: through the daemon that runs there, or else through one of our own for the time being.
+
+Nothing here opens a database. Whoever may not is told so by the directory's lock, which the daemon takes.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from backscroll.clients.python.client import Client, ZmqTransport
+from backscroll.clients.python.daemon_process import DaemonProcess
+from backscroll.schema.errors import BackscrollError
+from backscroll.schema.operations import Health, ListScopes
+from backscroll.schema.paths import ENDPOINT_FILE, default_data_dir
+from backscroll.schema.wire import DEFAULT_SCOPE
+
+PING_MS = 1_000  # a daemon answers at once; whoever does not in this time was killed and left its address behind
+TIMEOUT_MS = 60_000  # for a thousand commands on a slow disk
+CHORES_MS = 2**31 - 1  # never: what a log from last year put must not be tidied away before it is used
+
+
+class CannotReach(Exception):
+    """There is nothing to talk to, and nothing to start a daemon on; the message says what to do."""
+
+
+class Clients:
+    """Clients of one daemon on one socket, by scope. For one thread at a time."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._transport = ZmqTransport(endpoint)
+        self._clients: dict[str, Client] = {}
+
+    def __getitem__(self, scope: str) -> Client:
+        if scope not in self._clients:
+            self._clients[scope] = Client(transport=self._transport, scope=scope, timeout_ms=TIMEOUT_MS)
+        return self._clients[scope]
+
+    def existing(self, scope: str) -> Client:
+        """The client of a scope that is there: a question alone would make it. Raises `CannotReach`."""
+        names = self[DEFAULT_SCOPE].execute(ListScopes())
+        if scope not in names:
+            raise CannotReach(f"there is no scope {scope!r}, but {', '.join(map(repr, names))}")
+        return self[scope]
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+@contextmanager
+def clients_of(endpoint: str | None, data_dir: Path | None) -> Iterator[Clients]:
+    """Clients of the daemon at `endpoint`, or of the data directory's own, or else of one started on it.
+
+    Raises `CannotReach` where the directory holds no database, `Unavailable` where another process has its lock.
+    """
+    with _endpoint_of(endpoint, data_dir) as found, closing(Clients(found)) as clients:
+        yield clients
+
+
+@contextmanager
+def _endpoint_of(endpoint: str | None, data_dir: Path | None) -> Iterator[str]:
+    directory = data_dir or default_data_dir()
+    found = endpoint or _running_in(directory)
+    if found is not None:
+        yield found
+    elif not holds_database(directory):
+        raise CannotReach(f"{directory} holds no database; name the data directory with --data-dir")
+    else:
+        with private_daemon(directory) as daemon:
+            yield daemon.endpoint
+
+
+@contextmanager
+def private_daemon(directory: Path, *, log: TextIO | None = None) -> Iterator[DaemonProcess]:
+    """A daemon on a directory for our own purpose, with settings of its own, whatever is set for others.
+
+    `log` is a file for its log lines (left out: this process's standard error).
+    """
+    with tempfile.TemporaryDirectory(prefix="backscroll-") as private:
+        settings = Path(private) / "backscroll.toml"
+        settings.touch()
+        address = "tcp://127.0.0.1:*" if os.name == "nt" else f"ipc://{private}/sock"
+        flags = ("--endpoint", address, "--log-level", "warning", "--chores-ms", str(CHORES_MS))
+        with DaemonProcess(directory, *flags, log=log, env=_plain_environment(settings)) as daemon:
+            yield daemon
+
+
+def _plain_environment(settings: Path) -> dict[str, str]:
+    others = {name: value for name, value in os.environ.items() if not name.upper().startswith("BACKSCROLL_")}
+    return others | {"BACKSCROLL_CONFIG": str(settings)}
+
+
+def holds_database(directory: Path) -> bool:
+    """Whether a daemon has kept anything in this directory."""
+    return any(True for pattern in ("default.db*", "scopes/*") for _ in directory.glob(pattern))
+
+
+def _running_in(directory: Path) -> str | None:
+    """The address of the daemon that serves a directory; None where none does."""
+    try:
+        ready = json.loads((directory / ENDPOINT_FILE).read_text(encoding="utf-8"))
+        endpoint, pid = str(ready["endpoints"][0]), ready["pid"]
+        with Client(endpoint, timeout_ms=PING_MS) as client:
+            return endpoint if client.ask(Health()).pid == pid else None
+    except (OSError, ValueError, LookupError, TypeError, BackscrollError):  # none there, or none that answers
+        return None

@@ -1,0 +1,168 @@
+"""Carry out a log file's commands again: lines in, `append-log` out, and every complaint with the line it is about."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from backscroll.clients.python.client import Client
+from backscroll.schema.errors import BackscrollError
+from backscroll.schema.limits import BATCH_COMMANDS_MAX, BODY_BYTES_MAX, LOG_COMMANDS_MAX
+from backscroll.schema.log_file import BadLine, LogLine
+from backscroll.schema.operations import AppendLog, Batch
+
+CHUNK_BYTES = 512 * 1024
+WAITING_BYTES_MAX = 8 * CHUNK_BYTES  # of all scopes together
+LINE_BYTES_MAX = 8 * BODY_BYTES_MAX  # no request that was taken needs more, whatever of it JSON has to escape
+
+ClientFor = Callable[[str], Client]
+"""The client of the scope of this name."""
+
+_ENTRY = re.compile(r"\$\.payload\.entries\[(\d+)\]")
+
+
+@dataclass
+class Chunk:
+    """Some lines of one scope that are sent together."""
+
+    scope: str
+    lines: list[LogLine] = field(default_factory=list)
+    size: int = 0
+    commands: int = 0
+
+    def takes(self, line: LogLine) -> bool:
+        return not self.lines or (
+            len(self.lines) < BATCH_COMMANDS_MAX
+            and self.size + line.size <= CHUNK_BYTES
+            and self.commands + _commands(line) <= LOG_COMMANDS_MAX
+        )
+
+    def add(self, line: LogLine) -> None:
+        self.lines.append(line)
+        self.size += line.size
+        self.commands += _commands(line)
+
+
+def _commands(line: LogLine) -> int:
+    """How many commands a line is, those in a batch included."""
+    return 1 + (len(line.entry.payload.commands) if isinstance(line.entry.payload, Batch) else 0)
+
+
+@dataclass(frozen=True)
+class Until:
+    """Where to stop: after the command of this number, or of this time (milliseconds); None is the end."""
+
+    seq: int | None = None
+    at: int | None = None
+
+    def includes(self, line: LogLine) -> bool:
+        entry = line.entry
+        return (self.seq is None or entry.seq <= self.seq) and (self.at is None or entry.at <= self.at)
+
+
+def lines_of(file: BinaryIO, *, bytes_max: int = LINE_BYTES_MAX) -> Iterator[bytes]:
+    """The lines of a file; raises `BadLine` for one that is longer than any line of a log."""
+    number = 0
+    while line := file.readline(bytes_max + 1):
+        number += 1
+        if len(line) > bytes_max:
+            raise BadLine(number, f"longer than {bytes_max} bytes")
+        yield line
+
+
+def until(lines: Iterable[LogLine], end: Until) -> Iterator[LogLine]:
+    """The lines up to an end, which each scope comes to for itself; all are read, for another scope may begin later."""
+    ended: set[str] = set()
+    for line in lines:
+        if not end.includes(line):
+            ended.add(line.scope)
+        if line.scope not in ended:
+            yield line
+
+
+def checked(lines: Iterable[LogLine], *, fresh: bool = False) -> Iterator[LogLine]:
+    """The lines, as long as they can be carried out, where `fresh` in scopes that are empty; raises `BadLine`."""
+    seen: set[str] = set()
+    for line in lines:
+        entry = line.entry
+        if fresh and line.scope not in seen and entry.seq != 1:
+            problem = f"the log of the scope {line.scope!r} begins at seq {entry.seq}, and an empty scope begins at 1"
+            raise BadLine(line.number, f"{problem}: what was said before is not in this file")
+        if entry.payload is None and not entry.redacted:
+            raise BadLine(line.number, "$.payload: it was not kept, so this command cannot be carried out again")
+        seen.add(line.scope)
+        yield line
+
+
+def of_one_scope(lines: Iterable[LogLine]) -> Iterator[LogLine]:
+    """The lines, which must all be of one scope, whichever; raises `BadLine`."""
+    scope = None
+    for line in lines:
+        scope = scope or line.scope
+        if line.scope != scope:
+            raise BadLine(line.number, f"of the scope {line.scope!r}, and those before it are of {scope!r}")
+        yield line
+
+
+def replay(lines: Iterable[LogLine], client_for: ClientFor) -> Iterator[Chunk]:
+    """Carry the commands out; yields each chunk that is on disk.
+
+    One chunk is under way at a time: reading the next meanwhile would gain a fifth at most, the daemon's part being the
+    larger one. Raises `BadLine` for the first command that cannot be carried out, or what the client raises for trouble
+    of the daemon's; in that scope all commands before it have been carried out, and none after it.
+    """
+    readable = _Readable(lines)
+    yield from (_send(chunk, client_for) for chunk in _chunks(readable))
+    if readable.bad is not None:
+        raise readable.bad
+
+
+class _Readable:
+    """The lines before the first bad one, which is kept until they are all sent."""
+
+    def __init__(self, lines: Iterable[LogLine]) -> None:
+        self._lines = lines
+        self.bad: BadLine | None = None
+
+    def __iter__(self) -> Iterator[LogLine]:
+        try:
+            yield from self._lines
+        except BadLine as bad:
+            self.bad = bad
+
+
+def _chunks(lines: Iterable[LogLine]) -> Iterator[Chunk]:
+    """The lines of each scope in their order, as many together as are sent together."""
+    waiting: dict[str, Chunk] = {}
+    for line in lines:
+        chunk = waiting.setdefault(line.scope, Chunk(line.scope))
+        if not chunk.takes(line):
+            yield chunk
+            chunk = waiting[line.scope] = Chunk(line.scope)
+        chunk.add(line)
+        if len(waiting) > 1 and sum(each.size for each in waiting.values()) > WAITING_BYTES_MAX:
+            yield from waiting.values()
+            waiting.clear()
+    yield from waiting.values()
+
+
+def _send(chunk: Chunk, client_for: ClientFor) -> Chunk:
+    """Have a chunk carried out, or where a line of it is bad all before that one."""
+    try:
+        client_for(chunk.scope).execute(AppendLog([line.entry for line in chunk.lines]))
+    except BackscrollError as error:
+        raise _blamed(chunk, error, client_for) from None
+    return chunk
+
+
+def _blamed(chunk: Chunk, error: BackscrollError, client_for: ClientFor) -> Exception:
+    """The complaint about the line that a refusal is about; those before it are carried out first."""
+    named = _ENTRY.match(str((error.details or {}).get("path", "")))
+    first, last = chunk.lines[0].number, chunk.lines[-1].number
+    if named is None:
+        where = f"line {first}" if first == last else f"lines {first} to {last}"
+        return type(error)(f"{where}: {error.message}", details=error.details, retryable=error.retryable)
+    index = int(named[1])
+    if index:
+        _send(Chunk(chunk.scope, chunk.lines[:index]), client_for)
+    return BadLine(chunk.lines[index].number, error.message.replace(named[0], "$", 1))

@@ -1,0 +1,259 @@
+"""Command logs as files: JSON Lines that `backscroll log export` writes, `replay` reads, and people write by hand.
+
+A header, then one command a line. Pure text and no I/O; `PROTOCOL.md` beside this file describes the format for
+people. It is the one module of the language that uses pydantic, for its documents are written by hand, so neither
+clients nor the rest of the language import it before a file is at hand.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import Raw
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.alias_generators import to_camel
+
+from backscroll.schema.command_log import CHAIN_START, Generated, LogEntry
+from backscroll.schema.errors import BackscrollError
+from backscroll.schema.limits import INTEGER_MAX, REQUEST_ID_BYTES_MAX, SCOPE_BYTES_MAX
+from backscroll.schema.operations.base import Command
+from backscroll.schema.operations.decoding import UNLIMITED, read_operation
+from backscroll.schema.wire import DECODE_ERRORS, DEFAULT_SCOPE, JSON, read_payload
+
+FIRST_AT = 1_767_225_600_000  # 2026-01-01T00:00:00Z
+STEP_MS = 1_000
+COMMENTS = (b"#", b"//")
+LINE_ENDS = {"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+Seq = Annotated[int, Field(ge=1, le=INTEGER_MAX)]
+Hex = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Model = TypeVar("Model", bound="_Document")
+
+
+def _of_bytes(most: int) -> AfterValidator:
+    def check(text: str) -> str:
+        if not 1 <= len(text.encode()) <= most:
+            raise ValueError(f"1 to {most} bytes of text are taken")
+        return text
+
+    return AfterValidator(check)
+
+
+def _millis(at: object) -> object:
+    """Milliseconds since the epoch, where it is an ISO 8601 time; one without an offset is UTC."""
+    if not isinstance(at, str):
+        return at
+    time = datetime.fromisoformat(at)
+    time = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return (time - datetime.fromtimestamp(0, UTC)) // timedelta(milliseconds=1)
+
+
+ScopeName = Annotated[str, _of_bytes(SCOPE_BYTES_MAX)]
+Time = Annotated[int, BeforeValidator(_millis), Field(ge=0, le=INTEGER_MAX)]
+
+
+class BadLine(ValueError):
+    """A line that is no part of a log, or whose command cannot be carried out; `number` counts from 1."""
+
+    def __init__(self, number: int, problem: str) -> None:
+        super().__init__(f"line {number}: {problem}")
+        self.number = number
+        self.problem = problem
+
+
+class _Document(BaseModel):
+    """What people write: nothing is converted, nothing unknown is passed over."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class LogHeader(_Document):
+    """The first line: whose log it is, from where, and the chain before its first entry.
+
+    `to` and `chainEnd` are the last entry's number and chain; a recording that goes on does not know them.
+    """
+
+    format: Literal["backscroll-log"] = "backscroll-log"
+    version: Literal[1] = 1
+    scope: ScopeName = DEFAULT_SCOPE
+    from_seq: Seq | None = Field(default=None, validation_alias="from", serialization_alias="from")
+    chain_start: Hex = CHAIN_START.hex()
+    to: Annotated[int, Field(ge=0, le=INTEGER_MAX)] | None = None
+    chain_end: Hex | None = None
+
+
+class _Line(_Document):
+    """The other lines, but for `payload` and `generated`, which are the language's own."""
+
+    type: str
+    seq: Seq | None = None
+    at: Time | None = None
+    id: Annotated[str, _of_bytes(REQUEST_ID_BYTES_MAX)] | None = None
+    redacted: bool = False
+    digest: Hex | None = None
+    scope: ScopeName | None = None
+
+
+class LogLine(NamedTuple):
+    """A command of a log file: the number of its line, from 1, its scope, and how many bytes it took.
+
+    The entry's payload is the command itself, or None where the log does not have it.
+    """
+
+    number: int
+    scope: str
+    entry: LogEntry
+    size: int
+
+
+class HeaderLine(NamedTuple):
+    """A header of a log file: the number of its line, from 1. What follows is of its scope."""
+
+    number: int
+    header: LogHeader
+
+
+def header_text(header: LogHeader) -> str:
+    """The first line of a log file, its newline included."""
+    return _text(header.model_dump(by_alias=True, exclude_none=True))
+
+
+def entry_text(entry: LogEntry, scope: str | None = None) -> str:
+    """The line of an entry, its newline included; `scope` only where it is another than the header's."""
+    line: dict[str, Any] = {"seq": entry.seq, "at": entry.at, "id": entry.id, "type": entry.type}
+    line["payload"] = entry.payload
+    if entry.generated is not None:
+        line["generated"] = entry.generated
+    if entry.redacted:
+        line["redacted"] = True
+    if entry.redacted or entry.payload is None:
+        line["digest"] = entry.digest
+    if scope is not None:
+        line["scope"] = scope
+    return _text(line)
+
+
+def time_of(text: str) -> int:
+    """Milliseconds since the epoch, as digits or as an ISO 8601 time; raises `ValueError`."""
+    at: int = TypeAdapter(Time).validate_python(int(text) if text.isascii() and text.isdigit() else text)
+    return at
+
+
+class LogReader:
+    """Reads one log file; `header` is the one that counts for the line read last.
+
+    Where lines have no `seq` they count on from `next_seq`, in each scope for itself. Where they have no `id` it is
+    made of the line's number, and of `next_seq` too unless that is 1: an id takes effect once in a scope.
+    """
+
+    def __init__(self, next_seq: int = 1) -> None:
+        self.header = LogHeader()
+        self._next_seq = next_seq
+        self._id = "line" if next_seq == 1 else f"after-{next_seq - 1}-line"
+        self._at = FIRST_AT - STEP_MS
+        self._seqs: dict[str, int] = {}
+
+    def read(self, lines: Iterable[bytes]) -> Iterator[LogLine]:
+        """The commands of these lines, each checked as the daemon checks it but for sizes; raises `BadLine`."""
+        return (line for line in self.read_all(lines) if isinstance(line, LogLine))
+
+    def read_all(self, lines: Iterable[bytes]) -> Iterator[HeaderLine | LogLine]:
+        """The commands as from `read`, and the headers between them, also those without a command."""
+        for number, line in enumerate(lines, 1):
+            text = line.removeprefix(BYTE_ORDER_MARK).strip()
+            if not text or text.startswith(COMMENTS):
+                continue
+            fields = _fields(text, number)
+            if "format" in fields:  # the first line; but whoever puts files together need not look into them
+                self.header = _checked(fields, LogHeader, number)
+                yield HeaderLine(number, self.header)
+            else:
+                yield self._line(fields, number, len(line))
+
+    def _line(self, fields: dict[str, Raw], number: int, size: int) -> LogLine:
+        payload, generated = fields.pop("payload", None), fields.pop("generated", None)
+        line = _checked(fields, _Line, number)
+        scope = line.scope or self.header.scope
+        try:
+            entry = LogEntry(
+                seq=self._seq(scope, line.seq),
+                at=self._at + STEP_MS if line.at is None else line.at,
+                id=line.id or f"{self._id}-{number}",
+                type=line.type,
+                payload=_command(line, payload),
+                generated=_decided(generated),
+                redacted=line.redacted,
+                digest=line.digest,
+            )
+        except (BackscrollError, ValueError) as error:
+            raise BadLine(number, str(error)) from None
+        self._at, self._seqs[scope] = entry.at, entry.seq
+        return LogLine(number, scope, entry, size)
+
+    def _seq(self, scope: str, seq: int | None) -> int:
+        """The line's number, which follows that of the scope's line before."""
+        if scope in self._seqs:
+            due: int | None = self._seqs[scope] + 1
+        else:
+            due = self.header.from_seq if scope == self.header.scope else None
+        if seq is not None and due is not None and seq != due:
+            raise ValueError(f"$.seq: {seq} where {due} is due")
+        return seq or due or self._next_seq
+
+
+def _fields(text: bytes, number: int) -> dict[str, Raw]:
+    try:
+        return JSON.decode(text, dict[str, Raw])
+    except DECODE_ERRORS as error:
+        raise BadLine(number, f"no JSON object: {error}") from None
+
+
+def _checked(fields: dict[str, Raw], model: type[Model], number: int) -> Model:
+    try:
+        return model.model_validate({name: JSON.decode(value, object) for name, value in fields.items()})
+    except ValidationError as error:
+        raise BadLine(number, "; ".join(map(_problem, error.errors()))) from None
+    except DECODE_ERRORS as error:
+        raise BadLine(number, f"no JSON object: {error}") from None
+
+
+def _problem(error: Mapping[str, Any]) -> str:
+    """What is wrong with one field."""
+    problem = {"extra_forbidden": "there is no such field", "missing": "it is missing"}.get(error["type"], error["msg"])
+    problem = problem.removeprefix("Value error, ")
+    return f"$.{error['loc'][0]}: {problem[0].lower()}{problem[1:]}"
+
+
+def _command(line: _Line, payload: Raw | None) -> Command[Any] | None:
+    """The command of a line; None where the log does not have its payload."""
+    if line.redacted and line.digest is None:
+        raise ValueError("$.digest: a redacted command is known by its digest only")
+    if payload is None:
+        payload = Raw(b"null" if line.redacted else b"{}")
+    if bytes(payload) == b"null":
+        if line.digest is None:
+            raise ValueError("$.payload: null, and there is no digest either")
+        return None
+    operation = read_operation(line.type, payload, JSON, UNLIMITED)  # limits are for what is sent, as it is sent
+    if not isinstance(operation, Command):
+        raise ValueError(f"$.type: {line.type!r} is no command")
+    return operation
+
+
+def _decided(generated: Raw | None) -> Generated | None:
+    if generated is None or bytes(generated) == b"null":
+        return None
+    try:
+        return read_payload(generated, JSON, Generated)
+    except BackscrollError as error:
+        raise ValueError(error.message.replace("$.payload", "$.generated", 1)) from None
+
+
+def _text(document: dict[str, Any]) -> str:
+    """One line, with spaces for people, and nothing in it that some language takes for the end of a line."""
+    text = msgspec.json.format(JSON.encode(document), indent=0).decode()
+    for character, escaped in LINE_ENDS.items():
+        text = text.replace(character, escaped)
+    return text + "\n"

@@ -1,0 +1,327 @@
+"""A daemon that is killed again and again, and copies taken while it works: nothing acknowledged is lost or twice."""
+
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from backscroll.bus.inprocess import InProcess
+from backscroll.bus.sqlite.scopes import Scopes
+from backscroll.clients.python.daemon_process import DaemonProcess
+from backscroll.schema.command_log import CHAIN_START, Generated, link
+from backscroll.schema.wire import DEFAULT_SCOPE, MSGPACK
+from tests.support.callers import Caller, Ledger, setup
+from tests.support.copies import copied_plainly, copied_whole, header_of, log_of
+from tests.support.exchanges import exchange, logged, value_of
+from tests.support.peers import Peer, message
+from tests.support.requests import body, send
+from tests.support.tables import all_rows
+from tests.support.waiting import wait_until
+
+FLAGS = ("--log-level", "error", "--chores-ms", "200")
+CALLERS = {DEFAULT_SCOPE: 2, "another": 1}
+ACKNOWLEDGED_BETWEEN_KILLS = 150
+ENTRIES_AT_ONCE = 250
+RESENT_AT_ONCE = 500
+RESULT_AT = -2  # among the columns of `commands`
+
+CREATED = {"create-user": ("users", "pubkey"), "create-channel": ("channels", "name")} | {
+    "create-category": ("categories", "name"),
+    "create-message": ("messages", "content"),
+}
+"""Where the things lie that carry the id of the command that made them, and in which column."""
+
+StartDaemon = Callable[..., DaemonProcess]
+
+
+def seed_of(long: bool) -> int:
+    """What decides a run: another one each time in the long form. It is shown when the test fails."""
+    seed = random.SystemRandom().randrange(2**32) if long else 20260106
+    say(f"seed {seed}")
+    return seed
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+@contextmanager
+def at_work(endpoint: str, ledgers: list[Ledger], seed: int, bytes_max: int) -> Iterator[None]:
+    """Callers that work while the block lasts; at its end each waits until all it sent is answered."""
+    callers = [
+        Caller(f"{ledger.scope}-{number}", endpoint, ledger, f"{seed} {ledger.scope} {number}", bytes_max)
+        for ledger in ledgers
+        for number in range(CALLERS[ledger.scope])
+    ]
+    for caller in callers:
+        caller.start()
+    try:
+        yield
+    finally:
+        for caller in callers:
+            caller.finish()
+    for caller in callers:
+        caller.join(60)
+        assert not caller.is_alive(), "a command is never answered"
+
+
+def acknowledged(ledgers: list[Ledger]) -> int:
+    return sum(len(ledger.replies) for ledger in ledgers)
+
+
+def killed_while_starting(data_dir: Path, flags: tuple[str, ...], after_s: float) -> None:
+    """A daemon that lives so long, whether or not it came to serve."""
+    command = [sys.executable, "-m", "backscroll.bus", "--data-dir", str(data_dir), *flags]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    time.sleep(after_s)  # the moment is to be a random one
+    process.kill()
+    process.wait()
+
+
+def test_whatever_was_acknowledged_happened_once_however_often_the_daemon_is_killed(tmp_path: Path, long: bool) -> None:
+    """Callers send random commands and send them again until they are acknowledged, while the daemon is killed at
+    random moments, also while it starts, and started again on the same directory. In the end each acknowledged command
+    is in the log once, under the number it was told; the numbers have no gap and the chain holds; each is answered with
+    the same bytes once more; nothing was made twice; and the log carried out anew gives the same rows."""
+    draw = random.Random(seed := seed_of(long))
+    kills = 220 if long else 10
+    data_dir, endpoint = tmp_path / "d", f"ipc://{tmp_path}/s"
+    flags = (*FLAGS, "--endpoint", endpoint)
+    ledgers = [Ledger(scope) for scope in CALLERS]
+    with DaemonProcess(data_dir, *flags) as daemon, Peer(endpoint) as peer:
+        for ledger in ledgers:
+            for request in setup(ledger.scope):
+                ledger.sent[value_of(request)["id"]] = request
+                assert ledger.note(exchange(peer, request)[0])
+        daemon.kill()
+    with at_work(endpoint, ledgers, seed, bytes_max=3_000):
+        for kill in range(kills):
+            if kill % 4 == 3:
+                killed_while_starting(data_dir, flags, draw.uniform(0.2, 1.2))
+                continue
+            with DaemonProcess(data_dir, *flags) as daemon:
+                wanted = acknowledged(ledgers) + draw.randrange(ACKNOWLEDGED_BETWEEN_KILLS)
+                wait_until(lambda wanted=wanted: acknowledged(ledgers) > wanted or problems(ledgers), 60)
+                time.sleep(draw.uniform(0, 0.02))  # the moment is to be a random one
+                daemon.kill()
+            assert not problems(ledgers), seed
+        last = DaemonProcess(data_dir, *flags, "--chores-ms", "3600000")
+    with last, Peer(endpoint) as peer:
+        for ledger in ledgers:
+            check(ledger, peer, path_of(data_dir, ledger.scope), tmp_path / f"replayed-{ledger.scope}")
+    assert acknowledged(ledgers) > kills * 10
+    say(f"{kills} kills: 0 lost, 0 twice")
+    for ledger in ledgers:
+        say(
+            f"{ledger.scope}: {len(ledger.sent)} commands, {len(ledger.replies)} acknowledged, "
+            f"{ledger.refused} refused, {ledger.resent} sent again, {ledger.answered_again} answered again"
+        )
+
+
+def problems(ledgers: list[Ledger]) -> list[str]:
+    return [problem for ledger in ledgers for problem in ledger.problems]
+
+
+def path_of(data_dir: Path, scope: str) -> Path:
+    """Where a scope's database lies."""
+    with closing(Scopes(data_dir)) as scopes:
+        return scopes.account(scope).path
+
+
+def check(ledger: Ledger, peer: Peer, database: Path, replayed: Path) -> None:
+    """Hold what a scope holds against the ledger of its callers."""
+    assert ledger.problems == []
+    entries = logged(peer, scope=ledger.scope, codec=MSGPACK)
+    check_log(entries)
+    check_acknowledged(ledger, entries)
+    before = all_rows(database)
+    check_created(before, entries)
+    check_resent(ledger, peer, entries)
+    assert all_rows(database) == before
+    check_replayed(before, entries, replayed)
+
+
+def check_log(entries: list[dict[str, Any]]) -> None:
+    """Numbers without gaps, each id once, and a chain that holds."""
+    assert [entry["seq"] for entry in entries] == list(range(1, len(entries) + 1))
+    twice = [request_id for request_id, count in Counter(entry["id"] for entry in entries).items() if count > 1]
+    assert twice == []
+    chain = CHAIN_START
+    for entry in entries:
+        generated = entry.get("generated")
+        encoded = None if generated is None else MSGPACK.encode(msgspec.convert(generated, Generated))
+        place = (entry["seq"], entry["at"], entry["id"], entry["type"])
+        chain = link(chain, *place, bytes.fromhex(entry["digest"]), encoded)
+        assert chain.hex() == entry["chain"], f"the chain breaks at {entry['seq']}"
+
+
+def check_acknowledged(ledger: Ledger, entries: list[dict[str, Any]]) -> None:
+    """Each acknowledged command is there under its number; the rest was sent too, or is the daemon's own."""
+    seqs = {entry["id"]: entry["seq"] for entry in entries}
+    lost = [request_id for request_id, seq in ledger.seqs.items() if seqs.get(request_id) != seq]
+    assert lost == []
+    own = {entry["type"] for entry in entries if entry["id"] not in ledger.sent}
+    assert own <= {"delete-expired-sessions"}
+
+
+def check_created(rows: dict[str, list[tuple[object, ...]]], entries: list[dict[str, Any]]) -> None:
+    """What the commands in the log made is there once each, and nothing else is."""
+    made: dict[str, Counter[object]] = {operation: Counter() for operation in CREATED}
+    for entry in entries:
+        for single in entry["payload"]["commands"] if entry["type"] == "batch" else [entry]:
+            if single["type"] in CREATED:
+                _, column = CREATED[single["type"]]
+                made[single["type"]][single["payload"][column]] += 1
+    for operation, (table, _) in CREATED.items():
+        assert all(count == 1 for count in made[operation].values())
+        found = [value for row in rows[table] for value in row if value in made[operation]]
+        assert Counter(found) == made[operation], operation
+
+
+def check_resent(ledger: Ledger, peer: Peer, entries: list[dict[str, Any]]) -> None:
+    """Every command that took effect, acknowledged or not, is answered with its number when it is sent again, and with
+    the same bytes if it was acknowledged. Of one whose text was deleted since only the number is left."""
+    entries = [entry for entry in entries if entry["id"] in ledger.sent]
+    for at in range(0, len(entries), RESENT_AT_ONCE):
+        asked = entries[at : at + RESENT_AT_ONCE]
+        replies = exchange(peer, *(ledger.sent[entry["id"]] for entry in asked))
+        for entry, reply in zip(asked, replies, strict=True):
+            value = value_of(reply)
+            if value["ok"]:
+                assert value["seq"] == entry["seq"]
+                assert reply == ledger.replies.get(entry["id"], reply)
+            else:
+                assert entry.get("redacted"), (reply, ledger.replies.get(entry["id"]))
+                assert value["error"]["details"] == {"path": "$.id", "seq": entry["seq"]}
+
+
+def check_replayed(rows: dict[str, list[tuple[object, ...]]], entries: list[dict[str, Any]], data_dir: Path) -> None:
+    """The log carried out anew, in order, gives the same rows in every table but what the log keeps for retries."""
+    with InProcess(data_dir) as transport:
+        for at in range(0, len(entries), ENTRIES_AT_ONCE):
+            reply = send(transport, body("append-log", {"entries": entries[at : at + ENTRIES_AT_ONCE]}, MSGPACK))
+            assert reply["ok"], reply
+        again = all_rows(transport.store.path)
+    assert _without_results(again) == _without_results(rows)
+
+
+def _without_results(rows: dict[str, list[tuple[object, ...]]]) -> dict[str, list[tuple[object, ...]]]:
+    commands = [(*row[:RESULT_AT], *row[RESULT_AT + 1 :]) for row in rows["commands"]]
+    return {name: sorted(table, key=repr) for name, table in (rows | {"commands": commands}).items()}
+
+
+# Copies
+
+
+def test_copies_taken_under_load_are_whole_and_hold_what_was_acknowledged(
+    start_daemon: StartDaemon, tmp_path: Path, long: bool
+) -> None:
+    """The file and then its log, copied at any moment under load, checkpoints or not, and copied again where the log's
+    header says that it was begun anew meanwhile: the copy opens whole, holds every command acknowledged before the
+    copy began, and answers those with the same bytes."""
+    seed = seed_of(long)
+    draw = random.Random(seed)
+    daemon = start_daemon(*FLAGS)
+    database = tmp_path / "data" / "default.db"
+    ledger, attempts, beginnings = Ledger(DEFAULT_SCOPE), Counter[int](), set()
+    with Peer(daemon.endpoint) as peer:
+        for request in setup(DEFAULT_SCOPE):
+            ledger.sent[value_of(request)["id"]] = request
+            assert ledger.note(exchange(peer, request)[0])
+    with at_work(daemon.endpoint, [ledger], seed, bytes_max=40_000):
+        for number in range(300 if long else 8):
+            wanted = len(ledger.replies) + draw.randrange(100)
+            wait_until(lambda wanted=wanted: len(ledger.replies) > wanted or ledger.problems)
+            before = dict(ledger.replies)
+            beginnings.add(header_of(log_of(database)))
+            copy = tmp_path / f"copy-{number}"
+            attempts[copied_whole(database, copy)] += 1
+            check_copy(copy, before, ledger, draw)
+            shutil.rmtree(copy)
+    assert ledger.problems == []
+    say(f"{attempts.total()} copies, {len(beginnings)} beginnings of the log; attempts: {dict(attempts)}")
+
+
+def check_copy(copy: Path, acknowledged_before: dict[str, bytes], ledger: Ledger, draw: random.Random) -> None:
+    """Hold a copied database against what was acknowledged before."""
+    with closing(apsw.Connection(str(copy / "default.db"))) as connection:
+        assert connection.pragma("integrity_check") == "ok"
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        rows: list[Any] = connection.execute("SELECT seq, id FROM commands ORDER BY seq").fetchall()
+    assert [seq for seq, _ in rows] == list(range(1, len(rows) + 1))
+    lost = acknowledged_before.keys() - {request_id for _, request_id in rows}
+    assert lost == set()
+    with InProcess(copy) as transport:
+        assert transport.store.seq == len(rows)
+        for request_id in draw.sample(list(acknowledged_before), 20):
+            reply = transport.dispatcher.answer(ledger.sent[request_id])
+            if value_of(reply)["ok"]:
+                assert reply == acknowledged_before[request_id]
+            else:  # its text was deleted since, or it has a token, and the key's file was not copied
+                assert value_of(reply)["error"]["details"]["seq"] == ledger.seqs[request_id]
+        assert transport.store.seq == len(rows)
+
+
+def filled(transport: InProcess, numbers: range) -> None:
+    """Save so many messages of two pages each, with the checkpoints that are due."""
+    for number in numbers:
+        request = body("save-message", message(number, "x" * 8_000), id=f"save-{number}")
+        transport.send(request)
+        reply = transport.receive(0)
+        assert reply is not None
+        assert value_of(reply)["ok"]
+
+
+def ids_in(database: Path) -> list[str]:
+    with closing(apsw.Connection(str(database))) as connection:
+        return [row[0] for row in connection.execute("SELECT id FROM commands ORDER BY seq")]
+
+
+def test_a_checkpoint_between_the_copies_of_file_and_log_harms_nothing(tmp_path: Path) -> None:
+    """Also commands that come meanwhile do not: what the copied file lacks is in the copied log."""
+    database = tmp_path / "data" / "default.db"
+    with InProcess(tmp_path / "data") as transport:
+        filled(transport, range(20))
+
+        def meanwhile() -> None:
+            filled(transport, range(20, 40))
+            assert checkpointed(database)
+
+        assert copied_plainly(database, tmp_path / "copy", meanwhile)
+        assert ids_in(tmp_path / "copy" / "default.db") == [f"save-{number}" for number in range(40)]
+
+
+def checkpointed(database: Path) -> bool:
+    """Copy the log into the file, from outside; whether all of it was."""
+    with closing(apsw.Connection(str(database))) as connection:
+        connection.pragma("user_version")  # so that it is open
+        pages, copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+    return pages == copied > 0
+
+
+def test_a_log_begun_anew_between_the_copies_is_seen(tmp_path: Path) -> None:
+    """That is what a plain copy under load may meet: commands are then in neither of the two copies. The log's header
+    says so, and the copy taken anew is whole."""
+    database = tmp_path / "data" / "default.db"
+    with InProcess(tmp_path / "data") as transport:
+        filled(transport, range(20))
+
+        def meanwhile() -> None:
+            assert checkpointed(database)
+            filled(transport, range(20, 25))
+
+        assert not copied_plainly(database, tmp_path / "copy", meanwhile)
+        everything = [f"save-{number}" for number in range(25)]
+        with suppress(apsw.CorruptError):
+            assert ids_in(tmp_path / "copy" / "default.db") != everything
+        assert copied_whole(database, tmp_path / "again") == 1
+        assert ids_in(tmp_path / "again" / "default.db") == everything

@@ -1,0 +1,774 @@
+"""The daemon as a process: its beginning, its end, and what bad peers cannot do to it."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+import zmq
+
+from backscroll.bus.__main__ import main
+from backscroll.bus.inprocess import InProcess
+from backscroll.bus.sqlite.store import Store
+from backscroll.clients.python import Client
+from backscroll.clients.python.daemon_process import DaemonProcess
+from backscroll.handlers import HANDLERS
+from backscroll.schema import GetMessageById, GetMessages, GetRoom, Health, Message, Ping, SaveMessage
+from backscroll.schema.limits import BODY_BYTES_MAX, FRAME_BYTES_MAX, ROUTING_FRAMES_MAX
+from tests.support.peers import Peer, is_alive, message, resident_bytes, running
+from tests.support.requests import body
+from tests.support.waiting import wait_until
+
+StartDaemon = Callable[..., DaemonProcess]
+MIB = 2**20
+PROMPT_SECONDS = 2  # for another client's ping while one misbehaves; many times what it takes
+
+
+def serve(*flags: str) -> subprocess.CompletedProcess[str]:
+    """Run a daemon that is expected to give up by itself."""
+    command = [sys.executable, "-m", "backscroll.bus", *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def code_of(flags: list[str]) -> int | str | None:
+    """The exit code for flags that are refused before anything is begun."""
+    try:
+        return main(flags)
+    except SystemExit as end:
+        return end.code
+
+
+def said(number: int, content: str = "hello") -> SaveMessage:
+    return SaveMessage(Message(id=f"m{number}", room_id="r1", sender_id="ada", content=content, timestamp=number))
+
+
+def is_prompt(client: Client) -> bool:
+    started = time.monotonic()
+    client.ask(Ping())
+    return time.monotonic() - started < PROMPT_SECONDS
+
+
+# Beginning
+
+
+def test_the_ready_line_is_also_in_endpoint_json_for_the_owner_alone_until_the_daemon_stops(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    """`endpoint.json` says what the ready line says, nobody else can read it, and it goes with the daemon."""
+    daemon = start_daemon()
+    file = tmp_path / "data" / "endpoint.json"
+    assert json.loads(file.read_text()) == daemon.ready
+    assert daemon.ready["event"] == "ready"
+    assert daemon.ready["pid"] == daemon.process.pid
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert daemon.stop() == 0
+    left = {path.name for path in (tmp_path / "data").iterdir()}
+    assert left == {"default.db", "default.db-wal-lineage", "lock"}
+
+
+def test_everything_in_the_data_directory_is_its_owners_alone(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """No file, socket or directory that a daemon makes is open to other users."""
+    start_daemon()
+    modes = {
+        path.name: stat.S_IMODE(path.stat().st_mode) for path in [tmp_path / "data", *(tmp_path / "data").iterdir()]
+    }
+    assert {name: oct(mode) for name, mode in modes.items() if mode & 0o077} == {}
+
+
+def test_one_daemon_serves_several_endpoints(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """What is saved through one endpoint is read through another."""
+    daemon = start_daemon("--endpoint", f"ipc://{tmp_path}/own.sock", "--endpoint", "tcp://127.0.0.1:*")
+    by_ipc, by_tcp = daemon.endpoints
+    assert by_ipc == f"ipc://{tmp_path}/own.sock"
+    assert by_tcp.startswith("tcp://127.0.0.1:")
+    with Client(by_ipc) as one, Client(by_tcp) as other:
+        one.execute(said(1))
+        assert other.ask(GetMessageById("m1")) is not None
+
+
+def test_a_data_directory_with_a_long_path_is_served_over_ipc(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """A path that no socket address can hold is no obstacle, and its short stand-in is removed at the end."""
+    directory = tmp_path / ("ü" * 60) / ("long" * 30)
+    daemon = start_daemon(data_dir=directory)
+    assert daemon.endpoint.startswith("ipc://")
+    with Client(data_dir=directory) as client:
+        client.execute(said(1))
+    daemon.stop()
+    assert not Path(daemon.endpoint.removeprefix("ipc://")).parent.exists()
+
+
+def test_ipv6_loopback_is_served_where_there_is_one(start_daemon: StartDaemon) -> None:
+    """`tcp://[::1]` is an address of this machine like the others."""
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+    daemon = start_daemon("--endpoint", "tcp://[::1]:*")
+    with Client(daemon.endpoint) as client:
+        assert client.ask(Ping()).pong
+
+
+# The end
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_what_was_received_and_exits_with_0(start_daemon: StartDaemon, number: signal.Signals) -> None:
+    """Every request that has been received when the daemon is told to stop gets its reply, and takes effect."""
+    daemon = start_daemon()
+    with Peer(daemon.endpoint) as peer:
+        for at in range(500):
+            peer.request("save-message", message(at), request_id=f"save-{at}")
+        first = peer.reply()  # it is busy with them now
+        daemon.process.send_signal(number)
+        outcomes = [first]
+        while not peer.silent(0) or daemon.process.poll() is None:
+            if not peer.silent(10):
+                outcomes.append(peer.reply())
+    assert daemon.wait() == 0
+    assert {reply["error"]["code"] for reply in outcomes if not reply["ok"]} <= {"unavailable"}
+    saved = {reply["id"].replace("save-", "m") for reply in outcomes if reply["ok"]}
+    daemon = start_daemon()
+    with Client(daemon.endpoint) as client:
+        stored = {each.id for each in client.ask(GetMessages("r1", limit=500))}
+    assert stored == saved
+
+
+def test_a_second_signal_changes_nothing(start_daemon: StartDaemon) -> None:
+    """SIGTERM sent again and again while the daemon stops still ends it with 0."""
+    daemon = start_daemon()
+    while daemon.process.poll() is None:
+        daemon.process.send_signal(signal.SIGTERM)
+    assert daemon.wait() == 0
+
+
+def test_stopping_under_load_keeps_every_acknowledged_message(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """With many clients writing, a stop ends in time with 0, and what was acknowledged is stored."""
+    daemon = start_daemon()
+    acknowledged: set[str] = set()
+
+    def write(name: int) -> None:
+        with Peer(daemon.endpoint) as peer:
+            for at in range(100_000):
+                peer.request("save-message", message(f"{name}-{at}"), request_id=f"m{name}-{at}")
+                if at >= 50:
+                    if peer.silent(1_000):
+                        return
+                    reply = peer.reply()
+                    if not reply["ok"]:
+                        return
+                    acknowledged.add(reply["id"])
+
+    writers = [threading.Thread(target=write, args=(name,)) for name in range(4)]
+    for writer in writers:
+        writer.start()
+    wait_until(lambda: len(acknowledged) > 1_000)
+    assert daemon.stop() == 0
+    for writer in writers:
+        writer.join()
+    with apsw.Connection(str(tmp_path / "data" / "default.db")) as connection:
+        stored = {row[0] for row in connection.execute("SELECT id FROM messages")}
+    assert acknowledged <= stored
+
+
+def test_a_stalled_client_does_not_keep_a_daemon_from_stopping(start_daemon: StartDaemon) -> None:
+    """A drain ends when its time is up, though somebody does not take his replies."""
+    daemon = start_daemon("--drain-ms", "200")
+    with Peer(daemon.endpoint, queue=1) as sleeper, Client(daemon.endpoint) as client:
+        client.execute(said(1, "x" * 100_000))
+        for at in range(3_000):
+            sleeper.request("get-message-by-id", {"messageId": "m1"}, request_id=str(at))
+        with Peer(daemon.endpoint) as other:
+            wait_until(lambda: other.ask("health")["result"]["queues"]["replies"])
+        assert daemon.stop() == 0
+
+
+def test_a_query_that_runs_for_ever_is_broken_off_when_the_daemon_stops(tmp_path: Path) -> None:
+    """Stopping interrupts what SQLite is busy with once the drain's time is up; all that waited are told so."""
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+    started = threading.Event()
+
+    def never_ends(_query: GetRoom, db: Any) -> None:
+        started.set()
+        db.rows(endless)
+
+    handlers = {**HANDLERS, GetRoom: never_ends}
+    data_dir = tmp_path / "data"
+    with Peer(f"ipc://{data_dir}/thread.sock") as peer:
+        with running(data_dir, handlers=handlers, drain_ms=50):
+            for at in range(100):
+                peer.request("get-room", {"roomId": "r1"}, request_id=str(at))
+            peer.request("ping")
+            assert peer.reply()["result"] == {"pong": True}
+            assert started.wait(20)
+        codes = [peer.reply()["error"]["code"] for _ in range(100)]
+    assert codes == ["unavailable"] * 100
+
+
+def test_commands_that_were_not_begun_when_the_drain_ends_are_told_so(tmp_path: Path) -> None:
+    """The commit under way is finished and acknowledged; what waited behind it has no effect and is `unavailable`."""
+    started, running_daemon = threading.Event(), []
+
+    def until_the_end(_command: SaveMessage, _db: Any) -> None:
+        started.set()
+        wait_until(lambda: running_daemon[0]._writers._stopping)
+
+    data_dir = tmp_path / "data"
+    handlers = {**HANDLERS, SaveMessage: until_the_end}
+    with Peer(f"ipc://{data_dir}/thread.sock") as peer:
+        with running(data_dir, handlers=handlers, drain_ms=50, batch_requests=1) as daemon:
+            running_daemon.append(daemon.daemon)
+            for at in range(20):
+                peer.request("save-message", message(at), request_id=str(at))
+            peer.request("ping")
+            assert peer.reply()["result"] == {"pong": True}
+            assert started.wait(20)
+        replies = peer.replies(20)
+    assert replies["0"]["ok"]
+    assert {replies[str(at)]["error"]["code"] for at in range(1, 20)} == {"unavailable"}
+
+
+def test_a_log_that_nobody_reads_stops_nobody(tmp_path: Path) -> None:
+    """An application may leave the daemon's standard error unread in a pipe; lines are lost, and nothing else."""
+    with DaemonProcess(tmp_path / "data", "--log-level", "debug", log=subprocess.PIPE) as daemon:
+        with Client(daemon.endpoint) as client:
+            for _ in client.pipeline([Ping()] * 3_000):
+                pass
+        assert daemon.stop() == 0
+        assert daemon.process.stderr is not None
+        daemon.process.stderr.close()
+
+
+def test_free_json_that_is_much_to_decode_holds_nobody_up(start_daemon: StartDaemon) -> None:
+    """Millions of empty lists in a body of a few megabytes are refused before they are decoded."""
+    daemon = start_daemon()
+    much = [b"[]," * 4_000_000, b"[]," * 300_000]
+    with Peer(daemon.endpoint) as hostile, Client(daemon.endpoint, timeout_ms=4_000) as other:
+        for at, lists in enumerate(much):
+            hostile.send(
+                b'{"id":"%d","type":"save-message","payload":{"message":{"id":"m","roomId":"r","senderId":"s",'
+                b'"content":"","timestamp":1,"metadata":{"k":[%b[]]}}}}' % (at, lists)
+            )
+        assert other.ask(Ping()).pong
+        errors = [hostile.reply()["error"] for _ in much]
+    assert [error["code"] for error in errors] == ["too-large", "too-large"]
+    assert [error["details"]["path"] for error in errors] == ["$.payload", "$.payload.message.metadata"]
+    assert resident_bytes(daemon.ready["pid"]) < 300e6
+
+
+def test_frames_before_the_body_are_bounded_in_bytes(start_daemon: StartDaemon) -> None:
+    """What is only echoed may not be used to fill the daemon's memory."""
+    daemon = start_daemon()
+    with Peer(daemon.endpoint) as peer:
+        peer.send(b"x" * 5_000, b'{"id":"1","type":"ping"}')
+        assert peer.reply()["error"]["code"] == "malformed"
+
+
+@pytest.mark.parametrize("operation", ["save-message", "get-room"])
+def test_a_worker_that_dies_ends_the_daemon(tmp_path: Path, operation: str) -> None:
+    """What the dispatcher cannot turn into a reply ends `run()` with that error, rather than leave callers waiting."""
+
+    def die(*_: Any) -> None:
+        raise SystemExit("a thread that ends before its time")
+
+    handlers = {**HANDLERS, SaveMessage: die, GetRoom: die}
+    caught: list[BaseException] = []
+    with running(tmp_path / "data", handlers=handlers) as daemon, Peer(daemon.endpoint) as peer:
+        hook, threading.excepthook = threading.excepthook, lambda args: caught.append(args.exc_value or args.exc_type())
+        try:
+            peer.request(operation, message(1) if operation == "save-message" else {"roomId": "r1"})
+            daemon.thread.join(20)
+        finally:
+            threading.excepthook = hook
+        assert not daemon.thread.is_alive()
+    assert [str(error) for error in caught] == ["a thread that ends before its time"]
+
+
+def test_kill_loses_nothing_that_was_acknowledged(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """After `kill -9` the next daemon starts over stale files of the old one and has every acknowledged message."""
+    acknowledged = 0
+    for _ in range(3):
+        daemon = start_daemon()
+        with Peer(daemon.endpoint) as peer:
+            for at in range(acknowledged, acknowledged + 400):
+                peer.request("save-message", message(at), request_id=str(at))
+            for _ in range(200):
+                assert peer.reply()["ok"]
+                acknowledged += 1
+            daemon.kill()
+        left = {path.name for path in (tmp_path / "data").iterdir()}
+        assert {"backscroll.sock", "endpoint.json", "pid", "default.db-wal"} <= left
+    daemon = start_daemon()
+    with Peer(daemon.endpoint) as peer:
+        for at in range(acknowledged):
+            peer.request("get-message-by-id", {"messageId": f"m{at}"}, request_id=str(at))
+        assert all(reply["result"] for reply in peer.replies(acknowledged).values())
+
+
+def test_a_daemon_whose_log_nobody_reads_any_more_goes_on_and_stops_with_0(tmp_path: Path) -> None:
+    """A closed standard error loses log lines and nothing else."""
+    reading, writing = os.pipe()
+    with DaemonProcess(tmp_path / "data", "--log-level", "debug", log=writing) as daemon:
+        os.close(writing)
+        os.close(reading)
+        with Client(daemon.endpoint) as client:
+            client.execute(said(1))
+            assert client.ask(GetMessageById("m1"))
+        assert daemon.stop() == 0
+
+
+# With the parent
+
+
+def test_exit_with_parent_ends_when_standard_input_does(start_daemon: StartDaemon) -> None:
+    """Closing the pipe to its standard input stops the daemon, with 0."""
+    daemon = start_daemon()
+    assert daemon.process.stdin is not None
+    daemon.process.stdin.close()
+    assert daemon.wait() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no signal for it")
+def test_exit_with_parent_ends_though_somebody_else_holds_the_pipe(tmp_path: Path) -> None:
+    """A daemon whose parent was killed stops even while another process keeps its standard input open."""
+    script = f"""
+import os, subprocess, sys, time
+reading, writing = os.pipe()
+command = [sys.executable, "-m", "backscroll.bus", "--data-dir", {str(tmp_path / "data")!r}, "--exit-with-parent"]
+daemon = subprocess.Popen(command, stdin=reading)
+holder = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[writing])
+print(holder.pid, flush=True)
+time.sleep(600)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    lines = [parent.stdout.readline(), parent.stdout.readline()]
+    holder = next(int(line) for line in lines if not line.startswith("{"))
+    ready = next(json.loads(line) for line in lines if line.startswith("{"))
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    wait_until(lambda: not is_alive(ready["pid"]))
+    wait_until(lambda: not is_alive(holder))
+
+
+def test_exit_with_parent_ends_when_the_parent_is_killed(tmp_path: Path) -> None:
+    """A daemon started by a client library does not outlive its process, even one that had no chance to clean up."""
+    script = f"""
+import time
+from backscroll.clients.python.daemon_process import DaemonProcess
+with DaemonProcess({str(tmp_path / "data")!r}) as daemon:
+    print(daemon.ready["pid"], flush=True)
+    time.sleep(600)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert parent.stdout is not None
+    daemon = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    wait_until(lambda: not is_alive(daemon))
+    wait_until(lambda: not (tmp_path / "data" / "endpoint.json").exists())
+
+
+def test_a_daemon_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
+    """Only the end of the parent process counts, not that of the thread in it that started the daemon."""
+    daemons: list[DaemonProcess] = []
+    thread = threading.Thread(target=lambda: daemons.append(DaemonProcess(tmp_path / "data")))
+    thread.start()
+    thread.join()
+    with daemons[0] as daemon, Client(daemon.endpoint) as client:
+        for at in range(20):
+            client.execute(said(at))
+        assert daemon.process.poll() is None
+
+
+# One daemon to a directory
+
+
+def test_a_second_daemon_names_the_first_and_exits_with_3(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """A data directory has one daemon, also when it is named through a symbolic link; the first is not disturbed."""
+    daemon = start_daemon()
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    for name in ("data", "link"):
+        second = serve("--data-dir", str(tmp_path / name))
+        assert second.returncode == 3
+        assert f"process {daemon.process.pid}" in second.stderr
+        assert not second.stdout
+    with Client(daemon.endpoint) as client:
+        assert client.ask(Ping()).pong
+
+
+def test_of_daemons_that_start_at_once_exactly_one_wins(tmp_path: Path) -> None:
+    """However many start together on one directory, one serves and the others exit with 3 and its process id."""
+    command = [sys.executable, "-m", "backscroll.bus", "--data-dir", str(tmp_path / "data")]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    daemons = [subprocess.Popen(command, **pipes) for _ in range(4)]
+    try:
+        wait_until(lambda: sum(daemon.poll() is not None for daemon in daemons) == 3)
+        [winner] = [daemon for daemon in daemons if daemon.poll() is None]
+        losers = [daemon for daemon in daemons if daemon is not winner]
+        assert {loser.returncode for loser in losers} == {3}
+        assert all(f"process {winner.pid}" in loser.communicate()[1] for loser in losers)
+        wait_until((tmp_path / "data" / "endpoint.json").exists)
+        with Client(data_dir=tmp_path / "data") as client:
+            assert client.ask(Ping()).pong
+        winner.terminate()
+        winner.communicate(timeout=20)
+        assert winner.returncode == 0
+    finally:
+        for daemon in daemons:
+            if daemon.poll() is None:
+                daemon.kill()
+                daemon.communicate()
+
+
+def test_an_ipc_path_that_somebody_listens_on_is_not_taken_away(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """A daemon that is given another's address exits with 2, and the other one is still reached there."""
+    first = start_daemon()
+    second = serve("--data-dir", str(tmp_path / "other"), "--endpoint", first.endpoint)
+    assert second.returncode == 2
+    assert "another process listens" in second.stderr
+    with Client(first.endpoint) as client:
+        assert client.ask(Ping()).pong
+
+
+def test_an_ipc_path_that_is_a_file_is_not_removed(tmp_path: Path) -> None:
+    """An address where an ordinary file lies is refused with 2, and the file stays."""
+    (tmp_path / "diary.txt").write_text("dear diary")
+    end = serve("--data-dir", str(tmp_path / "data"), "--endpoint", f"ipc://{tmp_path}/diary.txt")
+    assert end.returncode == 2
+    assert (tmp_path / "diary.txt").read_text() == "dear diary"
+
+
+# Exit codes
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--endpoint", "udp://127.0.0.1:1"], "neither ipc://"),
+        (["--endpoint", "tcp://0.0.0.0:5555"], "127.0.0.1"),
+        (["--endpoint", "tcp://192.0.2.1:5555"], "127.0.0.1"),
+        (["--endpoint", "tcp://127.0.0.1.example.org:5555"], "127.0.0.1"),
+        (["--endpoint", "ipc://relative.sock"], "absolute"),
+        (["--endpoint", "ipc://*"], "absolute"),
+        (["--endpoint", "tcp://127.0.0.1:999999"], "port"),
+        (["--endpoint", "tcp://127.0.0.1:"], "port"),
+        (["--endpoint", "tcp://[::1]:http"], "port"),
+        (["--no-such-flag"], "--no-such-flag"),
+        (["--readers", "0"], "readers"),
+        (["--readers", "many"], "readers"),
+        (["--log-level", "loud"], "log_level"),
+    ],
+)
+def test_bad_settings_exit_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], says: str
+) -> None:
+    """A setting that cannot be is named, and nothing is begun."""
+    assert code_of(["--data-dir", str(tmp_path / "data"), *flags]) == 2
+    said = capsys.readouterr()
+    assert not said.out
+    assert says in said.err
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("endpoint", ["ipc:///no/such/directory/x.sock", f"ipc:///tmp/{'x' * 120}"])
+def test_an_endpoint_that_cannot_be_bound_exits_with_2(tmp_path: Path, endpoint: str) -> None:
+    """An address that the system refuses is named."""
+    end = serve("--data-dir", str(tmp_path / "data"), "--endpoint", endpoint)
+    assert (end.returncode, end.stdout) == (2, "")
+    assert f"cannot bind {endpoint}" in end.stderr
+    assert "Traceback" not in end.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("readers = ", "Invalid value"), ("raeders = 3", "raeders"), ('readers = "x"', "readers"), (None, "no such file")],
+)
+def test_a_bad_settings_file_exits_with_2(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    text: str | None,
+    says: str,
+) -> None:
+    """A file that is no TOML, has unknown keys or wrong values, or that is named and missing, is refused."""
+    file = tmp_path / "backscroll.toml"
+    if text is not None:
+        file.write_text(text)
+    monkeypatch.setenv("BACKSCROLL_CONFIG", str(file))
+    assert code_of(["--data-dir", str(tmp_path / "data")]) == 2
+    assert says in capsys.readouterr().err
+
+
+def from_the_future(path: Path) -> None:
+    with apsw.Connection(str(path)) as connection:
+        connection.pragma("user_version", 99)
+
+
+def of_another_program(path: Path) -> None:
+    path.unlink()
+    with apsw.Connection(str(path)) as connection:
+        connection.execute("CREATE TABLE bookmarks (url TEXT)")
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(b"this is no database, but it is long enough to look like one" * 100)
+
+
+def truncated(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 4096 * 3)
+
+
+def a_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def with_a_foreign_log(path: Path) -> None:
+    """A log left over from a database that was killed, in the place of this one's."""
+    other = path.parent.parent / "other"
+    other.mkdir()
+    store = Store(other / "default.db")
+    store._writer.execute("DELETE FROM meta")
+    (path.parent / "default.db-wal").write_bytes((other / "default.db-wal").read_bytes())
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (from_the_future, "newer backscroll"),
+        (of_another_program, "another data directory"),
+        (garbage, "Restore it from a backup"),
+        (truncated, "Restore it from a backup"),
+        (a_directory, "Is it a file"),
+        (with_a_foreign_log, "seems to belong to another"),
+    ],
+)
+def test_a_database_that_cannot_be_opened_exits_with_4_and_is_left_as_it_is(
+    tmp_path: Path, harm: Callable[[Path], None], says: str
+) -> None:
+    """A file that is not ours, from the future or damaged is refused with words on what to do, and not changed."""
+    with InProcess(tmp_path / "data") as transport, Client(transport=transport) as client:
+        for at in range(50):
+            client.execute(said(at, "x" * 1_000))
+    path = tmp_path / "data" / "default.db"
+    harm(path)
+    before = path.read_bytes() if path.is_file() else None
+    end = serve("--data-dir", str(tmp_path / "data"))
+    assert (end.returncode, end.stdout) == (4, "")
+    assert says in end.stderr
+    assert str(tmp_path / "data") in end.stderr
+    assert "Traceback" not in end.stderr
+    assert before == (path.read_bytes() if path.is_file() else None)
+
+
+def test_a_database_that_another_process_has_locked_exits_with_4(tmp_path: Path) -> None:
+    """A file under somebody else's write lock is refused after the wait, with words on what to do."""
+    InProcess(tmp_path / "data").close()
+    other = apsw.Connection(str(tmp_path / "data" / "default.db"))
+    other.execute("BEGIN IMMEDIATE")
+    end = serve("--data-dir", str(tmp_path / "data"), "--lock-wait-ms", "100")
+    other.close()
+    assert end.returncode == 4
+    assert "locked by another process" in end.stderr
+
+
+def test_a_data_directory_that_is_a_file_exits_with_4(tmp_path: Path) -> None:
+    """What cannot be a data directory is named."""
+    (tmp_path / "data").write_text("")
+    end = serve("--data-dir", str(tmp_path / "data"))
+    assert end.returncode == 4
+    assert str(tmp_path / "data") in end.stderr
+
+
+# Peers of all kinds
+
+
+def test_a_req_socket_with_plain_json_is_served(start_daemon: StartDaemon) -> None:
+    """The simplest possible client needs no library of ours: lock-step, JSON text, delimiter and all."""
+    daemon = start_daemon()
+    with Peer(daemon.endpoint, zmq.REQ) as peer:
+        for at in range(10):
+            peer.send(json.dumps({"id": str(at), "type": "save-message", "payload": message(at)}).encode())
+            assert peer.reply() == {"id": str(at), "ok": True, "result": None, "seq": at + 1}
+
+
+def test_frames_before_the_body_are_echoed(start_daemon: StartDaemon) -> None:
+    """Whatever stands before the body comes back before the reply: delimiters, proxies' hops, empty frames."""
+    daemon = start_daemon()
+    requests = [body("ping"), body("save-message", message(1)), body("get-messages", {"roomId": "r1"}), body("x"), b""]
+    with Peer(daemon.endpoint) as peer:
+        for number in (0, 1, 2, ROUTING_FRAMES_MAX - 1):
+            frames = [b"" if at % 2 else bytes([at]) * at for at in range(number)]
+            for request in requests:
+                peer.send(*frames, request)
+                assert peer.frames()[:-1] == frames
+
+
+def test_too_many_frames_are_malformed(start_daemon: StartDaemon) -> None:
+    """A message of thousands of frames is refused in one, under its request's id."""
+    daemon = start_daemon()
+    with Peer(daemon.endpoint) as peer:
+        for number in (ROUTING_FRAMES_MAX, 10_000):
+            peer.send(*[b"frame"] * number, body("ping", id="request-1"))
+            reply = peer.reply()
+            assert (reply["id"], reply["error"]["code"]) == ("request-1", "malformed")
+            assert peer.ask("ping")["ok"]
+
+
+def test_a_request_without_a_body_is_malformed(start_daemon: StartDaemon) -> None:
+    """A message that holds no request is answered, with the id null."""
+    daemon = start_daemon()
+    with Peer(daemon.endpoint) as peer:
+        for frames in ([b""], [b"", b""], [b"\x00"], [b"\xff"], [b"{"], [b"[]"], [b"null"]):
+            peer.send(*frames)
+            reply = peer.reply()
+            assert (reply["id"], reply["error"]["code"]) == (None, "malformed")
+
+
+def test_a_body_over_the_limit_is_too_large_and_a_frame_over_the_hard_limit_harms_nobody(
+    start_daemon: StartDaemon,
+) -> None:
+    """20 MB are answered `too-large` with the id null; above the hard limit the connection ends; others are served."""
+    daemon = start_daemon()
+    with Peer(daemon.endpoint) as peer, Client(daemon.endpoint) as other:
+        peer.send(b'{"id": "1", "type": "ping", "x": "' + b"x" * 20_000_000 + b'"}')
+        reply = peer.reply()
+        assert (reply["id"], reply["error"]["code"]) == (None, "too-large")
+        assert other.ask(Ping()).pong
+        peer.send(b"x" * 64 * MIB)
+        assert peer.reply()["error"]["code"] == "too-large"
+        peer.send(b"x" * (FRAME_BYTES_MAX + 1))
+        assert is_prompt(other)
+        other.execute(said(1))
+    with Peer(daemon.endpoint) as peer:
+        assert peer.ask("get-message-by-id", {"messageId": "m1"})["result"]["id"] == "m1"
+    wait_until(lambda: resident_bytes(daemon.process.pid) < 300 * MIB)
+
+
+def test_a_body_of_exactly_the_limit_is_taken(start_daemon: StartDaemon) -> None:
+    """The limit on bodies is inclusive."""
+    daemon = start_daemon()
+    request = body("ping")
+    with Peer(daemon.endpoint) as peer:
+        peer.send(request + b" " * (BODY_BYTES_MAX - len(request)))
+        assert peer.reply()["ok"]
+        peer.send(request + b" " * (BODY_BYTES_MAX - len(request) + 1))
+        assert peer.reply()["error"]["code"] == "too-large"
+
+
+def test_a_client_that_dies_between_request_and_reply_harms_nobody(start_daemon: StartDaemon) -> None:
+    """Replies that nobody waits for any more vanish, again and again, and nothing of their clients is kept."""
+    daemon = start_daemon()
+    with Client(daemon.endpoint) as other:
+        for number in range(50):
+            peer = Peer(daemon.endpoint)
+            peer.socket.setsockopt(zmq.LINGER, 1_000)
+            for at in range(20):
+                peer.request("save-message", message(number * 100 + at), request_id=str(at))
+            peer.close()
+        other.execute(said(1_000_000))
+        wait_until(lambda: not any(other.ask(Health()).queues.values()))
+
+
+def test_garbage_on_a_tcp_endpoint_harms_nobody(start_daemon: StartDaemon) -> None:
+    """A web browser, a port scanner and random bytes get nowhere, and others are served meanwhile."""
+    daemon = start_daemon("--endpoint", "tcp://127.0.0.1:*")
+    port = int(daemon.endpoint.rpartition(":")[2])
+    greetings = [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\xff" * 1_000,
+        os.urandom(10_000),
+        b"",
+        b"\xff\0\0\0\0\0\0\0\1\x7f",
+    ]
+    with Client(daemon.endpoint) as client:
+        connections = [socket.create_connection(("127.0.0.1", port)) for _ in range(50)]
+        for at, connection in enumerate(connections):
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(greetings[at % len(greetings)])
+        client.execute(said(1))
+        assert is_prompt(client)
+        for connection in connections:
+            connection.close()
+        assert client.ask(GetMessageById("m1"))
+
+
+@pytest.mark.parametrize("wakes_up", [True, False])
+def test_a_client_that_never_reads_costs_bounded_memory_and_nobody_else_time(
+    start_daemon: StartDaemon, wakes_up: bool, long: bool
+) -> None:
+    """Thousands of pipelined requests whose replies nobody takes: memory stays bounded, others are served promptly, and
+    all is well again once the client reads or vanishes."""
+    daemon = start_daemon("--client-requests", "2000")
+    pid = daemon.process.pid
+    number = 100_000 if long else 20_000
+    with Client(daemon.endpoint, timeout_ms=20_000) as other:
+        other.execute(said(1, "x" * 30_000))
+        sleeper = Peer(daemon.endpoint, queue=1)
+        for at in range(number):
+            sleeper.request("get-message-by-id", {"messageId": "m1"}, request_id=str(at))
+            if at % 2_000 == 0:
+                assert is_prompt(other)
+        wait_until(lambda: other.ask(Health()).queues["replies"])
+        for at in range(2, 52):
+            other.execute(said(at))
+            assert other.ask(GetMessageById(f"m{at}")) is not None
+        # 1000 replies in libzmq's pipe and a run of 64 in ours make 32 MB; whoever keeps all needs hundreds.
+        assert resident_bytes(pid) < 200 * MIB
+        assert other.ask(Health()).queues["replies"] <= 64
+        if wakes_up:
+            answered = {}
+            while not sleeper.silent(1_000):
+                reply = sleeper.reply()
+                answered[reply["id"]] = reply
+            assert all(reply["ok"] or reply["error"]["code"] == "busy" for reply in answered.values())
+            assert len(answered) >= 2_000
+            assert sleeper.ask("ping")["ok"]
+        sleeper.close()
+        wait_until(lambda: not any(other.ask(Health()).queues.values()))
+
+
+def test_a_client_that_stalls_too_long_is_forgotten(start_daemon: StartDaemon) -> None:
+    """After `--stall-ms` what is kept for a client that does not read is dropped, with what it had waiting."""
+    daemon = start_daemon("--stall-ms", "300")
+    with Peer(daemon.endpoint, queue=1) as sleeper, Client(daemon.endpoint) as other:
+        other.execute(said(1, "x" * 100_000))
+        for at in range(3_000):
+            sleeper.request("get-message-by-id", {"messageId": "m1"}, request_id=str(at))
+        wait_until(lambda: other.ask(Health()).queues["replies"])
+        wait_until(lambda: not any(other.ask(Health()).queues.values()))
+
+
+def test_an_idle_daemon_sleeps(start_daemon: StartDaemon) -> None:
+    """A daemon with nothing to do uses no processor time, also after clients have come and gone."""
+    daemon = start_daemon()
+    with Client(daemon.endpoint) as client:
+        client.execute(said(1))
+        client.ask(GetMessageById("m1"))
+
+    def processor_ticks() -> int:
+        fields = Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    samples = [processor_ticks()]
+
+    def is_still() -> bool:
+        samples.append(processor_ticks())
+        return len(samples) > 100 and samples[-1] - samples[-100] <= 1
+
+    wait_until(is_still)

@@ -1,0 +1,225 @@
+"""Lanes alone: runs, bounds, pauses, and that nothing of a client that is done stays behind."""
+
+import random
+
+import pytest
+
+from backscroll.bus.dispatch import Dispatcher, Request
+from backscroll.bus.inprocess import InProcess
+from backscroll.bus.lanes import RUN_COMMANDS_MAX, Bounds, Lanes
+from backscroll.schema import Busy, Query
+from tests.support.peers import message
+from tests.support.requests import body
+
+WIDE = Bounds(10**6, 10**9, 10**6, 10**9)
+A, B = b"A", b"B"
+
+
+class Starts:
+    """Lanes whose started runs are noted instead of run."""
+
+    def __init__(self, dispatcher: Dispatcher, bounds: Bounds = WIDE) -> None:
+        self.runs: list[tuple[str, list[str]]] = []
+        self.started: list[Request] = []
+        self.dispatcher = dispatcher
+        self.lanes = Lanes(bounds, lambda run: self._note("commands", run), lambda run: self._note("queries", run))
+
+    def _note(self, kind: str, run: list[Request]) -> None:
+        self.runs.append((kind, [request.id for request in run]))
+        self.started += run
+
+    def request(self, request_id: str, client: bytes = A) -> Request:
+        """`c…` is a command, anything else a query."""
+        is_command = request_id.startswith("c")
+        text = body("save-message", message(1), id=request_id) if is_command else body("get-all-rooms", id=request_id)
+        return self.dispatcher.decode(text, [client])
+
+    def add(self, *ids: str, client: bytes = A) -> None:
+        for request_id in ids:
+            self.lanes.add(self.request(request_id, client))
+        self.lanes.advance()
+
+    def answer(self, *ids: str) -> None:
+        done = [request for request in self.started if request.id in ids]
+        self.started = [request for request in self.started if request.id not in ids]
+        self.lanes.answered(done)
+        self.lanes.advance()
+
+    def taken(self) -> list[tuple[str, list[str]]]:
+        runs, self.runs = self.runs, []
+        return runs
+
+    @property
+    def is_empty(self) -> bool:
+        lanes = self.lanes
+        return (lanes.requests, lanes.bytes, lanes._lanes, lanes._touched, lanes._paused) == (0, 0, {}, {}, set())
+
+
+@pytest.fixture
+def starts(transport: InProcess) -> Starts:
+    return Starts(transport.dispatcher)
+
+
+def test_a_run_is_of_one_kind_and_the_next_starts_when_it_is_answered(starts: Starts) -> None:
+    """Queries wait for the commands before them, and commands for the queries before them."""
+    starts.lanes.add(starts.request("c1"))
+    starts.add("c2", "q1", "q2", "c3", "q3")
+    assert starts.taken() == [("commands", ["c1", "c2"])]
+    starts.answer("c1")
+    assert starts.taken() == []
+    starts.answer("c2")
+    assert starts.taken() == [("queries", ["q1", "q2"])]
+    starts.answer("q1", "q2")
+    assert starts.taken() == [("commands", ["c3"])]
+    starts.answer("c3")
+    assert starts.taken() == [("queries", ["q3"])]
+    starts.answer("q3")
+    assert starts.is_empty
+
+
+def test_commands_follow_commands_at_once_and_queries_do_not_follow_queries(starts: Starts) -> None:
+    """A run of commands is lengthened while it runs, so that the writer's commits fill; a query's snapshot is not."""
+    starts.add("c1")
+    starts.add("c2")
+    assert starts.taken() == [("commands", ["c1"]), ("commands", ["c2"])]
+    starts.answer("c1", "c2")
+    starts.add("q1")
+    starts.add("q2")
+    assert starts.taken() == [("queries", ["q1"])]
+    starts.answer("q1")
+    assert starts.taken() == [("queries", ["q2"])]
+
+
+def test_clients_do_not_wait_for_each_other(starts: Starts) -> None:
+    """Each client has a lane of its own."""
+    starts.add("q1", "c1")
+    starts.add("c2", "q2", client=B)
+    assert starts.taken() == [("queries", ["q1"]), ("commands", ["c2"])]
+
+
+@pytest.mark.parametrize(("letter", "most"), [("c", RUN_COMMANDS_MAX), ("q", Query.run_max)])
+def test_a_run_has_a_greatest_length(starts: Starts, letter: str, most: int) -> None:
+    """No client has more under way at once than one run's bound."""
+    for at in range(most + 5):
+        starts.lanes.add(starts.request(f"{letter}{at}"))
+    starts.lanes.advance()
+    assert [len(run) for _, run in starts.taken()] == [most]
+    starts.answer(*[f"{letter}{at}" for at in range(most)])
+    assert [len(run) for _, run in starts.taken()] == [5]
+
+
+@pytest.mark.parametrize("bounds", [WIDE._replace(client_requests=3), WIDE._replace(queue_requests=3)], ids=str)
+def test_requests_over_the_bound_are_busy_until_others_are_answered(transport: InProcess, bounds: Bounds) -> None:
+    """What waits and what runs both count, and a refused request leaves no trace."""
+    starts = Starts(transport.dispatcher, bounds)
+    starts.add("q1", "c1", "q2")
+    with pytest.raises(Busy) as caught:
+        starts.add("c2")
+    assert caught.value.retryable
+    assert starts.lanes.requests == 3
+    starts.answer("q1")
+    starts.add("c2")
+    assert starts.lanes.requests == 3
+
+
+@pytest.mark.parametrize("field", ["client_bytes", "queue_bytes"])
+def test_bytes_over_the_bound_are_busy_and_bytes_up_to_it_are_not(transport: InProcess, field: str) -> None:
+    """The bound on bytes is inclusive."""
+    size = Starts(transport.dispatcher).request("q1").size
+    starts = Starts(transport.dispatcher, WIDE._replace(**{field: 2 * size}))
+    starts.add("q1", "q2")
+    assert starts.lanes.bytes == 2 * size
+    with pytest.raises(Busy):
+        starts.add("q3")
+    starts.answer("q1")
+    starts.add("q3")
+
+
+def test_one_clients_bound_is_not_anothers_and_everybodys_is(transport: InProcess) -> None:
+    """A full client leaves room for others until everything is full."""
+    starts = Starts(transport.dispatcher, WIDE._replace(client_requests=2, queue_requests=3))
+    starts.add("q1", "q2")
+    starts.add("q3", client=B)
+    with pytest.raises(Busy, match="too many requests are waiting"):
+        starts.add("q4", client=B)
+
+
+def test_a_first_request_that_is_refused_leaves_no_lane(transport: InProcess) -> None:
+    """A client who was only ever refused is not remembered."""
+    starts = Starts(transport.dispatcher, WIDE._replace(queue_bytes=1))
+    with pytest.raises(Busy):
+        starts.add("q1")
+    starts.lanes.advance()
+    assert starts.is_empty
+
+
+def test_a_paused_client_starts_nothing_until_it_is_resumed(starts: Starts) -> None:
+    """What runs goes on, what waits stays, and others are not touched."""
+    starts.add("q1")
+    starts.lanes.pause(A)
+    starts.add("q3")
+    starts.add("q4", client=B)
+    starts.answer("q1")
+    assert starts.taken() == [("queries", ["q1"]), ("queries", ["q4"])]
+    starts.lanes.resume(A)
+    starts.lanes.advance()
+    assert starts.taken() == [("queries", ["q3"])]
+
+
+def test_a_pause_outlives_an_empty_lane(starts: Starts) -> None:
+    """A client paused while it has nothing waiting stays paused for what it sends next."""
+    starts.add("q1")
+    starts.lanes.pause(A)
+    starts.answer("q1")
+    starts.taken()
+    starts.add("q2")
+    assert starts.taken() == []
+    starts.lanes.resume(A)
+    starts.lanes.advance()
+    starts.answer("q2")
+    assert starts.is_empty
+
+
+def test_a_forgotten_client_keeps_only_what_already_runs(starts: Starts) -> None:
+    """What was not started is dropped, what runs is still counted, and then nothing is left."""
+    starts.add("q1", "c1", "q2")
+    starts.lanes.pause(A)
+    starts.lanes.forget(A)
+    assert starts.lanes.requests == 1
+    starts.answer("q1")
+    assert starts.is_empty
+    starts.lanes.forget(b"never seen")
+    assert starts.is_empty
+
+
+def test_no_lane_is_left_after_any_course_of_events(transport: InProcess) -> None:
+    """Whatever was added, answered, paused, resumed and forgotten: at the end nothing is kept of anybody."""
+    for seed in range(20):
+        draw = random.Random(seed)
+        starts = Starts(transport.dispatcher, Bounds(20, 20_000, 60, 60_000))
+        samples = {(kind, client): starts.request(kind, client) for kind in "cq" for client in (A, B, b"C")}
+        for _ in range(400):
+            client = draw.choice((A, B, b"C"))
+            match draw.randrange(8):
+                case 0:
+                    starts.lanes.pause(client)
+                case 1:
+                    starts.lanes.resume(client)
+                case 2 if draw.random() < 0.3:
+                    starts.lanes.forget(client)
+                case 3 | 4 if starts.started:
+                    starts.lanes.answered([starts.started.pop(draw.randrange(len(starts.started)))])
+                case _:
+                    try:
+                        starts.lanes.add(samples[draw.choice("cq"), client])
+                    except Busy:
+                        assert starts.lanes.requests >= 20
+            starts.lanes.advance()
+        for client in (A, B, b"C"):
+            starts.lanes.resume(client)
+        starts.lanes.advance()
+        while starts.started:
+            done, starts.started = starts.started, []
+            starts.lanes.answered(done)
+            starts.lanes.advance()
+        assert starts.is_empty, f"seed {seed}"

@@ -1,0 +1,380 @@
+"""What happens before what: one client's requests in their order, many clients side by side."""
+
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backscroll.bus.dispatch import Request
+from backscroll.bus.inprocess import InProcess
+from backscroll.clients.python.daemon_process import DaemonProcess
+from backscroll.handlers import HANDLERS
+from backscroll.schema import Conflict, DeleteMessage, GetRoom, SaveMessage
+from backscroll.schema.wire import JSON
+from tests.support.disks import FaultyDisk
+from tests.support.model import Model, Refused
+from tests.support.peers import Peer, message, running
+from tests.support.requests import body
+from tests.support.waiting import wait_until
+
+StartDaemon = Callable[..., DaemonProcess]
+PROMPT_SECONDS = 2
+
+
+class Gate:
+    """A query's handler that waits until it is let go, and says that it has begun."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.open = threading.Event()
+
+    def __call__(self, _query: GetRoom, _db: Any) -> None:
+        self.begun.set()
+        assert self.open.wait(60)
+
+
+@contextmanager
+def opened(gate: Gate) -> Iterator[Gate]:
+    """Open the gate at the end, whatever happens."""
+    try:
+        yield gate
+    finally:
+        gate.open.set()
+
+
+@contextmanager
+def lock_of_another_process(database: Path) -> Iterator[None]:
+    """Another process's write transaction on a database file, for as long as the block."""
+    script = f"""
+import apsw, sys
+connection = apsw.Connection({str(database)!r})
+connection.set_busy_timeout(10_000)
+connection.execute("BEGIN IMMEDIATE")
+print("locked", flush=True)
+sys.stdin.read()
+connection.execute("ROLLBACK")
+"""
+    other = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdin is not None
+    assert other.stdout is not None
+    assert other.stdout.readline() == b"locked\n"
+    try:
+        yield
+    finally:
+        other.stdin.close()
+        other.wait()
+        other.stdout.close()
+
+
+def one_of(draw: random.Random, at: int) -> tuple[str, dict[str, Any]]:
+    """A random command on the same few messages."""
+    name = draw.choice(["a", "b", "c"]) if draw.random() < 0.9 else f"n{at}"
+    kind = draw.random()
+    if kind < 0.6:
+        return "save-message", message(name, f"text {at}")
+    if kind < 0.95:
+        return "update-message", {"messageId": f"m{name}", "updates": {"content": f"edit {at}"}}
+    if kind < 0.99:
+        return "clear-room-messages", {"roomId": "r1"}
+    return "delete-message", {"messageId": f"m{name}"}
+
+
+def test_ten_thousand_commands_on_the_same_messages_end_as_if_sent_one_by_one(
+    start_daemon: StartDaemon, long: bool
+) -> None:
+    """Pipelined saves, updates and deletes end in the state of a sequential model, each with the outcome it has there;
+    `seq` grows by one with each success and with nothing else."""
+    draw = random.Random(7)
+    commands = [one_of(draw, at) for at in range(50_000 if long else 10_000)]
+    model, expected = Model(), []
+    for operation, payload in commands:
+        outcome = model.execute(operation, payload)
+        expected.append(outcome.code if isinstance(outcome, Refused) else None)
+    daemon = start_daemon()
+    with Peer(daemon.endpoint) as peer:
+        for at, (operation, payload) in enumerate(commands):
+            peer.request(operation, payload, request_id=str(at))
+        replies = peer.replies(len(commands))
+        seqs = [replies[str(at)]["seq"] for at, code in enumerate(expected) if code is None]
+        outcomes = [
+            None if (reply := replies[str(at)])["ok"] else reply["error"]["code"] for at in range(len(commands))
+        ]
+        stored = peer.ask("get-messages", {"roomId": "r1", "limit": 500})
+    assert outcomes == expected
+    assert seqs == list(range(1, len(seqs) + 1))
+    assert stored["seq"] == len(seqs)
+    shown = [(each["id"], each["content"]) for each in stored["result"]]
+    assert shown == [(each["id"], each["content"]) for each in model.get_messages("r1")]
+
+
+def test_each_query_sees_exactly_the_commands_before_it(start_daemon: StartDaemon) -> None:
+    """Read your write, pipelined: all is sent before any reply is read, and no query sees too little or too much."""
+    daemon = start_daemon()
+    rounds = 200
+    with Peer(daemon.endpoint) as peer:
+        for at in range(rounds):
+            get = ("get-message-by-id", {"messageId": f"m{at}"})
+            peer.request("save-message", message(at, "first"), request_id=f"{at}-save")
+            peer.request(*get, request_id=f"{at}-saved")
+            peer.request("update-message", {"messageId": f"m{at}", "updates": {"content": "second"}}, f"{at}-update")
+            peer.request(*get, request_id=f"{at}-updated")
+            peer.request("delete-message", {"messageId": f"m{at}"}, request_id=f"{at}-delete")
+            peer.request(*get, request_id=f"{at}-deleted")
+        replies = peer.replies(rounds * 6)
+    for at in range(rounds):
+        seen = [replies[f"{at}-{moment}"] for moment in ("saved", "updated", "deleted")]
+        assert [reply["result"]["content"] for reply in seen] == ["first", "second", "[Message deleted]"]
+        assert [reply["seq"] for reply in seen] == [at * 3 + 1, at * 3 + 2, at * 3 + 3]
+
+
+def test_replies_to_one_kind_come_in_the_order_of_the_requests(start_daemon: StartDaemon) -> None:
+    """A client that only sends commands and queries may match replies by counting."""
+    daemon = start_daemon()
+    draw = random.Random(3)
+    with Peer(daemon.endpoint) as peer:
+        for at in range(1_000):
+            if draw.random() < 0.5:
+                peer.request("save-message", message(at), request_id=str(at))
+            else:
+                peer.request("get-messages", {"roomId": "none"}, request_id=str(at))
+        assert [peer.reply()["id"] for _ in range(1_000)] == [str(at) for at in range(1_000)]
+
+
+def user(name: str, pubkey: str) -> dict[str, Any]:
+    return {"user": {"oderId": name, "id": f"u-{name}", "username": name, "pubkey": pubkey}}
+
+
+def two_hundred_with_one_conflict() -> list[tuple[str, dict[str, Any]]]:
+    commands = [("save-user", user(f"user-{at:03}", f"key-{at}")) for at in range(200)]
+    commands[99] = ("save-user", user("thief", "key-42"))
+    return commands
+
+
+def decoded(transport: InProcess, commands: list[tuple[str, dict[str, Any]]]) -> list[Request]:
+    bodies = (body(operation, payload, id=str(at)) for at, (operation, payload) in enumerate(commands))
+    return [transport.dispatcher.decode(each) for each in bodies]
+
+
+def test_of_200_commands_in_one_commit_the_one_that_conflicts_takes_nothing_with_it(transport: InProcess) -> None:
+    """Its 199 neighbours succeed in order with numbers without a gap, in one transaction."""
+    requests = decoded(transport, two_hundred_with_one_conflict())
+    replies = [JSON.decode(reply, dict[str, Any]) for reply in transport.dispatcher.commit(requests)]
+    assert [reply["id"] for reply in replies] == [str(at) for at in range(200)]
+    assert [at for at, reply in enumerate(replies) if not reply["ok"]] == [99]
+    assert replies[99]["error"]["code"] == "conflict"
+    assert [reply["seq"] for reply in replies if reply["ok"]] == list(range(1, 200))
+    assert transport.store.seq == 199
+    with transport.store.read() as snapshot:
+        stored = [row[0] for row in snapshot.rows("SELECT oder_id FROM users ORDER BY oder_id")]
+    assert stored == [f"user-{at:03}" for at in range(200) if at != 99]
+
+
+def test_a_conflict_among_pipelined_commands_is_the_only_failure(start_daemon: StartDaemon) -> None:
+    """Over a socket, however the commands fall into commits, the same one fails."""
+    daemon = start_daemon()
+    with Peer(daemon.endpoint) as peer:
+        for at, (operation, payload) in enumerate(two_hundred_with_one_conflict()):
+            peer.request(operation, payload, request_id=str(at))
+        replies = peer.replies(200)
+    assert [at for at in range(200) if not replies[str(at)]["ok"]] == [99]
+    assert [replies[str(at)]["seq"] for at in range(200) if at != 99] == list(range(1, 200))
+
+
+@pytest.mark.parametrize("error", [Conflict("no"), ValueError("a bug"), KeyError(1), RecursionError()])
+def test_a_command_that_fails_after_writing_leaves_nothing(tmp_path: Path, error: Exception) -> None:
+    """What a handler wrote before it raised is undone, whatever it raised, and its neighbours stand."""
+
+    def write_then_raise(command: DeleteMessage, db: Any) -> None:
+        HANDLERS[DeleteMessage](command, db)
+        db.run("DELETE FROM messages")
+        raise error
+
+    handlers = {**HANDLERS, DeleteMessage: write_then_raise}
+    with running(tmp_path / "data", handlers=handlers) as daemon, Peer(daemon.endpoint) as peer:
+        for at in range(20):
+            peer.request("save-message", message(at), request_id=f"save-{at}")
+            peer.request("delete-message", {"messageId": "m0"}, request_id=f"delete-{at}")
+        replies = peer.replies(40)
+        assert {replies[f"delete-{at}"]["ok"] for at in range(20)} == {False}
+        assert [replies[f"save-{at}"]["seq"] for at in range(20)] == list(range(1, 21))
+        stored = peer.ask("get-messages", {"roomId": "r1"})["result"]
+    assert [(each["id"], each["content"]) for each in stored] == [(f"m{at}", "hello") for at in range(20)]
+
+
+def test_a_result_that_cannot_be_encoded_undoes_its_command(tmp_path: Path) -> None:
+    """The effect and the reply stand or fall together."""
+
+    def return_what_no_codec_knows(command: SaveMessage, db: Any) -> object:
+        HANDLERS[SaveMessage](command, db)
+        return object()
+
+    handlers = {**HANDLERS, SaveMessage: return_what_no_codec_knows}
+    with running(tmp_path / "data", handlers=handlers) as daemon, Peer(daemon.endpoint) as peer:
+        assert peer.ask("save-message", message(1))["error"]["code"] == "internal"
+        assert peer.ask("get-messages", {"roomId": "r1"})["result"] == []
+
+
+def test_while_another_process_holds_the_lock_commands_are_busy_and_queries_served(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    """A foreign write lock held past `--lock-wait-ms` costs `busy` and nothing else; then all is as before."""
+    daemon = start_daemon("--lock-wait-ms", "300")
+    with Peer(daemon.endpoint) as writer, Peer(daemon.endpoint) as reader:
+        assert writer.ask("save-message", message(1))["seq"] == 1
+        with lock_of_another_process(tmp_path / "data" / "default.db"):
+            for at in range(2, 5):
+                writer.request("save-message", message(at), request_id=str(at))
+            while writer.silent():
+                assert reader.ask("get-message-by-id", {"messageId": "m1"})["ok"]
+            for _ in range(3):
+                error = writer.reply()["error"]
+                assert (error["code"], error["retryable"]) == ("busy", True)
+        assert writer.ask("save-message", message(2))["seq"] == 2
+        assert [each["id"] for each in reader.ask("get-messages", {"roomId": "r1"})["result"]] == ["m1", "m2"]
+
+
+def test_a_lock_held_for_less_than_the_wait_is_not_noticed(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """A command waits for another process's transaction, within `--lock-wait-ms`."""
+    daemon = start_daemon("--lock-wait-ms", "20000")
+    with Peer(daemon.endpoint) as peer:
+        with lock_of_another_process(tmp_path / "data" / "default.db"):
+            peer.request("save-message", message(1))
+            assert peer.silent(100)
+        assert peer.reply()["ok"]
+
+
+def test_a_slow_query_delays_nobody_else(tmp_path: Path) -> None:
+    """While one client's query is stuck, others' queries and commands are answered, and the stuck one at its end."""
+    with (
+        opened(Gate()) as gate,
+        running(tmp_path / "data", handlers={**HANDLERS, GetRoom: gate}) as daemon,
+        Peer(daemon.endpoint) as slow,
+        Peer(daemon.endpoint) as other,
+    ):
+        slow.request("get-room", {"roomId": "r1"}, request_id="stuck")
+        slow.request("save-message", message("slow"), request_id="later")
+        assert gate.begun.wait(20)
+        for at in range(200):
+            other.request("save-message", message(at), request_id=str(at))
+            other.request("get-message-by-id", {"messageId": f"m{at}"}, request_id=f"get-{at}")
+        replies = other.replies(400)
+        assert all(replies[f"get-{at}"]["result"]["id"] == f"m{at}" for at in range(200))
+        assert slow.silent()
+        gate.open.set()
+        assert [slow.reply()["id"], slow.reply()["id"]] == ["stuck", "later"]
+
+
+def test_a_query_does_not_wait_for_another_clients_disk(tmp_path: Path) -> None:
+    """While a commit waits for the disk to sync, queries are answered from what is durable."""
+    disk = FaultyDisk()
+    with (
+        running(tmp_path / "data", vfs=disk.name) as daemon,
+        Peer(daemon.endpoint) as writer,
+        Peer(daemon.endpoint) as reader,
+    ):
+        assert writer.ask("save-message", message(1))["ok"]
+        disk.syncs_open.clear()
+        try:
+            writer.request("save-message", message(2), request_id="waits")
+            wait_until(lambda: disk.syncs_blocked)
+            reply = reader.ask("get-messages", {"roomId": "r1"})
+            assert ([each["id"] for each in reply["result"]], reply["seq"]) == (["m1"], 1)
+            assert reader.ask("ping")["ok"]
+            assert writer.silent()
+        finally:
+            disk.syncs_open.set()
+        assert writer.reply()["seq"] == 2
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [{"client_requests": 10}, {"queue_requests": 10}, {"client_bytes": 2_000}, {"queue_bytes": 2_000}],
+    ids=str,
+)
+def test_full_queues_answer_busy_and_recover(tmp_path: Path, bounds: dict[str, int]) -> None:
+    """What does not fit the queues is refused as retryable and has no effect; what was taken is carried out."""
+    with (
+        opened(Gate()) as gate,
+        running(tmp_path / "data", handlers={**HANDLERS, GetRoom: gate}, **bounds) as daemon,
+        Peer(daemon.endpoint) as peer,
+    ):
+        peer.request("get-room", {"roomId": "r1"}, request_id="gate")
+        assert gate.begun.wait(20)
+        for at in range(100):
+            peer.request("save-message", message(at), request_id=str(at))
+        refused = [peer.reply()]
+        with Peer(daemon.endpoint) as other:
+            while other.ask("health")["result"]["queues"]["requests"] < 1 or not peer.silent(200):
+                refused.append(peer.reply())
+        assert {(reply["error"]["code"], reply["error"]["retryable"]) for reply in refused} == {("busy", True)}
+        gate.open.set()
+        taken = peer.replies(101 - len(refused))
+        assert all(reply["ok"] for reply in taken.values())
+        stored = peer.ask("get-messages", {"roomId": "r1"})["result"]
+        assert [each["id"] for each in stored] == [f"m{at}" for at in range(100) if str(at) in taken]
+        assert 1 <= len(stored) <= 20
+        assert peer.ask("save-message", message(1_000))["ok"]
+
+
+def test_one_clients_full_queue_is_not_anothers(tmp_path: Path) -> None:
+    """The bound of one client leaves room for the others."""
+    gate = Gate()
+    with (
+        opened(gate),
+        running(tmp_path / "data", handlers={**HANDLERS, GetRoom: gate}, client_requests=5) as daemon,
+        Peer(daemon.endpoint) as full,
+        Peer(daemon.endpoint) as other,
+    ):
+        for at in range(20):
+            full.request("get-room", {"roomId": "r1"}, request_id=str(at))
+        assert full.reply()["error"]["code"] == "busy"
+        assert other.ask("save-message", message(1))["ok"]
+        gate.open.set()
+
+
+@pytest.mark.parametrize("operation", ["save-message", "get-message-by-id"])
+def test_a_deadline_that_passes_while_queued_leaves_no_effect(tmp_path: Path, operation: str) -> None:
+    """A request not started by its deadline is answered `deadline-exceeded`, and nothing happened."""
+    with (
+        opened(Gate()) as gate,
+        running(tmp_path / "data", handlers={**HANDLERS, GetRoom: gate}) as daemon,
+        Peer(daemon.endpoint) as peer,
+        Peer(daemon.endpoint) as other,
+    ):
+        payload = message(1) if operation == "save-message" else {"messageId": "m1"}
+        peer.request("get-room", {"roomId": "r1"}, request_id="gate")
+        assert gate.begun.wait(20)
+        peer.request(operation, payload, request_id="late", deadlineMs=1)
+        peer.request(operation, payload | {}, request_id="in time", deadlineMs=600_000)
+        wait_until(lambda: other.ask("health")["result"]["queues"]["requests"] == 3)
+        assert peer.silent(20)  # and so its millisecond is over
+        gate.open.set()
+        replies = peer.replies(3)
+        assert replies["late"]["error"]["code"] == "deadline-exceeded"
+        assert replies["in time"]["ok"]
+        assert replies["in time"]["seq"] == (1 if operation == "save-message" else 0)
+
+
+def test_many_clients_each_see_their_own_order(start_daemon: StartDaemon) -> None:
+    """With several clients writing at once every client's commands keep their order, and all numbers are given once."""
+    daemon = start_daemon()
+    clients, number = 6, 300
+    peers = [Peer(daemon.endpoint) for _ in range(clients)]
+    for at in range(number):
+        for name, peer in enumerate(peers):
+            peer.request("save-message", message(f"{name}-{at}"), request_id=f"{name}-{at}")
+    seqs: list[int] = []
+    for name, peer in enumerate(peers):
+        replies = [peer.reply() for _ in range(number)]
+        assert [reply["id"] for reply in replies] == [f"{name}-{at}" for at in range(number)]
+        own = [reply["seq"] for reply in replies]
+        assert own == sorted(own)
+        seqs += own
+        peer.close()
+    assert sorted(seqs) == list(range(1, clients * number + 1))

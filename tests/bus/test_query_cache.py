@@ -1,0 +1,230 @@
+"""QueryCache that are kept: for as long as nothing that they depend on was committed, and bounded."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import to_builtins
+
+from backscroll.bus.inprocess import InProcess
+from backscroll.bus.query_cache import ENTRY_BYTES, ROOMS_MAX, QueryCache
+from backscroll.handlers import HANDLERS, Handlers
+from backscroll.schema import OPERATIONS, GetMessagePage, GetMessages, GetRoom, ListMessages, Query
+from backscroll.schema.wire import JSON, MSGPACK
+from tests.support.peers import REPLY_SECONDS, Peer, message, running
+from tests.support.requests import body, result, send
+from tests.support.waiting import wait_until
+
+ASKED = GetMessages("r1")
+BY_THE_CLOCK = {"get-bans-for-room", "is-user-banned", "get-session"}
+
+
+def test_an_answer_is_of_one_query_and_one_encoding() -> None:
+    """Another query or encoding does not get it, and no snapshot from before it."""
+    kept = QueryCache()
+    kept.put(ASKED, JSON, 7, b"[]")
+    assert kept.get(GetMessages("r1"), JSON, 7) == b"[]"
+    for query, codec, seq in ((GetMessages("r2"), JSON, 7), (ASKED, MSGPACK, 7), (ASKED, JSON, 6)):
+        assert kept.get(query, codec, seq) is None
+
+
+def test_a_page_is_right_until_its_room_is_touched() -> None:
+    """Commits elsewhere leave it; one in the room, or in any, ends it, whatever was read from snapshots before."""
+    kept = QueryCache()
+    kept.put(ASKED, JSON, 7, b"old")
+    kept.touch({"r2"}, 8)
+    assert kept.get(ASKED, JSON, 8) == b"old"
+    kept.touch({"r2", "r1"}, 10)
+    kept.put(ASKED, JSON, 9, b"old")
+    assert [kept.get(ASKED, JSON, seq) for seq in (8, 9, 10)] == [None] * 3
+    kept.put(ASKED, JSON, 10, b"new")
+    kept.put(ASKED, JSON, 9, b"old")
+    assert kept.get(ASKED, JSON, 10) == b"new"
+    kept.touch_all(11)
+    assert kept.get(ASKED, JSON, 11) is None
+
+
+def test_more_rooms_than_are_told_apart_are_all_touched() -> None:
+    """What is noted of rooms is bounded, and the bound makes no answer last longer."""
+    kept = QueryCache()
+    for number in range(2 * ROOMS_MAX):
+        kept.put(ASKED, JSON, number, b"old")
+        kept.touch({f"another {number}"}, number + 1)
+    kept.touch({"r1"}, 2 * ROOMS_MAX + 1)
+    assert kept.get(ASKED, JSON, 2 * ROOMS_MAX + 1) is None
+    assert len(kept._touched) <= ROOMS_MAX
+
+
+def test_any_other_answer_is_right_until_the_next_commit() -> None:
+    """A room's profile is written by many commands."""
+    kept = QueryCache()
+    kept.put(GetRoom("r1"), JSON, 7, b"{}")
+    assert [kept.get(GetRoom("r1"), JSON, seq) for seq in (6, 7, 8)] == [None, b"{}", None]
+
+
+def test_answers_are_bounded_in_bytes() -> None:
+    """When they are more than so many bytes, and some for each, all are let go; a larger one alone is not kept."""
+    kept = QueryCache(bytes_max=10 + ENTRY_BYTES)
+    kept.put(ASKED, JSON, 1, b"12345678")
+    assert kept.get(ASKED, JSON, 1) == b"12345678"
+    kept.put(GetRoom("r1"), JSON, 2, b"123")
+    kept.put(GetRoom("r2"), JSON, 2, b"x" * 11)
+    assert [kept.get(query, JSON, 2) for query in (ASKED, GetRoom("r1"), GetRoom("r2"))] == [None, b"123", None]
+
+
+@pytest.mark.parametrize("of_room", [GetMessages, GetRoom])
+def test_however_small_answers_are_their_number_is_bounded(of_room: Callable[[str], Query[Any]]) -> None:
+    """Over commits and without; and what is let go is not counted any longer."""
+    kept = QueryCache(bytes_max=10 * ENTRY_BYTES)
+    for at in range(1_000):
+        kept.put(of_room(f"r{at}"), JSON, at // 7, b"")
+        assert kept.get(of_room(f"r{at}"), JSON, at // 7) == b""
+        held = len(kept._pages) + len(kept._others[1])
+        assert held <= 10
+        assert kept._bytes == held * ENTRY_BYTES
+
+
+IDS, ROOMS = st.sampled_from(["m1", "m2", "m3"]), st.sampled_from(["r1", "r2", "default"])
+SAVES = st.builds(
+    lambda message_id, room, **fields: ("save-message", message(message_id[1:], room=room, **fields)),
+    *(IDS, ROOMS),
+    content=st.sampled_from(["", "hello"]),
+    isDeleted=st.sampled_from([False, False, False, True]),
+)
+DEFAULT = {"id": "default", "name": "default", "channels": [{"id": "general", "name": "general", "type": "text"}]}
+REACTION = {"oderId": "bob", "emoji": "+"}
+CHANGES = st.one_of(
+    SAVES,
+    SAVES,
+    st.builds(lambda one: ("save-reaction", {"reaction": {"messageId": one, **REACTION}}), IDS),
+    st.builds(lambda one: ("remove-reaction", {"messageId": one, **REACTION}), IDS),
+    st.builds(lambda one, room: ("update-message", {"messageId": one, "updates": {"roomId": room}}), IDS, ROOMS),
+    st.builds(lambda one: ("delete-message", {"messageId": one}), IDS),
+    st.builds(lambda room: ("clear-room-messages", {"roomId": room}), ROOMS),
+    st.builds(lambda room: ("delete-room", {"roomId": room}), ROOMS),
+    st.just(("delete-channel", {"channelId": "general", "cascade": True})),
+    st.just(("save-room", {"room": DEFAULT})),
+    st.just(("create-message", {"channelId": "general", "authorId": "ada-id", "content": "hello"})),
+    st.just(("save-user", {"user": {"oderId": "ada", "id": "ada-id", "username": "ada"}})),
+    st.just(("clear-all-data", {})),
+)
+PAGES: list[Query[Any]] = [
+    query
+    for room in ("r1", "r2", "default")
+    for query in (GetMessages(room), GetMessagePage(room), ListMessages("general", room))
+]
+STARTING = [
+    ("clear-all-data", {}),
+    ("save-room", {"room": DEFAULT}),
+    ("save-user", {"user": {"oderId": "ada", "id": "ada-id", "username": "ada"}}),
+    *(("save-message", message(number)) for number in (1, 2, 3)),
+]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
+    """A store for all rounds of a property."""
+    with InProcess(tmp_path_factory.mktemp("answers") / "data") as transport:
+        yield transport
+
+
+@settings(max_examples=120)
+@given(changes=st.lists(st.one_of(CHANGES, st.lists(CHANGES, min_size=1, max_size=3)), min_size=1, max_size=10))
+def test_whatever_is_changed_a_kept_page_is_the_one_in_the_file(shared: InProcess, changes: list[Any]) -> None:
+    """After each command, alone or in a batch, refused or not, every page is what its handler reads from the file."""
+    for name, payload in STARTING:
+        result(shared, name, payload)
+    for change in changes:
+        name, payload = ("batch", {"commands": list(map(_member, change))}) if isinstance(change, list) else change
+        send(shared, body(name, payload))
+        for query in PAGES:
+            assert result(shared, query.wire_name, query, MSGPACK) == _in_the_file(query, shared)
+
+
+def _member(change: tuple[str, Any]) -> dict[str, Any]:
+    return {"type": change[0], "payload": change[1]}
+
+
+def _in_the_file(query: Query[Any], transport: InProcess) -> Any:
+    with transport.store.read() as snapshot:
+        return to_builtins(HANDLERS[type(query)](query, snapshot))
+
+
+def test_a_kept_page_outlives_what_happens_in_other_rooms(tmp_path: Path) -> None:
+    """It is not asked of the handler again until its own room changes, and its `seq` goes on meanwhile."""
+    asked: list[Any] = []
+    with running(tmp_path / "data", handlers=_counting(asked)) as daemon, Peer(daemon.endpoint) as peer:
+        for change, times in ((message(1), 1), (message(2, room="r2"), 1), (message(3), 2), (message(3, room="r2"), 3)):
+            peer.ask("save-message", change)
+            reply = peer.ask("get-messages", {"roomId": "r1"})
+            assert len(asked) == times, change
+        assert (reply["seq"], [each["id"] for each in reply["result"]]) == (4, ["m1"])
+
+
+def test_what_depends_on_the_clock_is_not_kept() -> None:
+    """A ban or a session ends without a commit; a part of media may be gone."""
+    queries = [each for each in OPERATIONS.values() if issubclass(each, Query)]
+    assert not {each.wire_name for each in queries if each.KEPT} & (BY_THE_CLOCK | {"get-media-part"})
+    assert {"get-messages", "get-message-page", "get-room"} <= {each.wire_name for each in queries if each.KEPT}
+
+
+def test_a_kept_answer_is_given_without_the_handler_until_the_next_commit(tmp_path: Path) -> None:
+    """The same page twice asks the handler once; after a save it is another page, to every client."""
+    calls: list[Any] = []
+    with (
+        running(tmp_path / "data", handlers=_counting(calls)) as daemon,
+        Peer(daemon.endpoint) as one,
+        Peer(daemon.endpoint) as two,
+    ):
+        one.ask("save-message", message(1))
+        first = one.ask("get-messages", {"roomId": "r1"})
+        again = two.ask("get-messages", {"roomId": "r1"})
+        assert (first["result"], first["seq"]) == (again["result"], again["seq"])
+        assert len(calls) == 1
+        one.ask("save-message", message(2))
+        for peer in (one, two):
+            assert [each["id"] for each in peer.ask("get-messages", {"roomId": "r1"})["result"]] == ["m1", "m2"]
+        assert len(calls) == 2
+
+
+def test_nobody_sees_an_earlier_commit_after_a_later_one(tmp_path: Path) -> None:
+    """A snapshot shows a commit before its writer tells of it: from then on no kept answer is given as of the last."""
+    with running(tmp_path / "data") as (endpoint, _, scopes, _), Peer(endpoint) as writer, Peer(endpoint) as reader:
+        for room in ("r1", "r2"):
+            writer.ask("save-room", {"room": {"id": room, "name": room}})
+        before = {room: reader.ask("get-messages", {"roomId": room})["seq"] for room in ("r1", "r2")}
+        store, told = scopes.open("default"), threading.Event()
+        note, store._log_is_new = store._guard.note, True
+        store._guard.note = lambda: (told.wait(REPLY_SECONDS), note())[1]  # type: ignore[method-assign]
+        writer.request("delete-room", {"roomId": "r1"})
+        wait_until(lambda: reader.ask("get-bans-for-room", {"roomId": "r1"})["seq"] > before["r1"])
+        seqs = [reader.ask("get-messages", {"roomId": room})["seq"] for room in ("r1", "r2")]
+        told.set()
+        assert writer.reply()["seq"] == before["r1"] + 1
+        assert seqs == [before["r1"] + 1] * 2
+
+
+def _counting(asked: list[Any]) -> Handlers:
+    """The handlers, of which that of get-messages notes what it is asked."""
+
+    def noted(query: GetMessages, db: object) -> object:
+        asked.append(query)
+        return HANDLERS[GetMessages](query, db)
+
+    return {**HANDLERS, GetMessages: noted}
+
+
+def test_a_client_sees_its_own_pipelined_writes_between_kept_answers(tmp_path: Path) -> None:
+    """Queries and commands of one client keep their order, whether answers are kept or not."""
+    with running(tmp_path / "data") as daemon, Peer(daemon.endpoint) as peer:
+        for number in range(200):
+            peer.request("get-messages", {"roomId": "r1", "limit": 500}, request_id=f"q{number}")
+            peer.request("save-message", message(number), request_id=f"s{number}")
+        replies = peer.replies(400)
+        for number in range(200):
+            assert len(replies[f"q{number}"]["result"]) == number
+            assert replies[f"q{number}"]["seq"] == number

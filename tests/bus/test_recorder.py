@@ -1,0 +1,79 @@
+"""Recording: what commits is in the file before anybody is told, and can be replayed."""
+
+from pathlib import Path
+
+import pytest
+
+from backscroll.bus.failures import BadSettings
+from backscroll.bus.inprocess import InProcess
+from backscroll.bus.recorder import Recorder
+from backscroll.clients.python import Client
+from backscroll.clients.python.daemon_process import DaemonProcess
+from backscroll.schema import AppendLog, GetMessages, Initialize
+from backscroll.schema.log_file import LogReader
+from backscroll.schema.wire import DEFAULT_SCOPE
+from tests.support.peers import Peer, message
+
+
+def recorded(path: Path) -> list[tuple[str, int, str]]:
+    """The scope, number and type of each line."""
+    with path.open("rb") as lines:
+        return [(line.scope, line.entry.seq, line.entry.type) for line in LogReader().read(lines)]
+
+
+def test_a_session_is_in_the_file_when_its_replies_are_out(tmp_path: Path) -> None:
+    """Commands of all scopes, in the order of their commits; refused ones and queries are not."""
+    path = tmp_path / "session.jsonl"
+    with DaemonProcess(tmp_path / "data", "--record", str(path)) as daemon, Peer(daemon.endpoint) as peer:
+        peer.ask("save-message", message(1))
+        peer.ask("delete-message", {"messageId": "nobody's"}, request_id="refused")
+        peer.ask("set-current-user-id", {"userId": "ada"}, request_id="other", scope="ada")
+        peer.ask("get-messages", {"roomId": "r1"}, request_id="query")
+        peer.ask("delete-message", {"messageId": "m1"}, request_id="last")
+        daemon.kill()
+    assert recorded(path) == [
+        (DEFAULT_SCOPE, 1, "save-message"),
+        ("ada", 1, "set-current-user-id"),
+        (DEFAULT_SCOPE, 2, "delete-message"),
+    ]
+
+
+def test_a_recording_is_replayed_to_the_same_messages(tmp_path: Path) -> None:
+    """What a bug report is: a file that leads to the same store."""
+    path = tmp_path / "session.jsonl"
+    with DaemonProcess(tmp_path / "data", "--record", str(path)) as daemon, Client(daemon.endpoint) as client:
+        with Peer(daemon.endpoint) as peer:
+            for number in range(20):
+                peer.ask("save-message", message(number), request_id=f"s{number}")
+        messages = client.ask(GetMessages("r1"))
+    with path.open("rb") as lines, InProcess(tmp_path / "again") as transport:
+        again = Client(transport=transport)
+        again.execute(AppendLog([line.entry for line in LogReader().read(lines)]))
+        assert again.ask(GetMessages("r1")) == messages
+
+
+def test_a_later_session_goes_on_in_a_file_of_its_own(tmp_path: Path) -> None:
+    """A recording begins where the scope stood; a file that is there is not written over."""
+    for number in (1, 2):
+        path = tmp_path / f"{number}.jsonl"
+        with (
+            DaemonProcess(tmp_path / "data", "--record", str(path)) as daemon,
+            Peer(daemon.endpoint) as peer,
+        ):
+            peer.ask("save-message", message(number), request_id=f"s{number}")
+        assert recorded(path) == [(DEFAULT_SCOPE, number, "save-message")]
+    with pytest.raises(BadSettings, match="cannot record"):
+        Recorder(path)
+
+
+def test_a_recording_that_cannot_go_on_ends_alone(tmp_path: Path) -> None:
+    """A full disk, or anything else, costs the recording and no command."""
+    recorder = Recorder(tmp_path / "session.jsonl")
+    with InProcess(tmp_path / "data") as transport:
+        recorder.begin(transport.store)
+        recorder.close()
+        client = Client(transport=transport)
+        client.execute(Initialize())
+        recorder.committed(DEFAULT_SCOPE, transport.store)
+        recorder.committed(DEFAULT_SCOPE, transport.store)
+    assert recorded(tmp_path / "session.jsonl") == []

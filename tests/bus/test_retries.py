@@ -1,0 +1,816 @@
+"""The same request again: whenever it comes and whoever sends it, the stored reply and nothing done twice."""
+
+import random
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import example as drawn_example
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backscroll.bus.inprocess import InProcess
+from backscroll.clients.python.daemon_process import DaemonProcess
+from backscroll.handlers import HANDLERS
+from backscroll.schema import CreateUser, Message
+from backscroll.schema.limits import BATCH_COMMANDS_MAX, INTEGER_MAX, REQUEST_ID_BYTES_MAX
+from backscroll.schema.operations import OPERATIONS, Command
+from backscroll.schema.wire import JSON, MSGPACK, Codec
+from tests.support.clocks import Clock
+from tests.support.disks import FaultyDisk
+from tests.support.exchanges import answer, exchange, logged, value_of
+from tests.support.peers import Peer, Running, message, running
+from tests.support.requests import body, example, in_sensible_order
+from tests.support.stopping_daemon import AT_SYNC, StoppingDaemon
+from tests.support.strategies import documents, texts
+from tests.support.tables import all_rows
+from tests.support.waiting import wait_until
+
+StartDaemon = Callable[..., DaemonProcess]
+Commands = list[dict[str, Any]]
+QUIET = ("--log-level", "error")
+
+COMMANDS = [operation for operation in in_sensible_order() if issubclass(operation, Command)]
+OTHER = {JSON: MSGPACK, MSGPACK: JSON}
+DEFAULT_ROOM = {
+    "room": {
+        "id": "default",
+        "name": "default",
+        "channels": [{"id": "general", "name": "general", "type": "text"}],
+        "categories": [{"id": "talk", "name": "Talk"}],
+    }
+}
+"""What the examples of channels and categories are about."""
+
+
+def create_user(number: int | str, request_id: str | None = None, codec: Codec = JSON, **envelope: Any) -> bytes:
+    """A command that cannot be carried out twice without being seen: its result and its effect are new each time."""
+    return body("create-user", {"pubkey": f"key-{number}"}, codec, id=request_id or f"create-user-{number}", **envelope)
+
+
+def save(number: int | str, request_id: str, content: str = "hello", **envelope: Any) -> bytes:
+    return body("save-message", message(number, content), id=request_id, **envelope)
+
+
+def batch(commands: Commands, request_id: str, codec: Codec = JSON) -> bytes:
+    return body("batch", {"commands": commands}, codec, id=request_id)
+
+
+def member(operation: str, payload: dict[str, Any]) -> dict[str, Any]:
+    return {"type": operation, "payload": payload}
+
+
+def code_of(reply: bytes) -> str:
+    """The code of a failure, or `ok`."""
+    value = value_of(reply)
+    return "ok" if value["ok"] else str(value["error"]["code"])
+
+
+def in_process(transport: InProcess, *requests: bytes) -> list[bytes]:
+    """The replies to requests of one commit."""
+    return transport.dispatcher.commit([transport.dispatcher.decode(request) for request in requests])
+
+
+class Served(NamedTuple):
+    """A daemon in this process, its disk, a peer, and the path of its database."""
+
+    daemon: Running
+    disk: FaultyDisk
+    peer: Peer
+    database: Path
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    disk = FaultyDisk()
+    with running(tmp_path / "data", vfs=disk.name) as daemon, Peer(daemon.endpoint) as peer:
+        yield Served(daemon, disk, peer, tmp_path / "data" / "default.db")
+        disk.full, disk.failing_syncs = False, 0
+        disk.syncs_open.set()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
+    """A store for all rounds of a property."""
+    with InProcess(tmp_path_factory.mktemp("retries") / "data") as transport:
+        yield transport
+
+
+def block_commits(served: Served, plug: bytes) -> None:
+    """Let a commit with one command begin, and stand still before it is durable; all others queue behind it."""
+    served.disk.only = "-wal"
+    served.disk.syncs_open.clear()
+    served.peer.send(plug)
+    wait_until(lambda: served.disk.syncs_blocked)
+
+
+# While the first is still on its way
+
+
+def test_what_is_resent_while_the_first_is_queued_is_done_once(served: Served) -> None:
+    """The first waits behind another's commit; its own client and two others send it again: one effect, one reply."""
+    request = create_user(1)
+    with Peer(served.daemon.endpoint) as second, Peer(served.daemon.endpoint) as third:
+        block_commits(served, save(0, "plug"))
+        clients = [served.peer, served.peer, second, third, served.peer]
+        for client in clients:
+            client.send(request)
+        wait_until(lambda: third.ask("health")["result"]["queues"]["requests"] == 1 + len(clients))
+        served.disk.syncs_open.set()
+        assert served.peer.reply()["id"] == "plug"
+        replies = {client.frames()[-1] for client in clients}
+        assert len(replies) == 1
+        assert value_of(replies.pop())["seq"] == 2
+        assert [entry["id"] for entry in logged(second)] == ["plug", "create-user-1"]
+        assert len(second.ask("list-users")["result"]) == 1
+
+
+def test_what_is_resent_while_the_first_is_being_committed_is_done_once(served: Served) -> None:
+    """The commit is in the middle of its sync when the same request comes again."""
+    request = create_user(1)
+    block_commits(served, request)
+    with Peer(served.daemon.endpoint) as second:
+        second.send(request)
+        served.peer.send(request)
+        wait_until(lambda: second.ask("health")["result"]["queues"]["requests"] == 3)
+        served.disk.syncs_open.set()
+        replies = {served.peer.frames()[-1], served.peer.frames()[-1], second.frames()[-1]}
+        assert len(replies) == 1
+        assert len(logged(second)) == len(second.ask("list-users")["result"]) == 1
+
+
+def test_the_same_id_twice_within_one_commit_is_done_once(served: Served) -> None:
+    """The second finds what the first did in the transaction that both share; another payload there is a conflict,
+    and all neighbours stand."""
+    block_commits(served, save(0, "plug"))
+    requests = [
+        save(1, "a"),
+        create_user(1, "same"),
+        save(2, "b"),
+        create_user(1, "same", MSGPACK),
+        create_user(2, "same"),
+        save(3, "same"),
+        save(3, "c"),
+        create_user(1, "same"),
+    ]
+    with Peer(served.daemon.endpoint) as other:
+        for request in requests:
+            other.send(request)
+        wait_until(lambda: served.peer.ask("health")["result"]["queues"]["requests"] == 1 + len(requests))
+        served.disk.syncs_open.set()
+        replies = [other.frames()[-1] for _ in requests]
+        assert [value_of(reply)["id"] for reply in replies] == ["a", "same", "b", *["same"] * 3, "c", "same"]
+        assert [code_of(reply) for reply in replies] == ["ok"] * 4 + ["conflict"] * 2 + ["ok"] * 2
+        assert replies[1] == replies[7]
+        assert value_of(replies[1]) == value_of(replies[3])
+        assert [entry["id"] for entry in logged(other)] == ["plug", "a", "same", "b", "c"]
+        assert [value_of(reply)["seq"] for reply in replies if code_of(reply) == "ok"] == [2, 3, 4, 3, 5, 3]
+        assert [user["pubkey"] for user in other.ask("list-users")["result"]] == ["key-1"]
+
+
+def test_the_same_id_by_two_clients_at_once_is_done_once(start_daemon: StartDaemon, long: bool) -> None:
+    """Round after round: both get the same bytes, or with different payloads one of them a conflict."""
+    rounds = 2_000 if long else 200
+    daemon = start_daemon(*QUIET)
+    with Peer(daemon.endpoint) as one, Peer(daemon.endpoint) as other:
+        for number in range(rounds):
+            request = create_user(number)
+            one.send(request)
+            other.send(request)
+            assert one.frames()[-1] == other.frames()[-1]
+            one.send(save(number, f"rival-{number}", "of one"))
+            other.send(save(number, f"rival-{number}", "of the other"))
+            outcomes = code_of(one.frames()[-1]), code_of(other.frames()[-1])
+            assert sorted(outcomes) == ["conflict", "ok"]
+            stored = one.ask("get-message-by-id", {"messageId": f"m{number}"})["result"]
+            assert stored["content"] == ("of one" if outcomes[0] == "ok" else "of the other")
+        assert [entry["seq"] for entry in logged(one)] == list(range(1, 2 * rounds + 1))
+        assert one.ask("get-scope-info")["result"]["rows"]["users"] == rounds
+
+
+# When the daemon dies in between
+
+
+def test_what_was_committed_before_a_kill_is_answered_and_not_done_again(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    """`kill -9` after the commit and before the reply, then a new daemon: the reply that was never sent comes to
+    whoever sends the request again, with the ids that were made the first time."""
+    requests = [create_user(number) for number in range(5)]
+    with StoppingDaemon(tmp_path / "data") as daemon, Peer(daemon.endpoint) as peer:
+        assert answer(peer, save(0, "earlier"))["ok"]
+        daemon.stop_at(AT_SYNC)
+        for request in requests:  # the first alone, or some together: as many as one commit takes
+            peer.send(request)
+        daemon.wait_until_stopped()
+        assert peer.silent()
+        daemon.kill()
+    with start_daemon(*QUIET) as again, Peer(again.endpoint) as peer:
+        kept = logged(peer)
+        done = len(kept) - 1
+        assert done
+        replies = exchange(peer, *requests)
+        assert logged(peer)[: len(kept)] == kept
+        assert [value_of(reply)["seq"] for reply in replies] == list(range(2, 7))
+        made = [value_of(reply)["result"]["oderId"] for reply in replies]
+        assert made[:done] == [entry["generated"]["ids"][0] for entry in kept[1:]]
+        assert exchange(peer, *requests) == replies
+        assert sorted(user["oderId"] for user in peer.ask("list-users")["result"]) == sorted(made)
+
+
+def test_a_client_that_never_reads_gets_the_original_replies_after_a_kill(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    """Another client sees the commands in the log, the daemon is killed: all of them sent again get the bytes that lie
+    unread in the first client's socket."""
+    daemon = start_daemon(*QUIET)
+    requests = [create_user(number) for number in range(300)] + [save(number, f"save-{number}") for number in range(50)]
+    with Peer(daemon.endpoint) as silent, Peer(daemon.endpoint) as other:
+        for request in requests:
+            silent.send(request)
+        wait_until(lambda: other.ask("get-log", {"fromSeq": 1, "limit": 1})["result"]["lastSeq"] == len(requests))
+        before = logged(other)
+        daemon.kill()
+        unread = {}
+        while not silent.silent():
+            reply = silent.frames()[-1]
+            unread[value_of(reply)["id"]] = reply
+    assert unread
+    again = start_daemon(*QUIET)
+    with Peer(again.endpoint) as peer:
+        rows = all_rows(tmp_path / "data" / "default.db")
+        replies = exchange(peer, *requests)
+        assert {value_of(reply)["id"]: reply for reply in replies} | unread == {
+            value_of(reply)["id"]: reply for reply in replies
+        }
+        assert [value_of(reply)["seq"] for reply in replies] == list(range(1, len(requests) + 1))
+        assert logged(peer) == before
+        assert all_rows(tmp_path / "data" / "default.db") == rows
+
+
+def test_what_was_not_committed_before_a_kill_is_done_afresh(tmp_path: Path, long: bool) -> None:
+    """`kill -9` at any write of the commit: nothing of it is there then, or all; sent again it is there once."""
+    writes = range(1, 40) if long else (1, 9, 16)
+    kept = []
+    for write in writes:
+        data_dir = tmp_path / f"killed-{write}"
+        request = batch([member("create-user", {"pubkey": "k"}), member("save-message", message(1))], "the-batch")
+        with StoppingDaemon(data_dir) as daemon, Peer(daemon.endpoint) as peer:
+            assert answer(peer, save(0, "earlier"))["ok"]
+            daemon.stop_at(write)
+            peer.send(request)
+            if not _stops(daemon, peer):
+                break
+            daemon.kill()
+        with running(data_dir) as again, Peer(again.endpoint) as peer:
+            log = [entry["id"] for entry in logged(peer)]
+            users, rows = peer.ask("list-users")["result"], peer.ask("get-scope-info")["result"]["rows"]
+            kept.append(log == ["earlier", "the-batch"])
+            assert log in (["earlier"], ["earlier", "the-batch"])
+            assert (len(users), rows["messages"]) == ((1, 2) if kept[-1] else (0, 1))
+            first, second = exchange(peer, request, request)
+            assert first == second
+            assert value_of(first)["seq"] == 2
+            assert peer.ask("list-users")["result"] == [value_of(first)["result"][0]]
+            assert [entry["id"] for entry in logged(peer)] == ["earlier", "the-batch"]
+    assert kept[:2] == [False] * 2
+
+
+def _stops(daemon: StoppingDaemon, peer: Peer) -> bool:
+    """Whether the daemon stands still before its reply comes."""
+    wait_until(lambda: daemon.has_stopped() or not peer.silent())
+    return peer.silent()
+
+
+# The same bytes
+
+
+@pytest.mark.parametrize("codec", [JSON, MSGPACK], ids=repr)
+def test_every_command_sent_again_changes_nothing_and_gets_the_same_bytes(
+    start_daemon: StartDaemon, tmp_path: Path, codec: Codec
+) -> None:
+    """All examples, each sent twice in one encoding and once in the other: no row of any table changes. Sent again
+    after a kill they get the same bytes once more, unless what they made was deleted since."""
+    database = tmp_path / "data" / "default.db"
+    daemon = start_daemon(*QUIET)
+    requests: dict[str, bytes] = {}
+    replies: dict[str, bytes] = {}
+    results: dict[str, Any] = {}
+    with Peer(daemon.endpoint) as peer:
+        assert answer(peer, body("save-room", DEFAULT_ROOM, id="default-room"))["ok"]
+        for operation in COMMANDS[:-1]:
+            name = operation.wire_name
+            payload = _with_what_was_made(example(operation), results, codec)
+            requests[name] = body(name, payload, codec, id=f"example-{name}")
+            [replies[name]] = exchange(peer, requests[name])
+            assert code_of(replies[name]) == "ok", replies[name]
+            results[name] = value_of(replies[name])["result"]
+            before = all_rows(database)
+            assert len(before["commands"]) == 1 + len(requests)
+            payload = _with_what_was_made(example(operation), results | {name: None}, OTHER[codec])
+            again = body(name, payload, OTHER[codec], id=f"example-{name}")
+            assert exchange(peer, requests[name]) == [replies[name]]
+            assert answer(peer, again) == value_of(replies[name])
+            assert all_rows(database) == before, name
+    daemon.kill()
+    daemon = start_daemon(*QUIET)
+    with Peer(daemon.endpoint) as peer:
+        gone = set()
+        for name, request in requests.items():
+            [reply] = exchange(peer, request)
+            if reply != replies[name]:
+                assert value_of(reply)["error"]["details"] == {"path": "$.id", "seq": value_of(replies[name])["seq"]}
+                gone.add(name)
+        assert all_rows(database) == before
+        assert {"create-message", "put-media"} <= gone <= {"create-message", "put-media", "batch"}
+        clear = body("clear-all-data", {}, id="example-clear-all-data")
+        assert [code_of(reply) for reply in exchange(peer, clear)] == ["ok"]
+        before = all_rows(database)
+        assert [code_of(reply) for reply in exchange(peer, clear, *requests.values())].count("ok") > len(requests) / 2
+        assert all_rows(database) == before
+        assert sum(map(len, before.values())) == len(before["commands"]) == len(requests) + 2
+
+
+def _with_what_was_made(payload: dict[str, Any], results: dict[str, Any], codec: Codec) -> dict[str, Any]:
+    """An example with the daemon's own ids and tokens, and bytes as the encoding has them."""
+    made: dict[str, Any] = {}
+    if "mediaId" in payload:
+        made["mediaId"] = results["put-media"]["id"]
+    if "token" in payload:
+        made["token"] = results["create-session"]["token"]
+    if "data" in payload and codec is MSGPACK:
+        made["data"] = b"hello"
+    return payload | made
+
+
+@given(documents(Message), st.sampled_from([JSON, MSGPACK]), texts(1, REQUEST_ID_BYTES_MAX // 4 - 4))
+@drawn_example({"id": "m", "roomId": "r", "senderId": "s", "content": "", "timestamp": 0}, JSON, "\U00010000")
+def test_any_message_saved_again_gets_the_same_bytes(
+    shared: InProcess, document: dict[str, Any], codec: Codec, request_id: str
+) -> None:
+    """Whatever the payload holds and whatever the id is made of: the same bytes, in the other encoding the same value,
+    and one row in the log. With any other text it is another command."""
+    request_id += str(shared.store.seq)  # another one in each round
+    request = body("save-message", {"message": document}, codec, id=request_id)
+    [reply] = in_process(shared, request)
+    before = all_rows(shared.store.path)
+    assert code_of(reply) == "ok"
+    assert in_process(shared, request) == [reply]
+    other = body("save-message", {"message": document}, OTHER[codec], id=request_id)
+    assert value_of(in_process(shared, other)[0]) == value_of(reply)
+    changed = document | {"content": document["content"] + "!"}
+    rival = body("save-message", {"message": changed}, codec, id=request_id)
+    assert [code_of(each) for each in in_process(shared, rival, request)] == ["conflict", "ok"]
+    assert all_rows(shared.store.path) == before
+
+
+def test_ids_may_come_in_any_order_and_of_any_characters(transport: InProcess, long: bool) -> None:
+    """Ids are looked up whether they sort before or after all others, in SQLite's order and in Python's."""
+    seed = random.randrange(2**32) if long else 20260105
+    sys.stdout.write(f"seed {seed}\n")
+    draw = random.Random(seed)
+    alphabet = ["a", "Z", "0", "\0", "\uffff", "\ue000", "\U00010000", "\U0010ffff", "é", " ", "~", "\x7f"]
+    ids: list[str] = []
+    for number in range(2_000 if long else 300):
+        ids.append("".join(draw.choices(alphabet, k=draw.randrange(1, 8))) + str(number))
+        [first] = in_process(transport, create_user(number, ids[-1]))
+        assert code_of(first) == "ok", (seed, ids[-1])
+        earlier = draw.randrange(len(ids))
+        [again] = in_process(transport, create_user(earlier, ids[earlier]))
+        assert value_of(again)["seq"] == earlier + 1, (seed, ids[earlier])
+        assert [code_of(each) for each in in_process(transport, create_user("new", ids[earlier]))] == ["conflict"]
+    assert transport.store.seq == len(ids)
+
+
+def test_payloads_that_say_the_same_are_the_same(transport: InProcess) -> None:
+    """Null and absent optional fields, white space, the order of fields and the envelope make no difference."""
+    terse = b'{"id":"a","type":"create-channel","payload":{"name":"x"}}'
+    wordy = b""" { "payload": {"topic": null, "categoryId": null, "name": "\\u0078"}, "traceparent": "t",
+        "deadlineMs": 5000, "scope": "default", "type": "create-channel", "id": "a"} """
+    [first] = in_process(transport, terse)
+    assert in_process(transport, wordy) == [first]
+    assert transport.store.seq == 1
+
+
+# What is no retry
+
+
+def test_another_payload_or_type_under_the_same_id_is_a_conflict(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """It is answered `conflict` at `$.id`, nothing is done, and the first command's retry is answered as before; also
+    after a kill."""
+    daemon = start_daemon(*QUIET)
+    request = create_user(1, "taken")
+    rivals = [
+        create_user(2, "taken"),
+        body("create-user", {"pubkey": "key-1", "displayName": "Ada"}, id="taken"),
+        save(1, "taken"),
+        body("initialize", {}, id="taken"),
+        batch([member("create-user", {"pubkey": "key-1"})], "taken"),
+    ]
+    with Peer(daemon.endpoint) as peer:
+        [reply] = exchange(peer, request)
+        rows = all_rows(tmp_path / "data" / "default.db")
+        _all_conflict(peer, rivals)
+        assert exchange(peer, request) == [reply]
+    daemon.kill()
+    daemon = start_daemon(*QUIET)
+    with Peer(daemon.endpoint) as peer:
+        _all_conflict(peer, rivals)
+        assert exchange(peer, request) == [reply]
+        assert all_rows(tmp_path / "data" / "default.db") == rows
+        assert peer.ask("ping")["seq"] == 1
+
+
+def _all_conflict(peer: Peer, requests: list[bytes]) -> None:
+    for request in requests:
+        error = answer(peer, request)["error"]
+        assert (error["code"], error["retryable"], error["details"]) == ("conflict", False, {"path": "$.id"})
+
+
+def test_what_is_no_command_takes_no_id(served: Served) -> None:
+    """Queries, built-ins and maintenance may use one id again and again, and a command may use it after them."""
+    with Peer(served.daemon.endpoint) as peer:
+        for name in ("ping", "list-users", "get-scope-info", "ping", "list-users", "compact-scope"):
+            assert answer(peer, body(name, {}, id="again"))["ok"]
+        assert answer(peer, create_user(1, "again"))["seq"] == 1
+        for name in ("list-users", "get-scope-info", "compact-scope"):
+            assert answer(peer, body(name, {}, id="again"))["ok"]
+        assert answer(peer, create_user(1, "again"))["seq"] == 1
+
+
+def test_scopes_know_nothing_of_each_others_ids(served: Served) -> None:
+    """The same request in two scopes is two commands, each answered as its own afterwards."""
+    with Peer(served.daemon.endpoint) as peer:
+        assert answer(peer, save(0, "earlier"))["ok"]
+        requests = [create_user(1, "same"), create_user(1, "same", scope="other")]
+        replies = exchange(peer, *requests)
+        assert [value_of(reply)["seq"] for reply in replies] == [2, 1]
+        assert exchange(peer, *requests) == replies
+        assert answer(peer, body("delete-scope", {}, id="delete", scope="other"))["ok"]
+        fresh, first = exchange(peer, requests[1], requests[0])
+        assert first == replies[0]
+        assert value_of(fresh)["seq"] == 1  # the scope begins anew, and so do its ids
+        assert len(logged(peer, scope="other")) == 1
+
+
+def test_a_refused_command_may_be_sent_again(served: Served) -> None:
+    """Validation, not-found and conflict take no seq and leave no row; the same request succeeds once it can."""
+    update = body("update-message", {"messageId": "m1", "updates": {"content": "new"}}, id="update")
+    taken = body("create-user", {"pubkey": "key-1"}, id="taken")
+    with Peer(served.daemon.endpoint) as peer:
+        assert answer(peer, update)["error"]["code"] == "not-found"
+        assert answer(peer, update)["error"]["code"] == "not-found"
+        assert answer(peer, body("save-message", {"message": 1}, id="save"))["error"]["code"] == "invalid"
+        assert answer(peer, save(1, "save"))["seq"] == 1
+        assert answer(peer, update)["seq"] == 2
+        assert answer(peer, create_user(1))["seq"] == 3
+        assert answer(peer, taken)["error"]["code"] == "conflict"
+        new_key = {"userId": answer(peer, create_user(1))["result"]["oderId"], "updates": {"pubkey": "another"}}
+        assert answer(peer, body("update-user", new_key, id="update-user"))["seq"] == 4
+        first, second = exchange(peer, taken, taken)
+        assert first == second
+        assert value_of(first)["seq"] == 5
+        assert [entry["id"] for entry in logged(peer)] == ["save", "update", "create-user-1", "update-user", "taken"]
+
+
+def test_trouble_of_the_daemons_is_never_stored(tmp_path: Path) -> None:
+    """After `storage` (full disk, failed sync), `internal` and `deadline-exceeded` the same request is carried out."""
+    disk, bugs = FaultyDisk(), ["a bug"]
+
+    def create(command: CreateUser, db: Any) -> Any:
+        user = HANDLERS[CreateUser](command, db)
+        assert not bugs
+        return user
+
+    with (
+        running(tmp_path / "data", vfs=disk.name, handlers={**HANDLERS, CreateUser: create}) as daemon,
+        Peer(daemon.endpoint) as peer,
+    ):
+        request = create_user(1)
+        outcomes = []
+        for harm in ({}, {"failing_syncs": 2}, {"full": True}):
+            vars(disk).update(harm)
+            outcomes.append(code_of(exchange(peer, request if harm else create_user(1, deadlineMs=0))[0]))
+            vars(disk).update({"failing_syncs": 0, "full": False})
+            if harm == {}:
+                outcomes.append(code_of(exchange(peer, request)[0]))
+                bugs.clear()
+        assert outcomes == ["deadline-exceeded", "internal", "storage", "storage"]
+        assert (logged(peer), peer.ask("list-users")["result"]) == ([], [])
+        first, second = exchange(peer, request, request)
+        assert first == second
+        assert value_of(first)["seq"] == 1
+
+
+def test_busy_and_unavailable_are_never_stored(tmp_path: Path) -> None:
+    """What finds the queue full or the daemon stopping has no effect, and is carried out when it is sent again."""
+    disk = FaultyDisk()
+    disk.only = "-wal"
+    requests = [create_user(number) for number in range(4)]
+    with (
+        running(tmp_path / "data", vfs=disk.name, client_requests=2) as daemon,
+        Peer(daemon.endpoint) as peer,
+        Peer(daemon.endpoint) as other,
+        ExitStack() as stack,
+    ):
+        stack.callback(disk.syncs_open.set)
+        disk.syncs_open.clear()
+        for request in requests:
+            peer.send(request)
+        assert {peer.reply()["error"]["code"], peer.reply()["error"]["code"]} == {"busy"}
+        disk.syncs_open.set()
+        done = [peer.frames()[-1], peer.frames()[-1]]
+        assert [code_of(reply) for reply in exchange(peer, *requests[2:])] == ["ok", "ok"]
+        assert exchange(peer, *requests[:2]) == done
+        disk.syncs_open.clear()
+        peer.send(save(0, "plug"))
+        wait_until(lambda: disk.syncs_blocked)
+        daemon.daemon.stop()
+        wait_until(lambda: _is_refused(other))
+        peer.send(create_user(9))
+        refused = peer.reply()
+        assert (refused["id"], refused["error"]["code"]) == ("create-user-9", "unavailable")
+        disk.syncs_open.set()
+        daemon.thread.join()
+    with running(tmp_path / "data") as daemon, Peer(daemon.endpoint) as peer:
+        assert answer(peer, create_user(9))["seq"] == 6
+
+
+def _is_refused(peer: Peer) -> bool:
+    """Whether the daemon has begun to stop; what is asked changes nothing."""
+    peer.send(body("list-users", {}, id="asked"))
+    reply = peer.reply()
+    return not reply["ok"]
+
+
+def test_what_was_done_is_answered_after_its_deadline(served: Served) -> None:
+    """A deadline says until when to begin: a command that was carried out is answered whenever it is asked again, and
+    one that was not is not begun."""
+    with Peer(served.daemon.endpoint) as peer:
+        [reply] = exchange(peer, create_user(1, deadlineMs=60_000))
+        assert exchange(peer, create_user(1, deadlineMs=0)) == [reply]
+        assert exchange(peer, create_user(1)) == [reply]
+        assert answer(peer, create_user(2, deadlineMs=0))["error"]["code"] == "deadline-exceeded"
+        assert answer(peer, create_user(2))["seq"] == 2
+
+
+# Results that cannot be told
+
+
+def test_a_sessions_token_comes_again_and_never_a_wrong_one(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """On a retry at once, in the other encoding, after a kill and after a quiet restart; without the key's file, or
+    with a damaged one, the retry is a conflict that names the command, and the token goes on working."""
+    key = tmp_path / "data" / "default.db-key"
+    user = {"user": {"oderId": "ada", "id": "u1", "username": "ada"}}
+    session = {"userId": "ada", "durationMs": INTEGER_MAX // 2}
+    requests = [
+        body("create-session", session, id="one"),
+        body("create-session", session, MSGPACK, id="two"),
+        batch([member("create-session", session)] * 3, "three"),
+    ]
+    daemon = start_daemon(*QUIET)
+    with Peer(daemon.endpoint) as peer:
+        assert answer(peer, body("save-user", user, id="ada"))["ok"]
+        replies = exchange(peer, *requests)
+        assert exchange(peer, *requests) == replies
+        assert answer(peer, body("create-session", session, MSGPACK, id="one")) == value_of(replies[0])
+        results = [value_of(reply)["result"] for reply in replies]
+        tokens = [each["token"] for each in (*results[:2], *results[2])]
+        assert len({*tokens, ""}) == 6
+    files = [path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    assert not any(token.encode() in content for token in tokens for content in files)
+    daemon.kill()
+    for damage in (None, key.unlink, lambda: key.write_bytes(b"\0" * 32), lambda: key.write_bytes(b"short")):
+        if damage is not None:
+            damage()
+        with running(tmp_path / "data") as again, Peer(again.endpoint) as peer:
+            if damage is None:
+                assert exchange(peer, *requests) == replies
+                continue
+            errors = [value_of(reply)["error"] for reply in exchange(peer, *requests)]
+            assert [error["code"] for error in errors] == ["conflict"] * 3
+            assert [error["details"]["seq"] for error in errors] == [2, 3, 4]
+            assert all("no longer kept" in error["message"] for error in errors)
+            assert peer.ask("get-session", {"token": tokens[-1]})["result"]["userId"] == "ada"
+            assert peer.ask("get-scope-info")["result"]["rows"]["sessions"] == 5
+
+
+def test_results_that_are_forgotten_are_conflicts_and_nothing_is_done(start_daemon: StartDaemon) -> None:
+    """Once the chores have dropped a result, its retry says under which number the command took effect; commands
+    without a result are answered as before, and another payload is still told apart."""
+    daemon = start_daemon(*QUIET, "--results", "2", "--results-ms", "0", "--chores-ms", "50")
+    with Peer(daemon.endpoint) as peer:
+        plain = save(0, "plain")
+        requests = [create_user(number) for number in range(5)]
+        [saved, *replies] = exchange(peer, plain, *requests)
+        wait_until(lambda: code_of(exchange(peer, requests[2])[0]) == "conflict")
+        again = exchange(peer, *requests)
+        assert [code_of(reply) for reply in again] == ["conflict"] * 3 + ["ok"] * 2
+        assert again[3:] == replies[3:]
+        assert [value_of(reply)["error"]["details"]["seq"] for reply in again[:3]] == [2, 3, 4]
+        assert exchange(peer, plain) == [saved]
+        _all_conflict(peer, [save(0, "plain", "other"), create_user(7, "create-user-0")])
+        assert peer.ask("ping")["seq"] == 6
+        assert len(logged(peer)) == 6
+
+
+def test_results_are_kept_while_they_are_young_or_few(transport: InProcess, clock: Clock) -> None:
+    """Both bounds are least ones: by default the results of a week and those of a million commands stay."""
+    request = create_user(1)
+    [reply] = in_process(transport, request)
+    clock.now += 365 * 24 * 3_600_000
+    transport.dispatcher.tidy("default")
+    assert in_process(transport, request) == [reply]
+
+
+def test_a_log_without_payloads_answers_retries_all_the_same(start_daemon: StartDaemon) -> None:
+    """With `--log ids` the log keeps no payload, and still tells a retry from another command."""
+    daemon = start_daemon(*QUIET, "--log", "ids")
+    request = create_user(1, "one")
+    with Peer(daemon.endpoint) as peer:
+        [reply] = exchange(peer, request)
+        assert exchange(peer, request) == [reply]
+        _all_conflict(peer, [create_user(2, "one"), save(1, "one")])
+        assert [entry.get("payload") for entry in logged(peer)] == [None]
+
+
+def test_a_compacted_scope_answers_retries_all_the_same(served: Served) -> None:
+    """Writing the files anew takes the log and the key along."""
+    requests = [
+        create_user(1),
+        body("save-user", {"user": {"oderId": "a", "id": "a", "username": "a"}}, id="a"),
+        body("create-session", {"userId": "a", "durationMs": 60_000}, id="session"),
+    ]
+    with Peer(served.daemon.endpoint) as peer:
+        replies = exchange(peer, *requests)
+        assert answer(peer, body("compact-scope", {}, id="compact"))["ok"]
+        assert exchange(peer, *requests) == replies
+
+
+# Batches
+
+
+def test_a_batch_is_carried_out_once_as_a_whole(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """It has one id, one seq and one place in the log; retried in either encoding and after a kill it is the same."""
+    commands = [member("create-user", {"pubkey": "a"}), member("save-message", message(1)), member("initialize", {})]
+    request = batch(commands, "batch")
+    daemon = start_daemon(*QUIET)
+    with Peer(daemon.endpoint) as peer:
+        [reply] = exchange(peer, request)
+        [user, *rest] = value_of(reply)["result"]
+        assert (user["pubkey"], rest, value_of(reply)["seq"]) == ("a", [None, None], 1)
+        assert exchange(peer, request) == [reply]
+        assert answer(peer, batch(commands, "batch", MSGPACK)) == value_of(reply)
+    daemon.kill()
+    daemon = start_daemon(*QUIET)
+    with Peer(daemon.endpoint) as peer:
+        rows = all_rows(tmp_path / "data" / "default.db")
+        assert exchange(peer, request) == [reply]
+        assert all_rows(tmp_path / "data" / "default.db") == rows
+        [entry] = logged(peer)
+        assert (entry["seq"], entry["id"], entry["type"]) == (1, "batch", "batch")
+        assert [each["type"] for each in entry["payload"]["commands"]] == [each["type"] for each in commands]
+
+
+def test_a_batch_retried_with_one_member_changed_is_a_conflict(transport: InProcess) -> None:
+    """Also with a member left out, added, moved, or of another type; the batch itself is answered as before."""
+    commands = [member("save-message", message(number)) for number in range(3)]
+    commands += [member("create-user", {"pubkey": "a"})]
+    [reply] = in_process(transport, batch(commands, "batch"))
+    rows = all_rows(transport.store.path)
+    changed = [
+        [*commands[:-1], member("create-user", {"pubkey": "b"})],
+        [member("save-message", message(0, "other")), *commands[1:]],
+        commands[:-1],
+        [*commands, member("initialize", {})],
+        commands[::-1],
+        [*commands[:2], member("delete-message", {"messageId": "m2"}), commands[3]],
+    ]
+    for each in changed:
+        [conflict] = in_process(transport, batch(each, "batch"))
+        assert value_of(conflict)["error"]["details"] == {"path": "$.id"}, each
+        assert code_of(conflict) == "conflict"
+    assert in_process(transport, batch(commands, "batch")) == [reply]
+    assert all_rows(transport.store.path) == rows
+
+
+def test_the_order_of_a_members_fields_makes_no_difference(transport: InProcess) -> None:
+    """A batch is compared by what it says, like every command."""
+    terse = b'{"id":"b","type":"batch","payload":{"commands":[{"type":"create-user","payload":{"pubkey":"a"}}]}}'
+    wordy = b"""{"type": "batch", "id": "b", "payload": {"commands": [
+        {"payload": {"displayName": null, "pubkey": "a"}, "type": "create-user"}]}}"""
+    [reply] = in_process(transport, terse)
+    assert in_process(transport, wordy) == [reply]
+
+
+BAD_MEMBERS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "unknown message": (member("delete-message", {"messageId": "none"}), "not-found", ".payload.messageId"),
+    "taken key": (member("create-user", {"pubkey": "taken"}), "conflict", ".payload.pubkey"),
+    "wrong type of field": (member("save-ban", {"ban": {"roomId": 1}}), "invalid", ".payload.ban.roomId"),
+    "missing field": (member("delete-message", {}), "invalid", ".payload.messageId"),
+    "unknown field": (member("initialize", {"x": 1}), "invalid", ".payload.x"),
+    "text too long": (member("create-user", {"pubkey": "x" * 1_100_000}), "too-large", ".payload.pubkey"),
+    "found by the handler": (
+        member("save-message", message(9, reactions=[{"messageId": "m8", "oderId": "a", "emoji": "x"}])),
+        "invalid",
+        ".payload.message.reactions[0].messageId",
+    ),
+    "unknown operation": (member("sing", {}), "unknown-operation", ".type"),
+    "nested batch": (member("batch", {"commands": [member("initialize", {})]}), "invalid", ".type"),
+    "query": (member("list-users", {}), "invalid", ".type"),
+    "built-in": (member("ping", {}), "invalid", ".type"),
+    "maintenance": (member("compact-scope", {}), "invalid", ".type"),
+    "append-log": (
+        member("append-log", {"entries": [{"seq": 1, "at": 1, "id": "x", "type": "initialize", "payload": {}}]}),
+        "invalid",
+        ".type",
+    ),
+    "clear-all-data": (member("clear-all-data", {}), "invalid", ".type"),
+    "put-media-part": (member("put-media-part", {"data": "aGVsbG8="}), "invalid", ".type"),
+    "put-media": (member("put-media", {"parts": ["0" * 64], "mime": "x"}), "invalid", ".type"),
+    "unknown field beside the payload": (member("initialize", {}) | {"id": "own"}, "malformed", ""),
+}
+
+
+@pytest.mark.parametrize("where", [0, 3, 6])
+@pytest.mark.parametrize("bad", BAD_MEMBERS)
+def test_a_batch_with_a_bad_member_does_nothing_and_names_it(transport: InProcess, bad: str, where: int) -> None:
+    """Whatever is wrong with it: path and index say which member and which field, no row changes, and the id is free
+    for the mended batch."""
+    offender, code, path = BAD_MEMBERS[bad]
+    good = [member("save-message", message(number)) for number in range(3)]
+    good += [member("create-user", {"pubkey": f"k{number}"}) for number in range(3)]
+    in_process(transport, create_user("", "other"), body("create-user", {"pubkey": "taken"}, id="taken"))
+    rows = all_rows(transport.store.path)
+    request = batch([*good[:where], offender, *good[where:]], "batch")
+    reply = value_of(transport.dispatcher.answer(request))
+    if code == "malformed":  # what is no command at all is refused with the batch as a whole
+        assert reply["error"]["code"] == "invalid"
+        assert reply["error"]["details"]["path"].startswith("$.payload.commands[")
+    else:
+        assert reply["error"]["code"] == code, reply
+        assert reply["error"]["details"]["path"] == f"$.payload.commands[{where}]{path}"
+        assert reply["error"]["details"]["index"] == where
+        assert reply["error"]["message"].startswith(reply["error"]["details"]["path"] + ": ")
+    assert all_rows(transport.store.path) == rows
+    assert transport.store.seq == 2
+    [mended] = in_process(transport, batch(good, "batch"))
+    assert (code_of(mended), value_of(mended)["seq"]) == ("ok", 3)
+
+
+def test_a_batch_holds_a_thousand_commands_and_no_more(served: Served) -> None:
+    """None, or more than a thousand, are refused at `$.payload.commands`; a thousand are one command."""
+    commands = [member("create-user", {"pubkey": f"{number}"}) for number in range(BATCH_COMMANDS_MAX + 1)]
+    assert len(commands) == 1_001
+    with Peer(served.daemon.endpoint) as peer:
+        for wrong in ([], commands):
+            error = answer(peer, batch(wrong, "batch"))["error"]
+            assert error["code"] in ("invalid", "too-large")
+            assert error["details"]["path"] == "$.payload.commands"
+        [reply] = exchange(peer, batch(commands[:-1], "batch"))
+        assert exchange(peer, batch(commands[:-1], "batch")) == [reply]
+        assert value_of(reply)["seq"] == 1
+        ids = [user["oderId"] for user in value_of(reply)["result"]]
+        assert ids == sorted(set(ids))
+        [entry] = logged(peer)
+        assert entry["generated"]["ids"] == ids
+        error = answer(peer, batch([*commands[:-2], commands[0]], "second"))["error"]
+        assert (error["details"]["index"], error["code"]) == (0, "conflict")
+        assert peer.ask("get-scope-info")["result"]["rows"]["users"] == BATCH_COMMANDS_MAX
+
+
+def test_a_batch_sees_its_own_commands(transport: InProcess) -> None:
+    """Each member finds what those before it did, and one that contradicts an earlier one undoes all."""
+    room = member("save-room", {"room": {"id": "r1", "name": "r"}})
+    channel = member("create-channel", {"roomId": "r1", "name": "c"})
+    refused, done = in_process(transport, batch([channel, room], "batch"), batch([room, channel], "batch"))
+    assert value_of(refused)["error"]["details"] == {"path": "$.payload.commands[0].payload.roomId", "index": 0}
+    assert value_of(done)["seq"] == 1
+    twice = [member("create-user", {"pubkey": "a"})] * 2
+    [conflict] = in_process(transport, batch(twice, "twice"))
+    assert value_of(conflict)["error"]["details"] == {"path": "$.payload.commands[1].payload.pubkey", "index": 1}
+    assert all_rows(transport.store.path)["users"] == []
+
+
+def test_a_file_of_an_older_layout_may_be_retried_on_from_its_first_command(tmp_path: Path) -> None:
+    """A file that has no log yet begins one at its next command, whose number follows those it had counted."""
+    fixture = sorted((Path(__file__).parents[1] / "fixtures").glob("schema-*.db"))[-1]
+    (tmp_path / "data").mkdir()
+    shutil.copy(fixture, tmp_path / "data" / "default.db")
+    with running(tmp_path / "data") as daemon, Peer(daemon.endpoint) as peer:
+        seq = peer.ask("get-scope-info")["seq"]
+        [reply] = exchange(peer, create_user(1))
+        assert value_of(reply)["seq"] == seq + 1
+        assert exchange(peer, create_user(1)) == [reply]
+
+
+def test_every_command_has_an_example_here() -> None:
+    """The loop over all commands leaves none out, and ends with what clears everything."""
+    assert {each.wire_name for each in COMMANDS} == {
+        name for name, each in OPERATIONS.items() if issubclass(each, Command)
+    }
+    assert COMMANDS[-1].wire_name == "clear-all-data"

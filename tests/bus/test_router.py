@@ -1,0 +1,192 @@
+"""The ROUTER socket alone: replies kept for clients that do not read, and let go when they do or vanish."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from backscroll.bus.failures import BadSettings
+from backscroll.bus.router import REPLIES_IN_PIPE_MAX, RouterSocket
+from tests.support.peers import Peer
+from tests.support.waiting import wait_until
+
+REPLY = b"x" * 20_000
+
+
+class Box:
+    """A `RouterSocket` at an address, and what it has told of its clients."""
+
+    def __init__(self, directory: Path, stall_ms: int = 60_000) -> None:
+        self.told: list[tuple[str, bytes]] = []
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.mail = RouterSocket(
+            self.context,
+            stall_ms=stall_ms,
+            on_pause=lambda client: self.told.append(("pause", client)),
+            on_resume=lambda client: self.told.append(("resume", client)),
+            on_gone=lambda client: self.told.append(("gone", client)),
+        )
+        self.endpoint = self.mail.bind(f"ipc://{directory}/mail.sock")
+
+    def receive(self) -> list[bytes]:
+        got: list[list[bytes]] = []
+
+        def has_come() -> bool:
+            if (frames := self.mail.receive()) is not None:
+                got.append(frames)
+            return bool(got)
+
+        wait_until(has_come)
+        return got[0]
+
+    def fill(self, route: list[bytes]) -> int:
+        """Send replies to a client until one is kept; how many were sent."""
+        sent = 0
+        while not self.mail.pending_replies:
+            self.mail.send(route, REPLY)
+            sent += 1
+            assert sent < 10 * REPLIES_IN_PIPE_MAX
+        return sent
+
+    def close(self) -> None:
+        self.mail.close()
+        self.context.term()
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[Box]:
+    box = Box(tmp_path)
+    yield box
+    box.close()
+
+
+@pytest.fixture
+def sleeper(box: Box) -> Iterator[Peer]:
+    """A client that reads nothing by itself."""
+    with Peer(box.endpoint, queue=1) as peer:
+        yield peer
+
+
+def test_a_reply_goes_back_the_way_its_request_came(box: Box, sleeper: Peer) -> None:
+    """All frames before the body are those of the request."""
+    sleeper.send(b"one", b"", b"body")
+    *route, body = box.receive()
+    assert body == b"body"
+    box.mail.send(route, b"reply")
+    assert sleeper.frames() == [b"one", b"", b"reply"]
+    assert box.told == []
+    assert box.mail.receive() is None
+
+
+def test_what_a_client_does_not_take_is_kept_in_order_and_delivered_when_it_reads(box: Box, sleeper: Peer) -> None:
+    """Every reply arrives once, in order, however full the pipe was; the client is paused once and resumed once."""
+    sleeper.send(b"body")
+    route = box.receive()[:-1]
+    number = 0
+    while box.mail.pending_replies < 50:
+        box.mail.send(route, b"%d " % number + REPLY)
+        number += 1
+    assert box.told == [("pause", route[0])]
+    got: list[int] = []
+
+    def all_have_come() -> bool:
+        while not sleeper.silent():
+            got.append(int(sleeper.frames()[-1].split()[0]))
+        box.mail.retry()
+        return len(got) == number
+
+    wait_until(all_have_come)
+    assert got == list(range(number))
+    assert box.mail.pending_replies == 0
+    assert box.told == [("pause", route[0]), ("resume", route[0])]
+
+
+def test_droppable_replies_are_not_kept(box: Box, sleeper: Peer) -> None:
+    """The answer to what was not taken in never costs memory."""
+    sleeper.send(b"body")
+    route = box.receive()[:-1]
+    for _ in range(3 * REPLIES_IN_PIPE_MAX):
+        box.mail.send(route, REPLY, droppable=True)
+    assert box.mail.pending_replies == 0
+    box.fill(route)
+    box.mail.send(route, REPLY, droppable=True)
+    assert box.mail.pending_replies == 1
+
+
+def test_a_client_that_vanished_is_told_of_once_it_is_written_to(box: Box) -> None:
+    """A reply to nobody is off our hands, and the client is gone."""
+    with Peer(box.endpoint) as peer:
+        peer.send(b"body")
+        route = box.receive()[:-1]
+
+    def is_gone() -> bool:
+        box.mail.send(route, b"reply")
+        return bool(box.told)
+
+    wait_until(is_gone)
+    assert box.told == [("gone", route[0])]
+    assert box.mail.pending_replies == 0
+
+
+def test_a_client_that_vanishes_with_a_full_pipe_leaves_nothing(box: Box) -> None:
+    """What was kept for it goes with it."""
+    with Peer(box.endpoint, queue=1) as peer:
+        peer.send(b"body")
+        route = box.receive()[:-1]
+        box.fill(route)
+
+    def is_empty() -> bool:
+        assert box.mail.receive() is None  # libzmq gives a peer up once everything of it has been read
+        box.mail.retry()
+        return not box.mail.pending_replies
+
+    wait_until(is_empty)
+    assert ("gone", route[0]) in box.told
+
+
+def test_a_client_that_takes_nothing_for_too_long_is_given_up(tmp_path: Path) -> None:
+    """After the stall time what is kept is dropped, and the client counts as gone."""
+    box = Box(tmp_path, stall_ms=50)
+    with Peer(box.endpoint, queue=1) as peer:
+        peer.send(b"body")
+        route = box.receive()[:-1]
+        box.fill(route)
+
+        def is_empty() -> bool:
+            box.mail.retry()
+            return not box.mail.pending_replies
+
+        wait_until(is_empty)
+        assert box.told == [("pause", route[0]), ("gone", route[0])]
+    box.close()
+
+
+def test_a_reply_to_a_client_nobody_knows_harms_nobody(box: Box) -> None:
+    """A routing id that was never seen is a client that is gone."""
+    box.mail.send([b"nobody"], b"reply")
+    assert box.told == [("gone", b"nobody")]
+
+
+def test_an_address_in_use_is_refused_and_a_stale_socket_is_not(tmp_path: Path, box: Box) -> None:
+    """A path on which somebody listens is never taken from him; one that a dead process left behind is."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    second = RouterSocket(context, stall_ms=1, on_pause=bytes, on_resume=bytes, on_gone=bytes)
+    with pytest.raises(BadSettings, match="another process listens"):
+        second.bind(box.endpoint)
+    second.close()
+    context.term()
+    box.close()
+    path = Path(box.endpoint.removeprefix("ipc://"))
+    assert path.is_socket() or not path.exists()
+    again = Box(tmp_path)
+    with Peer(again.endpoint) as peer:
+        peer.send(b"body")
+        assert again.receive()[-1] == b"body"
+    again.close()
+
+
+def test_a_loopback_address_is_announced_as_every_client_can_take_it(box: Box) -> None:
+    """No IPv4 address is spelled as an IPv6 one, which clients without IPv6 could not connect to."""
+    assert box.mail.bind("tcp://127.0.0.1:*").startswith("tcp://127.0.0.1:")
+    assert box.mail.bind("tcp://localhost:*").startswith("tcp://127.0.0.1:")

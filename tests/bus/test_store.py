@@ -1,0 +1,425 @@
+"""The file alone: its tables, its settings, its log, and what it refuses to open."""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
+
+import apsw
+import pytest
+from peewee import BlobField, CompositeKey, IntegerField, TextField
+
+from backscroll.bus.failures import CannotOpen
+from backscroll.bus.sqlite.store import WAL_PAGES_BEFORE_CHECKPOINT, Store
+from backscroll.schema.migrations.sqlite import APPLICATION_ID, migrations
+from backscroll.schema.tables import TABLES, Table
+from tests.support.disks import FaultyDisk
+from tests.support.stores import command
+from tests.support.tables import all_rows
+from tests.support.waiting import wait_until
+
+PAGE_BYTES = 4096
+INSERT = "INSERT INTO meta (key, value) VALUES (:key, :value)"
+COUNT = "SELECT count(*) FROM meta"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "default.db"
+
+
+def write(store: Store, *keys: str, value: str = "null") -> None:
+    """One commit of one command for each key."""
+    with store.write() as transaction:
+        for key in keys:
+            with command(transaction):
+                transaction.run(INSERT, key=key, value=value)
+
+
+def count(store: Store) -> int:
+    with store.read() as snapshot:
+        return int(snapshot.rows(COUNT)[0][0])
+
+
+def log_bytes(path: Path) -> int:
+    log = path.with_name(path.name + "-wal")
+    return log.stat().st_size if log.exists() else 0
+
+
+# Tables and settings
+
+
+def declared(table: type[Table]) -> dict[str, tuple[str, bool, int]]:
+    """What `tables.py` says of a table: for each column its type, whether NOT NULL, and its place in the key."""
+    meta = table._meta
+    key = meta.primary_key.field_names if isinstance(meta.primary_key, CompositeKey) else (meta.primary_key.name,)
+    types = {IntegerField: "INTEGER", TextField: "TEXT", BlobField: "BLOB"}
+    return {
+        field.column_name: (
+            next(name for base, name in types.items() if isinstance(field, base)),
+            not field.null,
+            key.index(name) + 1 if name in key else 0,
+        )
+        for name, field in meta.fields.items()
+    }
+
+
+def test_migrations_make_exactly_the_tables_that_are_declared(path: Path) -> None:
+    """Columns, types, NOT NULL and keys of the file are those of `schema/tables.py`, and every table is STRICT."""
+    with closing(Store(path)) as store, store.read() as snapshot:
+        tables = {row[1]: row for row in snapshot.rows("PRAGMA table_list") if not row[1].startswith("sqlite_")}
+        made = {
+            name: {
+                row[1]: (row[2], bool(row[3]), row[5])
+                for row in snapshot.rows("SELECT * FROM pragma_table_info(:name)", name=name)
+            }
+            for name in tables
+        }
+    assert made == {table._meta.table_name: declared(table) for table in TABLES}
+    assert all(row[5] for row in tables.values())
+
+
+def test_the_file_says_what_it_is(path: Path) -> None:
+    """Any tool reads in the header whose file it is and of which version; it is sound, and its log is a WAL."""
+    Store(path).close()
+    with closing(sqlite3.connect(path)) as other:
+        pragmas = {
+            name: other.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("application_id", "user_version", "journal_mode", "integrity_check")
+        }
+        assert other.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert pragmas == {
+        "application_id": APPLICATION_ID,
+        "user_version": len(migrations()),
+        "journal_mode": "wal",
+        "integrity_check": "ok",
+    }
+
+
+def test_the_writer_waits_for_the_disk_and_readers_cannot_write(path: Path) -> None:
+    """Commits are synchronous FULL, foreign keys are in force, deleted text is overwritten; readers change nothing."""
+    with closing(Store(path)) as store:
+        with store.write() as transaction:
+            found = {
+                name: transaction.rows(f"PRAGMA {name}")[0][0]
+                for name in ("synchronous", "foreign_keys", "secure_delete", "mmap_size")
+            }
+        assert found == {"synchronous": 2, "foreign_keys": 1, "secure_delete": 1, "mmap_size": 0}
+        with store.read() as snapshot, pytest.raises(apsw.ReadOnlyError):
+            snapshot.run(INSERT, key="k", value="null")
+        assert count(store) == 0
+
+
+def test_every_commit_is_synced_before_it_counts(path: Path) -> None:
+    """`seq` moves, and readers see a command, only once the disk has taken it."""
+    disk = FaultyDisk()
+    with closing(Store(path, vfs=disk.name)) as store:
+        disk.syncs_open.clear()
+        writer = threading.Thread(target=write, args=(store, "k"))
+        writer.start()
+        try:
+            wait_until(lambda: disk.syncs_blocked)
+            assert store.seq == 0
+            assert count(store) == 0
+        finally:
+            disk.syncs_open.set()
+            writer.join()
+        assert store.seq == 1
+        assert count(store) == 1
+
+
+# Transactions
+
+
+def test_a_reader_sees_a_snapshot(path: Path) -> None:
+    """Nothing that is committed while a query runs shows in it, nor in its `seq`; the next query sees it."""
+    with closing(Store(path)) as store:
+        write(store, "a")
+        with store.read() as snapshot:
+            write(store, "b", "c")
+            assert snapshot.rows(COUNT) == [(1,)]
+            assert snapshot.position.seq == 1
+        assert store.seq == 3
+        assert count(store) == 3
+
+
+def test_an_error_in_a_transaction_leaves_nothing_of_it(path: Path) -> None:
+    """What fails as a whole is undone as a whole, and `seq` stays."""
+    with closing(Store(path)) as store:
+        write(store, "a")
+        with suppress(ZeroDivisionError), store.write() as transaction:
+            with command(transaction):
+                transaction.run(INSERT, key="b", value="null")
+            raise ZeroDivisionError
+        assert (store.seq, count(store)) == (1, 1)
+        write(store, "b")
+        assert (store.seq, count(store)) == (2, 2)
+
+
+def test_a_failed_command_takes_no_number(path: Path) -> None:
+    """One of several commands fails: its writes are undone, its neighbours' stand, and they are numbered without it."""
+    with closing(Store(path)) as store:
+        with store.write() as transaction:
+            for at in range(10):
+                try:
+                    with command(transaction):
+                        transaction.run(INSERT, key=f"{at}", value="null")
+                        transaction.run(INSERT, key="same", value="null")
+                        if at:
+                            transaction.run("DELETE FROM meta WHERE key = 'same'")
+                except apsw.ConstraintError:
+                    assert at > 0
+        assert (store.seq, count(store)) == (1, 2)
+
+
+def test_seq_survives_closing_and_opening(path: Path) -> None:
+    """The number of the last command is in the file."""
+    for at in range(5):
+        with closing(Store(path)) as store:
+            assert store.seq == at
+            write(store, f"k{at}")
+
+
+def test_many_readers_and_a_writer_agree(path: Path) -> None:
+    """Every snapshot is of one moment: as many rows as its `seq` says, however much is being written."""
+    wrong: list[tuple[int, int]] = []
+    done = threading.Event()
+
+    def read(store: Store) -> None:
+        while not done.is_set():
+            with store.read() as snapshot:
+                [(rows,)] = snapshot.rows(COUNT)
+                if rows != snapshot.position.seq:
+                    wrong.append((rows, snapshot.position.seq))
+
+    with closing(Store(path)) as store:
+        readers = [threading.Thread(target=read, args=(store,)) for _ in range(3)]
+        for reader in readers:
+            reader.start()
+        for at in range(200):
+            write(store, *(f"{at}-{number}" for number in range(3)))
+        done.set()
+        for reader in readers:
+            reader.join()
+    assert wrong == []
+
+
+# The log
+
+
+def test_the_log_stays_small_over_many_small_commits(path: Path, long: bool) -> None:
+    """Checkpoints keep the log near the size at which they are due, however many commits there are."""
+    largest = 0
+    with closing(Store(path)) as store:
+        for at in range(100_000 if long else 20_000):
+            write(store, f"{at}")
+            store.checkpoint_if_due()
+            if at % 100 == 0:
+                largest = max(largest, log_bytes(path))
+        assert count(store) == store.seq
+    assert largest < 2 * WAL_PAGES_BEFORE_CHECKPOINT * PAGE_BYTES
+
+
+def test_the_log_stays_bounded_while_queries_never_pause(path: Path) -> None:
+    """With some snapshot open at every moment, none of them for long, the log is begun anew all the same."""
+    done = threading.Event()
+
+    def read(store: Store) -> None:
+        while not done.is_set():
+            with store.read() as snapshot:
+                snapshot.rows("SELECT count(*), sum(length(value)) FROM meta")
+
+    with closing(Store(path)) as store:
+        readers = [threading.Thread(target=read, args=(store,)) for _ in range(4)]
+        for reader in readers:
+            reader.start()
+        largest = 0
+        for at in range(3_000):
+            write(store, f"{at}", value='"' + "x" * 3_000 + '"')
+            store.checkpoint_if_due()
+            largest = max(largest, log_bytes(path))
+        done.set()
+        for reader in readers:
+            reader.join()
+    assert largest < 32 * 2**20
+
+
+def test_a_snapshot_that_stays_open_stops_no_commit(path: Path) -> None:
+    """The log grows while an old snapshot needs it, the snapshot stays what it was, and afterwards the log shrinks."""
+    value = '"' + "x" * 4_000 + '"'
+    with closing(Store(path)) as store:
+        write(store, "first")
+        with store.read() as snapshot:
+            for at in range(3 * WAL_PAGES_BEFORE_CHECKPOINT // 20):
+                write(store, *(f"{at}-{number}" for number in range(20)), value=value)
+                store.checkpoint_if_due()
+            assert snapshot.rows(COUNT) == [(1,)]
+        grown = log_bytes(path)
+        assert grown > 2 * WAL_PAGES_BEFORE_CHECKPOINT * PAGE_BYTES
+        for at in range(4 * WAL_PAGES_BEFORE_CHECKPOINT // 20):
+            write(store, *(f"later {at}-{number}" for number in range(20)), value=value)
+            store.checkpoint_if_due()
+        assert log_bytes(path) < grown + WAL_PAGES_BEFORE_CHECKPOINT * PAGE_BYTES  # it was begun anew
+
+
+def test_closing_leaves_one_whole_file(path: Path) -> None:
+    """After a stop there is no log beside the database, and everything is in it."""
+    store = Store(path)
+    write(store, *(str(at) for at in range(100)))
+    assert count(store) == 100
+    store.close()
+    assert {each.name for each in path.parent.iterdir()} == {"default.db", "default.db-wal-lineage"}
+    assert len(all_rows(path)["meta"]) == 100
+
+
+def test_queries_that_run_too_long_can_be_broken_off(path: Path) -> None:
+    """`interrupt_readers()` ends what readers are busy with, and the reader is as good as new."""
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+    caught: list[Exception] = []
+
+    def run() -> None:
+        try:
+            with store.read() as snapshot:
+                snapshot.rows(endless)
+        except apsw.Error as error:
+            caught.append(error)
+
+    with closing(Store(path)) as store:
+        reader = threading.Thread(target=run)
+        reader.start()
+
+        def is_broken_off() -> bool:
+            store.interrupt_readers()
+            return not reader.is_alive()
+
+        wait_until(is_broken_off)
+        assert [type(error) for error in caught] == [apsw.InterruptError]
+        assert count(store) == 0
+
+
+# What is refused
+
+
+def from_the_future(path: Path) -> None:
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.pragma("user_version", len(migrations()) + 1)
+
+
+def of_another_program(path: Path) -> None:
+    path.unlink()
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.execute("CREATE TABLE bookmarks (url TEXT)")
+
+
+def of_another_program_with_an_id(path: Path) -> None:
+    path.unlink()
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.pragma("application_id", 1)
+
+
+def changed_by_hand(path: Path) -> None:
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.execute("DROP INDEX messages_by_room; CREATE INDEX of_ones_own ON messages (timestamp)")
+
+
+def a_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (from_the_future, "Use the newer backscroll"),
+        (of_another_program, "Name another data directory"),
+        (of_another_program_with_an_id, "Name another data directory"),
+        (lambda path: path.write_bytes(b"no database" * 1_000), "Restore it from a backup"),
+        (lambda path: path.write_bytes(b"x"), "Restore it from a backup"),
+        (lambda path: os.truncate(path, PAGE_BYTES), "Restore it from a backup"),
+        (lambda path: os.truncate(path, 5 * PAGE_BYTES + 1), "Restore it from a backup"),
+        (a_directory, "Is it a file"),
+        (changed_by_hand, "messages_by_room are not as they were made"),
+    ],
+)
+def test_what_is_not_ours_is_refused_and_left_alone(path: Path, harm: Callable[[Path], object], says: str) -> None:
+    """The message names the file and says what to do; not a byte of the file changes."""
+    Store(path).close()
+    harm(path)
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(CannotOpen, match=says) as caught:
+        Store(path)
+    assert str(path) in str(caught.value)
+    assert caught.value.exit_code == 4
+    assert before == (path.read_bytes() if path.is_file() else None)
+
+
+def test_a_file_that_cannot_be_written_is_refused(path: Path) -> None:
+    """A read-only database is named at the start, rather than at the first command."""
+    Store(path).close()
+    disk = FaultyDisk()
+    disk.opens_read_only = True
+    with pytest.raises(CannotOpen, match="is read-only"):
+        Store(path, vfs=disk.name)
+
+
+def test_a_locked_file_is_refused_after_the_wait(path: Path) -> None:
+    """Another process in the middle of a transaction is named as the reason."""
+    Store(path).close()
+    with closing(apsw.Connection(str(path))) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(CannotOpen, match="locked by another process"):
+            Store(path, lock_wait_ms=20)
+    Store(path).close()
+
+
+# Migrations
+
+
+def tables_made(version: int) -> int:
+    """How many tables the first migrations make."""
+    with closing(apsw.Connection(":memory:")) as fresh:
+        for script in migrations()[:version]:
+            fresh.execute(script)
+        return len(fresh.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table'").fetchall())
+
+
+def test_a_migration_that_fails_half_way_leaves_the_file_as_it_was(path: Path) -> None:
+    """At whichever write the disk fills up, the next start with space makes the whole file."""
+    writes = 0
+    while True:
+        disk = FaultyDisk()
+        disk.writes_until_full = writes
+        try:
+            Store(path, vfs=disk.name).close()
+            if not disk.full:
+                break
+        except (CannotOpen, apsw.FullError):  # the latter while the log is folded in at the end
+            pass
+        if path.exists() and path.stat().st_size:
+            with closing(apsw.Connection(str(path))) as connection:
+                version = connection.pragma("user_version")
+                tables = connection.execute("SELECT count(*) FROM sqlite_schema WHERE type = 'table'").fetchall()[0][0]
+                assert tables == tables_made(version)
+        for each in path.parent.iterdir():
+            each.unlink()
+        writes += 1
+    assert writes > 10
+    Store(path).close()
+
+
+def test_a_start_after_a_failed_one_finishes_it(path: Path) -> None:
+    """What a start that ran out of space left behind is no obstacle once there is space again."""
+    for writes in range(0, 60, 3):
+        disk = FaultyDisk()
+        disk.writes_until_full = writes
+        try:
+            store = Store(path, vfs=disk.name)
+            disk.writes_until_full, disk.full = None, False
+            store.close()
+        except CannotOpen as error:
+            assert "full" in str(error)  # noqa: PT017
+    with closing(Store(path)) as store:
+        write(store, "k")
+        assert count(store) == 1

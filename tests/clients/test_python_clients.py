@@ -1,0 +1,605 @@
+"""Both clients, on the in-process transport and on real daemons: typed replies, typed errors, and no mix-ups."""
+
+import asyncio
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+import zmq
+
+from backscroll.bus.inprocess import InProcess
+from backscroll.clients.python import AsyncClient, Client
+from backscroll.clients.python.client import ZmqTransport
+from backscroll.clients.python.daemon_process import DaemonProcess
+from backscroll.clients.python.pending_calls import find_endpoint
+from backscroll.schema import (
+    BackscrollError,
+    Busy,
+    ClearAllData,
+    Command,
+    Conflict,
+    DeadlineExceeded,
+    DeleteMessage,
+    GetAllRooms,
+    GetMessageById,
+    GetMessages,
+    GetUser,
+    Health,
+    HealthReport,
+    Internal,
+    Invalid,
+    IsUserBanned,
+    Malformed,
+    Message,
+    MessageUpdates,
+    NoReply,
+    NotFound,
+    Operation,
+    Ping,
+    Pong,
+    SaveMessage,
+    SaveUser,
+    TooLarge,
+    Unavailable,
+    UnknownOperation,
+    UpdateMessage,
+    User,
+)
+from backscroll.schema.errors import ERRORS
+from backscroll.schema.limits import BODY_BYTES_MAX
+from backscroll.schema.wire import JSON, MSGPACK, Envelope, Success, write_failure
+
+StartDaemon = Callable[..., DaemonProcess]
+Do = Callable[[Operation[Any]], Any]
+SOON_MS = 30
+NOBODY = "tcp://127.0.0.1:9"  # the port of "discard"
+
+
+class FlyToTheMoon(Command[None], frozen=True):
+    """An operation of some other version."""
+
+
+def message(message_id: str = "m1", **changes: Any) -> Message:
+    fields = {"room_id": "r1", "sender_id": "ada", "content": "hello", "timestamp": 1, **changes}
+    return Message(id=message_id, **fields)
+
+
+def user(name: str) -> User:
+    return User(oder_id=name, id=f"id-{name}", username=name)
+
+
+def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(coroutine)
+
+
+def asynchronously(connect: Callable[..., AsyncClient]) -> Do:
+    """Let an asynchronous client do what a synchronous one would."""
+
+    async def do(operation: Operation[Any]) -> Any:
+        async with connect() as client:
+            return await (client.execute(operation) if isinstance(operation, Command) else client.ask(operation))
+
+    return lambda operation: run(do(operation))
+
+
+class Lent:
+    """A transport that outlives the clients who close it."""
+
+    def __init__(self, transport: InProcess) -> None:
+        self.send, self.receive = transport.send, transport.receive
+
+    def close(self) -> None:
+        """It belongs to the test."""
+
+
+@pytest.fixture(scope="module")
+def daemon_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The data directory of a daemon that the tests of this module share."""
+    directory = tmp_path_factory.mktemp("daemon")
+    with (directory / "log").open("w") as log, DaemonProcess(directory / "data", log=log):
+        yield directory / "data"
+
+
+@pytest.fixture(params=["in process", "on a daemon"])
+def place(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What to make a client with: a transport, or the data directory of a running daemon; nothing is stored there."""
+    if request.param == "in process":
+        return {"transport": Lent(request.getfixturevalue("transport"))}
+    directory = request.getfixturevalue("daemon_directory")
+    with Client(data_dir=directory) as client:
+        client.execute(ClearAllData())
+    return {"data_dir": directory}
+
+
+@pytest.fixture(params=["Client", "AsyncClient"])
+def do(request: pytest.FixtureRequest, place: dict[str, Any]) -> Iterator[Do]:
+    """Carry out operations with either client, in either place."""
+    if request.param == "AsyncClient":
+        yield asynchronously(lambda: AsyncClient(**place))
+        return
+    with Client(**place) as client:
+        yield lambda operation: client.execute(operation) if isinstance(operation, Command) else client.ask(operation)
+
+
+class Router:
+    """A bound socket that answers when the test says so."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.context = zmq.Context()
+        self.socket = self.context.socket(zmq.ROUTER)
+        self.socket.linger = 0
+        self.socket.rcvtimeo = 10_000
+        self.socket.bind(endpoint)
+
+    def receive(self) -> tuple[bytes, Envelope]:
+        """Who sent the next request, and the request."""
+        client, body = self.socket.recv_multipart()
+        return client, MSGPACK.decode(body, Envelope)
+
+    def answer(self, client: bytes, request: Envelope, result: Any) -> None:
+        self.socket.send_multipart([client, MSGPACK.encode(Success(request.id, True, result, 1))])
+
+    def close(self) -> None:
+        self.socket.close()
+        self.context.term()
+
+
+@pytest.fixture
+def router() -> Iterator[Router]:
+    """A socket of ours in the daemon's place. Its path is short, as such paths must be."""
+    with (
+        tempfile.TemporaryDirectory(prefix="backscroll-") as directory,
+        closing(Router(f"ipc://{directory}/s")) as router,
+    ):
+        yield router
+
+
+class Scripted:
+    """A transport on which each request finds the next of some replies; `{id}` in them is the request's id."""
+
+    def __init__(self, *replies: Callable[[str], bytes]) -> None:
+        self.replies = list(replies)
+        self.bodies: list[bytes] = []
+
+    def send(self, body: bytes, *_timeout_ms: float) -> None:
+        self.bodies.append(body)
+
+    def receive(self, _timeout_ms: float) -> bytes | None:
+        return self.replies.pop(0)(MSGPACK.decode(self.bodies[-1], Envelope).id) if self.replies else None
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+# --- replies ---
+
+
+def test_results_have_the_declared_types(do: Do) -> None:
+    """Commands give None, queries records, lists, flags, or None for what is not there."""
+    assert do(SaveMessage(message())) is None
+    assert do(GetMessages("r1")) == [message(reactions=[])]
+    assert do(GetMessageById("m1")) == message(reactions=[])
+    assert do(GetMessageById("unknown")) is None
+    assert do(IsUserBanned("eve", "r1")) is False
+    assert do(GetAllRooms()) == []
+    assert do(Ping()) == Pong(pong=True)
+    health = do(Health())
+    assert isinstance(health, HealthReport)
+    assert (health.ready, health.protocol, health.scopes_open) == (True, 1, 1)
+
+
+PROVOKED: list[tuple[type[BackscrollError], Operation[Any], str]] = [
+    (UnknownOperation, FlyToTheMoon(), r"\$\.type: there is no operation 'fly-to-the-moon'"),
+    (Invalid, GetMessages("r1", limit=0), r"\$\.payload\.limit: "),
+    (TooLarge, SaveMessage(message("x" * 129)), r"\$\.payload\.message\.id: "),
+    (NotFound, DeleteMessage("unknown"), r"\$\.payload\.messageId: "),
+    (Conflict, UpdateMessage("deleted", MessageUpdates(content="x")), r"\$\.payload\.messageId: "),
+    (Invalid, SaveMessage(message("\ud800")), "cannot be written"),
+    (Invalid, SaveMessage(message(metadata={"a": 2**64})), "cannot be written"),
+    (Invalid, SaveMessage(message(metadata={"a": object()})), "cannot be written"),
+    (TooLarge, SaveMessage(message(content="x" * BODY_BYTES_MAX)), f"at most {BODY_BYTES_MAX}"),
+]
+
+
+@pytest.mark.parametrize(("error_class", "operation", "text"), PROVOKED, ids=lambda each: getattr(each, "__name__", ""))
+def test_a_refusal_raises_the_class_of_its_code(
+    do: Do, error_class: type[BackscrollError], operation: Operation[Any], text: str
+) -> None:
+    """What the daemon refuses, or what could not even be sent, is raised; the client goes on."""
+    do(SaveMessage(message("deleted", is_deleted=True)))
+    with pytest.raises(error_class, match=text) as caught:
+        do(operation)
+    assert type(caught.value) is error_class
+    assert not caught.value.retryable
+    assert do(Ping()) == Pong(pong=True)
+
+
+@pytest.mark.parametrize(("scope", "error_class"), [("", Malformed), ("é" * 65, TooLarge)])
+@pytest.mark.parametrize("client_class", [Client, AsyncClient])
+def test_a_scope_that_is_none_is_refused(
+    transport: InProcess, client_class: Any, scope: str, error_class: type[BackscrollError]
+) -> None:
+    """A scope's name has at least one character and at most 128 bytes."""
+    with pytest.raises(error_class, match=r"^\$\.scope: "):
+        _once(client_class, Ping(), transport=Lent(transport), scope=scope)
+
+
+@pytest.mark.parametrize("client_class", [Client, AsyncClient])
+def test_a_client_speaks_for_its_own_scope(transport: InProcess, client_class: Any) -> None:
+    """What a client of one scope saves, a client of another never sees; each took its scope when it was made."""
+    for scope in ("work", "Work", "default"):
+        _once(client_class, SaveMessage(message(content=scope)), transport=Lent(transport), scope=scope)
+    for scope in ("work", "Work", "default"):
+        saved = _once(client_class, GetMessageById("m1"), transport=Lent(transport), scope=scope)
+        assert saved.content == scope
+    assert _once(client_class, GetMessageById("m1"), transport=Lent(transport), scope="elsewhere") is None
+
+
+@pytest.mark.parametrize("client_class", [Client, AsyncClient])
+def test_a_deadline_that_has_passed_is_told(transport: InProcess, client_class: Any) -> None:
+    """A request that waits no time at all is not carried out, whichever end notices first."""
+    with pytest.raises((DeadlineExceeded, NoReply)):
+        _once(client_class, SaveMessage(message()), transport=Lent(transport), timeout_ms=0)
+    assert Client(transport=transport).ask(GetMessages("r1")) == []
+
+
+def test_a_locked_file_is_busy(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """While another process holds the file's lock, commands may be tried again later, and queries are answered."""
+    daemon = start_daemon("--lock-wait-ms", "1")
+    with Client(daemon.endpoint) as client, closing(apsw.Connection(str(tmp_path / "data" / "default.db"))) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Busy) as caught:
+            client.execute(SaveMessage(message()))
+        assert caught.value.retryable
+        assert client.ask(GetMessages("r1")) == []
+        other.execute("ROLLBACK")
+        client.execute(SaveMessage(message()))
+
+
+@pytest.mark.parametrize("error_class", ERRORS.values(), ids=ERRORS)
+@pytest.mark.parametrize("client_class", [Client, AsyncClient])
+@pytest.mark.parametrize("codec", [JSON, MSGPACK], ids=repr)
+def test_every_code_has_its_class(client_class: Any, error_class: type[BackscrollError], codec: Any) -> None:
+    """Message, details and whether to try again are raised as they were sent."""
+    sent = error_class("what happened", details={"path": "$.id"}, retryable=True)
+    with pytest.raises(error_class) as caught:
+        _once(client_class, Ping(), transport=Scripted(lambda call: write_failure(call, sent, codec)))
+    assert type(caught.value) is error_class
+    assert (caught.value.message, caught.value.details, caught.value.retryable) == (sent.message, sent.details, True)
+
+
+@pytest.mark.parametrize("client_class", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        lambda _call: b"",
+        lambda _call: b"nonsense",
+        lambda _call: b"\x90",
+        lambda call: MSGPACK.encode(Success(call, True, {"pong": "yes"}, 1)),
+        lambda call: MSGPACK.encode(Success(call, True, None, 1)),
+        lambda call: MSGPACK.encode({"id": call, "ok": True}),
+        lambda call: MSGPACK.encode({"id": call, "ok": False}),
+    ],
+    ids=["empty", "nonsense", "no map", "wrong result", "no result", "missing result", "missing error"],
+)
+def test_a_reply_that_is_none_is_internal(client_class: Any, reply: Callable[[str], bytes]) -> None:
+    """What a broken daemon sends is neither returned nor waited on."""
+    with pytest.raises(Internal):
+        _once(client_class, Ping(), transport=Scripted(reply))
+
+
+# --- time ---
+
+
+@pytest.mark.parametrize("client_class", [Client, AsyncClient])
+def test_no_reply_in_time_is_no_reply(router: Router, client_class: Any) -> None:
+    """A daemon that never answers is waited for as long as was asked, and no longer."""
+    with pytest.raises(NoReply, match=f"no reply within {SOON_MS} ms") as caught:
+        _once(client_class, Ping(), endpoint=router.endpoint, timeout_ms=SOON_MS)
+    assert isinstance(caught.value, TimeoutError)
+    assert not caught.value.retryable
+
+
+def test_nobody_there_is_unavailable() -> None:
+    """Where nobody has bound the endpoint nothing is sent, which is said in time; closing is not held up by it."""
+    with pytest.raises(Unavailable) as caught:
+        _once(Client, Ping(), endpoint=NOBODY, timeout_ms=SOON_MS)
+    assert caught.value.retryable
+
+
+def test_nobody_there_is_told_within_the_calls_own_time() -> None:
+    """A call's time-out holds for sending as well as for waiting."""
+    with Client(NOBODY, timeout_ms=1_000) as client:
+        started = time.monotonic()
+        with pytest.raises(Unavailable):
+            client.ask(Ping(), timeout_ms=SOON_MS)
+        assert time.monotonic() - started < 0.5
+
+
+def test_nobody_there_is_told_asynchronously() -> None:
+    """The asynchronous client says the same: nothing was sent."""
+    with pytest.raises(Unavailable):
+        _once(AsyncClient, Ping(), endpoint=NOBODY, timeout_ms=SOON_MS)
+
+
+def test_a_requests_envelope_is_complete(router: Router) -> None:
+    """A request has an id of its own, its scope, and how long its caller waits."""
+    requests = []
+    with Client(router.endpoint, scope="work", timeout_ms=SOON_MS) as client:
+        for _ in range(2):
+            with pytest.raises(NoReply):
+                client.ask(GetMessages("r1", limit=5))
+            requests.append(router.receive()[1])
+    first, second = requests
+    assert first.id < second.id
+    assert (first.type, first.payload) == ("get-messages", {"roomId": "r1", "limit": 5})
+    assert (first.scope, first.deadline_ms) == ("work", SOON_MS)
+
+
+def test_a_late_reply_is_not_the_next_ones(router: Router) -> None:
+    """The reply to a call that timed out is dropped, and the next call gets its own."""
+    with Client(router.endpoint, timeout_ms=SOON_MS) as client:
+        with pytest.raises(NoReply):
+            client.ask(GetUser("late"))
+        peer, late = router.receive()
+        results: list[User | None] = []
+        asking = threading.Thread(target=lambda: results.append(client.ask(GetUser("next"), timeout_ms=10_000)))
+        asking.start()
+        _, following = router.receive()
+        router.answer(peer, late, user("late"))
+        router.answer(peer, following, user("next"))
+        asking.join()
+        assert results == [user("next")]
+
+
+def test_a_late_reply_is_not_the_next_ones_asynchronously(router: Router) -> None:
+    """The asynchronous client matches replies by id as well, also out of order."""
+
+    async def scenario() -> None:
+        async with AsyncClient(router.endpoint, timeout_ms=10_000) as client:
+            with pytest.raises(NoReply):
+                await client.ask(GetUser("late"), timeout_ms=SOON_MS)
+            peer, late = await asyncio.to_thread(router.receive)
+            calls = [asyncio.create_task(client.ask(GetUser(name))) for name in ("a", "b")]
+            requests = [(await asyncio.to_thread(router.receive))[1] for _ in calls]
+            router.answer(peer, late, user("late"))
+            for request in reversed(requests):
+                router.answer(peer, request, user(request.payload["userId"]))
+            assert await asyncio.gather(*calls) == [user("a"), user("b")]
+
+    run(scenario())
+
+
+# --- many at once ---
+
+
+@pytest.mark.parametrize("window", [1, 2, 256])
+def test_a_pipeline_gives_results_in_order(place: dict[str, Any], window: int) -> None:
+    """However many are on their way, each result stands where its request stood."""
+    with Client(**place) as client:
+        saved = list(client.pipeline((SaveUser(user(str(number))) for number in range(100)), window=window))
+        assert saved == [None] * 100
+        asked: Iterator[User | None] = client.pipeline((GetUser(str(number)) for number in range(101)), window=window)
+        assert list(asked) == [*(user(str(number)) for number in range(100)), None]
+
+
+def test_a_pipeline_reads_its_own_writes(place: dict[str, Any]) -> None:
+    """A query sees what the same client sent before it and nothing sent after."""
+    operations: list[Operation[Any]] = []
+    for number in range(50):
+        operations += [SaveUser(User(oder_id="u", id="u", username=str(number))), GetUser("u")]
+    with Client(**place) as client:
+        answers = list(client.pipeline(operations))
+    assert [answer.username for answer in answers[1::2]] == [str(number) for number in range(50)]
+
+
+def test_a_pipeline_raises_the_first_error_in_its_turn(place: dict[str, Any]) -> None:
+    """Results before it are given, requests after it take effect, and the client goes on."""
+    operations = [SaveMessage(message("1")), DeleteMessage("unknown"), SaveMessage(message("2")), DeleteMessage("no")]
+    with Client(**place) as client:
+        results = client.pipeline(operations)
+        assert next(results) is None
+        with pytest.raises(NotFound, match="unknown"):
+            next(results)
+        assert [each.id for each in client.ask(GetMessages("r1"))] == ["1", "2"]
+
+
+def test_a_pipeline_raises_what_cannot_be_sent_in_its_turn(place: dict[str, Any]) -> None:
+    """A request that cannot be written is an error of its own place, too."""
+    operations = [SaveMessage(message("1")), SaveMessage(message("\ud800")), SaveMessage(message("2"))]
+    with Client(**place) as client:
+        results = client.pipeline(operations)
+        assert next(results) is None
+        with pytest.raises(Invalid, match="cannot be written"):
+            next(results)
+        assert [each.id for each in client.ask(GetMessages("r1"))] == ["1"]
+
+
+def test_a_pipelines_thread_may_ask_in_between(place: dict[str, Any]) -> None:
+    """Whoever works through results can send more requests meanwhile, and no reply is lost."""
+    with Client(**place) as client:
+        client.execute(SaveUser(user("a")))
+        between = [client.ask(GetUser("a")) for _ in client.pipeline([Ping()] * 5, window=2)]
+        assert between == [user("a")] * 5
+
+
+def test_a_pipeline_may_be_left_early(place: dict[str, Any]) -> None:
+    """Results that nobody took are dropped, and the client goes on."""
+    with Client(**place) as client:
+        results = client.pipeline(SaveUser(user(str(number))) for number in range(10))
+        next(results)
+        results.close()  # type: ignore[attr-defined]
+        assert client.ask(GetUser("9")) == user("9")
+
+
+def test_threads_share_a_client(place: dict[str, Any]) -> None:
+    """Each thread gets the answers to its own questions."""
+    answers: dict[str, list[User | None]] = {}
+
+    def ask(name: str) -> None:
+        client.execute(SaveUser(user(name)))
+        answers[name] = [client.ask(GetUser(name)) for _ in range(20)]
+
+    with Client(**place) as client:
+        threads = [threading.Thread(target=ask, args=(str(number),)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert answers == {str(number): [user(str(number))] * 20 for number in range(8)}
+
+
+def test_many_requests_are_gathered(place: dict[str, Any]) -> None:
+    """Two hundred requests of one asynchronous client are under way at once, and none is mixed up."""
+
+    async def scenario() -> None:
+        names = [str(number) for number in range(200)]
+        async with AsyncClient(**place) as client:
+            await asyncio.gather(*(client.execute(SaveUser(user(name))) for name in names))
+            assert await asyncio.gather(*(client.ask(GetUser(name)) for name in names)) == [user(n) for n in names]
+            outcomes = await asyncio.gather(
+                client.execute(DeleteMessage("unknown")), client.ask(Ping()), return_exceptions=True
+            )
+            assert isinstance(outcomes[0], NotFound)
+            assert outcomes[1] == Pong(pong=True)
+
+    run(scenario())
+
+
+def test_a_cancelled_request_harms_no_other(place: dict[str, Any]) -> None:
+    """Who cancels a request does not wait for it; the client goes on."""
+
+    async def scenario() -> None:
+        async with AsyncClient(**place) as client:
+            cancelled = asyncio.create_task(client.ask(GetUser("a")))
+            asyncio.get_running_loop().call_soon(cancelled.cancel)
+            others = await asyncio.gather(*(client.ask(Ping()) for _ in range(10)))
+            assert others == [Pong(pong=True)] * 10
+            with pytest.raises(asyncio.CancelledError):
+                await cancelled
+
+    run(scenario())
+
+
+def test_a_client_may_be_closed_unused(place: dict[str, Any]) -> None:
+    """Opening and closing says nothing to anybody; closing twice is no error."""
+    client = Client(**place)
+    client.close()
+    client.close()
+    run(AsyncClient(**place).close())
+
+
+def test_a_closed_client_sends_nothing(place: dict[str, Any]) -> None:
+    """Whoever goes on using it is told, also in the middle of a pipeline; what was sent before took effect."""
+    client = Client(**place)
+    results: Iterator[Any] = client.pipeline([SaveUser(user("a")), *[GetUser("a")] * 2], window=2)
+    next(results)
+    client.close()
+    with pytest.raises(NoReply, match="closed"):
+        next(results)
+    with pytest.raises(Unavailable, match="closed; nothing was sent"):
+        client.ask(Ping())
+
+    async def scenario() -> None:
+        client = AsyncClient(**place)
+        await client.ask(Ping())
+        await client.close()
+        with pytest.raises(Unavailable, match="closed; nothing was sent"):
+            await client.ask(Ping())
+
+    run(scenario())
+
+
+def test_closing_waits_for_another_thread(router: Router) -> None:
+    """What that has under way is finished; what waits for its turn is not begun."""
+    client = Client(router.endpoint, timeout_ms=10_000)
+    with ThreadPoolExecutor(3) as threads:
+        asking = threads.submit(client.ask, Ping())
+        peer, request = router.receive()
+        closing = threads.submit(client.close)
+        while not client._pending.closed:
+            time.sleep(0.001)
+        late = threads.submit(client.ask, Ping())
+        assert not closing.done()
+        router.answer(peer, request, Pong(pong=True))
+        assert asking.result() == Pong(pong=True)
+        assert closing.result() is None
+        with pytest.raises(Unavailable, match="closed; nothing was sent"):
+            late.result()
+
+
+# --- transports for the asynchronous client ---
+
+
+def test_an_asynchronous_client_takes_no_transport_that_waits(router: Router) -> None:
+    """It could not wait for it, and a reply would be lost."""
+    with closing(ZmqTransport(router.endpoint)) as transport, pytest.raises(Invalid, match="its own connection"):
+        AsyncClient(transport=transport)
+
+
+def test_an_asynchronous_client_tells_when_a_transport_does_not_answer_at_once() -> None:
+    """At once, too, and not at the end of the time."""
+    with pytest.raises(NoReply, match="did not answer at once"):
+        _once(AsyncClient, Ping(), transport=Scripted())
+
+
+def test_replies_to_others_of_a_transport_are_dropped(transport: InProcess) -> None:
+    """What another client has sent and not waited for is not taken for an answer."""
+    with closing(Client(transport=Lent(transport)).pipeline([SaveUser(user("a"))] * 3)) as results:  # type: ignore[type-var]
+        next(results)
+    assert _once(AsyncClient, GetUser("a"), transport=Lent(transport)) == user("a")
+    assert Client(transport=transport).ask(GetUser("a")) == user("a")
+
+
+# --- finding the daemon ---
+
+
+def test_an_endpoint_that_is_given_is_taken(tmp_path: Path) -> None:
+    """Nothing is looked up then."""
+    assert find_endpoint("ipc:///x", tmp_path / "nowhere") == "ipc:///x"
+
+
+def test_a_daemon_is_found_by_its_data_directory(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """The first of its endpoints is taken, whichever way the directory is written."""
+    daemon = start_daemon()
+    assert find_endpoint(None, tmp_path / "data") == daemon.endpoint
+    assert find_endpoint(None, str(tmp_path / "data")) == daemon.endpoint
+
+
+@pytest.mark.parametrize("client_class", [Client, AsyncClient])
+def test_no_daemon_is_unavailable(tmp_path: Path, client_class: Any) -> None:
+    """Where none is ready the error says what to do, and a later try may succeed."""
+    with pytest.raises(Unavailable, match="backscroll serve --data-dir") as caught:
+        client_class(data_dir=tmp_path)
+    assert caught.value.retryable
+
+
+def test_a_stopped_daemon_is_unavailable(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """A daemon that has stopped says so by taking its file away."""
+    assert start_daemon().stop() == 0
+    with pytest.raises(Unavailable):
+        find_endpoint(None, tmp_path / "data")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"endpoints": []}', "7"])
+def test_a_damaged_endpoint_file_is_unavailable(tmp_path: Path, text: str) -> None:
+    """Whatever stands there instead of an endpoint is no daemon."""
+    (tmp_path / "endpoint.json").write_text(text, encoding="utf-8")
+    with pytest.raises(Unavailable):
+        find_endpoint(None, tmp_path)
+
+
+def _once(client_class: Any, operation: Operation[Any], **options: Any) -> Any:
+    """One operation with a client of its own."""
+    if client_class is AsyncClient:
+        return asynchronously(lambda: AsyncClient(**options))(operation)
+    with Client(**options) as client:
+        return client.execute(operation) if isinstance(operation, Command) else client.ask(operation)

@@ -1,0 +1,69 @@
+"""handlers/bans.py: in force while `expiresAt` is absent or later than now, and independent of everybody else."""
+
+from backscroll.clients.python import Client
+from backscroll.schema import (
+    Ban,
+    DeleteRoom,
+    GetBansForRoom,
+    IsUserBanned,
+    RemoveBan,
+    Room,
+    RoomMember,
+    SaveBan,
+    SaveRoom,
+    SaveUser,
+    User,
+)
+
+
+def ban(room_id: str = "r1", oder_id: str = "eve", timestamp: int = 1, **fields: object) -> Ban:
+    return Ban(room_id=room_id, oder_id=oder_id, timestamp=timestamp, **fields)
+
+
+def test_one_user_can_be_banned_in_two_rooms(client: Client) -> None:
+    """The key is (roomId, oderId): lifting one ban leaves the other."""
+    client.execute(SaveBan(ban("r1")))
+    client.execute(SaveBan(ban("r2")))
+    client.execute(RemoveBan("r1", "eve"))
+    client.execute(RemoveBan("r1", "eve"))
+    assert not client.ask(IsUserBanned("eve", "r1"))
+    assert client.ask(IsUserBanned("eve", "r2"))
+
+
+def test_a_ban_ends_exactly_at_its_expiry(client: Client, clock) -> None:
+    """One millisecond before `expiresAt` it holds, at `expiresAt` it does not."""
+    client.execute(SaveBan(ban(expires_at=clock.now + 1_000)))
+    clock.now += 999
+    assert client.ask(IsUserBanned("eve", "r1"))
+    assert [each.oder_id for each in client.ask(GetBansForRoom("r1"))] == ["eve"]
+    clock.now += 1
+    assert not client.ask(IsUserBanned("eve", "r1"))
+    assert client.ask(GetBansForRoom("r1")) == []
+
+
+def test_is_user_banned_matches_oder_id_or_user_id(client: Client) -> None:
+    """Either name of the person finds the ban, in its room only."""
+    client.execute(SaveBan(ban(user_id="u-eve")))
+    assert client.ask(IsUserBanned("eve", "r1"))
+    assert client.ask(IsUserBanned("u-eve", "r1"))
+    assert not client.ask(IsUserBanned("u-eve", "r2"))
+    assert not client.ask(IsUserBanned("bob", "r1"))
+
+
+def test_bans_come_by_timestamp_then_oder_id(client: Client) -> None:
+    """The order is total."""
+    for oder_id, timestamp in (("c", 1), ("b", 2), ("a", 2)):
+        client.execute(SaveBan(ban(oder_id=oder_id, timestamp=timestamp)))
+    assert [each.oder_id for each in client.ask(GetBansForRoom("r1"))] == ["c", "a", "b"]
+
+
+def test_the_moderator_goes_and_the_ban_stays(client: Client) -> None:
+    """Neither a change of the moderator nor of the members touches a ban; only its room takes it along."""
+    client.execute(SaveUser(User(oder_id="mod", id="m", username="mod")))
+    client.execute(SaveRoom(Room(id="r1", name="Room", members=[RoomMember(oder_id="mod")])))
+    client.execute(SaveBan(ban(banned_by="mod")))
+    client.execute(SaveRoom(Room(id="r1", name="Room", members=[])))
+    client.execute(DeleteRoom("r2"))
+    assert client.ask(GetBansForRoom("r1")) == [ban(banned_by="mod")]
+    client.execute(DeleteRoom("r1"))
+    assert client.ask(GetBansForRoom("r1")) == []

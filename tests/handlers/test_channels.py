@@ -1,0 +1,444 @@
+"""handlers/channels.py: channels and categories one by one, and messages with ids of the daemon's."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from backscroll.bus.dispatch import Dispatcher
+from backscroll.bus.inprocess import InProcess
+from backscroll.bus.status import DaemonStatus
+from backscroll.clients.python import Client
+from backscroll.handlers import HANDLERS
+from backscroll.schema import (
+    Attachment,
+    Ban,
+    Category,
+    CategoryUpdates,
+    Channel,
+    ChannelUpdates,
+    Conflict,
+    CreateCategory,
+    CreateChannel,
+    CreateMessage,
+    CreateSession,
+    CreateUser,
+    DeleteCategory,
+    DeleteChannel,
+    DeleteMessage,
+    GetChannel,
+    GetMessageById,
+    GetMessages,
+    GetRoom,
+    Invalid,
+    ListCategories,
+    ListChannels,
+    Message,
+    NotFound,
+    PutMedia,
+    PutMediaPart,
+    Reaction,
+    Room,
+    RoomMember,
+    SaveAttachment,
+    SaveBan,
+    SaveMessage,
+    SaveReaction,
+    SaveRoom,
+    SaveUser,
+    UpdateCategory,
+    UpdateChannel,
+    User,
+)
+from backscroll.schema.ulid import time_of
+from tests.support.clocks import Clock
+from tests.support.requests import body
+from tests.support.tables import all_rows, content_rows
+
+
+def path_of(error: pytest.ExceptionInfo[Any]) -> str:
+    """The field that an error names."""
+    return str(error.value.details["path"])
+
+
+def say(client: Client, channel: Channel, content: str = "hello", room_id: str = "default") -> Message:
+    """A message in a channel, by a user who is made when needed."""
+    client.execute(SaveUser(User(oder_id="ada", id="u1", username="ada", display_name="Ada")))
+    return client.execute(CreateMessage(channel.id, "ada", content, room_id=room_id))
+
+
+def decorate(client: Client, message: Message) -> None:
+    """A reaction and an attachment on a message."""
+    client.execute(SaveReaction(Reaction(message_id=message.id, oder_id="bob", emoji="👍")))
+    attachment = Attachment(id=f"a-{message.id}", message_id=message.id, filename="f", size=1, mime="x/y")
+    client.execute(SaveAttachment(attachment))
+
+
+# --- channels ---
+
+
+def test_the_default_room_is_made_when_it_is_first_needed(client: Client, clock: Clock) -> None:
+    """Applications without rooms make channels and categories at once; the room that holds them is an ordinary one."""
+    assert client.ask(GetRoom("default")) is None
+    assert client.ask(ListChannels()) == []
+    channel = client.execute(CreateChannel("general"))
+    category = client.execute(CreateCategory("Talk"))
+    assert client.ask(GetRoom("default")) == Room(
+        id="default", name="default", created_at=clock.now, channels=[channel], categories=[category], members=[]
+    )
+
+
+def test_a_default_room_that_is_there_stays_as_it_is(client: Client) -> None:
+    """Making a channel changes nothing else of its room."""
+    room = Room(id="default", name="Home", topic="t", members=[RoomMember(oder_id="ada")])
+    client.execute(SaveRoom(room))
+    channel = client.execute(CreateChannel("general"))
+    found = client.ask(GetRoom("default"))
+    assert found == Room(id="default", name="Home", topic="t", members=[RoomMember(oder_id="ada")], channels=[channel])
+
+
+@pytest.mark.parametrize("command", [CreateChannel("general", room_id="r1"), CreateCategory("Talk", room_id="r1")])
+def test_another_room_must_be_there(client: Client, transport: InProcess, command: Any) -> None:
+    """A channel or category of an unknown room is not found, and leaves nothing."""
+    with pytest.raises(NotFound) as refused:
+        client.execute(command)
+    assert path_of(refused) == "$.payload.roomId"
+    assert not any(all_rows(transport.store.path).values())
+
+
+def test_a_channel_is_made_with_all_its_fields(client: Client, clock: Clock) -> None:
+    """The reply is what every later query gives."""
+    category = client.execute(CreateCategory("Talk", position=2))
+    command = CreateChannel("General", type="voice", topic="anything", category_id=category.id, position=-3)
+    channel = client.execute(command)
+    assert channel == Channel(
+        id=channel.id,
+        name="General",
+        type="voice",
+        position=-3,
+        topic="anything",
+        category_id=category.id,
+        created_at=clock.now,
+        updated_at=clock.now,
+    )
+    assert client.ask(GetChannel(channel.id)) == channel
+    assert client.ask(ListChannels()) == [channel]
+
+
+def test_channels_are_of_one_room(client: Client) -> None:
+    """The same id in another room is another channel, or none."""
+    client.execute(SaveRoom(Room(id="r1", name="R", channels=[Channel(id="general", name="one", type="text")])))
+    client.execute(SaveRoom(Room(id="r2", name="R", channels=[Channel(id="general", name="two", type="text")])))
+    client.execute(UpdateChannel("general", ChannelUpdates(name="renamed"), room_id="r2"))
+    client.execute(DeleteChannel("general", room_id="r2"))
+    first = client.ask(GetChannel("general", room_id="r1"))
+    assert first == Channel(id="general", name="one", type="text")
+    assert client.ask(GetChannel("general", room_id="r2")) is None
+    assert client.ask(GetChannel("general")) is None
+
+
+def test_channels_and_categories_come_by_position_then_id(client: Client) -> None:
+    """The order of a list is that of the room's own lists."""
+    for position in (2, -1, 0, 2, 0):
+        client.execute(CreateChannel("c", position=position))
+        client.execute(CreateCategory("k", position=position))
+    room = client.ask(GetRoom("default"))
+    assert room is not None
+    for found, of_room in (
+        (client.ask(ListChannels()), room.channels),
+        (client.ask(ListCategories()), room.categories),
+    ):
+        assert found == of_room
+        places = [(each.position, each.id) for each in found]
+        assert places == sorted(places)
+        assert len(places) == 5
+
+
+def test_update_channel_knows_three_states(client: Client, clock: Clock) -> None:
+    """Absent leaves, null clears a topic, a value sets; the reply is the channel as it is now."""
+    category = client.execute(CreateCategory("Talk"))
+    made = client.execute(CreateChannel("general", topic="old", category_id=category.id, position=4))
+    clock.now += 5
+    changed = client.execute(UpdateChannel(made.id, ChannelUpdates(topic=None, name="new", metadata={"a": 1})))
+    assert changed == client.ask(GetChannel(made.id))
+    assert changed == Channel(
+        id=made.id,
+        name="new",
+        type="text",
+        position=4,
+        category_id=category.id,
+        created_at=made.created_at,
+        updated_at=clock.now,
+        metadata={"a": 1},
+    )
+    assert client.execute(UpdateChannel(made.id, ChannelUpdates(category_id=None))).category_id is None
+
+
+@pytest.mark.parametrize("updates", [{"name": None}, {"type": None}, {"position": None}, {"type": "tv"}, {"id": "x"}])
+def test_update_channel_refuses_what_no_channel_can_be(transport: InProcess, updates: dict[str, Any]) -> None:
+    """Null for a required field, an unknown type and a change of the id are invalid."""
+    channel = Client(transport=transport).execute(CreateChannel("general"))
+    answer = transport.dispatcher.answer(body("update-channel", {"channelId": channel.id, "updates": updates}))
+    error = json.loads(answer)["error"]
+    assert error["code"] == "invalid"
+    assert error["details"]["path"].startswith("$.payload.updates")
+    assert Client(transport=transport).ask(GetChannel(channel.id)) == channel
+
+
+def test_a_channel_is_listed_under_a_category_of_its_own_room_only(client: Client) -> None:
+    """A category that is unknown, or of another room, is not found, in a new channel and in an update."""
+    client.execute(SaveRoom(Room(id="r1", name="R", categories=[Category(id="talk", name="Talk")])))
+    with pytest.raises(NotFound) as refused:
+        client.execute(CreateChannel("general", category_id="talk"))
+    assert path_of(refused) == "$.payload.categoryId"
+    channel = client.execute(CreateChannel("general"))
+    with pytest.raises(NotFound) as refused:
+        client.execute(UpdateChannel(channel.id, ChannelUpdates(category_id="talk", name="new")))
+    assert path_of(refused) == "$.payload.updates.categoryId"
+    assert client.ask(ListChannels()) == [channel]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        UpdateChannel("nobody", ChannelUpdates(name="x")),
+        DeleteChannel("nobody"),
+        DeleteChannel("nobody", cascade=True),
+        DeleteChannel("general", room_id="r2"),
+    ],
+)
+def test_an_unknown_channel_is_not_found(client: Client, command: Any) -> None:
+    """No update makes a channel, and what was never there cannot be removed."""
+    client.execute(SaveRoom(Room(id="default", name="D", channels=[Channel(id="general", name="g", type="text")])))
+    with pytest.raises(NotFound) as refused:
+        client.execute(command)
+    assert path_of(refused) == "$.payload.channelId"
+
+
+# --- deletion ---
+
+
+def test_a_channel_without_messages_is_deleted(client: Client) -> None:
+    """It is gone from every list."""
+    channel = client.execute(CreateChannel("general"))
+    other = client.execute(CreateChannel("other"))
+    client.execute(DeleteChannel(channel.id))
+    assert client.ask(GetChannel(channel.id)) is None
+    assert client.ask(ListChannels()) == [other]
+
+
+@pytest.mark.parametrize("deleted", [False, True], ids=["message", "tombstone"])
+def test_a_channel_with_messages_is_a_conflict_and_no_fault_of_ours(
+    client: Client, transport: InProcess, deleted: bool
+) -> None:
+    """Without `cascade` nothing happens, also where the messages are tombstones: their places count."""
+    channel = client.execute(CreateChannel("general"))
+    message = say(client, channel)
+    if deleted:
+        client.execute(DeleteMessage(message.id))
+    before = all_rows(transport.store.path)
+    with pytest.raises(Conflict, match="cascade") as refused:
+        client.execute(DeleteChannel(channel.id))
+    assert path_of(refused) == "$.payload.channelId"
+    assert all_rows(transport.store.path) == before
+
+
+def test_cascade_takes_the_channels_messages_and_nothing_else(client: Client, transport: InProcess) -> None:
+    """After it every table is as if the channel had never been; the same id in another room keeps its messages."""
+    general = Channel(id="general", name="g", type="text")
+    for room_id in ("r1", "r2"):
+        client.execute(SaveRoom(Room(id=room_id, name="R", channels=[general, Channel(id="b", name="b", type="text")])))
+    client.execute(SaveBan(Ban(room_id="r1", oder_id="eve", timestamp=1, banned_by="ada")))
+    decorate(client, say(client, general, room_id="r2"))
+    decorate(client, say(client, Channel(id="b", name="b", type="text"), room_id="r1"))
+    client.execute(SaveMessage(Message(id="no channel", room_id="r1", sender_id="ada", content="x", timestamp=1)))
+    client.execute(DeleteChannel("general", room_id="r1"))
+    before, mentioned = content_rows(transport.store.path), mentioned_messages(transport)
+    client.execute(SaveRoom(Room(id="r1", name="R", channels=[general, Channel(id="b", name="b", type="text")])))
+    for number in range(3):
+        decorate(client, say(client, general, f"text {number}", room_id="r1"))
+    client.execute(DeleteChannel("general", room_id="r1", cascade=True))
+    assert content_rows(transport.store.path) == before
+    assert mentioned_messages(transport) == mentioned
+
+
+def mentioned_messages(transport: InProcess) -> list[tuple[object, ...]]:
+    """The messages of which the command log holds text."""
+    return [row for row in all_rows(transport.store.path)["mentions"] if row[0] == "message"]
+
+
+def test_a_deleted_category_leaves_its_channels(client: Client) -> None:
+    """They stand without a category from then on; those of other categories and rooms keep theirs."""
+    talk, work = client.execute(CreateCategory("Talk")), client.execute(CreateCategory("Work"))
+    under_talk = client.execute(CreateChannel("a", category_id=talk.id))
+    under_work = client.execute(CreateChannel("b", category_id=work.id))
+    elsewhere = Channel(id="c", name="c", type="text", category_id=talk.id)
+    client.execute(SaveRoom(Room(id="r2", name="R", channels=[elsewhere], categories=[talk])))
+    client.execute(DeleteCategory(talk.id))
+    assert client.ask(ListCategories()) == [work]
+    found = {each.id: each.category_id for each in client.ask(ListChannels())}
+    assert found == {under_talk.id: None, under_work.id: work.id}
+    assert client.ask(ListChannels("r2")) == [elsewhere]
+
+
+def test_update_category_knows_three_states(client: Client, clock: Clock) -> None:
+    """Absent leaves, null clears, a value sets; the required cannot be cleared."""
+    made = client.execute(CreateCategory("Talk", position=3))
+    changed = client.execute(UpdateCategory(made.id, CategoryUpdates(name="New", metadata={"a": [None]})))
+    assert changed == Category(id=made.id, name="New", position=3, created_at=clock.now, metadata={"a": [None]})
+    cleared = client.execute(UpdateCategory(made.id, CategoryUpdates(metadata=None, created_at=None, position=0)))
+    assert cleared == Category(id=made.id, name="New")
+    assert client.ask(ListCategories()) == [cleared]
+    with pytest.raises(Invalid):
+        client.execute(UpdateCategory(made.id, CategoryUpdates(name=None)))
+
+
+@pytest.mark.parametrize("command", [UpdateCategory("nobody", CategoryUpdates(name="x")), DeleteCategory("nobody")])
+def test_an_unknown_category_is_not_found(client: Client, command: Any) -> None:
+    """No update makes a category, and what was never there cannot be removed."""
+    with pytest.raises(NotFound) as refused:
+        client.execute(command)
+    assert path_of(refused) == "$.payload.categoryId"
+
+
+# --- create-message ---
+
+
+def test_create_message_gives_what_is_stored(client: Client, clock: Clock) -> None:
+    """The reply is the message as every query shows it, by the user's oderId and name, at the daemon's time."""
+    channel = client.execute(CreateChannel("general"))
+    client.execute(SaveUser(User(oder_id="ada", id="u1", username="ada", display_name="Ada")))
+    message = client.execute(CreateMessage(channel.id, "u1", "hello", reply_to_id="m0"))
+    assert message == Message(
+        id=message.id,
+        room_id="default",
+        channel_id=channel.id,
+        sender_id="ada",
+        sender_name="Ada",
+        content="hello",
+        timestamp=clock.now,
+        reply_to_id="m0",
+        reactions=[],
+    )
+    assert client.ask(GetMessageById(message.id)) == message
+    assert client.ask(GetMessages("default")) == [message]
+
+
+@pytest.mark.parametrize(
+    ("command", "path"),
+    [
+        (CreateMessage("general", "nobody", "x"), "$.payload.authorId"),
+        (CreateMessage("nowhere", "ada", "x"), "$.payload.channelId"),
+        (CreateMessage("general", "ada", "x", room_id="nowhere"), "$.payload.channelId"),
+    ],
+)
+def test_create_message_needs_its_channel_and_author(
+    client: Client, transport: InProcess, command: CreateMessage, path: str
+) -> None:
+    """What is unknown is not found, by its path, and no row is left."""
+    client.execute(SaveUser(User(oder_id="ada", id="u1", username="ada")))
+    client.execute(SaveRoom(Room(id="default", name="D", channels=[Channel(id="general", name="g", type="text")])))
+    before = all_rows(transport.store.path)
+    with pytest.raises(NotFound) as refused:
+        client.execute(command)
+    assert path_of(refused) == path
+    assert all_rows(transport.store.path) == before
+
+
+def test_ids_grow_within_a_millisecond_and_when_the_clock_steps_back(client: Client, clock: Clock) -> None:
+    """Ids and time stamps never go back, so the order of a channel is the order of saying; time goes on once it can."""
+    channel = client.execute(CreateChannel("general"))
+    start = clock.now
+    made = []
+    for step in (0, 0, 0, 7, 0, -1, -86_400_000, 0, 86_399_999, 3):
+        clock.now += step
+        made.append(say(client, channel, f"at {clock.now}"))
+    assert [each.id for each in made] == sorted({each.id for each in made})
+    assert [each.timestamp - start for each in made] == [0, 0, 0, 7, 7, 7, 7, 7, 7, 8]
+    assert [time_of(each.id) for each in made] == [each.timestamp for each in made]
+    assert client.ask(GetMessages("default")) == made
+
+
+def test_ids_grow_over_a_restart_with_the_clock_set_back(tmp_path: Path) -> None:
+    """What was given before a restart is smaller than all that is given after it, for every kind of thing."""
+    clock = Clock()
+    ids: list[str] = []
+    for _ in range(3):
+        clock.now -= 3_600_000
+        with InProcess(tmp_path / "data", clock=clock) as transport, Client(transport=transport) as client:
+            channel = client.execute(CreateChannel("general"))
+            ids += [channel.id, client.execute(CreateCategory("Talk")).id]
+            ids += [say(client, channel, f"{number}").id for number in range(3)]
+            ids += [client.execute(CreateUser(f"key {clock.now}")).oder_id]
+    assert ids == sorted(set(ids))
+
+
+def test_ids_grow_after_a_command_that_failed(tmp_path: Path) -> None:
+    """An id that was made in vain is not made again, also where nothing else was made before a restart."""
+    clock = Clock()
+    ids = []
+    for key in ("taken", "other"):
+        with InProcess(tmp_path / "data", clock=clock) as transport, Client(transport=transport) as client:
+            ids.append(client.execute(CreateUser(key)).oder_id)
+            with pytest.raises(Conflict):
+                client.execute(CreateUser("taken"))
+    assert ids == sorted(set(ids))
+
+
+def test_a_later_step_that_fails_leaves_no_row(client: Client, transport: InProcess) -> None:
+    """A handler that raises after it wrote has written nothing; its neighbours in the commit have."""
+    channel = client.execute(CreateChannel("general"))
+    first = say(client, channel)
+
+    def fail_at_the_second(command: CreateMessage, db: Any) -> Message:
+        message: Message = HANDLERS[CreateMessage](command, db)
+        if db.entry.request_id == "r1":
+            assert db.rows("SELECT 1 FROM messages WHERE id = :id", id=message.id), "it was written"
+            raise RuntimeError("a later step")
+        return message
+
+    handlers = {**HANDLERS, CreateMessage: fail_at_the_second}
+    dispatcher = Dispatcher(transport.scopes, DaemonStatus(dict, lambda: 1), handlers)
+    payload = {"channelId": channel.id, "authorId": "ada", "content": "hello"}
+    requests = [dispatcher.decode(body("create-message", payload, id=f"r{at}")) for at in range(3)]
+    replies = [json.loads(answer) for answer in dispatcher.commit(requests)]
+    assert [reply["ok"] for reply in replies] == [True, False, True]
+    assert replies[1]["error"]["code"] == "internal"
+    made = [reply["result"]["id"] for reply in replies if reply["ok"]]
+    assert [each.id for each in client.ask(GetMessages("default"))] == [first.id, *made]
+    assert [reply["seq"] for reply in replies if reply["ok"]] == [transport.store.seq - 1, transport.store.seq]
+
+
+def test_times_are_whole_milliseconds_in_every_column(client: Client, transport: InProcess, clock: Clock) -> None:
+    """Every time in the file is an integer of milliseconds, and the daemon's own are of its clock."""
+    category = client.execute(CreateCategory("Talk"))
+    channel = client.execute(CreateChannel("general", category_id=category.id))
+    user = client.execute(CreateUser("key"))
+    message = client.execute(CreateMessage(channel.id, user.id, "hello"))
+    client.execute(CreateSession(user.id, 1_000))
+    client.execute(PutMedia([client.execute(PutMediaPart(b"x"))], "x/y"))
+    client.execute(SaveReaction(Reaction(message_id=message.id, oder_id="ada", emoji="👍", timestamp=clock.now)))
+    client.execute(SaveBan(Ban(room_id="default", oder_id="eve", timestamp=clock.now, expires_at=clock.now + 1)))
+    seen = {}
+    with apsw.Connection(str(transport.store.path), flags=apsw.SQLITE_OPEN_READONLY) as connection:
+        for table in all_rows(transport.store.path):
+            for _, column, *_ in connection.execute(f"PRAGMA table_info({table})"):
+                if re.search(r"(_at|^at|^timestamp)$", column):
+                    found = connection.execute(
+                        f"SELECT typeof({column}), {column} FROM {table} WHERE {column} IS NOT NULL"
+                    ).fetchall()
+                    seen |= {f"{table}.{column}": found} if found else {}
+    assert {
+        "commands.at",
+        "messages.timestamp",
+        "sessions.expires_at",
+        "media.created_at",
+        "users.updated_at",
+    } <= seen.keys()
+    for column, values in seen.items():
+        for kind, value in values:
+            assert (column, kind) == (column, "integer")
+            assert clock.now <= value <= clock.now + 1_000, column

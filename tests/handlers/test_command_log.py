@@ -1,0 +1,745 @@
+"""What the command log holds, what it never holds, and what it forgets; and files that are written anew."""
+
+import hashlib
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from msgspec import Raw
+
+from backscroll.clients.python import Client
+from backscroll.clients.python.daemon_process import DaemonProcess
+from backscroll.handlers.storage import Retention
+from backscroll.schema import Command, CompactScope, GetMessages
+from backscroll.schema.command_log import CHAIN_START, LogEntry, canonical, digest_of, link
+from backscroll.schema.limits import BODY_BYTES_MAX
+from backscroll.schema.operations.decoding import read_operation
+from backscroll.schema.tables import CONTENT, InternalColumn
+from backscroll.schema.wire import Codec
+from tests.support.clocks import Clock
+from tests.support.disks import FaultyDisk
+from tests.support.histories import Step, Teller, histories, texts_in
+from tests.support.local import JSON, MSGPACK, Local, bytes_in, check_replay, found_in
+from tests.support.peers import Peer, message
+from tests.support.requests import body, example, in_sensible_order
+from tests.support.stopping_daemon import StoppingDaemon
+
+Plain = dict[str, Any]
+
+FAST = "/dev/shm" if Path("/dev/shm").is_dir() else None  # where a sync costs nothing
+SECRET = "a text that is deleted"
+KEPT = "a text that stays"
+HASHES = {"chain": "0" * 64, "digest": "0" * 64}
+
+
+@pytest.fixture
+def local(tmp_path: Path, clock: Clock) -> Iterator[Local]:
+    with Local(tmp_path / "data", clock=clock) as local:
+        yield local
+
+
+def canonical_of(name: str, payload: Any, codec: Codec = MSGPACK) -> bytes:
+    """A payload as it is kept and hashed, read as a daemon reads it."""
+    command = read_operation(name, Raw(codec.encode(payload)), codec)
+    assert isinstance(command, Command)
+    return canonical(command)
+
+
+def check_chain(entries: list[Plain]) -> None:
+    """Follow the chain, with nothing but what the entries say."""
+    chain = CHAIN_START
+    for plain in entries:
+        entry = MSGPACK.decode(MSGPACK.encode(plain), LogEntry)
+        generated = None if entry.generated is None else MSGPACK.encode(entry.generated)
+        assert entry.digest is not None
+        chain = link(chain, entry.seq, entry.at, entry.id, entry.type, bytes.fromhex(entry.digest), generated)
+        assert entry.chain == chain.hex()
+
+
+def check_entries(local: Local, sent: list[tuple[str, str, Plain]], codec: Codec) -> None:
+    """The log holds just the commands that took effect, as they were sent or without what was deleted."""
+    entries = local.entries(codec=codec)
+    own = [entry for entry in entries if entry["id"].startswith(("told-", "example-"))]
+    assert [(entry["id"], entry["type"]) for entry in own] == [(request_id, name) for request_id, name, _ in sent]
+    for entry, (_, name, payload) in zip(own, sent, strict=True):
+        wanted = canonical_of(name, payload, JSON)
+        assert entry["digest"] == digest_of(wanted).hex()
+        if not entry.get("redacted"):
+            assert canonical_of(name, entry["payload"], codec) == wanted
+    check_chain(entries)
+
+
+# What stands in it
+
+
+@pytest.mark.parametrize("codec", [JSON, MSGPACK], ids=str)
+def test_every_command_stands_in_the_log_as_it_was_sent(local: Local, codec: Codec) -> None:
+    """A payload read back from the log is the command that was sent; digest and chain are those of the protocol."""
+    sent = []
+    for number, operation in enumerate(in_sensible_order()):
+        if not issubclass(operation, Command):
+            continue
+        payload, request_id = example(operation), f"example-{number:03}"
+        if local.ask(operation.wire_name, payload, request_id)["ok"]:
+            sent.append((request_id, operation.wire_name, payload))
+    assert len(sent) > 20
+    check_entries(local, sent, codec)
+
+
+def test_nothing_stands_in_the_log_but_what_took_effect(long: bool) -> None:
+    """Whatever is commanded: the log has each command that succeeded, as it was sent or without what was deleted since,
+    with the digest of what was sent, in a chain that can be followed; and none that was refused.
+    """
+
+    def told(history: list[Step]) -> None:
+        directory = Path(tempfile.mkdtemp(prefix="backscroll-log-", dir=FAST))
+        local = Local(directory, clock=(clock := Clock()))
+        try:
+            teller = Teller(local, clock)
+            for step in history:
+                teller.tell(step)
+            check_entries(teller.local, teller.accepted, JSON)
+            check_entries(teller.local, teller.accepted, MSGPACK)
+        finally:
+            local.close()
+            shutil.rmtree(directory)
+
+    settings(max_examples=1_000 if long else 20)(given(histories(3))(told))()
+
+
+def test_a_refused_command_leaves_nothing_in_the_log(local: Local) -> None:
+    """Refused alone, in a batch or by its encoding, a command has no row and takes no number."""
+    local.result("save-message", message(1))
+    for operation, payload in (
+        ("delete-message", {"messageId": "none"}),
+        ("save-message", {"message": {"id": "m2"}}),
+        ("batch", {"commands": [{"type": "save-message", "payload": message(2)}, {"type": "ping"}]}),
+        (
+            "batch",
+            {
+                "commands": [
+                    {"type": "save-message", "payload": message(2)},
+                    {"type": "delete-message", "payload": {"messageId": "no"}},
+                ]
+            },
+        ),
+    ):
+        local.code(operation, payload)
+    assert [entry["type"] for entry in local.entries()] == ["save-message"]
+    assert local.rows("messages")[0]["id"] == "m1"
+    assert len(local.rows("messages")) == 1
+
+
+def test_no_token_stands_in_any_file(start_daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
+    """Tokens, made alone or in a batch, given back or not, are in no file of the data directory, at no time."""
+    daemon = start_daemon()
+    with Peer(daemon.endpoint) as peer:
+        assert peer.ask("save-user", {"user": {"oderId": "ada", "id": "u1", "username": "ada"}})["ok"]
+        begin = {"userId": "ada", "durationMs": 3_600_000}
+        made = [peer.ask("create-session", begin)["result"] for _ in range(3)]
+        made += peer.ask("batch", {"commands": [{"type": "create-session", "payload": begin}] * 3})["result"]
+        tokens = [each["token"] for each in made]
+        assert len(set(tokens)) == 6
+        assert peer.ask("delete-session", {"token": tokens[0]})["ok"]
+        ending = {"commands": [{"type": "delete-session", "payload": {"token": tokens[3]}}]}
+        assert peer.ask("batch", ending)["ok"]
+        assert peer.ask("get-session", {"token": tokens[0]})["result"] is None
+        assert peer.ask("get-session", {"token": tokens[1]})["result"]["token"] == tokens[1]
+        assert found_in(tmp_path / "data", *tokens) == {}
+        log_text = repr(peer.ask("get-log", {}))
+        assert not [token for token in tokens if token in log_text]
+        assert hashlib.sha256(tokens[0].encode()).hexdigest() in log_text
+    daemon.stop()
+    assert found_in(tmp_path / "data", *tokens) == {}
+
+
+# What it forgets
+
+
+def say(local: Local, *, text: str = SECRET, batched: bool = False) -> None:
+    """Say a text about message m1, in every way there is."""
+    reaction = {"messageId": "m1", "oderId": "ada", "emoji": text}
+    attachment = {"id": "a1", "messageId": "m1", "filename": text, "size": 1, "mime": "a/b", "metadata": {"a": text}}
+    free: dict[str, Any] = {"metadata": {text: [text]}, "linkMetadata": {"a": {"b": text}}}
+    commands = [
+        ("save-message", message(1, text, reactions=[reaction], **free)),
+        ("update-message", {"messageId": "m1", "updates": {"content": text, "reactions": [reaction], **free}}),
+        ("save-reaction", {"reaction": reaction}),
+        ("remove-reaction", reaction),
+        ("save-reaction", {"reaction": reaction}),
+        ("save-attachment", {"attachment": attachment}),
+    ]
+    if batched:
+        local.result("batch", {"commands": [{"type": name, "payload": payload} for name, payload in commands]})
+        return
+    for name, payload in commands:
+        local.result(name, payload)
+
+
+DELETIONS: dict[str, tuple[str, Plain]] = {
+    "delete-message": ("delete-message", {"messageId": "m1"}),
+    "save-deleted": ("save-message", message(1, SECRET, isDeleted=True)),
+    "update-deleted": ("update-message", {"messageId": "m1", "updates": {"isDeleted": True, "content": SECRET}}),
+    "clear-room-messages": ("clear-room-messages", {"roomId": "r1"}),
+    "delete-room": ("delete-room", {"roomId": "r1"}),
+    "delete-channel": ("delete-channel", {"channelId": "c1", "roomId": "r1", "cascade": True}),
+    "clear-all-data": ("clear-all-data", {}),
+}
+
+
+def with_channel(local: Local) -> None:
+    channels = [{"id": "c1", "name": "c", "type": "text"}]
+    local.result("save-room", {"room": {"id": "r1", "name": "r", "channels": channels}})
+
+
+@pytest.mark.parametrize("batched", [False, True], ids=["alone", "batched"])
+@pytest.mark.parametrize("way", DELETIONS)
+def test_what_is_deleted_is_taken_out_of_every_command(local: Local, way: str, batched: bool) -> None:
+    """Whichever way a message goes, all that was said about it goes from every row, and what others said stays; the
+    rows, digests and chain stay too; and what is left leads a replay to the same rows.
+    """
+    with_channel(local)
+    local.result("save-message", message(2, KEPT, room="other"))
+    say(local, batched=batched)
+    local.result("update-message", {"messageId": "m1", "updates": {"channelId": "c1"}})
+    before = local.entries()
+    assert SECRET in repr(before)
+    operation, payload = DELETIONS[way]
+    if batched and operation != "clear-all-data":
+        local.result("batch", {"commands": [{"type": operation, "payload": payload}]})
+    else:
+        local.result(operation, payload)
+    if "-deleted" in way or way == "delete-message":
+        say_late(local)
+    after = local.entries()
+    assert SECRET not in repr(local.tables())
+    assert (KEPT in repr(after)) == (operation != "clear-all-data")
+    hidden = {"payload": None, "redacted": None}
+    assert [entry | hidden for entry in after[: len(before)]] == [entry | hidden for entry in before]
+    check_chain(after)
+    local.replay(after)
+    check_replay(local, "replayed")
+
+
+def say_late(local: Local) -> None:
+    """Say the text again about a message that was deleted: late copies, which change nothing."""
+    reaction = {"messageId": "m1", "oderId": "ada", "emoji": SECRET}
+    attachment = {"id": "a1", "messageId": "m1", "filename": SECRET, "size": 1, "mime": "a/b"}
+    local.result("save-message", message(1, SECRET, reactions=[reaction]))
+    local.result("save-reaction", {"reaction": reaction})
+    local.result("remove-reaction", reaction)
+    local.result("save-attachment", {"attachment": attachment})
+    assert local.code("update-message", {"messageId": "m1", "updates": {"content": SECRET}}) == "conflict"
+
+
+def test_what_a_batch_says_and_deletes_itself_is_not_kept(local: Local) -> None:
+    """A batch that makes a message and clears its room keeps neither the text nor the result that had it."""
+    with_channel(local)
+    local.result("save-user", {"user": {"oderId": "ada", "id": "u1", "username": "ada"}})
+    said = {"channelId": "c1", "roomId": "r1", "authorId": "ada", "content": SECRET}
+    commands = [
+        {"type": "create-message", "payload": said},
+        {"type": "save-message", "payload": message(3, SECRET)},
+        {"type": "clear-room-messages", "payload": {"roomId": "r1"}},
+        {"type": "save-message", "payload": message(4, KEPT)},
+    ]
+    made = local.result("batch", {"commands": commands}, "batch-1")
+    assert made[0]["content"] == SECRET
+    assert SECRET not in repr(local.tables())
+    assert KEPT in repr(local.entries())
+    assert local.code("batch", {"commands": commands}, "batch-1") == "conflict"
+    local.replay(local.entries())
+    check_replay(local, "replayed")
+
+
+def test_an_attachment_that_moved_is_forgotten_with_its_last_message(local: Local) -> None:
+    """An attachment saved again for another message goes with that one, from every command that named it."""
+    for number in (1, 2):
+        local.result("save-message", message(number, KEPT))
+        attachment = {"id": "a1", "messageId": f"m{number}", "filename": SECRET, "size": 1, "mime": "a/b"}
+        local.result("save-attachment", {"attachment": attachment})
+    local.result("delete-message", {"messageId": "m2"})
+    assert local.rows("attachments") == []
+    assert SECRET not in repr(local.tables())
+
+
+def test_what_is_large_in_the_logs_encoding_can_be_deleted(local: Local) -> None:
+    """Free JSON that just passes as it is sent may be over the limit as MessagePack: deleting it succeeds, and what is
+    left leads a replay to the same rows.
+    """
+    many = [0.5] * 45_000  # of four bytes each in JSON, and nine in MessagePack
+    room = {"id": "r1", "name": SECRET, "roles": many, "roleAssignments": many, "channelPermissions": many}
+    local.result("save-room", {"room": room | {"permissions": {"a": many}}})
+    local.replay(local.entries(codec=JSON), "as-sent", codec=JSON)
+    assert local.state("as-sent") == local.state()
+    local.result("delete-room", {"roomId": "r1"})
+    assert SECRET not in repr(local.tables())
+    local.replay(local.entries())
+    check_replay(local, "replayed")
+
+
+def test_media_deleted_leave_the_log_with_their_bytes(local: Local) -> None:
+    """Deleted media leave hollow commands that take their number and ids; put again they are new media."""
+    part = local.result("put-media-part", {"data": "c2VjcmV0"})
+    first = local.result("put-media", {"parts": [part], "mime": SECRET})
+    assert local.result("put-media", {"parts": [part], "mime": SECRET})["id"] == first["id"]
+    local.result("delete-media", {"mediaId": first["id"]})
+    entries = local.entries()
+    assert [("payload" in entry, entry.get("redacted", False)) for entry in entries] == [
+        *((False, True), (False, True), (False, True), (True, False))
+    ]
+    assert SECRET not in repr(local.tables())
+    local.result("put-media-part", {"data": "c2VjcmV0"})
+    second = local.result("put-media", {"parts": [part], "mime": KEPT})
+    assert second["id"] > first["id"]
+    local.replay(local.entries())
+    check_replay(local, "replayed")
+    assert found_in(local.directory, SECRET).keys() <= {SECRET}
+
+
+def test_results_with_deleted_text_are_no_longer_kept(local: Local) -> None:
+    """A retry of a command whose result held what was deleted is a conflict with its number; of null, it is null."""
+    with_channel(local)
+    local.result("save-user", {"user": {"oderId": "ada", "id": "u1", "username": "ada"}})
+    said = {"channelId": "c1", "roomId": "r1", "authorId": "ada", "content": SECRET}
+    made = local.ask("create-message", said, "made-1")
+    assert local.ask("create-message", said, "made-1") == made
+    saved = local.ask("save-message", message(1, SECRET), "saved-1")
+    local.result("clear-room-messages", {"roomId": "r1"})
+    retried = local.ask("create-message", said, "made-1")["error"]
+    assert (retried["code"], retried["details"]["seq"]) == ("conflict", made["seq"])
+    assert local.ask("save-message", message(1, SECRET), "saved-1") == saved
+    assert local.rows("messages") == []
+
+
+# What is kept, and for how long
+
+
+def test_results_are_kept_by_number_or_by_time_whichever_is_longer(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results go once they are both old and many commands back, so many in a turn; nulls are answered for ever."""
+    monkeypatch.setattr(command_log, "FORGET_RESULTS_MAX", 3)
+    keys = [{"pubkey": f"k{number}"} for number in range(10)]
+    with Local(tmp_path / "data", clock=clock, retention=Retention(results=4, results_ms=100)) as local:
+        first = [local.ask("create-user", key, f"user-{number}") for number, key in enumerate(keys[:6])]
+        nothing = local.ask("set-current-user-id", {"userId": "ada"}, "nothing-1")
+
+        def answered() -> int:
+            replies = [local.ask("create-user", key, f"user-{number}") for number, key in enumerate(keys)]
+            for number, reply in enumerate(replies[:6]):
+                if not reply["ok"]:
+                    assert reply["error"]["details"]["seq"] == number + 1
+                    assert reply["error"]["code"] == "conflict"
+                else:
+                    assert reply == first[number]
+            return sum(reply["ok"] for reply in replies)
+
+        local.dispatcher.tidy("default")
+        clock.now += 99
+        assert answered() == 10  # the last four are made by this
+        local.dispatcher.tidy("default")
+        assert answered() == 10  # seven commands back and more, but young
+        clock.now += 1
+        local.dispatcher.tidy("default")
+        assert answered() == 7  # three in a turn
+        local.dispatcher.tidy("default")
+        assert answered() == 4
+        local.dispatcher.tidy("default")
+        local.dispatcher.tidy("default")
+        assert answered() == 4
+        clock.now += 1_000_000
+        for _ in range(5):
+            local.dispatcher.tidy("default")
+        assert answered() == 4  # the last four are kept however old
+        assert local.ask("set-current-user-id", {"userId": "ada"}, "nothing-1") == nothing
+        assert len(local.entries()) == 11
+
+
+def test_a_log_of_ids_alone_never_holds_a_payload(tmp_path: Path, clock: Clock) -> None:
+    """With `log="ids"` no payload is in any file, retries are exact and other payloads conflicts; nothing replays."""
+    with Local(tmp_path / "data", clock=clock, retention=Retention(payloads=False)) as local:
+        made = local.ask("create-user", {"pubkey": "k1", "displayName": KEPT}, "user-1")
+        assert local.ask("create-user", {"pubkey": "k1", "displayName": KEPT}, "user-1") == made
+        assert local.code("create-user", {"pubkey": "k1", "displayName": "other"}, "user-1") == "conflict"
+        local.result("save-message", message(1, SECRET))
+        local.result("batch", {"commands": [{"type": "save-message", "payload": message(1, KEPT)}]})
+        entries = local.entries()
+        assert [entry.get("payload") for entry in entries] == [None] * 3
+        check_chain(entries)
+        assert local.code("append-log", {"entries": entries}, scope="other") == "invalid"
+        local.result("delete-message", {"messageId": "m1"})
+        local.result("compact-scope")
+        assert SECRET not in repr(local.tables())
+        assert SECRET not in found_in(local.directory, SECRET)
+
+
+# The files written anew
+
+
+def noted(local: Local) -> Plain:
+    """A scope with texts kept and deleted; its state."""
+    for number in range(40):
+        local.result("save-message", message(number, f"{SECRET} {number} " * 20))
+        local.result("save-message", message(number + 100, f"{KEPT} {number} " * 20))
+    for number in range(40):
+        local.result("delete-message", {"messageId": f"m{number}"})
+    return dict(local.tables())
+
+
+def check_compacted(directory: Path) -> None:
+    assert list(found_in(directory, SECRET, KEPT)) == [KEPT]
+    assert not [name for name in bytes_in(directory) if "compacted" in name]
+
+
+def test_no_byte_of_what_was_deleted_is_left_after_compaction(tmp_path: Path, clock: Clock) -> None:
+    """`compact-scope` leaves nothing of deleted texts in any file, all rows, the log and the retries as they were."""
+    with Local(tmp_path / "data", clock=clock) as local:
+        before = noted(local)
+        seq = local.store().seq
+        local.result("compact-scope")
+        check_compacted(local.directory)
+        assert local.tables() == before
+        assert local.ask("save-message", message(500))["seq"] == seq + 1
+        local.result("compact-scope")
+        check_compacted(local.directory)
+    check_compacted(tmp_path / "data")
+    with Local(tmp_path / "data", clock=clock) as local:
+        assert local.store().seq == seq + 1
+        check_chain(local.entries())
+
+
+def test_compaction_waits_for_queries_that_read(local: Local) -> None:
+    """A query that reads the old file sees it whole; the files are exchanged when it is done."""
+    before = noted(local)
+    replies: list[Plain] = []
+    with local.scopes.use("default") as store, store.read() as snapshot:
+        rows = snapshot.rows("SELECT * FROM commands")
+        thread = threading.Thread(target=lambda: replies.append(local.ask("compact-scope")))
+        thread.start()
+        assert snapshot.rows("SELECT * FROM commands") == rows
+    thread.join()
+    assert replies[0]["ok"]
+    check_compacted(local.directory)
+    assert local.tables() == before
+
+
+HOLDER = """
+import sys
+from contextlib import closing
+import apsw
+with closing(apsw.Connection(sys.argv[1])) as database:
+    database.execute("BEGIN").execute("SELECT count(*) FROM messages").fetchall()
+    print("open", flush=True)
+    sys.stdin.read()
+"""
+"""Another process: reads the file and keeps it open until its standard input ends."""
+
+
+def test_compaction_is_refused_while_another_process_has_the_file(local: Local) -> None:
+    """Another process with the file open makes it `busy`, retryably, and nothing is lost; later it succeeds."""
+    before = noted(local)
+    command = [sys.executable, "-c", HOLDER, str(local.store().path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"open\n"
+        error = local.ask("compact-scope")["error"]
+        assert (error["code"], error["retryable"]) == ("busy", True)
+        assert local.tables() == before
+        local.result("save-message", message(500, KEPT))
+        other.communicate()
+    local.result("compact-scope")
+    check_compacted(local.directory)
+    assert len(local.tables()["messages"]) == 81
+
+
+def test_compaction_on_a_full_disk_loses_nothing(tmp_path: Path, clock: Clock) -> None:
+    """Wherever the disk fills up, compaction fails as a whole or is done; every row is there, and no half file."""
+    disk = FaultyDisk()
+    with Local(tmp_path / "data", clock=clock, vfs=disk.name) as local:
+        before = noted(local)
+        outcomes = []
+        for writes in [*range(0, 24, 3), *range(30, 200, 25)]:
+            disk.writes_until_full = writes
+            reply = local.ask("compact-scope")
+            disk.writes_until_full, disk.full = None, False
+            outcomes.append(reply["ok"])
+            if not reply["ok"]:
+                assert reply["error"]["code"] in ("storage", "busy")  # busy: the log could not be folded in
+                assert reply["error"]["retryable"]
+            assert local.tables() == before
+            assert not list(local.directory.glob("*compacted*"))
+        assert outcomes[0] is False
+        assert local.ask("compact-scope")["ok"]
+        check_compacted(local.directory)
+        assert local.tables() == before
+
+
+def test_a_kill_in_the_middle_of_compaction_leaves_the_scope_whole(tmp_path: Path, long: bool) -> None:
+    """Killed at any write or sync of it, a compaction is done or was not: nothing is lost, and one later cleans up."""
+    data, draw = tmp_path / "data", random.Random(20260103)
+    with Local(data) as local:
+        before = noted(local)
+    for write in [0, 1, *draw.sample(range(2, 30), 20 if long else 1)]:
+        daemon = StoppingDaemon(data)
+        try:
+            with Peer(daemon.endpoint) as peer:
+                assert len(peer.ask("get-messages", {"roomId": "r1"})["result"]) == 80
+                daemon.stop_at(write)
+                peer.request("compact-scope")
+                daemon.wait_until_stopped()
+        finally:
+            daemon.kill()
+        with Local(data) as local:
+            assert local.tables() == before
+            check_chain(local.entries())
+    with Local(data) as local:
+        local.result("compact-scope")
+        check_compacted(data)
+        assert local.tables() == before
+
+
+def test_what_a_broken_off_compaction_left_goes_with_the_scope(tmp_path: Path) -> None:
+    """A scope that is deleted leaves nothing on the disk, not even of a compaction that was killed."""
+    with Local(tmp_path / "data") as local:
+        local.result("save-message", message(1, SECRET), scope="ada")
+        local.scopes.account("ada").path.with_suffix(".db-compacted").write_text(SECRET)
+        local.result("delete-scope", scope="ada")
+        assert found_in(local.directory, SECRET) == {}
+
+
+def test_commands_and_queries_go_on_around_compactions(start_daemon: Callable[..., DaemonProcess]) -> None:
+    """While some write and read and others compact, everybody is answered, and everything acknowledged is there."""
+    daemon = start_daemon("--log-level", "warning")
+    with Client(daemon.endpoint) as client:
+        stopped = threading.Event()
+        compacted: list[None] = []
+
+        def compact() -> None:
+            with Client(daemon.endpoint) as other:
+                while not stopped.is_set():
+                    compacted.append(other.execute(CompactScope()))
+
+        threads = [threading.Thread(target=compact) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        with Peer(daemon.endpoint) as peer:
+            for number in range(60):
+                assert peer.ask("save-message", message(number))["seq"] == number + 1
+                assert len(client.ask(GetMessages("r1", limit=500))) == number + 1
+        stopped.set()
+        for thread in threads:
+            thread.join()
+        assert len(compacted) >= 2
+
+
+# Pages
+
+
+def test_pages_of_the_log_are_bounded_in_bytes(local: Local) -> None:
+    """However many are asked for, a page has few megabytes of texts or media, and pages together have every entry."""
+    for number in range(12):
+        local.result("save-message", message(number, "x" * 900_000))
+        local.result("put-media-part", {"data": bytes([number]) * 2**20}, codec=MSGPACK)
+    request = body("get-log", {"limit": 500}, MSGPACK)
+    reply = local.answer(request)
+    assert 0 < len(reply) < 9 * 2**20
+    assert len(local.entries()) == 24
+    assert [entry["seq"] for entry in local.entries(limit=1)] == list(range(1, 25))
+
+
+@pytest.mark.parametrize("from_seq", [2, 3, 2**53, 2**63 - 1, 2**63, 2**64 - 1])
+def test_beyond_the_end_of_the_log_is_nothing(local: Local, from_seq: int) -> None:
+    """A page from past the end is empty, and its chain is the last one."""
+    local.result("initialize")
+    page = local.result("get-log", {"fromSeq": from_seq})
+    assert page | {"entries": [], "chainStart": local.entries()[0]["chain"], "lastSeq": 1} == page
+
+
+@pytest.mark.parametrize("limit", [1, 3, 16, 17, 500])
+def test_rows_are_walked_completely_in_the_order_of_their_key(local: Local, limit: int) -> None:
+    """Pages of any size give every row of every table once, in the order of its key, without the daemon's own books."""
+    fill(local, 40)
+    wanted = local.tables()
+    for table in CONTENT:
+        meta: Any = table._meta
+        names = [name for name, field in meta.fields.items() if not isinstance(field, InternalColumn)]
+        rows = local.rows(meta.table_name, limit=limit)
+        assert len(rows) == len(wanted[meta.table_name]) > 0
+        assert all(list(row) == names for row in rows)
+        key = meta.primary_key.field_names if meta.composite_key else [meta.primary_key.name]
+        keys = [tuple(row[name] for name in key) for row in rows]
+        assert keys == sorted(set(keys), key=lambda each: [v.encode() if isinstance(v, str) else v for v in each])
+
+
+def fill(local: Local, number: int) -> None:
+    """So many rows in every table, with keys of which some begin alike."""
+    odd = ["a", "a\x00", "a\x00b", "é", "z", "\ue000", "\U00010000"]
+    ids = [f"{odd[at % len(odd)]}{at // len(odd)}" for at in range(number)]
+    local.result("set-current-user-id", {"userId": "ada"})
+    children = [{"id": each, "name": "c"} for each in ids]
+    room = {"id": "r1", "name": "r", "categories": children, "members": [{"oderId": each} for each in ids]}
+    local.result("save-room", {"room": room | {"channels": [each | {"type": "text"} for each in children]}})
+    commands: list[tuple[str, Plain]] = []
+    for each in ids:
+        reaction = {"messageId": each, "oderId": each, "emoji": each}
+        attachment = {"id": each, "messageId": each, "filename": "f", "size": 1, "mime": "a/b"}
+        said = {"id": each, "roomId": "r1", "senderId": "ada", "content": "", "timestamp": 1, "reactions": [reaction]}
+        commands += [
+            ("save-message", {"message": said | {"metadata": {"a": 1}}}),
+            ("save-attachment", {"attachment": attachment}),
+            ("save-user", {"user": {"oderId": each, "id": each, "username": "u"}}),
+            ("save-room", {"room": {"id": each, "name": "r"}}),
+            ("save-ban", {"ban": {"roomId": "r1", "oderId": each, "timestamp": 1}}),
+            ("create-session", {"userId": each, "durationMs": 1}),
+        ]
+    local.result("batch", {"commands": [{"type": name, "payload": payload} for name, payload in commands]})
+    part = local.result("put-media-part", {"data": "aGVsbG8="})
+    for count in range(1, number // 4):
+        local.result("put-media", {"parts": [part] * count, "mime": "a/b"})
+
+
+def test_pages_of_rows_are_bounded_in_bytes(local: Local) -> None:
+    """Rows of many megabytes each are walked as well: a page has few of them, and at least one."""
+    text = "x" * 2**20
+    fields = ("username", "displayName", "description", "avatarUrl", "avatarHash", "avatarMime", "status", "role")
+    for number in range(9):
+        user = {"oderId": f"u{number}", "id": "u"} | dict.fromkeys(fields, text)
+        local.result("save-user", {"user": user}, codec=MSGPACK)
+    assert [row["oder_id"] for row in local.rows("users")] == [f"u{number}" for number in range(9)]
+
+
+@pytest.mark.parametrize(
+    ("table", "after"),
+    [
+        *(("messages", after) for after in ([], ["a", "b"], [1], [True], [None], [1.5], [["a"]], [2**63])),
+        *(
+            ("media_parts", after)
+            for after in (["a"], ["a", "0"], ["a", 2**63], ["a", -(2**63)], [0, "a"], ["a", True])
+        ),
+    ],
+)
+def test_what_is_no_key_is_refused(local: Local, table: str, after: list[Any]) -> None:
+    """`after` is a key of the table, with as many values of the types that its columns have, else `invalid`."""
+    assert local.code("get-rows", {"table": table, "after": after}) == "invalid"
+
+
+@pytest.mark.parametrize("table", ["commands", "mentions", "sequence", "scope", "sqlite_schema", "Messages", ""])
+def test_only_tables_of_content_are_shown(local: Local, table: str) -> None:
+    """Tables that keep the books are `not-found`, as are those that there are not."""
+    assert local.code("get-rows", {"table": table}) == "not-found"
+
+
+# Carried out again
+
+
+def entry_of(seq: int, name: str = "initialize", payload: Any = None, **fields: Any) -> Plain:
+    return {"seq": seq, "at": 1, "id": f"line-{seq}", "type": name, "payload": payload or {}, **fields}
+
+
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        (entry_of(4), "conflict"),
+        (entry_of(2), "conflict"),  # there by then, and with another id
+        (entry_of(3, id="line-1"), "conflict"),
+        (entry_of(3, digest="0" * 64), "invalid"),
+        (entry_of(3, digest="zz"), "invalid"),
+        (entry_of(3, payload=None) | {"payload": None}, "invalid"),
+        (entry_of(3, redacted=True), "invalid"),
+        (entry_of(3, "ping"), "invalid"),
+        (entry_of(3, "get-log"), "invalid"),
+        (entry_of(3, "append-log", {"entries": [entry_of(1)]}), "invalid"),
+        (entry_of(3, "nonsense"), "unknown-operation"),
+        (entry_of(3, "delete-message", {"messageId": "none"}), "not-found"),
+        (entry_of(3, "create-user", {"pubkey": "k"}, generated={"ids": []}), "invalid"),
+        (entry_of(3, "create-user", {"pubkey": "k"}, generated={"ids": ["none"]}), "invalid"),
+        (entry_of(3, "initialize", generated={"ids": ["01KDVDNA00MBHX6K6QJCA9AVSS"]}), "invalid"),
+        (entry_of(3, "initialize", generated={"tokenHashes": ["0" * 64]}), "invalid"),
+        (entry_of(3, "create-user", {"pubkey": "k"}, generated={"ids": ["0" * 26]}), "invalid"),
+        (entry_of(3, redacted=True, digest="0" * 64, generated={"ids": ["0" * 26]}) | {"payload": None}, "invalid"),
+    ],
+)
+def test_a_bad_entry_takes_the_whole_append_with_it(local: Local, bad: Plain, code: str) -> None:
+    """One entry that cannot follow is refused by name, and nothing of the others happened."""
+    user = {"user": {"oderId": "ada", "id": "u1", "username": "ada"}}
+    local.result("append-log", {"entries": [entry_of(1, "create-user", {"pubkey": "k1"})]})
+    before = local.tables()
+    second = entry_of(2, "save-user", user) | ({"id": "other"} if bad["seq"] == 2 else {})
+    error = local.ask("append-log", {"entries": [second, bad]})["error"]
+    assert error["code"] == code
+    assert error["details"]["path"].startswith("$.payload.entries[1]")
+    assert local.tables() == before
+    local.result("append-log", {"entries": [second]})
+
+
+def test_an_append_is_harmless_again(local: Local) -> None:
+    """What the log holds is passed over, alone or before what it lacks; only the ids are compared."""
+    entries = [entry_of(number, "save-message", message(number)) for number in range(1, 8)]
+    local.result("append-log", {"entries": entries[:5]})
+    before = local.tables()
+    local.result("append-log", {"entries": entries[:5]})
+    local.result("append-log", {"entries": entries[2:4]})
+    assert local.tables() == before
+    local.result("append-log", {"entries": entries[3:]})
+    assert [entry["id"] for entry in local.entries()] == [f"line-{number}" for number in range(1, 8)]
+
+
+def test_a_hollow_entry_takes_its_place_and_does_nothing(local: Local) -> None:
+    """Without its payload an entry takes number, id, ids and place in the chain; a retry of it is a conflict."""
+    made = "01KDVDNA00MBHX6K6QJCA9AVSS"
+    hollow = {"seq": 1, "at": 7, "id": "gone-1", "type": "create-user", "redacted": True, "digest": "1" * 64}
+    local.result("append-log", {"entries": [hollow | {"generated": {"ids": [made]}}]})
+    [entry] = local.entries()
+    check_chain([entry])
+    assert (entry["digest"], entry["generated"], entry["redacted"]) == ("1" * 64, {"ids": [made]}, True)
+    assert local.rows("users") == []
+    assert local.code("create-user", {"pubkey": "k"}, "gone-1") == "conflict"
+    assert local.result("create-user", {"pubkey": "k"})["id"] > made
+
+
+def test_a_full_disk_fails_an_append_as_a_whole(tmp_path: Path, clock: Clock) -> None:
+    """On a full disk `append-log` is answered `storage`, retryably, and nothing of it happened."""
+    disk = FaultyDisk()
+    with Local(tmp_path / "data", clock=clock, vfs=disk.name) as local:
+        entries = [entry_of(number, "save-message", message(number, "x" * 900_000)) for number in range(1, 30)]
+        disk.full = True
+        try:
+            for entry in (entries[:1], entries[:15]):
+                error = local.ask("append-log", {"entries": entry}, codec=MSGPACK)["error"]
+                assert (error["code"], error["retryable"]) == ("storage", True)
+        finally:
+            disk.full = False
+        assert local.tables()["messages"] == []
+        local.result("append-log", {"entries": entries[:15]}, codec=MSGPACK)
+
+
+def test_whatever_was_taken_can_be_carried_out_again(local: Local) -> None:
+    """The largest command that a body can carry is replayed from the log's own entry."""
+
+    def batch(last: int) -> bytes:
+        texts = ["x" * 2**20] * 15 + ["y" * last]
+        users = [{"oderId": "u", "id": "u", "username": text} for text in texts]
+        commands = [{"type": "save-user", "payload": {"user": user}} for user in users]
+        return body("batch", {"commands": commands}, MSGPACK, id="largest-1")
+
+    request = batch(2**20 - len(batch(2**20)) + BODY_BYTES_MAX)
+    assert len(request) == BODY_BYTES_MAX
+    assert MSGPACK.decode(local.answer(request), Plain)["ok"]
+    local.replay(local.entries())
+    check_replay(local, "replayed")
+
+
+def test_texts_in_rows_are_found_whatever_holds_them() -> None:
+    """The search of these tests sees texts in text, in bytes and in documents."""
+    assert list(texts_in([("said-1.", b"\x00said-2.\xff", '{"a": "said-m1-0."}', None, 3)])) == [
+        *("said-1.", "said-2.", "said-m1-0.")
+    ]

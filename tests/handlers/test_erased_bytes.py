@@ -1,0 +1,204 @@
+"""After `compact-scope` the raw bytes of no file hold what was deleted, however it was said and however deleted."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backscroll.clients.python.daemon_process import DaemonProcess
+from tests.support.local import bytes_in
+from tests.support.peers import Peer
+
+Plain = dict[str, Any]
+Told = tuple[str, Plain]
+
+MARKER = re.compile(rb"<[a-z]+/[a-z-]+/[a-z0-9 -]+>")
+DELETE_MESSAGES = ("delete-message", "save-deleted", "update-deleted", "batch-deleted")
+WAYS = (*DELETE_MESSAGES, "clear-room", "delete-channel", "delete-room")
+
+
+class World:
+    """A room with one message, in which every text is unlike any other. `texts` has those that go with the message,
+    `of_room` those that go with the room.
+    """
+
+    def __init__(self, way: str, fate: str) -> None:
+        self.way = way
+        self.name = f"{fate}-{way}"
+        self.room = f"room {self.name}"
+        self.made = ""  # by create-message
+        self.texts: list[str] = []
+        self.of_room: list[str] = []
+        self._prefix = f"<{fate}/{way}"
+
+    def said(self, what: str) -> str:
+        return self._new(what, self.texts)
+
+    def named(self, what: str) -> str:
+        return self._new(what, self.of_room)
+
+    def _new(self, what: str, texts: list[str]) -> str:
+        text = f"{self._prefix}/{what}>"
+        assert MARKER.fullmatch(text.encode())
+        assert text not in texts
+        texts.append(text)
+        return text
+
+    def reaction(self, what: str) -> Plain:
+        return {"messageId": self.name, "oderId": "ada", "emoji": self.said(what)}
+
+    def message(self, what: str, **fields: Any) -> Plain:
+        said = {"id": self.name, "roomId": self.room, "channelId": "c1", "senderId": "ada", "timestamp": 1}
+        free = {"metadata": {self.said(f"{what} key"): 1}, "linkMetadata": {"a": [self.said(f"{what} link")]}}
+        own = {"content": self.said(what), "reactions": [self.reaction(f"{what} reaction")]}
+        return {"message": said | free | own | fields}
+
+    def update(self, what: str, **fields: Any) -> Plain:
+        updates = {"content": self.said(what), "metadata": {"a": self.said(f"{what} metadata")}, **fields}
+        return {"messageId": self.name, "updates": updates}
+
+    def attachment(self, what: str) -> Plain:
+        texts = {name: self.said(f"{what} {name.lower()}") for name in ("filename", "filePath", "savedPath", "sha256")}
+        about = {"id": f"{what} {self.name}", "messageId": self.name, "size": 1, "mime": "a/b"}
+        return {"attachment": about | texts | {"metadata": {"a": self.said(f"{what} metadata")}}}
+
+    def told(self) -> list[Told]:
+        """Everything that can be said, alone and in batches; reactions and attachments before their message too."""
+        removed = self.reaction("removed reaction")
+        return [
+            ("save-room", {"room": self._room("room") | {"id": self.room}}),
+            ("update-room", {"roomId": self.room, "updates": self._room("room update")}),
+            ("update-channel", self._channel("channel update")),
+            ("create-channel", {"roomId": self.room, "name": self.named("made channel"), "topic": self.named("made")}),
+            ("create-category", {"roomId": self.room, "name": self.named("made category")}),
+            ("save-ban", {"ban": self._ban("ban")}),
+            ("save-reaction", {"reaction": self.reaction("early reaction")}),
+            ("save-attachment", self.attachment("early file")),
+            ("save-message", self.message("first")),
+            ("save-message", self.message("second")),
+            ("update-message", self.update("edit", reactions=[self.reaction("edit reaction")])),
+            ("save-reaction", {"reaction": self.reaction("single reaction")}),
+            ("save-reaction", {"reaction": removed}),
+            ("remove-reaction", removed),
+            ("save-attachment", self.attachment("file")),
+            batch(
+                ("save-ban", {"ban": self._ban("batch ban")}),
+                ("save-message", self.message("batch")),
+                ("update-message", self.update("batch edit")),
+                ("save-reaction", {"reaction": self.reaction("batched reaction")}),
+                ("save-attachment", self.attachment("batch file")),
+            ),
+        ]
+
+    def create(self) -> Told:
+        fields = {"channelId": "c1", "roomId": self.room, "authorId": "ada"}
+        return "create-message", fields | {"content": self.said("made message")}
+
+    def deleted(self) -> list[Told]:
+        """The way in which this world goes, and what comes too late."""
+        of_made = ("delete-message", {"messageId": self.made})
+        gone: list[Told] = {
+            "delete-message": [("delete-message", {"messageId": self.name}), of_made],
+            "save-deleted": [("save-message", self.message("deleting", isDeleted=True)), of_made],
+            "update-deleted": [("update-message", self.update("deleting edit", isDeleted=True)), of_made],
+            "batch-deleted": [batch(("delete-message", {"messageId": self.name}), of_made)],
+            "clear-room": [("clear-room-messages", {"roomId": self.room})],
+            "delete-channel": [("delete-channel", {"roomId": self.room, "channelId": "c1", "cascade": True})],
+            "delete-room": [("delete-room", {"roomId": self.room})],
+        }[self.way]
+        if self.way not in DELETE_MESSAGES:
+            return gone
+        late: list[Told] = [
+            ("save-message", self.message("late")),
+            ("save-reaction", {"reaction": self.reaction("late single reaction")}),
+            ("remove-reaction", self.reaction("late removed reaction")),
+            ("save-attachment", self.attachment("late file")),
+        ]
+        return [*gone, *late, batch(("save-message", self.message("late batch")), ("initialize", {}))]
+
+    def _room(self, what: str) -> Plain:
+        def named(field: str) -> str:
+            return self.named(f"{what} {field.lower()}")
+
+        plain = ("name", "description", "topic", "hostName", "password", "icon", "sourceName", "sourceUrl")
+        channel = {"id": "c1", "name": named("c name"), "type": "text", "topic": named("c topic")}
+        category = {"id": "k1", "name": named("k name"), "metadata": {"a": named("k metadata")}}
+        member = {name: named(f"m {name}") for name in ("username", "displayName", "avatarUrl")}
+        return {name: named(name) for name in plain} | {
+            "roles": [named("roles")],
+            "permissions": {"a": named("permissions")},
+            "roleAssignments": [named("assignments")],
+            "channelPermissions": [{"a": named("channel permissions")}],
+            "metadata": {named("key"): named("value")},
+            "channels": [channel | {"metadata": {"a": named("c metadata")}}],
+            "categories": [category],
+            "members": [member | {"oderId": "ada", "metadata": {"a": named("m metadata")}}],
+        }
+
+    def _channel(self, what: str) -> Plain:
+        updates = {"name": self.named(f"{what} name"), "topic": self.named(f"{what} topic")}
+        return {"channelId": "c1", "roomId": self.room, "updates": updates}
+
+    def _ban(self, what: str) -> Plain:
+        texts = {"reason": self.named(what), "displayName": self.named(f"{what} name")}
+        return {
+            "roomId": self.room,
+            "oderId": what,
+            "timestamp": 1,
+            "metadata": {"a": self.named(f"{what} a")},
+            **texts,
+        }
+
+
+def batch(*commands: Told) -> Told:
+    return "batch", {"commands": [{"type": name, "payload": payload} for name, payload in commands]}
+
+
+def markers_in(directory: Path) -> set[str]:
+    """All texts of this test that stand in any file."""
+    return {found.decode() for content in bytes_in(directory).values() for found in MARKER.findall(content)}
+
+
+def ask(peer: Peer, told: Told) -> Any:
+    reply = peer.ask(*told)
+    assert reply["ok"], reply
+    return reply["result"]
+
+
+@pytest.mark.parametrize("compact", [True, False])
+def test_what_was_deleted_is_in_no_file(
+    start_daemon: Callable[..., DaemonProcess], tmp_path: Path, compact: bool
+) -> None:
+    """Half of everything that was said is deleted, each part in another way: compacted, no byte of it is left in any
+    file, while the daemon runs and after it stopped; of what was not deleted every byte is there. Without compaction
+    as much goes when the daemon stops, for deleted text is overwritten where it was.
+    """
+    data = tmp_path / "data"
+    gone, kept = [World(way, "gone") for way in WAYS], [World(way, "kept") for way in WAYS]
+    daemon = start_daemon("--log-level", "warning")
+    with Peer(daemon.endpoint) as peer:
+        ask(peer, ("save-user", {"user": {"oderId": "ada", "id": "u1", "username": "ada"}}))
+        for world in [each for pair in zip(gone, kept, strict=True) for each in pair]:
+            for told in world.told():
+                ask(peer, told)
+            world.made = ask(peer, world.create())["id"]
+        everything = {text for world in gone + kept for text in world.texts + world.of_room}
+        assert markers_in(data) == everything
+        for world in gone:
+            for told in world.deleted():
+                ask(peer, told)
+        wanted = {text for world in kept for text in world.texts + world.of_room}
+        wanted |= {text for world in gone if world.way != "delete-room" for text in world.of_room}
+        if compact:
+            ask(peer, ("compact-scope", {}))
+            assert markers_in(data) == wanted
+    daemon.stop()
+    assert markers_in(data) == wanted
+    if compact:
+        daemon = start_daemon("--log-level", "warning")
+        with Peer(daemon.endpoint) as peer:
+            ask(peer, ("clear-all-data", {}))
+            ask(peer, ("compact-scope", {}))
+            assert markers_in(data) == set()

@@ -1,0 +1,421 @@
+"""handlers/media.py, bus/parts.py and clients/media.py: bytes beside the database, by the hash of their content."""
+
+import base64
+import hashlib
+import io
+import json
+import os
+import random
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backscroll.bus.inprocess import InProcess
+from backscroll.clients.python import Client
+from backscroll.clients.python.daemon_process import DaemonProcess
+from backscroll.clients.python.media import download, upload
+from backscroll.handlers.chores import ORPHANS_KEPT_MS
+from backscroll.schema import (
+    ClearAllData,
+    Command,
+    DeleteMedia,
+    GetMedia,
+    GetMediaPart,
+    GetScopeInfo,
+    Health,
+    Invalid,
+    Media,
+    NotFound,
+    PutMedia,
+    PutMediaPart,
+    Storage,
+    TooLarge,
+)
+from backscroll.schema.operations.media import MEDIA_PART_BYTES_MAX, MEDIA_PARTS_MAX
+from backscroll.schema.wire import JSON, MSGPACK
+from tests.support.clocks import Clock
+from tests.support.requests import body, result, send
+from tests.support.tables import all_rows
+
+LARGE_BYTES = 50 * 1000 * 1000
+LARGE_SEED = 20260104
+DAEMON_BYTES_MAX = 256 * 2**20
+
+
+def sha256(*parts: bytes) -> str:
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def put(client: Client, *parts: bytes, mime: str = "text/plain", uploader_id: str | None = None) -> Media:
+    """A media made of these parts."""
+    hashes = [client.execute(PutMediaPart(part)) for part in parts]
+    return client.execute(PutMedia(hashes, mime, uploader_id))
+
+
+def fetch(client: Client, media: Media) -> list[bytes]:
+    """All parts of a media."""
+    return [client.ask(GetMediaPart(media.id, number)) for number in range(media.parts)]
+
+
+def part_files(data_dir: Path) -> dict[str, Path]:
+    """The files that lie in media directories, by name."""
+    return {path.name: path for path in data_dir.glob("*.media/**/*") if path.is_file()}
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """Where `transport` keeps its files."""
+    return tmp_path / "data"
+
+
+def test_what_was_put_is_fetched(client: Client, data_dir: Path, clock: Clock) -> None:
+    """A media has the hash and size of the whole, its parts come back in their order, and each is a file."""
+    parts = [b"one", b"", b"three", b"one"]
+    media = put(client, *parts, mime="x/y", uploader_id="ada")
+    assert media == Media(
+        id=media.id,
+        sha256=sha256(*parts),
+        mime="x/y",
+        size=11,
+        parts=4,
+        created_at=clock.now,
+        uploader_id="ada",
+    )
+    assert client.ask(GetMedia(media.id)) == media
+    assert fetch(client, media) == parts
+    assert set(part_files(data_dir)) == {sha256(part) for part in parts}
+    assert client.execute(PutMediaPart(b"one")) == sha256(b"one")
+
+
+def test_the_same_content_is_kept_once(client: Client, data_dir: Path) -> None:
+    """Put twice, in whatever parts and by whomever, it is the media that is there."""
+    first = put(client, b"hello", b" ", b"world", mime="text/plain", uploader_id="ada")
+    files = set(part_files(data_dir))
+    assert put(client, b"hello", b" ", b"world", mime="text/html", uploader_id="bob") == first
+    assert set(part_files(data_dir)) == files
+    assert put(client, b"hello world") == first
+    assert fetch(client, first) == [b"hello", b" ", b"world"]
+
+
+def test_other_content_of_the_same_parts_is_another_media(client: Client, data_dir: Path) -> None:
+    """The order counts; what both are made of lies there once."""
+    first, second = put(client, b"a", b"b"), put(client, b"b", b"a")
+    assert first.id != second.id
+    assert fetch(client, second) == [b"b", b"a"]
+    assert len(part_files(data_dir)) == 2
+
+
+def test_an_unknown_media_is_null_and_its_parts_are_not_found(client: Client) -> None:
+    """Nor is there a part past the last one."""
+    media = put(client, b"x")
+    assert client.ask(GetMedia("nobody")) is None
+    for query in (GetMediaPart("nobody"), GetMediaPart(media.id, 1), GetMediaPart(media.id, 2**53 - 1)):
+        with pytest.raises(NotFound) as refused:
+            client.ask(query)
+        assert refused.value.details == {"path": "$.payload.part"}
+
+
+def test_a_part_that_was_not_put_is_not_found(client: Client, transport: InProcess) -> None:
+    """The refusal names the first one that is missing, and no row is left."""
+    known, unknown = client.execute(PutMediaPart(b"x")), sha256(b"never put")
+    before = all_rows(transport.store.path)
+    with pytest.raises(NotFound) as refused:
+        client.execute(PutMedia([known, unknown, unknown], "x/y"))
+    assert refused.value.details == {"path": "$.payload.parts[1]"}
+    assert not before["media"]
+    assert all_rows(transport.store.path) == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "x", "../../../etc/passwd", sha256(b"x").upper(), sha256(b"x")[:-1] + "\n", sha256(b"x")[:-1], "é" * 64],
+)
+def test_a_part_is_named_by_nothing_but_a_hash(client: Client, name: str) -> None:
+    """No text that a caller writes becomes a path."""
+    client.execute(PutMediaPart(b"x"))
+    with pytest.raises(Invalid) as refused:
+        client.execute(PutMedia([name], "x/y"))
+    assert refused.value.details == {"path": "$.payload.parts[0]"}
+
+
+def test_parts_have_limits(client: Client, transport: InProcess, data_dir: Path) -> None:
+    """One byte too many, one part too many, or none are refused in both encodings; as much as may be is taken."""
+    largest = b"\xff" * MEDIA_PART_BYTES_MAX
+    for codec in (JSON, MSGPACK):
+        name = result(transport, "put-media-part", {"data": largest}, codec)
+        error = send(transport, body("put-media-part", {"data": largest + b"\0"}, codec))["error"]
+        assert (error["code"], error["details"]) == ("too-large", {"path": "$.payload.data"})
+        assert name == sha256(largest)
+    assert list(part_files(data_dir)) == [sha256(largest)]
+    with pytest.raises(TooLarge):
+        client.execute(PutMedia([sha256(b"x")] * (MEDIA_PARTS_MAX + 1), "x/y"))
+    with pytest.raises(Invalid):
+        client.execute(PutMedia([], "x/y"))
+
+
+def test_in_json_bytes_are_base64(transport: InProcess) -> None:
+    """A caller without MessagePack puts and fetches the same bytes as text."""
+    data = bytes(range(256))
+    name = result(transport, "put-media-part", {"data": base64.b64encode(data).decode()})
+    media = result(transport, "put-media", {"parts": [name], "mime": "x/y"})
+    fetched = result(transport, "get-media-part", {"mediaId": media["id"]})
+    assert base64.b64decode(fetched, validate=True) == data
+    assert result(transport, "get-media-part", {"mediaId": media["id"]}, MSGPACK) == data
+    error = send(transport, body("put-media-part", {"data": "no base64!"}))["error"]
+    assert (error["code"], error["details"]) == ("invalid", {"path": "$.payload.data"})
+
+
+# --- damage ---
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b"hellp"),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"hello\0"),
+        lambda path: path.unlink(),
+    ],
+    ids=["changed", "emptied", "longer", "gone"],
+)
+def test_a_part_that_is_damaged_is_no_answer(client: Client, data_dir: Path, damage: Callable[[Path], None]) -> None:
+    """Bytes are held against their hash whenever they are read; other parts and other requests are served."""
+    media = put(client, b"hello", b"world")
+    file = part_files(data_dir)[sha256(b"hello")]
+    damage(file)
+    with pytest.raises(Storage) as refused:
+        client.ask(GetMediaPart(media.id, 0))
+    assert refused.value.retryable == (not file.exists())  # one that is gone may be of a media deleted just now
+    assert client.ask(GetMediaPart(media.id, 1)) == b"world"
+    assert client.ask(GetMedia(media.id)) == media
+
+
+def test_a_damaged_part_makes_no_media(client: Client, data_dir: Path) -> None:
+    """What does not have its hash any more goes into no file."""
+    name = client.execute(PutMediaPart(b"hello"))
+    part_files(data_dir)[name].write_bytes(b"hellp")
+    with pytest.raises(Storage):
+        client.execute(PutMedia([name], "x/y"))
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"hellp")], ids=["gone", "changed"])
+def test_a_damaged_part_can_be_put_again(client: Client, data_dir: Path, damage: Callable[[Path], None]) -> None:
+    """Whoever has the bytes makes the media whole."""
+    media = put(client, b"hello")
+    damage(part_files(data_dir)[sha256(b"hello")])
+    assert put(client, b"hello") == media
+    assert fetch(client, media) == [b"hello"]
+
+
+# --- removal ---
+
+
+def test_delete_media_takes_what_nothing_else_uses(client: Client, data_dir: Path) -> None:
+    """Its own parts go from the disk, shared ones stay; deleting it again is fine."""
+    first, second = put(client, b"shared", b"first"), put(client, b"shared", b"second")
+    for _ in range(2):
+        client.execute(DeleteMedia(first.id))
+    assert client.ask(GetMedia(first.id)) is None
+    assert set(part_files(data_dir)) == {sha256(b"shared"), sha256(b"second")}
+    assert fetch(client, second) == [b"shared", b"second"]
+    client.execute(DeleteMedia(second.id))
+    assert part_files(data_dir) == {}
+
+
+def commit(transport: InProcess, *commands: Command[Any]) -> list[bool]:
+    """Carry out commands in one transaction; which of them succeeded."""
+    requests = [transport.dispatcher.decode(body(command.wire_name, command, MSGPACK)) for command in commands]
+    return [MSGPACK.decode(reply, dict[str, Any])["ok"] for reply in transport.dispatcher.commit(requests)]
+
+
+def test_a_part_that_is_put_again_in_the_same_commit_stays(
+    client: Client, transport: InProcess, data_dir: Path
+) -> None:
+    """Deleted and put in one transaction, in either order, the bytes of the media that is left are there.
+
+    What was deleted has to be put anew, as it would in a transaction of its own.
+    """
+    name = sha256(b"hello")
+    media = put(client, b"hello")
+    again = PutMedia([name], "x/y")
+    assert commit(transport, DeleteMedia(media.id), PutMediaPart(b"hello"), again) == [True] * 3
+    assert set(part_files(data_dir)) == {name}
+    [(media_id, *_)] = all_rows(transport.store.path)["media"]
+    assert commit(transport, again, DeleteMedia(str(media_id)), again, PutMediaPart(sha256=name)) == [
+        *(True, True, False, False)
+    ]
+    assert part_files(data_dir) == {}
+
+
+def test_a_command_that_fails_keeps_and_removes_nothing(client: Client, transport: InProcess, data_dir: Path) -> None:
+    """A put that is refused does not save the part that its neighbour in the commit removes."""
+    media = put(client, b"hello")
+    refused = PutMedia([sha256(b"hello"), sha256(b"never put")], "x/y")
+    assert commit(transport, DeleteMedia(media.id), refused) == [True, False]
+    assert part_files(data_dir) == {}
+
+
+def test_clear_all_data_takes_all_media(client: Client, data_dir: Path) -> None:
+    """Neither the parts of a media nor those that wait for one are left on the disk."""
+    put(client, b"hello", b"world")
+    client.execute(PutMediaPart(b"waits"))
+    client.execute(ClearAllData())
+    assert part_files(data_dir) == {}
+
+
+def test_orphans_older_than_a_day_are_removed(
+    client: Client, transport: InProcess, data_dir: Path, clock: Clock
+) -> None:
+    """Parts that no media names go after a day, with what a crash left; those of a media stay, however old."""
+    put(client, b"used")
+    for name in (b"old", b"fresh", b"put again"):
+        client.execute(PutMediaPart(name))
+    files = part_files(data_dir)
+    left_over = files[sha256(b"used")].with_name("new-left-over")
+    left_over.write_bytes(b"half a part")
+    for path in (*files.values(), left_over):
+        _put_at(path, clock.now - ORPHANS_KEPT_MS - 1)
+    _put_at(files[sha256(b"fresh")], clock.now - ORPHANS_KEPT_MS)
+    client.execute(PutMediaPart(b"put again"))
+    transport.dispatcher.tidy("default")
+    assert set(part_files(data_dir)) == {sha256(each) for each in (b"used", b"fresh", b"put again")}
+    clock.now += 1
+    transport.dispatcher.tidy("default")
+    assert set(part_files(data_dir)) == {sha256(each) for each in (b"used", b"put again")}
+
+
+def _put_at(path: Path, time_ms: int) -> None:
+    os.utime(path, ns=(time_ms * 1_000_000, time_ms * 1_000_000))
+
+
+def test_media_count_for_the_size_of_their_scope(client: Client) -> None:
+    """`get-scope-info` tells of the bytes beside the database too."""
+    before = client.execute(GetScopeInfo())
+    put(client, b"x" * 1_000_000)
+    after = client.execute(GetScopeInfo())
+    assert after.bytes >= before.bytes + 1_000_000
+    assert (after.rows["media"], after.rows["media_parts"]) == (1, 1)
+
+
+# --- whole files ---
+
+
+@pytest.mark.parametrize("size", [0, 1, MEDIA_PART_BYTES_MAX, MEDIA_PART_BYTES_MAX + 1, 2 * MEDIA_PART_BYTES_MAX])
+def test_a_file_of_any_size_goes_there_and_back(client: Client, size: int) -> None:
+    """It is cut into as few parts as can be, at least one, and is the same afterwards."""
+    content = random.Random(size).randbytes(size)
+    media = upload(client, io.BytesIO(content), "x/y", uploader_id="ada")
+    assert media.parts == max(1, -(-size // MEDIA_PART_BYTES_MAX))
+    assert (media.size, media.sha256, media.mime, media.uploader_id) == (size, sha256(content), "x/y", "ada")
+    copy = io.BytesIO()
+    assert download(client, media.id, copy) == media
+    assert copy.getvalue() == content
+
+
+def test_a_file_is_read_from_where_it_stands(client: Client) -> None:
+    """What was read before is not sent; what was written before stays."""
+    file = io.BytesIO(b"head and body")
+    file.read(len("head "))
+    media = upload(client, file, "x/y")
+    copy = io.BytesIO()
+    copy.write(b"before ")
+    download(client, media.id, copy)
+    assert copy.getvalue() == b"before and body"
+
+
+def test_an_unknown_file_cannot_be_downloaded(client: Client) -> None:
+    """It is not found, and nothing is written."""
+    copy = io.BytesIO()
+    with pytest.raises(NotFound):
+        download(client, "nobody", copy)
+    assert copy.getvalue() == b""
+
+
+def test_a_download_holds_the_whole_against_its_hash(client: Client, transport: InProcess) -> None:
+    """Also where each part is what it was: parts that were exchanged are noticed."""
+    media = put(client, b"a", b"b")
+    with transport.store.write() as db:
+        db.run("UPDATE media_parts SET sha256 = :sha256 WHERE position = 1", sha256=sha256(b"a"))
+    with pytest.raises(Storage, match="not made of the same bytes"):
+        download(client, media.id, io.BytesIO())
+
+
+def test_a_large_file_from_two_clients_at_once(start_daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
+    """Put and fetched by two clients at the same time it is one media, equal by hash, and the daemon stays small."""
+    source = tmp_path / "source"
+    draw = random.Random(LARGE_SEED)
+    source.write_bytes(b"".join(draw.randbytes(LARGE_BYTES // 50) for _ in range(50)))
+    daemon = start_daemon("--log-level", "warning")
+    before = _peak_bytes(daemon)
+    media: list[Media] = []
+
+    def there(_number: int) -> None:
+        with Client(daemon.endpoint, timeout_ms=60_000) as client, source.open("rb") as file:
+            media.append(upload(client, file, "x/y"))
+
+    def back(number: int) -> None:
+        with Client(daemon.endpoint, timeout_ms=60_000) as client, (tmp_path / f"copy-{number}").open("wb") as file:
+            download(client, media[number].id, file)
+
+    _at_once(there)
+    _at_once(back)
+    assert media[0] == media[1]
+    assert media[0].size == LARGE_BYTES
+    hashes = {_file_hash(tmp_path / name) for name in ("source", "copy-0", "copy-1")}
+    assert hashes == {media[0].sha256}
+    files = part_files(tmp_path / "data")
+    assert sum(path.stat().st_size for path in files.values()) == LARGE_BYTES
+    with Client(daemon.endpoint) as client:
+        assert client.ask(Health()).ready
+    peak = _peak_bytes(daemon)
+    print(f"peak RSS of the daemon: {peak / 2**20:.0f} MiB, {before / 2**20:.0f} MiB before; seed {LARGE_SEED}")  # noqa: T201
+    assert peak < DAEMON_BYTES_MAX
+
+
+def _at_once(work: Callable[[int], None]) -> None:
+    """Do work in two threads at the same time; raises what either raised."""
+    errors: list[BaseException] = []
+    together = threading.Barrier(2)
+
+    def run(number: int) -> None:
+        try:
+            together.wait()
+            work(number)
+        except BaseException as error:  # noqa: BLE001  # raised again below
+            errors.append(error)
+
+    threads: Sequence[threading.Thread] = [threading.Thread(target=run, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _peak_bytes(daemon: DaemonProcess) -> int:
+    """The most memory that a daemon ever held."""
+    status = Path(f"/proc/{daemon.process.pid}/status").read_text(encoding="ascii")
+    [line] = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024
+
+
+def test_what_is_put_again_after_everything_was_cleared_in_one_batch_stays(transport: InProcess) -> None:
+    """However often a part was to be removed in a transaction, one that is put again after that is kept."""
+    data = base64.b64encode(b"hi").decode()
+    clear = {"type": "clear-all-data", "payload": {}}
+    put = {"type": "put-media-part", "payload": {"data": data}}
+    name = {"type": "put-media", "payload": {"parts": [sha256(b"hi")], "mime": "text/plain"}}
+    Client(transport=transport).execute(PutMediaPart(b"hi"))
+    bodies = [json.dumps({"id": str(at)} | each).encode() for at, each in enumerate([clear, clear, clear, put, name])]
+    replies = transport.dispatcher.commit([transport.dispatcher.decode(body) for body in bodies])
+    media = json.loads(replies[-1])["result"]
+    assert Client(transport=transport).ask(GetMediaPart(media["id"])) == b"hi"

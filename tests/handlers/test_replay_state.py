@@ -1,0 +1,138 @@
+"""A log that is carried out again leads to the same rows, whatever was commanded and whatever was deleted since."""
+
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.clocks import Clock
+from tests.support.corpus import Strewn
+from tests.support.histories import Step, Teller, histories, texts_in
+from tests.support.local import JSON, MSGPACK, Local, check_replay
+
+Plain = dict[str, Any]
+
+HISTORY = 3_000  # messages in the short form
+SEED = 20260104
+STRETCHES, STRETCHES_LONG = 4, 8
+EXAMPLES, EXAMPLES_LONG = 60, 3_000
+FAST = "/dev/shm" if Path("/dev/shm").is_dir() else None  # where a sync costs nothing
+
+
+def told(history: list[Step], cut: int, at_once: int, codec_number: int) -> None:
+    """Tell a history, replay it whole and in two portions, and hold everything against everything."""
+    directory = Path(tempfile.mkdtemp(prefix="backscroll-replay-", dir=FAST))
+    clock, codec = Clock(), (JSON, MSGPACK)[codec_number]
+    local = Local(directory, clock=clock)
+    try:
+        teller = Teller(local, clock)
+        for number, step in enumerate(history):
+            teller.tell(step)
+            if number == cut:
+                local.replay(local.entries(codec=codec), "follower", at_once=at_once, codec=codec)
+                check_replay(local, "follower")
+        entries = local.entries(codec=codec)
+        behind = len(local.entries("follower"))
+        local.replay(entries, at_once=at_once, codec=codec)
+        check_replay(local, "replayed")
+        local.replay(entries[behind:], "follower", at_once=at_once, codec=codec)
+        check_replay(local, "follower")
+        check_texts(local, teller)
+    finally:
+        local.close()
+        shutil.rmtree(directory)
+
+
+def check_texts(local: Local, teller: Teller) -> None:
+    """What is gone stands in no row of any scope; what is there stands in the log."""
+    for scope in ("default", "replayed", "follower"):
+        for table, rows in local.tables(scope).items():
+            assert not teller.gone & set(texts_in(rows)), (scope, table)
+    logged = set(texts_in((repr(entry.get("payload")),) for entry in local.entries()))
+    assert teller.texts.keys() <= logged
+
+
+def test_a_replay_leads_to_the_same_rows(long: bool) -> None:
+    """Whatever was commanded, moved, deleted and made anew: GetLog's entries, carried out in an empty scope, lead to
+    equal rows in every table, equal media and an equal log; so do they where the first of them were carried out before
+    anything of the rest happened. What was deleted stands in none of the three scopes, what was not stands in the log.
+    """
+    stretches, examples = (STRETCHES_LONG, EXAMPLES_LONG) if long else (STRETCHES, EXAMPLES)
+    search = given(histories(stretches), st.integers(0, 5 * stretches), st.sampled_from([1, 3, 100]), st.integers(0, 1))
+    settings(max_examples=examples)(search(told))()
+
+
+# A whole history
+
+
+@pytest.fixture
+def local() -> Iterator[Local]:
+    directory = Path(tempfile.mkdtemp(prefix="backscroll-replay-", dir=FAST))
+    with Local(directory, clock=Clock()) as local:
+        yield local
+    shutil.rmtree(directory)
+
+
+def tell(local: Local, strewn: Strewn, after: Callable[[int], object] = bool) -> list[int]:
+    """Command what was strewn, and now and then the chores; `after` is told each number that took effect."""
+    numbers = []
+    clock: Any = local.clock
+    for count, (name, payload) in enumerate(strewn.commands()):
+        clock.now += 7
+        reply = local.ask(name, payload, f"told-{count:06}")
+        if reply["ok"]:
+            strewn.took(name, reply["result"])
+            numbers.append(reply["seq"])
+            after(reply["seq"])
+        else:
+            assert reply["error"]["code"] in ("not-found", "conflict"), reply
+        if count % 1_000 == 999:
+            clock.now += 10**9
+            local.dispatcher.tidy("default")
+    return numbers
+
+
+def shown(local: Local, scope: str) -> dict[str, list[Plain]]:
+    """All rows by `get-rows`, for whoever has nothing else."""
+    tables = local.result("get-scope-info", scope=scope)["rows"]
+    return {table: local.rows(table, scope) for table in tables if table != "commands"}
+
+
+def test_a_history_with_deletions_is_replayed_to_equal_rows(local: Local, chat_history: Any, long: bool) -> None:
+    """Real chat with edits, moves, deletions and all the rest: the log replays to equal rows, media and chain."""
+    history = chat_history.messages if long else chat_history.messages[:HISTORY]
+    numbers = tell(local, Strewn(history, SEED, deleting=True))
+    entries = local.entries()
+    assert len(entries) >= len(numbers) > len(history) * 0.7
+    assert sum(entry.get("redacted", False) for entry in entries) > 50
+    local.replay(entries, at_once=1_000 if long else 500)
+    check_replay(local, "replayed")
+    assert shown(local, "replayed") == shown(local, "default")
+
+
+def test_part_of_a_log_leads_to_the_rows_of_that_moment(local: Local, chat_history: Any, long: bool) -> None:
+    """Where nothing was deleted since, the first entries lead to the rows that there were after the last of them."""
+    history = chat_history.messages if long else chat_history.messages[:HISTORY]
+    draw, snapshots = random.Random(SEED), {}
+    chosen = set(draw.sample(range(1, int(len(history) * 0.9)), 12 if long else 5))
+
+    def note(seq: int) -> None:
+        if seq in chosen:
+            snapshots[seq] = shown(local, "default")
+
+    tell(local, Strewn(history, SEED, deleting=False), note)
+    entries = local.entries()
+    assert not any(entry.get("redacted") for entry in entries if entry["type"] not in ("put-media", "put-media-part"))
+    done = 0
+    for seq in sorted(chosen):
+        local.replay(entries[done:seq], at_once=500)
+        assert shown(local, "replayed") == snapshots[seq]
+        done = seq
+    local.replay(entries[done:], at_once=500)
+    check_replay(local, "replayed")

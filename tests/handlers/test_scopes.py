@@ -1,0 +1,1007 @@
+"""Accounts that never mix: each scope is a file of its own, and no request reaches another's."""
+
+import hashlib
+import os
+import random
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import apsw
+import pytest
+
+from backscroll.bus.failures import CannotOpen, as_wire_error
+from backscroll.bus.inprocess import InProcess
+from backscroll.bus.sqlite.scopes import OPEN_MAX, Scopes
+from backscroll.bus.sqlite.store import Store, name_inside
+from backscroll.clients.python import Client
+from backscroll.clients.python.daemon_process import DaemonProcess
+from backscroll.schema import (
+    AdoptLegacyDatabase,
+    BackscrollError,
+    Conflict,
+    DeleteScope,
+    Forbidden,
+    GetCurrentUser,
+    GetMessageById,
+    GetMessages,
+    GetScopeInfo,
+    Invalid,
+    ListScopes,
+    Message,
+    NotFound,
+    Ping,
+    PutMedia,
+    PutMediaPart,
+    SaveMessage,
+)
+from backscroll.schema.migrations.sqlite import migrations
+from backscroll.schema.wire import JSON
+from tests.support.disks import FaultyDisk
+from tests.support.peers import Peer, Reply, message, resident_bytes
+from tests.support.requests import body, send
+from tests.support.stores import command
+from tests.support.tables import all_rows
+
+StartDaemon = Callable[..., DaemonProcess]
+LEGACY = Path(__file__).parents[1] / "fixtures" / "schema-1.db"
+MIB = 2**20
+
+LOOK_ALIKES = [
+    *(
+        "default",
+        "Default",
+        "DEFAULT",
+        "default ",
+        "a",
+        "A",
+        "x",
+        "x ",
+        "x.",
+        " x",
+        "\u00e9",
+        "e\u0301",
+        "ß",
+        "ss",
+        "ſ",
+    ),
+    *(".", "..", "../a", "../default", "a/b", "a\\b", "/etc/passwd", "C:\\a", "CON", "con", "NUL.db", "a:b", "a*?"),
+    *("a\x00b", "a\x00", "\n", "-", "--help", "%2e%2e", "default.db", "scopes", "'; DROP TABLE scope; --"),
+    *("😀", "😀\ufe0f", "\u200b", "x" * 128, "X" * 128, "x" * 127, "é" * 64, "I", "ı", "İ", "i"),
+]
+"""Names that some file system, or some carelessness, takes for each other or for something else."""
+
+
+def said(message_id: str, content: str = "hello", room: str = "r1", timestamp: int = 1) -> SaveMessage:
+    return SaveMessage(Message(id=message_id, room_id=room, sender_id="ada", content=content, timestamp=timestamp))
+
+
+def files_of(directory: Path) -> set[str]:
+    return {str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir()}
+
+
+def database_of(data_dir: Path, scope: str) -> Path:
+    return data_dir / "scopes" / f"{hashlib.sha256(scope.encode()).hexdigest()}.db"
+
+
+def clients(endpoint: str, *names: str) -> list[Client]:
+    return [Client(endpoint, scope=name) for name in names]
+
+
+@pytest.fixture
+def scopes(tmp_path: Path) -> Iterator[Scopes]:
+    """Scopes without a daemon."""
+    (tmp_path / "data").mkdir()
+    with closing(Scopes(tmp_path / "data")) as scopes:
+        yield scopes
+
+
+def write(scopes: Scopes, name: str, key: str) -> None:
+    """One command in a scope, as a writer would."""
+    with scopes.use(name) as store, store.write() as transaction, command(transaction):
+        transaction.run("INSERT INTO meta (key, value) VALUES (:key, 'null')", key=key)
+
+
+def keys(scopes: Scopes, name: str) -> list[str]:
+    with scopes.use(name) as store, store.read() as snapshot:
+        return [row[0] for row in snapshot.rows("SELECT key FROM meta ORDER BY key")]
+
+
+# Never mixed
+
+
+KINDS = ("save", "save", "save", "edit", "delete", "page", "one", "missing", "count", "user", "ping")
+
+
+class Resident:
+    """One client's share of a scope, with the scope's mark in every id and text; it checks every reply it gets.
+
+    The ids of its requests are those of its counterpart in the other scope.
+    """
+
+    def __init__(self, scope: str, mark: str, number: int, seed: int) -> None:
+        self.scope, self.mark, self.number = scope, mark, number
+        self.draw = random.Random(f"{seed}-{mark}-{number}")
+        self.room = f"room-{mark}-{number}"
+        self.texts: dict[str, str] = {}
+        self.requests = self.commands = self.highest_seq = self.most_messages = 0
+
+    def work(self, endpoint: str, forbidden: bytes, requests: int) -> None:
+        """Send so many requests, by the dozen; no reply may hold what is forbidden."""
+        with Peer(endpoint) as peer:
+            while self.requests < requests:
+                sent = {f"{self.number}-{self.requests}": self.step() for _ in range(self.draw.randrange(1, 40))}
+                for request_id, (operation, payload) in sent.items():
+                    peer.request(operation, payload, request_id=request_id, scope=self.scope)
+                for _ in sent:
+                    frame = peer.frames()[-1]
+                    assert forbidden not in frame.upper(), frame
+                    reply = JSON.decode(frame, dict[str, Any])
+                    self.check(sent[reply["id"]][0], reply)
+
+    def step(self) -> tuple[str, Any]:
+        """The next request; what it will have done is noted."""
+        self.requests += 1
+        kind, known = self.draw.choice(KINDS), sorted(self.texts)
+        if kind == "save" or not known:
+            message_id = f"id-{self.room}-{self.requests}"
+            text = self.texts[message_id] = f"text {self.mark} {self.draw.random()}"
+            return "save-message", message(message_id, text, room=self.room, id=message_id)
+        message_id = self.draw.choice(known)
+        if kind == "edit":
+            text = self.texts[message_id] = f"edit {self.mark} {self.draw.random()}"
+            return "update-message", {"messageId": message_id, "updates": {"content": text}}
+        if kind == "delete":
+            del self.texts[message_id]
+            return "delete-message", {"messageId": message_id}
+        return {
+            "page": ("get-messages", {"roomId": self.room, "limit": 50}),
+            "one": ("get-message-by-id", {"messageId": message_id}),
+            "missing": ("delete-message", {"messageId": f"missing-{self.mark}"}),
+            "count": ("get-scope-info", {}),
+            "user": ("save-user", {"user": {"oderId": f"user-{self.mark}", "id": "u", "username": self.mark}}),
+            "ping": ("ping", {}),
+        }[kind]
+
+    def check(self, operation: str, reply: Reply) -> None:
+        """Note what a reply counts; the only error there is, is that of a missing message."""
+        if not reply["ok"]:
+            assert (operation, reply["error"]["code"]) == ("delete-message", "not-found")
+            return
+        self.highest_seq = max(self.highest_seq, reply["seq"])
+        self.commands += operation.startswith(("save", "update", "delete"))
+        if operation == "get-scope-info":
+            assert reply["result"]["scope"] == self.scope
+            assert reply["result"]["rows"]["users"] <= 1
+            self.most_messages = max(self.most_messages, reply["result"]["rows"]["messages"])
+
+
+PAIRS = [("alpha", "beta"), ("a", "A"), ("\u00e9", "e\u0301"), ("x", "x "), ("..", "../a"), ("default", "Default")]
+
+
+@pytest.mark.parametrize("names", PAIRS, ids=repr)
+def test_two_scopes_under_load_see_nothing_of_each_other(
+    start_daemon: StartDaemon, long: bool, names: tuple[str, str]
+) -> None:
+    """Two clients in each of two scopes, thousands of random requests at once: no reply holds an id, a text, an error
+    or a count of the other scope, and each scope ends as its own clients left it."""
+    seed, requests = random.randrange(2**32), 40_000 if long else 1_500
+    sys.stdout.write(f"seed {seed}\n")
+    daemon = start_daemon()
+    marks = dict(zip(names, ("ALPHA", "BETA"), strict=True))
+    forbidden = dict(zip(names, (b"BETA", b"ALPHA"), strict=True))
+    residents = [Resident(scope, marks[scope], number, seed) for scope in names for number in range(2)]
+    together(*(lambda each=each: each.work(daemon.endpoint, forbidden[each.scope], requests) for each in residents))
+    for scope in names:
+        mine = [each for each in residents if each.scope == scope]
+        # Numbers of commits and rows are a scope's own, too: they count its commands and nobody else's.
+        assert max(each.highest_seq for each in mine) == sum(each.commands for each in mine), f"seed {seed}"
+        with Client(daemon.endpoint, scope=scope) as client:
+            rows = client.execute(GetScopeInfo()).rows
+            stored = {each.room: content_of(client, each.room) for each in mine}
+        assert max(each.most_messages for each in mine) <= rows["messages"]
+        assert stored == {each.room: each.texts for each in mine}, f"seed {seed}"
+    sys.stdout.write(f"{names}: {sum(each.requests for each in residents)} requests\n")
+
+
+def content_of(client: Client, room: str) -> dict[str, str]:
+    """The texts of a room by id, without those of deleted messages; page by page."""
+    found: dict[str, str] = {}
+    while page := client.ask(GetMessages(room, limit=500, offset=len(found))):
+        found |= {each.id: each.content for each in page}
+    return {message_id: text for message_id, text in found.items() if text != "[Message deleted]"}
+
+
+def together(*works: Callable[[], None]) -> None:
+    """Run functions in threads of their own to their ends; the first error of any is raised here."""
+    with ThreadPoolExecutor(len(works)) as threads:
+        for end in [threads.submit(work) for work in works]:
+            end.result()
+
+
+def test_look_alike_names_are_different_scopes(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """Whatever the names look like, each keeps its own data, also over a restart; each is told its own name."""
+    daemon = start_daemon()
+    for at, name in enumerate(LOOK_ALIKES):
+        with Client(daemon.endpoint, scope=name) as client:
+            client.execute(said("m1", f"content {at}"))
+            client.execute(said(f"only {at}"))
+    daemon.stop()
+    daemon = start_daemon()
+    for at, name in enumerate(LOOK_ALIKES):
+        with Client(daemon.endpoint, scope=name) as client:
+            stored = {each.id: each.content for each in client.ask(GetMessages("r1"))}
+            assert stored == {"m1": f"content {at}", f"only {at}": "hello"}
+            info = client.execute(GetScopeInfo())
+            assert (info.scope, info.rows["messages"]) == (name, 2)
+    with Client(daemon.endpoint) as client:
+        assert client.execute(ListScopes()) == sorted(LOOK_ALIKES)
+
+
+def test_files_of_scopes_lie_in_the_data_directory_under_names_safe_everywhere(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    """Names reach no file name: those are lower-case, short, and different on any file system."""
+    outside = files_of(tmp_path)
+    daemon = start_daemon()
+    for name in LOOK_ALIKES:
+        with Client(daemon.endpoint, scope=name) as client:
+            client.execute(said("m1"))
+            client.execute(PutMediaPart(name.encode()))
+    daemon.stop()
+    made = files_of(tmp_path) - outside - {"daemon.log"}
+    assert {path.split("/")[0] for path in made} == {"data"}
+    databases = [path for path in made if path.endswith(".db")]
+    assert len(databases) == len(LOOK_ALIKES)
+    assert len({path.casefold() for path in made}) == len(made)
+    assert {path for path in made if path != path.lower() or not path.isascii() or len(path) > 200} == set()
+    assert {path for path in databases if Path(path).parent.name != "scopes"} == {"data/default.db"}
+
+
+@pytest.mark.parametrize(
+    ("scope", "code"),
+    [("", "malformed"), ("x" * 129, "too-large"), ("é" * 65, "too-large"), (None, "malformed"), (1, "malformed")],
+)
+@pytest.mark.parametrize("operation", ["ping", "get-all-rooms", "initialize", "get-scope-info", "delete-scope"])
+def test_what_is_no_name_is_refused_and_makes_no_file(
+    transport: InProcess, tmp_path: Path, operation: str, scope: object, code: str
+) -> None:
+    """A scope's name is text of 1 to 128 bytes; everything else is refused by its path, for every kind of request."""
+    before = files_of(tmp_path)
+    error = send(transport, body(operation, {}, scope=scope))["error"]
+    assert (error["code"], error["details"]["path"]) == (code, "$.scope")
+    assert files_of(tmp_path) == before
+
+
+def test_a_clients_requests_keep_their_order_across_scopes(start_daemon: StartDaemon) -> None:
+    """One socket that speaks for several scopes by turns gets its replies in the order of its requests, and each query
+    sees its own earlier commands."""
+    daemon = start_daemon()
+    draw = random.Random(5)
+    saved: dict[str, int] = {}
+    expected = []
+    with Peer(daemon.endpoint) as peer:
+        for at in range(1_500):
+            scope = draw.choice("abc")
+            if draw.random() < 0.5:
+                saved[scope] = saved.get(scope, 0) + 1
+                peer.request("save-message", message(at, scope), request_id=str(at), scope=scope)
+                expected.append((str(at), saved[scope], None))
+            else:
+                peer.request("get-scope-info", {}, request_id=str(at), scope=scope)
+                expected.append((str(at), saved.get(scope, 0), saved.get(scope, 0)))
+        replies = [peer.reply() for _ in expected]
+    seen = [
+        (reply["id"], reply["seq"], reply["result"]["rows"]["messages"] if reply["result"] else None)
+        for reply in replies
+    ]
+    assert seen == expected
+
+
+# Many
+
+
+class Size(NamedTuple):
+    """What a daemon process takes."""
+
+    files: int
+    threads: int
+    mib: int
+
+
+def size_of(daemon: DaemonProcess) -> Size:
+    process = Path(f"/proc/{daemon.process.pid}")
+    return Size(
+        len(list((process / "fd").iterdir())),
+        len(list((process / "task").iterdir())),
+        resident_bytes(daemon.process.pid) // MIB,
+    )
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_three_hundred_scopes_cost_no_more_than_a_few(start_daemon: StartDaemon) -> None:
+    """Scopes used one after the other leave files, threads and memory bounded; all of them are there."""
+    daemon = start_daemon()
+    names = [f"account {at}" for at in range(300)]
+    sizes = {0: size_of(daemon)}
+    with Peer(daemon.endpoint) as peer:
+        for at, name in enumerate(names, start=1):
+            for number in range(5):
+                peer.request("save-message", message(number, name * 50), request_id=f"s{number}", scope=name)
+                peer.request("get-messages", {"roomId": "r1"}, request_id=f"g{number}", scope=name)
+            replies = peer.replies(10)
+            assert [each["content"] for each in replies["g4"]["result"]] == [name * 50] * 5
+            if at in (1, OPEN_MAX, 50, 100, 200, 300):
+                sizes[at] = size_of(daemon)
+        health = peer.ask("health")["result"]
+        listed = peer.ask("list-scopes")["result"]
+    numbers = "; ".join(
+        f"{at} scopes: {size.files} files, {size.threads} threads, {size.mib} MiB" for at, size in sizes.items()
+    )
+    sys.stdout.write(numbers + "\n")
+    assert listed == sorted(["default", *names])
+    assert health["scopesOpen"] <= OPEN_MAX, numbers
+    at_most, last = sizes[50], sizes[300]
+    assert last.files <= at_most.files + 10, numbers
+    assert last.files < 25 + OPEN_MAX * 12, numbers
+    assert last.threads <= sizes[0].threads + 4 + 8, numbers  # writers and readers, made as they are needed
+    assert last.mib <= at_most.mib + 16, numbers
+
+
+# Which there are
+
+
+def test_only_default_is_told_of_other_scopes(transport: InProcess) -> None:
+    """`list-scopes` elsewhere is `forbidden`, and its refusal names nobody."""
+    for name in ("one", "two"):
+        Client(transport=transport, scope=name).execute(said("m1"))
+    assert Client(transport=transport).execute(ListScopes()) == ["default", "one", "two"]
+    with pytest.raises(Forbidden) as caught:
+        Client(transport=transport, scope="one").execute(ListScopes())
+    assert caught.value.details == {"path": "$.scope"}
+    assert "two" not in str(caught.value)
+
+
+def test_scopes_are_listed_whether_open_or_closed_and_after_a_restart(start_daemon: StartDaemon) -> None:
+    """The names are in the files, not in memory: more than can be open are listed, and the next daemon lists them."""
+    names = [f"n{at}" for at in range(2 * OPEN_MAX)]
+    daemon = start_daemon()
+    for client in clients(daemon.endpoint, *names):
+        with client:
+            client.execute(said("m1"))
+    for _ in range(2):
+        with Client(daemon.endpoint) as client:
+            assert client.execute(ListScopes()) == sorted(["default", *names])
+        daemon.stop()
+        daemon = start_daemon()
+
+
+def test_a_scope_is_listed_though_the_daemon_was_killed_after_its_first_command(start_daemon: StartDaemon) -> None:
+    """What was acknowledged belongs to a scope that the next daemon knows by name, before anybody uses it."""
+    names: list[str] = []
+    for at in range(4):
+        daemon = start_daemon()
+        names.append(f"killed {at}")
+        with Client(daemon.endpoint, scope=names[-1]) as client:
+            client.execute(said("m1"))
+        daemon.kill()
+    daemon = start_daemon()
+    with Client(daemon.endpoint) as client:
+        assert client.execute(ListScopes()) == sorted(["default", *names])
+    for name in names:
+        with Client(daemon.endpoint, scope=name) as client:
+            assert client.ask(GetMessageById("m1")) is not None
+
+
+def test_a_name_is_read_from_a_file_whose_checkpoint_was_cut_short(tmp_path: Path) -> None:
+    """Wherever a crash stops a checkpoint, the file beside its log still says whose it is."""
+    disk = FaultyDisk()
+    disk.only = ".db"
+    path = tmp_path / "scope.db"
+    with closing(Store(path, scope="mine", vfs=disk.name)) as store:
+        for at in range(200):
+            with store.write() as transaction, command(transaction):
+                transaction.run("INSERT INTO meta (key, value) VALUES (:key, :value)", key=f"{at}", value="x" * 4_000)
+        for writes in range(1, 100, 7):
+            disk.writes_until_full = writes
+            with pytest.raises(apsw.FullError):
+                store.fold_in_log()
+            disk.writes_until_full, disk.full = None, False
+            shutil.copy(path, tmp_path / "copy.db")
+            assert name_inside(tmp_path / "copy.db") == "mine", f"after {writes} writes"
+
+
+def test_scope_info_tells_of_the_own_scope_alone(transport: InProcess, tmp_path: Path) -> None:
+    """Bytes with media, rows by table, and the version of the tables; nothing that neighbours do changes them."""
+    mine, other = (Client(transport=transport, scope=name) for name in ("mine", "other"))
+    empty = mine.execute(GetScopeInfo())
+    assert (empty.scope, empty.schema_version) == ("mine", len(migrations()))
+    assert set(empty.rows.values()) == {0}
+    assert empty.bytes > 0
+    other.execute(said("m1"))
+    other.execute(PutMediaPart(b"x" * MIB))
+    assert mine.execute(GetScopeInfo()).rows == empty.rows
+    mine.execute(said("m1"))
+    part = mine.execute(PutMediaPart(b"y" * MIB))
+    mine.execute(PutMedia(parts=[part], mime="text/plain"))
+    filled = mine.execute(GetScopeInfo())
+    assert {name: count for name, count in filled.rows.items() if count} == {
+        "messages": 1,
+        "media": 1,
+        "media_parts": 1,
+        "commands": 3,
+    }
+    assert MIB <= filled.bytes - empty.bytes < 2 * MIB
+    on_disk = {path for path in (tmp_path / "data").rglob("*") if database_of(tmp_path, "mine").stem in str(path)}
+    assert filled.bytes == sum(path.stat().st_size for path in on_disk if path.is_file())
+
+
+# Deleted
+
+
+def test_a_deleted_scope_is_gone_from_the_disk_and_starts_anew(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """Database, log and media are removed, nothing of its text is left; used again it is empty, at seq 1."""
+    data_dir = tmp_path / "data"
+    daemon = start_daemon()
+    mine, other = clients(daemon.endpoint, "mine", "other")
+    with mine, other:
+        for client in (mine, other):
+            client.execute(said("m1", "a secret of somebody"))
+            client.execute(PutMedia(parts=[client.execute(PutMediaPart(b"a secret file"))], mime="text/plain"))
+        assert mine.execute(DeleteScope()) is None
+        stem = database_of(data_dir, "mine").stem
+        assert {path for path in files_of(data_dir) if stem in path} == set()
+        assert not (data_dir / "scopes" / f"{stem}.media").exists()
+        with Client(daemon.endpoint) as default:
+            assert default.execute(ListScopes()) == ["default", "other"]
+        with Peer(daemon.endpoint) as peer:
+            assert peer.ask("ping", scope="mine")["seq"] == 0
+            assert peer.ask("get-message-by-id", {"messageId": "m1"}, scope="mine")["result"] is None
+            assert peer.ask("save-message", message(2), scope="mine")["seq"] == 1
+        info = other.execute(GetScopeInfo())
+        assert (info.rows["messages"], info.rows["media"]) == (1, 1)
+        mine.execute(DeleteScope())
+        mine.execute(DeleteScope())  # there is nothing to delete, and nothing is wrong with that
+
+
+def test_the_scope_default_can_be_deleted_too(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """It is a scope like others: empty afterwards, at once usable, and the next daemon starts on it."""
+    daemon = start_daemon()
+    with Client(daemon.endpoint) as client:
+        client.execute(said("m1"))
+        client.execute(DeleteScope())
+        assert not list((tmp_path / "data").glob("default.db*"))
+        assert client.ask(Ping()).pong
+        assert client.ask(GetMessages("r1")) == []
+        client.execute(DeleteScope())
+    daemon.stop()
+    with Client(start_daemon().endpoint) as client:
+        client.execute(said("m2"))
+        assert [each.id for each in client.ask(GetMessages("r1"))] == ["m2"]
+
+
+def test_commands_around_a_deletion_are_all_answered(start_daemon: StartDaemon) -> None:
+    """Clients that write and read while a scope is deleted again and again get a reply to every request; what is left
+    is what was saved after the last deletion; a neighbour loses nothing."""
+    daemon = start_daemon()
+    seqs: dict[str, list[int]] = {"mine": [], "other": []}
+    ends = [0, 0, 0]  # the greatest seq in each one's last round, which begins after the last deletion
+    deleted = threading.Event()
+
+    def work(scope: str, number: int) -> None:
+        first, ended = 0, False
+        with Peer(daemon.endpoint) as peer:
+            while not ended:
+                ended = deleted.is_set() and first >= 450
+                for at in range(first, first + 50):
+                    save_id = f"s{number}-{at}"
+                    peer.request("save-message", message(f"{number}-{at}"), request_id=save_id, scope=scope)
+                    peer.request("get-messages", {"roomId": "r1", "limit": 5}, request_id=f"g{at}", scope=scope)
+                first += 50
+                replies = peer.replies(100)
+                assert all(reply["ok"] for reply in replies.values()), replies
+                saved = [reply["seq"] for name, reply in replies.items() if name[0] == "s"]
+                seqs[scope].extend(saved)
+                ends[number] = max(saved)
+
+    def delete() -> None:
+        try:
+            with Peer(daemon.endpoint) as peer:
+                for _ in range(20):
+                    assert peer.ask("delete-scope", scope="mine")["ok"]
+                    assert peer.ask("save-message", message("mark"), scope="mine")["ok"]
+        finally:
+            deleted.set()
+
+    together(lambda: work("mine", 0), lambda: work("mine", 1), lambda: work("other", 2), delete)
+    with Client(daemon.endpoint, scope="mine") as client:
+        left = client.execute(GetScopeInfo()).rows["messages"]
+    assert left < len(seqs["mine"])
+    assert left == max(ends[:2])
+    assert sorted(seqs["other"]) == list(range(1, len(seqs["other"]) + 1))
+    with Client(daemon.endpoint, scope="other") as client:
+        assert client.execute(GetScopeInfo()).rows["messages"] == len(seqs["other"])
+
+
+# Opened and closed
+
+
+def test_idle_scopes_are_closed_and_lose_nothing(scopes: Scopes) -> None:
+    """A scope that nobody uses has no open file; the next use finds everything, and its numbers go on."""
+    for round_ in range(3):
+        for name in ("a", "b"):
+            write(scopes, name, f"{round_}")
+        scopes.open("default")
+        scopes.close_idle(0)
+        assert list(scopes.open_stores()) == ["default"]
+        assert scopes.seq("a") == round_ + 1
+        assert not database_of(scopes.directory, "a").with_suffix(".db-wal").exists()
+    assert keys(scopes, "a") == keys(scopes, "b") == ["0", "1", "2"]
+    assert scopes.seq("a") == 3
+
+
+def test_a_scope_in_use_is_not_closed(scopes: Scopes) -> None:
+    """However long it takes, and however many others are opened meanwhile."""
+    with scopes.use("busy") as store:
+        for at in range(2 * OPEN_MAX):
+            write(scopes, f"n{at}", "k")
+        scopes.close_idle(0)
+        assert scopes.open_stores() == {"busy": store}
+    assert len(scopes.open_stores()) == 1
+
+
+def test_chores_keep_no_scope_open(scopes: Scopes) -> None:
+    """What the daemon does by itself counts as no use, and opens nothing."""
+    write(scopes, "a", "k")
+    before = scopes.account("a").last_used
+    with scopes.borrow_if_open("a") as store:
+        assert store is not None
+    scopes.checkpoint_if_due("a")
+    assert scopes.account("a").last_used == before
+    scopes.close_idle(0)
+    with scopes.borrow_if_open("a") as store:
+        assert store is None
+    scopes.checkpoint_if_due("a")
+    assert scopes.open_stores() == {}
+
+
+def test_no_file_is_opened_twice_at_once_whatever_threads_do(tmp_path: Path, long: bool) -> None:
+    """Use, closing and standing alone at random from many threads: one store to a file at any moment, nobody waits for
+    ever, and every write is there in the end."""
+    (tmp_path / "data").mkdir()
+    disk = CountingDisk()
+    scopes = Scopes(tmp_path / "data", vfs=disk.name)
+    names = ["a", "b", "c", *(f"n{at}" for at in range(OPEN_MAX + 2))]
+    writers = {name: threading.Lock() for name in names}  # as in a daemon: one writer to a scope
+    written: dict[str, list[str]] = {name: [] for name in names}
+    until = time.monotonic() + (30 if long else 3)
+
+    def write_one(name: str, key: str) -> None:
+        with writers[name]:
+            write(scopes, name, key)
+            scopes.checkpoint_if_due(name)
+            written[name].append(key)
+
+    def read_one(name: str) -> None:
+        before = len(written[name])
+        assert len(keys(scopes, name)) >= before
+
+    def stand_alone(name: str) -> None:
+        with scopes.alone(name) as account:
+            assert account.store is None
+            assert disk.open_now(account.path) == 0
+
+    def work(number: int) -> None:
+        draw, at = random.Random(number), 0
+        while time.monotonic() < until:
+            at += 1
+            name = draw.choice(names[:3] if draw.random() < 0.6 else names)
+            act = draw.choice([write_one, write_one, write_one, read_one, read_one, stand_alone, None])
+            if act is None:
+                scopes.close_idle(0)
+                scopes.interrupt_readers()
+            elif act is write_one:
+                write_one(name, f"{number}-{at}")
+            else:
+                with suppress(apsw.InterruptError):
+                    act(name)
+
+    threads = [threading.Thread(target=kept(errors := [], work), args=(number,), daemon=True) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0, until - time.monotonic()) + 60)
+    assert not any(thread.is_alive() for thread in threads), "some thread waits for ever"
+    assert errors == []
+    assert disk.most_writers == 1
+    assert {name: keys(scopes, name) for name in names} == {name: sorted(done) for name, done in written.items()}
+    scopes.close()
+    assert scopes.open_stores() == {}
+
+
+def kept(errors: list[BaseException], work: Callable[[int], None]) -> Callable[[int], None]:
+    """A thread's function whose error is kept for the test to see; the test itself may have to give up on it."""
+
+    def run(number: int) -> None:
+        try:
+            work(number)
+        except BaseException as error:  # noqa: BLE001
+            errors.append(error)
+
+    return run
+
+
+class CountingDisk(apsw.VFS):
+    """Counts who has a database file open: a store opens it with CREATE once, its readers without."""
+
+    def __init__(self) -> None:
+        self.name = f"counting-{id(self)}"
+        self.lock = threading.Lock()
+        self.open: dict[str, int] = {}
+        self.writers: dict[str, int] = {}
+        self.most_writers = 0
+        super().__init__(self.name, "")
+
+    def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:  # noqa: N802
+        return _Counted(self, name, flags)
+
+    def open_now(self, path: Path) -> int:
+        return self.open.get(str(path), 0)
+
+    def count(self, path: str, by: int, *, writer: bool) -> None:
+        with self.lock:
+            self.open[path] = self.open.get(path, 0) + by
+            if writer:
+                self.writers[path] = self.writers.get(path, 0) + by
+                self.most_writers = max(self.most_writers, self.writers[path])
+
+
+class _Counted(apsw.VFSFile):
+    def __init__(self, disk: CountingDisk, name: Any, flags: list[int]) -> None:
+        self.disk = disk
+        self.path = str(name.filename() if isinstance(name, apsw.URIFilename) else name)
+        self.is_database = bool(flags[0] & apsw.SQLITE_OPEN_MAIN_DB)
+        self.is_writer = bool(flags[0] & apsw.SQLITE_OPEN_CREATE)
+        super().__init__("", name, flags)
+        if self.is_database:
+            disk.count(self.path, 1, writer=self.is_writer)
+
+    def xClose(self) -> None:  # noqa: N802
+        super().xClose()
+        if self.is_database:
+            self.is_database = False
+            self.disk.count(self.path, -1, writer=self.is_writer)
+
+
+def test_a_neighbour_that_cannot_be_closed_fails_nobodys_command(tmp_path: Path) -> None:
+    """When closing one scope fails, the command of another that made it close is durable and says so."""
+    disk = FaultyDisk()
+    names = [f"n{at}" for at in range(OPEN_MAX + 4)]
+    with InProcess(tmp_path / "data", vfs=disk.name) as transport:
+        for name in names:
+            assert send(transport, body("save-message", message(1), scope=name))["ok"]
+        closed = [name for name in names if name not in transport.scopes.open_stores()]
+        assert closed
+        disk.only, disk.full = ".db", True  # so that no log can be folded in
+        for name in closed:
+            assert send(transport, body("save-message", message(2), scope=name))["seq"] == 2
+        assert len(transport.scopes.open_stores()) == OPEN_MAX
+        disk.full = False
+        for name in names:
+            stored = send(transport, body("get-messages", {"roomId": "r1"}, scope=name))["result"]
+            assert [each["id"] for each in stored] == (["m1", "m2"] if name in closed else ["m1"])
+
+
+def test_a_scope_that_another_process_has_locked_is_busy(scopes: Scopes) -> None:
+    """A closed file that somebody else writes cannot be opened for the moment, which is worth a retry."""
+    write(scopes, "a", "k")
+    scopes.close_idle(0)
+    with closing(apsw.Connection(str(database_of(scopes.directory, "a")))) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with closing(Scopes(scopes.directory, lock_wait_ms=20)) as again:
+            with pytest.raises(CannotOpen) as caught:
+                again.open("a")
+            error = as_wire_error(caught.value)
+            assert (error.code, error.retryable) == ("busy", True)
+    assert keys(scopes, "a") == ["k"]
+
+
+def test_a_command_that_is_no_valid_one_makes_no_scope(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """Neither a file nor a name in the list is left of a scope that nothing was done in."""
+    with Peer(start_daemon().endpoint) as peer:
+        for name, payload in (
+            ("save-message", {"nonsense": 1}),
+            ("create-user", {"pubkey": 7}),
+            ("delete-scope", {"x": 7}),
+        ):
+            assert peer.ask(name, payload, scope="ghost")["error"]["code"] == "invalid"
+        assert peer.ask("list-scopes")["result"] == ["default"]
+        assert not list((tmp_path / "data").glob("scopes/*"))
+
+
+def test_a_full_disk_is_told_as_such_when_a_scope_is_made(tmp_path: Path) -> None:
+    """A scope that cannot be opened for the moment is worth a retry, and succeeds with space again."""
+    disk = FaultyDisk()
+    with InProcess(tmp_path / "data", vfs=disk.name) as transport:
+        disk.full = True
+        error = send(transport, body("save-message", message(1), scope="new"))["error"]
+        assert (error["code"], error["retryable"]) == ("storage", True)
+        disk.full = False
+        assert send(transport, body("save-message", message(1), scope="new"))["seq"] == 1
+
+
+@pytest.mark.parametrize("target", ["other", "never used"])
+def test_a_file_moved_to_another_scopes_name_is_refused(start_daemon: StartDaemon, tmp_path: Path, target: str) -> None:
+    """What was saved in one scope is never served in another, even where somebody exchanged the files; `storage` says
+    that something is wrong, and neither name nor content of the owner."""
+    data_dir = tmp_path / "data"
+    daemon = start_daemon()
+    owner, other = clients(daemon.endpoint, "owner", "other")
+    with owner, other:
+        owner.execute(said("m1", "the owner's secret"))
+        other.execute(said("m1"))
+    daemon.stop()
+    before = database_of(data_dir, "owner").read_bytes()
+    database_of(data_dir, "owner").rename(database_of(data_dir, target))
+    daemon = start_daemon()
+    with Peer(daemon.endpoint) as peer:
+        for operation, payload in [
+            ("get-messages", {"roomId": "r1"}),
+            ("save-message", message(1)),
+            ("get-scope-info", {}),
+        ]:
+            reply = peer.ask(operation, payload, scope=target)
+            assert reply["error"]["code"] == "storage"
+            assert "owner" not in str(reply)
+            assert "secret" not in str(reply)
+        assert peer.ask("get-messages", {"roomId": "r1"}, scope="owner")["result"] == []
+        assert "owner" in peer.ask("list-scopes")["result"]  # which was used again just now
+    daemon.stop()
+    assert database_of(data_dir, target).read_bytes() == before
+
+
+# Older files
+
+
+@pytest.fixture
+def legacy(tmp_path: Path) -> Path:
+    """A file of an older layout, outside the data directory, whose current user is `ada`."""
+    (tmp_path / "old").mkdir()
+    return Path(shutil.copy(LEGACY, tmp_path / "old" / "chat.db"))
+
+
+def everything(directory: Path) -> dict[str, str]:
+    """Every file below a directory with the hash of its bytes."""
+    return {
+        str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_legacy_file_is_adopted_by_its_current_user(start_daemon: StartDaemon, tmp_path: Path, legacy: Path) -> None:
+    """All its rows are the scope's, migrated, over a restart too; the file itself is as it was."""
+    before, expected = everything(legacy.parent), all_rows(Path(shutil.copy(legacy, tmp_path / "copy.db")))
+    daemon = start_daemon()
+    with Peer(daemon.endpoint) as peer:
+        reply = peer.ask("adopt-legacy-database", {"path": str(legacy), "userId": "ada"}, scope="ada")
+        assert (reply["ok"], reply["result"], reply["seq"]) == (True, None, 218)
+        assert peer.ask("save-message", message("new"), scope="ada")["seq"] == 219
+        assert peer.ask("get-messages", {"roomId": "r1"})["result"] == []
+    assert everything(legacy.parent) == before
+    daemon.stop()
+    assert everything(legacy.parent) == before
+    rows = all_rows(database_of(tmp_path / "data", "ada"))
+    rows["messages"] = [row for row in rows["messages"] if row[0] != "mnew"]
+    expected["messages"] = [(*row, 0, 0) for row in expected["messages"]]  # said by no command that the log has
+    assert {name: rows[name] for name in expected} == expected
+    assert not list((tmp_path / "data").glob("adopting-*"))
+    daemon = start_daemon()
+    with Client(daemon.endpoint, scope="ada") as client:
+        user = client.ask(GetCurrentUser())
+        assert user is not None
+        assert user.oder_id == "ada"
+        assert client.execute(GetScopeInfo()).schema_version == len(migrations())
+        with pytest.raises(Conflict):
+            client.execute(AdoptLegacyDatabase(str(legacy), "ada"))
+
+
+Refusal = tuple[type[BackscrollError], str]
+
+
+def adoption_is_refused(
+    transport: InProcess, tmp_path: Path, path: Path | str, refusal: Refusal, *, user_id: str = "ada"
+) -> BackscrollError:
+    """Adopt into the scope `ada`: it is refused with this error about this field, and no file anywhere changes."""
+    client = Client(transport=transport, scope="ada")
+    rows = client.execute(GetScopeInfo()).rows
+    before = everything(tmp_path)
+    with pytest.raises(refusal[0]) as caught:
+        client.execute(AdoptLegacyDatabase(str(path), user_id))
+    assert type(caught.value) is refusal[0]
+    assert caught.value.details == {"path": refusal[1]}
+    assert everything(tmp_path) == before
+    assert not list((tmp_path / "data").glob("adopting-*"))
+    assert client.execute(GetScopeInfo()).rows == rows
+    return caught.value
+
+
+PATH, USER = "$.payload.path", "$.payload.userId"
+
+
+@pytest.mark.parametrize("user_id", ["bob", "ADA", "ada ", "a", '"ada"'])
+def test_somebody_elses_legacy_file_is_refused(
+    transport: InProcess, tmp_path: Path, legacy: Path, user_id: str
+) -> None:
+    """Only the file's current user adopts it; the refusal does not say who that is."""
+    error = adoption_is_refused(transport, tmp_path, legacy, (Forbidden, USER), user_id=user_id)
+    assert "ada" not in str(error)
+
+
+def test_a_legacy_file_of_nobody_is_refused(transport: InProcess, tmp_path: Path, legacy: Path) -> None:
+    """Without a current user a file is nobody's."""
+    with closing(apsw.Connection(str(legacy))) as connection:
+        connection.execute("DELETE FROM meta")
+    adoption_is_refused(transport, tmp_path, legacy, (Forbidden, USER))
+
+
+def test_a_scope_that_holds_data_adopts_nothing(transport: InProcess, tmp_path: Path, legacy: Path) -> None:
+    """What is in the scope stays, and is not mixed with anything."""
+    client = Client(transport=transport, scope="ada")
+    client.execute(said("m1", "mine"))
+    adoption_is_refused(transport, tmp_path, legacy, (Conflict, "$.scope"))
+    assert [each.content for each in client.ask(GetMessages("r1"))] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    "path", ["missing.db", "", ".", "old", "a\x00b", "x" * 300, "old/chat.db/x", "circle", "pipe"], ids=repr
+)
+def test_a_path_without_a_file_is_not_found(transport: InProcess, tmp_path: Path, legacy: Path, path: str) -> None:
+    """Whatever is wrong with a path, nothing is made there."""
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    if path == "pipe":
+        os.mkfifo(tmp_path / "pipe")
+    adoption_is_refused(transport, tmp_path, f"{tmp_path}/{path}", (NotFound, PATH))
+
+
+@pytest.mark.parametrize(
+    "way", ["straight", "dots", "link to the file", "link to the directory", "no such file", "companion"]
+)
+@pytest.mark.parametrize("owner", ["default", "other"])
+def test_no_file_of_the_data_directory_is_adopted(
+    transport: InProcess, tmp_path: Path, legacy: Path, way: str, owner: str
+) -> None:
+    """Whichever way a path leads into the data directory, and whether or not there is such a file: `forbidden`. So is
+    a log that does."""
+    data_dir = tmp_path / "data"
+    Client(transport=transport, scope=owner).execute(said("m1", "a secret"))
+    path = data_dir / "default.db" if owner == "default" else database_of(data_dir, owner)
+    within = path.relative_to(tmp_path)
+    if way == "dots":
+        path = legacy.parent / ".." / within
+    if way == "link to the file":
+        (legacy.parent / "link.db").symlink_to(path)
+        path = legacy.parent / "link.db"
+    if way == "link to the directory":
+        (tmp_path / "link").symlink_to(data_dir)
+        path = tmp_path / "link" / within.relative_to("data")
+    if way == "no such file":
+        path = path.with_name("none.db")
+    if way == "companion":
+        legacy.with_name("chat.db-wal").symlink_to(path.with_name(f"{path.name}-wal"))
+        path = legacy
+    adoption_is_refused(transport, tmp_path, path, (Forbidden, PATH))
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(b"no database" * 1_000)
+
+
+def truncated(path: Path) -> None:
+    os.truncate(path, 20_000)
+
+
+def foreign(path: Path) -> None:
+    path.unlink()
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.execute("CREATE TABLE bookmarks (url TEXT)")
+
+
+def from_the_future(path: Path) -> None:
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.pragma("user_version", len(migrations()) + 1)
+
+
+def of_another_scope(path: Path) -> None:
+    path.unlink()
+    Store(path, scope="eve").close()
+
+
+@pytest.mark.parametrize("harm", [garbage, truncated, foreign, from_the_future, of_another_scope])
+def test_what_is_no_older_database_is_invalid(
+    transport: InProcess, tmp_path: Path, legacy: Path, harm: Callable[[Path], None]
+) -> None:
+    """Garbage, other programs' files, later versions and other scopes' files are refused by their path."""
+    harm(legacy)
+    adoption_is_refused(transport, tmp_path, legacy, (Invalid, PATH))
+
+
+def test_an_empty_file_is_nobodys(transport: InProcess, tmp_path: Path, legacy: Path) -> None:
+    """A file of no bytes is an empty database to SQLite, so it has no current user."""
+    legacy.write_bytes(b"")
+    adoption_is_refused(transport, tmp_path, legacy, (Forbidden, USER))
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["direct", "through a link"])
+def test_what_is_in_a_legacy_files_log_is_adopted_too(
+    transport: InProcess, tmp_path: Path, legacy: Path, linked: bool
+) -> None:
+    """A file whose program was killed has its latest rows in the log beside it; also where a link leads to the two."""
+    with closing(apsw.Connection(str(legacy))) as connection:
+        connection.pragma("journal_mode", "wal")
+        connection.pragma("wal_autocheckpoint", 0)
+        connection.execute("UPDATE messages SET content = 'only in the log'")
+        crashed = tmp_path / "crashed"
+        crashed.mkdir()
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{legacy}{suffix}", f"{crashed}/chat.db{suffix}")
+    path = crashed / "chat.db"
+    if linked:
+        path = tmp_path / "link.db"
+        path.symlink_to(crashed / "chat.db")
+    before = everything(crashed)
+    assert set(before) == {"chat.db", "chat.db-wal"}
+    client = Client(transport=transport, scope="ada")
+    client.execute(AdoptLegacyDatabase(str(path), "ada"))
+    assert everything(crashed) == before
+    with transport.scopes.use("ada") as store, store.read() as snapshot:
+        assert snapshot.rows("SELECT DISTINCT content FROM messages") == [("only in the log",)]
+
+
+def test_a_legacy_file_is_not_half_adopted_on_a_full_disk(tmp_path: Path, legacy: Path) -> None:
+    """When the copy cannot be made whole the scope stays empty, the source as it was, and a retry succeeds."""
+    disk = FaultyDisk()
+    with InProcess(tmp_path / "data", vfs=disk.name) as transport:
+        Client(transport=transport, scope="ada").execute(GetScopeInfo())
+        before = everything(legacy.parent)
+        disk.full = True
+        with pytest.raises(BackscrollError) as caught:
+            Client(transport=transport, scope="ada").execute(AdoptLegacyDatabase(str(legacy), "ada"))
+        assert (caught.value.code, caught.value.retryable) == ("storage", True)
+        disk.full = False
+        assert everything(legacy.parent) == before
+        assert not list((tmp_path / "data").glob("adopting-*"))
+        Client(transport=transport, scope="ada").execute(AdoptLegacyDatabase(str(legacy), "ada"))
+        assert Client(transport=transport, scope="ada").execute(GetScopeInfo()).rows["messages"] == 204
+
+
+def test_a_copy_that_a_killed_daemon_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    """Somebody's history does not lie around because a daemon died while it adopted it."""
+    left = tmp_path / "data" / "adopting-abc"
+    left.mkdir(parents=True)
+    (left / "legacy.db").write_bytes(b"somebody's history")
+    InProcess(tmp_path / "data").close()
+    assert not left.exists()
+
+
+def test_what_a_killed_compaction_left_goes_with_its_scope(tmp_path: Path) -> None:
+    """It holds everything that the scope held."""
+    with InProcess(tmp_path / "data") as transport:
+        client = Client(scope="mine", transport=transport)
+        client.execute(said("m1"))
+        left = database_of(tmp_path / "data", "mine").with_name(f"{database_of(tmp_path, 'mine').name}-compacted")
+        left.write_bytes(b"somebody's history")
+        client.execute(DeleteScope())
+        assert not left.exists()
+
+
+def test_deleting_a_scope_that_never_was_is_fine(tmp_path: Path) -> None:
+    """In a directory where no scope was ever made, too."""
+    with InProcess(tmp_path / "data") as transport:
+        Client(scope="nobody", transport=transport).execute(DeleteScope())

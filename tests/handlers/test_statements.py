@@ -1,0 +1,275 @@
+"""How many statements an operation takes, and that SQLite serves each from an index."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+from operator import ge, gt, le, lt
+from pkgutil import iter_modules
+from typing import Any
+
+import apsw
+import pytest
+from msgspec.structs import replace
+
+from backscroll import handlers
+from backscroll.bus.inprocess import InProcess
+from backscroll.clients.python import Client
+from backscroll.schema import (
+    OPERATIONS,
+    Attachment,
+    Ban,
+    Category,
+    Channel,
+    Command,
+    GetAllAttachments,
+    GetAllRooms,
+    GetAttachmentsForMessage,
+    GetBansForRoom,
+    GetChannel,
+    GetCurrentUser,
+    GetLog,
+    GetMedia,
+    GetMediaPart,
+    GetMessageById,
+    GetMessagePage,
+    GetMessages,
+    GetReactionsForMessage,
+    GetRoom,
+    GetRows,
+    GetSession,
+    GetUser,
+    GetUserByPubkey,
+    GetUsersByRoom,
+    IsUserBanned,
+    ListCategories,
+    ListChannels,
+    ListMessages,
+    ListUsers,
+    Maintenance,
+    Media,
+    Message,
+    PutMedia,
+    PutMediaPart,
+    Query,
+    Reaction,
+    Room,
+    RoomMember,
+    SaveAttachment,
+    SaveBan,
+    SaveMessage,
+    SaveRoom,
+    SaveUser,
+    SetCurrentUserId,
+    User,
+)
+from backscroll.schema.operations import Builtin
+
+MEDIA_ID = "the daemon's own"
+"""Stands for the id that the daemon gave to the media."""
+
+QUERIES: list[Query[Any]] = [
+    GetMessages("r0"),
+    GetMessages("r0", limit=5, offset=3),
+    GetMessageById("m0"),
+    GetReactionsForMessage("m0"),
+    GetUser("u0"),
+    GetCurrentUser(),
+    GetUsersByRoom("r0"),
+    GetRoom("r0"),
+    GetAllRooms(),
+    GetBansForRoom("r0"),
+    IsUserBanned("u0", "r0"),
+    GetAttachmentsForMessage("m0"),
+    GetAllAttachments(),
+    GetMessagePage("r0", limit=5),
+    GetMessagePage("r0", channel_id="c0", limit=5, include_deleted=False),
+    GetMessagePage("r0", around="m0", limit=5),
+    ListMessages("c0", room_id="r0", limit=5),
+    ListMessages("c0", room_id="r0", before="m0", limit=5),
+    GetUserByPubkey("key0"),
+    ListUsers(),
+    GetChannel("c0", room_id="r0"),
+    ListChannels("r0"),
+    ListCategories("r0"),
+    GetSession("a token"),
+    GetMedia(MEDIA_ID),
+    GetMediaPart(MEDIA_ID),
+    GetLog(),
+    GetLog(from_seq=5, limit=5),
+    GetRows("messages"),
+    GetRows("messages", after=["m0"], limit=5),
+]
+
+
+def fill(client: Client, size: int) -> Media:
+    """`size` of everything, in `size` rooms, and a file of so many parts."""
+    members = [RoomMember(oder_id=f"u{at}") for at in range(size)]
+    channels = [Channel(id=f"c{at}", name="c", type="text", position=at) for at in range(size)]
+    categories = [Category(id=f"k{at}", name="k") for at in range(size)]
+    reactions = [Reaction(message_id="m0", oder_id=f"u{at}", emoji="👍") for at in range(size)]
+    client.execute(SetCurrentUserId("u0"))
+    for at in range(size):
+        client.execute(SaveUser(User(oder_id=f"u{at}", id=f"id{at}", username="u", pubkey=f"key{at}")))
+        client.execute(SaveRoom(Room(id=f"r{at}", name="r", channels=channels, members=members, categories=categories)))
+        client.execute(SaveBan(Ban(room_id="r0", oder_id=f"u{at}", timestamp=at)))
+        client.execute(SaveAttachment(Attachment(id=f"a{at}", message_id="m0", filename="f", size=1, mime="x/y")))
+        message = Message(id=f"m{at}", room_id="r0", channel_id="c0", sender_id="u0", content="x", timestamp=at)
+        client.execute(SaveMessage(message))
+    first = Message(id="m0", room_id="r0", channel_id="c0", sender_id="u0", content="x", timestamp=0)
+    client.execute(SaveMessage(replace(first, reactions=reactions)))
+    parts = [client.execute(PutMediaPart(f"part {at} of {size}".encode())) for at in range(size)]
+    return client.execute(PutMedia(parts, "x/y"))
+
+
+@contextmanager
+def traced() -> Iterator[list[str]]:
+    """Every statement that is run on connections opened inside the block, in order."""
+    statements: list[str] = []
+
+    def note(_cursor: apsw.Cursor, sql: str, _bindings: Any) -> bool:
+        statements.append(sql)
+        return True
+
+    def trace(connection: apsw.Connection) -> None:
+        connection.exec_trace = note
+
+    apsw.connection_hooks.append(trace)
+    try:
+        yield statements
+    finally:
+        apsw.connection_hooks.remove(trace)
+
+
+@pytest.fixture
+def statements() -> Iterator[list[str]]:
+    with traced() as statements:
+        yield statements
+
+
+def test_every_query_is_held_against_these_laws() -> None:
+    """A query that is added must be added to this file."""
+    queries = {each for each in OPERATIONS.values() if issubclass(each, Query) and not issubclass(each, Builtin)}
+    assert {type(query) for query in QUERIES} == queries
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.wire_name)
+def test_statements_do_not_grow_with_rows(statements: list[str], transport: InProcess, query: Query[Any]) -> None:
+    """A query takes as many statements for 12 of everything as for one."""
+    client = Client(transport=transport)
+    counts = []
+    for size in (1, 12):
+        media = fill(client, size)
+        if isinstance(query, GetMedia | GetMediaPart):
+            query = replace(query, media_id=media.id)
+        client.ask(query)
+        before = len(statements)
+        client.ask(query)
+        counts.append(len(statements) - before)
+    assert counts[0] == counts[1]
+    assert counts[0] <= 3 + 4, "more than BEGIN, seq and ROLLBACK around four statements"
+
+
+MODULES = sorted(each.name for each in iter_modules(handlers.__path__) if each.name not in ("sql", "scopes"))
+"""Where statements are; those of scopes.py count a whole scope's rows, and read its tables through to do so."""
+
+
+def all_statements() -> dict[str, str]:
+    """Every statement that the handlers compiled, by where it stands, and every kind of page's."""
+    found: dict[str, str] = {}
+    for module in (getattr(handlers, name) for name in MODULES):
+        for name, value in vars(module).items():
+            texts = value if isinstance(value, tuple) else (value,)
+            for number, text in enumerate(texts):
+                if isinstance(text, str) and re.match("(SELECT|UPDATE|DELETE|INSERT) ", text):
+                    found[f"{module.__name__.rpartition('.')[2]}.{name}[{number}]"] = text
+    for compare, of_channel, include_deleted in product((lt, le, gt, ge), (False, True), (False, True)):
+        name = f"pages.{compare.__name__},{of_channel},{include_deleted}"
+        found[name] = handlers.pages._select(compare, of_channel, include_deleted)
+    of_children = ("upsert", "delete_of_room", "delete_one", "select_all", "select_of_room", "select_one")
+    for child in handlers.rooms.CHILD_LISTS:
+        found |= {f"rooms.{child.name}.{name}": getattr(child, name) for name in of_children}
+    for place in ("DELETION_OF_ONE", "DELETION_OF_ROOM", "DELETION_OF_CHANNEL"):
+        deletion = getattr(handlers.messages, place)
+        texts = (*deletion.sayings, *deletion.around, deletion.delete)
+        found |= {f"messages.{place}[{number}]": text for number, text in enumerate(texts)}
+    for table, pages in handlers.rows.PAGES.items():
+        found |= {f"rows.{table}.select_all": pages.select_all, f"rows.{table}.select_after": pages.select_after}
+    return found
+
+
+def reads_one_row(sql: str) -> bool:
+    """Whether a statement without a search is done after one row: the first in an index's order, or the only one."""
+    return bool(
+        re.fullmatch(r'SELECT "t1"\."\w+" FROM "\w+" AS "t1" ORDER BY "t1"\."\w+" DESC LIMIT 1', sql)
+        or re.match(r'(SELECT ("t1"\."\w+",? )+FROM|UPDATE) "sequence"', sql)
+    )
+
+
+def plan(connection: apsw.Connection, sql: str) -> list[str]:
+    by_place = len(re.findall(r"\?\d+", sql))
+    values: Any = ["[]"] * by_place if by_place else dict.fromkeys(re.findall(r":(\w+)", sql), "[]")
+    return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
+
+
+@pytest.mark.parametrize(("name", "sql"), all_statements().items(), ids=lambda each: each if "." in each else "")
+def test_every_plan_uses_an_index(transport: InProcess, name: str, sql: str) -> None:
+    """No statement searches by reading a table through, and no list is sorted that an index gives in order.
+
+    Lists of everything read their table, in the order of an index. The children of a page are sorted inside each
+    parent only ("LAST n TERMS"). json_each is the bound list of a page's ids. The end of the log is the first row that
+    is met from there, and `sequence` has but one.
+    """
+    with apsw.Connection(str(transport.store.path)) as connection:
+        steps = [step for step in plan(connection, sql) if "json_each" not in step]
+    sorts = [step for step in steps if "TEMP B-TREE" in step and not re.search(r"LAST \d TERMS", step)]
+    assert sorts == []
+    if reads_one_row(sql):
+        assert len(steps) == 1
+        return
+    of_a_page = name.startswith("rows.") and sql.endswith(" LIMIT :limit")  # unsorted, it is the order of the key
+    scans = [step for step in steps if step.startswith("SCAN") and "USING" not in step]
+    assert scans == [] or of_a_page
+    reads_everything = [step for step in steps if step.startswith("SCAN")]
+    assert not reads_everything or "select_all" in name.lower()
+
+
+def test_the_table_of_how_far_a_scope_has_come_has_one_row(transport: InProcess) -> None:
+    """Whatever happens, so that it needs no search."""
+    fill(Client(transport=transport), 2)
+    with transport.store.write() as transaction:
+        with pytest.raises(apsw.ConstraintError):
+            transaction.run("INSERT INTO sequence (id, seq) VALUES (2, 0)")
+        assert transaction.rows("SELECT count(*) FROM sequence") == [(1,)]
+
+
+def test_a_plain_save_takes_one_statement_of_its_own(statements: list[str], transport: InProcess) -> None:
+    """Around a save without reactions stand only the transaction, the log and the commit number."""
+    client = Client(transport=transport)
+    message = Message(id="m0", room_id="r0", sender_id="u0", content="x", timestamp=0)
+    client.execute(SaveMessage(message))
+    statements.clear()
+    client.execute(SaveMessage(replace(message, id="m1")))
+    assert [re.match(r'[A-Z ]+("\w+")?', sql)[0].strip() for sql in statements] == [
+        "BEGIN IMMEDIATE",
+        'INSERT OR IGNORE INTO "messages"',
+        'INSERT INTO "commands"',
+        'UPDATE "sequence"',
+        "COMMIT",
+    ]
+
+
+def test_commands_that_wait_share_one_commit(statements: list[str], transport: InProcess) -> None:
+    """A batch has one BEGIN and one COMMIT, however many commands are in it."""
+    body = b'{"id":"%d","type":"initialize"}'
+    requests = [transport.dispatcher.decode(body % at) for at in range(50)]
+    statements.clear()
+    transport.dispatcher.commit(requests)
+    assert statements.count("COMMIT") == 1
+    assert sum(sql.startswith("BEGIN") for sql in statements) == 1
+
+
+def test_every_command_and_query_is_of_one_kind() -> None:
+    """An operation is a command, a query, or about a whole scope, and never two of these."""
+    for each in OPERATIONS.values():
+        assert sum(issubclass(each, kind) for kind in (Command, Query, Maintenance)) == 1

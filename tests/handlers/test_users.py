@@ -1,0 +1,144 @@
+"""handlers/users.py: profiles by oderId, unique public keys, and the one who uses the application."""
+
+import pytest
+
+from backscroll.clients.python import Client
+from backscroll.schema import (
+    Conflict,
+    CreateUser,
+    GetCurrentUser,
+    GetUser,
+    GetUserByPubkey,
+    GetUsersByRoom,
+    Invalid,
+    ListUsers,
+    NotFound,
+    Room,
+    RoomMember,
+    SaveRoom,
+    SaveUser,
+    SetCurrentUserId,
+    UpdateUser,
+    User,
+    UserUpdates,
+)
+from tests.support.clocks import Clock
+
+
+def user(oder_id: str = "ada", **fields: object) -> User:
+    defaults: dict[str, object] = {"id": f"id-{oder_id}", "username": oder_id}
+    return User(oder_id=oder_id, **(defaults | fields))
+
+
+def test_get_user_looks_for_the_oder_id_then_the_id(client: Client) -> None:
+    """A name that is one user's oderId and another's id means the former."""
+    client.execute(SaveUser(user("ada", id="shared")))
+    client.execute(SaveUser(user("shared", id="other")))
+    assert client.ask(GetUser("ada")) == user("ada", id="shared")
+    assert client.ask(GetUser("shared")) == user("shared", id="other")
+    assert client.ask(GetUser("other")) == user("shared", id="other")
+    assert client.ask(GetUser("nobody")) is None
+
+
+def test_a_taken_public_key_is_a_conflict(client: Client) -> None:
+    """No two users have one public key, by save or by update; the refusal names the field and changes nothing."""
+    client.execute(SaveUser(user("ada", pubkey="k")))
+    client.execute(SaveUser(user("ada", pubkey="k", status="still her own key")))
+    with pytest.raises(Conflict, match=r"^\$\.payload\.user\.pubkey: "):
+        client.execute(SaveUser(user("bob", pubkey="k")))
+    assert client.ask(GetUser("bob")) is None
+    client.execute(SaveUser(user("bob")))
+    with pytest.raises(Conflict, match=r"^\$\.payload\.updates\.pubkey: "):
+        client.execute(UpdateUser("bob", UserUpdates(pubkey="k")))
+    client.execute(UpdateUser("ada", UserUpdates(pubkey=None)))
+    client.execute(UpdateUser("bob", UserUpdates(pubkey="k")))
+
+
+def test_update_user_knows_three_states(client: Client) -> None:
+    """Absent leaves a field, null clears it, a value sets it; the user may be named by id."""
+    client.execute(SaveUser(user(display_name="Ada", status="here", is_admin=True)))
+    client.execute(UpdateUser("id-ada", UserUpdates(display_name=None, status="away")))
+    assert client.ask(GetUser("ada")) == user(status="away", is_admin=True)
+
+
+def test_update_user_cannot_clear_what_is_required(client: Client) -> None:
+    """`null` for a required field is invalid, and names the field."""
+    client.execute(SaveUser(user()))
+    with pytest.raises(Invalid, match=r"^\$\.payload\.updates\.username: "):
+        client.execute(UpdateUser("ada", UserUpdates(username=None)))
+
+
+def test_update_user_of_an_unknown_one_is_not_found(client: Client) -> None:
+    """An update never makes a user."""
+    with pytest.raises(NotFound):
+        client.execute(UpdateUser("ada", UserUpdates(status="here")))
+
+
+def test_current_user_is_null_until_set_and_stored(client: Client) -> None:
+    """Unset, unknown, or unset again: there is no current user."""
+    assert client.ask(GetCurrentUser()) is None
+    client.execute(SetCurrentUserId("ada"))
+    assert client.ask(GetCurrentUser()) is None
+    client.execute(SaveUser(user()))
+    assert client.ask(GetCurrentUser()) == user()
+    client.execute(SetCurrentUserId(None))
+    assert client.ask(GetCurrentUser()) is None
+
+
+def test_users_by_room_are_its_members_stored_or_not(client: Client) -> None:
+    """Members come by (joinedAt, oderId); one without a user row is built from what the member row knows."""
+    members = [
+        RoomMember(oder_id="zoe", joined_at=3, id="z", username="zoe", display_name="Zoë", role="host"),
+        RoomMember(oder_id="ada", joined_at=3, username="ignored"),
+        RoomMember(oder_id="bare"),
+    ]
+    client.execute(SaveUser(user("ada", status="here")))
+    client.execute(SaveUser(user("stranger")))
+    client.execute(SaveRoom(Room(id="r", name="Room", members=members)))
+    assert client.ask(GetUsersByRoom("r")) == [
+        User(oder_id="bare", id="bare", username="bare"),
+        user("ada", status="here"),
+        User(oder_id="zoe", id="z", username="zoe", display_name="Zoë", role="host", joined_at=3),
+    ]
+    assert client.ask(GetUsersByRoom("no room")) == []
+
+
+def test_create_user_makes_a_user_from_a_public_key(client: Client, clock: Clock) -> None:
+    """One id of the daemon's is both names; the display name, where there is one, is the username too."""
+    ada = client.execute(CreateUser("key a", display_name="Ada"))
+    times = {"created_at": clock.now, "updated_at": clock.now}
+    assert ada == user(ada.id, id=ada.id, username="Ada", display_name="Ada", pubkey="key a", **times)
+    bob = client.execute(CreateUser("key b"))
+    assert bob == user(bob.id, id=bob.id, username=bob.id, pubkey="key b", **times)
+    for each in (ada, bob):
+        assert each.pubkey
+        assert client.ask(GetUser(each.oder_id)) == client.ask(GetUserByPubkey(each.pubkey)) == each
+
+
+def test_create_user_with_a_taken_public_key_is_a_conflict(client: Client) -> None:
+    """Whoever has the key, made or saved; keys are compared to the letter, and a freed one can be taken."""
+    client.execute(SaveUser(user("ada", pubkey="key")))
+    with pytest.raises(Conflict) as refused:
+        client.execute(CreateUser("key"))
+    assert refused.value.details == {"path": "$.payload.pubkey"}
+    assert client.ask(ListUsers()) == [user("ada", pubkey="key")]
+    client.execute(CreateUser("Key"))
+    client.execute(UpdateUser("ada", UserUpdates(pubkey=None)))
+    bob = client.execute(CreateUser("key"))
+    assert client.ask(GetUserByPubkey("key")) == bob
+
+
+def test_get_user_by_pubkey_of_an_unknown_one_is_null(client: Client) -> None:
+    """A user without a key is found by none."""
+    client.execute(SaveUser(user("ada")))
+    assert client.ask(GetUserByPubkey("key")) is None
+    assert client.ask(GetUserByPubkey("")) is None
+
+
+def test_users_are_listed_by_age(client: Client, clock: Clock) -> None:
+    """All users by (createdAt, oderId), the unset first, those that were made among those that were saved."""
+    assert client.ask(ListUsers()) == []
+    made = client.execute(CreateUser("key"))
+    for oder_id, created_at in (("b", clock.now + 1), ("z", None), ("a", clock.now + 1), ("old", 5)):
+        client.execute(SaveUser(user(oder_id, created_at=created_at)))
+    assert [each.oder_id for each in client.ask(ListUsers())] == ["z", "old", made.oder_id, "a", "b"]

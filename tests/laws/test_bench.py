@@ -1,0 +1,108 @@
+"""The benchmark runs: a short one, looked at for completeness and never for speed.
+
+The peers that are fetched from elsewhere (better-sqlite3 for Node, sqlite-rx) may be missing, and then their rows must
+say why; except where `CI` is set: there everything has to run.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from tests import ROOT
+
+SECONDS = 900  # the first run on a machine may have to compile better-sqlite3
+SAVES = "save-message, one client, 256 in flight"
+TARGETS = {
+    (SAVES, "worker"): 10,
+    (SAVES, "orm"): 5,
+    (SAVES, "sqlite-rx"): 20,
+    ("save-message, 8 callers, 1 at a time each", "worker"): 3,
+    ("save-message, one at a time", "echo + one disk sync"): 1.5,
+    ("save-message, one at a time (bare socket)", "echo + one disk sync"): 1.5,
+    ("get-messages of 50, 32 in flight", "worker"): 10,
+    ("get-messages of 50, 32 in flight", "orm"): 15,
+    ("get-messages of 50, 32 in flight", "daemon without its cache"): 2,
+    ("get-message-page of 50, 32 in flight", "worker"): 10,
+    ("get-message-page of 50, 32 in flight", "orm"): 15,
+    ("get-message-page of 50, 32 in flight", "daemon without its cache"): 2,
+    ("get-messages of 50, one at a time", "worker"): 2,
+    ("import of 300 messages", "apsw"): 0.4,
+    ("reader's p99 during an import", "quiet p99"): 3,
+    ("reader's p99 during an import, each page built", "quiet p99"): 3,
+    ("reader's p99 during a 1-second statement", "quiet p99"): 3,
+    ("reader's p99 during list-users of 500", "quiet p99"): 3,
+    ("reader's p99 with 20 ms syncs", "quiet p99"): 3,
+    ("page of 50 at the end, a file of 10,000", "a file of 5,000"): 1.3,
+    ("page of 50 at the middle, a file of 10,000", "a file of 5,000"): 1.3,
+    ("page of 50 at the start, a file of 10,000", "a file of 5,000"): 1.3,
+    ("start to ready, a file of 10,000", ""): 0.5,
+    ("peak memory serving it, a file of 10,000", ""): 120,
+}
+FETCHED = {"worker", "sqlite-rx"}
+ALWAYS = {"daemon", "daemon, bare socket", "echo", "orm", "apsw"}
+
+
+@pytest.mark.timeout(SECONDS + 30)
+def test_the_benchmark_measures_every_target_on_equal_data(tmp_path: Path) -> None:
+    """All peers keep and read the same before anything is timed; each target has its row, its entry and its bar."""
+    out = tmp_path / "results"
+    done = _run("--quick", "--out", out)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((out / "bench.json").read_text(encoding="utf-8"))
+    assert {(row["what"], row["against"]): row["target"] for row in found["targets"]} == TARGETS
+    for row in found["targets"]:
+        assert f"{row['what']:62}{row['against']:26}" in done.stdout
+        _check_measured(row, found["about"]["not here"])
+    checked = found["about"]["equal data"]
+    assert all(name in checked or name in found["about"]["not here"] for name in ALWAYS | FETCHED)
+    assert all(name in checked for name in ALWAYS)
+    assert all(figure["median"] > 0 and figure["rounds"] for figure in found["figures"])
+    _check_chart(out / "bench.svg")
+    if missing := [name for name in sorted(FETCHED) if name not in checked]:
+        assert not os.environ.get("CI"), found["about"]["not here"]
+        pytest.skip(f"all but {', '.join(missing)}: {found['about']['not here']}")
+
+
+def test_workloads_are_chosen_by_name(tmp_path: Path) -> None:
+    """Nothing but what was named is measured, and an unknown name is refused with what there is."""
+    done = _run("--quick", "--out", tmp_path, "latency-syncs")
+    assert done.returncode == 0, done.stderr
+    [row] = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))["targets"]
+    assert row["what"] == "reader's p99 with 20 ms syncs"
+    refused = _run("--quick", "--out", tmp_path, "nonsense")
+    assert refused.returncode == 2
+    assert "no such workload: nonsense" in refused.stderr
+
+
+def _check_measured(row: dict[str, Any], not_here: str) -> None:
+    """A row has a value and a verdict, or says why it has none."""
+    if row["median"] is None:
+        assert row["met"] is None
+        assert row["note"]
+        assert row["against"] == "daemon without its cache" or row["against"] in not_here or "memory" in row["what"]
+    else:
+        assert row["median"] > 0
+        assert isinstance(row["met"], bool)
+        assert len(row["rounds"]) >= 1
+
+
+def _check_chart(path: Path) -> None:
+    """The chart is SVG that names every row."""
+    root = ElementTree.parse(path).getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    texts = ["".join(element.itertext()) for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    for what, against in TARGETS:
+        assert (f"{what} / {against}" if against else what) in texts
+
+
+def _run(*arguments: Any) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "tests.bench", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", timeout=SECONDS, check=False, cwd=ROOT
+    )

@@ -1,0 +1,61 @@
+"""README.md: its examples run as they stand, and its table of operations is the registry's."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from backscroll.clients.command_line.main import main
+from backscroll.clients.python.daemon_process import DaemonProcess
+from tests import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of README in one language."""
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_python_example_runs(start_daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
+    """Pasted into a file, it saves a message with a reaction and prints them."""
+    start_daemon(data_dir=tmp_path / "data")
+    script = tmp_path / "example.py"
+    script.write_text(blocks("python")[0], encoding="utf-8")
+    command = [sys.executable, "-X", "utf8", str(script)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "ada Hello! ['👋']\n"
+
+
+def test_the_javascript_example_is_the_one_that_is_run() -> None:
+    """It is the script that test_node.py runs, word for word."""
+    assert blocks("js") == [(ROOT / "tests" / "clients" / "node" / "example.mjs").read_text(encoding="utf-8")]
+
+
+def test_the_example_of_a_test_is_the_one_that_is_run() -> None:
+    """Log and test are those in `tests/example`, word for word, which this suite runs too."""
+    example = ROOT / "tests" / "example"
+    assert blocks("json") == [(example / "conversation.jsonl").read_text(encoding="utf-8")]
+    assert (example / "test_my_chat.py").read_text(encoding="utf-8") in blocks("python")
+
+
+def test_the_commands_about_logs_run(start_daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
+    """Record and replay, as it is printed: in a directory with data, each command ends with 0."""
+    example = ROOT / "tests" / "example" / "conversation.jsonl"
+    assert main(["replay", str(example), "--into", str(tmp_path / "data")]) == 0
+    start_daemon(data_dir=tmp_path / "data")
+    [commands] = [block for block in blocks("sh") if "log export" in block]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = ["sh", "-e", "-c", commands]
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "again" / "default.db").exists()
+
+
+def test_the_two_commands_are_there() -> None:
+    """The demo and the tests each start from nothing but Python."""
+    assert "pip install uv && uv run backscroll demo\n" in blocks("sh")
+    assert "pip install uv && uv run pytest\n" in blocks("sh")

@@ -1,0 +1,115 @@
+"""The error tree: drawn, coded and carried over the wire the same everywhere."""
+
+import re
+from typing import Any
+
+import pytest
+
+from backscroll.schema import errors
+from backscroll.schema.errors import (
+    ERRORS,
+    BackscrollError,
+    CallerError,
+    DaemonError,
+    DeadlineExceeded,
+    Internal,
+    Invalid,
+    NoReply,
+)
+from backscroll.schema.wire import Codec, error_of, read_reply, write_failure
+from tests.support.requests import CODECS
+
+CODES = {
+    "malformed",
+    "unknown-operation",
+    "invalid",
+    "too-large",
+    "not-found",
+    "conflict",
+    "forbidden",
+    "deadline-exceeded",
+    "busy",
+    "unavailable",
+    "storage",
+    "internal",
+}  # the protocol's closed set
+
+every_error = pytest.mark.parametrize("error_class", ERRORS.values(), ids=ERRORS)
+both = pytest.mark.parametrize("codec", CODECS, ids=repr)
+
+
+def test_the_codes_are_the_protocols() -> None:
+    """No code is missing, and none is more than the protocol knows."""
+    assert set(ERRORS) == CODES
+    assert all(error_class.code == code for code, error_class in ERRORS.items())
+
+
+def test_every_error_is_somebodys_fault() -> None:
+    """Each is the caller's or the daemon's, but for the deadline, which is nobody's."""
+    for error_class in ERRORS.values():
+        assert issubclass(error_class, CallerError) + issubclass(error_class, DaemonError) == (
+            error_class is not DeadlineExceeded
+        )
+
+
+def test_the_tree_is_drawn_as_it_is() -> None:
+    """The module's docstring shows every class, under its parent, with its code."""
+    parents: list[type[BackscrollError]] = [BackscrollError]
+    seen = set()
+    for line in (errors.__doc__ or "").splitlines():
+        drawn = re.match(r" {4}(?P<indent>[│ ]*)[├└]── (?P<name>\w+) +(?P<rest>.*)", line)
+        if drawn:
+            error_class = getattr(errors, drawn["name"])
+            depth = 1 + len(drawn["indent"]) // 4
+            parents[depth:] = [error_class]
+            assert parents[depth - 1] in error_class.__bases__
+            assert not error_class.code or error_class is NoReply or drawn["rest"].startswith(error_class.code + " ")
+            seen.add(error_class)
+    assert seen == {*ERRORS.values(), CallerError, DaemonError, NoReply}
+
+
+@both
+@every_error
+@pytest.mark.parametrize("details", [None, {}, {"path": "$.id", "known": ["a"]}], ids=repr)
+@pytest.mark.parametrize("retryable", [False, True])
+def test_an_error_goes_over_the_wire_and_back(
+    error_class: type[BackscrollError], codec: Codec, details: dict[str, Any] | None, retryable: bool
+) -> None:
+    """Class, message, details and promise arrive as they were raised."""
+    raised = error_class("what it is – ünïcödé", details=details, retryable=retryable)
+    reply, reply_codec = read_reply(write_failure("request-1", raised, codec))
+    arrived = error_of(reply)
+    assert (reply.id, reply.ok, reply_codec) == ("request-1", False, codec)
+    assert type(arrived) is error_class
+    assert (arrived.message, arrived.details, arrived.retryable) == (raised.message, details, retryable)
+    assert str(arrived) == raised.message
+
+
+@both
+def test_a_failure_to_nobody_has_a_null_id(codec: Codec) -> None:
+    """A request too broken to have an id is told so."""
+    fields = codec.decode(write_failure(None, Invalid("x"), codec), dict[str, Any])
+    assert fields == {"id": None, "ok": False, "error": {"code": "invalid", "message": "x", "retryable": False}}
+
+
+@both
+def test_a_code_from_the_future_is_internal(codec: Codec) -> None:
+    """A client that does not know a code still raises what its callers catch."""
+    body = codec.encode({"id": "x", "ok": False, "error": {"code": "on-fire", "message": "hot", "retryable": True}})
+    error = error_of(read_reply(body)[0])
+    assert (type(error), error.message, error.retryable) == (Internal, "hot", True)
+    assert isinstance(error_of(read_reply(codec.encode({"id": "x", "ok": False}))[0]), Internal)
+
+
+def test_a_fields_error_names_its_path() -> None:
+    """`at` puts the path into the message for people and into the details for programs."""
+    error = Invalid.at("$.payload.message.id", "expected `str`")
+    assert error.message == "$.payload.message.id: expected `str`"
+    assert error.details == {"path": "$.payload.message.id"}
+    assert not error.retryable
+
+
+def test_no_reply_is_a_time_out_and_never_sent() -> None:
+    """Callers may catch it as either; no daemon says it."""
+    assert issubclass(NoReply, TimeoutError)
+    assert NoReply.code not in ERRORS

@@ -1,0 +1,235 @@
+"""Log files: what is written is read again, what people write is understood, and what is wrong is named by its line."""
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backscroll.schema import DeleteMessage, Generated, Initialize, LogEntry, Message, PutMediaPart, SaveMessage
+from backscroll.schema.command_log import CHAIN_START
+from backscroll.schema.limits import INTEGER_MAX
+from backscroll.schema.log_file import (
+    FIRST_AT,
+    BadLine,
+    HeaderLine,
+    LogHeader,
+    LogLine,
+    LogReader,
+    entry_text,
+    header_text,
+    time_of,
+)
+from backscroll.schema.operations import Command
+from tests.support.strategies import ids, integers, json_objects, records, texts
+
+DIGEST, ULID = "ab" * 32, "01KDVDNK00SVZ77XBJPKBFK8R2"
+HEADER = '{"format": "backscroll-log", "version": 1}'
+
+
+def read(*lines: str) -> list[LogLine]:
+    return list(LogReader().read(f"{line}\n".encode() for line in lines))
+
+
+def entries(*lines: str) -> list[LogEntry]:
+    return [line.entry for line in read(*lines)]
+
+
+def problem(*lines: str) -> str:
+    """What is said about the first bad one of these lines."""
+    with pytest.raises(BadLine) as caught:
+        read(*lines)
+    return str(caught.value)
+
+
+def commands() -> st.SearchStrategy[Command[Any]]:
+    return st.one_of(
+        records(Message).map(SaveMessage),
+        ids().map(DeleteMessage),
+        st.binary(max_size=50).map(PutMediaPart),
+        st.just(Initialize()),
+    )
+
+
+@st.composite
+def log_entries(draw: st.DrawFn) -> LogEntry:
+    command = draw(commands())
+    kept, redacted = draw(st.booleans()), draw(st.booleans())
+    made, hashes = st.lists(st.just(ULID), max_size=2), st.lists(st.just(DIGEST), max_size=2)
+    return LogEntry(
+        seq=draw(integers(1, INTEGER_MAX)),
+        at=draw(integers(0, INTEGER_MAX)),
+        id=draw(texts(1, 16)),
+        type=command.wire_name,
+        payload=command if kept else None,
+        generated=draw(st.none() | st.builds(Generated, ids=made, token_hashes=hashes)),
+        redacted=redacted,
+        digest=DIGEST if redacted or not kept else None,
+    )
+
+
+@given(log_entries(), st.none() | ids())
+def test_an_entry_is_the_same_after_it_was_a_line(entry: LogEntry, scope: str | None) -> None:
+    """Entry to line to entry gives the entry, on what every language takes for one line, whatever people said in it."""
+    text = entry_text(entry, scope)
+    assert text.endswith("\n")
+    assert len(text.splitlines()) == 1
+    [line] = read(text)
+    assert (line.number, line.scope, line.entry) == (1, scope or "default", entry)
+    assert entry_text(line.entry, scope) == text
+
+
+@given(json_objects())
+def test_free_json_keeps_its_numbers(metadata: dict[str, Any]) -> None:
+    """`1` and `1.0` are not the same, and the order of keys is the application's."""
+    message = Message(id="m", room_id="r", sender_id="a", content="", timestamp=0, metadata=metadata)
+    entry = LogEntry(seq=1, at=0, id="i", type="save-message", payload=SaveMessage(message))
+    [read_again] = entries(entry_text(entry))
+    assert repr(read_again) == repr(entry)
+
+
+def test_a_line_shows_what_counts_first_and_no_more_than_it_needs() -> None:
+    """The keys come in one order; `generated`, `redacted`, `digest` and `scope` only where they say something."""
+    entry = LogEntry(
+        seq=1, at=2, id="i", type="delete-message", payload={"messageId": "ü"}, digest=DIGEST, chain=DIGEST
+    )
+    assert entry_text(entry) == (
+        '{"seq": 1, "at": 2, "id": "i", "type": "delete-message", "payload": {"messageId": "ü"}}\n'
+    )
+    full = LogEntry(
+        seq=1, at=2, id="i", type="initialize", generated=Generated(ids=[ULID]), redacted=True, digest=DIGEST
+    )
+    assert re.findall(r'"(\w+)": ', entry_text(full, "ada")) == [
+        *("seq", "at", "id", "type", "payload", "generated", "ids", "redacted", "digest", "scope"),
+    ]
+
+
+def test_a_header_is_the_same_after_it_was_a_line() -> None:
+    """It says whose log it is, from where to where, and both chains."""
+    header = LogHeader(scope="ada", from_seq=3, chain_start=DIGEST, to=4, chain_end=DIGEST)
+    text = header_text(header)
+    assert re.findall(r'"(\w+)": ', text) == ["format", "version", "scope", "from", "chainStart", "to", "chainEnd"]
+    reader = LogReader()
+    [line] = reader.read([text.encode(), b'{"type": "initialize"}'])
+    assert reader.header == header
+    assert (line.scope, line.entry.seq) == ("ada", 3)
+    assert "chainEnd" not in header_text(LogHeader())
+    assert CHAIN_START.hex() in header_text(LogHeader())
+
+
+def test_what_a_person_leaves_out_is_filled_in_alike_every_time() -> None:
+    """No header, blank lines, comments; `seq` counts on, `at` goes on by a second, `id` is the line's number."""
+    lines = [
+        "# a conversation",
+        '{"type": "initialize"}',
+        "",
+        "  // later that day",
+        '{"at": "2026-02-01T00:00:00+01:00", "type": "initialize"}',
+        '{"type": "initialize", "id": "mine"}',
+    ]
+    found = [(entry.seq, entry.at, entry.id) for entry in entries(*lines)]
+    later = FIRST_AT + 31 * 24 * 3_600_000 - 3_600_000
+    assert found == [(1, FIRST_AT, "line-2"), (2, later, "line-5"), (3, later + 1_000, "mine")]
+    assert entries(*lines) == entries(*lines)
+
+
+def test_a_file_from_another_system_is_read() -> None:
+    """A byte order mark and carriage returns, as some editors leave them, are not part of a line."""
+    [line] = LogReader().read([b'\xef\xbb\xbf{"type": "initialize"}\r\n', b"\r\n"])
+    assert line.entry.payload == Initialize()
+
+
+def test_every_scope_counts_for_itself() -> None:
+    """Lines of several scopes may stand between each other."""
+    lines = read(HEADER, *('{"type": "initialize", "scope": "ada"}', '{"type": "initialize"}') * 2)
+    assert [(line.scope, line.entry.seq) for line in lines] == [("ada", 1), ("default", 1), ("ada", 2), ("default", 2)]
+
+
+def test_files_may_be_put_together() -> None:
+    """What follows another header is of that header's scope."""
+    lines = read(HEADER, '{"type": "initialize"}', HEADER[:-1] + ', "scope": "ada"}', '{"type": "initialize"}')
+    assert [(line.scope, line.entry.seq) for line in lines] == [("default", 1), ("ada", 1)]
+
+
+def test_every_header_is_handed_out() -> None:
+    """Also one that no command follows, which is all that is left of a log that was cut off; with its line's number."""
+    ada = HEADER[:-1] + ', "scope": "ada", "to": 3}'
+    lines = [f"{line}\n".encode() for line in (HEADER, '{"type": "initialize"}', "", ada)]
+    first, command, last = LogReader().read_all(lines)
+    assert (first, last) == (HeaderLine(1, LogHeader()), HeaderLine(4, LogHeader(scope="ada", to=3)))
+    assert [command] == list(LogReader().read(lines))
+
+
+def test_a_line_may_be_larger_than_what_was_sent() -> None:
+    """How much free JSON is taken is about requests: written as a line it takes another number of bytes."""
+    metadata = {"said": "\x01" * 1_000_000}
+    message = Message(id="m", room_id="r", sender_id="a", content="", timestamp=0, metadata=metadata)
+    entry = LogEntry(seq=1, at=0, id="i", type="save-message", payload=SaveMessage(message))
+    assert entries(entry_text(entry)) == [entry]
+
+
+def test_a_file_can_follow_another() -> None:
+    """With `next_seq` lines count on from what is there already, and make ids of their own."""
+    [line] = LogReader(next_seq=5).read([b'{"type": "initialize"}'])
+    assert (line.entry.seq, line.entry.id) == (5, "after-4-line-1")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "no JSON object"),
+        ("[]", "no JSON object"),
+        ('{"type": "initialize"} {}', "no JSON object"),
+        ('{"payload": {}}', "$.type: it is missing"),
+        ('{"type": 5}', "$.type: input should be a valid string"),
+        ('{"type": "save-mesage"}', "did you mean 'save-message'?"),
+        ('{"type": "get-messages", "payload": {"roomId": "r"}}', "$.type: 'get-messages' is no command"),
+        ('{"type": "append-log", "payload": {"entries": []}}', "$.payload.entries"),
+        ('{"type": "delete-message"}', "$.payload.messageId: object missing required field"),
+        ('{"type": "delete-message", "payload": []}', "$.payload: expected `object`, got `array`"),
+        (
+            '{"type": "batch", "payload": {"commands": [{"type": "delete-message", "payload": {"messageId": 5}}]}}',
+            "$.payload.commands[0].payload.messageId: expected `str`, got `int`",
+        ),
+        ('{"type": "initialize", "seq": "1"}', "$.seq: input should be a valid integer"),
+        ('{"type": "initialize", "seq": 0}', "$.seq: input should be greater"),
+        ('{"type": "initialize", "at": true}', "$.at: input should be a valid integer"),
+        ('{"type": "initialize", "at": "today"}', "$.at: invalid isoformat string: 'today'"),
+        ('{"type": "initialize", "at": "1969-12-31"}', "$.at: input should be greater"),
+        ('{"type": "initialize", "id": ""}', "$.id: 1 to 64 bytes"),
+        ('{"type": "initialize", "sequence": 1}', "$.sequence: there is no such field"),
+        ('{"type": "initialize", "generated": {"ids": [5]}}', "$.generated.ids[0]: expected `str`, got `int`"),
+        ('{"type": "initialize", "redacted": true}', "$.digest: "),
+        ('{"type": "initialize", "payload": null}', "$.payload: "),
+        ('{"type": "initialize", "digest": "AB"}', "$.digest: "),
+        ('{"format": "another-log", "version": 1}', "$.format: "),
+        ('{"format": "backscroll-log", "version": 2}', "$.version: "),
+    ],
+)
+def test_a_bad_line_is_named_with_its_field(line: str, said: str) -> None:
+    """Before anything is sent, with the number that an editor shows."""
+    complaint = problem(HEADER, "", '{"type": "initialize"}', line)
+    assert complaint.startswith("line 4: ")
+    assert said in complaint
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (['{"type": "initialize", "seq": 3}', '{"type": "initialize", "seq": 5}'], "line 2: $.seq: 5 where 4 is due"),
+        (['{"type": "initialize", "seq": 3}', '{"type": "initialize", "seq": 3}'], "line 2: $.seq: 3 where 4 is due"),
+        ([HEADER[:-1] + ', "from": 7}', '{"type": "initialize", "seq": 8}'], "line 2: $.seq: 8 where 7 is due"),
+    ],
+)
+def test_numbers_without_gaps(lines: list[str], said: str) -> None:
+    """A command that was lost or stands twice is seen."""
+    assert problem(*lines) == said
+
+
+@pytest.mark.parametrize(
+    "text", ["1767225600000", "2026-01-01", "2026-01-01T00:00:00", "2026-01-01T00:00:00Z", "2026-01-01T02:00:00+02:00"]
+)
+def test_times_as_people_write_them(text: str) -> None:
+    """Milliseconds or ISO 8601; one without an offset is UTC wherever it is read."""
+    assert time_of(text) == FIRST_AT

@@ -1,0 +1,153 @@
+"""Laws of the registry, each one loop over all operations."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from backscroll.bus.inprocess import InProcess
+from backscroll.clients.python import Client
+from backscroll.handlers import HANDLERS
+from backscroll.schema import AdoptLegacyDatabase, Category, Channel, Room, SaveRoom, SetCurrentUserId, operations
+from backscroll.schema.operations import OPERATIONS, Command, Maintenance, Operation, Query
+from backscroll.schema.operations.table import operations_table
+from backscroll.schema.wire import Codec
+from tests import ROOT
+from tests.support.requests import CODECS, example, in_sensible_order
+
+README = ROOT / "README.md"
+
+each_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS.keys())
+
+
+def test_every_operation_has_a_handler_and_every_handler_an_operation() -> None:
+    """The registry and the table of contents say the same, in the same order."""
+    assert list(HANDLERS) == list(OPERATIONS.values())
+
+
+def test_every_operation_class_is_registered() -> None:
+    """No operation is declared and forgotten."""
+    bases = {operations.Operation, operations.Command, operations.Query, operations.Builtin, operations.Maintenance}
+    declared = {each for each in _subclasses(Operation) if each.__module__.startswith("backscroll.")} - bases
+    assert declared == set(OPERATIONS.values())
+
+
+@each_operation
+def test_names_are_derived_from_the_class_name(operation: type[Operation[Any]]) -> None:
+    """`SaveMessage` is `save-message` on the wire and `save_message` among the handlers."""
+    words = re.findall(r"[A-Z][a-z]*", operation.__name__)
+    assert "".join(words) == operation.__name__
+    assert operation.wire_name == "-".join(words).lower()
+    assert OPERATIONS[operation.wire_name] is operation
+    assert HANDLERS[operation].__name__ == "_".join(words).lower()
+
+
+@each_operation
+def test_an_operation_is_exported(operation: type[Operation[Any]]) -> None:
+    """Callers import every operation from `backscroll.schema`."""
+    import backscroll.schema as schema
+
+    assert getattr(schema, operation.__name__) is operation
+    assert operation.__name__ in schema.__all__
+    assert operation.__name__ in operations.__all__
+
+
+@each_operation
+def test_an_operation_is_of_one_kind_with_a_reply_type(operation: type[Operation[Any]]) -> None:
+    """Each changes, reads, or is about a whole scope, and declares what it answers in its base class."""
+    assert sum(issubclass(operation, kind) for kind in (Command, Query, Maintenance)) == 1
+    assert "reply_type" in vars(operation)
+
+
+@each_operation
+def test_an_operation_has_a_docstring_of_its_own(operation: type[Operation[Any]]) -> None:
+    """The first sentence is what the documentation shows."""
+    assert operation.__doc__
+    assert operation.__doc__.split("\n\n")[0].strip().endswith((".", "?"))
+
+
+@each_operation
+@pytest.mark.parametrize("codec", CODECS, ids=repr)
+def test_the_example_round_trips(operation: type[Operation[Any]], codec: Codec) -> None:
+    """The docstring's example is a valid payload that is written back as the same JSON."""
+    payload = example(operation)
+    request = msgspec.convert(payload, operation)
+    assert codec.decode(codec.encode(request), operation) == request
+    assert msgspec.to_builtins(request) == payload
+
+
+def test_every_example_gets_a_reply_of_the_declared_type(transport: InProcess, tmp_path: Path) -> None:
+    """All examples work on one store, one after the other; the client decodes each reply strictly."""
+    client = Client(transport=transport)
+    client.execute(SaveRoom(DEFAULT))
+    results: dict[str, Any] = {}
+    for operation in in_sensible_order():
+        payload = _with_what_was_made(example(operation), results, tmp_path)
+        request: Any = msgspec.convert(payload, operation)
+        if operation is AdoptLegacyDatabase:  # into a scope that nobody has used
+            with InProcess(tmp_path / "new") as new:
+                results[operation.wire_name] = Client(transport=new).execute(request)
+        else:
+            results[operation.wire_name] = client.execute(request)
+    empty = [name for name, result in results.items() if name.startswith(("get-", "is-", "list-")) and not result]
+    assert empty == ["get-messages"]  # whose example asks for the third page
+
+
+DEFAULT = Room(
+    id="default",
+    name="default",
+    channels=[Channel(id="general", name="general", type="text")],
+    categories=[Category(id="talk", name="Talk")],
+)
+"""What the examples of channels and categories are about; the daemon makes other ids."""
+
+
+def _with_what_was_made(payload: dict[str, Any], results: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """An example with the daemon's own ids, tokens and files in the places where it can but show some."""
+    made: dict[str, Any] = {}
+    if "mediaId" in payload:
+        made["mediaId"] = results["put-media"].id
+    if "token" in payload:
+        made["token"] = results["create-session"].token
+    if "path" in payload:
+        with InProcess(directory / "legacy") as older:
+            Client(transport=older).execute(SetCurrentUserId(payload["userId"]))
+        made["path"] = str(directory / "legacy" / "default.db")
+    return payload | made
+
+
+def test_the_readme_shows_the_table_of_operations() -> None:
+    """The table in README.md is the one that the registry makes."""
+    found = re.search(
+        r"<!-- operations -->\n+(.*?)\n*<!-- /operations -->", README.read_text(encoding="utf-8"), re.DOTALL
+    )
+    assert found is not None, "README.md has no <!-- operations --> … <!-- /operations --> part"
+    assert found[1] + "\n" == operations_table(OPERATIONS.values())
+
+
+def test_the_table_is_printed_by_a_command() -> None:
+    """`python -m backscroll.schema.operations` prints what README.md is to show."""
+    command = [sys.executable, "-I", "-W", "error", "-m", "backscroll.schema.operations"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8")
+    assert printed.stdout == operations_table(OPERATIONS.values())
+    assert printed.stderr == ""
+
+
+def test_the_table_has_a_row_for_each_operation() -> None:
+    """Kind, payload and result are readable without the code."""
+    table = operations_table(OPERATIONS.values())
+    assert table.count("\n") == len(OPERATIONS) + 2
+    assert "| `get-messages` | query | `{roomId, limit=100, offset=0}` | Message[] |" in table
+    assert "| `get-room` | query | `{roomId}` | Room or null |" in table
+    assert "| `save-ban` | command | `{ban}` | null |" in table
+    assert "| `ping` | built-in | `{}` | Pong |" in table
+    assert "| `list-scopes` | maintenance | `{}` | str[] |" in table
+    assert '| `create-category` | command | `{name, roomId="default", position=0}` | Category |' in table
+
+
+def _subclasses(parent: type) -> set[type]:
+    return {each for child in parent.__subclasses__() for each in (child, *_subclasses(child))}

@@ -1,0 +1,125 @@
+"""The second spelling of each entity, its `…Updates`, held against the first; and how records look on the wire."""
+
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import hypothesis
+import msgspec
+import pytest
+from hypothesis import strategies as st
+from msgspec import UNSET, UnsetType
+
+from backscroll.schema import records as module
+from backscroll.schema.records import (
+    Category,
+    CategoryUpdates,
+    Channel,
+    ChannelUpdates,
+    Message,
+    MessageUpdates,
+    Record,
+    Room,
+    RoomUpdates,
+    User,
+    UserUpdates,
+)
+from backscroll.schema.validation import validate
+from backscroll.schema.wire import Codec
+from tests.support.requests import CODECS
+from tests.support.strategies import records
+
+ENTITIES = [
+    (Message, MessageUpdates),
+    (User, UserUpdates),
+    (Room, RoomUpdates),
+    (Channel, ChannelUpdates),
+    (Category, CategoryUpdates),
+]
+RECORDS = [each for each in vars(module).values() if isinstance(each, type) and issubclass(each, Record)]
+WITH_DEFAULTS_FOR_LISTS = {"reactions", "channels", "members"}
+"""Optional in a save, where absent means untouched, but a list in every reply: there is nothing to clear."""
+
+entities = pytest.mark.parametrize(("entity", "updates"), ENTITIES, ids=lambda each: each.__name__)
+
+
+def members(hint: Any) -> set[Any]:
+    """The alternatives of an annotation."""
+    return set(get_args(hint)) if get_origin(hint) in (Union, UnionType) else {hint}
+
+
+def hints(record_type: type[Record]) -> dict[str, Any]:
+    every = get_type_hints(record_type, include_extras=True)
+    return {name: every[name] for name in record_type.__struct_fields__}
+
+
+def test_every_updates_record_is_held_to_its_entity() -> None:
+    """No `…Updates` escapes the laws below."""
+    assert {each for each in RECORDS if each.__name__.endswith("Updates")} == {updates for _, updates in ENTITIES}
+
+
+@entities
+def test_updates_have_the_entitys_fields_without_its_key(entity: type[Record], updates: type[Record]) -> None:
+    """What is not the key can be changed, under the same name."""
+    rest = [name for name in entity.__struct_fields__ if name not in entity.KEY]
+    assert sorted(updates.__struct_fields__) == sorted(rest)
+    assert _wire_names(updates).items() <= _wire_names(entity).items()
+
+
+@entities
+def test_updates_have_the_entitys_types_and_three_states(entity: type[Record], updates: type[Record]) -> None:
+    """Every field can be left alone and set; exactly the optional ones can be cleared."""
+    for name, hint in hints(updates).items():
+        entity_hint = members(hints(entity)[name])
+        clearable = NoneType in entity_hint and name not in WITH_DEFAULTS_FOR_LISTS
+        expected = (entity_hint - {NoneType}) | {UnsetType} | ({NoneType} if clearable else set())
+        assert members(hint) == expected, name
+
+
+@entities
+def test_an_empty_update_leaves_everything(entity: type[Record], updates: type[Record]) -> None:
+    """Absent is the default of every field, and nothing of it goes over the wire."""
+    empty = updates()
+    assert all(getattr(empty, name) is UNSET for name in updates.__struct_fields__)
+    assert msgspec.json.encode(empty) == b"{}"
+
+
+@entities
+@pytest.mark.parametrize("codec", CODECS, ids=repr)
+def test_null_clears_and_absence_does_not(entity: type[Record], updates: type[Record], codec: Codec) -> None:
+    """`null` goes over the wire and back as `None`, never as absence."""
+    clearable = [name for name, hint in hints(updates).items() if NoneType in members(hint)]
+    cleared = updates(**dict.fromkeys(clearable))
+    assert codec.decode(codec.encode(cleared), updates) == cleared
+    assert len(codec.decode(codec.encode(cleared), dict[str, Any])) == len(clearable)
+
+
+@pytest.mark.parametrize("record_type", RECORDS, ids=lambda each: each.__name__)
+def test_a_records_key_is_required(record_type: type[Record]) -> None:
+    """Each name in KEY is a field that is always there."""
+    required = {field.name for field in msgspec.structs.fields(record_type) if field.required}
+    assert set(record_type.KEY) <= required
+
+
+@pytest.mark.parametrize("record_type", RECORDS, ids=lambda each: each.__name__)
+def test_a_record_says_what_it_is(record_type: type[Record]) -> None:
+    """Every record has a docstring of its own."""
+    assert record_type.__doc__
+
+
+STORED = [each for each in RECORDS if each.KEY]
+
+
+@pytest.mark.parametrize("record_type", STORED, ids=lambda each: each.__name__)
+@hypothesis.given(data=st.data())
+def test_any_record_goes_over_the_wire_and_back(record_type: type[Record], data: st.DataObject) -> None:
+    """Encoding loses nothing, what it writes is valid, and unset fields are left out."""
+    record = data.draw(records(record_type))
+    validate(record, "$")
+    for codec in CODECS:
+        body = codec.encode(record)
+        assert codec.decode(body, record_type) == record
+        assert None not in codec.decode(body, dict[str, Any]).values()
+
+
+def _wire_names(record_type: type[Record]) -> dict[str, str]:
+    return dict(zip(record_type.__struct_fields__, record_type.__struct_encode_fields__, strict=True))

@@ -1,0 +1,484 @@
+"""Bodies as anybody may send them: each gets a reply or a typed refusal, and only a success changes anything."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from backscroll.bus.inprocess import InProcess
+from backscroll.bus.sqlite.token_key import KEY_BYTES
+from backscroll.schema.errors import ERRORS, Internal
+from backscroll.schema.limits import BODY_BYTES_MAX, INTEGER_MAX, TEXT_BYTES_MAX
+from backscroll.schema.operations import OPERATIONS, Operation
+from backscroll.schema.wire import JSON, MSGPACK, Codec, Failure, Reply, codec_of
+from tests.support.clocks import Clock
+from tests.support.requests import CODECS, body, example, fresh_id, in_sensible_order, result, send
+
+THREADS = """
+import sys, threading
+import msgspec
+from backscroll.schema.wire import MSGPACK
+
+sys.setswitchinterval(1e-6)
+fields = [(f"field_{number}", str) for number in range(20)]
+for _ in range(200):
+    inner = msgspec.defstruct("Inner", fields)
+    outer = msgspec.defstruct("Outer", [("one", inner), ("many", list[inner])])
+    body = MSGPACK.encode({"one": {name: "x" for name, _ in fields}, "many": []})
+    together = threading.Barrier(3)
+    threads = [threading.Thread(target=lambda: (together.wait(), MSGPACK.decode(body, outer))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+"""
+MESSAGE = {"id": "m1", "roomId": "r1", "senderId": "ada", "content": "hello", "timestamp": 1}
+PING = [body("ping", codec=codec) for codec in CODECS]
+SAVE = [body("save-message", {"message": MESSAGE}, codec) for codec in CODECS]
+EMPTY_ARRAY_BOMB = b"\xdd\xff\xff\xff\xff"  # claims four thousand million items
+DEPTH = 100_000
+
+both = pytest.mark.parametrize("codec", CODECS, ids=repr)
+fuzzed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def test_threads_may_decode_a_new_type_at_once() -> None:
+    """msgspec by itself crashes the process then; a daemon has several writers, and applications have threads."""
+    done = subprocess.run([sys.executable, "-c", THREADS], check=False, timeout=60, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+class Refusal(NamedTuple):
+    code: str
+    path: str | None
+    id: str | None
+
+
+Refuse = Callable[[bytes], Refusal]
+
+
+@pytest.fixture
+def refuse(transport: InProcess) -> Refuse:
+    """Send a body that is to be refused, and see that nothing but the refusal comes of it."""
+    result(transport, "save-message", {"message": {**MESSAGE, "id": "stored"}})
+
+    def send_it(request: bytes) -> Refusal:
+        before = contents(transport)
+        answer = transport.dispatcher.answer(request)
+        codec = codec_of(request)
+        assert codec_of(answer) is codec
+        reply = codec.decode(answer, Failure)
+        assert not reply.ok
+        assert not reply.error.retryable
+        assert contents(transport) == before
+        assert result(transport, "ping", codec=codec) == {"pong": True}
+        path = (reply.error.details or {}).get("path")
+        assert path is None or reply.error.message.startswith(f"{path}: ")
+        return Refusal(reply.error.code, path, reply.id)
+
+    return send_it
+
+
+def request_1(operation: str, payload: Any = msgspec.UNSET, codec: Codec = JSON, **envelope: Any) -> bytes:
+    """The body of a request whose id is `request-1`, unless `envelope` says otherwise."""
+    return body(operation, payload, codec, **({"id": "request-1"} | envelope))
+
+
+def contents(transport: InProcess) -> list[dict[str, Any]]:
+    """All that is stored, and the number of the last command."""
+    queries: dict[str, Any] = {"get-messages": {"roomId": "r1"}, "get-all-rooms": {}, "get-all-attachments": {}}
+    return [send(transport, body(name, payload, id="looking")) for name, payload in queries.items()]
+
+
+def save(metadata: bytes, codec: Codec, content: bytes | None = None) -> bytes:
+    """A save-message whose metadata, or content, is encoded by hand."""
+    message = {**MESSAGE, "metadata": {"a": msgspec.Raw(metadata)}}
+    if content is not None:
+        message = {**MESSAGE, "content": msgspec.Raw(content)}
+    return request_1("save-message", {"message": message}, codec)
+
+
+# --- what is no envelope ---
+
+
+def test_an_empty_body_is_malformed(refuse: Refuse) -> None:
+    """No bytes at all are refused, in JSON, for want of a better guess."""
+    assert refuse(b"") == ("malformed", "$", None)
+
+
+@pytest.mark.parametrize("request_body", SAVE, ids=map(repr, CODECS))
+def test_every_truncation_of_a_valid_body_is_malformed(refuse: Refuse, request_body: bytes) -> None:
+    """Cut anywhere, a body is refused whole."""
+    for length in range(1, len(request_body)):
+        assert refuse(request_body[:length]).code == "malformed"
+
+
+@pytest.mark.parametrize("request_body", SAVE, ids=map(repr, CODECS))
+@pytest.mark.parametrize("more", [b"\x00", b"\xc0", b"{}", b"x"])
+def test_bytes_after_the_body_are_malformed(refuse: Refuse, request_body: bytes, more: bytes) -> None:
+    """One body is one map, and nothing after it."""
+    assert refuse(request_body + more).code == "malformed"
+
+
+def test_json_white_space_around_a_body_is_fine(transport: InProcess) -> None:
+    """White space is part of JSON, before and after."""
+    assert send(transport, b" \r\n\t" + PING[0] + b" \n")["ok"]
+
+
+@both
+@pytest.mark.parametrize("value", [None, True, 7, -1, 1.5, "ping", [], ["ping"]], ids=repr)
+def test_a_body_that_is_no_map_is_malformed(refuse: Refuse, codec: Codec, value: Any) -> None:
+    """Whatever else both encodings can say is no request."""
+    assert refuse(codec.encode(value))[:2] == ("malformed", "$")
+
+
+@pytest.mark.parametrize("request_body", [b"\x00", b"\x7f", b"\xc1", b"\xff", b"\xef\xbb\xbf{}", EMPTY_ARRAY_BOMB])
+def test_bytes_of_no_encoding_are_malformed(refuse: Refuse, request_body: bytes) -> None:
+    """Bytes that neither encoding knows, and headers that promise more than there is, are refused."""
+    assert refuse(request_body).code == "malformed"
+
+
+@pytest.mark.parametrize(
+    "request_body",
+    [
+        b"[" * DEPTH,
+        b'{"a":' * DEPTH,
+        b'{"id":"x","type":"ping","payload":' + b"[" * DEPTH + b"]" * DEPTH + b"}",
+        b'{"payload":' + b'{"a":' * DEPTH + b"1" + b"}" * DEPTH + b',"id":"x","type":"ping"}',
+        b"\x91" * DEPTH,
+        b"\x81\xa1a" * DEPTH,
+        b"\x83\xa2id\xa1x\xa4type\xa4ping\xa7payload" + b"\x91" * DEPTH + b"\x90",
+    ],
+    ids=["json lists", "json maps", "json payload", "json payload first", "lists", "maps", "payload"],
+)
+def test_a_depth_bomb_is_malformed(refuse: Refuse, request_body: bytes) -> None:
+    """A hundred thousand levels overflow nobody's stack."""
+    assert refuse(request_body).code == "malformed"
+
+
+@both
+def test_a_body_over_its_limit_is_too_large(refuse: Refuse, codec: Codec) -> None:
+    """A body is measured before it is decoded."""
+    assert refuse(request_1("ping", {"a": "x" * BODY_BYTES_MAX}, codec)) == ("too-large", "$", None)
+
+
+# --- the envelope ---
+
+
+@both
+@pytest.mark.parametrize("request_id", ["a-b", "a:b", "é" * 32, "\x00", "x" * 64, "'; --"], ids=repr)
+def test_an_id_is_echoed_as_it_came(transport: InProcess, codec: Codec, request_id: str) -> None:
+    """Any text of 1 to 64 bytes is an id."""
+    assert send(transport, body("ping", codec=codec, id=request_id))["id"] == request_id
+
+
+@both
+@pytest.mark.parametrize(
+    ("request_id", "code"),
+    [("", "malformed"), (7, "malformed"), (None, "malformed"), ("x" * 65, "too-large"), ("x" * 10_240, "too-large")],
+    ids=["empty", "number", "null", "65 bytes", "10 kB"],
+)
+def test_an_id_that_is_none_is_refused(refuse: Refuse, codec: Codec, request_id: Any, code: str) -> None:
+    """An id out of its bounds is not echoed either."""
+    assert refuse(request_1("ping", codec=codec, id=request_id)) == (code, "$.id", None)
+
+
+@both
+def test_an_id_is_measured_in_bytes(refuse: Refuse, codec: Codec) -> None:
+    """33 characters of two bytes are more than 64 bytes."""
+    assert refuse(request_1("ping", codec=codec, id="é" * 33))[:2] == ("too-large", "$.id")
+
+
+@both
+@pytest.mark.parametrize("name", ["id", "type"])
+def test_an_envelope_without_id_or_type_is_malformed(refuse: Refuse, codec: Codec, name: str) -> None:
+    """What is missing is named, and the id that is there is echoed."""
+    expected_id = None if name == "id" else "request-1"
+    assert refuse(request_1("ping", codec=codec, **{name: msgspec.UNSET})) == ("malformed", f"$.{name}", expected_id)
+
+
+@both
+@pytest.mark.parametrize(
+    ("field", "value", "code"),
+    [
+        ("colour", "red", "malformed"),
+        ("Id", "x", "malformed"),
+        ("deadline_ms", 1, "malformed"),
+        ("type", 5, "malformed"),
+        ("scope", "", "malformed"),
+        ("scope", None, "malformed"),
+        ("scope", "x" * 129, "too-large"),
+        ("traceparent", 5, "malformed"),
+        ("traceparent", "x" * 257, "too-large"),
+        ("deadlineMs", -1, "malformed"),
+        ("deadlineMs", "5", "malformed"),
+        ("deadlineMs", 1.5, "malformed"),
+        ("deadlineMs", 2**53, "malformed"),
+    ],
+)
+def test_a_wrong_field_outside_the_payload_is_named(
+    refuse: Refuse, codec: Codec, field: str, value: Any, code: str
+) -> None:
+    """Envelopes are strict: an unknown field or a wrong type is refused by its path."""
+    assert refuse(request_1("ping", codec=codec, **{field: value})) == (code, f"$.{field}", "request-1")
+
+
+@both
+def test_an_unknown_operation_is_told_which_are_known(transport: InProcess, codec: Codec) -> None:
+    """A caller from another version learns what this daemon can do."""
+    error = send(transport, body("fly-to-the-moon", codec=codec))["error"]
+    assert error["code"] == "unknown-operation"
+    assert error["details"]["known"] == sorted(OPERATIONS)
+
+
+@both
+@pytest.mark.parametrize("name", ["", "SaveMessage", "save_message", "save-message ", "SAVE-MESSAGE", "__init__"])
+def test_an_operation_has_one_spelling(refuse: Refuse, codec: Codec, name: str) -> None:
+    """Only the wire name names an operation."""
+    assert refuse(request_1(name, {"message": MESSAGE}, codec)).code == "unknown-operation"
+
+
+@both
+def test_a_request_is_answered_from_the_scope_it_names(transport: InProcess, codec: Codec) -> None:
+    """Nobody is answered from a scope that they did not name; one that names none is in `default`."""
+    assert send(transport, body("save-message", {"message": MESSAGE}, codec, scope="other"))["seq"] == 1
+    get = ("get-message-by-id", {"messageId": "m1"}, codec)
+    assert send(transport, body(*get, scope="other"))["result"]["id"] == "m1"
+    for envelope in ({}, {"scope": "default"}, {"scope": "Other"}):
+        reply = send(transport, body(*get, **envelope))
+        assert (reply["result"], reply["seq"]) == (None, 0)
+
+
+@both
+@pytest.mark.parametrize("operation", ["save-message", "get-messages", "ping"])
+def test_a_request_whose_deadline_has_passed_has_no_effect(refuse: Refuse, codec: Codec, operation: str) -> None:
+    """A caller who waits no longer is not surprised later."""
+    payload = example(OPERATIONS[operation])
+    assert refuse(request_1(operation, payload, codec, deadlineMs=0)) == ("deadline-exceeded", None, "request-1")
+
+
+@both
+def test_a_request_within_its_deadline_is_carried_out(transport: InProcess, codec: Codec) -> None:
+    """The largest deadline is no special case."""
+    assert send(transport, body("ping", codec=codec, deadlineMs=2**53 - 1, traceparent="00-ab-cd-01"))["ok"]
+
+
+# --- the payload ---
+
+
+@both
+def test_a_payload_may_be_left_out_where_all_is_optional(transport: InProcess, codec: Codec) -> None:
+    """A missing payload is an empty one."""
+    assert result(transport, "get-all-rooms", codec=codec) == []
+
+
+@both
+def test_a_missing_payload_is_judged_like_an_empty_one(refuse: Refuse, codec: Codec) -> None:
+    """Where something is required, its absence is named."""
+    assert refuse(request_1("save-message", codec=codec)) == ("invalid", "$.payload.message", "request-1")
+
+
+@both
+@pytest.mark.parametrize("payload", [None, [], "x", 5, False], ids=repr)
+def test_a_payload_that_is_no_map_is_invalid(refuse: Refuse, codec: Codec, payload: Any) -> None:
+    """Also null is no map."""
+    assert refuse(request_1("ping", payload, codec)) == ("invalid", "$.payload", "request-1")
+
+
+@both
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"colour": "red"}, "$.payload.message.colour"),
+        ({"room_id": "r1"}, "$.payload.message.room_id"),
+        ({"timestamp": "1"}, "$.payload.message.timestamp"),
+        ({"timestamp": 1.0}, "$.payload.message.timestamp"),
+        ({"timestamp": -1}, "$.payload.message.timestamp"),
+        ({"timestamp": None}, "$.payload.message.timestamp"),
+        ({"timestamp": 2**53}, "$.payload.message.timestamp"),
+        ({"timestamp": 2**63}, "$.payload.message.timestamp"),
+        ({"timestamp": 2**64 - 1}, "$.payload.message.timestamp"),
+        ({"revision": -1}, "$.payload.message.revision"),
+        ({"content": None}, "$.payload.message.content"),
+        ({"isDeleted": 1}, "$.payload.message.isDeleted"),
+        ({"isDeleted": None}, "$.payload.message.isDeleted"),
+        ({"id": ""}, "$.payload.message.id"),
+        ({"id": 5}, "$.payload.message.id"),
+        ({"metadata": []}, "$.payload.message.metadata"),
+        ({"reactions": {}}, "$.payload.message.reactions"),
+        ({"reactions": [{"oderId": "b", "emoji": "x"}]}, "$.payload.message.reactions[0].messageId"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_a_wrong_field_of_a_payload_is_named(refuse: Refuse, codec: Codec, change: dict[str, Any], path: str) -> None:
+    """The reply says which field is wrong, from the body's root."""
+    request = request_1("save-message", {"message": {**MESSAGE, **change}}, codec)
+    assert refuse(request) == ("invalid", path, "request-1")
+
+
+@both
+def test_the_largest_integer_of_the_wire_is_taken(transport: InProcess, codec: Codec) -> None:
+    """What every language's JSON carries is stored as it is."""
+    result(transport, "save-message", {"message": {**MESSAGE, "timestamp": INTEGER_MAX}}, codec)
+    assert result(transport, "get-message-by-id", {"messageId": "m1"}, codec)["timestamp"] == INTEGER_MAX
+
+
+@pytest.mark.parametrize("number", ["9" * 400, "-" + "9" * 400, "1" + "0" * 5_000], ids=len)
+def test_endless_json_integers_are_invalid(refuse: Refuse, number: str) -> None:
+    """Digits without end are no integer of ours."""
+    request = b'{"id":"x","type":"get-messages","payload":{"roomId":"r1","offset":%b}}' % number.encode()
+    assert refuse(request) == ("invalid", "$.payload.offset", "x")
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"nan", b"01", b"0x1", b"+1", b"1.", b".5"])
+def test_what_json_does_not_know_is_malformed(refuse: Refuse, number: bytes) -> None:
+    """The extensions that some JSON writers produce are refused."""
+    assert refuse(save(number, JSON)).code == "malformed"
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_nan_in_messagepack_is_invalid(refuse: Refuse, number: float) -> None:
+    """What JSON could not carry back is not let in through MessagePack."""
+    request = save(MSGPACK.encode(number), MSGPACK)
+    assert refuse(request) == ("invalid", "$.payload.message.metadata.a", "request-1")
+    request = request_1("save-message", {"message": {**MESSAGE, "timestamp": number}}, MSGPACK)
+    assert refuse(request) == ("invalid", "$.payload.message.timestamp", "request-1")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [rb'"\ud800"', rb'"\udc00"', rb'"\udc00\ud800"', rb'"\ud800x"', rb'"\ud800\n"', b'"\xed\xa0\x80"'],
+    ids=repr,
+)
+def test_lone_surrogates_in_json_are_malformed(refuse: Refuse, text: bytes) -> None:
+    """Half a character is no text, neither escaped nor in bytes."""
+    assert refuse(save(b"", JSON, content=text)).code == "malformed"
+
+
+@pytest.mark.parametrize("text", [b"\xa3\xed\xa0\x80", b"\xa1\xff", b"\xa2\xc0\x80", b"\xa4\xf5\x80\x80\x80"], ids=repr)
+def test_invalid_utf8_in_messagepack_is_malformed(refuse: Refuse, text: bytes) -> None:
+    """Text is UTF-8, wherever it stands."""
+    assert refuse(save(b"", MSGPACK, content=text)) == ("malformed", "$.payload", "request-1")
+    assert refuse(save(text, MSGPACK)) == ("malformed", "$.payload", "request-1")
+
+
+@pytest.mark.parametrize("text", [b'"\xff"', b'"\xc0\x80"', b'"\xf5\x80\x80\x80"'], ids=repr)
+def test_invalid_utf8_in_json_is_malformed(refuse: Refuse, text: bytes) -> None:
+    """JSON is UTF-8 too."""
+    assert refuse(save(b"", JSON, content=text)).code == "malformed"
+    assert refuse(b'{"id":"x","type":%b}' % text).code == "malformed"
+
+
+@both
+def test_nul_in_text_comes_back(transport: InProcess, codec: Codec) -> None:
+    """A text does not end at its first NUL."""
+    result(transport, "save-message", {"message": {**MESSAGE, "content": "a\x00b\x00"}}, codec)
+    assert result(transport, "get-message-by-id", {"messageId": "m1"}, codec)["content"] == "a\x00b\x00"
+
+
+@both
+def test_a_text_of_exactly_its_limit_fits(transport: InProcess, codec: Codec) -> None:
+    """A megabyte of emoji is taken and comes back."""
+    text = "🙂" * (TEXT_BYTES_MAX // 4)
+    result(transport, "save-message", {"message": {**MESSAGE, "content": text}}, codec)
+    assert result(transport, "get-message-by-id", {"messageId": "m1"}, codec)["content"] == text
+
+
+@both
+@pytest.mark.parametrize(
+    "text", ["🙂" * (TEXT_BYTES_MAX // 4) + ".", "x" * (TEXT_BYTES_MAX + 1)], ids=["emoji", "ascii"]
+)
+def test_a_text_over_its_limit_in_bytes_is_too_large(refuse: Refuse, codec: Codec, text: str) -> None:
+    """One byte more than a megabyte is refused, however few characters it is."""
+    request = request_1("save-message", {"message": {**MESSAGE, "content": text}}, codec)
+    assert refuse(request) == ("too-large", "$.payload.message.content", "request-1")
+
+
+# --- laws ---
+
+
+def test_both_encodings_give_equal_results(tmp_path: Any) -> None:
+    """Every operation's example has the same reply in JSON and in MessagePack, be it a result or an error.
+
+    With the same clock and key they make the same ids and tokens, and the same chain of the command log.
+    """
+    in_both = (tmp_path / "json", tmp_path / "msgpack")
+    for directory in in_both:
+        directory.mkdir()
+        (directory / "default.db-key").write_bytes(b"k" * KEY_BYTES)
+    with InProcess(in_both[0], clock=Clock()) as json_side, InProcess(in_both[1], clock=Clock()) as msgpack_side:
+        for operation in in_sensible_order():
+            payload = msgspec.convert(example(operation), operation)
+            in_json = send(json_side, body(operation.wire_name, payload, JSON, id=operation.wire_name))
+            in_msgpack = send(msgpack_side, body(operation.wire_name, payload, MSGPACK, id=operation.wire_name))
+            assert without_chance(in_json) == without_chance(in_msgpack), operation
+
+
+BY_CHANCE = {"uptimeMs", "bytes"}
+
+
+def without_chance(value: Any) -> Any:
+    """A reply without what is another each time: how long the daemon has run, and its files."""
+    if isinstance(value, list):
+        return [without_chance(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: without_chance(each) for name, each in value.items() if name not in BY_CHANCE}
+
+
+VALID = [body(op.wire_name, example(op), codec) for op in OPERATIONS.values() for codec in CODECS]
+
+
+@st.composite
+def mutations(draw: st.DrawFn) -> bytes:
+    """A valid body with some of its bytes replaced, removed, doubled or taken from another body."""
+    mutated = draw(st.sampled_from(VALID))
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(mutated)))
+        end = draw(st.integers(start, min(len(mutated), start + 8)))
+        other = draw(st.sampled_from(VALID))
+        new = draw(st.sampled_from([b"", mutated[start:end] * 2, other[start : end + 8]]) | st.binary(max_size=8))
+        mutated = mutated[:start] + new + mutated[end:]
+    return mutated
+
+
+@fuzzed
+@given(st.one_of(mutations(), st.binary(), st.binary().map(b"{".__add__), st.binary().map(b"\x83\xa2id\xa1x".__add__)))
+def test_any_bytes_get_a_reply(transport: InProcess, request_body: bytes) -> None:
+    """Whatever arrives, a success or a typed refusal in its own encoding goes back, and none is a bug of ours."""
+    answer = transport.dispatcher.answer(request_body)
+    assert codec_of(answer) is codec_of(request_body)
+    reply = codec_of(answer).decode(answer, Reply)
+    if reply.ok:
+        assert reply.error is None
+        assert reply.id
+    else:
+        assert reply.error is not None
+        assert reply.error.code in ERRORS
+        assert reply.error.code != Internal.code
+
+
+json_like = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@fuzzed
+@given(st.data(), st.sampled_from(CODECS), st.sampled_from(list(OPERATIONS.values())))
+def test_any_value_in_any_field_gets_a_reply(
+    transport: InProcess, data: st.DataObject, codec: Codec, operation: type[Operation[Any]]
+) -> None:
+    """A well-formed payload of wrong things is refused by name or carried out."""
+    names = operation.__struct_encode_fields__
+    payload = {**example(operation), **data.draw(st.dictionaries(st.sampled_from([*names, "other"]), json_like))}
+    request_id = fresh_id()
+    reply = send(transport, body(operation.wire_name, payload, codec, id=request_id))
+    assert reply["id"] == request_id
+    assert reply["ok"] or reply["error"]["code"] in {"invalid", "too-large", "not-found", "conflict"}

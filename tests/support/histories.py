@@ -1,0 +1,344 @@
+"""Random histories of commands, and who said what in them: for laws about what is forgotten and what a replay leads to.
+
+A history is a list of steps, drawn without a look at any store, so that it shrinks well. `Ref`s stand for ids that a
+store makes, `SAID` for a text that stands nowhere else; both are filled in while the history is told to a store.
+"""
+
+import base64
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from hypothesis import strategies as st
+
+from tests.support.local import Local, Plain
+
+SAID = "<said>"
+TEXT = re.compile(r"said-[-a-z0-9]*\.")
+MESSAGES, ROOMS, PEOPLE, CHANNELS, ATTACHMENTS = ["m1", "m2"], ["r1", "default"], ["ada", "bob"], ["c1"], ["a1", "a2"]
+PARTS = [base64.b64encode(part).decode() for part in (b"", b"one", b"two")]
+PART_NAMES = [
+    "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed",
+    "3fc4ccfe745870e2c0d99f71f30ff0656c8dedd41cc1d7d3d376b0dbe685e2f3",
+]
+HOUR = 3_600_000
+
+
+class Ref(NamedTuple):
+    """The so-and-so-manieth id of a kind that a store made, counted round."""
+
+    kind: str
+    number: int
+
+
+class Step(NamedTuple):
+    """A command, or something else that happens to a store."""
+
+    name: str
+    payload: Any
+
+
+def _either(fixed: list[str], kind: str) -> st.SearchStrategy[Any]:
+    return st.one_of(st.sampled_from(fixed), st.builds(Ref, st.just(kind), st.integers(0, 2)))
+
+
+times = st.integers(0, 3)
+said = st.just(SAID)
+cleared = st.none() | said
+free = st.none() | st.just({"note": SAID})
+messages, rooms, people = _either(MESSAGES, "message"), st.sampled_from(ROOMS), _either(PEOPLE, "user")
+channels, categories = _either(CHANNELS, "channel"), _either(["k1"], "category")
+
+
+def _fields(required: Any, **optional: Any) -> st.SearchStrategy[Plain]:
+    return st.fixed_dictionaries(required, optional=optional)
+
+
+def _reaction(message: st.SearchStrategy[Any]) -> st.SearchStrategy[Plain]:
+    fields = _fields(
+        {"messageId": message, "oderId": st.sampled_from(PEOPLE), "emoji": st.integers(0, 1)}, timestamp=times
+    )
+    return fields.map(lambda each: each | {"emoji": _Emoji(each["messageId"], each["emoji"])})
+
+
+class _Emoji(NamedTuple):
+    """One of a few emoji that are used on one message alone."""
+
+    message: Any
+    number: int
+
+
+message_fields: dict[str, Any] = {
+    "channelId": st.none() | channels,
+    "metadata": free,
+    "linkMetadata": free,
+    "editedAt": times,
+    "isDeleted": st.sampled_from([False, False, False, True]),
+}
+
+
+@st.composite
+def _message(draw: st.DrawFn) -> Plain:
+    required = {"id": messages, "roomId": rooms, "senderId": st.just("ada"), "content": said, "timestamp": times}
+    message = draw(_fields(required, **message_fields))
+    lists = st.lists(_reaction(st.just(message["id"])), max_size=2, unique_by=lambda each: str(each["emoji"]))
+    return message | draw(_fields({}, reactions=lists))
+
+
+channel = _fields(
+    {"id": st.just("c1"), "name": said, "type": st.just("text")}, topic=cleared, metadata=free, categoryId=categories
+)
+category = _fields({"id": st.just("k1"), "name": said}, metadata=free)
+member = _fields({"oderId": st.sampled_from(PEOPLE)}, displayName=cleared, username=said, role=st.just("host"))
+room_fields: dict[str, Any] = {
+    "topic": cleared,
+    "password": cleared,
+    "permissions": free,
+    "roles": st.just([SAID]),
+    "maxUsers": times,
+    "channels": st.lists(channel, max_size=1),
+    "categories": st.lists(category, max_size=1),
+    "members": st.lists(member, max_size=2, unique_by=lambda each: str(each["oderId"])),
+}
+
+
+def _user(required: Any) -> st.SearchStrategy[Plain]:
+    return _fields(required, displayName=cleared, pubkey=st.sampled_from(["k1", "k2"]), status=cleared)
+
+
+BATCHED: dict[str, st.SearchStrategy[Plain]] = {
+    "save-message": _fields({"message": _message()}),
+    "update-message": _fields(
+        {
+            "messageId": messages,
+            "updates": _fields({}, content=said, roomId=rooms, reactions=st.just([]), **message_fields),
+        }
+    ),
+    "delete-message": _fields({"messageId": messages}),
+    "clear-room-messages": _fields({"roomId": rooms}),
+    "create-message": _fields(
+        {"channelId": channels, "authorId": people, "content": said}, roomId=rooms, replyToId=messages
+    ),
+    "save-reaction": _fields({"reaction": _reaction(messages)}),
+    "remove-reaction": _reaction(messages).map(
+        lambda each: {name: value for name, value in each.items() if name != "timestamp"}
+    ),
+    "save-attachment": _fields(
+        {
+            "attachment": _fields(
+                {
+                    "id": st.sampled_from(ATTACHMENTS),
+                    "messageId": messages,
+                    "filename": said,
+                    "size": times,
+                    "mime": st.just("a/b"),
+                },
+                filePath=said,
+                metadata=free,
+            )
+        }
+    ),
+    "delete-attachments-for-message": _fields({"messageId": messages}),
+    "save-user": _fields({"user": _user({"oderId": st.sampled_from(PEOPLE), "id": st.just("u1"), "username": said})}),
+    "update-user": _fields({"userId": people, "updates": _user({})}),
+    "set-current-user-id": _fields({"userId": st.none() | st.sampled_from(PEOPLE)}),
+    "create-user": _fields({"pubkey": st.sampled_from(["k1", "k2", "k3"])}, displayName=said),
+    "save-room": _fields({"room": _fields({"id": rooms, "name": said}, **room_fields)}),
+    "update-room": _fields({"roomId": rooms, "updates": _fields({}, name=said, **room_fields)}),
+    "delete-room": _fields({"roomId": rooms}),
+    "save-ban": _fields(
+        {"ban": _fields({"roomId": rooms, "oderId": st.sampled_from(PEOPLE), "timestamp": times}, reason=said)}
+    ),
+    "remove-ban": _fields({"roomId": rooms, "oderId": st.sampled_from(PEOPLE)}),
+    "create-channel": _fields({"name": said}, roomId=rooms, topic=cleared, categoryId=categories),
+    "update-channel": _fields(
+        {"channelId": channels, "updates": _fields({}, name=said, topic=cleared, metadata=free)}, roomId=rooms
+    ),
+    "delete-channel": _fields({"channelId": channels}, roomId=rooms, cascade=st.just(True)),
+    "create-category": _fields({"name": said}, roomId=rooms),
+    "update-category": _fields({"categoryId": categories, "updates": _fields({}, name=said)}, roomId=rooms),
+    "delete-category": _fields({"categoryId": categories}, roomId=rooms),
+    "create-session": _fields({"userId": people, "durationMs": st.sampled_from([0, 1, HOUR])}, readOnly=st.booleans()),
+    "delete-session": _fields({"token": st.builds(Ref, st.just("token"), st.integers(0, 2))}),
+    "delete-expired-sessions": st.just({}),
+    "delete-media": _fields({"mediaId": st.builds(Ref, st.just("media"), st.integers(0, 2))}),
+    "initialize": st.just({}),
+}
+ALONE: dict[str, st.SearchStrategy[Plain]] = {
+    "put-media-part": st.one_of(
+        _fields({"data": st.sampled_from(PARTS)}), _fields({"sha256": st.sampled_from(PART_NAMES)})
+    ),
+    "put-media": _fields({"parts": st.lists(st.sampled_from(PART_NAMES), min_size=1, max_size=2), "mime": said}),
+    "clear-all-data": st.just({}),
+}
+OTHERS: dict[str, st.SearchStrategy[Any]] = {
+    "chores": st.none(),
+    "reopen": st.none(),
+    "time": st.sampled_from([-1, 1, HOUR, 25 * HOUR]),
+}
+OFTEN = (
+    *("save-message",) * 5,
+    *("update-message", "create-message", "save-reaction", "save-attachment", "delete-message") * 2,
+    *("put-media-part", "put-media") * 2,
+    *("save-room", "create-channel", "create-user", "save-user"),
+)
+batches = st.lists(
+    st.sampled_from([*BATCHED, *OFTEN[:13]]).flatmap(
+        lambda name: BATCHED[name].map(lambda payload: {"type": name, "payload": payload})
+    ),
+    min_size=1,
+    max_size=4,
+).map(lambda commands: {"commands": commands})
+STEPS = BATCHED | ALONE | OTHERS | {"batch": batches}
+
+steps = st.sampled_from([*STEPS, *OFTEN, "batch", "batch"]).flatmap(
+    lambda name: STEPS[name].map(lambda payload: Step(name, payload))
+)
+
+
+def histories(stretches: int) -> st.SearchStrategy[list[Step]]:
+    """Histories of so many stretches of some five steps each, for Hypothesis draws no long lists by itself."""
+    drawn = st.tuples(*[st.lists(steps, max_size=15)] * stretches)
+    return drawn.map(lambda each: [step for stretch in each for step in stretch])
+
+
+class Teller:
+    """Tells a history to a store, and notes what was said, about what, and what was deleted since.
+
+    `texts` has for each text the subject that it was said about, while that is there; `gone` those whose subject was
+    deleted after they were said for the last time, and that must stand nowhere. `accepted` has the commands that took
+    effect, with their ids and payloads.
+    """
+
+    def __init__(self, local: Local, clock: Any) -> None:
+        self.local = local
+        self.clock = clock
+        self.made: dict[str, list[str]] = {"token": []}
+        self.texts: dict[str, tuple[str, str]] = {}
+        self.gone: set[str] = set()
+        self.accepted: list[tuple[str, str, Plain]] = []
+        self.done = 0
+        self._said = 0
+
+    def tell(self, step: Step) -> None:
+        if step.name == "time":
+            self.clock.now += step.payload
+        elif step.name == "chores":
+            self.local.dispatcher.tidy("default")
+        elif step.name == "reopen":
+            self.local.close()
+            self.local.__init__(self.local.directory, clock=self.clock)  # type: ignore[misc]
+        else:
+            self._command(step.name, self._filled_in(step.payload))
+
+    def _command(self, name: str, payload: Plain) -> None:
+        before = self._messages()
+        self.done += 1
+        reply = self.local.ask(name, payload, f"told-{self.done:06}")
+        if not reply["ok"]:
+            assert reply["error"]["code"] in ("not-found", "conflict", "invalid"), reply
+            return
+        self.accepted.append((reply["id"], name, payload))
+        commands = payload["commands"] if name == "batch" else [{"type": name, "payload": payload}]
+        results = reply["result"] if name == "batch" else [reply["result"]]
+        after = self._messages()
+        self._note_deleted_messages(before, after)
+        for command, result in zip(commands, results, strict=True):
+            self._note(command["type"], command["payload"], result)
+        self._note_what_became_of(commands, results, after)
+
+    def _note(self, name: str, payload: Plain, result: Any) -> None:
+        subject = _subject_of(name, payload, result)
+        for text in TEXT.findall(repr(payload)):
+            self.gone.discard(text)
+            self.texts[text] = subject
+        if isinstance(result, dict):
+            if "token" in result:
+                self.made["token"].append(result["token"])
+            elif name.startswith(("create-", "put-media")):
+                kind = name.removeprefix("create-").removeprefix("put-")
+                self.made.setdefault(kind, []).append(result.get("id", ""))
+        if name == "delete-room":
+            self._forget("room", payload["roomId"])
+        if name == "delete-media":
+            self._forget("media", payload["mediaId"])
+        if name == "clear-all-data":
+            for owner in set(self.texts.values()):
+                self._forget(*owner)
+
+    def _note_deleted_messages(self, before: dict[str, bool], after: dict[str, bool]) -> None:
+        for message_id, was_deleted in before.items():
+            if not was_deleted and after.get(message_id, True):
+                self._forget("message", message_id)
+
+    def _note_what_became_of(self, commands: list[Plain], results: list[Any], after: dict[str, bool]) -> None:
+        """What was said about a tombstone is gone, and what about a message that did not outlive its batch."""
+        told = [(each["type"], each["payload"], result) for each, result in zip(commands, results, strict=True)]
+        deleting = any(name.startswith(("delete-", "clear-")) for name, _, _ in told)
+        for name, payload, result in told:
+            noun, subject = _subject_of(name, payload, result)
+            saved = name in ("save-message", "create-message", "update-message")
+            if noun == "message" and (after.get(subject) or (subject not in after and saved)):
+                self._forget(noun, subject)
+            elif noun == "message" and deleting and len(told) > 1:  # perhaps it was deleted in between
+                self._lose_sight_of(noun, subject)
+            elif name == "put-media" and result["mime"] != payload["mime"]:  # the file was there already
+                self._lose_sight_of(noun, subject, only=payload["mime"])
+
+    def _lose_sight_of(self, *subject: str, only: str = "") -> None:
+        for text in [text for text, owner in self.texts.items() if owner == subject and (not only or text == only)]:
+            del self.texts[text]
+
+    def _forget(self, *subject: str) -> None:
+        for text in [text for text, owner in self.texts.items() if owner == subject]:
+            del self.texts[text]
+            self.gone.add(text)
+
+    def _messages(self) -> dict[str, bool]:
+        with self.local.store().read() as snapshot:
+            return {row[0]: bool(row[1]) for row in snapshot.rows("SELECT id, is_deleted FROM messages")}
+
+    def _filled_in(self, value: Any) -> Any:
+        if isinstance(value, Ref):
+            made = self.made.get(value.kind) or ["none"]
+            return made[value.number % len(made)]
+        if isinstance(value, _Emoji):
+            own = self._filled_in(value.message).lower()
+            return f"said-{own}-{value.number}."
+        if isinstance(value, dict):
+            return {name: self._filled_in(each) for name, each in value.items()}
+        if isinstance(value, list):
+            return [self._filled_in(each) for each in value]
+        if value == SAID:
+            self._said += 1
+            return f"said-{self._said}."
+        return value
+
+
+def _subject_of(name: str, payload: Plain, result: Any) -> tuple[str, str]:
+    """What the texts in a command are about."""
+    inner = next(
+        (payload[each] for each in ("message", "reaction", "attachment", "room", "ban") if each in payload), {}
+    )
+    if name == "create-message":
+        return "message", result["id"]
+    if name == "save-message":
+        return "message", inner["id"]
+    if name in ("update-message", "save-reaction", "remove-reaction", "save-attachment"):
+        return "message", (inner or payload)["messageId"]
+    if name == "save-room":
+        return "room", inner["id"]
+    if name == "put-media":
+        return "media", result["id"]
+    if name in ("update-room", "save-ban") or name.partition("-")[2] in ("channel", "category"):
+        return "room", (inner or payload).get("roomId", "default")
+    return "other", ""
+
+
+def texts_in(rows: Any) -> Iterator[str]:
+    """The texts that stand in rows, whatever encoding they are in."""
+    for row in rows:
+        for value in row:
+            content = value if isinstance(value, bytes) else str(value).encode()
+            yield from TEXT.findall(content.decode("latin-1"))
