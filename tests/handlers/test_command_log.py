@@ -17,6 +17,7 @@ from msgspec import Raw
 
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
+from backscroll.handlers import command_log
 from backscroll.handlers.storage import Retention
 from backscroll.schema import Command, CompactScope, GetMessages
 from backscroll.schema.command_log import CHAIN_START, LogEntry, canonical, digest_of, link
