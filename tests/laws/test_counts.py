@@ -456,7 +456,7 @@ def fly(flight: Flight, turn: str, daemon: Daemon, peer: Peer, barrier: Barrier)
 
 def is_idle(daemon: Daemon) -> bool:
     """Whether nothing is waiting and no worker is about to wake anybody."""
-    crews = daemon._writers._crew, daemon._readers._crew
+    crews = daemon._writers._pool, daemon._readers._pool
     return not daemon._queues()["requests"] and not any(crew._unfinished for crew in crews)
 
 
