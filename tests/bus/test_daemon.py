@@ -224,6 +224,8 @@ def test_commands_that_were_not_begun_when_the_drain_ends_are_told_so(tmp_path: 
 
     def until_the_end(_command: SaveMessage, _db: Any) -> None:
         started.set()
+        # Private: the daemon tells nobody that its writers are stopping before the commit in flight is finished, and
+        # this is that commit.
         wait_until(lambda: running_daemon[0]._writers._stopping)
 
     data_dir = tmp_path / "data"
@@ -544,7 +546,8 @@ def with_a_foreign_log(path: Path) -> None:
     other = path.parent.parent / "other"
     other.mkdir()
     store = Store(other / "default.db")
-    store._writer.execute("DELETE FROM meta")
+    with store.write() as transaction:
+        transaction.run("DELETE FROM meta")
     (path.parent / "default.db-wal").write_bytes((other / "default.db-wal").read_bytes())
     store.close()
 

@@ -58,6 +58,7 @@ from backscroll.schema import (
 from backscroll.schema.errors import ERRORS
 from backscroll.schema.limits import BODY_BYTES_MAX
 from backscroll.schema.wire import JSON, MSGPACK, Envelope, Success, write_failure
+from tests.support.waiting import wait_until
 
 StartDaemon = Callable[..., DaemonProcess]
 Do = Callable[[Operation[Any]], Any]
@@ -539,8 +540,8 @@ def test_closing_waits_for_another_thread(router: Router) -> None:
         asking = threads.submit(client.ask, Ping())
         peer, request = router.receive()
         closing = threads.submit(client.close)
-        while not client._pending.closed:
-            time.sleep(0.001)
+        # Private: `close` tells nobody that it has begun before the other thread is done.
+        wait_until(lambda: client._pending.closed)
         late = threads.submit(client.ask, Ping())
         assert not closing.done()
         router.answer(peer, request, Pong(pong=True))
