@@ -23,7 +23,8 @@ from backscroll.schema.wire import DEFAULT_SCOPE, MSGPACK
 from tests.support.callers import Caller, Ledger, setup
 from tests.support.copies import copied_plainly, copied_whole, header_of, log_of
 from tests.support.exchanges import exchange, logged, value_of
-from tests.support.peers import Peer, message
+from tests.support.messages import save_payload
+from tests.support.peers import Peer
 from tests.support.requests import body, send
 from tests.support.tables import all_rows
 from tests.support.waiting import wait_until
@@ -280,7 +281,7 @@ def check_copy(copy: Path, acknowledged_before: dict[str, bytes], ledger: Ledger
 def filled(transport: InProcess, numbers: range) -> None:
     """Save so many messages of two pages each, with the checkpoints that are due."""
     for number in numbers:
-        request = body("save-message", message(number, "x" * 8_000), id=f"save-{number}")
+        request = body("save-message", save_payload(number, "x" * 8_000), id=f"save-{number}")
         transport.send(request)
         reply = transport.receive(0)
         assert reply is not None

@@ -25,9 +25,10 @@ from backscroll.bus.sqlite.store import Store
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.handlers import HANDLERS, Handlers
-from backscroll.schema import GetMessageById, GetMessages, GetRoom, Health, Message, Ping, SaveMessage
+from backscroll.schema import GetMessageById, GetMessages, GetRoom, Health, Ping, SaveMessage
 from backscroll.schema.limits import BODY_BYTES_MAX, FRAME_BYTES_MAX, ROUTING_FRAMES_MAX
-from tests.support.peers import Peer, is_alive, message, resident_bytes, running
+from tests.support.messages import save_message, save_payload
+from tests.support.peers import Peer, is_alive, resident_bytes, running
 from tests.support.requests import body
 from tests.support.waiting import wait_until
 
@@ -48,10 +49,6 @@ def code_of(flags: list[str]) -> int | str | None:
         return main(flags)
     except SystemExit as end:
         return end.code
-
-
-def said(number: int, content: str = "hello") -> SaveMessage:
-    return SaveMessage(Message(id=f"m{number}", room_id="r1", sender_id="ada", content=content, timestamp=number))
 
 
 def is_prompt(client: Client) -> bool:
@@ -94,7 +91,7 @@ def test_one_daemon_serves_several_endpoints(start_daemon: StartDaemon, tmp_path
     assert by_ipc == f"ipc://{tmp_path}/own.sock"
     assert by_tcp.startswith("tcp://127.0.0.1:")
     with Client(by_ipc) as one, Client(by_tcp) as other:
-        one.execute(said(1))
+        one.execute(save_message(1))
         assert other.ask(GetMessageById("m1")) is not None
 
 
@@ -104,7 +101,7 @@ def test_a_data_directory_with_a_long_path_is_served_over_ipc(start_daemon: Star
     daemon = start_daemon(data_dir=directory)
     assert daemon.endpoint.startswith("ipc://")
     with Client(data_dir=directory) as client:
-        client.execute(said(1))
+        client.execute(save_message(1))
     daemon.stop()
     assert not Path(daemon.endpoint.removeprefix("ipc://")).parent.exists()
 
@@ -130,7 +127,7 @@ def test_a_signal_drains_what_was_received_and_exits_with_0(start_daemon: StartD
     daemon = start_daemon()
     with Peer(daemon.endpoint) as peer:
         for at in range(500):
-            peer.request("save-message", message(at), request_id=f"save-{at}")
+            peer.request("save-message", save_payload(at), request_id=f"save-{at}")
         first = peer.reply()  # it is busy with them now
         daemon.process.send_signal(number)
         outcomes = [first]
@@ -162,7 +159,7 @@ def test_stopping_under_load_keeps_every_acknowledged_message(start_daemon: Star
     def write(name: int) -> None:
         with Peer(daemon.endpoint) as peer:
             for at in range(100_000):
-                peer.request("save-message", message(f"{name}-{at}"), request_id=f"m{name}-{at}")
+                peer.request("save-message", save_payload(f"m{name}-{at}"), request_id=f"m{name}-{at}")
                 if at >= 50:
                     if peer.silent(1_000):
                         return
@@ -187,7 +184,7 @@ def test_a_stalled_client_does_not_keep_a_daemon_from_stopping(start_daemon: Sta
     """A drain ends when its time is up, though somebody does not take his replies."""
     daemon = start_daemon("--drain-ms", "200")
     with Peer(daemon.endpoint, queue=1) as sleeper, Client(daemon.endpoint) as client:
-        client.execute(said(1, "x" * 100_000))
+        client.execute(save_message(1, "x" * 100_000))
         for at in range(3_000):
             sleeper.request("get-message-by-id", {"messageId": "m1"}, request_id=str(at))
         with Peer(daemon.endpoint) as other:
@@ -234,7 +231,7 @@ def test_commands_that_were_not_begun_when_the_drain_ends_are_told_so(tmp_path: 
         with running(data_dir, handlers=handlers, drain_ms=50, batch_requests=1) as daemon:
             running_daemon.append(daemon.daemon)
             for at in range(20):
-                peer.request("save-message", message(at), request_id=str(at))
+                peer.request("save-message", save_payload(at), request_id=str(at))
             peer.request("ping")
             assert peer.reply()["result"] == {"pong": True}
             assert started.wait(20)
@@ -291,7 +288,7 @@ def test_a_worker_that_dies_ends_the_daemon(tmp_path: Path, operation: str) -> N
     with running(tmp_path / "data", handlers=handlers) as daemon, Peer(daemon.endpoint) as peer:
         hook, threading.excepthook = threading.excepthook, lambda args: caught.append(args.exc_value or args.exc_type())
         try:
-            peer.request(operation, message(1) if operation == "save-message" else {"roomId": "r1"})
+            peer.request(operation, save_payload(1) if operation == "save-message" else {"roomId": "r1"})
             daemon.thread.join(20)
         finally:
             threading.excepthook = hook
@@ -306,7 +303,7 @@ def test_kill_loses_nothing_that_was_acknowledged(start_daemon: StartDaemon, tmp
         daemon = start_daemon()
         with Peer(daemon.endpoint) as peer:
             for at in range(acknowledged, acknowledged + 400):
-                peer.request("save-message", message(at), request_id=str(at))
+                peer.request("save-message", save_payload(at), request_id=str(at))
             for _ in range(200):
                 assert peer.reply()["ok"]
                 acknowledged += 1
@@ -327,7 +324,7 @@ def test_a_daemon_whose_log_nobody_reads_any_more_goes_on_and_stops_with_0(tmp_p
         os.close(writing)
         os.close(reading)
         with Client(daemon.endpoint) as client:
-            client.execute(said(1))
+            client.execute(save_message(1))
             assert client.ask(GetMessageById("m1"))
         assert daemon.stop() == 0
 
@@ -394,7 +391,7 @@ def test_a_daemon_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
     thread.join()
     with daemons[0] as daemon, Client(daemon.endpoint) as client:
         for at in range(20):
-            client.execute(said(at))
+            client.execute(save_message(at))
         assert daemon.process.poll() is None
 
 
@@ -569,7 +566,7 @@ def test_a_database_that_cannot_be_opened_exits_with_4_and_is_left_as_it_is(
     """A file that is not ours, from the future or damaged is refused with words on what to do, and not changed."""
     with InProcess(tmp_path / "data") as transport, Client(transport=transport) as client:
         for at in range(50):
-            client.execute(said(at, "x" * 1_000))
+            client.execute(save_message(at, "x" * 1_000))
     path = tmp_path / "data" / "default.db"
     harm(path)
     before = path.read_bytes() if path.is_file() else None
@@ -608,14 +605,20 @@ def test_a_req_socket_with_plain_json_is_served(start_daemon: StartDaemon) -> No
     daemon = start_daemon()
     with Peer(daemon.endpoint, zmq.REQ) as peer:
         for at in range(10):
-            peer.send(json.dumps({"id": str(at), "type": "save-message", "payload": message(at)}).encode())
+            peer.send(json.dumps({"id": str(at), "type": "save-message", "payload": save_payload(at)}).encode())
             assert peer.reply() == {"id": str(at), "ok": True, "result": None, "seq": at + 1}
 
 
 def test_frames_before_the_body_are_echoed(start_daemon: StartDaemon) -> None:
     """Whatever stands before the body comes back before the reply: delimiters, proxies' hops, empty frames."""
     daemon = start_daemon()
-    requests = [body("ping"), body("save-message", message(1)), body("get-messages", {"roomId": "r1"}), body("x"), b""]
+    requests = [
+        body("ping"),
+        body("save-message", save_payload(1)),
+        body("get-messages", {"roomId": "r1"}),
+        body("x"),
+        b"",
+    ]
     with Peer(daemon.endpoint) as peer:
         for number in (0, 1, 2, ROUTING_FRAMES_MAX - 1):
             frames = [b"" if at % 2 else bytes([at]) * at for at in range(number)]
@@ -659,7 +662,7 @@ def test_a_body_over_the_limit_is_too_large_and_a_frame_over_the_hard_limit_harm
         assert peer.reply()["error"]["code"] == "too-large"
         peer.send(b"x" * (FRAME_BYTES_MAX + 1))
         assert is_prompt(other)
-        other.execute(said(1))
+        other.execute(save_message(1))
     with Peer(daemon.endpoint) as peer:
         assert peer.ask("get-message-by-id", {"messageId": "m1"})["result"]["id"] == "m1"
     wait_until(lambda: resident_bytes(daemon.process.pid) < 300 * MIB)
@@ -684,9 +687,9 @@ def test_a_client_that_dies_between_request_and_reply_harms_nobody(start_daemon:
             peer = Peer(daemon.endpoint)
             peer.socket.setsockopt(zmq.LINGER, 1_000)
             for at in range(20):
-                peer.request("save-message", message(number * 100 + at), request_id=str(at))
+                peer.request("save-message", save_payload(number * 100 + at), request_id=str(at))
             peer.close()
-        other.execute(said(1_000_000))
+        other.execute(save_message(1_000_000))
         wait_until(lambda: not any(other.ask(Health()).queues.values()))
 
 
@@ -706,7 +709,7 @@ def test_garbage_on_a_tcp_endpoint_harms_nobody(start_daemon: StartDaemon) -> No
         for at, connection in enumerate(connections):
             with contextlib.suppress(ConnectionError):
                 connection.sendall(greetings[at % len(greetings)])
-        client.execute(said(1))
+        client.execute(save_message(1))
         assert is_prompt(client)
         for connection in connections:
             connection.close()
@@ -723,7 +726,7 @@ def test_a_client_that_never_reads_costs_bounded_memory_and_nobody_else_time(
     pid = daemon.process.pid
     number = 100_000 if long else 20_000
     with Client(daemon.endpoint, timeout_ms=20_000) as other:
-        other.execute(said(1, "x" * 30_000))
+        other.execute(save_message(1, "x" * 30_000))
         sleeper = Peer(daemon.endpoint, queue=1)
         for at in range(number):
             sleeper.request("get-message-by-id", {"messageId": "m1"}, request_id=str(at))
@@ -731,7 +734,7 @@ def test_a_client_that_never_reads_costs_bounded_memory_and_nobody_else_time(
                 assert is_prompt(other)
         wait_until(lambda: other.ask(Health()).queues["replies"])
         for at in range(2, 52):
-            other.execute(said(at))
+            other.execute(save_message(at))
             assert other.ask(GetMessageById(f"m{at}")) is not None
         # 1000 replies in libzmq's pipe and a run of 64 in ours make 32 MB; whoever keeps all needs hundreds.
         assert resident_bytes(pid) < 200 * MIB
@@ -752,7 +755,7 @@ def test_a_client_that_stalls_too_long_is_forgotten(start_daemon: StartDaemon) -
     """After `--stall-ms` what is kept for a client that does not read is dropped, with what it had waiting."""
     daemon = start_daemon("--stall-ms", "300")
     with Peer(daemon.endpoint, queue=1) as sleeper, Client(daemon.endpoint) as other:
-        other.execute(said(1, "x" * 100_000))
+        other.execute(save_message(1, "x" * 100_000))
         for at in range(3_000):
             sleeper.request("get-message-by-id", {"messageId": "m1"}, request_id=str(at))
         wait_until(lambda: other.ask(Health()).queues["replies"])
@@ -763,7 +766,7 @@ def test_an_idle_daemon_sleeps(start_daemon: StartDaemon) -> None:
     """A daemon with nothing to do uses no processor time, also after clients have come and gone."""
     daemon = start_daemon()
     with Client(daemon.endpoint) as client:
-        client.execute(said(1))
+        client.execute(save_message(1))
         client.ask(GetMessageById("m1"))
 
     def processor_ticks() -> int:

@@ -17,10 +17,11 @@ from backscroll.bus.inprocess import InProcess
 from backscroll.bus.sqlite.store import WAL_PAGES_BEFORE_CHECKPOINT, Store
 from backscroll.clients.python import Client
 from backscroll.clients.python.log_export import Broken, verify_scope
-from backscroll.schema import GetMessages, Message, SaveMessage, Storage
+from backscroll.schema import GetMessages, Storage
 from backscroll.schema.wire import JSON
 from tests.support.disks import FaultyDisk
-from tests.support.peers import Peer, message, running
+from tests.support.messages import save_message, save_payload
+from tests.support.peers import Peer, running
 from tests.support.requests import body
 from tests.support.stores import command
 
@@ -44,7 +45,7 @@ def on_disk(tmp_path: Path, disk: FaultyDisk) -> Iterator[InProcess]:
 
 def commit(transport: InProcess, *numbers: int, content: str = "hello") -> list[Reply]:
     """Save messages in one commit; the replies."""
-    bodies = [body("save-message", message(number, content), id=f"{number}") for number in numbers]
+    bodies = [body("save-message", save_payload(number, content), id=f"{number}") for number in numbers]
     requests = [transport.dispatcher.decode(each) for each in bodies]
     return [JSON.decode(reply, Reply) for reply in transport.dispatcher.commit(requests)]
 
@@ -130,15 +131,15 @@ def test_a_full_disk_at_a_checkpoint_loses_nothing(tmp_path: Path, disk: FaultyD
 def test_a_daemon_on_a_full_disk_answers_and_recovers(tmp_path: Path, disk: FaultyDisk) -> None:
     """Over a socket: queries are served on, commands get `storage`, and the same commands succeed later."""
     with running(tmp_path / "data", vfs=disk.name) as daemon, Peer(daemon.endpoint) as peer:
-        assert peer.ask("save-message", message(0))["ok"]
+        assert peer.ask("save-message", save_payload(0))["ok"]
         disk.full = True
         for number in range(1, 200):
-            peer.request("save-message", message(number), request_id=f"{number}")
+            peer.request("save-message", save_payload(number), request_id=f"{number}")
         assert codes(list(peer.replies(199).values())) == {("storage", True)}
         assert len(peer.ask("get-messages", {"roomId": "r1"})["result"]) == 1
         disk.full = False
         for number in range(1, 200):
-            peer.request("save-message", message(number), request_id=f"{number}")
+            peer.request("save-message", save_payload(number), request_id=f"{number}")
         assert all(reply["ok"] for reply in peer.replies(199).values())
         assert peer.ask("ping")["seq"] == 200
 
@@ -189,18 +190,7 @@ def filled(data_dir: Path) -> Path:
     """A database of some hundred messages; its path."""
     with InProcess(data_dir) as transport, Client(transport=transport) as client:
         for number in range(300):
-            client.execute(
-                SaveMessage(
-                    Message(
-                        id=f"m{number}",
-                        room_id="r1",
-                        sender_id="ada",
-                        content=f"text {number} " * 20,
-                        timestamp=number,
-                        metadata={"n": number},
-                    )
-                )
-            )
+            client.execute(save_message(number, f"text {number} " * 20, metadata={"n": number}))
     return data_dir / "default.db"
 
 
@@ -208,7 +198,7 @@ def every_request() -> list[bytes]:
     requests = [body("get-messages", {"roomId": "r1", "limit": 100, "offset": at}) for at in (0, 100, 200)]
     requests += [body("get-message-by-id", {"messageId": f"m{at}"}) for at in range(0, 300, 50)]
     requests += [body(f"get-{what}", {}) for what in ("all-rooms", "all-attachments", "current-user")]
-    requests += [body("save-message", message(1_000)), body("delete-message", {"messageId": "m7"})]
+    requests += [body("save-message", save_payload(1_000)), body("delete-message", {"messageId": "m7"})]
     requests += [body("clear-room-messages", {"roomId": "r1"}), body("get-messages", {"roomId": "r1"})]
     return requests
 

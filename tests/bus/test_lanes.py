@@ -8,7 +8,7 @@ from backscroll.bus.dispatch import Dispatcher, Request
 from backscroll.bus.inprocess import InProcess
 from backscroll.bus.lanes import RUN_COMMANDS_MAX, Bounds, Lanes
 from backscroll.schema import Busy, Query
-from tests.support.peers import message
+from tests.support.messages import save_payload
 from tests.support.requests import body
 
 WIDE = Bounds(10**6, 10**9, 10**6, 10**9)
@@ -31,7 +31,8 @@ class Starts:
     def request(self, request_id: str, client: bytes = A) -> Request:
         """`c…` is a command, anything else a query."""
         is_command = request_id.startswith("c")
-        text = body("save-message", message(1), id=request_id) if is_command else body("get-all-rooms", id=request_id)
+        operation, payload = ("save-message", save_payload()) if is_command else ("get-all-rooms", {})
+        text = body(operation, payload, id=request_id)
         return self.dispatcher.decode(text, [client])
 
     def add(self, *ids: str, client: bytes = A) -> None:

@@ -17,7 +17,8 @@ from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema.migrations.sqlite import APPLICATION_ID, migrations
 from tests import ROOT
 from tests.support.disks import FaultyDisk
-from tests.support.peers import Peer, message
+from tests.support.messages import save_payload
+from tests.support.peers import Peer
 from tests.support.tables import Rows, all_rows
 
 FIXTURES = sorted((Path(__file__).parents[1] / "fixtures").glob("schema-*.db"))
@@ -111,7 +112,7 @@ def test_a_daemon_serves_an_older_file_as_its_own(tmp_path: Path, fixture: Path)
             name: len(each) for name, each in rows.items() if name != "mentions"
         }
         assert info["result"]["schemaVersion"] == len(migrations())
-        assert peer.ask("save-message", message("new"))["seq"] == info["seq"] + 1
+        assert peer.ask("save-message", save_payload("new"))["seq"] == info["seq"] + 1
 
 
 def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:

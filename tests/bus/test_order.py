@@ -18,8 +18,9 @@ from backscroll.handlers import HANDLERS, Handlers
 from backscroll.schema import Conflict, DeleteMessage, GetRoom, SaveMessage
 from backscroll.schema.wire import JSON
 from tests.support.disks import FaultyDisk
+from tests.support.messages import save_payload
 from tests.support.model import Model, Refused
-from tests.support.peers import Peer, message, running
+from tests.support.peers import Peer, running
 from tests.support.requests import body
 from tests.support.waiting import wait_until
 
@@ -77,7 +78,7 @@ def one_of(draw: random.Random, at: int) -> tuple[str, dict[str, Any]]:
     name = draw.choice(["a", "b", "c"]) if draw.random() < 0.9 else f"n{at}"
     kind = draw.random()
     if kind < 0.6:
-        return "save-message", message(name, f"text {at}")
+        return "save-message", save_payload(f"m{name}", f"text {at}")
     if kind < 0.95:
         return "update-message", {"messageId": f"m{name}", "updates": {"content": f"edit {at}"}}
     if kind < 0.99:
@@ -120,7 +121,7 @@ def test_each_query_sees_exactly_the_commands_before_it(start_daemon: StartDaemo
     with Peer(daemon.endpoint) as peer:
         for at in range(rounds):
             get = ("get-message-by-id", {"messageId": f"m{at}"})
-            peer.request("save-message", message(at, "first"), request_id=f"{at}-save")
+            peer.request("save-message", save_payload(at, "first"), request_id=f"{at}-save")
             peer.request(*get, request_id=f"{at}-saved")
             peer.request("update-message", {"messageId": f"m{at}", "updates": {"content": "second"}}, f"{at}-update")
             peer.request(*get, request_id=f"{at}-updated")
@@ -140,7 +141,7 @@ def test_replies_to_one_kind_come_in_the_order_of_the_requests(start_daemon: Sta
     with Peer(daemon.endpoint) as peer:
         for at in range(1_000):
             if draw.random() < 0.5:
-                peer.request("save-message", message(at), request_id=str(at))
+                peer.request("save-message", save_payload(at), request_id=str(at))
             else:
                 peer.request("get-messages", {"roomId": "none"}, request_id=str(at))
         assert [peer.reply()["id"] for _ in range(1_000)] == [str(at) for at in range(1_000)]
@@ -198,7 +199,7 @@ def test_a_command_that_fails_after_writing_leaves_nothing(tmp_path: Path, error
     handlers: Handlers = {**HANDLERS, DeleteMessage: write_then_raise}
     with running(tmp_path / "data", handlers=handlers) as daemon, Peer(daemon.endpoint) as peer:
         for at in range(20):
-            peer.request("save-message", message(at), request_id=f"save-{at}")
+            peer.request("save-message", save_payload(at), request_id=f"save-{at}")
             peer.request("delete-message", {"messageId": "m0"}, request_id=f"delete-{at}")
         replies = peer.replies(40)
         assert {replies[f"delete-{at}"]["ok"] for at in range(20)} == {False}
@@ -216,7 +217,7 @@ def test_a_result_that_cannot_be_encoded_undoes_its_command(tmp_path: Path) -> N
 
     handlers: Handlers = {**HANDLERS, SaveMessage: return_what_no_codec_knows}
     with running(tmp_path / "data", handlers=handlers) as daemon, Peer(daemon.endpoint) as peer:
-        assert peer.ask("save-message", message(1))["error"]["code"] == "internal"
+        assert peer.ask("save-message", save_payload(1))["error"]["code"] == "internal"
         assert peer.ask("get-messages", {"roomId": "r1"})["result"] == []
 
 
@@ -226,16 +227,16 @@ def test_while_another_process_holds_the_lock_commands_are_busy_and_queries_serv
     """A foreign write lock held past `--lock-wait-ms` costs `busy` and nothing else; then all is as before."""
     daemon = start_daemon("--lock-wait-ms", "300")
     with Peer(daemon.endpoint) as writer, Peer(daemon.endpoint) as reader:
-        assert writer.ask("save-message", message(1))["seq"] == 1
+        assert writer.ask("save-message", save_payload(1))["seq"] == 1
         with lock_of_another_process(tmp_path / "data" / "default.db"):
             for at in range(2, 5):
-                writer.request("save-message", message(at), request_id=str(at))
+                writer.request("save-message", save_payload(at), request_id=str(at))
             while writer.silent():
                 assert reader.ask("get-message-by-id", {"messageId": "m1"})["ok"]
             for _ in range(3):
                 error = writer.reply()["error"]
                 assert (error["code"], error["retryable"]) == ("busy", True)
-        assert writer.ask("save-message", message(2))["seq"] == 2
+        assert writer.ask("save-message", save_payload(2))["seq"] == 2
         assert [each["id"] for each in reader.ask("get-messages", {"roomId": "r1"})["result"]] == ["m1", "m2"]
 
 
@@ -244,7 +245,7 @@ def test_a_lock_held_for_less_than_the_wait_is_not_noticed(start_daemon: StartDa
     daemon = start_daemon("--lock-wait-ms", "20000")
     with Peer(daemon.endpoint) as peer:
         with lock_of_another_process(tmp_path / "data" / "default.db"):
-            peer.request("save-message", message(1))
+            peer.request("save-message", save_payload(1))
             assert peer.silent(100)
         assert peer.reply()["ok"]
 
@@ -258,10 +259,10 @@ def test_a_slow_query_delays_nobody_else(tmp_path: Path) -> None:
         Peer(daemon.endpoint) as other,
     ):
         slow.request("get-room", {"roomId": "r1"}, request_id="stuck")
-        slow.request("save-message", message("slow"), request_id="later")
+        slow.request("save-message", save_payload("slow"), request_id="later")
         assert gate.begun.wait(20)
         for at in range(200):
-            other.request("save-message", message(at), request_id=str(at))
+            other.request("save-message", save_payload(at), request_id=str(at))
             other.request("get-message-by-id", {"messageId": f"m{at}"}, request_id=f"get-{at}")
         replies = other.replies(400)
         assert all(replies[f"get-{at}"]["result"]["id"] == f"m{at}" for at in range(200))
@@ -278,10 +279,10 @@ def test_a_query_does_not_wait_for_another_clients_disk(tmp_path: Path) -> None:
         Peer(daemon.endpoint) as writer,
         Peer(daemon.endpoint) as reader,
     ):
-        assert writer.ask("save-message", message(1))["ok"]
+        assert writer.ask("save-message", save_payload(1))["ok"]
         disk.syncs_open.clear()
         try:
-            writer.request("save-message", message(2), request_id="waits")
+            writer.request("save-message", save_payload(2), request_id="waits")
             wait_until(lambda: disk.syncs_blocked)
             reply = reader.ask("get-messages", {"roomId": "r1"})
             assert ([each["id"] for each in reply["result"]], reply["seq"]) == (["m1"], 1)
@@ -307,7 +308,7 @@ def test_full_queues_answer_busy_and_recover(tmp_path: Path, bounds: dict[str, A
         peer.request("get-room", {"roomId": "r1"}, request_id="gate")
         assert gate.begun.wait(20)
         for at in range(100):
-            peer.request("save-message", message(at), request_id=str(at))
+            peer.request("save-message", save_payload(at), request_id=str(at))
         refused = [peer.reply()]
         with Peer(daemon.endpoint) as other:
             while other.ask("health")["result"]["queues"]["requests"] < 1 or not peer.silent(200):
@@ -319,7 +320,7 @@ def test_full_queues_answer_busy_and_recover(tmp_path: Path, bounds: dict[str, A
         stored = peer.ask("get-messages", {"roomId": "r1"})["result"]
         assert [each["id"] for each in stored] == [f"m{at}" for at in range(100) if str(at) in taken]
         assert 1 <= len(stored) <= 20
-        assert peer.ask("save-message", message(1_000))["ok"]
+        assert peer.ask("save-message", save_payload(1_000))["ok"]
 
 
 def test_one_clients_full_queue_is_not_anothers(tmp_path: Path) -> None:
@@ -334,7 +335,7 @@ def test_one_clients_full_queue_is_not_anothers(tmp_path: Path) -> None:
         for at in range(20):
             full.request("get-room", {"roomId": "r1"}, request_id=str(at))
         assert full.reply()["error"]["code"] == "busy"
-        assert other.ask("save-message", message(1))["ok"]
+        assert other.ask("save-message", save_payload(1))["ok"]
         gate.open.set()
 
 
@@ -347,7 +348,7 @@ def test_a_deadline_that_passes_while_queued_leaves_no_effect(tmp_path: Path, op
         Peer(daemon.endpoint) as peer,
         Peer(daemon.endpoint) as other,
     ):
-        payload = message(1) if operation == "save-message" else {"messageId": "m1"}
+        payload = save_payload(1) if operation == "save-message" else {"messageId": "m1"}
         peer.request("get-room", {"roomId": "r1"}, request_id="gate")
         assert gate.begun.wait(20)
         peer.request(operation, payload, request_id="late", deadlineMs=1)
@@ -368,7 +369,7 @@ def test_many_clients_each_see_their_own_order(start_daemon: StartDaemon) -> Non
     peers = [Peer(daemon.endpoint) for _ in range(clients)]
     for at in range(number):
         for name, peer in enumerate(peers):
-            peer.request("save-message", message(f"{name}-{at}"), request_id=f"{name}-{at}")
+            peer.request("save-message", save_payload(f"m{name}-{at}"), request_id=f"{name}-{at}")
     seqs: list[int] = []
     for name, peer in enumerate(peers):
         replies = [peer.reply() for _ in range(number)]

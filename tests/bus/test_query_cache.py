@@ -16,7 +16,8 @@ from backscroll.bus.sqlite.wal_lineage import WalLineage
 from backscroll.handlers import HANDLERS, Handlers
 from backscroll.schema import OPERATIONS, GetMessagePage, GetMessages, GetRoom, ListMessages, Query
 from backscroll.schema.wire import JSON, MSGPACK
-from tests.support.peers import REPLY_SECONDS, Peer, message, running
+from tests.support.messages import save_payload
+from tests.support.peers import REPLY_SECONDS, Peer, running
 from tests.support.requests import body, result, send
 from tests.support.waiting import wait_until
 
@@ -97,7 +98,7 @@ def test_however_small_answers_are_their_number_is_bounded(
 
 IDS, ROOMS = st.sampled_from(["m1", "m2", "m3"]), st.sampled_from(["r1", "r2", "default"])
 SAVES = st.builds(
-    lambda message_id, room, **fields: ("save-message", message(message_id[1:], room=room, **fields)),
+    lambda message_id, room, **fields: ("save-message", save_payload(message_id, room_id=room, **fields)),
     *(IDS, ROOMS),
     content=st.sampled_from(["", "hello"]),
     isDeleted=st.sampled_from([False, False, False, True]),
@@ -128,7 +129,7 @@ STARTING = [
     ("clear-all-data", {}),
     ("save-room", {"room": DEFAULT}),
     ("save-user", {"user": {"oderId": "ada", "id": "ada-id", "username": "ada"}}),
-    *(("save-message", message(number)) for number in (1, 2, 3)),
+    *(("save-message", save_payload(number)) for number in (1, 2, 3)),
 ]
 
 
@@ -165,10 +166,10 @@ def test_a_kept_page_outlives_what_happens_in_other_rooms(tmp_path: Path) -> Non
     """It is not asked of the handler again until its own room changes, and its `seq` goes on meanwhile."""
     asked: list[Any] = []
     with running(tmp_path / "data", handlers=_counting(asked)) as daemon, Peer(daemon.endpoint) as peer:
-        for change, times in ((message(1), 1), (message(2, room="r2"), 1), (message(3), 2), (message(3, room="r2"), 3)):
-            peer.ask("save-message", change)
+        for name, room, times in ((1, "r1", 1), (2, "r2", 1), (3, "r1", 2), (3, "r2", 3)):
+            peer.ask("save-message", save_payload(name, room_id=room))
             reply = peer.ask("get-messages", {"roomId": "r1"})
-            assert len(asked) == times, change
+            assert len(asked) == times, (name, room)
         assert (reply["seq"], [each["id"] for each in reply["result"]]) == (4, ["m1"])
 
 
@@ -187,12 +188,12 @@ def test_a_kept_answer_is_given_without_the_handler_until_the_next_commit(tmp_pa
         Peer(daemon.endpoint) as one,
         Peer(daemon.endpoint) as two,
     ):
-        one.ask("save-message", message(1))
+        one.ask("save-message", save_payload(1))
         first = one.ask("get-messages", {"roomId": "r1"})
         again = two.ask("get-messages", {"roomId": "r1"})
         assert (first["result"], first["seq"]) == (again["result"], again["seq"])
         assert len(calls) == 1
-        one.ask("save-message", message(2))
+        one.ask("save-message", save_payload(2))
         for peer in (one, two):
             assert [each["id"] for each in peer.ask("get-messages", {"roomId": "r1"})["result"]] == ["m1", "m2"]
         assert len(calls) == 2
@@ -237,7 +238,7 @@ def test_a_client_sees_its_own_pipelined_writes_between_kept_answers(tmp_path: P
     with running(tmp_path / "data") as daemon, Peer(daemon.endpoint) as peer:
         for number in range(200):
             peer.request("get-messages", {"roomId": "r1", "limit": 500}, request_id=f"q{number}")
-            peer.request("save-message", message(number), request_id=f"s{number}")
+            peer.request("save-message", save_payload(number), request_id=f"s{number}")
         replies = peer.replies(400)
         for number in range(200):
             assert len(replies[f"q{number}"]["result"]) == number

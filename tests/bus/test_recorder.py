@@ -12,7 +12,8 @@ from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema import AppendLog, GetMessages, Initialize
 from backscroll.schema.log_file import LogReader
 from backscroll.schema.wire import DEFAULT_SCOPE
-from tests.support.peers import Peer, message
+from tests.support.messages import save_payload
+from tests.support.peers import Peer
 
 
 def recorded(path: Path) -> list[tuple[str, int, str]]:
@@ -25,7 +26,7 @@ def test_a_session_is_in_the_file_when_its_replies_are_out(tmp_path: Path) -> No
     """Commands of all scopes, in the order of their commits; refused ones and queries are not."""
     path = tmp_path / "session.jsonl"
     with DaemonProcess(tmp_path / "data", "--record", str(path)) as daemon, Peer(daemon.endpoint) as peer:
-        peer.ask("save-message", message(1))
+        peer.ask("save-message", save_payload(1))
         peer.ask("delete-message", {"messageId": "nobody's"}, request_id="refused")
         peer.ask("set-current-user-id", {"userId": "ada"}, request_id="other", scope="ada")
         peer.ask("get-messages", {"roomId": "r1"}, request_id="query")
@@ -44,7 +45,7 @@ def test_a_recording_is_replayed_to_the_same_messages(tmp_path: Path) -> None:
     with DaemonProcess(tmp_path / "data", "--record", str(path)) as daemon, Client(daemon.endpoint) as client:
         with Peer(daemon.endpoint) as peer:
             for number in range(20):
-                peer.ask("save-message", message(number), request_id=f"s{number}")
+                peer.ask("save-message", save_payload(number), request_id=f"s{number}")
         messages = client.ask(GetMessages("r1"))
     with path.open("rb") as lines, InProcess(tmp_path / "again") as transport:
         again = Client(transport=transport)
@@ -60,7 +61,7 @@ def test_a_later_session_goes_on_in_a_file_of_its_own(tmp_path: Path) -> None:
             DaemonProcess(tmp_path / "data", "--record", str(path)) as daemon,
             Peer(daemon.endpoint) as peer,
         ):
-            peer.ask("save-message", message(number), request_id=f"s{number}")
+            peer.ask("save-message", save_payload(number), request_id=f"s{number}")
         assert recorded(path) == [(DEFAULT_SCOPE, number, "save-message")]
     with pytest.raises(BadSettings, match="cannot record"):
         Recorder(path)

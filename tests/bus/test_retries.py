@@ -23,7 +23,8 @@ from backscroll.schema.wire import JSON, MSGPACK, Codec
 from tests.support.clocks import Clock
 from tests.support.disks import FaultyDisk
 from tests.support.exchanges import answer, exchange, logged, value_of
-from tests.support.peers import Peer, Running, message, running
+from tests.support.messages import save_payload
+from tests.support.peers import Peer, Running, running
 from tests.support.requests import body, example, in_sensible_order
 from tests.support.stopping_daemon import AT_SYNC, StoppingDaemon
 from tests.support.strategies import documents, texts
@@ -53,7 +54,7 @@ def create_user(number: int | str, request_id: str | None = None, codec: Codec =
 
 
 def save(number: int | str, request_id: str, content: str = "hello", **envelope: Any) -> bytes:
-    return body("save-message", message(number, content), id=request_id, **envelope)
+    return body("save-message", save_payload(number, content), id=request_id, **envelope)
 
 
 def batch(commands: Commands, request_id: str, codec: Codec = JSON) -> bytes:
@@ -258,7 +259,7 @@ def test_what_was_not_committed_before_a_kill_is_done_afresh(tmp_path: Path, lon
     kept = []
     for write in writes:
         data_dir = tmp_path / f"killed-{write}"
-        request = batch([member("create-user", {"pubkey": "k"}), member("save-message", message(1))], "the-batch")
+        request = batch([member("create-user", {"pubkey": "k"}), member("save-message", save_payload(1))], "the-batch")
         with StoppingDaemon(data_dir) as daemon, Peer(daemon.endpoint) as peer:
             assert answer(peer, save(0, "earlier"))["ok"]
             daemon.stop_at(write)
@@ -656,7 +657,11 @@ def test_a_compacted_scope_answers_retries_all_the_same(served: Served) -> None:
 
 def test_a_batch_is_carried_out_once_as_a_whole(start_daemon: StartDaemon, tmp_path: Path) -> None:
     """It has one id, one seq and one place in the log; retried in either encoding and after a kill it is the same."""
-    commands = [member("create-user", {"pubkey": "a"}), member("save-message", message(1)), member("initialize", {})]
+    commands = [
+        member("create-user", {"pubkey": "a"}),
+        member("save-message", save_payload(1)),
+        member("initialize", {}),
+    ]
     request = batch(commands, "batch")
     daemon = start_daemon(*QUIET)
     with Peer(daemon.endpoint) as peer:
@@ -678,13 +683,13 @@ def test_a_batch_is_carried_out_once_as_a_whole(start_daemon: StartDaemon, tmp_p
 
 def test_a_batch_retried_with_one_member_changed_is_a_conflict(transport: InProcess) -> None:
     """Also with a member left out, added, moved, or of another type; the batch itself is answered as before."""
-    commands = [member("save-message", message(number)) for number in range(3)]
+    commands = [member("save-message", save_payload(number)) for number in range(3)]
     commands += [member("create-user", {"pubkey": "a"})]
     [reply] = in_process(transport, batch(commands, "batch"))
     rows = all_rows(transport.store.path)
     changed = [
         [*commands[:-1], member("create-user", {"pubkey": "b"})],
-        [member("save-message", message(0, "other")), *commands[1:]],
+        [member("save-message", save_payload(0, "other")), *commands[1:]],
         commands[:-1],
         [*commands, member("initialize", {})],
         commands[::-1],
@@ -715,7 +720,7 @@ BAD_MEMBERS: dict[str, tuple[dict[str, Any], str, str]] = {
     "unknown field": (member("initialize", {"x": 1}), "invalid", ".payload.x"),
     "text too long": (member("create-user", {"pubkey": "x" * 1_100_000}), "too-large", ".payload.pubkey"),
     "found by the handler": (
-        member("save-message", message(9, reactions=[{"messageId": "m8", "oderId": "a", "emoji": "x"}])),
+        member("save-message", save_payload(9, reactions=[{"messageId": "m8", "oderId": "a", "emoji": "x"}])),
         "invalid",
         ".payload.message.reactions[0].messageId",
     ),
@@ -742,7 +747,7 @@ def test_a_batch_with_a_bad_member_does_nothing_and_names_it(transport: InProces
     """Whatever is wrong with it: path and index say which member and which field, no row changes, and the id is free
     for the mended batch."""
     offender, code, path = BAD_MEMBERS[bad]
-    good = [member("save-message", message(number)) for number in range(3)]
+    good = [member("save-message", save_payload(number)) for number in range(3)]
     good += [member("create-user", {"pubkey": f"k{number}"}) for number in range(3)]
     in_process(transport, create_user("", "other"), body("create-user", {"pubkey": "taken"}, id="taken"))
     rows = all_rows(transport.store.path)

@@ -36,14 +36,12 @@ from backscroll.schema import (
     Invalid,
     ListUsers,
     Maintenance,
-    Message,
     MessageUpdates,
     NoReply,
     NotFound,
     Operation,
     Ping,
     Pong,
-    SaveMessage,
     SaveUser,
     Storage,
     Unavailable,
@@ -53,6 +51,7 @@ from backscroll.schema import (
 from backscroll.schema.errors import ERRORS, CallerError, DeadlineExceeded
 from backscroll.schema.wire import DEFAULT_SCOPE, MSGPACK, Envelope, Reply, Success, write_failure
 from tests.support.disks import FaultyDisk
+from tests.support.messages import save_message
 from tests.support.peers import running
 from tests.support.waiting import wait_until
 
@@ -68,10 +67,6 @@ SILENT = [Busy, Unavailable, DeadlineExceeded, Storage, Internal]
 
 def user(name: str) -> User:
     return User(oder_id=name, id=f"id-{name}", username=name)
-
-
-def message(number: int) -> Message:
-    return Message(id=f"m{number}", room_id="r1", sender_id="ada", content="hello", timestamp=number)
 
 
 async def _ask(client: Any, operation: Operation[Any], **options: Any) -> Any:
@@ -334,7 +329,7 @@ def test_a_refused_command_does_not_take_effect_later(client_class: Any, tmp_pat
         try:
             held_up = other.start(SAVE)
             wait_until(lambda: disk.syncs_blocked)
-            outcome = do.all([UpdateMessage("m1", MessageUpdates(content="old")), SaveMessage(message(1))])
+            outcome = do.all([UpdateMessage("m1", MessageUpdates(content="old")), save_message(1)])
             with pytest.raises(TimeoutError):
                 outcome.result(hold_ms / 1000)
         finally:
@@ -581,9 +576,9 @@ def test_the_callers_errors_are_those_of_the_tree() -> None:
 def test_a_command_with_an_id_of_the_callers_is_carried_out_once(transport: InProcess, client_class: Any) -> None:
     """Executed again with its id, it gives the reply it gave; another command with that id is a conflict."""
     with closing(Both(client_class, transport=transport)) as do:
-        do(SaveMessage(message(1)))
+        do(save_message(1))
         assert do(DeleteMessage("m1"), request_id="mine") is None
-        do(SaveMessage(message(2)))
+        do(save_message(2))
         assert do(DeleteMessage("m1"), request_id="mine") is None
         with pytest.raises(Conflict):
             do(DeleteMessage("m2"), request_id="mine")
@@ -595,7 +590,7 @@ def test_a_command_with_an_id_of_the_callers_is_carried_out_once(transport: InPr
 def test_an_id_that_is_none_is_refused_at_once(transport: InProcess, client_class: Any, request_id: str) -> None:
     """The daemon could not say whose it is."""
     with closing(Both(client_class, transport=transport)) as do, pytest.raises(Invalid):
-        do(SaveMessage(message(1)), request_id=request_id)
+        do(save_message(1), request_id=request_id)
 
 
 def test_one_client_has_an_id_under_way_once(fake: FakeDaemon) -> None:
@@ -634,9 +629,9 @@ def test_a_killed_daemon_is_waited_for(start_daemon: StartDaemon, tmp_path: Path
     made = [Both(each, data_dir=tmp_path / "data", timeout_ms=LONG_MS) for each in (Client, AsyncClient)]
     with closing(made[0]), closing(made[1]):
         for number, do in enumerate(made):
-            do(SaveMessage(message(number)))
+            do(save_message(number))
         daemon.kill()
-        outcomes = [do.all([SaveMessage(message(2)), GetMessageById("m2"), GetMessageById("m1")]) for do in made]
+        outcomes = [do.all([save_message(2), GetMessageById("m2"), GetMessageById("m1")]) for do in made]
         assert start_daemon("--endpoint", "tcp://127.0.0.1:*").endpoint != daemon.endpoint
         for outcome in outcomes:
             assert [each and each.id for each in outcome.result()] == [None, "m2", "m1"]
@@ -693,7 +688,7 @@ def test_what_was_not_done_before_a_kill_is_done_after(start_daemon: StartDaemon
     with closing(Both(Client, transport=tap, timeout_ms=LONG_MS)) as do:
         do(Ping())
         daemon.process.send_signal(signal.SIGSTOP)
-        outcome = do.start(SaveMessage(message(1)))
+        outcome = do.start(save_message(1))
         wait_until(lambda: len(tap.bodies) == 2)
         daemon.kill()
         start_daemon()
@@ -715,7 +710,7 @@ def test_a_pipeline_goes_on_over_a_kill(start_daemon: StartDaemon, tmp_path: Pat
 
     tap = Tap(ZmqTransport(data_dir=tmp_path / "data"), kill_it_midway)
     with Client(transport=tap, timeout_ms=LONG_MS) as client:
-        saves = [SaveMessage(message(number)) for number in range(2_000)]
+        saves = [save_message(number) for number in range(2_000)]
         assert list(client.pipeline(saves, window=2_000)) == [None] * 2_000
         restarting.join()
         assert tap.seqs() == list(range(1, 2_001))

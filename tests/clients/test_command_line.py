@@ -14,7 +14,7 @@ import zmq
 from backscroll.bus.settings import Settings
 from backscroll.clients.command_line.main import main
 from backscroll.clients.python.daemon_process import DaemonProcess
-from tests.support.peers import message
+from tests.support.messages import save_payload
 
 StartDaemon = Callable[..., DaemonProcess]
 
@@ -39,7 +39,7 @@ def test_call_prints_the_result_as_json(call: Run) -> None:
     """Standard output is the result and nothing else."""
     code, out, err = call("ping")
     assert (code, json.loads(out), err) == (0, {"pong": True}, "")
-    code, out, err = call("save-message", json.dumps(message(1)))
+    code, out, err = call("save-message", json.dumps(save_payload(1)))
     assert (code, out, err) == (0, "null\n", "")
     code, out, err = call("get-message-by-id", '{"messageId": "m1"}')
     assert (code, json.loads(out)["content"], err) == (0, "hello", "")
@@ -48,7 +48,7 @@ def test_call_prints_the_result_as_json(call: Run) -> None:
 def test_call_takes_its_payload_from_a_file_or_standard_input(start_daemon: StartDaemon, tmp_path: Path) -> None:
     """`@FILE` and `-` stand for the JSON that lies there, in any script."""
     endpoint = ("--endpoint", start_daemon().endpoint)
-    text = json.dumps(message(1, "aus der Datei: ∀ 🍵"), ensure_ascii=False)
+    text = json.dumps(save_payload(1, "aus der Datei: ∀ 🍵"), ensure_ascii=False)
     (tmp_path / "payload.json").write_text(text, encoding="utf-8")
     assert backscroll("call", "save-message", f"@{tmp_path / 'payload.json'}", *endpoint).returncode == 0
     end = backscroll("call", "get-message-by-id", "-", *endpoint, input='{"messageId": "m1"}')

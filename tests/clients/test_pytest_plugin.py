@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.messages import save_payload
+
 pytest_plugins = ["pytester"]
 
 EXAMPLE = Path(__file__).parents[1] / "example"
-MESSAGE = {"id": "m1", "roomId": "r", "senderId": "a", "content": "hello", "timestamp": 1}
-LOG = "# a hand-written log\n" + json.dumps({"type": "save-message", "payload": {"message": MESSAGE}}) + "\n"
+SAVED = save_payload(room_id="r")
+LOG = "# a hand-written log\n" + json.dumps({"type": "save-message", "payload": SAVED}) + "\n"
 USERS = '{"type": "create-user", "payload": {"pubkey": "key"}}\n'
 READS = "\n".join(["from backscroll.schema import *", "import pytest", "import os", ""])
 

@@ -39,7 +39,6 @@ from backscroll.schema import (
     IsUserBanned,
     Maintenance,
     Malformed,
-    Message,
     MessageUpdates,
     NoReply,
     NotFound,
@@ -47,7 +46,6 @@ from backscroll.schema import (
     Ping,
     Pong,
     Query,
-    SaveMessage,
     SaveUser,
     TooLarge,
     Unavailable,
@@ -58,6 +56,7 @@ from backscroll.schema import (
 from backscroll.schema.errors import ERRORS
 from backscroll.schema.limits import BODY_BYTES_MAX
 from backscroll.schema.wire import JSON, MSGPACK, Envelope, Success, write_failure
+from tests.support.messages import message_record, save_message
 from tests.support.waiting import wait_until
 
 StartDaemon = Callable[..., DaemonProcess]
@@ -68,11 +67,6 @@ NOBODY = "tcp://127.0.0.1:9"  # the port of "discard"
 
 class FlyToTheMoon(Command[None], frozen=True):
     """An operation of some other version."""
-
-
-def message(message_id: str = "m1", **changes: Any) -> Message:
-    fields = {"room_id": "r1", "sender_id": "ada", "content": "hello", "timestamp": 1, **changes}
-    return Message(id=message_id, **fields)
 
 
 def user(name: str) -> User:
@@ -199,9 +193,9 @@ class Scripted:
 
 def test_results_have_the_declared_types(do: Do) -> None:
     """Commands give None, queries records, lists, flags, or None for what is not there."""
-    assert do(SaveMessage(message())) is None
-    assert do(GetMessages("r1")) == [message(reactions=[])]
-    assert do(GetMessageById("m1")) == message(reactions=[])
+    assert do(save_message()) is None
+    assert do(GetMessages("r1")) == [message_record(reactions=[])]
+    assert do(GetMessageById("m1")) == message_record(reactions=[])
     assert do(GetMessageById("unknown")) is None
     assert do(IsUserBanned("eve", "r1")) is False
     assert do(GetAllRooms()) == []
@@ -214,13 +208,13 @@ def test_results_have_the_declared_types(do: Do) -> None:
 PROVOKED: list[tuple[type[BackscrollError], Operation[Any], str]] = [
     (UnknownOperation, FlyToTheMoon(), r"\$\.type: there is no operation 'fly-to-the-moon'"),
     (Invalid, GetMessages("r1", limit=0), r"\$\.payload\.limit: "),
-    (TooLarge, SaveMessage(message("x" * 129)), r"\$\.payload\.message\.id: "),
+    (TooLarge, save_message("x" * 129), r"\$\.payload\.message\.id: "),
     (NotFound, DeleteMessage("unknown"), r"\$\.payload\.messageId: "),
     (Conflict, UpdateMessage("deleted", MessageUpdates(content="x")), r"\$\.payload\.messageId: "),
-    (Invalid, SaveMessage(message("\ud800")), "cannot be written"),
-    (Invalid, SaveMessage(message(metadata={"a": 2**64})), "cannot be written"),
-    (Invalid, SaveMessage(message(metadata={"a": object()})), "cannot be written"),
-    (TooLarge, SaveMessage(message(content="x" * BODY_BYTES_MAX)), f"at most {BODY_BYTES_MAX}"),
+    (Invalid, save_message("\ud800"), "cannot be written"),
+    (Invalid, save_message(metadata={"a": 2**64}), "cannot be written"),
+    (Invalid, save_message(metadata={"a": object()}), "cannot be written"),
+    (TooLarge, save_message(content="x" * BODY_BYTES_MAX), f"at most {BODY_BYTES_MAX}"),
 ]
 
 
@@ -229,7 +223,7 @@ def test_a_refusal_raises_the_class_of_its_code(
     do: Do, error_class: type[BackscrollError], operation: Operation[Any], text: str
 ) -> None:
     """What the daemon refuses, or what could not even be sent, is raised; the client goes on."""
-    do(SaveMessage(message("deleted", is_deleted=True)))
+    do(save_message("deleted", is_deleted=True))
     with pytest.raises(error_class, match=text) as caught:
         do(operation)
     assert type(caught.value) is error_class
@@ -251,7 +245,7 @@ def test_a_scope_that_is_none_is_refused(
 def test_a_client_speaks_for_its_own_scope(transport: InProcess, client_class: Any) -> None:
     """What a client of one scope saves, a client of another never sees; each took its scope when it was made."""
     for scope in ("work", "Work", "default"):
-        _once(client_class, SaveMessage(message(content=scope)), transport=Lent(transport), scope=scope)
+        _once(client_class, save_message(content=scope), transport=Lent(transport), scope=scope)
     for scope in ("work", "Work", "default"):
         saved = _once(client_class, GetMessageById("m1"), transport=Lent(transport), scope=scope)
         assert saved.content == scope
@@ -262,7 +256,7 @@ def test_a_client_speaks_for_its_own_scope(transport: InProcess, client_class: A
 def test_a_deadline_that_has_passed_is_told(transport: InProcess, client_class: Any) -> None:
     """A request that waits no time at all is not carried out, whichever end notices first."""
     with pytest.raises((DeadlineExceeded, NoReply)):
-        _once(client_class, SaveMessage(message()), transport=Lent(transport), timeout_ms=0)
+        _once(client_class, save_message(), transport=Lent(transport), timeout_ms=0)
     assert Client(transport=transport).ask(GetMessages("r1")) == []
 
 
@@ -272,11 +266,11 @@ def test_a_locked_file_is_busy(start_daemon: StartDaemon, tmp_path: Path) -> Non
     with Client(daemon.endpoint) as client, closing(apsw.Connection(str(tmp_path / "data" / "default.db"))) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(Busy) as caught:
-            client.execute(SaveMessage(message()))
+            client.execute(save_message())
         assert caught.value.retryable
         assert client.ask(GetMessages("r1")) == []
         other.execute("ROLLBACK")
-        client.execute(SaveMessage(message()))
+        client.execute(save_message())
 
 
 @pytest.mark.parametrize("error_class", ERRORS.values(), ids=ERRORS)
@@ -418,7 +412,7 @@ def test_a_pipeline_reads_its_own_writes(place: dict[str, Any]) -> None:
 
 def test_a_pipeline_raises_the_first_error_in_its_turn(place: dict[str, Any]) -> None:
     """Results before it are given, requests after it take effect, and the client goes on."""
-    operations = [SaveMessage(message("1")), DeleteMessage("unknown"), SaveMessage(message("2")), DeleteMessage("no")]
+    operations = [save_message("1"), DeleteMessage("unknown"), save_message("2"), DeleteMessage("no")]
     with Client(**place) as client:
         results = client.pipeline(operations)
         assert next(results) is None
@@ -429,7 +423,7 @@ def test_a_pipeline_raises_the_first_error_in_its_turn(place: dict[str, Any]) ->
 
 def test_a_pipeline_raises_what_cannot_be_sent_in_its_turn(place: dict[str, Any]) -> None:
     """A request that cannot be written is an error of its own place, too."""
-    operations = [SaveMessage(message("1")), SaveMessage(message("\ud800")), SaveMessage(message("2"))]
+    operations = [save_message("1"), save_message("\ud800"), save_message("2")]
     with Client(**place) as client:
         results = client.pipeline(operations)
         assert next(results) is None

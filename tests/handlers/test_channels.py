@@ -45,7 +45,6 @@ from backscroll.schema import (
     RoomMember,
     SaveAttachment,
     SaveBan,
-    SaveMessage,
     SaveReaction,
     SaveRoom,
     SaveUser,
@@ -55,6 +54,7 @@ from backscroll.schema import (
 )
 from backscroll.schema.ulid import time_of
 from tests.support.clocks import Clock
+from tests.support.messages import save_message
 from tests.support.requests import body
 from tests.support.tables import all_rows, content_rows
 
@@ -254,7 +254,7 @@ def test_cascade_takes_the_channels_messages_and_nothing_else(client: Client, tr
     client.execute(SaveBan(Ban(room_id="r1", oder_id="eve", timestamp=1, banned_by="ada")))
     decorate(client, say(client, general, room_id="r2"))
     decorate(client, say(client, Channel(id="b", name="b", type="text"), room_id="r1"))
-    client.execute(SaveMessage(Message(id="no channel", room_id="r1", sender_id="ada", content="x", timestamp=1)))
+    client.execute(save_message("no channel", "x"))
     client.execute(DeleteChannel("general", room_id="r1"))
     before, mentioned = content_rows(transport.store.path), mentioned_messages(transport)
     client.execute(SaveRoom(Room(id="r1", name="R", channels=[general, Channel(id="b", name="b", type="text")])))

@@ -29,7 +29,8 @@ from tests.support.clocks import Clock
 from tests.support.disks import FaultyDisk
 from tests.support.histories import Step, Teller, histories, texts_in
 from tests.support.local import JSON, MSGPACK, Local, bytes_in, check_replay, found_in
-from tests.support.peers import Peer, message
+from tests.support.messages import save_payload
+from tests.support.peers import Peer
 from tests.support.requests import body, example, in_sensible_order
 from tests.support.stopping_daemon import StoppingDaemon
 
@@ -118,16 +119,16 @@ def test_nothing_stands_in_the_log_but_what_took_effect(long: bool) -> None:
 
 def test_a_refused_command_leaves_nothing_in_the_log(local: Local) -> None:
     """Refused alone, in a batch or by its encoding, a command has no row and takes no number."""
-    local.result("save-message", message(1))
+    local.result("save-message", save_payload(1))
     for operation, payload in (
         ("delete-message", {"messageId": "none"}),
         ("save-message", {"message": {"id": "m2"}}),
-        ("batch", {"commands": [{"type": "save-message", "payload": message(2)}, {"type": "ping"}]}),
+        ("batch", {"commands": [{"type": "save-message", "payload": save_payload(2)}, {"type": "ping"}]}),
         (
             "batch",
             {
                 "commands": [
-                    {"type": "save-message", "payload": message(2)},
+                    {"type": "save-message", "payload": save_payload(2)},
                     {"type": "delete-message", "payload": {"messageId": "no"}},
                 ]
             },
@@ -171,7 +172,7 @@ def say(local: Local, *, text: str = SECRET, batched: bool = False) -> None:
     attachment = {"id": "a1", "messageId": "m1", "filename": text, "size": 1, "mime": "a/b", "metadata": {"a": text}}
     free: dict[str, Any] = {"metadata": {text: [text]}, "linkMetadata": {"a": {"b": text}}}
     commands = [
-        ("save-message", message(1, text, reactions=[reaction], **free)),
+        ("save-message", save_payload(1, text, reactions=[reaction], **free)),
         ("update-message", {"messageId": "m1", "updates": {"content": text, "reactions": [reaction], **free}}),
         ("save-reaction", {"reaction": reaction}),
         ("remove-reaction", reaction),
@@ -187,7 +188,7 @@ def say(local: Local, *, text: str = SECRET, batched: bool = False) -> None:
 
 DELETIONS: dict[str, tuple[str, Plain]] = {
     "delete-message": ("delete-message", {"messageId": "m1"}),
-    "save-deleted": ("save-message", message(1, SECRET, isDeleted=True)),
+    "save-deleted": ("save-message", save_payload(1, SECRET, isDeleted=True)),
     "update-deleted": ("update-message", {"messageId": "m1", "updates": {"isDeleted": True, "content": SECRET}}),
     "clear-room-messages": ("clear-room-messages", {"roomId": "r1"}),
     "delete-room": ("delete-room", {"roomId": "r1"}),
@@ -208,7 +209,7 @@ def test_what_is_deleted_is_taken_out_of_every_command(local: Local, way: str, b
     rows, digests and chain stay too; and what is left leads a replay to the same rows.
     """
     with_channel(local)
-    local.result("save-message", message(2, KEPT, room="other"))
+    local.result("save-message", save_payload(2, KEPT, room_id="other"))
     say(local, batched=batched)
     local.result("update-message", {"messageId": "m1", "updates": {"channelId": "c1"}})
     before = local.entries()
@@ -234,7 +235,7 @@ def say_late(local: Local) -> None:
     """Say the text again about a message that was deleted: late copies, which change nothing."""
     reaction = {"messageId": "m1", "oderId": "ada", "emoji": SECRET}
     attachment = {"id": "a1", "messageId": "m1", "filename": SECRET, "size": 1, "mime": "a/b"}
-    local.result("save-message", message(1, SECRET, reactions=[reaction]))
+    local.result("save-message", save_payload(1, SECRET, reactions=[reaction]))
     local.result("save-reaction", {"reaction": reaction})
     local.result("remove-reaction", reaction)
     local.result("save-attachment", {"attachment": attachment})
@@ -248,9 +249,9 @@ def test_what_a_batch_says_and_deletes_itself_is_not_kept(local: Local) -> None:
     said = {"channelId": "c1", "roomId": "r1", "authorId": "ada", "content": SECRET}
     commands = [
         {"type": "create-message", "payload": said},
-        {"type": "save-message", "payload": message(3, SECRET)},
+        {"type": "save-message", "payload": save_payload(3, SECRET)},
         {"type": "clear-room-messages", "payload": {"roomId": "r1"}},
-        {"type": "save-message", "payload": message(4, KEPT)},
+        {"type": "save-message", "payload": save_payload(4, KEPT)},
     ]
     made = local.result("batch", {"commands": commands}, "batch-1")
     assert made[0]["content"] == SECRET
@@ -264,7 +265,7 @@ def test_what_a_batch_says_and_deletes_itself_is_not_kept(local: Local) -> None:
 def test_an_attachment_that_moved_is_forgotten_with_its_last_message(local: Local) -> None:
     """An attachment saved again for another message goes with that one, from every command that named it."""
     for number in (1, 2):
-        local.result("save-message", message(number, KEPT))
+        local.result("save-message", save_payload(number, KEPT))
         attachment = {"id": "a1", "messageId": f"m{number}", "filename": SECRET, "size": 1, "mime": "a/b"}
         local.result("save-attachment", {"attachment": attachment})
     local.result("delete-message", {"messageId": "m2"})
@@ -313,11 +314,11 @@ def test_results_with_deleted_text_are_no_longer_kept(local: Local) -> None:
     said = {"channelId": "c1", "roomId": "r1", "authorId": "ada", "content": SECRET}
     made = local.ask("create-message", said, "made-1")
     assert local.ask("create-message", said, "made-1") == made
-    saved = local.ask("save-message", message(1, SECRET), "saved-1")
+    saved = local.ask("save-message", save_payload(1, SECRET), "saved-1")
     local.result("clear-room-messages", {"roomId": "r1"})
     retried = local.ask("create-message", said, "made-1")["error"]
     assert (retried["code"], retried["details"]["seq"]) == ("conflict", made["seq"])
-    assert local.ask("save-message", message(1, SECRET), "saved-1") == saved
+    assert local.ask("save-message", save_payload(1, SECRET), "saved-1") == saved
     assert local.rows("messages") == []
 
 
@@ -371,8 +372,8 @@ def test_a_log_of_ids_alone_never_holds_a_payload(tmp_path: Path, clock: Clock) 
         made = local.ask("create-user", {"pubkey": "k1", "displayName": KEPT}, "user-1")
         assert local.ask("create-user", {"pubkey": "k1", "displayName": KEPT}, "user-1") == made
         assert local.code("create-user", {"pubkey": "k1", "displayName": "other"}, "user-1") == "conflict"
-        local.result("save-message", message(1, SECRET))
-        local.result("batch", {"commands": [{"type": "save-message", "payload": message(1, KEPT)}]})
+        local.result("save-message", save_payload(1, SECRET))
+        local.result("batch", {"commands": [{"type": "save-message", "payload": save_payload(1, KEPT)}]})
         entries = local.entries()
         assert [entry.get("payload") for entry in entries] == [None] * 3
         check_chain(entries)
@@ -389,8 +390,8 @@ def test_a_log_of_ids_alone_never_holds_a_payload(tmp_path: Path, clock: Clock) 
 def noted(local: Local) -> Plain:
     """A scope with texts kept and deleted; its state."""
     for number in range(40):
-        local.result("save-message", message(number, f"{SECRET} {number} " * 20))
-        local.result("save-message", message(number + 100, f"{KEPT} {number} " * 20))
+        local.result("save-message", save_payload(number, f"{SECRET} {number} " * 20))
+        local.result("save-message", save_payload(number + 100, f"{KEPT} {number} " * 20))
     for number in range(40):
         local.result("delete-message", {"messageId": f"m{number}"})
     return dict(local.tables())
@@ -409,7 +410,7 @@ def test_no_byte_of_what_was_deleted_is_left_after_compaction(tmp_path: Path, cl
         local.result("compact-scope")
         check_compacted(local.directory)
         assert local.tables() == before
-        assert local.ask("save-message", message(500))["seq"] == seq + 1
+        assert local.ask("save-message", save_payload(500))["seq"] == seq + 1
         local.result("compact-scope")
         check_compacted(local.directory)
     check_compacted(tmp_path / "data")
@@ -455,7 +456,7 @@ def test_compaction_is_refused_while_another_process_has_the_file(local: Local) 
         error = local.ask("compact-scope")["error"]
         assert (error["code"], error["retryable"]) == ("busy", True)
         assert local.tables() == before
-        local.result("save-message", message(500, KEPT))
+        local.result("save-message", save_payload(500, KEPT))
         other.communicate()
     local.result("compact-scope")
     check_compacted(local.directory)
@@ -511,7 +512,7 @@ def test_a_kill_in_the_middle_of_compaction_leaves_the_scope_whole(tmp_path: Pat
 def test_what_a_broken_off_compaction_left_goes_with_the_scope(tmp_path: Path) -> None:
     """A scope that is deleted leaves nothing on the disk, not even of a compaction that was killed."""
     with Local(tmp_path / "data") as local:
-        local.result("save-message", message(1, SECRET), scope="ada")
+        local.result("save-message", save_payload(1, SECRET), scope="ada")
         local.scopes.scope_of("ada").path.with_suffix(".db-compacted").write_text(SECRET)
         local.result("delete-scope", scope="ada")
         assert found_in(local.directory, SECRET) == {}
@@ -534,7 +535,7 @@ def test_commands_and_queries_go_on_around_compactions(start_daemon: Callable[..
             thread.start()
         with Peer(daemon.endpoint) as peer:
             for number in range(60):
-                assert peer.ask("save-message", message(number))["seq"] == number + 1
+                assert peer.ask("save-message", save_payload(number))["seq"] == number + 1
                 assert len(client.ask(GetMessages("r1", limit=500))) == number + 1
         stopped.set()
         for thread in threads:
@@ -548,7 +549,7 @@ def test_commands_and_queries_go_on_around_compactions(start_daemon: Callable[..
 def test_pages_of_the_log_are_bounded_in_bytes(local: Local) -> None:
     """However many are asked for, a page has few megabytes of texts or media, and pages together have every entry."""
     for number in range(12):
-        local.result("save-message", message(number, "x" * 900_000))
+        local.result("save-message", save_payload(number, "x" * 900_000))
         local.result("put-media-part", {"data": bytes([number]) * 2**20}, codec=MSGPACK)
     request = body("get-log", {"limit": 500}, MSGPACK)
     reply = local.answer(request)
@@ -593,9 +594,8 @@ def fill(local: Local, number: int) -> None:
     for each in ids:
         reaction = {"messageId": each, "oderId": each, "emoji": each}
         attachment = {"id": each, "messageId": each, "filename": "f", "size": 1, "mime": "a/b"}
-        said = {"id": each, "roomId": "r1", "senderId": "ada", "content": "", "timestamp": 1, "reactions": [reaction]}
         commands += [
-            ("save-message", {"message": said | {"metadata": {"a": 1}}}),
+            ("save-message", save_payload(each, "", reactions=[reaction], metadata={"a": 1})),
             ("save-attachment", {"attachment": attachment}),
             ("save-user", {"user": {"oderId": each, "id": each, "username": "u"}}),
             ("save-room", {"room": {"id": each, "name": "r"}}),
@@ -684,7 +684,7 @@ def test_a_bad_entry_takes_the_whole_append_with_it(local: Local, bad: Plain, co
 
 def test_an_append_is_harmless_again(local: Local) -> None:
     """What the log holds is passed over, alone or before what it lacks; only the ids are compared."""
-    entries = [entry_of(number, "save-message", message(number)) for number in range(1, 8)]
+    entries = [entry_of(number, "save-message", save_payload(number)) for number in range(1, 8)]
     local.result("append-log", {"entries": entries[:5]})
     before = local.tables()
     local.result("append-log", {"entries": entries[:5]})
@@ -711,7 +711,7 @@ def test_a_full_disk_fails_an_append_as_a_whole(tmp_path: Path, clock: Clock) ->
     """On a full disk `append-log` is answered `storage`, retryably, and nothing of it happened."""
     disk = FaultyDisk()
     with Local(tmp_path / "data", clock=clock, vfs=disk.name) as local:
-        entries = [entry_of(number, "save-message", message(number, "x" * 900_000)) for number in range(1, 30)]
+        entries = [entry_of(number, "save-message", save_payload(number, "x" * 900_000)) for number in range(1, 30)]
         disk.full = True
         try:
             for entry in (entries[:1], entries[:15]):

@@ -9,6 +9,7 @@ import pytest
 
 from backscroll.clients.python.daemon_process import DaemonProcess
 from tests.support.local import bytes_in
+from tests.support.messages import save_payload
 from tests.support.peers import Peer
 
 Plain = dict[str, Any]
@@ -50,10 +51,10 @@ class World:
         return {"messageId": self.name, "oderId": "ada", "emoji": self.said(what)}
 
     def message(self, what: str, **fields: Any) -> Plain:
-        said = {"id": self.name, "roomId": self.room, "channelId": "c1", "senderId": "ada", "timestamp": 1}
         free = {"metadata": {self.said(f"{what} key"): 1}, "linkMetadata": {"a": [self.said(f"{what} link")]}}
-        own = {"content": self.said(what), "reactions": [self.reaction(f"{what} reaction")]}
-        return {"message": said | free | own | fields}
+        reactions = [self.reaction(f"{what} reaction")]
+        known = {"channelId": "c1", "reactions": reactions, **free}
+        return save_payload(self.name, self.said(what), self.room, **(known | fields))
 
     def update(self, what: str, **fields: Any) -> Plain:
         updates = {"content": self.said(what), "metadata": {"a": self.said(f"{what} metadata")}, **fields}

@@ -13,20 +13,19 @@ from backscroll.schema import (
     GetCurrentUser,
     Health,
     Initialize,
-    Message,
     Ping,
     Reaction,
     Room,
     RoomMember,
     SaveAttachment,
     SaveBan,
-    SaveMessage,
     SaveReaction,
     SaveRoom,
     SaveUser,
     SetCurrentUserId,
     User,
 )
+from tests.support.messages import save_message
 from tests.support.tables import all_rows, content_rows
 
 
@@ -41,7 +40,7 @@ def test_clear_all_data_empties_every_table_but_the_commit_number(client: Client
     client.execute(SaveUser(User(oder_id="ada", id="u", username="ada")))
     client.execute(SetCurrentUserId("ada"))
     client.execute(SaveRoom(Room(id="r", name="Room", members=[RoomMember(oder_id="ada")])))
-    client.execute(SaveMessage(Message(id="m", room_id="r", sender_id="ada", content="x", timestamp=1)))
+    client.execute(save_message("m", "x", "r"))
     client.execute(SaveReaction(Reaction(message_id="elsewhere", oder_id="ada", emoji="👍")))
     client.execute(SaveAttachment(Attachment(id="a", message_id="elsewhere", filename="f", size=1, mime="x/y")))
     client.execute(SaveBan(Ban(room_id="r", oder_id="eve", timestamp=1)))

@@ -40,14 +40,15 @@ from backscroll.schema import (
     User,
 )
 from tests.support.clocks import Clock
+from tests.support.messages import from_history, save_message
 from tests.support.requests import body, send
 
 Expected = tuple[str, bool, bool]
 
 
 def save(client: Client, message_id: str, timestamp: int = 0, **fields: Any) -> None:
-    known = {"room_id": "r1", "sender_id": "ada", "content": f"text {message_id}"}
-    client.execute(SaveMessage(Message(id=message_id, timestamp=timestamp, **(known | fields))))
+    known: dict[str, Any] = {"content": f"text {message_id}", "timestamp": timestamp}
+    client.execute(save_message(message_id, **(known | fields)))
 
 
 def fill(client: Client, ids: str = "abcdefghij") -> None:
@@ -592,15 +593,13 @@ class Worker:
                 yield DeleteMessage(self._doomed.pop())
             else:
                 self.inserted += 1
-                yield SaveMessage(
-                    Message(
-                        id=f"new-{self._draw.getrandbits(64):x}",
-                        room_id=room_id,
-                        channel_id=WORKED.id,
-                        sender_id="worker",
-                        content="in between",
-                        timestamp=self._draw.randint(*self._times),
-                    )
+                yield save_message(
+                    f"new-{self._draw.getrandbits(64):x}",
+                    "in between",
+                    room_id,
+                    channel_id=WORKED.id,
+                    sender_id="worker",
+                    timestamp=self._draw.randint(*self._times),
                 )
 
 
@@ -650,7 +649,7 @@ def test_a_whole_history_is_paged_while_others_insert_and_delete(
         for room_id, first in firsts.items():
             save(client, first, times[0] - 1, room_id=room_id)
             client.execute(SaveRoom(Room(id=room_id, name=room_id)))
-        for _ in client.pipeline(_as_saved(each) for each in history):
+        for _ in client.pipeline(SaveMessage(from_history(each)) for each in history):
             pass
         pages = 0
         with Worker(daemon.endpoint, list(rooms), times, doomed_ids) as worker:
@@ -675,16 +674,3 @@ def _is_whole(seen: list[str], stayed: list[str]) -> None:
     assert len(seen) == len(set(seen)), "nothing comes twice"
     known = set(stayed)
     assert [each for each in seen if each in known] == stayed
-
-
-def _as_saved(item: dict[str, Any]) -> SaveMessage:
-    return SaveMessage(
-        Message(
-            id=str(item["id"]),
-            room_id=item["stream"],
-            channel_id=item["topic"][:30],
-            sender_id=item["sender"],
-            content=item["content"],
-            timestamp=item["timestamp"],
-        )
-    )

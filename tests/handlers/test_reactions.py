@@ -4,12 +4,11 @@ from backscroll.clients.python import Client
 from backscroll.schema import (
     GetMessageById,
     GetReactionsForMessage,
-    Message,
     Reaction,
     RemoveReaction,
-    SaveMessage,
     SaveReaction,
 )
+from tests.support.messages import save_message
 
 
 def test_the_same_reaction_counts_once(client: Client) -> None:
@@ -46,7 +45,7 @@ def test_a_reaction_may_come_before_its_message(client: Client) -> None:
     """It is kept, and shown as soon as the message is there."""
     early = Reaction(message_id="m", oder_id="a", emoji="👍")
     client.execute(SaveReaction(early))
-    client.execute(SaveMessage(Message(id="m", room_id="r", sender_id="b", content="", timestamp=1)))
+    client.execute(save_message("m", "", "r"))
     message = client.ask(GetMessageById("m"))
     assert message is not None
     assert message.reactions == [early]

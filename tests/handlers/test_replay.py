@@ -30,15 +30,14 @@ from backscroll.schema import (
     DeleteMessage,
     GetLog,
     GetMessages,
-    Message,
     PutMedia,
     PutMediaPart,
     Reaction,
-    SaveMessage,
     SaveReaction,
 )
 from backscroll.schema.log_file import BadLine, LogReader
 from backscroll.schema.wire import JSON, MSGPACK, Codec
+from tests.support.messages import message_record, save_message, save_payload
 from tests.support.requests import result
 
 StartDaemon = Callable[..., DaemonProcess]
@@ -59,19 +58,15 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
-def said(number: int, content: str = "hello", metadata: Document | None = None) -> Message:
-    return Message(id=f"m{number}", room_id="r1", sender_id="ada", content=content, timestamp=number, metadata=metadata)
-
-
 def converse(client: Client) -> None:
     """A little of everything that a log must carry: ids and tokens of the daemon's, bytes, a batch, a deletion."""
     user = client.execute(CreateUser("key"))
     channel = client.execute(CreateChannel("general"))
     client.execute(CreateMessage(channel.id, user.id, "ünïcödé\n\u2028"))
-    client.execute(SaveMessage(said(1)))
-    client.execute(SaveMessage(said(2, "a secret")))
+    client.execute(save_message(1))
+    client.execute(save_message(2, "a secret"))
     client.execute(SaveReaction(Reaction(message_id="m1", oder_id="bo", emoji="👋")))
-    client.execute(Batch.of([SaveMessage(said(3)), SaveMessage(said(4, "another secret"))]))
+    client.execute(Batch.of([save_message(3), save_message(4, "another secret")]))
     client.execute(DeleteMessage("m2"))
     client.execute(DeleteMessage("m4"))
     part = client.execute(PutMediaPart(b"\x00bytes\xff"))
@@ -90,8 +85,7 @@ def without(header: str, key: str) -> str:
 
 
 def save(number: int, content: str = "hello", **fields: Any) -> Document:
-    message = {"id": f"m{number}", "roomId": "r1", "senderId": "ada", "content": content, "timestamp": number}
-    return {"type": "save-message", "payload": {"message": message}, **fields}
+    return {"type": "save-message", "payload": save_payload(number, content), **fields}
 
 
 def tamper(directory: Path, change: str) -> None:
@@ -147,7 +141,7 @@ def test_verify_says_how_much_can_be_held_against_digests(
     again = write(tmp_path / "hand.jsonl", [save(1)])
     assert run("log", "verify", again)[1].splitlines()[1] == ("default: 1 of 1 payloads were held against their digest")
     with Client(start_daemon("--log", "ids", data_dir=tmp_path / "ids").endpoint) as client:
-        client.execute(SaveMessage(said(1)))
+        client.execute(save_message(1))
     _, out, _ = run("log", "verify", "--data-dir", tmp_path / "ids")
     assert out.endswith("0 of 1 payloads were held against their digest, 1 was not kept\n")
 
@@ -167,7 +161,7 @@ def test_a_forged_line_cannot_call_itself_redacted(exported: Path, run: Run, tmp
     In a batch which of the members are redacted is not known, but one must be.
     """
     with InProcess(tmp_path / "other") as transport, Client(transport=transport) as client:
-        client.execute(SaveMessage(said(1)))
+        client.execute(save_message(1))
         [entry] = client.ask(GetLog()).entries
     lines = exported.read_text(encoding="utf-8").split("\n")[:-1]
     [secret] = [at for at, line in enumerate(lines) if '"m2"' in line and "save-message" in line]
@@ -299,7 +293,7 @@ def test_the_address_that_a_killed_daemon_left_hangs_nobody(
     """After `kill -9` its `endpoint.json` is still there; it is tried for a moment, then the directory is opened."""
     daemon = start_daemon()
     with Client(daemon.endpoint) as client:
-        client.execute(SaveMessage(said(1)))
+        client.execute(save_message(1))
     daemon.kill()
     assert (tmp_path / "data" / "endpoint.json").exists()
     code, out, _ = run("log", "export", "--data-dir", tmp_path / "data")
@@ -360,7 +354,7 @@ def test_a_log_that_begins_later_is_exported_and_verified(run: Run, tmp_path: Pa
     tamper(tmp_path, "UPDATE sequence SET seq = 49, log_from = 50")
     with InProcess(tmp_path) as transport, Client(transport=transport) as client:
         assert verify_scope(client).seq == 49
-        client.execute(SaveMessage(said(1)))
+        client.execute(save_message(1))
         assert verify_scope(client).seq == 50
     for words, seqs in ([], [None, 50]), (["--to", 3], [None]), (["--from", 50], [None, 50]):
         code, out, _ = run("log", "export", "--data-dir", tmp_path, *words)
@@ -483,7 +477,7 @@ def test_differences_are_shown_row_by_row(start_daemon: StartDaemon, run: Run, t
     """With table, key and column, left the replay and right what it is compared with; at most twenty of a table."""
     with Client(start_daemon().endpoint) as client:
         for number in range(1, 3):
-            client.execute(SaveMessage(said(number)))
+            client.execute(save_message(number))
     there = ("--verify", "--against-data-dir", tmp_path / "data")
     log = write(tmp_path / "log.jsonl", [save(1, "howdy"), save(3)])
     code, out, _ = run("replay", log, *there)
@@ -518,7 +512,7 @@ def test_commands_whose_payloads_were_not_kept_cannot_be_carried_out(
 ) -> None:
     """With `--log ids` there is a log that can be exported and verified, but not replayed."""
     with Client(start_daemon("--log", "ids").endpoint) as client:
-        client.execute(SaveMessage(said(1, "a secret")))
+        client.execute(save_message(1, "a secret"))
     assert run("log", "verify", "--data-dir", tmp_path / "data")[0] == 0
     code, out, _ = run("log", "export", "--data-dir", tmp_path / "data")
     assert code == 0
@@ -598,7 +592,7 @@ def test_many_batches_are_not_sent_together(client: Client) -> None:
 
 
 MUCH = {
-    MSGPACK: ("save-message", {"message": said(1, metadata={"said": "\x01" * 1_000_000})}),
+    MSGPACK: ("save-message", {"message": message_record(1, metadata={"said": "\x01" * 1_000_000})}),
     JSON: (
         "save-room",
         {

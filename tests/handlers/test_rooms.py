@@ -18,7 +18,6 @@ from backscroll.schema import (
     GetAllRooms,
     GetRoom,
     Invalid,
-    Message,
     NotFound,
     Reaction,
     Room,
@@ -26,10 +25,10 @@ from backscroll.schema import (
     RoomUpdates,
     SaveAttachment,
     SaveBan,
-    SaveMessage,
     SaveRoom,
     UpdateRoom,
 )
+from tests.support.messages import save_message
 from tests.support.requests import body, send
 from tests.support.tables import Rows, all_rows
 
@@ -121,11 +120,7 @@ def _fill(client: Client, room_id: str) -> None:
     message_id = f"m-{room_id}"
     reaction = Reaction(message_id=message_id, oder_id="bob", emoji="👍")
     client.execute(SaveRoom(full_room(room_id)))
-    client.execute(
-        SaveMessage(
-            Message(id=message_id, room_id=room_id, sender_id="ada", content="x", timestamp=1, reactions=[reaction])
-        )
-    )
+    client.execute(save_message(message_id, "x", room_id, reactions=[reaction]))
     client.execute(
         SaveAttachment(Attachment(id=f"a-{room_id}", message_id=message_id, filename="f", size=1, mime="x/y"))
     )

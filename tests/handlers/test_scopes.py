@@ -34,17 +34,16 @@ from backscroll.schema import (
     GetScopeInfo,
     Invalid,
     ListScopes,
-    Message,
     NotFound,
     Ping,
     PutMedia,
     PutMediaPart,
-    SaveMessage,
 )
 from backscroll.schema.migrations.sqlite import migrations
 from backscroll.schema.wire import JSON
 from tests.support.disks import FaultyDisk
-from tests.support.peers import Peer, Reply, message, resident_bytes
+from tests.support.messages import save_message, save_payload
+from tests.support.peers import Peer, Reply, resident_bytes
 from tests.support.requests import body, send
 from tests.support.stores import command
 from tests.support.tables import all_rows
@@ -76,10 +75,6 @@ LOOK_ALIKES = [
     *("😀", "😀\ufe0f", "\u200b", "x" * 128, "X" * 128, "x" * 127, "é" * 64, "I", "ı", "İ", "i"),
 ]
 """Names that some file system, or some carelessness, takes for each other or for something else."""
-
-
-def said(message_id: str, content: str = "hello", room: str = "r1", timestamp: int = 1) -> SaveMessage:
-    return SaveMessage(Message(id=message_id, room_id=room, sender_id="ada", content=content, timestamp=timestamp))
 
 
 def files_of(directory: Path) -> set[str]:
@@ -152,7 +147,7 @@ class Resident:
         if kind == "save" or not known:
             message_id = f"id-{self.room}-{self.requests}"
             text = self.texts[message_id] = f"text {self.mark} {self.draw.random()}"
-            return "save-message", message(message_id, text, room=self.room, id=message_id)
+            return "save-message", save_payload(message_id, text, self.room, timestamp=0)
         message_id = self.draw.choice(known)
         if kind == "edit":
             text = self.texts[message_id] = f"edit {self.mark} {self.draw.random()}"
@@ -230,8 +225,8 @@ def test_look_alike_names_are_different_scopes(start_daemon: StartDaemon, tmp_pa
     daemon = start_daemon()
     for at, name in enumerate(LOOK_ALIKES):
         with Client(daemon.endpoint, scope=name) as client:
-            client.execute(said("m1", f"content {at}"))
-            client.execute(said(f"only {at}"))
+            client.execute(save_message("m1", f"content {at}"))
+            client.execute(save_message(f"only {at}"))
     daemon.stop()
     daemon = start_daemon()
     for at, name in enumerate(LOOK_ALIKES):
@@ -252,7 +247,7 @@ def test_files_of_scopes_lie_in_the_data_directory_under_names_safe_everywhere(
     daemon = start_daemon()
     for name in LOOK_ALIKES:
         with Client(daemon.endpoint, scope=name) as client:
-            client.execute(said("m1"))
+            client.execute(save_message("m1"))
             client.execute(PutMediaPart(name.encode()))
     daemon.stop()
     made = files_of(tmp_path) - outside - {"daemon.log"}
@@ -291,7 +286,7 @@ def test_a_clients_requests_keep_their_order_across_scopes(start_daemon: StartDa
             scope = draw.choice("abc")
             if draw.random() < 0.5:
                 saved[scope] = saved.get(scope, 0) + 1
-                peer.request("save-message", message(at, scope), request_id=str(at), scope=scope)
+                peer.request("save-message", save_payload(at, scope), request_id=str(at), scope=scope)
                 expected.append((str(at), saved[scope], None))
             else:
                 peer.request("get-scope-info", {}, request_id=str(at), scope=scope)
@@ -333,7 +328,7 @@ def test_three_hundred_scopes_cost_no_more_than_a_few(start_daemon: StartDaemon)
     with Peer(daemon.endpoint) as peer:
         for at, name in enumerate(names, start=1):
             for number in range(5):
-                peer.request("save-message", message(number, name * 50), request_id=f"s{number}", scope=name)
+                peer.request("save-message", save_payload(number, name * 50), request_id=f"s{number}", scope=name)
                 peer.request("get-messages", {"roomId": "r1"}, request_id=f"g{number}", scope=name)
             replies = peer.replies(10)
             assert [each["content"] for each in replies["g4"]["result"]] == [name * 50] * 5
@@ -360,7 +355,7 @@ def test_three_hundred_scopes_cost_no_more_than_a_few(start_daemon: StartDaemon)
 def test_only_default_is_told_of_other_scopes(transport: InProcess) -> None:
     """`list-scopes` elsewhere is `forbidden`, and its refusal names nobody."""
     for name in ("one", "two"):
-        Client(transport=transport, scope=name).execute(said("m1"))
+        Client(transport=transport, scope=name).execute(save_message("m1"))
     assert Client(transport=transport).execute(ListScopes()) == ["default", "one", "two"]
     with pytest.raises(Forbidden) as caught:
         Client(transport=transport, scope="one").execute(ListScopes())
@@ -374,7 +369,7 @@ def test_scopes_are_listed_whether_open_or_closed_and_after_a_restart(start_daem
     daemon = start_daemon()
     for client in clients(daemon.endpoint, *names):
         with client:
-            client.execute(said("m1"))
+            client.execute(save_message("m1"))
     for _ in range(2):
         with Client(daemon.endpoint) as client:
             assert client.execute(ListScopes()) == sorted(["default", *names])
@@ -389,7 +384,7 @@ def test_a_scope_is_listed_though_the_daemon_was_killed_after_its_first_command(
         daemon = start_daemon()
         names.append(f"killed {at}")
         with Client(daemon.endpoint, scope=names[-1]) as client:
-            client.execute(said("m1"))
+            client.execute(save_message("m1"))
         daemon.kill()
     daemon = start_daemon()
     with Client(daemon.endpoint) as client:
@@ -424,10 +419,10 @@ def test_scope_info_tells_of_the_own_scope_alone(transport: InProcess, tmp_path:
     assert (empty.scope, empty.schema_version) == ("mine", len(migrations()))
     assert set(empty.rows.values()) == {0}
     assert empty.bytes > 0
-    other.execute(said("m1"))
+    other.execute(save_message("m1"))
     other.execute(PutMediaPart(b"x" * MIB))
     assert mine.execute(GetScopeInfo()).rows == empty.rows
-    mine.execute(said("m1"))
+    mine.execute(save_message("m1"))
     part = mine.execute(PutMediaPart(b"y" * MIB))
     mine.execute(PutMedia(parts=[part], mime="text/plain"))
     filled = mine.execute(GetScopeInfo())
@@ -452,7 +447,7 @@ def test_a_deleted_scope_is_gone_from_the_disk_and_starts_anew(start_daemon: Sta
     mine, other = clients(daemon.endpoint, "mine", "other")
     with mine, other:
         for client in (mine, other):
-            client.execute(said("m1", "a secret of somebody"))
+            client.execute(save_message("m1", "a secret of somebody"))
             client.execute(PutMedia(parts=[client.execute(PutMediaPart(b"a secret file"))], mime="text/plain"))
         assert mine.execute(DeleteScope()) is None
         stem = database_of(data_dir, "mine").stem
@@ -463,7 +458,7 @@ def test_a_deleted_scope_is_gone_from_the_disk_and_starts_anew(start_daemon: Sta
         with Peer(daemon.endpoint) as peer:
             assert peer.ask("ping", scope="mine")["seq"] == 0
             assert peer.ask("get-message-by-id", {"messageId": "m1"}, scope="mine")["result"] is None
-            assert peer.ask("save-message", message(2), scope="mine")["seq"] == 1
+            assert peer.ask("save-message", save_payload(2), scope="mine")["seq"] == 1
         info = other.execute(GetScopeInfo())
         assert (info.rows["messages"], info.rows["media"]) == (1, 1)
         mine.execute(DeleteScope())
@@ -474,7 +469,7 @@ def test_the_scope_default_can_be_deleted_too(start_daemon: StartDaemon, tmp_pat
     """It is a scope like others: empty afterwards, at once usable, and the next daemon starts on it."""
     daemon = start_daemon()
     with Client(daemon.endpoint) as client:
-        client.execute(said("m1"))
+        client.execute(save_message("m1"))
         client.execute(DeleteScope())
         assert not list((tmp_path / "data").glob("default.db*"))
         assert client.ask(Ping()).pong
@@ -482,7 +477,7 @@ def test_the_scope_default_can_be_deleted_too(start_daemon: StartDaemon, tmp_pat
         client.execute(DeleteScope())
     daemon.stop()
     with Client(start_daemon().endpoint) as client:
-        client.execute(said("m2"))
+        client.execute(save_message("m2"))
         assert [each.id for each in client.ask(GetMessages("r1"))] == ["m2"]
 
 
@@ -501,7 +496,7 @@ def test_commands_around_a_deletion_are_all_answered(start_daemon: StartDaemon) 
                 ended = deleted.is_set() and first >= 450
                 for at in range(first, first + 50):
                     save_id = f"s{number}-{at}"
-                    peer.request("save-message", message(f"{number}-{at}"), request_id=save_id, scope=scope)
+                    peer.request("save-message", save_payload(f"m{number}-{at}"), request_id=save_id, scope=scope)
                     peer.request("get-messages", {"roomId": "r1", "limit": 5}, request_id=f"g{at}", scope=scope)
                 first += 50
                 replies = peer.replies(100)
@@ -515,7 +510,7 @@ def test_commands_around_a_deletion_are_all_answered(start_daemon: StartDaemon) 
             with Peer(daemon.endpoint) as peer:
                 for _ in range(20):
                     assert peer.ask("delete-scope", scope="mine")["ok"]
-                    assert peer.ask("save-message", message("mark"), scope="mine")["ok"]
+                    assert peer.ask("save-message", save_payload("mark"), scope="mine")["ok"]
         finally:
             deleted.set()
 
@@ -686,12 +681,12 @@ def test_a_neighbour_that_cannot_be_closed_fails_nobodys_command(tmp_path: Path)
     names = [f"n{at}" for at in range(OPEN_MAX + 4)]
     with InProcess(tmp_path / "data", vfs=disk.name) as transport:
         for name in names:
-            assert send(transport, body("save-message", message(1), scope=name))["ok"]
+            assert send(transport, body("save-message", save_payload(1), scope=name))["ok"]
         closed = [name for name in names if name not in transport.scopes.open_stores()]
         assert closed
         disk.only, disk.full = ".db", True  # so that no log can be folded in
         for name in closed:
-            assert send(transport, body("save-message", message(2), scope=name))["seq"] == 2
+            assert send(transport, body("save-message", save_payload(2), scope=name))["seq"] == 2
         assert len(transport.scopes.open_stores()) == OPEN_MAX
         disk.full = False
         for name in names:
@@ -731,10 +726,10 @@ def test_a_full_disk_is_told_as_such_when_a_scope_is_made(tmp_path: Path) -> Non
     disk = FaultyDisk()
     with InProcess(tmp_path / "data", vfs=disk.name) as transport:
         disk.full = True
-        error = send(transport, body("save-message", message(1), scope="new"))["error"]
+        error = send(transport, body("save-message", save_payload(1), scope="new"))["error"]
         assert (error["code"], error["retryable"]) == ("storage", True)
         disk.full = False
-        assert send(transport, body("save-message", message(1), scope="new"))["seq"] == 1
+        assert send(transport, body("save-message", save_payload(1), scope="new"))["seq"] == 1
 
 
 @pytest.mark.parametrize("target", ["other", "never used"])
@@ -745,8 +740,8 @@ def test_a_file_moved_to_another_scopes_name_is_refused(start_daemon: StartDaemo
     daemon = start_daemon()
     owner, other = clients(daemon.endpoint, "owner", "other")
     with owner, other:
-        owner.execute(said("m1", "the owner's secret"))
-        other.execute(said("m1"))
+        owner.execute(save_message("m1", "the owner's secret"))
+        other.execute(save_message("m1"))
     daemon.stop()
     before = database_of(data_dir, "owner").read_bytes()
     database_of(data_dir, "owner").rename(database_of(data_dir, target))
@@ -754,7 +749,7 @@ def test_a_file_moved_to_another_scopes_name_is_refused(start_daemon: StartDaemo
     with Peer(daemon.endpoint) as peer:
         for operation, payload in [
             ("get-messages", {"roomId": "r1"}),
-            ("save-message", message(1)),
+            ("save-message", save_payload(1)),
             ("get-scope-info", {}),
         ]:
             reply = peer.ask(operation, payload, scope=target)
@@ -793,13 +788,13 @@ def test_a_legacy_file_is_adopted_by_its_current_user(start_daemon: StartDaemon,
     with Peer(daemon.endpoint) as peer:
         reply = peer.ask("adopt-legacy-database", {"path": str(legacy), "userId": "ada"}, scope="ada")
         assert (reply["ok"], reply["result"], reply["seq"]) == (True, None, 218)
-        assert peer.ask("save-message", message("new"), scope="ada")["seq"] == 219
+        assert peer.ask("save-message", save_payload("new"), scope="ada")["seq"] == 219
         assert peer.ask("get-messages", {"roomId": "r1"})["result"] == []
     assert everything(legacy.parent) == before
     daemon.stop()
     assert everything(legacy.parent) == before
     rows = all_rows(database_of(tmp_path / "data", "ada"))
-    rows["messages"] = [row for row in rows["messages"] if row[0] != "mnew"]
+    rows["messages"] = [row for row in rows["messages"] if row[0] != "new"]
     expected["messages"] = [(*row, 0, 0) for row in expected["messages"]]  # said by no command that the log has
     assert {name: rows[name] for name in expected} == expected
     assert not list((tmp_path / "data").glob("adopting-*"))
@@ -855,7 +850,7 @@ def test_a_legacy_file_of_nobody_is_refused(transport: InProcess, tmp_path: Path
 def test_a_scope_that_holds_data_adopts_nothing(transport: InProcess, tmp_path: Path, legacy: Path) -> None:
     """What is in the scope stays, and is not mixed with anything."""
     client = Client(transport=transport, scope="ada")
-    client.execute(said("m1", "mine"))
+    client.execute(save_message("m1", "mine"))
     adoption_is_refused(transport, tmp_path, legacy, (Conflict, "$.scope"))
     assert [each.content for each in client.ask(GetMessages("r1"))] == ["mine"]
 
@@ -881,7 +876,7 @@ def test_no_file_of_the_data_directory_is_adopted(
     """Whichever way a path leads into the data directory, and whether or not there is such a file: `forbidden`. So is
     a log that does."""
     data_dir = tmp_path / "data"
-    Client(transport=transport, scope=owner).execute(said("m1", "a secret"))
+    Client(transport=transport, scope=owner).execute(save_message("m1", "a secret"))
     path = data_dir / "default.db" if owner == "default" else database_of(data_dir, owner)
     within = path.relative_to(tmp_path)
     if way == "dots":
@@ -995,7 +990,7 @@ def test_what_a_killed_compaction_left_goes_with_its_scope(tmp_path: Path) -> No
     """It holds everything that the scope held."""
     with InProcess(tmp_path / "data") as transport:
         client = Client(scope="mine", transport=transport)
-        client.execute(said("m1"))
+        client.execute(save_message("m1"))
         left = database_of(tmp_path / "data", "mine").with_name(f"{database_of(tmp_path, 'mine').name}-compacted")
         left.write_bytes(b"somebody's history")
         client.execute(DeleteScope())

@@ -48,7 +48,6 @@ from backscroll.schema import (
     ListUsers,
     Maintenance,
     Media,
-    Message,
     PutMedia,
     PutMediaPart,
     Query,
@@ -57,13 +56,13 @@ from backscroll.schema import (
     RoomMember,
     SaveAttachment,
     SaveBan,
-    SaveMessage,
     SaveRoom,
     SaveUser,
     SetCurrentUserId,
     User,
 )
 from backscroll.schema.operations import Builtin
+from tests.support.messages import save_message
 
 MEDIA_ID = "the daemon's own"
 """Stands for the id that the daemon gave to the media."""
@@ -114,10 +113,8 @@ def fill(client: Client, size: int) -> Media:
         client.execute(SaveRoom(Room(id=f"r{at}", name="r", channels=channels, members=members, categories=categories)))
         client.execute(SaveBan(Ban(room_id="r0", oder_id=f"u{at}", timestamp=at)))
         client.execute(SaveAttachment(Attachment(id=f"a{at}", message_id="m0", filename="f", size=1, mime="x/y")))
-        message = Message(id=f"m{at}", room_id="r0", channel_id="c0", sender_id="u0", content="x", timestamp=at)
-        client.execute(SaveMessage(message))
-    first = Message(id="m0", room_id="r0", channel_id="c0", sender_id="u0", content="x", timestamp=0)
-    client.execute(SaveMessage(replace(first, reactions=reactions)))
+        client.execute(save_message(at, "x", "r0", channel_id="c0", sender_id="u0"))
+    client.execute(save_message(0, "x", "r0", channel_id="c0", sender_id="u0", reactions=reactions))
     parts = [client.execute(PutMediaPart(f"part {at} of {size}".encode())) for at in range(size)]
     return client.execute(PutMedia(parts, "x/y"))
 
@@ -261,10 +258,9 @@ def test_the_table_of_how_far_a_scope_has_come_has_one_row(transport: InProcess)
 def test_a_plain_save_takes_one_statement_of_its_own(statements: list[str], transport: InProcess) -> None:
     """Around a save without reactions stand only the transaction, the log and the commit number."""
     client = Client(transport=transport)
-    message = Message(id="m0", room_id="r0", sender_id="u0", content="x", timestamp=0)
-    client.execute(SaveMessage(message))
+    client.execute(save_message(0))
     statements.clear()
-    client.execute(SaveMessage(replace(message, id="m1")))
+    client.execute(save_message(1))
     beginnings = [re.match(r'[A-Z ]+("\w+")?', sql) for sql in statements]
     assert [found and found[0].strip() for found in beginnings] == [
         "BEGIN IMMEDIATE",

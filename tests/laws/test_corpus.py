@@ -35,6 +35,7 @@ from backscroll.schema import (
     User,
 )
 from backscroll.schema.limits import ID_BYTES_MAX, PAGE_ITEMS_MAX
+from tests.support.messages import from_history
 
 REACTIONS_SEED = 20260102
 EMOJIS = ["👍", "❤️", "🧑🏽‍🚀", "🏳️‍🌈", "👩‍👩‍👧‍👦", "🇳🇿", "4️⃣", "é", "e\u0301", ":custom:"]
@@ -134,17 +135,13 @@ def _messages(history: Sequence[Saved]) -> Iterator[Message]:
     draw = random.Random(REACTIONS_SEED)
     senders = list(_first_seen(history, "sender"))
     for number, item in enumerate(history):
-        message_id = str(item["id"])
-        yield Message(
-            id=message_id,
-            room_id=item["stream"],
+        reactions = _reactions(str(item["id"]), item["timestamp"], senders, draw) if number % 3 == 0 else None
+        yield from_history(
+            item,
             channel_id=_id(item["topic"]),
-            sender_id=item["sender"],
             sender_name=item["sender"],
-            content=item["content"],
-            timestamp=item["timestamp"],
             metadata={"zulip": {"id": item["id"], "topic": item["topic"]}},
-            reactions=_reactions(message_id, item["timestamp"], senders, draw) if number % 3 == 0 else None,
+            reactions=reactions,
         )
 
 

@@ -50,7 +50,6 @@ from backscroll.schema import (
     GetMessages,
     GetRoom,
     IsUserBanned,
-    Message,
     MessageUpdates,
     Ping,
     Reaction,
@@ -65,6 +64,7 @@ from backscroll.schema import (
 from backscroll.schema.operations import Operation
 from backscroll.schema.wire import MSGPACK, Envelope, read_reply
 from tests.support.clocks import Clock
+from tests.support.messages import message_record
 from tests.support.peers import Peer, running
 from tests.support.waiting import wait_until
 
@@ -209,9 +209,7 @@ def no_garbage() -> Iterator[None]:
 
 def said(name: str, *, reactions: int | None = None, at: int = 0) -> SaveMessage:
     """A save; `reactions` is how many the message carries, None for no list of them."""
-    message = Message(
-        id=name, room_id="r1", channel_id="c1", sender_id="u0", content=f"this is message {name}", timestamp=at
-    )
+    message = message_record(name, f"this is message {name}", channel_id="c1", sender_id="u0", timestamp=at)
     if reactions is None:
         return SaveMessage(message)
     each = [Reaction(message_id=name, oder_id=f"u{by}", emoji="👍", timestamp=at + by) for by in range(reactions)]

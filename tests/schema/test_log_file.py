@@ -22,6 +22,7 @@ from backscroll.schema.log_file import (
     time_of,
 )
 from backscroll.schema.operations import Command
+from tests.support.messages import save_message
 from tests.support.strategies import ids, integers, json_objects, records, texts
 
 DIGEST, ULID = "ab" * 32, "01KDVDNK00SVZ77XBJPKBFK8R2"
@@ -83,8 +84,8 @@ def test_an_entry_is_the_same_after_it_was_a_line(entry: LogEntry, scope: str | 
 @given(json_objects())
 def test_free_json_keeps_its_numbers(metadata: dict[str, Any]) -> None:
     """`1` and `1.0` are not the same, and the order of keys is the application's."""
-    message = Message(id="m", room_id="r", sender_id="a", content="", timestamp=0, metadata=metadata)
-    entry = LogEntry(seq=1, at=0, id="i", type="save-message", payload=SaveMessage(message))
+    command = save_message("m", "", metadata=metadata)
+    entry = LogEntry(seq=1, at=0, id="i", type="save-message", payload=command)
     [read_again] = entries(entry_text(entry))
     assert repr(read_again) == repr(entry)
 
@@ -164,8 +165,8 @@ def test_every_header_is_handed_out() -> None:
 def test_a_line_may_be_larger_than_what_was_sent() -> None:
     """How much free JSON is taken is about requests: written as a line it takes another number of bytes."""
     metadata = {"said": "\x01" * 1_000_000}
-    message = Message(id="m", room_id="r", sender_id="a", content="", timestamp=0, metadata=metadata)
-    entry = LogEntry(seq=1, at=0, id="i", type="save-message", payload=SaveMessage(message))
+    command = save_message("m", "", metadata=metadata)
+    entry = LogEntry(seq=1, at=0, id="i", type="save-message", payload=command)
     assert entries(entry_text(entry)) == [entry]
 
 

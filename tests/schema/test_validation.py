@@ -7,19 +7,16 @@ import pytest
 
 from backscroll.bus.inprocess import InProcess
 from backscroll.clients.python import Client
-from backscroll.schema import Attachment, GetMessages, Invalid, Message, SaveAttachment, SaveMessage, TooLarge
+from backscroll.schema import Attachment, GetMessages, Invalid, SaveAttachment, TooLarge
 from backscroll.schema.limits import ID_BYTES_MAX, INTEGER_MAX, JSON_DEPTH_MAX, LIST_ITEMS_MAX, PAGE_ITEMS_MAX
 from backscroll.schema.wire import MSGPACK, Codec
+from tests.support.messages import message_document, save_message
 from tests.support.requests import CODECS, body, result, send
 
 both = pytest.mark.parametrize("codec", CODECS, ids=repr)
 
-MESSAGE = {"id": "m1", "roomId": "r1", "senderId": "ada", "content": "hello", "timestamp": 1}
+MESSAGE = message_document()
 ROOM = {"id": "r1", "name": "Home"}
-
-
-def message(**changes: Any) -> Message:
-    return msgspec.convert({**MESSAGE, **changes}, Message)
 
 
 def refusal(transport: InProcess, request: bytes) -> tuple[str, str]:
@@ -242,7 +239,7 @@ def test_a_list_over_its_limit_is_too_large(transport: InProcess, codec: Codec) 
 def test_a_page_holds_at_most_its_limit(client: Client, limit: int, offset: int) -> None:
     """`limit` and `offset` cut out what a slice of the whole list would."""
     for number in range(3):
-        client.execute(SaveMessage(message(id=str(number), timestamp=number)))
+        client.execute(save_message(str(number), timestamp=number))
     page = client.ask(GetMessages("r1", limit=limit, offset=offset))
     assert [each.id for each in page] == ["0", "1", "2"][offset : offset + limit]
 
@@ -265,7 +262,7 @@ def test_an_offset_out_of_bounds_is_invalid(client: Client, offset: int) -> None
 def test_a_typed_record_is_checked_like_raw_bytes(client: Client) -> None:
     """Records are not checked when they are made, but all the same before they are stored."""
     with pytest.raises(TooLarge, match=r"\$\.payload\.message\.id"):
-        client.execute(SaveMessage(msgspec.structs.replace(message(), id="x" * 129)))
+        client.execute(save_message("x" * 129))
     attachment = Attachment(id="a", message_id="m", filename="f", size=-1, mime="text/plain")
     with pytest.raises(Invalid, match=r"\$\.payload\.attachment\.size"):
         client.execute(SaveAttachment(attachment))

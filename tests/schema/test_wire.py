@@ -17,6 +17,7 @@ from backscroll.schema.limits import BODY_BYTES_MAX, INTEGER_MAX, TEXT_BYTES_MAX
 from backscroll.schema.operations import OPERATIONS, Operation
 from backscroll.schema.wire import JSON, MSGPACK, Codec, Failure, Reply, codec_of
 from tests.support.clocks import Clock
+from tests.support.messages import message_document
 from tests.support.requests import CODECS, body, example, fresh_id, in_sensible_order, result, send
 
 THREADS = """
@@ -37,7 +38,7 @@ for _ in range(200):
     for thread in threads:
         thread.join()
 """
-MESSAGE = {"id": "m1", "roomId": "r1", "senderId": "ada", "content": "hello", "timestamp": 1}
+MESSAGE = message_document()
 PING = [body("ping", codec=codec) for codec in CODECS]
 SAVE = [body("save-message", {"message": MESSAGE}, codec) for codec in CODECS]
 EMPTY_ARRAY_BOMB = b"\xdd\xff\xff\xff\xff"  # claims four thousand million items

@@ -10,7 +10,8 @@ from typing import Any
 
 from backscroll.schema.wire import JSON, MSGPACK
 from tests.support.exchanges import value_of
-from tests.support.peers import Peer, message
+from tests.support.messages import save_payload
+from tests.support.peers import Peer
 from tests.support.requests import body
 
 WINDOW = 12  # requests on their way at once
@@ -141,7 +142,7 @@ def _drawn_single(draw: random.Random, name: str, bytes_max: int) -> Drawn:
     reaction = {"messageId": f"m{number}", "oderId": draw.choice(["ada", "bob"]), "emoji": draw.choice("👍👎")}
     text = f"{name} " + "x" * draw.randrange(bytes_max)
     kinds: dict[str, tuple[int, dict[str, Any]]] = {
-        "save-message": (8, message(number, text, reactions=[reaction])),
+        "save-message": (8, save_payload(number, text, reactions=[reaction])),
         "update-message": (4, {"messageId": f"m{number}", "updates": {"content": text}}),
         "delete-message": (1, {"messageId": f"m{number}"}),
         "save-reaction": (2, {"reaction": reaction}),

@@ -5,6 +5,8 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from tests.support.messages import message_document
+
 Plain = dict[str, Any]
 Told = tuple[str, Plain]
 
@@ -59,16 +61,16 @@ class Strewn:
             self._media.append(result["id"])
 
     def _message(self, item: Plain) -> Plain:
-        message = {
-            "id": str(item["id"]),
-            "roomId": item["stream"],
-            "channelId": item["topic"][:30],
-            "senderId": item["sender"],
-            "senderName": item["sender"],
-            "content": item["content"],
-            "timestamp": item["timestamp"],
-            "metadata": {"topic": item["topic"], "number": item["id"] / 2},
-        }
+        message = message_document(
+            str(item["id"]),
+            item["content"],
+            item["stream"],
+            channelId=item["topic"][:30],
+            senderId=item["sender"],
+            senderName=item["sender"],
+            timestamp=item["timestamp"],
+            metadata={"topic": item["topic"], "number": item["id"] / 2},
+        )
         if self._draw.random() < 0.3:
             message["reactions"] = [self._reaction(message["id"])]
         return message

@@ -220,6 +220,7 @@ class Teller:
         self.accepted: list[tuple[str, str, Plain]] = []
         self.done = 0
         self._said = 0
+        self._attachments: dict[str, tuple[str, set[str]]] = {}  # the last message of each, and the texts of that time
 
     def tell(self, step: Step) -> None:
         if step.name == "time":
@@ -253,6 +254,8 @@ class Teller:
         for text in TEXT.findall(repr(payload)):
             self.gone.discard(text)
             self.texts[text] = subject
+        if name == "save-attachment":
+            self._note_attachment(payload["attachment"])
         if isinstance(result, dict):
             if "token" in result:
                 self.made["token"].append(result["token"])
@@ -266,6 +269,15 @@ class Teller:
         if name == "clear-all-data":
             for owner in set(self.texts.values()):
                 self._forget(*owner)
+
+    def _note_attachment(self, attachment: Plain) -> None:
+        """What was said of an attachment on an earlier message may go with the message that it hangs on now."""
+        message, texts = self._attachments.get(attachment["id"], ("", set()))
+        if message != attachment["messageId"]:
+            for text in texts:
+                self.texts.pop(text, None)
+            texts = set()
+        self._attachments[attachment["id"]] = (attachment["messageId"], texts | set(TEXT.findall(repr(attachment))))
 
     def _note_deleted_messages(self, before: dict[str, bool], after: dict[str, bool]) -> None:
         for message_id, was_deleted in before.items():

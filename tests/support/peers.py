@@ -109,21 +109,6 @@ def running(data_dir: Path, *, handlers: Handlers = HANDLERS, vfs: str = "", **s
             thread.join()
 
 
-def message(number: int | str, content: str = "hello", room: str = "r1", **fields: Any) -> dict[str, Any]:
-    """The payload of a `save-message`."""
-    timestamp = number if isinstance(number, int) else 0
-    return {
-        "message": {
-            "id": f"m{number}",
-            "roomId": room,
-            "senderId": "ada",
-            "content": content,
-            "timestamp": timestamp,
-            **fields,
-        }
-    }
-
-
 def resident_bytes(pid: int) -> int:
     """How much memory a process holds."""
     status = Path(f"/proc/{pid}/status").read_text()
@@ -147,4 +132,4 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-__all__ = ["Peer", "Running", "is_alive", "log_lines", "message", "resident_bytes", "running", "wait_until"]
+__all__ = ["Peer", "Running", "is_alive", "log_lines", "resident_bytes", "running", "wait_until"]
