@@ -71,15 +71,22 @@ class Pong(Record, frozen=True, kw_only=True):
     pong: bool
 
 
+class StorageHealth(Record, frozen=True, kw_only=True):
+    """The database system in use. `walResetBug` says whether this SQLite can lose commits (versions 3.7.0–3.51.2)."""
+
+    engine: str
+    version: str
+    wal_reset_bug: bool | None = None
+
+
 class HealthReport(Record, frozen=True, kw_only=True):
-    """How the daemon is. `walResetBug` says whether this SQLite can lose commits (versions 3.7.0–3.51.2)."""
+    """The state of the daemon: versions, protocol level, time since its start (ms), and how much waits where."""
 
     ready: bool
     version: str
-    protocol: int
+    level: int
     pid: int
     uptime_ms: int
-    sqlite_version: str
-    wal_reset_bug: bool
+    storage: StorageHealth
     scopes_open: int
     queues: dict[str, int]

@@ -36,8 +36,8 @@ from typing import Any, TypeVar
 
 from msgspec import Raw
 
+from backscroll.schema.decode_errors import DECODE_ERRORS
 from backscroll.schema.errors import (
-    ERRORS,
     BackscrollError,
     CallerError,
     Internal,
@@ -51,7 +51,6 @@ from backscroll.schema.operations import Maintenance, Operation
 from backscroll.schema.paths import ENDPOINT_FILE, default_data_dir
 from backscroll.schema.ulid import UlidGenerator
 from backscroll.schema.wire import (
-    DECODE_ERRORS,
     DEFAULT_SCOPE,
     MSGPACK,
     Codec,
@@ -148,7 +147,7 @@ class Call:
         """Whether a reply is the last word: a refusal is not while it leaves open what an earlier attempt has done."""
         if reply.error is None or not self.in_doubt:
             return True
-        return issubclass(ERRORS.get(reply.error.code, Internal), CallerError)
+        return isinstance(error_of(reply), CallerError)
 
     def settle(self, outcome: tuple[Reply[Any], Codec] | BackscrollError) -> None:
         self.outcome = outcome
@@ -188,7 +187,7 @@ class PendingCalls:
         self.line: deque[Call] = deque()
         self.again_at = math.inf
         self.closed = False
-        self._calls: dict[str | None, Call] = {}
+        self._calls: dict[Any, Call] = {}
         self._by_age: deque[Call] = deque()  # with those that were removed since, until they are the oldest
         self._newest: Call | None = None
 
