@@ -22,7 +22,7 @@ from tests.bench.sockets import TIMEOUT_MS, Dealer
 from tests.bench.work import ONE, PAGE, Page, Way, Work
 
 QUIET = ("--log-level", "warning")
-CACHE_OFF: tuple[str, ...] = ("--answers-bytes", "0")
+CACHE_OFF: tuple[str, ...] = ("--query-cache-bytes", "0")
 """The flags that leave out what makes pages faster that are asked for again."""
 
 

@@ -89,7 +89,7 @@ class Served:
             sys.executable,
             "-m",
             "tests.bench.serving",
-            directory,
+            str(directory),
             *map(str, (sync_ms, steps, query_cache_bytes)),
         ]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8")
@@ -131,7 +131,8 @@ class Served:
 
     def _p99(self) -> float:
         """The p99 of a reader that asks for so long."""
-        queries, times, answer = cycle(queries_of(self._work, "get-messages")), [], b""
+        queries, answer = cycle(queries_of(self._work, "get-messages")), b""
+        times: list[float] = []
         until = time.perf_counter() + self._sizes.latency_seconds
         while not times or time.perf_counter() < until:
             body = body_of(next(queries))

@@ -73,7 +73,8 @@ class Outcome(NamedTuple):
 
 def alternate(jobs: Mapping[str, Callable[[int], float]], rounds: int) -> Rounds:
     """What each job gives in each round; rounds start with another job each, so a slow minute hits all of them."""
-    names, found = list(jobs), {name: [] for name in jobs}
+    names = list(jobs)
+    found: Rounds = {name: [] for name in jobs}
     for number in range(rounds):
         start = number % len(names)
         for name in names[start:] + names[:start]:

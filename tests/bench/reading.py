@@ -1,6 +1,6 @@
 """Workloads of pages: the newest 50 messages of rooms with their reactions, as full payloads."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tests.bench.bench import Bench
 from tests.bench.daemon import CACHE_OFF, ByBareSocket, ByClient, Uncached
@@ -51,13 +51,11 @@ def _rates(bench: Bench, what: str, peers: dict[str, Peer], operation: str, way:
     rooms = make_work("read", ROOMS * MESSAGES_OF_ROOM, rooms=ROOMS)
     for peer in peers.values():
         bench.save_once(peer, rooms)
-    rates = alternate(
-        {
-            name: lambda number, peer=peer: visits / peer.read(_visited(rooms, number, visits), way, operation)
-            for name, peer in peers.items()
-        },
-        bench.sizes.rounds,
-    )
+
+    def job(peer: Peer) -> Callable[[int], float]:
+        return lambda number: visits / peer.read(_visited(rooms, number, visits), way, operation)
+
+    rates = alternate({name: job(peer) for name, peer in peers.items()}, bench.sizes.rounds)
     return [Figure(what, name, "pages/s", found) for name, found in rates.items()]
 
 

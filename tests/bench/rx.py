@@ -106,7 +106,7 @@ def install() -> None:
         return
     if not (uv := os.environ.get("UV") or shutil.which("uv")):
         raise NotHere("sqlite-rx is not installed, and there is no uv to fetch it with")
-    command = [uv, "pip", "install", "--quiet", "--python", sys.executable, "--target", PACKAGES, REQUIREMENT]
+    command = [uv, "pip", "install", "--quiet", "--python", sys.executable, "--target", str(PACKAGES), REQUIREMENT]
     done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
     if done.returncode != 0:
         raise NotHere(f"uv cannot install sqlite-rx: {done.stderr.strip()[-500:]}")

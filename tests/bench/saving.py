@@ -1,6 +1,6 @@
 """Workloads of `save-message`: many in flight, eight callers, one at a time, and an import of a whole history."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from tests.bench.bench import Bench
 from tests.bench.daemon import ByBareSocket, ByClient
@@ -39,10 +39,11 @@ def save_single(bench: Bench) -> Outcome:
     """One at a time, against what it cannot do without: carrying the bytes, and one sync of the disk."""
     what, count = "save-message, one at a time", bench.sizes.single
     peers = bench.available(ByClient.name, ByBareSocket.name, Echo.name, Worker.name, Orm.name, SqliteRx.name)
-    jobs = {
-        name: lambda number, peer=peer: peer.save(make_work(f"single-{number}", count, rooms=ROOMS), ONE) / count
-        for name, peer in peers.items()
-    }
+
+    def job(peer: Peer) -> Callable[[int], float]:
+        return lambda number: peer.save(make_work(f"single-{number}", count, rooms=ROOMS), ONE) / count
+
+    jobs = {name: job(peer) for name, peer in peers.items()}
     jobs[SYNC] = lambda _number: sync_seconds(bench.directory, SYNCS)
     times = alternate(jobs, bench.sizes.rounds)
     floor = [echo + sync for echo, sync in zip(times[Echo.name], times[SYNC], strict=True)]
@@ -88,7 +89,7 @@ def replay_history(bench: Bench) -> Outcome:
     return Outcome([Figure("bringing in", name, "messages/s", found) for name, found in rates.items()], [])
 
 
-def rows_of_rates(bench: Bench, what: str, figures: list[Figure], targets: dict[str, float]) -> Iterator[Row]:
+def rows_of_rates(bench: Bench, what: str, figures: list[Figure], targets: Mapping[str, float]) -> Iterator[Row]:
     """How many times a peer's rate the daemon's is, for each peer that there is a target for."""
     rates = {figure.peer: figure.rounds for figure in figures}
     for name, bound in targets.items():

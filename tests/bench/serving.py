@@ -22,7 +22,7 @@ from backscroll.bus.directory import default_endpoint, locked
 from backscroll.bus.logging import log
 from backscroll.bus.settings import Settings
 from backscroll.bus.sqlite.scopes import Scopes
-from backscroll.handlers import HANDLERS
+from backscroll.handlers import HANDLERS, Handlers
 from backscroll.handlers.storage import Database
 from backscroll.schema import GetBansForRoom
 from backscroll.schema.wire import DEFAULT_SCOPE
@@ -60,7 +60,7 @@ def serve(directory: Path, sync_ms: float, steps: int, query_cache_bytes: int) -
         return []
 
     disk = SlowDisk(sync_ms / 1000) if sync_ms >= 0 else None
-    handlers = {**HANDLERS, GetBansForRoom: count} if steps else HANDLERS
+    handlers: Handlers = {**HANDLERS, GetBansForRoom: count} if steps else HANDLERS
     settings = Settings(data_dir=directory, log_level="warning")
     log.configure(settings)
     tune_process()

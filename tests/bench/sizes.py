@@ -8,6 +8,7 @@ import random
 import statistics
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class Server:
         """The median time of a page, one at a time."""
         bodies = [body_of(query) for query in queries]
         check_all_ok([self._dealer.ask(body) for body in bodies[:1]])
-        return statistics.median(seconds(lambda body=body: self._dealer.ask(body)) for body in bodies)
+        return statistics.median(seconds(partial(self._dealer.ask, body)) for body in bodies)
 
     def work_hard(self, messages: int) -> None:
         """Saves, and pages as large as they get, with many under way."""

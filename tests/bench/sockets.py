@@ -19,7 +19,8 @@ class Dealer:
 
     def exchange(self, messages: Iterable[Sequence[bytes]], in_flight: int) -> list[bytes]:
         """The answers in the order they come; at most `in_flight` messages are under way at once."""
-        socket, answers, sent = self._socket, [], 0
+        socket, sent = self._socket, 0
+        answers: list[bytes] = []
         for message in messages:
             if sent - len(answers) >= in_flight:
                 answers.append(socket.recv_multipart()[-1])

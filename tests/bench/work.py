@@ -78,7 +78,10 @@ class Peer(Protocol):
     """One way to store messages and read them. Jobs take seconds, in which only the peer's own work is counted."""
 
     name: str
-    file: Path | None  # its database, where it has one
+
+    @property
+    def file(self) -> Path | None:
+        """The peer's database, where it has one."""
 
     def save(self, work: Work, way: Way, /) -> float:
         """Save every message durably, each in a transaction or shared one."""

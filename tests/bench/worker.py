@@ -31,7 +31,7 @@ class Worker:
         self.file = make_file(directory / "worker.db")
         self._given = directory / "work.json"
         self._loaded = ""
-        command = [node, FOLDER / "caller.mjs", self.file]
+        command = [node, str(FOLDER / "caller.mjs"), str(self.file)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
 
     def save(self, work: Work, way: Way) -> float:

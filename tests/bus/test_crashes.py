@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def test_whatever_was_acknowledged_happened_once_however_often_the_daemon_is_kil
                 continue
             with DaemonProcess(data_dir, *flags) as daemon:
                 wanted = acknowledged(ledgers) + draw.randrange(ACKNOWLEDGED_BETWEEN_KILLS)
-                wait_until(lambda wanted=wanted: acknowledged(ledgers) > wanted or problems(ledgers), 60)
+                wait_until(partial(goes_on, ledgers, wanted), 60)
                 time.sleep(draw.uniform(0, 0.02))  # the moment is to be a random one
                 daemon.kill()
             assert not problems(ledgers), seed
@@ -127,6 +128,11 @@ def test_whatever_was_acknowledged_happened_once_however_often_the_daemon_is_kil
         )
 
 
+def goes_on(ledgers: list[Ledger], wanted: int) -> bool:
+    """Whether more commands than `wanted` are acknowledged, or something is wrong already."""
+    return acknowledged(ledgers) > wanted or bool(problems(ledgers))
+
+
 def problems(ledgers: list[Ledger]) -> list[str]:
     return [problem for ledger in ledgers for problem in ledger.problems]
 
@@ -134,7 +140,7 @@ def problems(ledgers: list[Ledger]) -> list[str]:
 def path_of(data_dir: Path, scope: str) -> Path:
     """Where a scope's database lies."""
     with closing(Scopes(data_dir)) as scopes:
-        return scopes.account(scope).path
+        return scopes.scope_of(scope).path
 
 
 def check(ledger: Ledger, peer: Peer, database: Path, replayed: Path) -> None:
@@ -240,7 +246,7 @@ def test_copies_taken_under_load_are_whole_and_hold_what_was_acknowledged(
     with at_work(daemon.endpoint, [ledger], seed, bytes_max=40_000):
         for number in range(300 if long else 8):
             wanted = len(ledger.replies) + draw.randrange(100)
-            wait_until(lambda wanted=wanted: len(ledger.replies) > wanted or ledger.problems)
+            wait_until(partial(goes_on, [ledger], wanted))
             before = dict(ledger.replies)
             beginnings.add(header_of(log_of(database)))
             copy = tmp_path / f"copy-{number}"

@@ -19,11 +19,12 @@ import pytest
 import zmq
 
 from backscroll.bus.__main__ import main
+from backscroll.bus.daemon import Daemon
 from backscroll.bus.inprocess import InProcess
 from backscroll.bus.sqlite.store import Store
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.handlers import HANDLERS
+from backscroll.handlers import HANDLERS, Handlers
 from backscroll.schema import GetMessageById, GetMessages, GetRoom, Health, Message, Ping, SaveMessage
 from backscroll.schema.limits import BODY_BYTES_MAX, FRAME_BYTES_MAX, ROUTING_FRAMES_MAX
 from tests.support.peers import Peer, is_alive, message, resident_bytes, running
@@ -203,7 +204,7 @@ def test_a_query_that_runs_for_ever_is_broken_off_when_the_daemon_stops(tmp_path
         started.set()
         db.rows(endless)
 
-    handlers = {**HANDLERS, GetRoom: never_ends}
+    handlers: Handlers = {**HANDLERS, GetRoom: never_ends}
     data_dir = tmp_path / "data"
     with Peer(f"ipc://{data_dir}/thread.sock") as peer:
         with running(data_dir, handlers=handlers, drain_ms=50):
@@ -218,14 +219,17 @@ def test_a_query_that_runs_for_ever_is_broken_off_when_the_daemon_stops(tmp_path
 
 def test_commands_that_were_not_begun_when_the_drain_ends_are_told_so(tmp_path: Path) -> None:
     """The commit under way is finished and acknowledged; what waited behind it has no effect and is `unavailable`."""
-    started, running_daemon = threading.Event(), []
+    started = threading.Event()
+    running_daemon: list[Daemon] = []
 
     def until_the_end(_command: SaveMessage, _db: Any) -> None:
         started.set()
+        # Private: the daemon tells nobody that its writers are stopping before the commit in flight is finished, and
+        # this is that commit.
         wait_until(lambda: running_daemon[0]._writers._stopping)
 
     data_dir = tmp_path / "data"
-    handlers = {**HANDLERS, SaveMessage: until_the_end}
+    handlers: Handlers = {**HANDLERS, SaveMessage: until_the_end}
     with Peer(f"ipc://{data_dir}/thread.sock") as peer:
         with running(data_dir, handlers=handlers, drain_ms=50, batch_requests=1) as daemon:
             running_daemon.append(daemon.daemon)
@@ -282,7 +286,7 @@ def test_a_worker_that_dies_ends_the_daemon(tmp_path: Path, operation: str) -> N
     def die(*_: Any) -> None:
         raise SystemExit("a thread that ends before its time")
 
-    handlers = {**HANDLERS, SaveMessage: die, GetRoom: die}
+    handlers: Handlers = {**HANDLERS, SaveMessage: die, GetRoom: die}
     caught: list[BaseException] = []
     with running(tmp_path / "data", handlers=handlers) as daemon, Peer(daemon.endpoint) as peer:
         hook, threading.excepthook = threading.excepthook, lambda args: caught.append(args.exc_value or args.exc_type())
@@ -542,7 +546,8 @@ def with_a_foreign_log(path: Path) -> None:
     other = path.parent.parent / "other"
     other.mkdir()
     store = Store(other / "default.db")
-    store._writer.execute("DELETE FROM meta")
+    with store.write() as transaction:
+        transaction.run("DELETE FROM meta")
     (path.parent / "default.db-wal").write_bytes((other / "default.db-wal").read_bytes())
     store.close()
 

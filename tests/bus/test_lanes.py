@@ -51,6 +51,10 @@ class Starts:
 
     @property
     def is_empty(self) -> bool:
+        """Whether nothing is remembered of any client.
+
+        Reads private tables: a lane that is left behind costs memory, and has no effect that can be seen from outside.
+        """
         lanes = self.lanes
         return (lanes.requests, lanes.bytes, lanes._lanes, lanes._touched, lanes._paused) == (0, 0, {}, {}, set())
 

@@ -54,8 +54,7 @@ def rows_of(fixture: Path, directory: Path) -> Rows:
 def definitions(path: Path) -> list[tuple[str, ...]]:
     with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
         sql = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"
-        found: list[tuple[str, ...]] = connection.execute(sql).fetchall()
-        return found
+        return [tuple(map(str, row)) for row in connection.execute(sql)]
 
 
 def version_of(path: Path) -> int:

@@ -14,7 +14,7 @@ import pytest
 from backscroll.bus.dispatch import Request
 from backscroll.bus.inprocess import InProcess
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.handlers import HANDLERS
+from backscroll.handlers import HANDLERS, Handlers
 from backscroll.schema import Conflict, DeleteMessage, GetRoom, SaveMessage
 from backscroll.schema.wire import JSON
 from tests.support.disks import FaultyDisk
@@ -195,7 +195,7 @@ def test_a_command_that_fails_after_writing_leaves_nothing(tmp_path: Path, error
         db.run("DELETE FROM messages")
         raise error
 
-    handlers = {**HANDLERS, DeleteMessage: write_then_raise}
+    handlers: Handlers = {**HANDLERS, DeleteMessage: write_then_raise}
     with running(tmp_path / "data", handlers=handlers) as daemon, Peer(daemon.endpoint) as peer:
         for at in range(20):
             peer.request("save-message", message(at), request_id=f"save-{at}")
@@ -214,7 +214,7 @@ def test_a_result_that_cannot_be_encoded_undoes_its_command(tmp_path: Path) -> N
         HANDLERS[SaveMessage](command, db)
         return object()
 
-    handlers = {**HANDLERS, SaveMessage: return_what_no_codec_knows}
+    handlers: Handlers = {**HANDLERS, SaveMessage: return_what_no_codec_knows}
     with running(tmp_path / "data", handlers=handlers) as daemon, Peer(daemon.endpoint) as peer:
         assert peer.ask("save-message", message(1))["error"]["code"] == "internal"
         assert peer.ask("get-messages", {"roomId": "r1"})["result"] == []
@@ -297,7 +297,7 @@ def test_a_query_does_not_wait_for_another_clients_disk(tmp_path: Path) -> None:
     [{"client_requests": 10}, {"queue_requests": 10}, {"client_bytes": 2_000}, {"queue_bytes": 2_000}],
     ids=str,
 )
-def test_full_queues_answer_busy_and_recover(tmp_path: Path, bounds: dict[str, int]) -> None:
+def test_full_queues_answer_busy_and_recover(tmp_path: Path, bounds: dict[str, Any]) -> None:
     """What does not fit the queues is refused as retryable and has no effect; what was taken is carried out."""
     with (
         opened(Gate()) as gate,

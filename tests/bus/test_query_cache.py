@@ -12,6 +12,7 @@ from msgspec import to_builtins
 
 from backscroll.bus.inprocess import InProcess
 from backscroll.bus.query_cache import ENTRY_BYTES, ROOMS_MAX, QueryCache
+from backscroll.bus.sqlite.wal_lineage import WalLineage
 from backscroll.handlers import HANDLERS, Handlers
 from backscroll.schema import OPERATIONS, GetMessagePage, GetMessages, GetRoom, ListMessages, Query
 from backscroll.schema.wire import JSON, MSGPACK
@@ -51,12 +52,18 @@ def test_a_page_is_right_until_its_room_is_touched() -> None:
 def test_more_rooms_than_are_told_apart_are_all_touched() -> None:
     """What is noted of rooms is bounded, and the bound makes no answer last longer."""
     kept = QueryCache()
-    for number in range(2 * ROOMS_MAX):
+    kept.put(ASKED, JSON, 0, b"old")
+    touched = 0
+    while kept.get(ASKED, JSON, touched) == b"old":
+        touched += 1
+        kept.touch({f"another {touched}"}, touched)
+        assert touched <= ROOMS_MAX + 1
+    for number in range(touched, touched + 2 * ROOMS_MAX):
         kept.put(ASKED, JSON, number, b"old")
         kept.touch({f"another {number}"}, number + 1)
-    kept.touch({"r1"}, 2 * ROOMS_MAX + 1)
-    assert kept.get(ASKED, JSON, 2 * ROOMS_MAX + 1) is None
-    assert len(kept._touched) <= ROOMS_MAX
+    last = touched + 2 * ROOMS_MAX + 1
+    kept.touch({"r1"}, last)
+    assert kept.get(ASKED, JSON, last) is None
 
 
 def test_any_other_answer_is_right_until_the_next_commit() -> None:
@@ -76,16 +83,16 @@ def test_answers_are_bounded_in_bytes() -> None:
     assert [kept.get(query, JSON, 2) for query in (ASKED, GetRoom("r1"), GetRoom("r2"))] == [None, b"123", None]
 
 
-@pytest.mark.parametrize("of_room", [GetMessages, GetRoom])
-def test_however_small_answers_are_their_number_is_bounded(of_room: Callable[[str], Query[Any]]) -> None:
+@pytest.mark.parametrize(("of_room", "held_at_once"), [(GetMessages, 10), (GetRoom, 7)])
+def test_however_small_answers_are_their_number_is_bounded(
+    of_room: Callable[[str], Query[Any]], held_at_once: int
+) -> None:
     """Over commits and without; and what is let go is not counted any longer."""
     kept = QueryCache(bytes_max=10 * ENTRY_BYTES)
     for at in range(1_000):
         kept.put(of_room(f"r{at}"), JSON, at // 7, b"")
-        assert kept.get(of_room(f"r{at}"), JSON, at // 7) == b""
-        held = len(kept._pages) + len(kept._others[1])
-        assert held <= 10
-        assert kept._bytes == held * ENTRY_BYTES
+        held = [number for number in range(at + 1) if kept.get(of_room(f"r{number}"), JSON, at // 7) is not None]
+        assert held == list(range(at - at % held_at_once, at + 1))
 
 
 IDS, ROOMS = st.sampled_from(["m1", "m2", "m3"]), st.sampled_from(["r1", "r2", "default"])
@@ -191,15 +198,22 @@ def test_a_kept_answer_is_given_without_the_handler_until_the_next_commit(tmp_pa
         assert len(calls) == 2
 
 
-def test_nobody_sees_an_earlier_commit_after_a_later_one(tmp_path: Path) -> None:
+def test_nobody_sees_an_earlier_commit_after_a_later_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A snapshot shows a commit before its writer tells of it: from then on no kept answer is given as of the last."""
-    with running(tmp_path / "data") as (endpoint, _, scopes, _), Peer(endpoint) as writer, Peer(endpoint) as reader:
+    with InProcess(tmp_path / "data") as transport:
         for room in ("r1", "r2"):
-            writer.ask("save-room", {"room": {"id": room, "name": room}})
+            result(transport, "save-room", {"room": {"id": room, "name": room}})
+    told = threading.Event()
+    note = WalLineage.note
+
+    def note_when_told(lineage: WalLineage) -> None:
+        """What the writer does between its first commit and telling of it."""
+        told.wait(REPLY_SECONDS)
+        note(lineage)
+
+    with running(tmp_path / "data") as daemon, Peer(daemon.endpoint) as writer, Peer(daemon.endpoint) as reader:
         before = {room: reader.ask("get-messages", {"roomId": room})["seq"] for room in ("r1", "r2")}
-        store, told = scopes.open("default"), threading.Event()
-        note, store._log_is_new = store._guard.note, True
-        store._guard.note = lambda: (told.wait(REPLY_SECONDS), note())[1]  # type: ignore[method-assign]
+        monkeypatch.setattr(WalLineage, "note", note_when_told)
         writer.request("delete-room", {"roomId": "r1"})
         wait_until(lambda: reader.ask("get-bans-for-room", {"roomId": "r1"})["seq"] > before["r1"])
         seqs = [reader.ask("get-messages", {"roomId": room})["seq"] for room in ("r1", "r2")]

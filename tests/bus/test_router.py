@@ -14,6 +14,10 @@ from tests.support.waiting import wait_until
 REPLY = b"x" * 20_000
 
 
+def ignored(_client: bytes) -> None:
+    """Takes no notice of a client."""
+
+
 class Box:
     """A `RouterSocket` at an address, and what it has told of its clients."""
 
@@ -171,7 +175,7 @@ def test_a_reply_to_a_client_nobody_knows_harms_nobody(box: Box) -> None:
 def test_an_address_in_use_is_refused_and_a_stale_socket_is_not(tmp_path: Path, box: Box) -> None:
     """A path on which somebody listens is never taken from him; one that a dead process left behind is."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    second = RouterSocket(context, stall_ms=1, on_pause=bytes, on_resume=bytes, on_gone=bytes)
+    second = RouterSocket(context, stall_ms=1, on_pause=ignored, on_resume=ignored, on_gone=ignored)
     with pytest.raises(BadSettings, match="another process listens"):
         second.bind(box.endpoint)
     second.close()

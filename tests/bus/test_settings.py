@@ -1,6 +1,5 @@
 """Settings: where they come from, which source wins, and what is refused."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from backscroll.bus.settings import Settings, config_file, from_command_line
 
 
 @pytest.fixture(autouse=True)
-def toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty settings file, named in the environment, that stands for the user's own."""
     file = tmp_path / "backscroll.toml"
     file.write_text("")
@@ -122,4 +121,4 @@ def test_a_named_file_has_to_exist_and_an_unnamed_one_has_not(toml: Path, monkey
 def test_settings_cannot_be_changed(toml: Path) -> None:
     """What a daemon was started with holds until it ends."""
     with pytest.raises(ValidationError):
-        Settings().readers = 3
+        Settings().readers = 3  # type: ignore[misc]  # what is refused at run time too

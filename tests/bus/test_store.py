@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -54,7 +55,8 @@ def log_bytes(path: Path) -> int:
 def declared(table: type[Table]) -> dict[str, tuple[str, bool, int]]:
     """What `tables.py` says of a table: for each column its type, whether NOT NULL, and its place in the key."""
     meta = table._meta
-    key = meta.primary_key.field_names if isinstance(meta.primary_key, CompositeKey) else (meta.primary_key.name,)
+    primary_key: Any = meta.primary_key
+    key = primary_key.field_names if isinstance(primary_key, CompositeKey) else (primary_key.name,)
     types = {IntegerField: "INTEGER", TextField: "TEXT", BlobField: "BLOB"}
     return {
         field.column_name: (

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from backscroll.schema import (
     Internal,
     Invalid,
     IsUserBanned,
+    Maintenance,
     Malformed,
     Message,
     MessageUpdates,
@@ -44,6 +46,7 @@ from backscroll.schema import (
     Operation,
     Ping,
     Pong,
+    Query,
     SaveMessage,
     SaveUser,
     TooLarge,
@@ -55,6 +58,7 @@ from backscroll.schema import (
 from backscroll.schema.errors import ERRORS
 from backscroll.schema.limits import BODY_BYTES_MAX
 from backscroll.schema.wire import JSON, MSGPACK, Envelope, Success, write_failure
+from tests.support.waiting import wait_until
 
 StartDaemon = Callable[..., DaemonProcess]
 Do = Callable[[Operation[Any]], Any]
@@ -79,12 +83,23 @@ def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(coroutine)
 
 
+def perform(client: Client, operation: Operation[Any]) -> Any:
+    """The result of an operation of any kind."""
+    if isinstance(operation, Query):
+        return client.ask(operation)
+    assert isinstance(operation, Command | Maintenance)
+    return client.execute(operation)
+
+
 def asynchronously(connect: Callable[..., AsyncClient]) -> Do:
     """Let an asynchronous client do what a synchronous one would."""
 
     async def do(operation: Operation[Any]) -> Any:
         async with connect() as client:
-            return await (client.execute(operation) if isinstance(operation, Command) else client.ask(operation))
+            if isinstance(operation, Query):
+                return await client.ask(operation)
+            assert isinstance(operation, Command | Maintenance)
+            return await client.execute(operation)
 
     return lambda operation: run(do(operation))
 
@@ -125,7 +140,7 @@ def do(request: pytest.FixtureRequest, place: dict[str, Any]) -> Iterator[Do]:
         yield asynchronously(lambda: AsyncClient(**place))
         return
     with Client(**place) as client:
-        yield lambda operation: client.execute(operation) if isinstance(operation, Command) else client.ask(operation)
+        yield partial(perform, client)
 
 
 class Router:
@@ -525,8 +540,8 @@ def test_closing_waits_for_another_thread(router: Router) -> None:
         asking = threads.submit(client.ask, Ping())
         peer, request = router.receive()
         closing = threads.submit(client.close)
-        while not client._pending.closed:
-            time.sleep(0.001)
+        # Private: `close` tells nobody that it has begun before the other thread is done.
+        wait_until(lambda: client._pending.closed)
         late = threads.submit(client.ask, Ping())
         assert not closing.done()
         router.answer(peer, request, Pong(pong=True))
@@ -602,4 +617,4 @@ def _once(client_class: Any, operation: Operation[Any], **options: Any) -> Any:
     if client_class is AsyncClient:
         return asynchronously(lambda: AsyncClient(**options))(operation)
     with Client(**options) as client:
-        return client.execute(operation) if isinstance(operation, Command) else client.ask(operation)
+        return perform(client, operation)

@@ -1,5 +1,7 @@
 """handlers/attachments.py: what messages carry besides text."""
 
+from typing import Any
+
 from backscroll.clients.python import Client
 from backscroll.schema import (
     Attachment,
@@ -10,8 +12,8 @@ from backscroll.schema import (
 )
 
 
-def attachment(attachment_id: str, message_id: str = "m1", **fields: object) -> Attachment:
-    defaults: dict[str, object] = {"filename": "cat.png", "size": 5, "mime": "image/png"}
+def attachment(attachment_id: str, message_id: str = "m1", **fields: Any) -> Attachment:
+    defaults: dict[str, Any] = {"filename": "cat.png", "size": 5, "mime": "image/png"}
     return Attachment(id=attachment_id, message_id=message_id, **(defaults | fields))
 
 

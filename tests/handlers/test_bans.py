@@ -1,5 +1,7 @@
 """handlers/bans.py: in force while `expiresAt` is absent or later than now, and independent of everybody else."""
 
+from typing import Any
+
 from backscroll.clients.python import Client
 from backscroll.schema import (
     Ban,
@@ -14,9 +16,10 @@ from backscroll.schema import (
     SaveUser,
     User,
 )
+from tests.support.clocks import Clock
 
 
-def ban(room_id: str = "r1", oder_id: str = "eve", timestamp: int = 1, **fields: object) -> Ban:
+def ban(room_id: str = "r1", oder_id: str = "eve", timestamp: int = 1, **fields: Any) -> Ban:
     return Ban(room_id=room_id, oder_id=oder_id, timestamp=timestamp, **fields)
 
 
@@ -30,7 +33,7 @@ def test_one_user_can_be_banned_in_two_rooms(client: Client) -> None:
     assert client.ask(IsUserBanned("eve", "r2"))
 
 
-def test_a_ban_ends_exactly_at_its_expiry(client: Client, clock) -> None:
+def test_a_ban_ends_exactly_at_its_expiry(client: Client, clock: Clock) -> None:
     """One millisecond before `expiresAt` it holds, at `expiresAt` it does not."""
     client.execute(SaveBan(ban(expires_at=clock.now + 1_000)))
     clock.now += 999

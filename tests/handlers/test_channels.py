@@ -12,7 +12,7 @@ from backscroll.bus.dispatch import Dispatcher
 from backscroll.bus.inprocess import InProcess
 from backscroll.bus.status import DaemonStatus
 from backscroll.clients.python import Client
-from backscroll.handlers import HANDLERS
+from backscroll.handlers import HANDLERS, Handlers
 from backscroll.schema import (
     Attachment,
     Ban,
@@ -293,7 +293,7 @@ def test_update_category_knows_three_states(client: Client, clock: Clock) -> Non
     assert cleared == Category(id=made.id, name="New")
     assert client.ask(ListCategories()) == [cleared]
     with pytest.raises(Invalid):
-        client.execute(UpdateCategory(made.id, CategoryUpdates(name=None)))
+        client.execute(UpdateCategory(made.id, CategoryUpdates(name=None)))  # type: ignore[arg-type]  # the null that is to be refused
 
 
 @pytest.mark.parametrize("command", [UpdateCategory("nobody", CategoryUpdates(name="x")), DeleteCategory("nobody")])
@@ -400,7 +400,7 @@ def test_a_later_step_that_fails_leaves_no_row(client: Client, transport: InProc
             raise RuntimeError("a later step")
         return message
 
-    handlers = {**HANDLERS, CreateMessage: fail_at_the_second}
+    handlers: Handlers = {**HANDLERS, CreateMessage: fail_at_the_second}
     dispatcher = Dispatcher(transport.scopes, DaemonStatus(dict, lambda: 1), handlers)
     payload = {"channelId": channel.id, "authorId": "ada", "content": "hello"}
     requests = [dispatcher.decode(body("create-message", payload, id=f"r{at}")) for at in range(3)]
@@ -422,7 +422,7 @@ def test_times_are_whole_milliseconds_in_every_column(client: Client, transport:
     client.execute(PutMedia([client.execute(PutMediaPart(b"x"))], "x/y"))
     client.execute(SaveReaction(Reaction(message_id=message.id, oder_id="ada", emoji="👍", timestamp=clock.now)))
     client.execute(SaveBan(Ban(room_id="default", oder_id="eve", timestamp=clock.now, expires_at=clock.now + 1)))
-    seen = {}
+    seen: dict[str, Any] = {}
     with apsw.Connection(str(transport.store.path), flags=apsw.SQLITE_OPEN_READONLY) as connection:
         for table in all_rows(transport.store.path):
             for _, column, *_ in connection.execute(f"PRAGMA table_info({table})"):

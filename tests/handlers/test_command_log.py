@@ -512,7 +512,7 @@ def test_what_a_broken_off_compaction_left_goes_with_the_scope(tmp_path: Path) -
     """A scope that is deleted leaves nothing on the disk, not even of a compaction that was killed."""
     with Local(tmp_path / "data") as local:
         local.result("save-message", message(1, SECRET), scope="ada")
-        local.scopes.account("ada").path.with_suffix(".db-compacted").write_text(SECRET)
+        local.scopes.scope_of("ada").path.with_suffix(".db-compacted").write_text(SECRET)
         local.result("delete-scope", scope="ada")
         assert found_in(local.directory, SECRET) == {}
 

@@ -1,5 +1,7 @@
 """handlers/messages.py: saved with reactions split off, read with them put back; deleted text stays deleted."""
 
+from typing import Any
+
 import pytest
 
 from backscroll.clients.python import Client
@@ -25,12 +27,12 @@ from backscroll.schema import (
 )
 
 
-def message(message_id: str = "m1", **fields: object) -> Message:
-    defaults: dict[str, object] = {"room_id": "r1", "sender_id": "ada", "content": "hello", "timestamp": 1_000}
+def message(message_id: str = "m1", **fields: Any) -> Message:
+    defaults: dict[str, Any] = {"room_id": "r1", "sender_id": "ada", "content": "hello", "timestamp": 1_000}
     return Message(id=message_id, **(defaults | fields))
 
 
-def reaction(message_id: str = "m1", oder_id: str = "bob", emoji: str = "👍", **fields: object) -> Reaction:
+def reaction(message_id: str = "m1", oder_id: str = "bob", emoji: str = "👍", **fields: Any) -> Reaction:
     return Reaction(message_id=message_id, oder_id=oder_id, emoji=emoji, **fields)
 
 

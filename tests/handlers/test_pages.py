@@ -298,10 +298,15 @@ def test_only_one_direction_can_be_asked_for(client: Client, given_names: tuple[
     """Two of before, after and around are invalid, even where each alone would do."""
     fill(client, "abc")
     page = client.ask(GetMessagePage("r1", around="b", limit=1))
-    places = {"before": page.older_cursor, "after": page.newer_cursor, "around": "b"}
+    places: dict[str, Any] = {"before": page.older_cursor, "after": page.newer_cursor, "around": "b"}
     with pytest.raises(Invalid) as refused:
         client.ask(GetMessagePage("r1", **{name: places[name] for name in given_names}))
     assert path_of(refused) == "$.payload"
+
+
+def one_of(name: str, cursor: str | None) -> dict[str, Any]:
+    """The keyword argument for a cursor: `before` or `after`."""
+    return {name: cursor}
 
 
 def packed(*values: Any) -> str:
@@ -335,7 +340,7 @@ def test_what_no_page_gave_is_invalid(client: Client, name: str, cursor: str) ->
     """Garbage is refused by its path, and is never a fault of the daemon's."""
     fill(client, "ab")
     with pytest.raises(Invalid) as refused:
-        client.ask(GetMessagePage("r1", **{name: cursor}))
+        client.ask(GetMessagePage("r1", **one_of(name, cursor)))
     assert path_of(refused) == f"$.payload.{name}"
 
 
@@ -363,14 +368,14 @@ def test_a_cursor_of_another_list_is_invalid(client: Client, name: str) -> None:
         ("r2", "general", of_channel),
     ):
         with pytest.raises(Invalid) as refused:
-            client.ask(GetMessagePage(room_id, channel_id=channel_id, **{name: cursor}))
+            client.ask(GetMessagePage(room_id, channel_id=channel_id, **one_of(name, cursor)))
         assert path_of(refused) == f"$.payload.{name}"
-    assert client.ask(GetMessagePage("r1", include_deleted=False, **{name: of_room}))
+    assert client.ask(GetMessagePage("r1", include_deleted=False, **one_of(name, of_room)))
 
 
 def test_the_longest_ids_make_cursors_that_are_taken_back(client: Client) -> None:
     """However long room, channel and message are named, the cursor fits its limit."""
-    longest = {"room_id": "🙂" * 32, "channel_id": "👍" * 32}
+    longest: dict[str, Any] = {"room_id": "🙂" * 32, "channel_id": "👍" * 32}
     for letter in "ab":
         save(client, letter + "🎉" * 31, 2**53 - 1, **longest)
     page = client.ask(GetMessagePage(**longest, limit=1))
@@ -651,11 +656,11 @@ def test_a_whole_history_is_paged_while_others_insert_and_delete(
         with Worker(daemon.endpoint, list(rooms), times, doomed_ids) as worker:
             for include_deleted in (True, False):
                 for room_id, ids in rooms.items():
-                    for first in (None, firsts[room_id]):
-                        trip = travel(client, room_id, first, include_deleted)
+                    for start in (None, firsts[room_id]):
+                        trip = travel(client, room_id, start, include_deleted)
                         pages += len(trip.sizes)
                         stayed = [firsts[room_id], *(each for each in ids if include_deleted or each not in doomed)]
-                        _is_whole(trip.ids, stayed if first else stayed[::-1])
+                        _is_whole(trip.ids, stayed if start else stayed[::-1])
     assert worker.inserted > WORKED_AT_ONCE
     assert worker.deleted > WORKED_AT_ONCE
     assert worker.removed

@@ -89,11 +89,12 @@ def canonical_room(room: Document) -> Document:
         return (absent_first(each.get("joinedAt")), each["oderId"])
 
     expected = set_fields(room)
-    for name, record_type, key in [
+    lists: list[tuple[str, type[Record], Callable[[Document], Any]]] = [
         ("channels", Channel, by_position),
         ("categories", Category, by_position),
         ("members", RoomMember, by_age),
-    ]:
+    ]
+    for name, record_type, key in lists:
         defaults = {} if record_type is RoomMember else {"position": 0}
         children = [{**defaults, **child} for child in room.get(name) or []]
         expected[name] = in_record_order(record_type, sorted(children, key=key))

@@ -1,6 +1,7 @@
 """handlers/rooms.py: channels, categories and members in rows of their own, put back on reading."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,8 +38,8 @@ MEMBERS = [RoomMember(oder_id="ada", joined_at=1, role_ids=["r-1"]), RoomMember(
 CATEGORIES = [Category(id="talk", name="Talk")]
 
 
-def room(room_id: str = "r1", **fields: object) -> Room:
-    return Room(id=room_id, **({"name": "Room"} | fields))
+def room(room_id: str = "r1", **fields: Any) -> Room:
+    return Room(id=room_id, **({"name": "Room", **fields}))
 
 
 def full_room(room_id: str = "r1") -> Room:
@@ -101,7 +102,9 @@ def test_update_room_knows_three_states(client: Client) -> None:
 def test_update_room_cannot_clear_what_is_required(client: Client) -> None:
     """`null` for the name or for the channels is invalid."""
     client.execute(SaveRoom(full_room()))
-    for updates in (RoomUpdates(name=None), RoomUpdates(channels=None)):
+    no_name = RoomUpdates(name=None)  # type: ignore[arg-type]  # the null that is to be refused
+    no_channels = RoomUpdates(channels=None)  # type: ignore[arg-type]  # likewise
+    for updates in (no_name, no_channels):
         with pytest.raises(Invalid):
             client.execute(UpdateRoom("r1", updates))
     assert client.ask(GetRoom("r1")) == full_room()

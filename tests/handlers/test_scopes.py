@@ -285,7 +285,7 @@ def test_a_clients_requests_keep_their_order_across_scopes(start_daemon: StartDa
     daemon = start_daemon()
     draw = random.Random(5)
     saved: dict[str, int] = {}
-    expected = []
+    expected: list[tuple[str, int, int | None]] = []
     with Peer(daemon.endpoint) as peer:
         for at in range(1_500):
             scope = draw.choice("abc")
@@ -559,11 +559,11 @@ def test_a_scope_in_use_is_not_closed(scopes: Scopes) -> None:
 def test_chores_keep_no_scope_open(scopes: Scopes) -> None:
     """What the daemon does by itself counts as no use, and opens nothing."""
     write(scopes, "a", "k")
-    before = scopes.account("a").last_used
+    before = scopes.scope_of("a").last_used
     with scopes.borrow_if_open("a") as store:
         assert store is not None
     scopes.checkpoint_if_due("a")
-    assert scopes.account("a").last_used == before
+    assert scopes.scope_of("a").last_used == before
     scopes.close_idle(0)
     with scopes.borrow_if_open("a") as store:
         assert store is None
@@ -592,27 +592,28 @@ def test_no_file_is_opened_twice_at_once_whatever_threads_do(tmp_path: Path, lon
         before = len(written[name])
         assert len(keys(scopes, name)) >= before
 
-    def stand_alone(name: str) -> None:
-        with scopes.alone(name) as account:
-            assert account.store is None
-            assert disk.open_now(account.path) == 0
+    def have_exclusively(name: str) -> None:
+        with scopes.exclusive(name) as scope:
+            assert scope.store is None
+            assert disk.open_now(scope.path) == 0
 
     def work(number: int) -> None:
         draw, at = random.Random(number), 0
         while time.monotonic() < until:
             at += 1
             name = draw.choice(names[:3] if draw.random() < 0.6 else names)
-            act = draw.choice([write_one, write_one, write_one, read_one, read_one, stand_alone, None])
-            if act is None:
+            act = draw.choice(["write", "write", "write", "read", "read", "exclude", "close idle"])
+            if act == "close idle":
                 scopes.close_idle(0)
                 scopes.interrupt_readers()
-            elif act is write_one:
+            elif act == "write":
                 write_one(name, f"{number}-{at}")
             else:
                 with suppress(apsw.InterruptError):
-                    act(name)
+                    (read_one if act == "read" else have_exclusively)(name)
 
-    threads = [threading.Thread(target=kept(errors := [], work), args=(number,), daemon=True) for number in range(8)]
+    errors: list[BaseException] = []
+    threads = [threading.Thread(target=kept(errors, work), args=(number,), daemon=True) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

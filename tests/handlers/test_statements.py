@@ -4,9 +4,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
-from operator import ge, gt, le, lt
 from pkgutil import iter_modules
-from typing import Any
+from typing import Any, cast
 
 import apsw
 import pytest
@@ -15,6 +14,7 @@ from msgspec.structs import replace
 from backscroll import handlers
 from backscroll.bus.inprocess import InProcess
 from backscroll.clients.python import Client
+from backscroll.handlers.storage import Database
 from backscroll.schema import (
     OPERATIONS,
     Attachment,
@@ -174,6 +174,17 @@ MODULES = sorted(each.name for each in iter_modules(handlers.__path__) if each.n
 """Where statements are; those of scopes.py count a whole scope's rows, and read its tables through to do so."""
 
 
+class Recorder:
+    """A database that notes the statements it is asked for, and finds nothing."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def rows(self, sql: str, **_values: Any) -> list[Any]:
+        self.asked.append(sql)
+        return []
+
+
 def all_statements() -> dict[str, str]:
     """Every statement that the handlers compiled, by where it stands, and every kind of page's."""
     found: dict[str, str] = {}
@@ -183,9 +194,13 @@ def all_statements() -> dict[str, str]:
             for number, text in enumerate(texts):
                 if isinstance(text, str) and re.match("(SELECT|UPDATE|DELETE|INSERT) ", text):
                     found[f"{module.__name__.rpartition('.')[2]}.{name}[{number}]"] = text
-    for compare, of_channel, include_deleted in product((lt, le, gt, ge), (False, True), (False, True)):
-        name = f"pages.{compare.__name__},{of_channel},{include_deleted}"
-        found[name] = handlers.pages._select(compare, of_channel, include_deleted)
+    for channel_id, include_deleted, or_at in product((None, "c0"), (False, True), (False, True)):
+        timeline = handlers.pages.Timeline("r0", channel_id, include_deleted)
+        name, recorder = f"pages.{channel_id},{include_deleted},{or_at}", Recorder()
+        database = cast(Database, recorder)  # as much of one as a page needs
+        timeline.older(handlers.pages.END, 1, database, or_at=or_at)
+        timeline.newer(handlers.pages.END, 1, database, or_at=or_at)
+        found |= {f"{name}[{number}]": sql for number, sql in enumerate(recorder.asked)}
     of_children = ("upsert", "delete_of_room", "delete_one", "select_all", "select_of_room", "select_one")
     for child in handlers.rooms.CHILD_LISTS:
         found |= {f"rooms.{child.name}.{name}": getattr(child, name) for name in of_children}
@@ -250,7 +265,8 @@ def test_a_plain_save_takes_one_statement_of_its_own(statements: list[str], tran
     client.execute(SaveMessage(message))
     statements.clear()
     client.execute(SaveMessage(replace(message, id="m1")))
-    assert [re.match(r'[A-Z ]+("\w+")?', sql)[0].strip() for sql in statements] == [
+    beginnings = [re.match(r'[A-Z ]+("\w+")?', sql) for sql in statements]
+    assert [found and found[0].strip() for found in beginnings] == [
         "BEGIN IMMEDIATE",
         'INSERT OR IGNORE INTO "messages"',
         'INSERT INTO "commands"',

@@ -1,5 +1,7 @@
 """handlers/users.py: profiles by oderId, unique public keys, and the one who uses the application."""
 
+from typing import Any
+
 import pytest
 
 from backscroll.clients.python import Client
@@ -25,8 +27,8 @@ from backscroll.schema import (
 from tests.support.clocks import Clock
 
 
-def user(oder_id: str = "ada", **fields: object) -> User:
-    defaults: dict[str, object] = {"id": f"id-{oder_id}", "username": oder_id}
+def user(oder_id: str = "ada", **fields: Any) -> User:
+    defaults: dict[str, Any] = {"id": f"id-{oder_id}", "username": oder_id}
     return User(oder_id=oder_id, **(defaults | fields))
 
 
@@ -65,7 +67,7 @@ def test_update_user_cannot_clear_what_is_required(client: Client) -> None:
     """`null` for a required field is invalid, and names the field."""
     client.execute(SaveUser(user()))
     with pytest.raises(Invalid, match=r"^\$\.payload\.updates\.username: "):
-        client.execute(UpdateUser("ada", UserUpdates(username=None)))
+        client.execute(UpdateUser("ada", UserUpdates(username=None)))  # type: ignore[arg-type]  # the null that is to be refused
 
 
 def test_update_user_of_an_unknown_one_is_not_found(client: Client) -> None:

@@ -86,10 +86,9 @@ def test_only_handlers_contain_sql(module: Path) -> None:
     """Statements about our tables are nowhere else."""
     if module.parts[0] == "handlers":
         return
-    texts = [node for node in ast.walk(tree(module)) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     lines = (ROOT / module).read_text(encoding="utf-8").splitlines()
-    for text in texts:
-        if text.value.startswith(SQL_WORDS):
+    for text in ast.walk(tree(module)):
+        if isinstance(text, ast.Constant) and isinstance(text.value, str) and text.value.startswith(SQL_WORDS):
             allowed = SQL_ELSEWHERE.get(module.as_posix())
             assert allowed, f"{module}:{text.lineno}: {text.value!r}"
             assert allowed in lines[text.lineno - 1], f"{module}:{text.lineno}: {text.value!r}"

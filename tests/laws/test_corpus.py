@@ -228,7 +228,7 @@ def _fields(record: Any) -> dict[str, Any]:
 
 def _plain(message: Message) -> Saved:
     """A message's payload, spelled out by hand: what another program would send."""
-    payload = {
+    payload: Saved = {
         "id": message.id,
         "roomId": message.room_id,
         "channelId": message.channel_id,

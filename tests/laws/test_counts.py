@@ -74,7 +74,7 @@ TOLERANCE = {"steps": 0.05, "calls": 0.05}  # of the stored figure, either way; 
 OF_ANOTHER_SQLITE = {"steps": 0.25}  # than the one that ran when the figures were stored
 IN_FLIGHT = 64
 IN_DAEMON = (Daemon._take_in, Daemon._start_queries, Daemon._send_finished, Dispatcher.commit, Dispatcher.ask)
-"""What the daemon's threads do for requests, and not because they were woken."""
+"""What the daemon's threads do for requests, and not because they were woken. Private, as parts of the loop are."""
 MESSAGES = 200
 PAGE = 50
 PATIENCE_MS = 60_000
@@ -430,13 +430,13 @@ def count_in_flight(flight: Flight, directory: Path) -> Counts:
     ):
         for turn in ("first", "second"):
             tally.clear()
-            check(fly(flight, turn, daemon, peer, barrier))
+            check(fly(flight, turn, tally, peer, barrier))
             wait_until(lambda: is_idle(daemon))
         counts = tally.counts()
     return dict.fromkeys(("statements", "steps", "encodes", "decodes", "calls", "wakes"), 0) | counts
 
 
-def fly(flight: Flight, turn: str, daemon: Daemon, peer: Peer, barrier: Barrier) -> list[bytes]:
+def fly(flight: Flight, turn: str, tally: Tally, peer: Peer, barrier: Barrier) -> list[bytes]:
     """Send the requests of a turn, have them answered when all have come, and give the replies."""
     bodies = [body(each, f"{turn} {at}") for at, each in enumerate(flight.requests(turn))]
     if flight.behind is not None:
@@ -448,15 +448,19 @@ def fly(flight: Flight, turn: str, daemon: Daemon, peer: Peer, barrier: Barrier)
     if flight.behind is None:
         return [peer.frames()[-1] for _ in bodies]
     try:
-        wait_until(lambda: daemon._queues()["requests"] == len(bodies) + 1)
+        wait_until(lambda: tally.counts().get("receives") == len(bodies) + 1)
     finally:
         barrier.opened.set()
     return [peer.frames()[-1] for _ in (flight.behind, *bodies)]
 
 
 def is_idle(daemon: Daemon) -> bool:
-    """Whether nothing is waiting and no worker is about to wake anybody."""
-    crews = daemon._writers._crew, daemon._readers._crew
+    """Whether nothing is waiting and no worker is about to wake anybody.
+
+    Reads private numbers: `health` would be counted itself, and no query tells that a worker has still to wake the loop
+    after its replies were sent.
+    """
+    crews = daemon._writers._pool, daemon._readers._pool
     return not daemon._queues()["requests"] and not any(crew._unfinished for crew in crews)
 
 

@@ -149,5 +149,5 @@ def test_the_table_has_a_row_for_each_operation() -> None:
     assert '| `create-category` | command | `{name, roomId="default", position=0}` | Category |' in table
 
 
-def _subclasses(parent: type) -> set[type]:
+def _subclasses(parent: type[Any]) -> set[type[Any]]:
     return {each for child in parent.__subclasses__() for each in (child, *_subclasses(child))}

@@ -249,7 +249,8 @@ def test_a_request_is_answered_from_the_scope_it_names(transport: InProcess, cod
     assert send(transport, body("save-message", {"message": MESSAGE}, codec, scope="other"))["seq"] == 1
     get = ("get-message-by-id", {"messageId": "m1"}, codec)
     assert send(transport, body(*get, scope="other"))["result"]["id"] == "m1"
-    for envelope in ({}, {"scope": "default"}, {"scope": "Other"}):
+    envelopes: list[dict[str, Any]] = [{}, {"scope": "default"}, {"scope": "Other"}]
+    for envelope in envelopes:
         reply = send(transport, body(*get, **envelope))
         assert (reply["result"], reply["seq"]) == (None, 0)
 

@@ -57,7 +57,7 @@ class FaultyDisk(apsw.VFS):
         if self.failing_syncs:
             self.failing_syncs -= 1
             error = apsw.IOError("a failing disk")
-            error.extendedresult = apsw.SQLITE_IOERR_FSYNC
+            error.extendedresult = apsw.SQLITE_IOERR_FSYNC  # type: ignore[attr-defined]  # not in the stubs of apsw
             raise error
 
 

@@ -318,7 +318,7 @@ class Teller:
 
 def _subject_of(name: str, payload: Plain, result: Any) -> tuple[str, str]:
     """What the texts in a command are about."""
-    inner = next(
+    inner: Plain = next(
         (payload[each] for each in ("message", "reaction", "attachment", "room", "ban") if each in payload), {}
     )
     if name == "create-message":

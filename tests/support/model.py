@@ -19,7 +19,7 @@ class Refused(NamedTuple):
     """What a command gets in place of a result; where it stands in a batch."""
 
     code: str
-    index: int | None = None
+    member: int | None = None
 
 
 NOT_FOUND, CONFLICT, INVALID = Refused("not-found"), Refused("conflict"), Refused("invalid")
@@ -70,7 +70,7 @@ class Model:
             result = self.execute(command["type"], command["payload"], its)
             if isinstance(result, Refused):
                 vars(self).update(before)
-                return result._replace(index=index)
+                return result._replace(member=index)
             results.append(deepcopy(result))
         return results
 
@@ -273,7 +273,7 @@ class Model:
     def update_room(self, roomId: str, updates: Payload) -> Refused | None:  # noqa: N803
         if roomId not in self.rooms:
             return NOT_FOUND
-        cleared = {"categories": []} if updates.get("categories", ()) is None else {}
+        cleared: Payload = {"categories": []} if updates.get("categories", ()) is None else {}
         self.save_room(self.rooms[roomId] | updates | cleared)
         return None
 

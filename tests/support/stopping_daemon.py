@@ -60,6 +60,7 @@ class StoppingDaemon:
 
     def has_stopped(self) -> bool:
         """Whether it says so by now."""
+        assert self._process.stdout is not None
         return bool(select.select([self._process.stdout], [], [], 0)[0])
 
     def kill(self) -> None:

@@ -1,5 +1,6 @@
 """A look into a database file, past everything that is being tested."""
 
+from contextlib import closing
 from pathlib import Path
 
 import apsw
@@ -9,13 +10,15 @@ Rows = dict[str, list[tuple[object, ...]]]
 
 def all_rows(path: Path) -> Rows:
     """Every row of every table but the commit number and the scope's name, by table name."""
-    with apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY) as connection:
-        names = [row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-        return {
-            name: connection.execute(f"SELECT * FROM {name}").fetchall()
-            for name in names
-            if name not in ("sequence", "scope") and not name.startswith("sqlite_")
-        }
+    with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
+        with connection:
+            names = [str(row[0]) for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+            rows: Rows = {
+                name: connection.execute(f"SELECT * FROM {name}").fetchall()
+                for name in names
+                if name not in ("sequence", "scope") and not name.startswith("sqlite_")
+            }
+        return rows
 
 
 def content_rows(path: Path) -> Rows:
