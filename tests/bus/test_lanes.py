@@ -32,7 +32,7 @@ class Starts:
         """`c…` is a command, anything else a query."""
         is_command = request_id.startswith("c")
         text = body("save-message", message(1), id=request_id) if is_command else body("get-all-rooms", id=request_id)
-        return self.dispatcher.decode(text, [client])
+        return self.dispatcher.receive(text, [client])
 
     def add(self, *ids: str, client: bytes = A) -> None:
         for request_id in ids:
