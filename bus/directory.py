@@ -6,7 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,12 @@ def check_file_system(directory: Path) -> None:
     """Raise `CannotOpen` where the file system lacks what SQLite needs: file locks and shared memory mappings."""
     if fcntl is None:
         return
-    with tempfile.TemporaryFile(dir=directory) as file:
-        file.truncate(mmap.PAGESIZE)
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(tempfile.TemporaryFile(dir=directory))
+            file.truncate(mmap.PAGESIZE)
+        except OSError:  # a full or read-only disk: opening the database says more
+            return
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
