@@ -4,6 +4,7 @@ Compares two descriptions (see `description.py`). A client sends what the old on
 so requests may only become wider, replies may only gain fields and values, and nothing may be renamed or removed.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -114,10 +115,10 @@ class _Differences:
         if direction == "reply":  # clients do not check replies against limits
             return
         for key in LOWER_BOUNDS:
-            if new.get(key, old.get(key, 0)) > old.get(key, new.get(key, 0) - 1):
-                self.breaking.append(f"{where}: {key} was {old.get(key)} and is {new.get(key)}")
+            if key in new and new[key] > old.get(key, -math.inf):
+                self.breaking.append(f"{where}: {key} was {old.get(key)} and is {new[key]}")
         for key in UPPER_BOUNDS:
-            if key in new and new[key] < old.get(key, new[key] + 1):
+            if key in new and new[key] < old.get(key, math.inf):
                 self.breaking.append(f"{where}: {key} was {old.get(key)} and is {new[key]}")
 
     def _values(self, where: str, old: Schema, new: Schema, direction: Direction) -> None:

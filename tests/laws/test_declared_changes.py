@@ -60,7 +60,7 @@ class Observer:
         with self._local.store().read() as snapshot:
             return dict(snapshot.rows(sql("SELECT id, room_id FROM messages")))
 
-    def _things(self, change: Any, before: dict[str, str], after: dict[str, str]) -> Iterator[Seen]:
+    def _things(self, change: Any, before: dict[str, str], after: dict[str, str]) -> Iterator[Seen]:  # noqa: C901  # a table
         """What a change of one row means in the vocabulary of changes."""
         key = change.old if change.old is not None else change.new
         exists = change.op != "DELETE"
@@ -177,7 +177,7 @@ def run(local: Local, observer: Observer, number: int, seed: int) -> tuple[list[
 
 def test_declared_changes_are_the_observed_ones(tmp_path: Path, long: bool) -> None:
     """Over a random history of every command in the registry, alone and in batches, refused ones included."""
-    print(f"seed {SEED}")
+    print(f"seed {SEED}")  # noqa: T201  # shown when it fails
     with observed(tmp_path / "data") as (local, observer):
         problems, executed = run(local, observer, COMMANDS_LONG if long else COMMANDS, SEED)
     assert problems[:5] == []
