@@ -10,7 +10,7 @@ from typing import Any
 
 from backscroll.schema.description import describe, type_name
 
-PART = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n).*?(\n<!-- /generated -->)", re.DOTALL)
+PART = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
 
 REPLY_RECORDS = (
     *("Session", "Media", "MessagePage", "MessageList", "ScopeInfo", "LogPage", "LogEntry", "Change", "Generated"),
@@ -21,7 +21,7 @@ REPLY_RECORDS = (
 
 def generate(page: str) -> str:
     """A page with its generated parts made anew."""
-    return PART.sub(lambda part: f"{part[1]}\n{PARTS[part['name']]()}{part[3]}", page)
+    return PART.sub(lambda part: f"{part[1]}\n{PARTS[part['name']]()}\n{part[3]}", page)
 
 
 def operations_table() -> str:
