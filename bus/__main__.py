@@ -26,9 +26,9 @@ from backscroll.bus.failures import BadSettings, CannotStart
 from backscroll.bus.logging import log
 from backscroll.bus.recorder import Recorder
 from backscroll.bus.settings import Settings, from_command_line
-from backscroll.bus.sqlite.scopes import Scopes
+from backscroll.bus.sqlite.scopes import SqliteScopes
 from backscroll.handlers.storage import Retention
-from backscroll.schema.wire import DEFAULT_SCOPE, PROTOCOL_VERSION
+from backscroll.schema.wire import DEFAULT_SCOPE, PROTOCOL_LEVEL
 
 GIL_SWITCH_SECONDS = 0.0001  # the default of 5 ms would let one busy thread hold up every reply
 GC_ALLOCATIONS = 50_000  # between two looks for garbage; the default of 700 is less than one batch of requests
@@ -82,20 +82,20 @@ def serve(settings: Settings) -> None:
     log.info("stopped")
 
 
-def _open_scopes(settings: Settings, stack: ExitStack) -> Scopes:
+def _open_scopes(settings: Settings, stack: ExitStack) -> SqliteScopes:
     """Open the data directory, and the scope `default` in it: where that cannot be, the daemon does not start."""
     recorder = stack.enter_context(closing(Recorder(settings.record))) if settings.record else None
-    scopes = Scopes(
+    scopes = SqliteScopes(
         settings.data_dir,
         lock_wait_ms=settings.lock_wait_ms,
         retention=Retention(settings.log == "full", settings.results, settings.results_ms),
         query_cache_bytes=settings.query_cache_bytes,
-        on_commit=recorder.committed if recorder else lambda *_: None,
+        committed=recorder.committed if recorder else lambda *_: None,
     )
     stack.enter_context(closing(scopes))
     default = scopes.open(DEFAULT_SCOPE)
     if recorder:
-        recorder.begin(default)
+        recorder.begin(default.seq, default.position.chain)
     return scopes
 
 
@@ -115,7 +115,7 @@ def _ready(endpoints: list[str]) -> dict[str, Any]:
         "pid": os.getpid(),
         "endpoints": endpoints,
         "events": None,
-        "protocol": PROTOCOL_VERSION,
+        "level": PROTOCOL_LEVEL,
         "version": version("backscroll"),
     }
 

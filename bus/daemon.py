@@ -17,18 +17,20 @@ from collections.abc import Sequence
 
 import zmq
 
-from backscroll.bus.dispatch import Dispatcher, Refused, Request
+from backscroll.bus.dispatch import Dispatcher
 from backscroll.bus.lanes import Bounds, Lanes
 from backscroll.bus.logging import log
+from backscroll.bus.requests import Refused, Request
 from backscroll.bus.router import RouterSocket
 from backscroll.bus.settings import Settings
-from backscroll.bus.sqlite.scopes import Scopes
 from backscroll.bus.status import DaemonStatus
+from backscroll.bus.stores import Scopes
 from backscroll.bus.workers import Readers, Writers
 from backscroll.handlers import HANDLERS, Handlers
 from backscroll.schema.errors import BackscrollError, Malformed, Unavailable
-from backscroll.schema.limits import BODY_BYTES_MAX, ROUTING_BYTES_MAX, ROUTING_FRAMES_MAX
-from backscroll.schema.wire import codec_of, salvage_id, write_failure
+from backscroll.schema.limits import ROUTING_BYTES_MAX, ROUTING_FRAMES_MAX
+from backscroll.schema.salvage import read_id
+from backscroll.schema.wire import codec_of, write_failure
 
 RECEIVE_MAX = 1_000  # messages taken in one turn, before replies get theirs
 RETRY_MS = 10
@@ -71,10 +73,10 @@ class Daemon:
         self._handles_signals = False
         self._drain_until: float | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._dispatcher = Dispatcher(scopes, DaemonStatus(self._queues, lambda: len(scopes.open_stores())), handlers)
+        self._dispatcher = Dispatcher(scopes, DaemonStatus(self._queues, scopes), handlers)
         self._scopes = scopes
         self._writers = Writers(
-            self._dispatcher, scopes, settings.writers, settings.batch_requests, self._deliver, self._crashed
+            self._dispatcher, settings.writers, settings.batch_requests, self._deliver, self._crashed
         )
         self._readers = Readers(self._dispatcher, scopes, settings.readers, self._deliver, self._crashed)
         bounds = Bounds(settings.client_requests, settings.client_bytes, settings.queue_requests, settings.queue_bytes)
@@ -170,8 +172,8 @@ class Daemon:
         if time.monotonic() < self._chores_at:
             return
         self._chores_at = time.monotonic() + self._settings.chores_ms / 1000
-        for scope in self._scopes.open_stores():
-            self._writers.tidy(scope)
+        for scope in self._scopes.open_names():
+            self._writers.run_chores(scope)
         self._readers.close_idle_scopes()
 
     def _receive(self) -> None:
@@ -188,12 +190,12 @@ class Daemon:
             self._refuse_frames(route, body)
             return
         try:
-            request = self._dispatcher.decode(body, route)
+            request = self._dispatcher.receive(body, route)
         except Refused as refused:
             self._router.send(route, refused.reply, droppable=True)
             return
         if request.is_builtin:
-            self._router.send(route, self._dispatcher.builtin(request), droppable=True)
+            self._router.send(route, self._dispatcher.answer_builtin(request), droppable=True)
         elif self._drain_until is not None:
             self._refuse(request, Unavailable("the daemon is stopping", retryable=True))
         else:
@@ -208,11 +210,10 @@ class Daemon:
     def _refuse_frames(self, route: Sequence[bytes], body: bytes) -> None:
         codec = codec_of(body)
         error = Malformed(
-            f"{len(route)} frames of {sum(map(len, route))} bytes stand before the body, "
-            f"at most {ROUTING_FRAMES_MAX} of {ROUTING_BYTES_MAX} are taken"
+            f"{len(route)} frames with {sum(map(len, route))} bytes before the body; "
+            f"the limit is {ROUTING_FRAMES_MAX} frames with {ROUTING_BYTES_MAX} bytes"
         )
-        request_id = salvage_id(body, codec) if len(body) <= BODY_BYTES_MAX else None
-        self._router.send(route[:1], write_failure(request_id, error, codec), droppable=True)
+        self._router.send(route[:1], write_failure(read_id(body, codec), error, codec), droppable=True)
 
     def _deliver(self, requests: list[Request], replies: list[bytes]) -> None:
         """Called by the workers' threads."""

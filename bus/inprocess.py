@@ -15,8 +15,8 @@ from typing import Self
 
 from backscroll.bus.directory import locked
 from backscroll.bus.dispatch import Dispatcher
-from backscroll.bus.sqlite.scopes import Scopes
-from backscroll.bus.sqlite.store import Store, wall_clock_ms
+from backscroll.bus.sqlite.scopes import SqliteScopes
+from backscroll.bus.sqlite.store import SqliteStore, wall_clock_ms
 from backscroll.bus.status import DaemonStatus
 from backscroll.schema.wire import DEFAULT_SCOPE
 
@@ -31,21 +31,21 @@ class InProcess:
         self._replies: deque[bytes] = deque()
         with ExitStack() as stack:
             stack.enter_context(locked(data_dir))
-            self.scopes = stack.enter_context(closing(Scopes(data_dir, clock=clock, vfs=vfs)))
+            self.scopes = stack.enter_context(closing(SqliteScopes(data_dir, clock=clock, vfs=vfs)))
             self.scopes.open(DEFAULT_SCOPE)
             self._stack = stack.pop_all()
-        status = DaemonStatus(lambda: {"replies": len(self._replies)}, lambda: len(self.scopes.open_stores()))
+        status = DaemonStatus(lambda: {"replies": len(self._replies)}, self.scopes)
         self.dispatcher = Dispatcher(self.scopes, status)
 
     @property
-    def store(self) -> Store:
+    def store(self) -> SqliteStore:
         """The store of the scope `default`."""
         return self.scopes.open(DEFAULT_SCOPE)
 
     def send(self, body: bytes, _timeout_ms: float = 0, /) -> None:
         self._replies.append(self.dispatcher.answer(body))
-        for scope in self.scopes.open_stores():
-            self.scopes.checkpoint_if_due(scope)
+        for scope in self.scopes.open_names():
+            self.dispatcher.checkpoint(scope)
 
     def receive(self, _timeout_ms: float) -> bytes | None:
         return self._replies.popleft() if self._replies else None

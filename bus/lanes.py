@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
-from backscroll.bus.dispatch import Request
+from backscroll.bus.requests import Request
 from backscroll.schema.errors import Busy
 
 RUN_COMMANDS_MAX = 1_024  # of one client with the writer at once: two full batches, so that it never runs dry

@@ -1,15 +1,14 @@
-"""The log of a live session as a file, written as it commits: so that a bug report is a file that can be replayed.
+"""The log of a running daemon as a file, written as commands commit: so that a bug report is a file to replay.
 
 One file for all scopes; lines of another scope than `default` name theirs. What is deleted later stays in the file.
 """
 
 import threading
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
 from backscroll.bus.failures import BadSettings
 from backscroll.bus.logging import log
-from backscroll.bus.sqlite.store import Store
+from backscroll.bus.stores import Commit, Store
 from backscroll.handlers.replay import get_log
 from backscroll.schema.limits import PAGE_ITEMS_MAX
 from backscroll.schema.log_file import LogHeader, entry_text, header_text
@@ -18,47 +17,45 @@ from backscroll.schema.wire import DEFAULT_SCOPE
 
 
 class Recorder:
-    """Writes what stores commit to a file that it makes. Safe to use from any thread."""
+    """Writes what stores commit to a new file. Safe to use from any thread."""
 
     def __init__(self, path: Path) -> None:
-        """Raises `BadSettings` where the file cannot be made."""
-        self._recorded: WeakKeyDictionary[Store, int] = WeakKeyDictionary()
+        """Raises `BadSettings` where the file cannot be created."""
         self._lock = threading.Lock()
-        self._broken = False
+        self._ended = False
         try:
             self._file = path.open("x", encoding="utf-8")
         except OSError as error:
             raise BadSettings(f"cannot record into {path}: {error.strerror}") from error
 
-    def begin(self, default: Store) -> None:
-        """Write the header: from where the scope `default` goes on. To be called before anything is committed."""
-        header = LogHeader(from_seq=default.seq + 1, chain_start=default.position.chain.hex())
-        self._file.write(header_text(header))
+    def begin(self, seq: int, chain: bytes) -> None:
+        """Write the header: where the log of the scope `default` stands before anything is committed."""
+        self._file.write(header_text(LogHeader(from_seq=seq + 1, chain_start=chain.hex())))
         self._file.flush()
 
-    def committed(self, scope: str, store: Store) -> None:
-        """Write what a store has committed since it was opened and is not written yet.
+    def committed(self, commit: Commit, store: Store) -> None:
+        """Write the commands of a commit.
 
         The commit stands whatever goes wrong here, a full disk above all; it ends only the recording.
         """
         with self._lock:
-            if self._broken:
+            if self._ended:
                 return
             try:
-                self._write(scope, store)
+                self._write(commit, store)
             except Exception as error:  # noqa: BLE001
-                self._broken = True
-                log.error("the recording has ended", path=self._file.name, error=str(error))
+                self._ended = True
+                log.error("recording ended", path=self._file.name, error=str(error))
 
     def close(self) -> None:
         self._file.close()
 
-    def _write(self, scope: str, store: Store) -> None:
-        last = self._recorded.get(store, store.opened_at)
+    def _write(self, commit: Commit, store: Store) -> None:
+        scope = None if commit.scope == DEFAULT_SCOPE else commit.scope
+        next_seq = commit.commands[0].seq
         with store.read() as snapshot:
-            while page := get_log(GetLog(last + 1, PAGE_ITEMS_MAX), snapshot).entries:
-                for entry in page:
-                    self._file.write(entry_text(entry, None if scope == DEFAULT_SCOPE else scope))
-                last = page[-1].seq
+            while next_seq <= commit.seq:
+                for entry in get_log(GetLog(next_seq, PAGE_ITEMS_MAX), snapshot).entries:
+                    self._file.write(entry_text(entry, scope))
+                    next_seq = entry.seq + 1
         self._file.flush()
-        self._recorded[store] = last

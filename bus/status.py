@@ -4,16 +4,17 @@ import os
 import time
 from collections.abc import Callable
 
-import apsw
+from backscroll.bus.stores import Scopes
+from backscroll.schema.replies import StorageHealth
 
 
 class DaemonStatus:
-    """The `Status` of handlers. `queues` tells how much waits where, `scopes_open` how many files are open."""
+    """The `Status` of handlers. `queues` says how much waits where."""
 
-    def __init__(self, queues: Callable[[], dict[str, int]], scopes_open: Callable[[], int]) -> None:
+    def __init__(self, queues: Callable[[], dict[str, int]], scopes: Scopes) -> None:
         self._started = time.monotonic()
         self._queues = queues
-        self._scopes_open = scopes_open
+        self._scopes = scopes
 
     @property
     def pid(self) -> int:
@@ -24,13 +25,12 @@ class DaemonStatus:
         return int((time.monotonic() - self._started) * 1000)
 
     @property
-    def sqlite_version(self) -> tuple[int, int, int]:
-        major, minor, patch = (int(part) for part in apsw.sqlite_lib_version().split("."))
-        return major, minor, patch
+    def storage(self) -> StorageHealth:
+        return self._scopes.health()
 
     @property
     def scopes_open(self) -> int:
-        return self._scopes_open()
+        return len(self._scopes.open_names())
 
     @property
     def queues(self) -> dict[str, int]:

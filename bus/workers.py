@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from queue import SimpleQueue
 
-from backscroll.bus.dispatch import Dispatcher, Request
-from backscroll.bus.sqlite.scopes import Scopes
+from backscroll.bus.dispatch import Dispatcher
+from backscroll.bus.requests import Request
+from backscroll.bus.stores import Scopes
 
 Deliver = Callable[[list[Request], list[bytes]], None]
 """Takes answered requests with their replies; called from the workers' threads."""
@@ -68,32 +69,30 @@ class Writers:
     def __init__(
         self,
         dispatcher: Dispatcher,
-        scopes: Scopes,
         threads: int,
         batch_requests: int,
         deliver: Deliver,
         crashed: Crashed,
     ) -> None:
         self._dispatcher = dispatcher
-        self._scopes = scopes
         self._batch_requests = batch_requests
         self._deliver = deliver
         self._crashed = crashed
         self._stopping = False
-        self._lines: dict[str, deque[Request | None]] = {}  # of the scopes that have a writer; None: tidy up
+        self._queues: dict[str, deque[Request | None]] = {}  # of the scopes that have a writer; None: run the chores
         self._lock = threading.Lock()
         self._bound = threads
         self._pool = WorkerPool("writer", threads)
 
     @property
     def waiting(self) -> int:
-        return sum(len(line) for line in list(self._lines.values()))
+        return sum(len(queue) for queue in list(self._queues.values()))
 
     def start(self, commands: list[Request]) -> None:
         """Carry out commands of one scope, after those that were started before."""
         self._queue(commands[0].scope, commands)
 
-    def tidy(self, scope: str) -> None:
+    def run_chores(self, scope: str) -> None:
         """Tidy a scope up, between its commits."""
         self._queue(scope, [None])
 
@@ -101,50 +100,50 @@ class Writers:
         """Finish the commits under way, then end the threads. What still waits has no effect, and is given back."""
         self._stopping = True
         self._pool.end()
-        return [request for line in self._lines.values() for request in line if request is not None]
+        return [request for queue in self._queues.values() for request in queue if request is not None]
 
     def _queue(self, scope: str, work: Sequence[Request | None]) -> None:
         with self._lock:
-            line = self._lines.get(scope)
-            if line is None:
-                self._lines[scope] = deque(work)
+            queue = self._queues.get(scope)
+            if queue is None:
+                self._queues[scope] = deque(work)
                 self._pool.start(partial(self._run, scope))
             else:
-                line.extend(work)
+                queue.extend(work)
 
     def _run(self, scope: str) -> None:
         """Write for a scope until nothing waits, or other scopes wait for a thread."""
         try:
             while batch := self._next_batch(scope):
-                self._carry_out(scope, batch)
-                self._scopes.checkpoint_if_due(scope)
-                if len(self._lines) > self._bound and not self._stopping:
+                self._execute(scope, batch)
+                self._dispatcher.checkpoint(scope)
+                if len(self._queues) > self._bound and not self._stopping:
                     self._pool.start(partial(self._run, scope))
                     return
         except BaseException as error:  # noqa: BLE001
             self._crashed(error)
 
-    def _carry_out(self, scope: str, batch: list[Request | None]) -> None:
+    def _execute(self, scope: str, batch: list[Request | None]) -> None:
         requests = [request for request in batch if request is not None]
         if not requests:
-            self._dispatcher.tidy(scope)
+            self._dispatcher.run_chores(scope)
         elif requests[0].is_maintenance:
-            self._deliver(requests, [self._dispatcher.maintain(requests[0])])
+            self._deliver(requests, [self._dispatcher.execute_maintenance(requests[0])])
         else:
-            self._deliver(requests, self._dispatcher.commit(requests))
+            self._deliver(requests, self._dispatcher.execute_commands(requests))
 
     def _next_batch(self, scope: str) -> list[Request | None]:
-        """What waits, up to a bound; what must be done exclusive comes exclusive. Empty at the end, and the line is gone."""
+        """What waits, up to a bound; what must be done exclusive comes exclusive. Empty at the end, and the queue is gone."""
         with self._lock:
-            line = self._lines[scope]
+            queue = self._queues[scope]
             if self._stopping:
                 return []
-            if not line:
-                del self._lines[scope]
+            if not queue:
+                del self._queues[scope]
                 return []
-            batch = [line.popleft()]
-            while _shares(batch[0]) and line and _shares(line[0]) and len(batch) < self._batch_requests:
-                batch.append(line.popleft())
+            batch = [queue.popleft()]
+            while _shares(batch[0]) and queue and _shares(queue[0]) and len(batch) < self._batch_requests:
+                batch.append(queue.popleft())
             return batch
 
 
@@ -194,7 +193,7 @@ class Readers:
 
     def _run(self, queries: list[Request]) -> None:
         try:
-            self._deliver(queries, self._dispatcher.ask(queries))
+            self._deliver(queries, self._dispatcher.answer_queries(queries))
         except BaseException as error:  # noqa: BLE001
             self._crashed(error)
         finally:

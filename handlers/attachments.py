@@ -1,9 +1,12 @@
 """Attachments, in rows of their own."""
 
-from backscroll.handlers import command_log
-from backscroll.handlers.reactions import begin_change
+from peewee import SQL
+
+from backscroll.handlers import changes
+from backscroll.handlers.reactions import declare_message, message_of
+from backscroll.handlers.registry import handles
 from backscroll.handlers.sql import Named, RowMapper, statement
-from backscroll.handlers.storage import Database
+from backscroll.handlers.storage import CommandContext, Reads, Writes
 from backscroll.schema.operations import (
     DeleteAttachmentsForMessage,
     GetAllAttachments,
@@ -11,31 +14,54 @@ from backscroll.schema.operations import (
     SaveAttachment,
 )
 from backscroll.schema.records import Attachment
-from backscroll.schema.tables import Attachments
+from backscroll.schema.tables import Attachments, LogReferences
 
 ROWS = RowMapper(Attachment, Attachments)
+OF_MESSAGE = Attachments.message_id == Named("message_id")
 
 UPSERT = ROWS.upsert()
-DELETE_OF_MESSAGE = statement(Attachments.delete().where(Attachments.message_id == Named("message_id")))
-SELECT_OF_MESSAGE = statement(
-    Attachments.select(*ROWS.columns).where(Attachments.message_id == Named("message_id")).order_by(Attachments.id)
+DELETE_OF_MESSAGE = statement(Attachments.delete().where(OF_MESSAGE))
+SELECT_OF_MESSAGE = statement(Attachments.select(*ROWS.columns).where(OF_MESSAGE).order_by(Attachments.id))
+SELECT_MESSAGE_ID = statement(
+    Attachments.select(Attachments.message_id).where(Attachments.id == Named("attachment_id"))
 )
 SELECT_ALL = statement(Attachments.select(*ROWS.columns).order_by(Attachments.id))
+SELECT_COMMANDS_ABOUT, DELETE_REFERENCES = changes.references(
+    (LogReferences.noun == SQL("'attachment'"))
+    & (LogReferences.parent == SQL("''"))
+    & LogReferences.subject.in_(Attachments.select(Attachments.id).where(OF_MESSAGE))
+)
 
 
-def save_attachment(command: SaveAttachment, db: Database) -> None:
-    if begin_change(command.attachment.message_id, db):
-        command_log.mention("attachment", command.attachment.id, db)
-        db.write(UPSERT, ROWS.to_row(command.attachment))
+@handles(SaveAttachment)
+def save_attachment(command: SaveAttachment, db: Writes, context: CommandContext) -> None:
+    attachment = command.attachment
+    room_id, is_deleted = message_of(attachment.message_id, db)
+    if is_deleted:
+        context.redact_own(context.member)
+        return
+    before = db.row(SELECT_MESSAGE_ID, attachment_id=attachment.id)
+    if before is not None and before[0] != attachment.message_id:
+        declare_message(before[0], message_of(before[0], db)[0], context)
+    declare_message(attachment.message_id, room_id, context)
+    changes.mention(changes.attachment(attachment.id), db, context)
+    db.write(UPSERT, ROWS.to_row(attachment))
 
 
-def delete_attachments_for_message(command: DeleteAttachmentsForMessage, db: Database) -> None:
-    db.run(DELETE_OF_MESSAGE, message_id=command.message_id)
+@handles(DeleteAttachmentsForMessage)
+def delete_attachments_for_message(command: DeleteAttachmentsForMessage, db: Writes, context: CommandContext) -> None:
+    of_message = {"message_id": command.message_id}
+    changes.redact(db.rows(SELECT_COMMANDS_ABOUT, **of_message), db, context)
+    db.run(DELETE_REFERENCES, **of_message)
+    if db.run(DELETE_OF_MESSAGE, **of_message):
+        declare_message(command.message_id, message_of(command.message_id, db)[0], context)
 
 
-def get_attachments_for_message(query: GetAttachmentsForMessage, db: Database) -> list[Attachment]:
+@handles(GetAttachmentsForMessage)
+def get_attachments_for_message(query: GetAttachmentsForMessage, db: Reads) -> list[Attachment]:
     return [ROWS.to_record(row) for row in db.rows(SELECT_OF_MESSAGE, message_id=query.message_id)]
 
 
-def get_all_attachments(_query: GetAllAttachments, db: Database) -> list[Attachment]:
+@handles(GetAllAttachments)
+def get_all_attachments(_query: GetAllAttachments, db: Reads) -> list[Attachment]:
     return [ROWS.to_record(row) for row in db.rows(SELECT_ALL)]

@@ -2,9 +2,10 @@
 
 from peewee import SQL
 
-from backscroll.handlers import command_log
+from backscroll.handlers import changes
+from backscroll.handlers.registry import handles
 from backscroll.handlers.sql import Named, RowMapper, statement
-from backscroll.handlers.storage import Database
+from backscroll.handlers.storage import CommandContext, Reads, Writes
 from backscroll.schema.operations import GetBansForRoom, IsUserBanned, RemoveBan, SaveBan
 from backscroll.schema.records import Ban
 from backscroll.schema.tables import Bans
@@ -24,19 +25,27 @@ SELECT_ACTIVE_OF_USER = statement(
 )
 
 
-def save_ban(command: SaveBan, db: Database) -> None:
-    command_log.mention("room", command.ban.room_id, db)
-    db.write(UPSERT, ROWS.to_row(command.ban))
+@handles(SaveBan)
+def save_ban(command: SaveBan, db: Writes, context: CommandContext) -> None:
+    ban = command.ban
+    changes.mention(changes.in_room("ban", ban.room_id, ban.oder_id), db, context)
+    db.write(UPSERT, ROWS.to_row(ban))
+    changes.saved(context, "ban", ban.oder_id, ban.room_id)
 
 
-def remove_ban(command: RemoveBan, db: Database) -> None:
-    db.run(DELETE, room_id=command.room_id, oder_id=command.oder_id)
+@handles(RemoveBan)
+def remove_ban(command: RemoveBan, db: Writes, context: CommandContext) -> None:
+    if db.run(DELETE, room_id=command.room_id, oder_id=command.oder_id):
+        changes.erase(changes.in_room("ban", command.room_id, command.oder_id), db, context)
+        changes.gone(context, "ban", command.oder_id, command.room_id)
 
 
-def get_bans_for_room(query: GetBansForRoom, db: Database) -> list[Ban]:
+@handles(GetBansForRoom)
+def get_bans_for_room(query: GetBansForRoom, db: Reads) -> list[Ban]:
     return [ROWS.to_record(row) for row in db.rows(SELECT_ACTIVE, room_id=query.room_id, now=db.now)]
 
 
-def is_user_banned(query: IsUserBanned, db: Database) -> bool:
+@handles(IsUserBanned)
+def is_user_banned(query: IsUserBanned, db: Reads) -> bool:
     found = db.row(SELECT_ACTIVE_OF_USER, room_id=query.room_id, user_id=query.user_id, now=db.now)
     return found is not None

@@ -1,62 +1,69 @@
-"""The command log: written in the transaction of each command, asked before each, and freed of what was deleted.
+"""The command log: a row for each command that took effect, written in the same transaction as the effect.
 
-    a command ──▶ find: was it carried out before? ──yes──▶ repeat: the same reply
-                     └─no─▶ its handler, which notes what it mentions ──▶ append: one row
-
-Handlers call `mention` where a command says something about a message, a room or a media, and `forget` where that is
-deleted: then what was said is taken out of every command that mentions it, the one under way included. The command that
-first said a message stands in the message's own row instead. The structure of those commands stays, so that the log can
-still be replayed to the same end.
+A row tells which id and which payload a command had, what it changed and generated, and its result: so a command that is
+sent again is answered as the first time, and the log can be replayed. `execute.py` calls this; what is erased from the
+log, handlers declare in `changes.py`.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from msgspec import Raw
 from msgspec.structs import replace
 from peewee import SQL
 
-from backscroll.handlers.sql import Named, insertion, statement
-from backscroll.handlers.storage import CommandContext, Database, Position
-from backscroll.schema.command_log import CHAIN_START, Generated, canonical, digest_of, link, redacted
+from backscroll.handlers.sql import EMPTY_BLOB, Named, insertion, statement
+from backscroll.handlers.storage import CommandContext, LogPosition, Reads, Redaction, Writes
+from backscroll.schema.command_log import (
+    CHAIN_START,
+    FORMAT,
+    SALT_BYTES,
+    Facts,
+    Target,
+    canonical,
+    chain_after,
+    decode_facts,
+    digest_of,
+    encode_facts,
+    erase_text,
+)
+from backscroll.schema.decode_errors import DECODE_ERRORS
 from backscroll.schema.errors import CallerError, Conflict
 from backscroll.schema.operations import OPERATIONS, Batch, Command
 from backscroll.schema.operations.sessions import hash_of
-from backscroll.schema.tables import Commands, Mentions, Sequence
-from backscroll.schema.wire import DECODE_ERRORS, MSGPACK
+from backscroll.schema.strict import strict
+from backscroll.schema.tables import Commands, Sequence
+from backscroll.schema.wire import MSGPACK
 
-NO_LONGER_KEPT = b""
-"""The result of a command whose result is no longer kept."""
-FORGET_RESULTS_MAX = 10_000  # in one turn of the chores
+NOT_KEPT = b""
+"""The result of a command whose result is no longer stored."""
+DROP_RESULTS_MAX = 10_000  # in one run of the chores
 
 INSERT = statement(insertion(Commands))
-INSERT_MENTION = statement(insertion(Mentions).on_conflict_ignore())
 SELECT_BY_ID = statement(
-    Commands.select(Commands.seq, Commands.type, Commands.digest, Commands.generated, Commands.result).where(
-        Commands.id == Named("id")
-    )
+    Commands.select(
+        Commands.seq, Commands.type, Commands.salt, Commands.redacted, Commands.facts, Commands.result
+    ).where(Commands.id == Named("id"))
 )
 SELECT_FOR_REDACTION = statement(
     Commands.select(Commands.type, Commands.payload, Commands.result).where(Commands.seq == Named("seq"))
 )
 REDACT = statement(
     Commands.update(
-        {Commands.payload: Named("payload"), Commands.redacted: SQL("1"), Commands.result: Named("result")}
+        {
+            Commands.payload: Named("payload"),
+            Commands.salt: SQL("NULL"),
+            Commands.redacted: SQL("1"),
+            Commands.result: Named("result"),
+        }
     ).where(Commands.seq == Named("seq"))
 )
 REDACT_ALL = statement(
-    Commands.update(
-        {
-            Commands.payload: SQL("NULL"),
-            Commands.redacted: SQL("1"),
-            Commands.result: SQL("CASE WHEN result IS NULL THEN NULL ELSE x'' END"),
-        }
-    ).where(Commands.seq < Named("seq"))
+    Commands.update({Commands.payload: SQL("NULL"), Commands.salt: SQL("NULL"), Commands.redacted: SQL("1")}).where(
+        Commands.seq < Named("seq")
+    )
 )
-OF_SUBJECT = (Mentions.noun == Named("noun")) & (Mentions.subject == Named("subject"))
-SELECT_MENTIONS = statement(Mentions.select(Mentions.seq, Mentions.member).where(OF_SUBJECT))
-DELETE_MENTIONS = statement(Mentions.delete().where(OF_SUBJECT))
 SELECT_SEQUENCE = statement(Sequence.select(Sequence.seq, Sequence.last_id))
 SELECT_LAST_CHAIN = statement(Commands.select(Commands.chain).order_by(Commands.seq.desc()).limit(SQL("1")))
 SELECT_GREATEST_ID = statement(Commands.select(Commands.id).order_by(Commands.id.desc()).limit(SQL("1")))
@@ -69,212 +76,214 @@ SELECT_FIRST_KEPT = statement(
     .order_by(Commands.seq)
     .limit(SQL("1"))
 )
-FORGET_RESULTS = statement(
-    Commands.update({Commands.result: SQL("x''")}).where(
+DROP_RESULTS = statement(
+    Commands.update({Commands.result: EMPTY_BLOB}).where(
         (Commands.seq >= Named("from_seq")) & (Commands.seq < Named("until_seq")) & Commands.result.is_null(False)
     )
 )
 
 
 class StoredCommand(NamedTuple):
-    """A command that was carried out before, as the log knows it."""
+    """A command that took effect earlier, as its row in the log tells."""
 
     seq: int
     type: str
-    digest: bytes
-    generated: bytes | None
+    salt: bytes | None
+    redacted: int
+    facts: bytes
     result: bytes | None
 
 
-def position_of(db: Database) -> Position:
-    """How far a scope has come, as it is stored."""
+class Received(NamedTuple):
+    """What a row says of the payload as it was received, which is not always the payload that is stored.
+
+    `salt` is None where the text that it protects is gone; `redacted` says that the payload is not complete any more.
+    """
+
+    digest: bytes
+    salt: bytes | None
+    redacted: bool = False
+    principal: str | None = None
+
+
+def position_of(db: Reads) -> LogPosition:
+    """The end of a scope's log, as it is stored."""
     chain, greatest = db.row(SELECT_LAST_CHAIN), db.row(SELECT_GREATEST_ID)
     seq, last_id = db.rows(SELECT_SEQUENCE)[0]
-    return Position(seq, last_id, chain[0] if chain else CHAIN_START, greatest[0] if greatest else "")
+    return LogPosition(seq, last_id, chain[0] if chain else CHAIN_START, greatest[0] if greatest else "")
 
 
-def find(request_id: str, db: Database) -> StoredCommand | None:
-    """The command with this id, if it took effect. Ids grow with time, so most are known to be new without a look."""
+def find(request_id: str, db: Reads) -> StoredCommand | None:
+    """The command with this id, if it took effect. Ids grow with time, so most are known to be new without a query."""
     if request_id > db.position.greatest_id:
         return None
     row = db.row(SELECT_BY_ID, id=request_id)
     return StoredCommand(*row) if row else None
 
 
-def repeat(command: Command[Any], request_id: str, done: StoredCommand, db: Database) -> Any:
-    """The result that a command had when it took effect, as plain values; raises `Conflict` where it cannot be told."""
-    if done.type != command.wire_name or done.digest != digest_of(canonical(command)):
+def stored_result(command: Command[Any], request_id: str, stored: StoredCommand, db: Writes) -> Any:
+    """The result that a command had when it took effect, as plain values; raises `Conflict` where there is none.
+
+    What was redacted is compared by id and type alone: comparing payloads would tell who guesses a deleted text right.
+    """
+    facts = decode_facts(stored.facts)
+    same_payload = stored.salt is None or digest_of(stored.salt, canonical(command)) == facts.digest
+    if stored.type != command.wire_name or not same_payload:
         raise Conflict.at("$.id", f"another command took effect under the id {request_id!r}")
-    if done.result is None:
+    if stored.result is None:
         return None
-    if done.result != NO_LONGER_KEPT:
-        generated = MSGPACK.decode(done.generated, Generated) if done.generated else Generated()
-        tokens = [db.token(request_id, number) for number in range(len(generated.token_hashes))]
-        if [hash_of(token) for token in tokens] == generated.token_hashes:
-            return _unsealed(command, MSGPACK.decode(done.result, Any), iter(tokens))
+    if stored.result != NOT_KEPT:
+        token_hashes = facts.generated.token_hashes if facts.generated else []
+        tokens = [db.token_of(request_id, number) for number in range(len(token_hashes))]
+        if [hash_of(token) for token in tokens] == token_hashes:
+            return _with_secrets(command, MSGPACK.decode(stored.result, Any), iter(tokens))
     raise Conflict(
-        f"$.id: this command took effect as number {done.seq}, and its result is no longer kept",
-        details={"path": "$.id", "seq": done.seq},
+        f"$.id: this command took effect as number {stored.seq}, and its result is no longer stored",
+        details={"path": "$.id", "seq": stored.seq},
     )
 
 
-def append(command: Command[Any], result: Any, db: Database, digest: bytes | None = None) -> None:
-    """Write the row of the command under way.
-
-    `digest` is that of the payload as it was received, where `command` is what was left of it.
-    """
-    entry = db.entry
-    payload = canonical(command)
-    was_redacted, digest = digest is not None, digest or digest_of(payload)
-    if entry.redacted:
-        payload = canonical(_without(command, entry.redacted))
+def append(
+    command: Command[Any], result: Any, db: Writes, context: CommandContext, received: Received | None = None
+) -> None:
+    """Write the row of the command that was executed; `received` is given where it was executed from a log."""
+    if received is None:
+        salt = db.random_bytes(SALT_BYTES)
+        received = Received(digest_of(salt, canonical(command)), salt)
+    payload = command
+    for member, targets in context.redacted.items():
+        for target in targets:
+            payload = _erase_in(payload, member, target)
+    keeps_payload = db.retention.payloads and not context.payload_dropped
+    redacted = received.redacted or bool(context.redacted) or context.payload_dropped
     _insert(
         command.wire_name,
-        digest,
-        payload if db.retention.payloads and not entry.left_out else None,
-        was_redacted or bool(entry.redacted) or entry.left_out,
-        _kept(command, result, entry, was_redacted),
+        received._replace(redacted=redacted, salt=None if redacted else received.salt),
+        MSGPACK.encode(payload.as_logged()) if keeps_payload else None,
+        _stored_form(command, result, context, received.redacted),
         db,
+        context,
     )
 
 
-def append_blank(name: str, digest: bytes, db: Database) -> None:
-    """Write the row of a command of which nothing is left but that it was."""
-    _insert(name, digest, None, True, NO_LONGER_KEPT, db)
+def append_erased(name: str, received: Received, db: Writes, context: CommandContext) -> None:
+    """Write the row of a command of which nothing is left but that there was one."""
+    _insert(name, received._replace(redacted=True, salt=None), None, NOT_KEPT, db, context)
 
 
-def mention(noun: str, subject: str, db: Database) -> None:
-    """Note that the command under way holds text about something, which goes when that is deleted."""
-    db.write(INSERT_MENTION, (noun, subject, db.entry.seq, db.entry.member))
+def apply_redactions(db: Writes) -> None:
+    """Rewrite the rows that the transaction's commands had text erased from, each once."""
+    by_seq: dict[int, list[Redaction]] = defaultdict(list)
+    for redaction in db.redactions:
+        by_seq[redaction.seq].append(redaction)
+    for seq, redactions in by_seq.items():
+        _redact_row(seq, redactions, db)
 
 
-def forget(noun: str, subject: str, db: Database) -> None:
-    """Take what was said about something out of the log."""
-    redact(db.rows(SELECT_MENTIONS, noun=noun, subject=subject), db)
-    db.run(DELETE_MENTIONS, noun=noun, subject=subject)
+def erase_payload(seq: int, db: Writes) -> None:
+    """Erase a command's whole payload and its result; replayed, it does nothing."""
+    db.run(REDACT, seq=seq, payload=None, result=NOT_KEPT)
 
 
-def forget_whole(noun: str, subject: str, db: Database) -> None:
-    """Take the payloads of all commands that made something out of the log; replayed, they do nothing."""
-    for seq, _ in db.rows(SELECT_MENTIONS, noun=noun, subject=subject):
-        db.run(REDACT, seq=seq, payload=None, result=NO_LONGER_KEPT)
-    db.run(DELETE_MENTIONS, noun=noun, subject=subject)
+def erase_all_payloads(db: Writes, context: CommandContext) -> None:
+    """Erase the payloads and results of all commands before this one."""
+    db.run(REDACT_ALL, seq=context.seq)
+    db.run(DROP_RESULTS, from_seq=0, until_seq=context.seq)
 
 
-def forget_all(db: Database) -> None:
-    """Take everything out of the log but that there were commands."""
-    db.run(REDACT_ALL, seq=db.entry.seq)
-
-
-def redact(mentions: Iterable[tuple[int, int]], db: Database) -> None:
-    """Have what was said taken out of these commands, given as (seq, member), before the commit."""
-    for seq, member in mentions:
-        if seq == db.entry.seq:
-            db.entry.redacted.add(member)
-        else:
-            db.redactions.append((seq, member))
-
-
-def apply_redactions(db: Database) -> None:
-    """Rewrite the rows that the transaction's commands had redacted, each once, however many of its members it is."""
-    members_by_seq: dict[int, set[int]] = defaultdict(set)
-    for seq, member in db.redactions:
-        members_by_seq[seq].add(member)
-    for seq, members in members_by_seq.items():
-        _redact_one(seq, members, db)
-
-
-def forget_results(db: Database) -> int:
-    """Drop results that are kept for longer than they need be; how many commands were looked at."""
+def drop_old_results(db: Writes) -> int:
+    """Drop results that were kept for longer than the settings ask for; how many commands were looked at."""
     row = db.row(SELECT_RESULTS_FROM)
     from_seq = row[0] if row else 1
-    until_seq = min(db.position.seq + 1 - db.retention.results, from_seq + FORGET_RESULTS_MAX)
+    until_seq = min(db.position.seq + 1 - db.retention.results, from_seq + DROP_RESULTS_MAX)
     if until_seq <= from_seq:
         return 0
     bounds = {"from_seq": from_seq, "until_seq": until_seq}
     first_kept = db.row(SELECT_FIRST_KEPT, after=db.now - db.retention.results_ms + 1, now=db.now, **bounds)
     if first_kept:
         bounds["until_seq"] = first_kept[0]
-    db.run(FORGET_RESULTS, **bounds)
+    db.run(DROP_RESULTS, **bounds)
     db.run(UPDATE_RESULTS_FROM, results_from=bounds["until_seq"])
     return int(bounds["until_seq"] - from_seq)
 
 
 def _insert(
-    name: str,
-    digest: bytes,
-    payload: bytes | None,
-    was_redacted: bool,
-    result: bytes | None,
-    db: Database,
+    name: str, received: Received, payload: bytes | None, result: bytes | None, db: Writes, context: CommandContext
 ) -> None:
-    entry = db.entry
-    generated = entry.generated
-    packed = None if generated is None else MSGPACK.encode(generated)
-    entry.chain = link(db.position.chain, entry.seq, entry.at, entry.request_id, name, digest, packed)
-    row = (entry.seq, entry.request_id, name, entry.at, digest, payload, was_redacted, packed, result, entry.chain)
-    db.write(INSERT, row)
+    if len(context.changes) > 1:  # the last word on each thing, in order
+        context.changes = list(dict.fromkeys(reversed(context.changes)))[::-1]
+    context.type = name
+    facts = encode_facts(Facts(FORMAT, received.principal, received.digest, context.changes, context.generated))
+    context.chain = chain_after(db.position.chain, context.seq, context.now, name, context.request_id, facts)
+    identity = (context.seq, context.request_id, name, context.now)
+    db.write(INSERT, (*identity, payload, received.salt, received.redacted, facts, result, context.chain))
 
 
-def _redact_one(seq: int, members: set[int], db: Database) -> None:
+def _redact_row(seq: int, redactions: list[Redaction], db: Writes) -> None:
     row = db.row(SELECT_FOR_REDACTION, seq=seq)
     if row is None:
         return
     name, payload, result = row
+    members = {redaction.member for redaction in redactions}
     db.run(
         REDACT,
         seq=seq,
-        payload=None if payload is None else _redacted_payload(name, payload, members),
-        result=NO_LONGER_KEPT if result and _tells_of(members, name, MSGPACK.decode(result, Any)) else result,
+        payload=None if payload is None else _redacted_payload(name, payload, redactions),
+        result=NOT_KEPT if result and _has_result_of(members, name, MSGPACK.decode(result, Any)) else result,
     )
 
 
-def _redacted_payload(name: str, payload: bytes, members: set[int]) -> bytes | None:
-    """A payload without what was said; nothing of one that is damaged. It was valid once, so no limit applies."""
+def _redacted_payload(name: str, payload: bytes, redactions: list[Redaction]) -> bytes | None:
+    """A payload without the erased text; nothing of one that is damaged. It was valid once, so no limit applies."""
     try:
-        return canonical(_without(_decoded(name, Raw(payload)), members))
+        command = _decoded(name, Raw(payload))
     except (*DECODE_ERRORS, CallerError):
         return None
+    for redaction in redactions:
+        command = _erase_in(command, redaction.member, redaction.target)
+    return MSGPACK.encode(command)
 
 
 def _decoded(name: str, payload: Raw) -> Any:
     as_type = OPERATIONS[name]
     if as_type.deferred_type is None:
-        return MSGPACK.decode(payload, as_type)
-    return MSGPACK.decode(payload, as_type.deferred_type).opened(_decoded)
+        return MSGPACK.decode(payload, strict(as_type))
+    return MSGPACK.decode(payload, as_type.deferred_type).with_commands(_decoded)
 
 
-def _tells_of(members: set[int], name: str, result: Any) -> bool:
-    """Whether a result holds anything of a command, or of these members of a batch."""
+def _has_result_of(members: set[int], name: str, result: Any) -> bool:
+    """Whether a result contains anything of a command, or of these members of a batch."""
     return any(result[member] is not None for member in members) if name == Batch.wire_name else True
 
 
-def _without(command: Command[Any], members: set[int]) -> Command[Any]:
-    """A command without what people said; of a batch only these members."""
+def _erase_in(command: Command[Any], member: int, target: Target | None) -> Command[Any]:
+    """A command without the text about a target; of a batch in this member only."""
     if not isinstance(command, Batch):
-        spoken: Command[Any] = redacted(command)
-        return spoken
-    commands = [redacted(each) if at in members else each for at, each in enumerate(command.commands)]
-    return replace(command, commands=commands)
+        erased: Command[Any] = erase_text(command, target)
+        return erased
+    members = list(command.commands)
+    members[member] = replace(members[member], payload=erase_text(members[member].payload, target))
+    return replace(command, commands=members)
 
 
-def _kept(command: Command[Any], result: Any, entry: CommandContext, was_redacted: bool) -> bytes | None:
-    """A result as the log keeps it. What comes of a redacted command is not what was answered."""
+def _stored_form(command: Command[Any], result: Any, context: CommandContext, was_redacted: bool) -> bytes | None:
+    """A result as the log keeps it. The result of a redacted command is not what was answered the first time."""
     if result is None:
         return None
-    gone = was_redacted or (entry.redacted and _tells_of(entry.redacted, command.wire_name, result))
-    return NO_LONGER_KEPT if gone else MSGPACK.encode(_sealed(command, result))
+    erased = was_redacted or (context.redacted and _has_result_of(set(context.redacted), command.wire_name, result))
+    return NOT_KEPT if erased else MSGPACK.encode(_without_secrets(command, result))
 
 
-def _sealed(command: Command[Any], result: Any) -> Any:
-    """A result without its secrets."""
+def _without_secrets(command: Command[Any], result: Any) -> Any:
     if isinstance(command, Batch):
-        return [_sealed(member.payload, each) for member, each in zip(command.commands, result, strict=True)]
+        members = zip(command.commands, result, strict=True)
+        return [_without_secrets(member.payload, each) for member, each in members]
     return replace(result, **{command.RESULT_SECRET: ""}) if command.RESULT_SECRET else result
 
 
-def _unsealed(command: Command[Any], result: Any, tokens: Iterator[str]) -> Any:
-    """A result as plain values with its secrets, which come in the order they were made."""
+def _with_secrets(command: Command[Any], result: Any, tokens: Iterator[str]) -> Any:
+    """A result as plain values with its secrets, which come in the order they were generated."""
     if isinstance(command, Batch):
-        return [_unsealed(member.payload, each, tokens) for member, each in zip(command.commands, result, strict=True)]
+        members = zip(command.commands, result, strict=True)
+        return [_with_secrets(member.payload, each, tokens) for member, each in members]
     return result | {command.RESULT_SECRET: next(tokens)} if command.RESULT_SECRET else result

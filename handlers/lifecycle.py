@@ -1,49 +1,62 @@
 """The life of a database, and of the daemon that owns it."""
 
 from importlib.metadata import version
+from typing import Any
 
-from backscroll.handlers import command_log
+from backscroll.handlers import changes, command_log
+from backscroll.handlers.registry import handles
 from backscroll.handlers.sql import statement
-from backscroll.handlers.storage import Database, Status
+from backscroll.handlers.storage import CommandContext, Status, Writes
+from backscroll.schema import description
+from backscroll.schema.command_log import Noun
 from backscroll.schema.limits import INTEGER_MAX
-from backscroll.schema.operations import ClearAllData, Health, Initialize, Ping
+from backscroll.schema.operations import ClearAllData, Describe, Health, Initialize, Ping
 from backscroll.schema.replies import HealthReport, Pong
-from backscroll.schema.tables import CONTENT, Mentions, Table
-from backscroll.schema.wire import PROTOCOL_VERSION
+from backscroll.schema.tables import CONTENT, LogReferences, Table
+from backscroll.schema.wire import PROTOCOL_LEVEL
 
 VERSION = version("backscroll")
-WAL_RESET_BUG_FROM, WAL_RESET_BUG_UNTIL = (3, 7, 0), (3, 51, 3)
 
-CLEARED: tuple[type[Table], ...] = (*CONTENT, Mentions)
-EMPTY_EVERY_TABLE = [statement(table.delete()) for table in reversed(CLEARED)]
+CLEARED_TABLES: tuple[type[Table], ...] = (*CONTENT, LogReferences)
+CLEARED_NOUNS: tuple[Noun, ...] = ("message", "room", "member", "user", "current-user", "ban", "media")
+EMPTY_EVERY_TABLE = [statement(table.delete()) for table in reversed(CLEARED_TABLES)]
 
 
-def initialize(_command: Initialize, _db: Database) -> None:
+@handles(Initialize)
+def initialize(_command: Initialize, _db: Writes, _context: CommandContext) -> None:
     """The database was made before the daemon said that it is ready."""
 
 
-def clear_all_data(_command: ClearAllData, db: Database) -> None:
-    db.touch_all()
+@handles(ClearAllData)
+def clear_all_data(_command: ClearAllData, db: Writes, context: CommandContext) -> None:
     for delete in EMPTY_EVERY_TABLE:
         db.run(delete)
-    command_log.forget_all(db)
-    for sha256 in db.parts.put_before(INTEGER_MAX):
-        db.parts.remove_after_commit(sha256)
+    for noun in CLEARED_NOUNS:
+        changes.cleared(context, noun)
+    command_log.erase_all_payloads(db, context)
+    for sha256 in db.blobs.put_before(INTEGER_MAX):
+        db.blobs.remove_after_commit(sha256)
 
 
+@handles(Describe)
+def describe(_query: Describe, _status: Status) -> dict[str, Any]:
+    return description.describe()
+
+
+@handles(Ping)
 def ping(_query: Ping, _status: Status) -> Pong:
     return Pong(pong=True)
 
 
+@handles(Health)
 def health(_query: Health, status: Status) -> HealthReport:
     return HealthReport(
         ready=True,
         version=VERSION,
-        protocol=PROTOCOL_VERSION,
+        level=PROTOCOL_LEVEL,
         pid=status.pid,
         uptime_ms=status.uptime_ms,
-        sqlite_version=".".join(str(part) for part in status.sqlite_version),
-        wal_reset_bug=WAL_RESET_BUG_FROM <= status.sqlite_version < WAL_RESET_BUG_UNTIL,
+        storage=status.storage,
         scopes_open=status.scopes_open,
         queues=status.queues,
     )

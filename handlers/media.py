@@ -4,9 +4,10 @@ import hashlib
 
 from peewee import SQL, fn
 
-from backscroll.handlers import command_log
-from backscroll.handlers.sql import Named, RowMapper, statement
-from backscroll.handlers.storage import Database, Row
+from backscroll.handlers import changes, command_log
+from backscroll.handlers.registry import handles
+from backscroll.handlers.sql import Named, Row, RowMapper, statement
+from backscroll.handlers.storage import CommandContext, Reads, Writes
 from backscroll.schema.errors import Invalid, NotFound, Storage
 from backscroll.schema.operations import DeleteMedia, GetMedia, GetMediaPart, PutMedia, PutMediaPart
 from backscroll.schema.replies import Media as MediaRecord
@@ -29,65 +30,73 @@ SELECT_PARTS = statement(MediaParts.select(MediaParts.sha256).where(MediaParts.m
 SELECT_USE_OF_PART = statement(MediaParts.select(SQL("1")).where(MediaParts.sha256 == Named("sha256")).limit(SQL("1")))
 
 
-def put_media_part(command: PutMediaPart, db: Database) -> str:
+@handles(PutMediaPart)
+def put_media_part(command: PutMediaPart, db: Writes, _context: CommandContext) -> str:
     if (command.data is None) == (command.sha256 is None):
         raise Invalid.at("$.payload", "a part is put as data, or named by its sha256")
     if command.data is not None:
-        return db.parts.put(command.data)
+        return db.blobs.put(command.data)
     assert command.sha256 is not None
-    if not db.parts.put_again(command.sha256):
+    if not db.blobs.put_again(command.sha256):
         raise NotFound.at("$.payload.sha256", "there is no such part")
     return command.sha256
 
 
-def put_media(command: PutMedia, db: Database) -> MediaRecord:
+@handles(PutMedia)
+def put_media(command: PutMedia, db: Writes, context: CommandContext) -> MediaRecord:
     digest, size = hashlib.sha256(), 0
     for index, sha256 in enumerate(command.parts):
-        data = db.parts.read(sha256)
+        data = db.blobs.read(sha256)
         if data is None:
             raise NotFound.at(f"$.payload.parts[{index}]", "this part was not put, or not lately")
         digest.update(data)
         size += len(data)
     row = db.row(SELECT_BY_HASH, sha256=digest.hexdigest())
     if row is not None:
-        db.entry.left_out = True  # it changes nothing, and its parts may go while the log stays
-        command_log.mention("media", row[0], db)  # for the result, which names it
+        context.payload_dropped = True  # it changes nothing, and its parts may go while the log stays
+        changes.mention(changes.media(row[0]), db, context)  # for the result, which names it
         return _record(row)
     media = MediaRecord(
-        id=db.new_id(),
+        id=context.new_id(),
         sha256=digest.hexdigest(),
         mime=command.mime,
         size=size,
         parts=len(command.parts),
-        created_at=db.now,
+        created_at=context.now,
         uploader_id=command.uploader_id,
     )
-    command_log.mention("media", media.id, db)
+    changes.mention(changes.media(media.id), db, context)
+    changes.saved(context, "media", media.id)
     db.write(INSERT, ROWS.to_row(media))
     for position, sha256 in enumerate(command.parts):
         db.run(INSERT_PART, media_id=media.id, position=position, sha256=sha256)
     return media
 
 
-def delete_media(command: DeleteMedia, db: Database) -> None:
+@handles(DeleteMedia)
+def delete_media(command: DeleteMedia, db: Writes, context: CommandContext) -> None:
     hashes = {row[0] for row in db.rows(SELECT_PARTS, media_id=command.media_id)}
-    db.run(DELETE, media_id=command.media_id)
-    command_log.forget_whole("media", command.media_id, db)
+    if db.run(DELETE, media_id=command.media_id):
+        changes.gone(context, "media", command.media_id)
+    for seq in changes.take_commands_about(changes.media(command.media_id), db):
+        command_log.erase_payload(seq, db)
     for sha256 in sorted(hashes):
         if db.row(SELECT_USE_OF_PART, sha256=sha256) is None:
-            db.parts.remove_after_commit(sha256)
+            db.blobs.remove_after_commit(sha256)
 
 
-def get_media(query: GetMedia, db: Database) -> MediaRecord | None:
+@handles(GetMedia)
+def get_media(query: GetMedia, db: Reads) -> MediaRecord | None:
     row = db.row(SELECT_ONE, media_id=query.media_id)
     return _record(row) if row else None
 
 
-def get_media_part(query: GetMediaPart, db: Database) -> bytes:
+@handles(GetMediaPart)
+def get_media_part(query: GetMediaPart, db: Reads) -> bytes:
     row = db.row(SELECT_PART, media_id=query.media_id, position=query.part)
     if row is None:
         raise NotFound.at("$.payload.part", f"there is no part {query.part} of media {query.media_id!r}")
-    data = db.parts.read(row[0])
+    data = db.blobs.read(row[0])
     if data is None:
         raise Storage("a part is missing on the disk, or the media was deleted just now", retryable=True)
     return data

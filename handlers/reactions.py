@@ -3,13 +3,17 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from backscroll.handlers import command_log
+from peewee import SQL
+
+from backscroll.handlers import changes
+from backscroll.handlers.registry import Cached, handles
 from backscroll.handlers.sql import Named, RowMapper, one_of, statement, to_json
-from backscroll.handlers.storage import Database
+from backscroll.handlers.storage import CommandContext, Reads, Writes
+from backscroll.schema.command_log import Target
 from backscroll.schema.errors import Invalid
 from backscroll.schema.operations import GetReactionsForMessage, RemoveReaction, SaveReaction
 from backscroll.schema.records import Message, Reaction
-from backscroll.schema.tables import Messages, Reactions
+from backscroll.schema.tables import LogReferences, Messages, Reactions
 
 ROWS = RowMapper(Reaction, Reactions)
 
@@ -27,26 +31,56 @@ SELECT_OF_MESSAGES = statement(
     .where(one_of(Reactions.message_id, "message_ids"))
     .order_by(Reactions.message_id, Reactions.timestamp, Reactions.oder_id, Reactions.emoji)
 )
-SELECT_PLACE = statement(
+SELECT_MESSAGE = statement(
     Messages.select(Messages.room_id, Messages.is_deleted).where(Messages.id == Named("message_id"))
+)
+SELECT_COMMANDS_ABOUT_MESSAGE = statement(
+    Messages.select(Messages.origin_seq, Messages.origin_member)
+    .where((Messages.id == Named("message_id")) & (Messages.origin_seq > SQL("0")))
+    .union_all(
+        LogReferences.select(LogReferences.seq, LogReferences.member).where(
+            (LogReferences.noun == SQL("'message'"))
+            & (LogReferences.parent == SQL("''"))
+            & (LogReferences.subject == Named("message_id"))
+        )
+    )
 )
 
 
-def save_reaction(command: SaveReaction, db: Database) -> None:
-    if begin_change(command.reaction.message_id, db):
-        db.write(UPSERT, ROWS.to_row(command.reaction))
+@handles(SaveReaction)
+def save_reaction(command: SaveReaction, db: Writes, context: CommandContext) -> None:
+    reaction = command.reaction
+    room_id, is_deleted = message_of(reaction.message_id, db)
+    if is_deleted:
+        context.redact_own(context.member)
+        return
+    declare_message(reaction.message_id, room_id, context)
+    changes.mention(changes.reaction(reaction.message_id, reaction.oder_id, reaction.emoji), db, context)
+    db.write(UPSERT, ROWS.to_row(reaction))
 
 
-def remove_reaction(command: RemoveReaction, db: Database) -> None:
-    if begin_change(command.message_id, db):
-        db.run(DELETE, message_id=command.message_id, oder_id=command.oder_id, emoji=command.emoji)
+@handles(RemoveReaction)
+def remove_reaction(command: RemoveReaction, db: Writes, context: CommandContext) -> None:
+    room_id, is_deleted = message_of(command.message_id, db)
+    if is_deleted:
+        context.redact_own(context.member)
+        return
+    thing = changes.reaction(command.message_id, command.oder_id, command.emoji)
+    changes.mention(thing, db, context)
+    if db.run(DELETE, message_id=command.message_id, oder_id=command.oder_id, emoji=command.emoji):
+        declare_message(command.message_id, room_id, context)
+        changes.erase(thing, db, context)
+        in_messages = db.rows(SELECT_COMMANDS_ABOUT_MESSAGE, message_id=command.message_id)
+        target = Target("reaction", (command.message_id, command.oder_id, command.emoji))
+        changes.redact(in_messages, db, context, target)
 
 
-def get_reactions_for_message(query: GetReactionsForMessage, db: Database) -> list[Reaction]:
+@handles(GetReactionsForMessage, cached=Cached.UNTIL_COMMIT)
+def get_reactions_for_message(query: GetReactionsForMessage, db: Reads) -> list[Reaction]:
     return reactions_by_message([query.message_id], db)[query.message_id]
 
 
-def reactions_by_message(message_ids: Iterable[str], db: Database) -> dict[str, list[Reaction]]:
+def reactions_by_message(message_ids: Iterable[str], db: Reads) -> dict[str, list[Reaction]]:
     """The reactions of many messages in one statement; an empty list for a message without any."""
     found: dict[str, list[Reaction]] = defaultdict(list)
     for row in db.rows(SELECT_OF_MESSAGES, message_ids=to_json(list(message_ids)).decode()):
@@ -56,13 +90,13 @@ def reactions_by_message(message_ids: Iterable[str], db: Database) -> dict[str, 
 
 
 def check_reactions(message: Message, path: str) -> None:
-    """Raise `Invalid` where a message carries the reaction of another; `path` is where the list stands."""
+    """Raise `Invalid` where a message carries the reaction of another; `path` is where the list is."""
     for index, reaction in enumerate(message.reactions or []):
         if reaction.message_id != message.id:
-            raise Invalid.at(f"{path}[{index}].messageId", "a reaction inside a message names that message")
+            raise Invalid.at(f"{path}[{index}].messageId", "a reaction inside a message must name that message")
 
 
-def replace_reactions(message: Message, db: Database) -> None:
+def replace_reactions(message: Message, db: Writes) -> None:
     """Make the stored reactions of a message exactly those it carries; one that carries no list keeps them."""
     if message.reactions is None:
         return
@@ -70,15 +104,13 @@ def replace_reactions(message: Message, db: Database) -> None:
     db.write_all(UPSERT, [ROWS.to_row(reaction) for reaction in message.reactions])
 
 
-def begin_change(message_id: str, db: Database) -> bool:
-    """Note that the command is about a message; false when that is a tombstone, which takes nothing any more."""
-    command_log.mention("message", message_id, db)
-    place = db.row(SELECT_PLACE, message_id=message_id)
-    if place is None:
-        return True
-    room_id, is_deleted = place
-    if is_deleted:
-        command_log.forget("message", message_id, db)
-    else:
-        db.touch(room_id)
-    return not is_deleted
+def message_of(message_id: str, db: Reads) -> tuple[str | None, bool]:
+    """The room of a message, None where it is not stored, and whether it was deleted: nothing is added to it then."""
+    found = db.row(SELECT_MESSAGE, message_id=message_id)
+    return (None, False) if found is None else (found[0], bool(found[1]))
+
+
+def declare_message(message_id: str, room_id: str | None, context: CommandContext) -> None:
+    """Declare that what belongs to a message changed; nobody sees that while the message is not stored."""
+    if room_id is not None:
+        changes.saved(context, "message", message_id, room_id)

@@ -6,9 +6,10 @@ from typing import Any, Generic, TypeVar
 from msgspec.structs import replace
 from peewee import Field
 
-from backscroll.handlers import bans, command_log, messages
-from backscroll.handlers.sql import Named, RowMapper, changes, statement
-from backscroll.handlers.storage import Database, Row
+from backscroll.handlers import bans, changes, messages
+from backscroll.handlers.registry import Cached, handles
+from backscroll.handlers.sql import Named, Row, RowMapper, field_changes, statement
+from backscroll.handlers.storage import CommandContext, Reads, Writes
 from backscroll.schema.errors import NotFound
 from backscroll.schema.operations import DeleteRoom, GetAllRooms, GetRoom, SaveRoom, UpdateRoom
 from backscroll.schema.records import Category, Channel, Record, Room, RoomMember
@@ -28,6 +29,7 @@ class ChildList(Generic[T]):
 
     def __init__(self, name: str, record_type: type[T], table: type[Table], order: list[Field]) -> None:
         self.name = name
+        self.noun = record_type.NOUN
         self.rows = RowMapper(record_type, table, ("room_id",))
         room_id = table._meta.fields["room_id"]
         key = table._meta.fields[record_type.KEY[0]]
@@ -41,26 +43,26 @@ class ChildList(Generic[T]):
         self.select_of_room = statement(select.where(in_room))
         self.select_one = statement(table.select(*self.rows.columns).where(one))
 
-    def replace(self, room_id: str, records: list[T], db: Database) -> None:
+    def replace(self, room_id: str, records: list[T], db: Writes) -> None:
         """Make the stored list exactly this one."""
         db.run(self.delete_of_room, room_id=room_id)
         for record in records:
             self.save(room_id, record, db)
 
-    def save(self, room_id: str, record: T, db: Database) -> None:
+    def save(self, room_id: str, record: T, db: Writes) -> None:
         """Write one record, new or over the one with the same key."""
         db.write(self.upsert, self.rows.to_row(record, room_id))
 
-    def remove(self, room_id: str, child_id: str, db: Database) -> None:
+    def remove(self, room_id: str, child_id: str, db: Writes) -> None:
         """Remove one record, if it is there."""
         db.run(self.delete_one, room_id=room_id, child_id=child_id)
 
-    def find(self, room_id: str, child_id: str, db: Database) -> T | None:
+    def find(self, room_id: str, child_id: str, db: Reads) -> T | None:
         """One record of the room, or None."""
         row = db.row(self.select_one, room_id=room_id, child_id=child_id)
         return self.rows.to_record(row) if row else None
 
-    def of_room(self, room_id: str, db: Database) -> list[T]:
+    def of_room(self, room_id: str, db: Reads) -> list[T]:
         """The room's list, in its order."""
         return self.by_room(db.rows(self.select_of_room, room_id=room_id))[room_id]
 
@@ -78,28 +80,36 @@ MEMBERS = ChildList("members", RoomMember, Members, [Members.joined_at, Members.
 CHILD_LISTS: tuple[ChildList[Any], ...] = (CHANNELS, CATEGORIES, MEMBERS)
 
 
-def save_room(command: SaveRoom, db: Database) -> None:
-    save(command.room, db)
+@handles(SaveRoom)
+def save_room(command: SaveRoom, db: Writes, context: CommandContext) -> None:
+    save(command.room, db, context)
 
 
-def update_room(command: UpdateRoom, db: Database) -> None:
+@handles(UpdateRoom)
+def update_room(command: UpdateRoom, db: Writes, context: CommandContext) -> None:
     row = db.row(SELECT_ONE, room_id=command.room_id)
     if row is None:
         raise NotFound.at("$.payload.roomId", f"there is no room {command.room_id!r}")
-    changed = changes(command.updates)
-    if changed.get("categories", ()) is None:
-        changed["categories"] = []
-    save(replace(ROWS.to_record(row), **changed), db)
+    updates = field_changes(command.updates)
+    if updates.get("categories", ()) is None:
+        updates["categories"] = []
+    save(replace(ROWS.to_record(row), **updates), db, context)
 
 
-def delete_room(command: DeleteRoom, db: Database) -> None:
-    messages.DELETION_OF_ROOM.carry_out(db, room_id=command.room_id)
-    command_log.forget("room", command.room_id, db)
-    db.run(bans.DELETE_OF_ROOM, room_id=command.room_id)
-    db.run(DELETE, room_id=command.room_id)
+@handles(DeleteRoom)
+def delete_room(command: DeleteRoom, db: Writes, context: CommandContext) -> None:
+    room_id = command.room_id
+    messages.clear_room(room_id, db, context)
+    changes.erase_room(room_id, db, context)
+    if db.run(bans.DELETE_OF_ROOM, room_id=room_id):
+        changes.cleared(context, "ban", room_id)
+    if db.run(DELETE, room_id=room_id):
+        changes.cleared(context, "member", room_id)
+        changes.gone(context, "room", room_id, room_id)
 
 
-def get_room(query: GetRoom, db: Database) -> Room | None:
+@handles(GetRoom, cached=Cached.UNTIL_COMMIT)
+def get_room(query: GetRoom, db: Reads) -> Room | None:
     row = db.row(SELECT_ONE, room_id=query.room_id)
     if row is None:
         return None
@@ -107,23 +117,31 @@ def get_room(query: GetRoom, db: Database) -> Room | None:
     return _with_children(row, children)
 
 
-def get_all_rooms(_query: GetAllRooms, db: Database) -> list[Room]:
+@handles(GetAllRooms, cached=Cached.UNTIL_COMMIT)
+def get_all_rooms(_query: GetAllRooms, db: Reads) -> list[Room]:
     children = {child.name: child.by_room(db.rows(child.select_all)) for child in CHILD_LISTS}
     return [_with_children(row, children) for row in db.rows(SELECT_ALL)]
 
 
-def exists(room_id: str, db: Database) -> bool:
+def exists(room_id: str, db: Reads) -> bool:
     """Whether a room is stored."""
     return db.row(SELECT_ONE, room_id=room_id) is not None
 
 
-def save(room: Room, db: Database) -> None:
-    command_log.mention("room", room.id, db)
+def save(room: Room, db: Writes, context: CommandContext) -> None:
+    """Write a room; the lists that it carries replace the stored ones."""
+    changes.mention(changes.in_room("room", room.id), db, context)
     db.write(UPSERT, ROWS.to_row(room))
+    changes.saved(context, "room", room.id, room.id)
     for child in CHILD_LISTS:
         records = getattr(room, child.name)
         if records is not None:
             child.replace(room.id, records, db)
+    for children in (CHANNELS, CATEGORIES):
+        records = getattr(room, children.name) or []
+        changes.mention_all([changes.in_room(children.noun, room.id, each.id) for each in records], db, context)
+    if room.members is not None:
+        changes.replaced(context, "member", room.id)
 
 
 def _with_children(row: Row, children: dict[str, dict[str, list[Any]]]) -> Room:

@@ -1,11 +1,13 @@
-"""RowMapper as they are stored, table by table, for comparing what two scopes hold."""
+"""Rows as they are stored, table by table, for comparing two scopes."""
 
 from typing import Any
 
+import msgspec
 from peewee import IntegerField, Tuple
 
-from backscroll.handlers.sql import Named, from_json, statement
-from backscroll.handlers.storage import Database, Row
+from backscroll.handlers.registry import handles
+from backscroll.handlers.sql import Named, Row, from_json, statement
+from backscroll.handlers.storage import Reads
 from backscroll.schema.errors import Invalid, NotFound
 from backscroll.schema.limits import INTEGER_MAX, PAGE_BYTES_MAX
 from backscroll.schema.operations import GetRows
@@ -32,8 +34,8 @@ class TablePages:
         self.select_all = statement(query)
         self.select_after = statement(query.where(Tuple(*columns) > Tuple(*bounds)))
 
-    def page(self, after: list[Any] | None, limit: int, db: Database) -> RowPage:
-        """At most `limit` rows after a key; raises `Invalid` for what is no key of this table."""
+    def page(self, after: list[Any] | None, limit: int, db: Reads) -> RowPage:
+        """At most `limit` rows after a key; raises `Invalid` for a value that is not a key of this table."""
         rows: list[Row] = []
         size, more = 0, True
         while more and len(rows) < limit:
@@ -55,11 +57,11 @@ class TablePages:
             next=self._key(rows[-1]) if more and rows else None,
         )
 
-    def _rows(self, after: list[Any] | None, limit: int, db: Database) -> list[Row]:
+    def _rows(self, after: list[Any] | None, limit: int, db: Reads) -> list[Row]:
         if after is None:
             return db.rows(self.select_all, limit=limit)
         if not self._is_key(after):
-            raise Invalid.at("$.payload.after", "this is no key of the table: use the `next` of another page")
+            raise Invalid.at("$.payload.after", "not a key of this table; use the `next` of the page before")
         bounds = {f"after_{at}": value for at, value in enumerate(after)}
         return db.rows(self.select_after, limit=limit, **bounds)
 
@@ -75,15 +77,24 @@ class TablePages:
         values = dict(zip(self._names, row, strict=True))
         for name in self._documents:
             if values[name] is not None:
-                values[name] = from_json(values[name])
+                values[name] = _document(values[name])
         return values
 
 
 PAGES = {table._meta.table_name: TablePages(table) for table in CONTENT}
 
 
-def get_rows(query: GetRows, db: Database) -> RowPage:
+@handles(GetRows)
+def get_rows(query: GetRows, db: Reads) -> RowPage:
     pages = PAGES.get(query.table)
     if pages is None:
-        raise NotFound.at("$.payload.table", f"there is no table {query.table!r} but {', '.join(PAGES)}")
+        raise NotFound.at("$.payload.table", f"there is no table {query.table!r}; the tables are: {', '.join(PAGES)}")
     return pages.page(query.after, query.limit, db)
+
+
+def _document(text: str) -> Any:
+    """The JSON of a column; one that is damaged is shown as its text."""
+    try:
+        return from_json(text)
+    except msgspec.DecodeError:
+        return text

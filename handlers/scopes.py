@@ -1,23 +1,24 @@
-"""Whole scopes: what one holds, which there are, and how one ends or takes over an older file."""
+"""Whole scopes: their size, their names, and how one is deleted, compacted or taken over from a file."""
 
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from peewee import fn
 
+from backscroll.handlers.registry import Handlers, handles
 from backscroll.handlers.sql import statement
-from backscroll.handlers.storage import Database
+from backscroll.handlers.storage import Reads, Writes
 from backscroll.handlers.users import current_user_id
 from backscroll.schema.errors import Conflict, Forbidden, Invalid
 from backscroll.schema.operations import AdoptLegacyDatabase, CompactScope, DeleteScope, GetScopeInfo, ListScopes
 from backscroll.schema.replies import ScopeInfo
-from backscroll.schema.tables import TABLES, Mentions, Scope, Sequence
+from backscroll.schema.tables import TABLES, LogReferences, Scope, Sequence
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 COUNTS = {
     table._meta.table_name: statement(table.select(fn.COUNT(table._meta.sorted_fields[0])))
     for table in TABLES
-    if table not in (Sequence, Scope, Mentions)
+    if table not in (Sequence, Scope, LogReferences)
 }
 
 
@@ -25,7 +26,7 @@ class LegacyFile(Protocol):
     """A copy of a file that may be taken over."""
 
     @property
-    def db(self) -> Database: ...
+    def db(self) -> Reads: ...
 
     def take_over(self) -> None:
         """Make the copy the scope's database."""
@@ -38,20 +39,24 @@ class ScopeAdmin(Protocol):
     def name(self) -> str: ...
 
     @property
+    def handlers(self) -> Handlers:
+        """The handlers with which entries of a log are executed again."""
+
+    @property
     def schema_version(self) -> int: ...
 
-    def snapshot(self) -> AbstractContextManager[Database]: ...
+    def snapshot(self) -> AbstractContextManager[Reads]: ...
 
     def bytes_on_disk(self) -> int: ...
 
     def all_names(self) -> list[str]:
         """The names of all scopes, in order."""
 
-    def transaction(self) -> AbstractContextManager[Database]:
-        """What happens inside happens wholly, in one durable commit, or not at all."""
+    def transaction(self) -> AbstractContextManager[Writes]:
+        """What happens inside is one durable commit, or has no effect."""
 
     def compact(self) -> None:
-        """Write the scope's files anew, with nothing in them of what was deleted."""
+        """Rewrite the scope's files, so that nothing of what was deleted is left in them."""
 
     def erase(self) -> None:
         """Remove the scope's files."""
@@ -60,34 +65,39 @@ class ScopeAdmin(Protocol):
         """A copy of a file outside the data directory; raises `Invalid`, `Forbidden` or `NotFound`."""
 
 
+@handles(GetScopeInfo)
 def get_scope_info(_query: GetScopeInfo, scope: ScopeAdmin) -> ScopeInfo:
     return ScopeInfo(
         scope=scope.name, bytes=scope.bytes_on_disk(), rows=_counts(scope), schema_version=scope.schema_version
     )
 
 
+@handles(ListScopes)
 def list_scopes(_query: ListScopes, scope: ScopeAdmin) -> list[str]:
     if scope.name != DEFAULT_SCOPE:
-        raise Forbidden.at("$.scope", f"only the scope {DEFAULT_SCOPE!r} is told of others")
+        raise Forbidden.at("$.scope", f"only the scope {DEFAULT_SCOPE!r} may list the others")
     return scope.all_names()
 
 
+@handles(DeleteScope)
 def delete_scope(_command: DeleteScope, scope: ScopeAdmin) -> None:
     scope.erase()
 
 
+@handles(CompactScope)
 def compact_scope(_command: CompactScope, scope: ScopeAdmin) -> None:
     scope.compact()
 
 
+@handles(AdoptLegacyDatabase)
 def adopt_legacy_database(command: AdoptLegacyDatabase, scope: ScopeAdmin) -> None:
     if any(_counts(scope).values()):  # commands included: their ids must stay known
-        raise Conflict.at("$.scope", "the scope was used before; delete-scope empties it")
+        raise Conflict.at("$.scope", "the scope is not empty; delete-scope empties it")
     with scope.legacy_file(command.path) as legacy:
         if current_user_id(legacy.db) != command.user_id:
-            raise Forbidden.at("$.payload.userId", "the file's current user is somebody else")
+            raise Forbidden.at("$.payload.userId", "the file's current user is another one")
         if legacy.db.row(COUNTS["media"]) != (0,):
-            raise Invalid.at("$.payload.path", "the file has media beside it, so it is of no older layout")
+            raise Invalid.at("$.payload.path", "the database has media; copy its whole data directory instead")
         legacy.take_over()
 
 

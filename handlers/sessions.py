@@ -1,10 +1,11 @@
 """Sessions. The table knows a token by its hash alone, so a copy of the file lets nobody in."""
 
 from backscroll.handlers import users
+from backscroll.handlers.registry import handles
 from backscroll.handlers.sql import Named, RowMapper, statement
-from backscroll.handlers.storage import Database
+from backscroll.handlers.storage import CommandContext, Reads, Writes
 from backscroll.schema.errors import Invalid, NotFound
-from backscroll.schema.limits import INTEGER_MAX
+from backscroll.schema.limits import MILLIS_MAX
 from backscroll.schema.operations import CreateSession, DeleteExpiredSessions, DeleteSession, GetSession
 from backscroll.schema.operations.sessions import hash_of
 from backscroll.schema.replies import Session
@@ -22,18 +23,19 @@ SELECT_LIVE = statement(
 )
 
 
-def create_session(command: CreateSession, db: Database) -> Session:
+@handles(CreateSession)
+def create_session(command: CreateSession, db: Writes, context: CommandContext) -> Session:
     user = users.find(command.user_id, db)
     if user is None:
         raise NotFound.at("$.payload.userId", f"there is no user {command.user_id!r}")
-    expires_at = db.now + command.duration_ms
-    if expires_at > INTEGER_MAX:
-        raise Invalid.at("$.payload.durationMs", "the session would end after the end of time")
-    token, token_hash = db.new_token()
+    expires_at = context.now + command.duration_ms
+    if expires_at > MILLIS_MAX:
+        raise Invalid.at("$.payload.durationMs", "the session would end after the year 9999")
+    token, token_hash = context.new_token()
     session = Session(
         token=token,
         user_id=user.oder_id,
-        created_at=db.now,
+        created_at=context.now,
         expires_at=expires_at,
         read_only=command.read_only,
     )
@@ -41,16 +43,19 @@ def create_session(command: CreateSession, db: Database) -> Session:
     return session
 
 
-def delete_session(command: DeleteSession, db: Database) -> None:
+@handles(DeleteSession)
+def delete_session(command: DeleteSession, db: Writes, _context: CommandContext) -> None:
     if (command.token is None) == (command.token_hash is None):
         raise Invalid.at("$.payload", "a session is named by its token or by its tokenHash")
     db.run(DELETE, token_hash=command.hash())
 
 
-def delete_expired_sessions(_command: DeleteExpiredSessions, db: Database) -> int:
-    return db.run(DELETE_EXPIRED, now=db.now)
+@handles(DeleteExpiredSessions)
+def delete_expired_sessions(_command: DeleteExpiredSessions, db: Writes, context: CommandContext) -> int:
+    return db.run(DELETE_EXPIRED, now=context.now)
 
 
-def get_session(query: GetSession, db: Database) -> Session | None:
+@handles(GetSession)
+def get_session(query: GetSession, db: Reads) -> Session | None:
     row = db.row(SELECT_LIVE, token_hash=hash_of(query.token), now=db.now)
     return ROWS.to_record(row, token=query.token) if row else None

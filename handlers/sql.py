@@ -1,28 +1,31 @@
-"""SQL made once, when a module is imported, from peewee's expressions; and records to rows and back.
+"""SQL built once, when a module is imported, from peewee's expressions; and records to rows and back.
 
-Building an ORM query costs many times what running the statement does, so no query is built per request:
-`statement()` compiles one to text with named parameters, and handlers run that text.
+Building a query with peewee costs many times what running it does, so no query is built per request: a `Statement` is
+compiled for its dialect when a store opens, and handlers run the text. What is SQLite's own dialect stands here alone.
 """
 
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 import peewee
 
-from backscroll.handlers.storage import Row
 from backscroll.schema.records import Record
 from backscroll.schema.tables import Flag, Json, Table
 
 T = TypeVar("T", bound=Record)
 
+Row = tuple[Any, ...]
+
 to_json = msgspec.json.Encoder().encode
 from_json = msgspec.json.Decoder().decode
 
+EMPTY_BLOB: Final = peewee.SQL("x''")
+
 
 class Named(peewee.Node):
-    """A value to be bound by name when the statement is run."""
+    """A value that is bound by name when the statement runs."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -32,7 +35,7 @@ class Named(peewee.Node):
 
 
 class Positional(peewee.Node):
-    """A value to be bound by its place among the values of a row, from 1."""
+    """A value that is bound by its position among the values of a row, from 1."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -41,11 +44,29 @@ class Positional(peewee.Node):
         return context.literal(f"?{self.number}")
 
 
-def statement(query: peewee.BaseQuery) -> str:
-    """The text of a query, in which every value is a named parameter."""
-    text, values = query.sql()
-    assert not values, f"{values} stand in the query itself: name them with Named"
-    return str(text)
+class Statement:
+    """A query without values in it, to be compiled for the dialect of a store."""
+
+    def __init__(self, query: peewee.BaseQuery) -> None:
+        self.query = query
+
+    def compiled(self, dialect: peewee.Database) -> str:
+        """The text of the query for this kind of database."""
+        context: Any = dialect.get_sql_context()
+        text, values = context.sql(self.query).query()
+        assert not values, f"{values} in the query itself: bind them with Named"
+        return str(text)
+
+
+STATEMENTS: list[Statement] = []
+"""Every statement of the handlers; stores compile them all when they open."""
+
+
+def statement(query: peewee.BaseQuery) -> Statement:
+    """The statement of a query, in which every value is a `Named` or `Positional` parameter."""
+    made = Statement(query)
+    STATEMENTS.append(made)
+    return made
 
 
 def one_of(column: peewee.Field, name: str) -> peewee.Expression:
@@ -60,7 +81,7 @@ def insertion(table: type[Table], names: Iterable[str] | None = None) -> peewee.
 
 
 class RowMapper(Generic[T]):
-    """How the records of one type lie in one table; `parents` are columns before theirs that no record has."""
+    """How the records of one type are stored in one table; `parents` are columns before theirs that no record has."""
 
     def __init__(self, record_type: type[T], table: type[Table], parents: Sequence[str] = ()) -> None:
         self.table = table
@@ -70,13 +91,14 @@ class RowMapper(Generic[T]):
         self._parents = parents
         self._values = operator.attrgetter(*self.names)
         self._documents = [at for at, column in enumerate(self.columns) if isinstance(column, Json)]
+        self._wire_names = dict(zip(record_type.__struct_fields__, record_type.__struct_encode_fields__, strict=True))
         self._construct = _constructor(record_type, dict(zip(self.names, self.columns, strict=True)))
 
     def insert(self) -> peewee.Insert:
-        """The query that writes a row of `to_row`, whose values it takes by their place."""
+        """The query that writes a row of `to_row`, whose values it takes by position."""
         return insertion(self.table, [*self._parents, *self.names])
 
-    def upsert(self, *, unless: peewee.Expression | None = None) -> str:
+    def upsert(self, *, unless: peewee.Expression | None = None) -> Statement:
         """The statement that writes a whole row: new, or over the one with the same key, `unless` that holds."""
         table: Any = self.table._meta
         key = table.primary_key.field_names if table.composite_key else (table.primary_key.name,)
@@ -99,15 +121,33 @@ class RowMapper(Generic[T]):
         return (*parents, *values) if parents else values
 
     def to_record(self, row: Row, **children: Any) -> T:
-        """The record of a row of `columns`, with its child lists."""
-        return self._construct(row, **children)
+        """The record of a row of `columns`, with its child lists. JSON that is damaged is named in `damaged`."""
+        try:
+            return self._construct(row, **children)
+        except msgspec.DecodeError:
+            return self._construct_damaged(list(row), children)
+
+    def _construct_damaged(self, row: list[Any], children: dict[str, Any]) -> T:
+        """The record without the documents that are not JSON: one damaged row must not hide all others."""
+        damaged = [at for at in self._documents if row[at] is not None and not _is_json(row[at])]
+        for at in damaged:
+            row[at] = None
+        return self._construct(tuple(row), damaged=[self._wire_names[self.names[at]] for at in damaged], **children)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        from_json(text)
+    except msgspec.DecodeError:
+        return False
+    return True
 
 
 def _constructor(record_type: type[T], columns: Mapping[str, peewee.Field]) -> Callable[..., T]:
     """A function from a row to its record, in which every field is written out: it runs for each row that is read.
 
-    It is compiled from text, as the standard library does for dataclasses and named tuples; a loop over the fields
-    takes twice as long.
+    It is compiled from source text, as the standard library does for dataclasses and named tuples; a loop over the
+    fields takes twice as long.
     """
     arguments = ", ".join(f"{name}={_reading(column, at)}" for at, (name, column) in enumerate(columns.items()))
     names = {"record": record_type, "from_json": from_json}
@@ -116,7 +156,7 @@ def _constructor(record_type: type[T], columns: Mapping[str, peewee.Field]) -> C
 
 
 def _reading(column: peewee.Field, at: int) -> str:
-    """The expression for a field's value, from the column in this place."""
+    """The expression for a field's value, from the column in this position."""
     if isinstance(column, Flag):
         return f"None if row[{at}] is None else row[{at}] != 0"
     if isinstance(column, Json):
@@ -124,7 +164,7 @@ def _reading(column: peewee.Field, at: int) -> str:
     return f"row[{at}]"
 
 
-def changes(updates: Record) -> dict[str, Any]:
+def field_changes(updates: Record) -> dict[str, Any]:
     """The fields that an `…Updates` record sets or clears; those it leaves alone are missing."""
     values = ((name, getattr(updates, name)) for name in updates.__struct_fields__)
     return {name: value for name, value in values if value is not msgspec.UNSET}

@@ -3,8 +3,10 @@
 from msgspec.structs import replace
 from peewee import JOIN, SQL
 
-from backscroll.handlers.sql import Named, RowMapper, changes, from_json, statement, to_json
-from backscroll.handlers.storage import Database, Row
+from backscroll.handlers import changes
+from backscroll.handlers.registry import Cached, handles
+from backscroll.handlers.sql import Named, Row, RowMapper, field_changes, from_json, statement, to_json
+from backscroll.handlers.storage import CommandContext, Reads, Writes
 from backscroll.schema.errors import Conflict, NotFound
 from backscroll.schema.operations import (
     CreateUser,
@@ -57,62 +59,72 @@ DELETE_META = statement(Meta.delete().where(Meta.key == Named("key")))
 SELECT_META = statement(Meta.select(Meta.value).where(Meta.key == Named("key")))
 
 
-def save_user(command: SaveUser, db: Database) -> None:
-    _save(command.user, "$.payload.user.pubkey", db)
+@handles(SaveUser)
+def save_user(command: SaveUser, db: Writes, context: CommandContext) -> None:
+    _save(command.user, "$.payload.user.pubkey", db, context)
 
 
-def update_user(command: UpdateUser, db: Database) -> None:
+@handles(UpdateUser)
+def update_user(command: UpdateUser, db: Writes, context: CommandContext) -> None:
     user = find(command.user_id, db)
     if user is None:
         raise NotFound.at("$.payload.userId", f"there is no user {command.user_id!r}")
-    _save(replace(user, **changes(command.updates)), "$.payload.updates.pubkey", db)
+    _save(replace(user, **field_changes(command.updates)), "$.payload.updates.pubkey", db, context)
 
 
-def create_user(command: CreateUser, db: Database) -> User:
-    oder_id = db.new_id()
+@handles(CreateUser)
+def create_user(command: CreateUser, db: Writes, context: CommandContext) -> User:
+    oder_id = context.new_id()
     user = User(
         oder_id=oder_id,
         id=oder_id,
         username=command.display_name or oder_id,
         display_name=command.display_name,
         pubkey=command.pubkey,
-        created_at=db.now,
-        updated_at=db.now,
+        created_at=context.now,
+        updated_at=context.now,
     )
-    _save(user, "$.payload.pubkey", db)
+    _save(user, "$.payload.pubkey", db, context)
     return user
 
 
-def set_current_user_id(command: SetCurrentUserId, db: Database) -> None:
+@handles(SetCurrentUserId)
+def set_current_user_id(command: SetCurrentUserId, db: Writes, context: CommandContext) -> None:
     if command.user_id is None:
         db.run(DELETE_META, key=CURRENT_USER_KEY)
     else:
         db.run(UPSERT_META, key=CURRENT_USER_KEY, value=to_json(command.user_id).decode())
+    changes.saved(context, "current-user", command.user_id)
 
 
-def get_user(query: GetUser, db: Database) -> User | None:
+@handles(GetUser)
+def get_user(query: GetUser, db: Reads) -> User | None:
     return find(query.user_id, db)
 
 
-def get_user_by_pubkey(query: GetUserByPubkey, db: Database) -> User | None:
+@handles(GetUserByPubkey)
+def get_user_by_pubkey(query: GetUserByPubkey, db: Reads) -> User | None:
     row = db.row(SELECT_BY_PUBKEY, pubkey=query.pubkey)
     return ROWS.to_record(row) if row else None
 
 
-def list_users(_query: ListUsers, db: Database) -> list[User]:
+@handles(ListUsers, cached=Cached.UNTIL_COMMIT)
+def list_users(_query: ListUsers, db: Reads) -> list[User]:
     return [ROWS.to_record(row) for row in db.rows(SELECT_ALL)]
 
 
-def get_current_user(_query: GetCurrentUser, db: Database) -> User | None:
+@handles(GetCurrentUser)
+def get_current_user(_query: GetCurrentUser, db: Reads) -> User | None:
     user_id = current_user_id(db)
     return find(user_id, db) if user_id is not None else None
 
 
-def get_users_by_room(query: GetUsersByRoom, db: Database) -> list[User]:
+@handles(GetUsersByRoom, cached=Cached.UNTIL_COMMIT)
+def get_users_by_room(query: GetUsersByRoom, db: Reads) -> list[User]:
     return [_member_as_user(row) for row in db.rows(SELECT_OF_ROOM, room_id=query.room_id)]
 
 
-def current_user_id(db: Database) -> str | None:
+def current_user_id(db: Reads) -> str | None:
     """Who is using the application; the user need not be stored."""
     row = db.row(SELECT_META, key=CURRENT_USER_KEY)
     return str(from_json(row[0])) if row else None
@@ -135,13 +147,14 @@ def _member_as_user(row: Row) -> User:
     )
 
 
-def _save(user: User, pubkey_path: str, db: Database) -> None:
+def _save(user: User, pubkey_path: str, db: Writes, context: CommandContext) -> None:
     if user.pubkey is not None and db.row(SELECT_OTHER_WITH_PUBKEY, pubkey=user.pubkey, oder_id=user.oder_id):
         raise Conflict.at(pubkey_path, "another user has this public key")
     db.write(UPSERT, ROWS.to_row(user))
+    changes.saved(context, "user", user.oder_id)
 
 
-def find(user_id: str, db: Database) -> User | None:
+def find(user_id: str, db: Reads) -> User | None:
     """The user with this oderId, or else with this id, or None."""
     row = db.row(SELECT_BY_ODER_ID, user_id=user_id) or db.row(SELECT_BY_ID, user_id=user_id)
     return ROWS.to_record(row) if row else None

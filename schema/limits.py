@@ -1,45 +1,104 @@
-"""Every limit of the wire, named, with its unit last, and the field types that carry them.
+"""Every limit of the protocol, named, with its unit at the end, and the field types that carry them.
 
-Lengths in the types are characters, which msgspec checks while it decodes; `validation.py` then checks
-the bytes of what is not plain ASCII.
+Lengths in the types are characters, which msgspec checks while it decodes; `validation.py` then checks the bytes of
+what is not plain ASCII. `LIMITS` is the same as data: `PROTOCOL.md` and `describe` are made from it.
 """
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from msgspec import Meta
 
-BODY_BYTES_MAX = 16 * 1024 * 1024  # a request; a larger one is answered `too-large`
+BODY_BYTES_MAX = 16 * 1024 * 1024
 FRAME_BYTES_MAX = 4 * BODY_BYTES_MAX + 4096  # above this libzmq closes the connection without an answer
-REPLY_BYTES_MAX = 64 * 1024 * 1024  # a reply; ask for fewer items instead
-LOG_BODY_BYTES_MAX = 2 * BODY_BYTES_MAX  # a piece of a log that is replayed: an entry says more than its command did
+REPLY_BYTES_MAX = 64 * 1024 * 1024
+LOG_BODY_BYTES_MAX = 2 * BODY_BYTES_MAX  # of append-log: an entry is larger than the command it records
 TEXT_BYTES_MAX = 1024 * 1024
-ID_BYTES_MAX = 128
+ID_BYTES_MAX = 512  # so that a key of two ids fits the index entries of every database system
 REQUEST_ID_BYTES_MAX = 64
 SCOPE_BYTES_MAX = 128
 TRACEPARENT_BYTES_MAX = 256
-FREE_JSON_BYTES_MAX = 1024 * 1024  # `metadata` and the other free JSON fields of one payload together
-LOG_FREE_JSON_BYTES_MAX = 3 * FREE_JSON_BYTES_MAX  # in MessagePack some JSON is larger
-LOG_COMMANDS_MAX = 20_000  # of a piece of a log, those in batches included
-FREE_JSON_VALUES_MAX = 50_000  # in one field
-LIST_ITEMS_MAX = 100_000  # channels, members, reactions … of one payload
+FREE_JSON_BYTES_MAX = 1024 * 1024
+LOG_FREE_JSON_BYTES_MAX = 3 * FREE_JSON_BYTES_MAX  # some JSON is larger in MessagePack
+LOG_COMMANDS_MAX = 20_000
+FREE_JSON_VALUES_MAX = 50_000
+LIST_ITEMS_MAX = 100_000
 PAGE_ITEMS_MAX = 500
-PAGE_BYTES_MAX = 4 * 1024 * 1024  # of a page of the log or of rows: it ends before what would make it larger
-BATCH_COMMANDS_MAX = 1_000  # of one batch, and of one piece of a log that is replayed
-JSON_DEPTH_MAX = 32  # of `metadata` and the other free JSON fields, themselves included
-ROUTING_FRAMES_MAX = 16  # frames before the body: the routing id, REQ's delimiter, proxies' hops
-ROUTING_BYTES_MAX = 4_096  # of all of them
+PAGE_BYTES_MAX = 4 * 1024 * 1024  # a page of the log or of rows ends before the item that would make it larger
+BATCH_COMMANDS_MAX = 1_000
+CURSOR_CHARS_MAX = 1_024
+PATH_CHARS_MAX = 4_096
+TOKEN_BYTES_MAX = 128
+MEDIA_PART_BYTES_MAX = 4 * 1024 * 1024
+MEDIA_PARTS_MAX = 256  # put-media reads them all in one transaction
+JSON_DEPTH_MAX = 32
+ROUTING_FRAMES_MAX = 16
+ROUTING_BYTES_MAX = 4_096
 INTEGER_MAX = 2**53 - 1  # what every language's JSON carries without loss
-JSON_INTEGER_MIN, JSON_INTEGER_MAX = -(2**63), 2**64 - 1  # in free JSON fields: what MessagePack carries
+JSON_INTEGER_MIN, JSON_INTEGER_MAX = -(2**63), 2**64 - 1  # what MessagePack carries
+MILLIS_MAX = 253_402_300_799_999  # the end of the year 9999; a larger time is usually in microseconds
 
 Id = Annotated[str, Meta(min_length=1, max_length=ID_BYTES_MAX)]
 HexDigest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]  # a SHA-256
 Text = Annotated[str, Meta(max_length=TEXT_BYTES_MAX)]
 Integer = Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
 Count = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
-Millis = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]  # milliseconds since the epoch
+Bytes = Annotated[int, Meta(ge=0, le=INTEGER_MAX, extra_json_schema={"x-unit": "bytes"})]
+Millis = Annotated[int, Meta(ge=0, le=MILLIS_MAX, extra_json_schema={"x-unit": "ms since 1970-01-01 UTC"})]
+DurationMs = Annotated[int, Meta(ge=0, le=MILLIS_MAX, extra_json_schema={"x-unit": "ms"})]
+Seq = Annotated[int, Meta(ge=1, le=INTEGER_MAX)]
 PageSize = Annotated[int, Meta(ge=1, le=PAGE_ITEMS_MAX)]
+OperationName = Annotated[str, Meta(max_length=64)]
+TableName = Annotated[str, Meta(max_length=64)]
 Object = dict[str, Any]  # a free JSON object
 Array = Annotated[list[Any], Meta(max_length=LIST_ITEMS_MAX)]  # a free JSON list
 
 T = TypeVar("T")
 Many = Annotated[list[T], Meta(max_length=LIST_ITEMS_MAX)]  # a list of records or ids
+
+
+class Limit(NamedTuple):
+    """One limit for people and programs: what is bounded, by how much, and the error code of what exceeds it."""
+
+    subject: str
+    value: int
+    unit: str
+    error: str
+    note: str = ""
+
+
+LIMITS: dict[str, Limit] = {
+    "bodyBytes": Limit("request body", BODY_BYTES_MAX, "bytes", "too-large"),
+    "logBodyBytes": Limit("request body of `append-log`", LOG_BODY_BYTES_MAX, "bytes", "too-large"),
+    "frameBytes": Limit("frame", FRAME_BYTES_MAX, "bytes", "", "a larger one closes the connection without an answer"),
+    "replyBytes": Limit("reply body", REPLY_BYTES_MAX, "bytes", "too-large", "ask for fewer items"),
+    "routingFrames": Limit("frames before the body", ROUTING_FRAMES_MAX, "frames", "malformed"),
+    "routingBytes": Limit("frames before the body, together", ROUTING_BYTES_MAX, "bytes", "malformed"),
+    "requestIdBytes": Limit("`id` of a request", REQUEST_ID_BYTES_MAX, "bytes", "too-large", "at least 1"),
+    "scopeBytes": Limit("`scope`", SCOPE_BYTES_MAX, "bytes", "too-large", "at least 1"),
+    "traceparentBytes": Limit("`traceparent`", TRACEPARENT_BYTES_MAX, "bytes", "too-large"),
+    "idBytes": Limit("an id or an emoji", ID_BYTES_MAX, "bytes", "too-large", "at least 1"),
+    "textBytes": Limit("a text (`content`, `name`, …)", TEXT_BYTES_MAX, "bytes", "too-large"),
+    "listItems": Limit("a list (`members`, `reactions`, …)", LIST_ITEMS_MAX, "items", "too-large"),
+    "freeJsonBytes": Limit(
+        "free JSON (`metadata`, `permissions`, …) of one request",
+        FREE_JSON_BYTES_MAX,
+        "bytes",
+        "too-large",
+        "all fields together, those of all commands of a batch included",
+    ),
+    "freeJsonValues": Limit("free JSON in one field", FREE_JSON_VALUES_MAX, "values", "too-large"),
+    "freeJsonDepth": Limit("free JSON", JSON_DEPTH_MAX, "levels", "invalid"),
+    "integer": Limit("integers", INTEGER_MAX, "", "invalid", "down to −(2⁵³−1); sizes and offsets from 0"),
+    "millis": Limit("times and durations", MILLIS_MAX, "ms", "invalid", "from 0; the end of the year 9999"),
+    "pageItems": Limit("`limit` of a page", PAGE_ITEMS_MAX, "items", "invalid", "at least 1"),
+    "pageBytes": Limit("a page of `get-log` or `get-rows`", PAGE_BYTES_MAX, "bytes", "", "the page is shorter instead"),
+    "cursorChars": Limit("a cursor", CURSOR_CHARS_MAX, "characters", "too-large"),
+    "batchCommands": Limit(
+        "commands of a `batch`, entries of `append-log`", BATCH_COMMANDS_MAX, "items", "too-large", "at least 1"
+    ),
+    "logCommands": Limit("commands in the entries of one `append-log`", LOG_COMMANDS_MAX, "commands", "too-large"),
+    "mediaPartBytes": Limit("a part of a file", MEDIA_PART_BYTES_MAX, "bytes", "too-large"),
+    "mediaParts": Limit("parts of a file", MEDIA_PARTS_MAX, "parts", "too-large", "at least 1"),
+    "tokenBytes": Limit("a session's token", TOKEN_BYTES_MAX, "bytes", "too-large", "at least 1"),
+    "pathChars": Limit("`path` of a legacy database", PATH_CHARS_MAX, "characters", "too-large", "at least 1"),
+}

@@ -1,8 +1,8 @@
 """Command logs as files: JSON Lines that `backscroll log export` writes, `replay` reads, and people write by hand.
 
-A header, then one command a line. Pure text and no I/O; `PROTOCOL.md` beside this file describes the format for
-people. It is the one module of the language that uses pydantic, for its documents are written by hand, so neither
-clients nor the rest of the language import it before a file is at hand.
+A header, then a command on each line. Pure text and no I/O; `PROTOCOL.md` beside this file describes the format. It is
+the one module of the language that uses pydantic, because its documents are written by hand; so neither clients nor the
+rest of the language import it before there is a file to read or write.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,21 +10,24 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, structs
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
-from backscroll.schema.command_log import CHAIN_START, Generated, LogEntry
+from backscroll.schema.command_log import CHAIN_START, Change, Generated, LogEntry, Salt
+from backscroll.schema.decode_errors import DECODE_ERRORS
 from backscroll.schema.errors import BackscrollError
-from backscroll.schema.limits import INTEGER_MAX, REQUEST_ID_BYTES_MAX, SCOPE_BYTES_MAX
+from backscroll.schema.limits import INTEGER_MAX, MILLIS_MAX, REQUEST_ID_BYTES_MAX, SCOPE_BYTES_MAX, Id, Many
 from backscroll.schema.operations.base import Command
-from backscroll.schema.operations.decoding import UNLIMITED, read_operation
-from backscroll.schema.wire import DECODE_ERRORS, DEFAULT_SCOPE, JSON, read_payload
+from backscroll.schema.operations.decoding import UNLIMITED, decode_operation, decode_payload
+from backscroll.schema.records import Record
+from backscroll.schema.wire import DEFAULT_SCOPE, JSON
 
 FIRST_AT = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 STEP_MS = 1_000
 COMMENTS = (b"#", b"//")
 LINE_ENDS = {"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+RECORDED_KEYS = ("changes", "generated", "principal", "salt")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 Seq = Annotated[int, Field(ge=1, le=INTEGER_MAX)]
@@ -35,7 +38,7 @@ Model = TypeVar("Model", bound="_Document")
 def _of_bytes(most: int) -> AfterValidator:
     def check(text: str) -> str:
         if not 1 <= len(text.encode()) <= most:
-            raise ValueError(f"1 to {most} bytes of text are taken")
+            raise ValueError(f"the text must have 1 to {most} bytes")
         return text
 
     return AfterValidator(check)
@@ -51,11 +54,11 @@ def _millis(at: object) -> object:
 
 
 ScopeName = Annotated[str, _of_bytes(SCOPE_BYTES_MAX)]
-Time = Annotated[int, BeforeValidator(_millis), Field(ge=0, le=INTEGER_MAX)]
+Time = Annotated[int, BeforeValidator(_millis), Field(ge=0, le=MILLIS_MAX)]
 
 
 class BadLine(ValueError):
-    """A line that is no part of a log, or whose command cannot be carried out; `number` counts from 1."""
+    """A line that does not belong into a log, or whose command cannot be executed; `number` counts from 1."""
 
     def __init__(self, number: int, problem: str) -> None:
         super().__init__(f"line {number}: {problem}")
@@ -64,7 +67,7 @@ class BadLine(ValueError):
 
 
 class _Document(BaseModel):
-    """What people write: nothing is converted, nothing unknown is passed over."""
+    """What people write: nothing is converted, and unknown keys are refused."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
 
@@ -85,7 +88,7 @@ class LogHeader(_Document):
 
 
 class _Line(_Document):
-    """The other lines, but for `payload` and `generated`, which are the language's own."""
+    """The other lines, except for what the language has types for: `payload` and the keys of `_Recorded`."""
 
     type: str
     seq: Seq | None = None
@@ -94,6 +97,15 @@ class _Line(_Document):
     redacted: bool = False
     digest: Hex | None = None
     scope: ScopeName | None = None
+
+
+class _Recorded(Record, frozen=True, kw_only=True):
+    """What the daemon recorded about a command, in lines that it wrote."""
+
+    changes: Many[Change] = msgspec.field(default_factory=list)
+    generated: Generated | None = None
+    principal: Id | None = None
+    salt: Salt | None = None
 
 
 class LogLine(NamedTuple):
@@ -124,8 +136,10 @@ def entry_text(entry: LogEntry, scope: str | None = None) -> str:
     """The line of an entry, its newline included; `scope` only where it is another than the header's."""
     line: dict[str, Any] = {"seq": entry.seq, "at": entry.at, "id": entry.id, "type": entry.type}
     line["payload"] = entry.payload
-    if entry.generated is not None:
-        line["generated"] = entry.generated
+    if entry.changes:
+        line["changes"] = entry.changes
+    recorded = {"generated": entry.generated, "principal": entry.principal, "salt": entry.salt}
+    line |= {key: value for key, value in recorded.items() if value is not None}
     if entry.redacted:
         line["redacted"] = True
     if entry.redacted or entry.payload is None:
@@ -173,7 +187,8 @@ class LogReader:
                 yield self._line(fields, number, len(line))
 
     def _line(self, fields: dict[str, Raw], number: int, size: int) -> LogLine:
-        payload, generated = fields.pop("payload", None), fields.pop("generated", None)
+        payload = fields.pop("payload", None)
+        recorded_fields = {key: fields.pop(key) for key in RECORDED_KEYS if key in fields}
         line = _checked(fields, _Line, number)
         scope = line.scope or self.header.scope
         try:
@@ -183,9 +198,9 @@ class LogReader:
                 id=line.id or f"{self._id}-{number}",
                 type=line.type,
                 payload=_command(line, payload),
-                generated=_decided(generated),
                 redacted=line.redacted,
                 digest=line.digest,
+                **structs.asdict(_recorded(recorded_fields)),
             )
         except (BackscrollError, ValueError) as error:
             raise BadLine(number, str(error)) from None
@@ -199,7 +214,7 @@ class LogReader:
         else:
             due = self.header.from_seq if scope == self.header.scope else None
         if seq is not None and due is not None and seq != due:
-            raise ValueError(f"$.seq: {seq} where {due} is due")
+            raise ValueError(f"$.seq: {seq} where {due} is expected")
         return seq or due or self._next_seq
 
 
@@ -207,7 +222,7 @@ def _fields(text: bytes, number: int) -> dict[str, Raw]:
     try:
         return JSON.decode(text, dict[str, Raw])
     except DECODE_ERRORS as error:
-        raise BadLine(number, f"no JSON object: {error}") from None
+        raise BadLine(number, f"not a JSON object: {error}") from None
 
 
 def _checked(fields: dict[str, Raw], model: type[Model], number: int) -> Model:
@@ -216,12 +231,12 @@ def _checked(fields: dict[str, Raw], model: type[Model], number: int) -> Model:
     except ValidationError as error:
         raise BadLine(number, "; ".join(map(_problem, error.errors()))) from None
     except DECODE_ERRORS as error:
-        raise BadLine(number, f"no JSON object: {error}") from None
+        raise BadLine(number, f"not a JSON object: {error}") from None
 
 
 def _problem(error: Mapping[str, Any]) -> str:
     """What is wrong with one field."""
-    problem = {"extra_forbidden": "there is no such field", "missing": "it is missing"}.get(error["type"], error["msg"])
+    problem = {"extra_forbidden": "unknown key", "missing": "required key is missing"}.get(error["type"], error["msg"])
     problem = problem.removeprefix("Value error, ")
     return f"$.{error['loc'][0]}: {problem[0].lower()}{problem[1:]}"
 
@@ -229,26 +244,24 @@ def _problem(error: Mapping[str, Any]) -> str:
 def _command(line: _Line, payload: Raw | None) -> Command[Any] | None:
     """The command of a line; None where the log does not have its payload."""
     if line.redacted and line.digest is None:
-        raise ValueError("$.digest: a redacted command is known by its digest only")
+        raise ValueError("$.digest: a redacted command needs the digest of its original payload")
     if payload is None:
         payload = Raw(b"null" if line.redacted else b"{}")
     if bytes(payload) == b"null":
         if line.digest is None:
-            raise ValueError("$.payload: null, and there is no digest either")
+            raise ValueError("$.payload: it is null, and there is no digest either")
         return None
-    operation = read_operation(line.type, payload, JSON, UNLIMITED)  # limits are for what is sent, as it is sent
+    operation = decode_operation(line.type, payload, JSON, UNLIMITED)  # limits are for what is sent, as it is sent
     if not isinstance(operation, Command):
-        raise ValueError(f"$.type: {line.type!r} is no command")
+        raise ValueError(f"$.type: {line.type!r} is not a command")
     return operation
 
 
-def _decided(generated: Raw | None) -> Generated | None:
-    if generated is None or bytes(generated) == b"null":
-        return None
+def _recorded(fields: dict[str, Raw]) -> _Recorded:
     try:
-        return read_payload(generated, JSON, Generated)
+        return decode_payload(Raw(JSON.encode(fields)), JSON, _Recorded)
     except BackscrollError as error:
-        raise ValueError(error.message.replace("$.payload", "$.generated", 1)) from None
+        raise ValueError(error.message.replace("$.payload", "$", 1)) from None
 
 
 def _text(document: dict[str, Any]) -> str:

@@ -1,24 +1,28 @@
 """What payloads and replies are made of: the entities of a chat, as callers see them.
 
-A field without a default is required. An optional field that is unset is `None` here and left out on
-the wire; `null` from a caller means unset. A child list (`reactions`, `channels`, …) that is left out of a
-save leaves the stored list untouched; replies always carry it. Times are milliseconds since the epoch.
+A field without a default is required in a save. An optional field that is unset is `None` here and left out on the
+wire; `null` from a caller means unset. A child list (`reactions`, `channels`, …) that is left out of a save leaves the
+stored list untouched; replies always carry it. Times are milliseconds since the epoch.
 
-`KEY` names the fields that tell one record from another inside its parent's list. `REDACTABLE` names those that hold what
-people said and are gone with it, and what stands there in the command log once it was deleted.
+A client decodes replies into these classes and ignores what it does not know: fields of a later level, and values
+besides those that `OneOf` names. The daemon decodes requests into stricter subclasses of them; see `strict.py`.
 
-For each entity that can be updated there is an `…Updates` record with three states a field: absent
-(leave it), `null` (clear it) and a value (set it); what is required cannot be cleared. A test holds every
-`…Updates` against its entity, so the second spelling cannot drift from the first; it is written out
-because editors and type checkers then know the fields.
+`KEY` names the fields that tell one record from another inside its parent's list, `NOUN` is what the command log calls
+such a thing, and `REDACTABLE` names the fields whose text is erased from the command log when the thing is deleted,
+with what replaces it there.
+
+For each entity that can be updated there is an `…Updates` record in which a field has three states: absent (leave it),
+`null` (clear it) and a value (set it); what is required cannot be cleared. A test compares every `…Updates` with its
+entity; it is written out because editors and type checkers then know the fields.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 
 from msgspec import UNSET, Struct, UnsetType, field
 
-from backscroll.schema.limits import Array, Count, Id, Integer, Many, Millis, Object, Text
+from backscroll.schema.limits import Array, Bytes, Count, Id, Integer, Many, Millis, Object, Text
+from backscroll.schema.markers import REPLY_ONLY, OneOf
 
 T = TypeVar("T")
 Settable: TypeAlias = T | UnsetType  # leave it or set it
@@ -27,25 +31,31 @@ Clearable: TypeAlias = T | UnsetType | None  # leave it, clear it or set it
 DELETED_TEXT = "[Message deleted]"
 """What every read shows as the content of a deleted message."""
 
-ChannelType = Literal["text", "voice", "audio", "video"]
+ChannelType = Annotated[str, OneOf("text", "voice", "audio", "video")]
 
 
-class Record(
-    Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True, gc=False
-):
-    """Base of all records. `field(default_factory=bool)` marks a default that replies still spell out.
+class Record(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, gc=False):
+    """Base of all records. `field(default_factory=bool)` marks a default that replies spell out.
 
-    Python's garbage collector passes them over, which makes pages quicker: only `metadata` that holds its own record
-    could need it, and cannot be written anyway.
+    Python's garbage collector ignores them (`gc=False`), which makes pages faster: only `metadata` that contains its
+    own record could form a cycle, and that cannot be encoded.
     """
 
+    NOUN: ClassVar[str] = ""
     KEY: ClassVar[tuple[str, ...]] = ()
     REDACTABLE: ClassVar[Mapping[str, Any]] = {}
+
+
+class StoredRecord(Record, frozen=True, kw_only=True):
+    """A record with free JSON fields. `damaged` names those whose stored text is not JSON any more; they read as unset."""
+
+    damaged: Annotated[list[str] | None, REPLY_ONLY] = None
 
 
 class Reaction(Record, frozen=True, kw_only=True):
     """One person's emoji on one message; the same emoji of the same person counts once."""
 
+    NOUN = "reaction"
     KEY = ("message_id", "oder_id", "emoji")
     REDACTABLE = {"emoji": "-"}
 
@@ -57,9 +67,10 @@ class Reaction(Record, frozen=True, kw_only=True):
     timestamp: Millis | None = None
 
 
-class Message(Record, frozen=True, kw_only=True):
+class Message(StoredRecord, frozen=True, kw_only=True):
     """A chat message. Deleted ones keep their place, with `DELETED_TEXT` for a content."""
 
+    NOUN = "message"
     KEY = ("id",)
     REDACTABLE = {"content": "", "reactions": None, "link_metadata": None, "metadata": None}
 
@@ -101,9 +112,14 @@ class MessageUpdates(Record, frozen=True, kw_only=True):
     metadata: Clearable[Object] = UNSET
 
 
-class User(Record, frozen=True, kw_only=True):
-    """A person's profile. `oderId` is the key; `id` and `pubkey` are other names for the same person."""
+class User(StoredRecord, frozen=True, kw_only=True):
+    """A person's profile. `oderId` is the key; `id` and `pubkey` are other names for the same person.
 
+    The name `oderId` is a misspelling in the chat client whose data model this protocol takes over; it is kept so that
+    its payloads can be sent as they are.
+    """
+
+    NOUN = "user"
     KEY = ("oder_id",)
 
     oder_id: Id
@@ -152,9 +168,10 @@ class UserUpdates(Record, frozen=True, kw_only=True):
     metadata: Clearable[Object] = UNSET
 
 
-class Channel(Record, frozen=True, kw_only=True):
+class Channel(StoredRecord, frozen=True, kw_only=True):
     """A channel of a room. Ids like `general` repeat across rooms."""
 
+    NOUN = "channel"
     KEY = ("id",)
     REDACTABLE = {"name": "", "topic": None, "metadata": None}
 
@@ -184,9 +201,10 @@ class ChannelUpdates(Record, frozen=True, kw_only=True):
     metadata: Clearable[Object] = UNSET
 
 
-class Category(Record, frozen=True, kw_only=True):
+class Category(StoredRecord, frozen=True, kw_only=True):
     """A heading that channels of one room are listed under."""
 
+    NOUN = "category"
     KEY = ("id",)
     REDACTABLE = {"name": "", "metadata": None}
 
@@ -208,9 +226,10 @@ class CategoryUpdates(Record, frozen=True, kw_only=True):
     metadata: Clearable[Object] = UNSET
 
 
-class RoomMember(Record, frozen=True, kw_only=True):
+class RoomMember(StoredRecord, frozen=True, kw_only=True):
     """A person's place in one room, with what the room itself knows of the person."""
 
+    NOUN = "member"
     KEY = ("oder_id",)
     REDACTABLE = {"username": None, "display_name": None, "avatar_url": None, "metadata": None}
 
@@ -234,9 +253,10 @@ ROOM_REDACTABLE: Mapping[str, Any] = {"name": ""} | dict.fromkeys(
 )
 
 
-class Room(Record, frozen=True, kw_only=True):
+class Room(StoredRecord, frozen=True, kw_only=True):
     """A room (server) with its channels, categories and members."""
 
+    NOUN = "room"
     KEY = ("id",)
     REDACTABLE = ROOM_REDACTABLE
 
@@ -300,9 +320,10 @@ class RoomUpdates(Record, frozen=True, kw_only=True):
     metadata: Clearable[Object] = UNSET
 
 
-class Ban(Record, frozen=True, kw_only=True):
+class Ban(StoredRecord, frozen=True, kw_only=True):
     """A ban of one person from one room, in force while `expiresAt` is absent or later than now."""
 
+    NOUN = "ban"
     KEY = ("room_id", "oder_id")
     REDACTABLE = {"display_name": None, "reason": None, "metadata": None}
 
@@ -317,9 +338,10 @@ class Ban(Record, frozen=True, kw_only=True):
     metadata: Object | None = None
 
 
-class Attachment(Record, frozen=True, kw_only=True):
-    """What a message carries besides text; the bytes themselves are elsewhere."""
+class Attachment(StoredRecord, frozen=True, kw_only=True):
+    """A file that a message refers to; its bytes are stored elsewhere."""
 
+    NOUN = "attachment"
     KEY = ("id",)
     REDACTABLE = {
         "filename": "",
@@ -334,7 +356,7 @@ class Attachment(Record, frozen=True, kw_only=True):
     id: Id
     message_id: Id
     filename: Text
-    size: Count
+    size: Bytes
     mime: Text
     is_image: bool | None = None
     uploader_peer_id: Id | None = None

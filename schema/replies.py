@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from backscroll.schema.limits import Count, Id, Millis, Text
+from backscroll.schema.limits import Bytes, Count, DurationMs, Id, Millis, Text
 from backscroll.schema.records import Message, Record
 
 
@@ -29,7 +29,7 @@ class Media(Record, frozen=True, kw_only=True):
     id: Id
     sha256: str
     mime: Text
-    size: Count
+    size: Bytes
     parts: Count
     created_at: Millis
     uploader_id: Id | None = None
@@ -39,7 +39,7 @@ class ScopeInfo(Record, frozen=True, kw_only=True):
     """One account's data: bytes on disk with media, rows by table, and the version of its tables."""
 
     scope: str
-    bytes: Count
+    bytes: Bytes
     rows: dict[str, int]
     schema_version: int
 
@@ -71,15 +71,22 @@ class Pong(Record, frozen=True, kw_only=True):
     pong: bool
 
 
+class StorageHealth(Record, frozen=True, kw_only=True):
+    """The database system in use. `walResetBug` says whether this SQLite can lose commits (versions 3.7.0–3.51.2)."""
+
+    engine: str
+    version: str
+    wal_reset_bug: bool | None = None
+
+
 class HealthReport(Record, frozen=True, kw_only=True):
-    """How the daemon is. `walResetBug` says whether this SQLite can lose commits (versions 3.7.0–3.51.2)."""
+    """The state of the daemon: versions, protocol level, time since its start (ms), and how much waits where."""
 
     ready: bool
     version: str
-    protocol: int
+    level: int
     pid: int
-    uptime_ms: int
-    sqlite_version: str
-    wal_reset_bug: bool
+    uptime_ms: DurationMs
+    storage: StorageHealth
     scopes_open: int
     queues: dict[str, int]

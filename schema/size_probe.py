@@ -1,8 +1,8 @@
-"""How much free JSON a payload holds, found out before any of it is decoded.
+"""How much free JSON a payload holds, measured before any of it is decoded.
 
-A megabyte of MessagePack can be a million empty lists, each of which costs fifty times its byte once decoded. So a
-large payload is first decoded into its outline: the records of its type, in which every free JSON field (`metadata`,
-`permissions`, …) is left as the bytes it came in, and everything else is left out.
+A megabyte of MessagePack can be a million empty lists, each of which takes fifty bytes once it is decoded. So a large
+payload is first decoded into a probe: the records of its type, in which every free JSON field (`metadata`,
+`permissions`, …) is left as encoded bytes, and all other fields are left out.
 """
 
 from functools import cache
@@ -15,27 +15,27 @@ from msgspec import Raw, Struct, UnsetType
 
 @cache
 def size_probe_of(record_type: type[Struct]) -> type[Struct] | None:
-    """The type that a payload of `record_type` has in outline; None where no field is free JSON."""
+    """The probe of a record type; None where no field is free JSON."""
     hints = get_type_hints(record_type, include_extras=True)
     names = zip(record_type.__struct_fields__, record_type.__struct_encode_fields__, strict=True)
-    kinds = [(wire_name, _in_outline(plain(hints[name]))) for name, wire_name in names]
+    kinds = [(wire_name, _in_probe(plain(hints[name]))) for name, wire_name in names]
     fields = [
-        (name, Raw, Raw()) if kind is Raw else (name, kind | None, None)  # Raw takes null, and no company
+        (name, Raw, Raw()) if kind is Raw else (name, kind | None, None)  # Raw takes null, but no union
         for name, kind in kinds
         if kind is not None
     ]
-    return msgspec.defstruct(f"{record_type.__name__}Outline", fields) if fields else None
+    return msgspec.defstruct(f"{record_type.__name__}SizeProbe", fields) if fields else None
 
 
-def free_json_bytes(outlined: Any) -> int:
-    """The bytes of all free JSON in a decoded outline."""
-    match outlined:
+def free_json_bytes(probe: Any) -> int:
+    """The encoded bytes of all free JSON in a decoded probe."""
+    match probe:
         case Raw():
-            return len(bytes(outlined))
+            return len(bytes(probe))
         case list():
-            return sum(map(free_json_bytes, outlined))
+            return sum(map(free_json_bytes, probe))
         case Struct():
-            return sum(free_json_bytes(getattr(outlined, name)) for name in outlined.__struct_fields__)
+            return sum(free_json_bytes(getattr(probe, name)) for name in probe.__struct_fields__)
         case _:
             return 0
 
@@ -54,10 +54,10 @@ def present(hint: Any) -> Any:
     return members[0] if len(members) == 1 else hint
 
 
-def _in_outline(hint: Any) -> Any:
+def _in_probe(hint: Any) -> Any:
     if isinstance(hint, type) and issubclass(hint, Struct):
         return size_probe_of(hint)
     if get_origin(hint) is list and get_args(hint)[0] is not Any:
-        item = _in_outline(plain(get_args(hint)[0]))
+        item = _in_probe(plain(get_args(hint)[0]))
         return None if item is None else GenericAlias(list, (item,))
     return Raw if get_origin(hint) in (dict, list) else None

@@ -1,10 +1,10 @@
-"""The tables as they are today, as peewee models, for building SQL; imported by the daemon only.
+"""The tables as peewee models, for building SQL; imported by the daemon only.
 
-Columns carry the names of the records' fields in snake case. The migrations make the tables; a test compares
-the two. Nothing here opens a database: queries are compiled to text for SQLite's dialect and run elsewhere.
+Columns have the names of the records' fields in snake case. The migrations make the tables; a test compares the two.
+Nothing here belongs to one database system: a store compiles queries for its own dialect.
 """
 
-from peewee import BlobField, CompositeKey, IntegerField, Model, SqliteDatabase, TextField
+from peewee import BlobField, CompositeKey, IntegerField, Model, TextField
 
 
 class Flag(IntegerField):
@@ -16,12 +16,11 @@ class Json(TextField):
 
 
 class InternalColumn(IntegerField):
-    """A number for the daemon's own books, which is nothing that anybody stored."""
+    """A number that the daemon keeps for itself; no caller stored it or reads it."""
 
 
 class Table(Model):
     class Meta:
-        database = SqliteDatabase(None)  # the dialect; never opened
         legacy_table_names = False
 
 
@@ -228,22 +227,23 @@ class Commands(Table):
     id = TextField()
     type = TextField()
     at = IntegerField()
-    digest = BlobField()
     payload = BlobField(null=True)
+    salt = BlobField(null=True)
     redacted = Flag()
-    generated = BlobField(null=True)
+    facts = BlobField()
     result = BlobField(null=True)
     chain = BlobField()
 
 
-class Mentions(Table):
+class LogReferences(Table):
     noun = TextField()
+    parent = TextField()
     subject = TextField()
     seq = IntegerField()
     member = IntegerField()
 
     class Meta:
-        primary_key = CompositeKey("noun", "subject", "seq", "member")
+        primary_key = CompositeKey("noun", "parent", "subject", "seq", "member")
 
 
 TABLES: tuple[type[Table], ...] = (
@@ -263,11 +263,11 @@ TABLES: tuple[type[Table], ...] = (
     MediaParts,
     Scope,
     Commands,
-    Mentions,
+    LogReferences,
 )
-"""All tables; children before the parents they refer to come later, so deletion goes in reverse."""
+"""All tables. A table comes after those that it refers to, so rows are deleted in reverse order."""
 
 CONTENT: tuple[type[Table], ...] = tuple(
-    table for table in TABLES if table not in (Sequence, Scope, Commands, Mentions)
+    table for table in TABLES if table not in (Sequence, Scope, Commands, LogReferences)
 )
-"""The tables of what people and applications put there; the others keep the books."""
+"""The tables of what callers stored; the others are the daemon's own."""

@@ -1,7 +1,7 @@
-"""The checks that a type alone cannot make, each naming its field: bytes of text, free JSON, doubled keys.
+"""The checks that a type alone cannot express, each naming its field: text in bytes, NUL, free JSON, duplicate keys.
 
-msgspec has decoded the record and checked types, required fields and lengths in characters before this
-runs. What is checked for a record type is worked out once, from its annotations.
+msgspec has decoded the record and checked types, required fields and lengths in characters before this runs. The
+checks of a record type are derived once, from its annotations.
 """
 
 import math
@@ -17,14 +17,14 @@ from backscroll.schema.limits import FREE_JSON_VALUES_MAX, JSON_DEPTH_MAX, JSON_
 from backscroll.schema.size_probe import present
 
 Check = Callable[[Any], None]
-"""Takes a value that is there; raises `_Wrong`."""
+"""Takes a value that is set; raises `_Wrong`."""
 
 UTF8_BYTES_MAX = 4
 """Of one character."""
 
 
 class _Wrong(Exception):
-    """What is wrong, and the path to it, which is put together on the way out: what is right needs none."""
+    """What is wrong, and the path to it, which is built while the exception propagates: valid input needs none."""
 
     def __init__(self, error: type[CallerError], problem: str) -> None:
         self.error = error
@@ -42,10 +42,10 @@ def validate(record: Struct, path: str) -> None:
 
 @cache
 def _record_check(record_type: type[Struct]) -> Check:
-    """A check in which every field that needs one is written out: it runs for each record that is received.
+    """A function that checks every field that needs it; it runs for each record that is received.
 
-    It is compiled from text, as the standard library does for dataclasses and named tuples; a loop over the fields
-    takes four times as long. What is empty, None or UNSET is passed over.
+    It is compiled from source text, as the standard library does for dataclasses and named tuples: a loop over the
+    fields takes four times as long. Fields that are empty, None or UNSET are skipped.
     """
     hints = get_type_hints(record_type, include_extras=True)
     wire_names = zip(record_type.__struct_fields__, record_type.__struct_encode_fields__, strict=True)
@@ -53,7 +53,7 @@ def _record_check(record_type: type[Struct]) -> Check:
     needed = [(name, wire_name, check) for name, wire_name, check in found if check is not None]
     names: dict[str, Any] = {f"check_{name}": check for name, _, check in needed} | {"Wrong": _Wrong}
     lines = [
-        f"  if (value := record.{name}){_in_doubt(check)}: step = '.{wire_name}'; check_{name}(value)"
+        f"  if (value := record.{name}){_condition(check)}: step = '.{wire_name}'; check_{name}(value)"
         for name, wire_name, check in needed
     ]
     end = [" except Wrong as wrong:", "  wrong.path = step + wrong.path", "  raise"]
@@ -62,15 +62,15 @@ def _record_check(record_type: type[Struct]) -> Check:
     return compiled
 
 
-def _in_doubt(check: Check) -> str:
-    """The further condition under which a value that is there could be refused: few texts are long, or not ASCII."""
+def _condition(check: Check) -> str:
+    """A cheap condition under which a set value may be invalid at all: few texts are long and not ASCII, or hold NUL."""
     if not isinstance(check, TextCheck):
         return ""
-    return f" and len(value) > {check.bytes_max // UTF8_BYTES_MAX} and not value.isascii()"
+    return f" and ('\\0' in value or len(value) > {check.bytes_max // UTF8_BYTES_MAX} and not value.isascii())"
 
 
 def _check_for(hint: Any) -> Check | None:
-    """The check that values of this annotation need; None where the type says it all."""
+    """The check that values of this annotation need; None where their type is enough."""
     hint, meta = present(hint), None
     if get_origin(hint) is Annotated:
         hint, meta = get_args(hint)[0], next((m for m in get_args(hint)[1:] if isinstance(m, Meta)), None)
@@ -86,14 +86,16 @@ def _check_for(hint: Any) -> Check | None:
 
 
 class TextCheck:
-    """The check of a text's bytes: its characters were counted while it was decoded."""
+    """Checks the bytes of a text; its characters were counted while it was decoded."""
 
     def __init__(self, bytes_max: int) -> None:
         self.bytes_max = bytes_max
 
     def __call__(self, text: str) -> None:
+        if "\0" in text:
+            raise _Wrong(Invalid, "the text contains a NUL character, which is not allowed")
         if not text.isascii() and (size := len(text.encode())) > self.bytes_max:
-            raise _Wrong(TooLarge, f"{size} bytes of text, at most {self.bytes_max} are taken")
+            raise _Wrong(TooLarge, f"the text has {size} bytes; the limit is {self.bytes_max}")
 
 
 def _list_check(item_type: Any) -> Check | None:
@@ -103,12 +105,12 @@ def _list_check(item_type: Any) -> Check | None:
     key = attrgetter(*item_type.KEY) if getattr(item_type, "KEY", ()) else None
 
     def check(items: list[Any]) -> None:
-        doubled = None if key is None or len(items) == 1 else _doubled(list(map(key, items)))
+        duplicate = None if key is None or len(items) == 1 else _first_duplicate(list(map(key, items)))
         try:
             for at, item in enumerate(items):
                 check_item(item)
-                if at == doubled:
-                    raise _Wrong(Invalid, "an item with the same key stands here already")
+                if at == duplicate:
+                    raise _Wrong(Invalid, "duplicate key: an earlier item of the list has the same key")
         except _Wrong as wrong:
             wrong.path = f"[{at}]{wrong.path}"
             raise
@@ -116,8 +118,8 @@ def _list_check(item_type: Any) -> Check | None:
     return check
 
 
-def _doubled(keys: list[Any]) -> int | None:
-    """Where the first key stands that stood there before."""
+def _first_duplicate(keys: list[Any]) -> int | None:
+    """The index of the first key that occurred before."""
     if len(set(keys)) == len(keys):
         return None
     first = {key: at for at, key in reversed(list(enumerate(keys)))}
@@ -125,14 +127,14 @@ def _doubled(keys: list[Any]) -> int | None:
 
 
 def _check_json(document: Any) -> None:
-    """Only what JSON can carry there and back unchanged, not nested too deeply, and not too many values."""
+    """Accept what JSON carries both ways unchanged, not nested too deeply, and not too many values."""
     values = 0
 
     def check(value: Any, depth: int) -> None:
         nonlocal values
         values += 1
         if values > FREE_JSON_VALUES_MAX:
-            raise _Wrong(TooLarge, f"more than {FREE_JSON_VALUES_MAX} values")
+            raise _Wrong(TooLarge, f"more than {FREE_JSON_VALUES_MAX} JSON values")
         is_list = isinstance(value, list)
         if not is_list and not isinstance(value, dict):
             _check_scalar(value)
@@ -141,7 +143,7 @@ def _check_json(document: Any) -> None:
             raise _Wrong(Invalid, f"nested deeper than {JSON_DEPTH_MAX} levels")
         for step, child in enumerate(value) if is_list else value.items():
             if not is_list and not isinstance(step, str):
-                raise _Wrong(Invalid, f"a key of type `{type(step).__name__}`: keys are text")
+                raise _Wrong(Invalid, "a key is not a string")
             try:
                 check(child, depth + 1)
             except _Wrong as wrong:
@@ -158,9 +160,9 @@ def _check_scalar(value: Any) -> None:
             return
         case int():
             if not JSON_INTEGER_MIN <= value <= JSON_INTEGER_MAX:
-                raise _Wrong(Invalid, "the integer needs more than 64 bits")
+                raise _Wrong(Invalid, "the integer does not fit into 64 bits")
         case float():
             if not math.isfinite(value):
-                raise _Wrong(Invalid, "NaN and infinity are no JSON numbers")
+                raise _Wrong(Invalid, "NaN and infinity are not JSON numbers")
         case _:
-            raise _Wrong(Invalid, f"`{type(value).__name__}` is no JSON value")
+            raise _Wrong(Invalid, "not a JSON value (binary data or a MessagePack extension)")

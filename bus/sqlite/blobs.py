@@ -10,24 +10,21 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from backscroll.bus.failures import DamagedBlob
 from backscroll.bus.files import make_directory, write_whole
+from backscroll.bus.sqlite.errors import DamagedBlob
 
 HASH_CHARACTERS = 64
 
 
 class BlobDirectory:
-    """The parts of one scope, in a directory that is made with the first."""
+    """The parts of one scope, in a directory that is created with the first."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._putting = threading.Lock()
 
     def put(self, data: bytes) -> str:
-        """Keep these bytes, durably; their hash. Bytes that are there already count as put now.
-
-        A damaged part is whole again afterwards.
-        """
+        """Store these bytes, durably; their hash. A part that exists counts as put now; a damaged one is repaired."""
         sha256 = hashlib.sha256(data).hexdigest()
         path = self._path(sha256)
         with self._putting:
@@ -39,7 +36,7 @@ class BlobDirectory:
         return sha256
 
     def put_again(self, sha256: str) -> bool:
-        """Let a part that is there count as put now; whether it is there."""
+        """Let a part that exists count as put now; whether it exists."""
         try:
             os.utime(self._path(sha256))
         except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""The accounts of one data directory: each scope a database of its own, opened when used and closed when idle.
+"""The scopes of one data directory: each a database of its own, opened when used and closed when idle.
 
 A scope's name is opaque text. Its files are named by the name's hash, so that no name can reach outside the directory
-or meet another's file on any file system; the name itself is stored inside and compared at each opening. The scope
-`default` has the file `default.db`.
+or collide with another's file on any file system; the name itself is stored inside and compared at each opening. The
+scope `default` has the file `default.db`.
 """
 
 import hashlib
@@ -11,25 +11,31 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
+
+import apsw
 
 from backscroll.bus.files import make_directory, sync_directory
 from backscroll.bus.logging import log
-from backscroll.bus.query_cache import BYTES_MAX
+from backscroll.bus.query_cache import BYTES_MAX, QueryCache
+from backscroll.bus.sqlite import errors
 from backscroll.bus.sqlite.blobs import BlobDirectory
-from backscroll.bus.sqlite.store import RETENTION, Store, name_inside, wall_clock_ms
+from backscroll.bus.sqlite.opening import scope_named_in
+from backscroll.bus.sqlite.store import SqliteStore, wall_clock_ms
+from backscroll.bus.stores import Committed
+from backscroll.handlers.registry import Handlers
+from backscroll.handlers.scopes import ScopeAdmin
 from backscroll.handlers.storage import Retention
+from backscroll.schema.errors import BackscrollError
+from backscroll.schema.replies import StorageHealth
 from backscroll.schema.wire import DEFAULT_SCOPE
 
+WAL_RESET_BUG_FROM, WAL_RESET_BUG_UNTIL = (3, 7, 0), (3, 51, 3)
 OPEN_MAX = 16
 IDLE_SECONDS = 60.0
 COMPACTED = "-compacted"  # the end of the name of a database that is being written anew
 COMPANIONS = ("", "-wal", "-shm", "-wal-lineage", "-wal-lineage.new", "-key", "-key.new", COMPACTED)
 ADOPTING = "adopting-"  # the beginning of the names of directories for copies of older files
-
-OnCommit = Callable[[str, Store], None]
-"""Takes the name of a scope and its store, after each commit; raises nothing."""
 
 
 class Scope:
@@ -43,7 +49,7 @@ class Scope:
         self.name = name
         self.path = path
         self.media = path.with_suffix(".media")
-        self.store: Store | None = None
+        self.store: SqliteStore | None = None
         self.closed_at_seq = 0
         self.gate = threading.RLock()
         self.left = threading.Condition()
@@ -60,7 +66,7 @@ class Scope:
             self.users += 1
 
     def leave(self, *, used: bool = True) -> None:
-        """Use it no more. What the daemon does by itself is no use: it keeps no idle scope open."""
+        """End a use. The daemon's own work does not count as use: it keeps no idle scope open."""
         with self.left:
             self.users -= 1
             if used:
@@ -72,7 +78,7 @@ class Scope:
             self.left.wait_for(lambda: self.users == 0)
 
     def close(self) -> None:
-        """Close the files, if they are open. What fails then is only to fold in the log, which stays beside them."""
+        """Close the files, if they are open. Where the last checkpoint fails, the write-ahead log stays beside them."""
         store = self.store
         if store is None:
             return
@@ -80,10 +86,10 @@ class Scope:
         try:
             store.close()
         except Exception as error:  # noqa: BLE001  # apsw passes on whatever a VFS raises
-            log.error("a log stays beside its database", path=str(self.path), error=str(error))
+            log.error("a write-ahead log stays beside its database", path=str(self.path), error=str(error))
 
     def bytes_on_disk(self) -> int:
-        """What the scope takes, media included."""
+        """The size of the scope's files, media included."""
         return sum(file.stat().st_size for file in self._files() if file.exists()) + BlobDirectory(self.media).size()
 
     def remove_files(self) -> None:
@@ -106,10 +112,10 @@ class Scope:
         self.closed_at_seq = seq
 
 
-class Scopes:
+class SqliteScopes:
     """All scopes of a data directory. Safe to use from any thread.
 
-    `clock` gives milliseconds since the epoch; `vfs` names an apsw VFS; `on_commit` is told of every commit.
+    `clock` gives milliseconds since the epoch; `vfs` names an apsw VFS; `committed` receives every commit.
     """
 
     def __init__(
@@ -118,19 +124,19 @@ class Scopes:
         *,
         clock: Callable[[], int] = wall_clock_ms,
         lock_wait_ms: int = 2_000,
-        retention: Retention = RETENTION,
+        retention: Retention | None = None,
         query_cache_bytes: int = BYTES_MAX,
         vfs: str = "",
-        on_commit: OnCommit = lambda *_: None,
+        committed: Committed = lambda *_: None,
     ) -> None:
         self.directory = directory
         self._clock = clock
         self._lock_wait_ms = lock_wait_ms
-        self._keeping = retention
-        self._answers_bytes = query_cache_bytes
+        self._retention = retention
+        self._query_cache_bytes = query_cache_bytes
         self._vfs = vfs
-        self._on_commit = on_commit
-        self._accounts: dict[str, Scope] = {}
+        self._committed = committed
+        self._scopes: dict[str, Scope] = {}
         self._open: dict[str, Scope] = {}
         self._lock = threading.Lock()
         for left in directory.glob(f"{ADOPTING}*"):  # by a daemon that was killed while it adopted a file
@@ -139,154 +145,167 @@ class Scopes:
             left.unlink(missing_ok=True)
 
     @contextmanager
-    def use(self, name: str) -> Iterator[Store]:
+    def use(self, name: str) -> Iterator[SqliteStore]:
         """The open store of a scope, which is made if it is new; it stays open for the length of the block."""
-        scope_of = self.scope_of(name)
-        with scope_of.gate:
-            store = scope_of.store or self._open_store(scope_of)
-            scope_of.enter()
+        scope = self.scope_named(name)
+        with scope.gate:
+            store = scope.store or self._open_store(scope)
+            scope.enter()
         try:
             yield store
         finally:
-            scope_of.leave()
+            scope.leave()
             self._close_excess()
 
     @contextmanager
-    def borrow_if_open(self, name: str) -> Iterator[Store | None]:
-        """The store of a scope if it is open, for what the daemon does by itself: that is no use, and opens nothing."""
-        scope_of = self.scope_of(name)
-        with scope_of.gate:
-            store = scope_of.store
-            scope_of.enter()
+    def borrow_if_open(self, name: str) -> Iterator[SqliteStore | None]:
+        """The store of a scope if it is open, for the daemon's own work: that does not count as use, and opens nothing."""
+        scope = self.scope_named(name)
+        with scope.gate:
+            store = scope.store
+            scope.enter()
         try:
             yield store
         finally:
-            scope_of.leave(used=False)
+            scope.leave(used=False)
 
-    def open(self, name: str) -> Store:
-        """Open a scope now, for whoever wants to know that it can be; raises `CannotOpen`."""
+    def open(self, name: str) -> SqliteStore:
+        """Open a scope now; raises `CannotOpen`."""
         with self.use(name) as store:
             return store
 
     @contextmanager
     def exclusive(self, name: str) -> Iterator[Scope]:
         """A scope that nobody else uses and whose files are closed, for the length of the block."""
-        scope_of = self.scope_of(name)
-        with scope_of.gate:
-            scope_of.wait_until_unused()
-            self._close(scope_of)
-            yield scope_of
+        scope = self.scope_named(name)
+        with scope.gate:
+            scope.wait_until_unused()
+            self._close(scope)
+            yield scope
 
     def seq(self, name: str) -> int:
         """The last commit number of a scope; 0 while nobody has used it since the start."""
-        scope_of = self._accounts.get(name)
-        return scope_of.seq if scope_of else 0
+        scope = self._scopes.get(name)
+        return scope.seq if scope else 0
 
-    def store_in_use(self, name: str) -> Store | None:
-        """The store of a scope if it is open, for a moment's look that counts as use."""
-        scope_of = self._accounts.get(name)
-        if scope_of is None:
+    def store_in_use(self, name: str) -> SqliteStore | None:
+        """The store of a scope if it is open, for a brief look that counts as use."""
+        scope = self._scopes.get(name)
+        if scope is None:
             return None
-        scope_of.last_used = time.monotonic()
-        return scope_of.store
-
-    def checkpoint_if_due(self, name: str) -> None:
-        """Checkpoint a scope, if it is open and its log has grown; from the thread that writes it."""
-        with self.borrow_if_open(name) as store:
-            if store is not None:
-                store.checkpoint_if_due()
+        scope.last_used = time.monotonic()
+        return scope.store
 
     def interrupt_readers(self) -> None:
-        """Break off every statement that a reader is running now; from any thread."""
+        """Interrupt every statement that a reader is running now; from any thread."""
         for store in self.open_stores().values():
             store.interrupt_readers()
 
-    def open_stores(self) -> dict[str, Store]:
+    def open_stores(self) -> dict[str, SqliteStore]:
         """The stores that are open now, by the names of their scopes."""
         with self._lock:
-            return {name: store for name, scope_of in self._open.items() if (store := scope_of.store)}
+            return {name: store for name, scope in self._open.items() if (store := scope.store)}
+
+    def open_names(self) -> list[str]:
+        """The names of the scopes that are open now."""
+        return list(self.open_stores())
 
     def names(self) -> list[str]:
         """The names of all scopes that have files, in order."""
         opened = self.open_stores()
         open_paths = {store.path for store in opened.values()}
         closed = [path for path in self.directory.glob("scopes/*.db") if path not in open_paths]
-        named = {name for path in closed if (name := name_inside(path)) and self._path(name) == path}
+        named = {name for path in closed if (name := scope_named_in(path)) and self._path(name) == path}
         return sorted({DEFAULT_SCOPE, *opened, *named})
 
     def close_idle(self, idle_s: float = IDLE_SECONDS) -> None:
         """Close the scopes that nobody has used for so long."""
         before = time.monotonic() - idle_s
-        for scope_of in self._unused():
-            if scope_of.last_used < before:
-                self._close_if_unused(scope_of)
+        for scope in self._unused():
+            if scope.last_used < before:
+                self._close_if_unused(scope)
 
     def close(self) -> None:
         for name in list(self._open):
             with self.exclusive(name):
                 pass
 
-    def scope_of(self, name: str) -> Scope:
-        """What is known of a scope, whether or not it has files."""
+    def scope_named(self, name: str) -> Scope:
+        """The scope of this name, whether or not it has files."""
         with self._lock:
-            scope_of = self._accounts.get(name)
-            if scope_of is None:
-                scope_of = self._accounts[name] = Scope(name, self._path(name))
-            return scope_of
+            scope = self._scopes.get(name)
+            if scope is None:
+                scope = self._scopes[name] = Scope(name, self._path(name))
+            return scope
 
     def _path(self, name: str) -> Path:
         if name == DEFAULT_SCOPE:
             return self.directory / "default.db"
         return self.directory / "scopes" / f"{hashlib.sha256(name.encode()).hexdigest()}.db"
 
-    def store_at(self, path: Path, scope: str) -> Store:
+    def store_at(self, path: Path, scope: str) -> SqliteStore:
         """Open a scope's database file, wherever it is; raises `CannotOpen`."""
-        return Store(
+        return SqliteStore(
             path,
             clock=self._clock,
             lock_wait_ms=self._lock_wait_ms,
             vfs=self._vfs,
             scope=scope,
-            retention=self._keeping,
-            query_cache_bytes=self._answers_bytes,
-            on_commit=partial(self._on_commit, scope),
+            retention=self._retention,
+            query_cache=QueryCache(self._query_cache_bytes),
+            committed=self._committed,
         )
 
-    def _open_store(self, scope_of: Scope) -> Store:
-        make_directory(scope_of.path.parent)
-        store = scope_of.store = self.store_at(scope_of.path, scope_of.name)
+    def admin(self, name: str, handlers: Handlers) -> ScopeAdmin:
+        """A scope as a whole, for maintenance."""
+        from backscroll.bus.sqlite.scope_admin import SqliteScopeAdmin
+
+        return SqliteScopeAdmin(self, name, handlers)
+
+    def wire_error(self, error: Exception) -> BackscrollError | None:
+        """What an error of SQLite or the disk means to a caller; None for any other error."""
+        return errors.wire_error(error)
+
+    def health(self) -> StorageHealth:
+        """Which SQLite this is, and whether it has the WAL-reset bug."""
+        version = apsw.sqlite_lib_version()
+        numbers = tuple(int(part) for part in version.split("."))
+        exposed = WAL_RESET_BUG_FROM <= numbers < WAL_RESET_BUG_UNTIL
+        return StorageHealth(engine="sqlite", version=version, wal_reset_bug=exposed)
+
+    def _open_store(self, scope: Scope) -> SqliteStore:
+        make_directory(scope.path.parent)
+        store = scope.store = self.store_at(scope.path, scope.name)
         with self._lock:
-            self._open[scope_of.name] = scope_of
+            self._open[scope.name] = scope
         return store
 
-    def _close(self, scope_of: Scope) -> None:
-        """Close an scope_of whose gate is held and whose store nobody uses."""
-        scope_of.close()
+    def _close(self, scope: Scope) -> None:
+        """Close a scope whose gate is held and whose store nobody uses."""
+        scope.close()
         with self._lock:
-            self._open.pop(scope_of.name, None)
+            self._open.pop(scope.name, None)
 
     def _unused(self) -> list[Scope]:
         """The open scopes that nobody uses now, the longest unused first; `default` is always kept open."""
         with self._lock:
-            accounts = [each for each in self._open.values() if not each.users]
-        return sorted(
-            (each for each in accounts if each.name != DEFAULT_SCOPE), key=lambda scope_of: scope_of.last_used
-        )
+            scopes = [each for each in self._open.values() if not each.users]
+        return sorted((each for each in scopes if each.name != DEFAULT_SCOPE), key=lambda scope: scope.last_used)
 
     def _close_excess(self) -> None:
         """Keep no more scopes open than so many, apart from those in use."""
         if (excess := len(self._open) - OPEN_MAX) > 0:
-            for scope_of in self._unused()[:excess]:
-                self._close_if_unused(scope_of)
+            for scope in self._unused()[:excess]:
+                self._close_if_unused(scope)
 
-    def _close_if_unused(self, scope_of: Scope) -> None:
-        if not scope_of.gate.acquire(blocking=False):
+    def _close_if_unused(self, scope: Scope) -> None:
+        if not scope.gate.acquire(blocking=False):
             return
         try:
-            if not scope_of.users:
-                self._close(scope_of)
+            if not scope.users:
+                self._close(scope)
         finally:
-            scope_of.gate.release()
+            scope.gate.release()
 
 
 def beside(database: Path, suffix: str) -> Path:

@@ -1,8 +1,8 @@
-"""A scope's secret: a key in a file beside its database, from which the tokens of sessions are made.
+"""A scope's token key: a secret in a file beside its database, from which the tokens of sessions are derived.
 
-A token is worked out from the key and the id of the command that asked for it, so a command that is sent again gets the
+A token is derived from the key and the id of the command that asked for it, so a command that is sent again gets the
 same one, and neither the command log nor any other part of the database holds it. Without the key's file nobody can
-work out a token, and no token that was given stops working.
+derive a token, and no token that was given stops working.
 """
 
 import base64
@@ -16,14 +16,14 @@ KEY_BYTES = 32
 
 
 class TokenKey:
-    """The key of one scope, made when it is first needed."""
+    """The key of one scope, created when it is first needed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._key = b""
 
     def token(self, request_id: str, number: int) -> str:
-        """The so-and-so-manieth token of a command, from 0: 256 bits as text. Raises OSError."""
+        """The so many-th token of a command, from 0: 256 bits as text. Raises OSError."""
         mac = hmac.digest(self._key or self._load(), f"{number} {request_id}".encode(), "sha256")
         return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
 

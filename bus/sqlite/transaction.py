@@ -1,152 +1,127 @@
-"""One transaction on one connection, as handlers see it: rows, ids, and the parts of media that go with the rows.
+"""One transaction on one connection: what handlers see as `Reads` and `Writes`.
 
-Knows when a command inside it is undone; when the whole begins and is durable, the store decides.
+It knows when a command inside it is undone; when the whole begins and is durable, the store decides.
 """
 
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 
 from backscroll.bus.sqlite.blobs import BlobDirectory
+from backscroll.bus.sqlite.statements import COMPILED
 from backscroll.bus.sqlite.token_key import TokenKey
-from backscroll.handlers.storage import CommandContext, Position, Retention, Row
+from backscroll.bus.stores import CommittedCommand
+from backscroll.handlers.sql import Row, Statement
+from backscroll.handlers.storage import CommandContext, LogPosition, Redaction, Retention
 from backscroll.schema.command_log import Generated
-from backscroll.schema.operations.sessions import hash_of
-from backscroll.schema.ulid import ulid_after
-
-RANDOM_BYTES = 10  # of a ULID
 
 
-class TransactionRolledBack(Exception):
-    """SQLite rolled the whole transaction back by itself, as it does on a full disk; the cause says why."""
+class TransactionRolledBack(BaseException):
+    """SQLite rolled the whole transaction back by itself, as it does on a full disk; the cause says why.
+
+    No `Exception`, so that nobody but the store takes it for the failure of one command.
+    """
 
 
-class SavepointNeeded(Exception):
-    """A command failed after it had written, in a transaction without savepoints: all of it is to be done again."""
+class SavepointNeeded(BaseException):
+    """A command failed after it had written, in a transaction without savepoints: the whole has to be repeated."""
 
 
-class Transaction:
-    """One transaction on one connection: the `Database` that handlers see."""
+class Snapshot:
+    """What can be read at one moment."""
+
+    def __init__(
+        self, connection: apsw.Connection, blobs: "BlobsInTransaction", now: int, position: LogPosition
+    ) -> None:
+        self._connection = connection
+        self.blobs = blobs
+        self.now = now
+        self.position = position
+
+    def rows(self, statement: Statement, /, **values: Any) -> list[Row]:
+        return self._connection.execute(COMPILED[statement], values).fetchall()
+
+    def row(self, statement: Statement, /, **values: Any) -> Row | None:
+        rows = self._connection.execute(COMPILED[statement], values).fetchall()
+        return rows[0] if rows else None
+
+
+class Environment(NamedTuple):
+    """What a store's transactions have in common."""
+
+    retention: Retention
+    token_key: TokenKey
+    random_bytes: Callable[[int], bytes]
+
+
+class Transaction(Snapshot):
+    """A write transaction. With `savepoints` each command begins with one, so that it can be undone by itself."""
 
     def __init__(
         self,
         connection: apsw.Connection,
-        parts: BlobDirectory,
-        secret: TokenKey,
-        retention: Retention,
-        position: Position,
+        blobs: "BlobsInTransaction",
         now: int,
+        position: LogPosition,
+        environment: Environment,
         *,
-        savepoints: bool = True,
+        savepoints: bool,
     ) -> None:
-        """`savepoints` has each command begin with a savepoint, so that one that fails can be undone."""
-        self._connection = connection
-        self._secret = secret
-        self._started = now
-        self._careful = savepoints
-        self._entry: CommandContext | None = None
-        self.retention = retention
-        self.position = position
-        self.parts = BlobsInTransaction(parts)
-        self.redactions: list[tuple[int, int]] = []
-        self.rooms_touched: set[str] = set()  # also by commands that were undone
-        self.all_touched = False
+        super().__init__(connection, blobs, now, position)
+        self.retention, self._token_key, self.random_bytes = environment
+        self._savepoints = savepoints
+        self.redactions: list[Redaction] = []
+        self.commands: list[CommittedCommand] = []
 
-    @property
-    def now(self) -> int:
-        return self._started if self._entry is None else self._entry.at
-
-    @property
-    def entry(self) -> CommandContext:
-        assert self._entry is not None, "no command is under way"
-        return self._entry
-
-    def new_id(self) -> str:
-        """Made from the request's id, not drawn: so a replay that has nothing else makes the same."""
-        entry = self.entry
-        if entry.recorded is not None and len(entry.ids) < len(entry.recorded.ids):
-            new_id = entry.recorded.ids[len(entry.ids)]
-        else:
-            random = int.from_bytes(hashlib.sha256(entry.request_id.encode()).digest()[:RANDOM_BYTES], "big")
-            new_id = ulid_after(self.position.last_id, entry.at, random)
-        entry.ids.append(new_id)
-        self.position = self.position._replace(last_id=new_id)
-        return new_id
-
-    def new_token(self) -> tuple[str, str]:
-        entry = self.entry
-        number = len(entry.token_hashes)
-        if entry.recorded is not None and number < len(entry.recorded.token_hashes):
-            token, token_hash = "", entry.recorded.token_hashes[number]
-        else:
-            token = self.token(entry.request_id, number)
-            token_hash = hash_of(token)
-        entry.token_hashes.append(token_hash)
-        return token, token_hash
-
-    def token(self, request_id: str, number: int) -> str:
-        return self._secret.token(request_id, number)
-
-    def touch(self, room_id: str) -> None:
-        self.rooms_touched.add(room_id)
-
-    def touch_all(self) -> None:
-        self.all_touched = True
-
-    def rows(self, sql: str, /, **values: Any) -> list[Row]:
-        return self._connection.execute(sql, values).fetchall()
-
-    def row(self, sql: str, /, **values: Any) -> Row | None:
-        rows = self.rows(sql, **values)
-        return rows[0] if rows else None
-
-    def run(self, sql: str, /, **values: Any) -> int:
-        self._connection.execute(sql, values)
+    def run(self, statement: Statement, /, **values: Any) -> int:
+        self._connection.execute(COMPILED[statement], values)
         return self._connection.changes()
 
-    def write(self, sql: str, row: Sequence[Any], /) -> int:
-        self._connection.execute(sql, row)
+    def write(self, statement: Statement, row: Sequence[Any], /) -> int:
+        self._connection.execute(COMPILED[statement], row)
         return self._connection.changes()
 
-    def write_all(self, sql: str, rows: Iterable[Sequence[Any]], /) -> None:
-        self._connection.executemany(sql, rows)
+    def write_all(self, statement: Statement, rows: Iterable[Sequence[Any]], /) -> None:
+        self._connection.executemany(COMPILED[statement], rows)
+
+    def token_of(self, request_id: str, number: int) -> str:
+        return self._token_key.token(request_id, number)
 
     @contextmanager
     def command(
-        self, request_id: str, *, at: int | None = None, recorded: Generated | None = None
+        self, request_id: str, *, at: int | None = None, replayed: Generated | None = None
     ) -> Iterator[CommandContext]:
-        """What happens inside happens wholly and takes the next `seq`, or not at all; its neighbours stand.
+        """What happens inside is one command: it happens as a whole and takes the next `seq`, or not at all.
 
         Raises `SavepointNeeded` where a command that failed had written and there is no savepoint to go back to.
         """
-        if self._careful:
+        if self._savepoints:
             self._connection.execute("SAVEPOINT command")
-        before, removals, changes = self.position, self.parts.removals, self._connection.total_changes()
-        redactions = len(self.redactions)
-        entry = self._entry = CommandContext(before.seq + 1, request_id, self._started if at is None else at, recorded)
+        before, removals, redactions = self.position, self.blobs.removals, len(self.redactions)
+        written = self._connection.total_changes()
+        now = self.now if at is None else at
+        context = CommandContext(before.seq + 1, request_id, now, before.last_id, replayed, self.token_of)
         try:
-            yield entry
+            yield context
         except Exception as error:
-            self.position, self.parts.removals = before, removals
+            self.blobs.removals = removals
             del self.redactions[redactions:]
-            self._undo_command(error, changes)
+            self._undo_command(error, written)
             raise
-        finally:
-            self._entry = None
-        if self._careful:
+        if self._savepoints:
             self._connection.execute("RELEASE command")
         greatest_id = max(before.greatest_id, request_id)
-        self.position = Position(entry.seq, self.position.last_id, entry.chain, greatest_id)
+        self.position = LogPosition(context.seq, context.last_id, context.chain, greatest_id)
+        self.commands.append(CommittedCommand(context.seq, now, request_id, context.type, context.changes))
 
-    def _undo_command(self, error: Exception, changes: int) -> None:
-        """Go back to where the command began; raises `TransactionRolledBack` or `SavepointNeeded` where that cannot be."""
+    def _undo_command(self, error: Exception, written: int) -> None:
+        """Go back to where the command began; raises where that is not possible."""
         if not self._connection.in_transaction:
             raise TransactionRolledBack from error
-        if not self._careful:
-            if self._connection.total_changes() != changes:
+        if not self._savepoints:
+            if self._connection.total_changes() != written:
                 raise SavepointNeeded from error
             return
         try:
@@ -157,32 +132,32 @@ class Transaction:
 
 
 class BlobsInTransaction:
-    """The parts of media as one transaction sees them: what it puts is there at once, what it removes goes after it.
+    """The parts of files as one transaction sees them: what it puts exists at once, what it removes goes after it.
 
-    One that is to be removed is gone, as it will be to the next transaction, until it is put again.
+    A part that is to be removed reads as missing, as it will to the next transaction, until it is put again.
     """
 
-    def __init__(self, parts: BlobDirectory) -> None:
-        self._parts = parts
-        self.put_before = parts.put_before
+    def __init__(self, blobs: BlobDirectory) -> None:
+        self._blobs = blobs
+        self.put_before = blobs.put_before
         self.removals: frozenset[str] = frozenset()
 
     def put(self, data: bytes) -> str:
-        sha256 = self._parts.put(data)
+        sha256 = self._blobs.put(data)
         self.removals -= {sha256}
         return sha256
 
     def put_again(self, sha256: str) -> bool:
-        return sha256 not in self.removals and self._parts.put_again(sha256)
+        return sha256 not in self.removals and self._blobs.put_again(sha256)
 
     def read(self, sha256: str) -> bytes | None:
-        return None if sha256 in self.removals else self._parts.read(sha256)
+        return None if sha256 in self.removals else self._blobs.read(sha256)
 
     def remove_after_commit(self, sha256: str) -> None:
         self.removals |= {sha256}
 
     def remove_now(self) -> None:
-        """Remove what was to go; a part that cannot be removed is an orphan from now on."""
+        """Remove what was to go; a part that cannot be removed is unused from now on."""
         for sha256 in sorted(self.removals):
             with suppress(OSError):
-                self._parts.remove(sha256)
+                self._blobs.remove(sha256)

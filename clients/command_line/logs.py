@@ -62,12 +62,12 @@ def _export(options: argparse.Namespace) -> int:
     with clients_of(options.endpoint, options.data_dir) as clients:
         client = clients.existing(options.scope)
         try:
-            stretch = log_range_of(client, options.from_seq, options.to_seq)
+            log_range = log_range_of(client, options.from_seq, options.to_seq)
         except ValueError as error:
             return _complain(error, EXIT_FAILED)
-        if stretch.start > options.from_seq:
-            sys.stderr.write(f"backscroll: the log begins at seq {stretch.start}\n")
-        for line in file_of(client, options.scope, stretch):
+        if log_range.start > options.from_seq:
+            sys.stderr.write(f"backscroll: the log begins at seq {log_range.start}\n")
+        for line in file_of(client, options.scope, log_range):
             sys.stdout.write(line)
         sys.stdout.flush()
     return 0
@@ -79,7 +79,7 @@ def _verify(options: argparse.Namespace) -> int:
     with clients_of(options.endpoint, options.data_dir) as clients:
         found = verify_scope(clients.existing(options.scope))
     sys.stdout.write(f"{options.scope}: the log is whole up to seq {found.seq}, chain {found.value.hex()}\n")
-    sys.stdout.write(f"{options.scope}: {found.held()}\n")
+    sys.stdout.write(f"{options.scope}: {found.summary()}\n")
     return 0
 
 
@@ -89,7 +89,7 @@ def _verify_file(name: str) -> int:
     for scope, (last, known) in found.items():
         end = "as its header says" if known else "which no header says to be right"
         sys.stdout.write(f"{scope}: the file is whole up to seq {last.seq}, chain {last.value.hex()}, {end}\n")
-        sys.stdout.write(f"{scope}: {last.held()}\n")
+        sys.stdout.write(f"{scope}: {last.summary()}\n")
     return 0
 
 

@@ -1,28 +1,37 @@
-"""A scope's command log from the daemon: page by page, as a file, and held against its own digests and chain."""
+"""A scope's command log from the daemon: page by page, as a file, and verified by its digests and chain."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from msgspec import Raw
 
 from backscroll.clients.python.client import Client
-from backscroll.schema.command_log import CHAIN_START, LogEntry, LogPage, canonical, digest_of, link, redacted
+from backscroll.schema.command_log import (
+    CHAIN_START,
+    FORMAT,
+    Facts,
+    LogEntry,
+    LogPage,
+    canonical,
+    chain_after,
+    digest_of,
+    encode_facts,
+)
 from backscroll.schema.errors import BackscrollError
 from backscroll.schema.limits import PAGE_ITEMS_MAX
 from backscroll.schema.log_file import BadLine, HeaderLine, LogHeader, LogReader, entry_text, header_text
-from backscroll.schema.operations import Batch, Command, GetLog
-from backscroll.schema.operations.decoding import UNLIMITED, read_operation
+from backscroll.schema.operations import Command, GetLog
+from backscroll.schema.operations.decoding import UNLIMITED, decode_operation
 from backscroll.schema.wire import DEFAULT_SCOPE, MSGPACK
 
 
 class Broken(Exception):
-    """A log that is not what it was; the message names the first number at which it is seen."""
+    """A log that was altered or damaged; the message names the first number at which that shows."""
 
 
 @dataclass(frozen=True)
 class LogRange:
-    """Part of a log: its first and last number (none where `to` is before `start`) and the chain before and after."""
+    """A range of a log: its first and last number (empty where `to` is before `start`), the chain before and after."""
 
     start: int
     to: int
@@ -41,9 +50,9 @@ def pages_of(client: Client, from_seq: int = 1) -> Iterator[LogPage]:
 
 
 def log_range_of(client: Client, from_seq: int, to_seq: int | None) -> LogRange:
-    """What lies between two numbers, both included; raises `ValueError` for a beginning after the end.
+    """The range between two numbers, both included; raises `ValueError` where it begins after the end of the log.
 
-    Raises `Broken` where the first or the last entry of it is not there.
+    Raises `Broken` where its first or last entry is missing.
     """
     page = client.ask(GetLog(from_seq, limit=1))
     if from_seq > page.last_seq + 1:
@@ -55,74 +64,72 @@ def log_range_of(client: Client, from_seq: int, to_seq: int | None) -> LogRange:
     last = client.ask(GetLog(to, limit=1))
     for seq, entries in ((start, page.entries), (to, last.entries)):
         if not entries or entries[0].seq != seq:
-            raise Broken(f"seq {seq}: it is missing in the log, which is from {page.first_seq} to {page.last_seq}")
+            raise Broken(f"seq {seq}: missing in the log, which has {page.first_seq} to {page.last_seq}")
     return LogRange(start, to, page.chain_start, last.entries[0].chain or "")
 
 
-def file_of(client: Client, scope: str, stretch: LogRange) -> Iterator[str]:
-    """The lines of the log file of a stretch."""
+def file_of(client: Client, scope: str, log_range: LogRange) -> Iterator[str]:
+    """The lines of the log file of a range."""
     yield header_text(
         LogHeader(
             scope=scope,
-            from_seq=stretch.start,
-            chain_start=stretch.chain_start,
-            to=stretch.to,
-            chain_end=stretch.chain_end,
+            from_seq=log_range.start,
+            chain_start=log_range.chain_start,
+            to=log_range.to,
+            chain_end=log_range.chain_end,
         )
     )
-    if stretch.to >= stretch.start:
-        for page in pages_of(client, stretch.start):
+    if log_range.to >= log_range.start:
+        for page in pages_of(client, log_range.start):
             for entry in page.entries:
-                if entry.seq > stretch.to:
+                if entry.seq > log_range.to:
                     return
                 yield entry_text(entry)
 
 
 @dataclass
 class Chain:
-    """A chain that is followed link by link. Nobody can change, remove or add an entry and keep its end."""
+    """A chain that is followed entry by entry. Changing, removing or adding an entry changes its end."""
 
     value: bytes
     seq: int
     digests: int = 0
-    """How many entries had the payload that their digest is of, and below how many had another or none."""
+    """How many entries have the payload that their digest says; the others are counted below."""
     redacted: int = 0
     not_kept: int = 0
 
     def add(self, entry: LogEntry) -> None:
-        """Follow the chain to the next entry; raises `Broken` where it is another than that was."""
+        """Follow the chain to the next entry; raises `Broken` where it does not fit."""
         if entry.seq != self.seq + 1:
-            raise Broken(f"seq {entry.seq}: {self.seq + 1} is missing before it")
-        digest = self._digest(entry)
-        generated = None if entry.generated is None else MSGPACK.encode(entry.generated)
-        self.value = link(self.value, entry.seq, entry.at, entry.id, entry.type, digest, generated)
+            raise Broken(f"seq {entry.seq}: number {self.seq + 1} is missing before it")
+        facts = encode_facts(Facts(FORMAT, entry.principal, self._digest(entry), entry.changes, entry.generated))
+        self.value = chain_after(self.value, entry.seq, entry.at, entry.type, entry.id, facts)
         self.seq = entry.seq
         if entry.chain is not None and entry.chain != self.value.hex():
-            raise Broken(f"seq {entry.seq}: the entry does not fit its place in the chain")
+            raise Broken(f"seq {entry.seq}: the entry does not fit the chain")
 
-    def held(self) -> str:
-        """How much of it that is: a payload that was redacted may hold anything, as far as its digest goes."""
+    def summary(self) -> str:
+        """How many payloads could be compared with their digest: what is left of a redacted one could be anything."""
         total = self.digests + self.redacted + self.not_kept
-        said = [f"{self.digests} of {total} payloads were held against their digest"]
+        parts = [f"{self.digests} of {total} payloads match their digest"]
         if self.redacted:
-            said.append(f"{self.redacted} {'is' if self.redacted == 1 else 'are'} redacted and cannot be")
+            parts.append(f"{self.redacted} {'is' if self.redacted == 1 else 'are'} redacted and cannot be compared")
         if self.not_kept:
-            said.append(f"{self.not_kept} {'was' if self.not_kept == 1 else 'were'} not kept")
-        return ", ".join(said)
+            parts.append(f"{self.not_kept} {'was' if self.not_kept == 1 else 'were'} not kept")
+        return ", ".join(parts)
 
     def _digest(self, entry: LogEntry) -> bytes:
-        """What the payload is known by, held against what is there of it."""
+        """The digest of an entry's payload, compared with the payload where that is complete."""
         if entry.payload is None or entry.redacted:
             if entry.digest is None:
-                raise Broken(f"seq {entry.seq}: the payload is gone, and its digest too")
-            if entry.payload is not None:
-                _check_redacted(entry)
+                raise Broken(f"seq {entry.seq}: both the payload and its digest are missing")
             self.redacted += entry.redacted
             self.not_kept += not entry.redacted
             return bytes.fromhex(entry.digest)
-        digest = digest_of(canonical(_command(entry)))
+        salt = bytes.fromhex(entry.salt) if entry.salt is not None else b""  # none in a line written by hand
+        digest = digest_of(salt, canonical(_command(entry)))
         if entry.digest is not None and digest.hex() != entry.digest:
-            raise Broken(f"seq {entry.seq}: the payload is not the one that its digest is of")
+            raise Broken(f"seq {entry.seq}: the payload does not match its digest")
         self.digests += 1
         return digest
 
@@ -135,16 +142,16 @@ def verify_scope(client: Client) -> Chain:
         if chain is None:
             first = page.first_seq
             if before != CHAIN_START:
-                raise Broken(f"seq {first}: the chain does not begin with it")
+                raise Broken(f"seq {first}: the chain does not begin here")
             chain = Chain(before, first - 1)
         elif before != chain.value:
-            raise Broken(f"seq {chain.seq}: the entry does not fit its place in the chain")
+            raise Broken(f"seq {chain.seq}: the entry does not fit the chain")
         for entry in page.entries:
             if entry.seq != first and chain.seq == first - 1:
-                raise Broken(f"seq {first}: the log is said to begin with it, and begins with {entry.seq}")
+                raise Broken(f"seq {first}: missing; the log begins with {entry.seq}")
             chain.add(entry)
         if not page.entries and page.last_seq != chain.seq:
-            raise Broken(f"seq {chain.seq + 1}: the log ends before it, and the scope at {page.last_seq}")
+            raise Broken(f"seq {chain.seq + 1}: missing; the scope is at {page.last_seq}")
     assert chain is not None  # there is at least one page
     return chain
 
@@ -180,10 +187,10 @@ class _FileChains:
             self._ends_as_said(scope)
             chain = self._chain(scope)
             if chain.value.hex() != header.chain_start:
-                raise Broken("what stands before does not lead to this header's chainStart")
+                raise Broken("the lines before this header do not lead to its chainStart")
             if header.from_seq not in (None, chain.seq + 1):
                 raise Broken(
-                    f"what stands before leads to seq {chain.seq}, and this header is from {header.from_seq} on"
+                    f"the lines before this header end with seq {chain.seq}, and it begins with {header.from_seq}"
                 )
         self._headers[scope] = header
 
@@ -205,34 +212,23 @@ class _FileChains:
     def _ends_as_said(self, scope: str) -> bool:
         header, chain = self._headers.get(scope), self._chain(scope)
         if header is not None and header.to not in (None, chain.seq):
-            raise Broken(f"{scope}: the lines end with seq {chain.seq}, and their header says {header.to}")
+            raise Broken(f"{scope}: the lines end with seq {chain.seq}; the header says {header.to}")
         if header is None or header.chain_end is None:
             return False
         if header.chain_end != chain.value.hex():
             raise Broken(
-                f"{scope}: the chain up to seq {chain.seq} is not the one that the header says: a line was changed"
+                f"{scope}: the chain up to seq {chain.seq} differs from the header's chainEnd: a line was changed"
             )
         return True
-
-
-def _check_redacted(entry: LogEntry) -> None:
-    """Raise `Broken` where what people said still stands in a command that it is said to be taken out of.
-
-    Of a batch, which member that is about is not known: there must be one.
-    """
-    command = _command(entry)
-    members: list[Any] = command.commands if isinstance(command, Batch) else [command]
-    if all(redacted(member) != member for member in members):
-        raise Broken(f"seq {entry.seq}: it is said to be redacted, and is not: what was said still stands there")
 
 
 def _command(entry: LogEntry) -> Command[object]:
     if isinstance(entry.payload, Command):
         return entry.payload
     try:
-        command = read_operation(entry.type, Raw(MSGPACK.encode(entry.payload)), MSGPACK, UNLIMITED)
+        command = decode_operation(entry.type, Raw(MSGPACK.encode(entry.payload)), MSGPACK, UNLIMITED)
     except BackscrollError as error:
         raise Broken(f"seq {entry.seq}: {error.message}") from None
     if not isinstance(command, Command):
-        raise Broken(f"seq {entry.seq}: {entry.type!r} is no command")
+        raise Broken(f"seq {entry.seq}: {entry.type!r} is not a command")
     return command

@@ -161,7 +161,9 @@ def _blamed(chunk: Chunk, error: BackscrollError, client_for: ClientFor) -> Exce
     first, last = chunk.lines[0].number, chunk.lines[-1].number
     if named is None:
         where = f"line {first}" if first == last else f"lines {first} to {last}"
-        return type(error)(f"{where}: {error.message}", details=error.details, retryable=error.retryable)
+        return type(error)(
+            f"{where}: {error.message}", details=error.details, retryable=error.retryable, code=error.code
+        )
     index = int(named[1])
     if index:
         _send(Chunk(chunk.scope, chunk.lines[:index]), client_for)

@@ -13,8 +13,8 @@ from typing import BinaryIO
 from backscroll.clients.python.client import Client
 from backscroll.clients.python.pending_calls import TIMEOUT_MS
 from backscroll.schema.errors import NotFound, Storage
+from backscroll.schema.limits import MEDIA_PART_BYTES_MAX
 from backscroll.schema.operations import GetMedia, GetMediaPart, PutMedia, PutMediaPart
-from backscroll.schema.operations.media import MEDIA_PART_BYTES_MAX
 from backscroll.schema.replies import Media
 
 PARTS_UNDER_WAY = 3

@@ -1,1 +1,1 @@
-"""The steps by which a database came to its present tables, a folder a database system."""
+"""The steps that bring a database to the present tables: a folder for each database system."""

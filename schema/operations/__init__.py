@@ -1,219 +1,48 @@
-"""Every operation there is, by its wire name. One module for each noun.
+"""Every operation there is, by its wire name: a module for each noun, a class for each operation.
 
-`python -m backscroll.schema.operations` prints the table that README.md shows.
+`OPERATIONS` collects the classes by itself. The star imports make them importable from here (and from
+`backscroll.schema`) for type checkers and editors; a new noun needs a line, a new operation none.
 """
 
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
-from backscroll.schema.operations.attachments import (
-    DeleteAttachmentsForMessage,
-    GetAllAttachments,
-    GetAttachmentsForMessage,
-    SaveAttachment,
-)
-from backscroll.schema.operations.bans import GetBansForRoom, IsUserBanned, RemoveBan, SaveBan
-from backscroll.schema.operations.base import Builtin, Command, Maintenance, Operation, Query
-from backscroll.schema.operations.batch import Batch, BatchedCommand
-from backscroll.schema.operations.channels import (
-    CreateCategory,
-    CreateChannel,
-    DeleteCategory,
-    DeleteChannel,
-    GetChannel,
-    ListCategories,
-    ListChannels,
-    UpdateCategory,
-    UpdateChannel,
-)
-from backscroll.schema.operations.lifecycle import ClearAllData, Health, Initialize, Ping
-from backscroll.schema.operations.log import AppendLog, GetLog, GetRows
-from backscroll.schema.operations.media import (
-    DeleteMedia,
-    GetMedia,
-    GetMediaPart,
-    PutMedia,
-    PutMediaPart,
-)
-from backscroll.schema.operations.messages import (
-    ClearRoomMessages,
-    CreateMessage,
-    DeleteMessage,
-    GetMessageById,
-    GetMessagePage,
-    GetMessages,
-    ListMessages,
-    SaveMessage,
-    UpdateMessage,
-)
-from backscroll.schema.operations.reactions import GetReactionsForMessage, RemoveReaction, SaveReaction
-from backscroll.schema.operations.rooms import DeleteRoom, GetAllRooms, GetRoom, SaveRoom, UpdateRoom
-from backscroll.schema.operations.scopes import (
-    AdoptLegacyDatabase,
-    CompactScope,
-    DeleteScope,
-    GetScopeInfo,
-    ListScopes,
-)
-from backscroll.schema.operations.sessions import (
-    CreateSession,
-    DeleteExpiredSessions,
-    DeleteSession,
-    GetSession,
-)
-from backscroll.schema.operations.users import (
-    CreateUser,
-    GetCurrentUser,
-    GetUser,
-    GetUserByPubkey,
-    GetUsersByRoom,
-    ListUsers,
-    SaveUser,
-    SetCurrentUserId,
-    UpdateUser,
-)
+from backscroll.schema.operations.attachments import *
+from backscroll.schema.operations.bans import *
+from backscroll.schema.operations.base import *
+from backscroll.schema.operations.batch import *
+from backscroll.schema.operations.channels import *
+from backscroll.schema.operations.lifecycle import *
+from backscroll.schema.operations.log import *
+from backscroll.schema.operations.media import *
+from backscroll.schema.operations.messages import *
+from backscroll.schema.operations.reactions import *
+from backscroll.schema.operations.rooms import *
+from backscroll.schema.operations.scopes import *
+from backscroll.schema.operations.sessions import *
+from backscroll.schema.operations.users import *
 
-OPERATIONS: dict[str, type[Operation[Any]]] = {
-    operation.wire_name: operation
-    for operation in (
-        SaveMessage,
-        UpdateMessage,
-        DeleteMessage,
-        ClearRoomMessages,
-        GetMessages,
-        GetMessageById,
-        CreateMessage,
-        GetMessagePage,
-        ListMessages,
-        SaveReaction,
-        RemoveReaction,
-        GetReactionsForMessage,
-        SaveUser,
-        UpdateUser,
-        SetCurrentUserId,
-        GetUser,
-        GetCurrentUser,
-        GetUsersByRoom,
-        CreateUser,
-        GetUserByPubkey,
-        ListUsers,
-        SaveRoom,
-        UpdateRoom,
-        DeleteRoom,
-        GetRoom,
-        GetAllRooms,
-        CreateChannel,
-        UpdateChannel,
-        DeleteChannel,
-        GetChannel,
-        ListChannels,
-        CreateCategory,
-        UpdateCategory,
-        DeleteCategory,
-        ListCategories,
-        SaveBan,
-        RemoveBan,
-        GetBansForRoom,
-        IsUserBanned,
-        SaveAttachment,
-        DeleteAttachmentsForMessage,
-        GetAttachmentsForMessage,
-        GetAllAttachments,
-        CreateSession,
-        DeleteSession,
-        DeleteExpiredSessions,
-        GetSession,
-        PutMediaPart,
-        PutMedia,
-        DeleteMedia,
-        GetMedia,
-        GetMediaPart,
-        GetScopeInfo,
-        ListScopes,
-        DeleteScope,
-        AdoptLegacyDatabase,
-        CompactScope,
-        Batch,
-        GetLog,
-        AppendLog,
-        GetRows,
-        Initialize,
-        ClearAllData,
-        Ping,
-        Health,
-    )
-}
+NOUNS = (
+    *("messages", "reactions", "users", "rooms", "channels", "bans", "attachments", "sessions", "media"),
+    *("scopes", "batch", "log", "lifecycle"),
+)
+"""The order in which documentation lists the modules; one that is missing here comes last."""
 
-__all__ = [
-    "OPERATIONS",
-    "AdoptLegacyDatabase",
-    "AppendLog",
-    "Batch",
-    "BatchedCommand",
-    "Builtin",
-    "ClearAllData",
-    "ClearRoomMessages",
-    "Command",
-    "CompactScope",
-    "CreateCategory",
-    "CreateChannel",
-    "CreateMessage",
-    "CreateSession",
-    "CreateUser",
-    "DeleteAttachmentsForMessage",
-    "DeleteCategory",
-    "DeleteChannel",
-    "DeleteExpiredSessions",
-    "DeleteMedia",
-    "DeleteMessage",
-    "DeleteRoom",
-    "DeleteScope",
-    "DeleteSession",
-    "GetAllAttachments",
-    "GetAllRooms",
-    "GetAttachmentsForMessage",
-    "GetBansForRoom",
-    "GetChannel",
-    "GetCurrentUser",
-    "GetLog",
-    "GetMedia",
-    "GetMediaPart",
-    "GetMessageById",
-    "GetMessagePage",
-    "GetMessages",
-    "GetReactionsForMessage",
-    "GetRoom",
-    "GetRows",
-    "GetScopeInfo",
-    "GetSession",
-    "GetUser",
-    "GetUserByPubkey",
-    "GetUsersByRoom",
-    "Health",
-    "Initialize",
-    "IsUserBanned",
-    "ListCategories",
-    "ListChannels",
-    "ListMessages",
-    "ListScopes",
-    "ListUsers",
-    "Maintenance",
-    "Operation",
-    "Ping",
-    "PutMedia",
-    "PutMediaPart",
-    "Query",
-    "RemoveBan",
-    "RemoveReaction",
-    "SaveAttachment",
-    "SaveBan",
-    "SaveMessage",
-    "SaveReaction",
-    "SaveRoom",
-    "SaveUser",
-    "SetCurrentUserId",
-    "UpdateCategory",
-    "UpdateChannel",
-    "UpdateMessage",
-    "UpdateRoom",
-    "UpdateUser",
-]
+
+def _collect() -> dict[str, type[Operation[Any]]]:
+    """The operations that are declared in the modules of this package, in the order of `NOUNS` and of declaration."""
+    modules = [each.name for each in iter_modules(__path__)]
+    ordered = sorted(modules, key=lambda name: NOUNS.index(name) if name in NOUNS else len(NOUNS))
+    found: dict[str, type[Operation[Any]]] = {}
+    for name in ordered:
+        if name in ("base", "decoding", "__main__"):
+            continue
+        module = import_module(f"{__name__}.{name}")
+        for value in vars(module).values():
+            if isinstance(value, type) and issubclass(value, Operation) and value.__module__ == module.__name__:
+                found[value.wire_name] = value
+    return found
+
+
+OPERATIONS: dict[str, type[Operation[Any]]] = _collect()

@@ -1,4 +1,4 @@
-"""Many commands as one."""
+"""Many commands, executed as one."""
 
 from collections.abc import Iterable
 from typing import Annotated, Any, Self
@@ -7,11 +7,10 @@ from msgspec import Meta, Raw, field
 from msgspec.structs import replace
 
 from backscroll.schema.errors import CallerError, Invalid, inside
-from backscroll.schema.limits import BATCH_COMMANDS_MAX
-from backscroll.schema.operations.base import Command, DeferredCommands, Operation, ReadCommand
+from backscroll.schema.limits import BATCH_COMMANDS_MAX, OperationName
+from backscroll.schema.operations.base import Budget, Command, DecodeCommand, DeferredCommands, Operation
 from backscroll.schema.records import Record
 
-OperationName = Annotated[str, Meta(max_length=64)]
 Commands = Annotated[list["BatchedCommand"], Meta(min_length=1, max_length=BATCH_COMMANDS_MAX)]
 
 
@@ -23,42 +22,46 @@ class BatchedCommand(Record, frozen=True, kw_only=True):
 
 
 class Batch(Command[list[Any]], frozen=True):
-    """Carry out commands of one scope in their order, all or none of them; the result lists theirs.
+    """Execute commands of one scope in their order, all or none; the result is the list of their results.
 
-    They share one id, one `seq` and one place in the log. If one fails nothing happens, and the error's path and
-    `details.index` name it. Batches are not nested, and what is about files or the whole scope is sent alone.
+    They share one id, one `seq` and one row in the log. If one fails nothing happens, and the error's path and
+    `details.index` name it. A batch cannot contain batches, nor commands about files or the whole scope.
 
     Example: {"commands": [{"type": "save-ban", "payload": {"ban": {"roomId": "r1", "oderId": "eve",
         "timestamp": 1767225600000}}}, {"type": "delete-message", "payload": {"messageId": "m1"}}]}
     """
 
+    ERRORS = ("not-found", "conflict")
+
     commands: Commands
 
     @classmethod
     def of(cls, commands: Iterable[Command[Any]]) -> Self:
-        """The batch of these commands."""
+        """A batch of these commands."""
         return cls([BatchedCommand(type=command.wire_name, payload=command) for command in commands])
 
     def as_logged(self) -> Self:
         return replace(self, commands=[_as_logged(member) for member in self.commands])
 
 
-class _ReceivedCommand(BatchedCommand, frozen=True, kw_only=True):
+class _DeferredCommand(BatchedCommand, frozen=True, kw_only=True, forbid_unknown_fields=True):
     payload: Raw = Raw()
 
 
-class _ReceivedBatch(DeferredCommands, frozen=True, forbid_unknown_fields=True):
-    commands: Annotated[list[_ReceivedCommand], Meta(min_length=1, max_length=BATCH_COMMANDS_MAX)]
+class _DeferredBatch(DeferredCommands, frozen=True, forbid_unknown_fields=True):
+    commands: Annotated[list[_DeferredCommand], Meta(min_length=1, max_length=BATCH_COMMANDS_MAX)]
 
-    def opened(self, read: ReadCommand) -> Operation[Any]:
-        return Batch([_opened(member, index, read) for index, member in enumerate(self.commands)])
+    def with_commands(self, decode: DecodeCommand) -> Operation[Any]:
+        return Batch([_decoded(member, index, decode) for index, member in enumerate(self.commands)])
 
-    @property
-    def size(self) -> int:
-        return len(self.commands)
+    def encoded_commands(self) -> list[tuple[str, Raw]]:
+        return [(member.type, member.payload) for member in self.commands]
+
+    def budget(self) -> Budget:
+        return Budget(subject="the batch")
 
 
-Batch.deferred_type = _ReceivedBatch
+Batch.deferred_type = _DeferredBatch
 
 
 def _as_logged(member: BatchedCommand) -> BatchedCommand:
@@ -66,13 +69,13 @@ def _as_logged(member: BatchedCommand) -> BatchedCommand:
     return member if payload is member.payload else replace(member, payload=payload)
 
 
-def _opened(member: _ReceivedCommand, index: int, read: ReadCommand) -> BatchedCommand:
+def _decoded(member: _DeferredCommand, index: int, decode: DecodeCommand) -> BatchedCommand:
     try:
         if member.type == Batch.wire_name:
-            raise Invalid.at("$.type", "a batch holds no batch")
-        command = read(member.type, member.payload)
+            raise Invalid.at("$.type", "a batch cannot contain a batch")
+        command = decode(member.type, member.payload)
         if command.ALONE:
-            raise Invalid.at("$.type", f"{member.type!r} is no part of a batch: send it alone")
+            raise Invalid.at("$.type", f"{member.type!r} cannot be part of a batch; send it alone")
     except CallerError as error:
         raise inside(f"$.payload.commands[{index}]", index, error) from error
     return BatchedCommand(type=member.type, payload=command)

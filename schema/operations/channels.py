@@ -14,6 +14,8 @@ class CreateChannel(Command[Channel], frozen=True):
     Example: {"name": "general", "topic": "anything", "position": 1}
     """
 
+    ERRORS = ("not-found",)
+
     REDACTABLE = {"name": "", "topic": None}
 
     name: Text
@@ -30,6 +32,8 @@ class UpdateChannel(Command[Channel], frozen=True):
     Example: {"channelId": "general", "updates": {"topic": null, "position": 2}}
     """
 
+    ERRORS = ("not-found",)
+
     channel_id: Id
     updates: ChannelUpdates
     room_id: Id = DEFAULT_ROOM
@@ -40,6 +44,8 @@ class DeleteChannel(Command[None], frozen=True):
 
     Example: {"channelId": "general", "cascade": true}
     """
+
+    ERRORS = ("not-found", "conflict")
 
     channel_id: Id
     room_id: Id = DEFAULT_ROOM
@@ -62,8 +68,6 @@ class ListChannels(Query[list[Channel]], frozen=True):
     Example: {"roomId": "r1"}
     """
 
-    KEPT = True
-
     room_id: Id = DEFAULT_ROOM
 
 
@@ -72,6 +76,8 @@ class CreateCategory(Command[Category], frozen=True):
 
     Example: {"name": "Talk", "position": 1}
     """
+
+    ERRORS = ("not-found",)
 
     REDACTABLE = {"name": ""}
 
@@ -86,6 +92,8 @@ class UpdateCategory(Command[Category], frozen=True):
     Example: {"categoryId": "talk", "updates": {"name": "Talking"}}
     """
 
+    ERRORS = ("not-found",)
+
     category_id: Id
     updates: CategoryUpdates
     room_id: Id = DEFAULT_ROOM
@@ -97,6 +105,8 @@ class DeleteCategory(Command[None], frozen=True):
     Example: {"categoryId": "talk"}
     """
 
+    ERRORS = ("not-found",)
+
     category_id: Id
     room_id: Id = DEFAULT_ROOM
 
@@ -106,7 +116,5 @@ class ListCategories(Query[list[Category]], frozen=True):
 
     Example: {}
     """
-
-    KEPT = True
 
     room_id: Id = DEFAULT_ROOM

@@ -3,47 +3,149 @@
 import difflib
 import math
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-from msgspec import Raw
+import msgspec
+from msgspec import UNSET, Raw, Struct
 
-from backscroll.schema.errors import Invalid, UnknownOperation
+from backscroll.schema.decode_errors import DECODE_ERRORS, explain, is_integral_float
+from backscroll.schema.errors import Invalid, TooLarge, UnknownOperation
+from backscroll.schema.limits import FREE_JSON_BYTES_MAX
 from backscroll.schema.operations import OPERATIONS
-from backscroll.schema.operations.base import Command, Operation
-from backscroll.schema.wire import Budget, Codec, read_payload
+from backscroll.schema.operations.base import Budget, Command, DeferredCommands, Operation
+from backscroll.schema.salvage import find_bad_text
+from backscroll.schema.size_probe import free_json_bytes, size_probe_of
+from backscroll.schema.strict import loose, strict
+from backscroll.schema.validation import validate
+from backscroll.schema.wire import PROTOCOL_LEVEL, UNKNOWN_FIELD, Codec
+
+S = TypeVar("S", bound=Struct)
 
 UNLIMITED = Budget(math.inf, math.inf)
-"""For what was taken once already, and lies in the caller's own memory."""
+"""For what was accepted once already, and lies in the caller's own memory."""
 
 
 def operation_type(name: str) -> type[Operation[Any]]:
     """The operation of a wire name; raises `UnknownOperation`."""
     as_type = OPERATIONS.get(name)
     if as_type is None:
-        details = {"path": "$.type", "known": sorted(OPERATIONS)}
-        raise UnknownOperation(f"$.type: there is no operation {name!r}{_meant(name)}", details=details)
+        details = {"path": "$.type", "level": PROTOCOL_LEVEL, "known": sorted(OPERATIONS)}
+        problem = f"there is no operation {name!r} in protocol level {PROTOCOL_LEVEL}{_suggestion(name)}"
+        raise UnknownOperation(f"$.type: {problem}", details=details)
     return as_type
 
 
-def read_operation(name: str, payload: Raw, codec: Codec, budget: Budget | None = None) -> Operation[Any]:
-    """Decode and check an operation; raises `UnknownOperation`, `Invalid`, `TooLarge` or `Malformed`."""
+def decode_operation(name: str, payload: Raw, codec: Codec, budget: Budget | None = None) -> Operation[Any]:
+    """Decode and check an operation; raises `UnknownOperation`, `Invalid`, `TooLarge` or `Malformed`.
+
+    `budget` is how much free JSON and how many commands it may contain; what the protocol allows where it is left out.
+    """
     as_type = operation_type(name)
     if as_type.deferred_type is None:
-        return read_payload(payload, codec, as_type, budget)
-    received = read_payload(payload, codec, as_type.deferred_type, UNLIMITED)
-    budget = budget or received.budget()
-    budget.take_commands(received.size)
-    return received.opened(partial(_read_command, codec, budget))
+        _check_free_json([(name, payload)], codec, budget or Budget())
+        return decode_payload(payload, codec, as_type)
+    deferred = decode_payload(payload, codec, as_type.deferred_type)
+    _check_budget(deferred, codec, budget or deferred.budget())
+    return deferred.with_commands(partial(_decode_command, codec))
 
 
-def _read_command(codec: Codec, budget: Budget, name: str, payload: Raw) -> Command[Any]:
-    operation = read_operation(name, payload, codec, budget)
+def decode_payload(payload: Raw, codec: Codec, as_type: type[S]) -> S:
+    """Decode and check one record or operation; absent and null are an empty payload. Ignores budgets."""
+    body = payload if payload and bytes(payload) != codec.null else codec.empty_map
+    try:
+        decoded: S = _decode_strictly(body, codec, as_type)
+    except UnicodeError:
+        raise find_bad_text(body, codec, "$.payload") from None
+    except DECODE_ERRORS as error:
+        raise explain(error, "$.payload", strict(as_type), UNKNOWN_FIELD) from None
+    validate(decoded, "$.payload")
+    return decoded
+
+
+def _decode_strictly(body: bytes | Raw, codec: Codec, as_type: type[S]) -> Any:
+    """Decode; an integral float (`1767225600000.0`) is accepted for an integer, as some programs write all numbers so."""
+    try:
+        return codec.decode(body, strict(as_type))
+    except msgspec.ValidationError as error:
+        if not is_integral_float(error):
+            raise
+        return msgspec.convert(_with_integers(codec.decode(body, loose(as_type)), "$.payload"), strict(as_type))
+
+
+def _with_integers(record: Struct, path: str) -> dict[str, Any]:
+    """The fields of a loosely decoded record, floats made integers; free JSON keeps its floats."""
+    names = zip(record.__struct_fields__, record.__struct_encode_fields__, strict=True)
+    fields = ((wire_name, getattr(record, name)) for name, wire_name in names)
+    return {name: _with_integer(value, f"{path}.{name}") for name, value in fields if value is not UNSET}
+
+
+def _with_integer(value: Any, path: str) -> Any:
+    if isinstance(value, float):
+        if not value.is_integer():
+            raise Invalid.at(path, "expected integer, got number with a fraction")
+        return int(value)
+    if isinstance(value, Struct):
+        return _with_integers(value, path)
+    if isinstance(value, list) and any(isinstance(item, Struct) for item in value):
+        return [_with_integers(item, f"{path}[{index}]") for index, item in enumerate(value)]
+    return value
+
+
+def _check_budget(deferred: DeferredCommands, codec: Codec, budget: Budget) -> None:
+    """Count what is inside a batch or a piece of a log, batches in it included, before its commands are decoded."""
+    commands = _all_commands(deferred, codec)
+    if len(commands) > budget.commands:
+        problem = f"{len(commands)} commands in {budget.subject}; the limit is {budget.commands}"
+        raise TooLarge.at("$.payload", problem)
+    _check_free_json(commands, codec, budget)
+
+
+def _all_commands(deferred: DeferredCommands, codec: Codec) -> list[tuple[str, Raw]]:
+    """The commands inside, those of inner batches besides the batches themselves. What is invalid fails later."""
+    found: list[tuple[str, Raw]] = []
+    for name, payload in deferred.encoded_commands():
+        found.append((name, payload))
+        inner = OPERATIONS[name].deferred_type if name in OPERATIONS else None
+        if inner is not None:
+            try:
+                found += _all_commands(codec.decode(payload or codec.empty_map, inner), codec)
+            except DECODE_ERRORS:
+                continue
+    return found
+
+
+def _check_free_json(commands: list[tuple[str, Raw]], codec: Codec, budget: Budget) -> None:
+    """Raise `TooLarge` for more free JSON than the budget allows. It is measured only where there could be too much."""
+    if budget.free_json_bytes == math.inf or sum(len(payload) for _, payload in commands) <= FREE_JSON_BYTES_MAX:
+        return
+    measured = sum(_free_json_in(name, payload, codec) for name, payload in commands)
+    if measured > budget.free_json_bytes:
+        problem = f"{measured} bytes of free JSON in {budget.subject}; the limit is {budget.free_json_bytes}"
+        raise TooLarge.at("$.payload", problem)
+
+
+def _free_json_in(name: str, payload: Raw, codec: Codec) -> int:
+    as_type = OPERATIONS.get(name)
+    probe = None if as_type is None or as_type.deferred_type is not None else size_probe_of(as_type)
+    if probe is None:
+        return 0
+    try:
+        return free_json_bytes(codec.decode(payload or codec.empty_map, probe))
+    except DECODE_ERRORS:
+        return 0  # it is refused with its path when it is decoded
+
+
+def _decode_command(codec: Codec, name: str, payload: Raw) -> Command[Any]:
+    """A command inside another operation, whose budget was checked with it."""
+    operation = decode_operation(name, payload, codec, UNLIMITED)
     if not isinstance(operation, Command):
-        raise Invalid.at("$.type", f"{name!r} is no command")
+        raise Invalid.at("$.type", f"{name!r} is not a command")
     return operation
 
 
-def _meant(name: str) -> str:
-    """A guess at what was meant, for people."""
+def _suggestion(name: str) -> str:
     close = difflib.get_close_matches(name, OPERATIONS, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+__all__ = ["UNLIMITED", "decode_operation", "decode_payload", "operation_type"]

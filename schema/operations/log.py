@@ -1,4 +1,4 @@
-"""The command log, replayed and read; and the rows that it leads to, as they are stored."""
+"""The command log, read and replayed; and the rows that it leads to, as they are stored."""
 
 from typing import Annotated, Any
 
@@ -13,17 +13,17 @@ from backscroll.schema.limits import (
     LOG_COMMANDS_MAX,
     LOG_FREE_JSON_BYTES_MAX,
     PageSize,
+    Seq,
+    TableName,
 )
-from backscroll.schema.operations.base import DeferredCommands, Maintenance, Operation, Query, ReadCommand
+from backscroll.schema.operations.base import Budget, DecodeCommand, DeferredCommands, Maintenance, Operation, Query
 from backscroll.schema.replies import RowPage
-from backscroll.schema.wire import Budget
 
-Seq = Annotated[int, Meta(ge=1)]
 Entries = Annotated[list[LogEntry], Meta(min_length=1, max_length=BATCH_COMMANDS_MAX)]
 
 
 class GetLog(Query[LogPage], frozen=True):
-    """The command log from one number on: at most `limit` entries, fewer where they are large.
+    """The command log from a number on: at most `limit` entries, fewer where they are large.
 
     Example: {"fromSeq": 101, "limit": 50}
     """
@@ -35,13 +35,15 @@ class GetLog(Query[LogPage], frozen=True):
 
 
 class AppendLog(Maintenance[None], frozen=True):
-    """Carry out commands just as a log recorded them: with their numbers, times, ids and what they generated.
+    """Execute commands again as a log recorded them: with their numbers, times, ids and generated values.
 
-    All of them, in one commit, or none. The first must follow the scope's last command, else it is a `conflict`; what
-    the scope's own log holds already is passed over, so sending it again is harmless.
+    All of them, in one commit, or none. The first must follow the scope's last command, or it is a `conflict`; entries
+    that the scope's log has already are skipped, so sending them again is harmless.
 
     Example: {"entries": [{"seq": 1, "at": 1767225600000, "id": "line-1", "type": "initialize", "payload": {}}]}
     """
+
+    ERRORS = ("conflict", "not-found")
 
     body_bytes_max = LOG_BODY_BYTES_MAX
 
@@ -51,50 +53,51 @@ class AppendLog(Maintenance[None], frozen=True):
 class GetRows(Query[RowPage], frozen=True):
     """The rows of one table as they are stored, in the order of its key; `after` is the `next` of the page before.
 
-    For comparing what two scopes hold, and for looking what a command left.
+    For comparing two scopes, and for looking at what a command did.
 
     Example: {"table": "messages", "limit": 50}
     """
 
+    ERRORS = ("not-found",)
+
     run_max = 4
 
-    table: Annotated[str, Meta(max_length=64)]
+    table: TableName
     after: list[Any] | None = None
     limit: PageSize = 100
 
 
-class _ReceivedEntry(LogEntry, frozen=True, kw_only=True):
+class _DeferredEntry(LogEntry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     payload: Raw = Raw()
 
 
-class _ReceivedLog(DeferredCommands, frozen=True, forbid_unknown_fields=True):
-    entries: Annotated[list[_ReceivedEntry], Meta(min_length=1, max_length=BATCH_COMMANDS_MAX)]
+class _DeferredLog(DeferredCommands, frozen=True, forbid_unknown_fields=True):
+    entries: Annotated[list[_DeferredEntry], Meta(min_length=1, max_length=BATCH_COMMANDS_MAX)]
 
-    def opened(self, read: ReadCommand) -> Operation[Any]:
-        return AppendLog([_opened(entry, index, read) for index, entry in enumerate(self.entries)])
+    def with_commands(self, decode: DecodeCommand) -> Operation[Any]:
+        return AppendLog([_decoded(entry, index, decode) for index, entry in enumerate(self.entries)])
 
-    @property
-    def size(self) -> int:
-        return len(self.entries)
+    def encoded_commands(self) -> list[tuple[str, Raw]]:
+        return [(entry.type, entry.payload) for entry in self.entries if not _is_empty(entry.payload)]
 
     def budget(self) -> Budget:
-        """More than any request may hold: what came as JSON is larger here, and batches are entries."""
-        return Budget(LOG_FREE_JSON_BYTES_MAX, LOG_COMMANDS_MAX)
+        """More than other requests: what came as JSON is larger in MessagePack, and entries may be batches."""
+        return Budget(LOG_FREE_JSON_BYTES_MAX, LOG_COMMANDS_MAX, "the entries")
 
 
-AppendLog.deferred_type = _ReceivedLog
+AppendLog.deferred_type = _DeferredLog
 
 
-def _opened(entry: _ReceivedEntry, index: int, read: ReadCommand) -> LogEntry:
+def _decoded(entry: _DeferredEntry, index: int, decode: DecodeCommand) -> LogEntry:
     try:
         if entry.redacted and entry.digest is None:
-            raise Invalid.at("$.digest", "a redacted entry says what its payload's digest was")
+            raise Invalid.at("$.digest", "a redacted entry needs the digest of its original payload")
         if not _is_empty(entry.payload):
-            payload = read(entry.type, entry.payload)
+            payload = decode(entry.type, entry.payload)
         elif entry.redacted:
             payload = None
         else:
-            raise Invalid.at("$.payload", "the payload was not kept, so this command cannot be carried out again")
+            raise Invalid.at("$.payload", "the log did not keep the payload, so the command cannot be executed again")
     except CallerError as error:
         raise inside(f"$.payload.entries[{index}]", index, error) from error
     return LogEntry(**asdict(entry) | {"payload": payload})

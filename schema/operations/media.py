@@ -5,14 +5,11 @@ from typing import Annotated, Self
 
 from msgspec import Meta
 
-from backscroll.schema.limits import Count, HexDigest, Id, Text
+from backscroll.schema.limits import MEDIA_PART_BYTES_MAX, MEDIA_PARTS_MAX, Count, HexDigest, Id, Text
 from backscroll.schema.operations.base import Command, Query
 from backscroll.schema.replies import Media
 
-MEDIA_PART_BYTES_MAX = 4 * 1024 * 1024
-MEDIA_PARTS_MAX = 256  # which `put-media` reads in one transaction
-
-Bytes = Annotated[bytes, Meta(max_length=MEDIA_PART_BYTES_MAX)]
+PartData = Annotated[bytes, Meta(max_length=MEDIA_PART_BYTES_MAX)]
 
 
 class PutMediaPart(Command[str], frozen=True):
@@ -24,9 +21,11 @@ class PutMediaPart(Command[str], frozen=True):
     Example: {"data": "aGVsbG8="}
     """
 
+    ERRORS = ("not-found",)
+
     ALONE = True
 
-    data: Bytes | None = None
+    data: PartData | None = None
     sha256: HexDigest | None = None
 
     def as_logged(self) -> Self:
@@ -40,6 +39,8 @@ class PutMedia(Command[Media], frozen=True):
 
     Example: {"parts": ["2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"], "mime": "text/plain"}
     """
+
+    ERRORS = ("not-found",)
 
     ALONE = True
 
@@ -71,6 +72,8 @@ class GetMediaPart(Query[bytes], frozen=True):
 
     Example: {"mediaId": "01JGH0000000000000000000000"}
     """
+
+    ERRORS = ("not-found",)
 
     run_max = 4  # of four megabytes each
 

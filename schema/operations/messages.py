@@ -4,13 +4,13 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from backscroll.schema.limits import Count, Id, PageSize, Text
+from backscroll.schema.limits import CURSOR_CHARS_MAX, Count, Id, PageSize, Text
 from backscroll.schema.operations.base import Command, Query
 from backscroll.schema.operations.channels import DEFAULT_ROOM
 from backscroll.schema.records import Message, MessageUpdates
 from backscroll.schema.replies import MessageList, MessagePage
 
-Cursor = Annotated[str, Meta(min_length=1, max_length=1024)]
+Cursor = Annotated[str, Meta(min_length=1, max_length=CURSOR_CHARS_MAX)]
 
 
 class SaveMessage(Command[None], frozen=True):
@@ -33,6 +33,8 @@ class UpdateMessage(Command[None], frozen=True):
     Example: {"messageId": "m1", "updates": {"content": "hello, world", "editedAt": 1767225660000}}
     """
 
+    ERRORS = ("not-found", "conflict")
+
     message_id: Id
     updates: MessageUpdates
 
@@ -42,6 +44,8 @@ class DeleteMessage(Command[None], frozen=True):
 
     Example: {"messageId": "m1"}
     """
+
+    ERRORS = ("not-found",)
 
     message_id: Id
 
@@ -61,6 +65,8 @@ class CreateMessage(Command[Message], frozen=True):
     Example: {"channelId": "general", "authorId": "ada", "content": "hello"}
     """
 
+    ERRORS = ("not-found",)
+
     REDACTABLE = {"content": ""}
 
     channel_id: Id
@@ -76,7 +82,9 @@ class ListMessages(Query[MessageList], frozen=True):
     Example: {"channelId": "general", "limit": 20}
     """
 
-    KEPT = OF_ROOM = True
+    REPLACED_BY = "get-message-page"
+
+    ERRORS = ("not-found",)
 
     channel_id: Id
     room_id: Id = DEFAULT_ROOM
@@ -93,7 +101,7 @@ class GetMessagePage(Query[MessagePage], frozen=True):
     Example: {"roomId": "r1", "channelId": "general", "limit": 20, "includeDeleted": false}
     """
 
-    KEPT = OF_ROOM = True
+    ERRORS = ("not-found",)
 
     room_id: Id
     channel_id: Id | None = None
@@ -110,7 +118,7 @@ class GetMessages(Query[list[Message]], frozen=True):
     Example: {"roomId": "r1", "limit": 50, "offset": 100}
     """
 
-    KEPT = OF_ROOM = True
+    REPLACED_BY = "get-message-page"
 
     room_id: Id
     limit: PageSize = 100
@@ -122,7 +130,5 @@ class GetMessageById(Query[Message | None], frozen=True):
 
     Example: {"messageId": "m1"}
     """
-
-    KEPT = True
 
     message_id: Id

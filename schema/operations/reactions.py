@@ -22,6 +22,7 @@ class RemoveReaction(Command[None], frozen=True):
     Example: {"messageId": "m1", "oderId": "bob", "emoji": "👍"}
     """
 
+    NOUN = "reaction"
     REDACTABLE = {"emoji": "-"}
 
     message_id: Id
@@ -34,7 +35,5 @@ class GetReactionsForMessage(Query[list[Reaction]], frozen=True):
 
     Example: {"messageId": "m1"}
     """
-
-    KEPT = True
 
     message_id: Id

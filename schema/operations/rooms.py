@@ -21,6 +21,8 @@ class UpdateRoom(Command[None], frozen=True):
     Example: {"roomId": "r1", "updates": {"topic": null, "maxUsers": 50}}
     """
 
+    ERRORS = ("not-found",)
+
     room_id: Id
     updates: RoomUpdates
 
@@ -40,8 +42,6 @@ class GetRoom(Query[Room | None], frozen=True):
     Example: {"roomId": "r1"}
     """
 
-    KEPT = True
-
     room_id: Id
 
 
@@ -50,5 +50,3 @@ class GetAllRooms(Query[list[Room]], frozen=True):
 
     Example: {}
     """
-
-    KEPT = True

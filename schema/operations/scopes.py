@@ -4,11 +4,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from backscroll.schema.limits import Id
+from backscroll.schema.limits import PATH_CHARS_MAX, Id
 from backscroll.schema.operations.base import Maintenance
 from backscroll.schema.replies import ScopeInfo
 
-Path = Annotated[str, Meta(min_length=1, max_length=4096)]
+FilePath = Annotated[str, Meta(min_length=1, max_length=PATH_CHARS_MAX)]
 
 
 class GetScopeInfo(Maintenance[ScopeInfo], frozen=True):
@@ -23,6 +23,8 @@ class ListScopes(Maintenance[list[str]], frozen=True):
 
     Example: {}
     """
+
+    ERRORS = ("forbidden",)
 
 
 class DeleteScope(Maintenance[None], frozen=True):
@@ -41,7 +43,9 @@ class AdoptLegacyDatabase(Maintenance[None], frozen=True):
     Example: {"path": "/home/ada/.old/chat.db", "userId": "ada"}
     """
 
-    path: Path
+    ERRORS = ("conflict", "forbidden", "not-found")
+
+    path: FilePath
     user_id: Id
 
 

@@ -5,11 +5,11 @@ from typing import Annotated, Self
 
 from msgspec import Meta
 
-from backscroll.schema.limits import HexDigest, Id, Millis
+from backscroll.schema.limits import TOKEN_BYTES_MAX, DurationMs, HexDigest, Id
 from backscroll.schema.operations.base import Command, Query
 from backscroll.schema.replies import Session
 
-Token = Annotated[str, Meta(min_length=1, max_length=128)]
+Token = Annotated[str, Meta(min_length=1, max_length=TOKEN_BYTES_MAX)]
 
 
 def hash_of(token: str) -> str:
@@ -25,10 +25,12 @@ class CreateSession(Command[Session], frozen=True):
     Example: {"userId": "ada", "durationMs": 86400000}
     """
 
+    ERRORS = ("not-found",)
+
     RESULT_SECRET = "token"
 
     user_id: Id
-    duration_ms: Millis
+    duration_ms: DurationMs
     read_only: bool | None = None
 
 

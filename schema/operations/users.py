@@ -11,6 +11,8 @@ class SaveUser(Command[None], frozen=True):
     Example: {"user": {"oderId": "ada", "id": "u1", "username": "ada", "displayName": "Ada"}}
     """
 
+    ERRORS = ("conflict",)
+
     user: User
 
 
@@ -19,6 +21,8 @@ class UpdateUser(Command[None], frozen=True):
 
     Example: {"userId": "ada", "updates": {"status": "away", "displayName": null}}
     """
+
+    ERRORS = ("not-found", "conflict")
 
     user_id: Id
     updates: UserUpdates
@@ -39,6 +43,10 @@ class CreateUser(Command[User], frozen=True):
     Example: {"pubkey": "ed25519:8f3a", "displayName": "Ada"}
     """
 
+    REPLACED_BY = "save-user"
+
+    ERRORS = ("conflict",)
+
     pubkey: Text
     display_name: Text | None = None
 
@@ -57,8 +65,6 @@ class ListUsers(Query[list[User]], frozen=True):
 
     Example: {}
     """
-
-    KEPT = True
 
 
 class GetUser(Query[User | None], frozen=True):
@@ -82,7 +88,5 @@ class GetUsersByRoom(Query[list[User]], frozen=True):
 
     Example: {"roomId": "r1"}
     """
-
-    KEPT = True
 
     room_id: Id

@@ -21,7 +21,7 @@ from backscroll.bus.daemon import Daemon
 from backscroll.bus.directory import default_endpoint, locked
 from backscroll.bus.logging import log
 from backscroll.bus.settings import Settings
-from backscroll.bus.sqlite.scopes import Scopes
+from backscroll.bus.sqlite.scopes import SqliteScopes
 from backscroll.handlers import HANDLERS, Handlers
 from backscroll.handlers.storage import Database
 from backscroll.schema import GetBansForRoom
@@ -67,7 +67,7 @@ def serve(directory: Path, sync_ms: float, steps: int, query_cache_bytes: int) -
     with ExitStack() as stack:
         stack.enter_context(locked(directory))
         vfs = disk.name if disk else ""
-        scopes = stack.enter_context(closing(Scopes(directory, vfs=vfs, query_cache_bytes=query_cache_bytes)))
+        scopes = stack.enter_context(closing(SqliteScopes(directory, vfs=vfs, query_cache_bytes=query_cache_bytes)))
         scopes.open(DEFAULT_SCOPE)
         endpoint = stack.enter_context(default_endpoint(directory))
         daemon = stack.enter_context(closing(Daemon(settings, scopes, handlers)))

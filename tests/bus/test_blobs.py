@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from backscroll.bus.failures import DamagedBlob, as_wire_error
 from backscroll.bus.sqlite.blobs import BlobDirectory
+from backscroll.bus.sqlite.errors import DamagedBlob, wire_error
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema import CreateSession, GetMediaPart, PutMedia, PutMediaPart, SaveUser, User
@@ -134,7 +134,7 @@ def test_a_damaged_part_is_named_and_whole_again_once_it_is_put_again(parts: Blo
     path_of(parts, sha256).write_bytes(harmed)
     with pytest.raises(DamagedBlob) as caught:
         parts.read(sha256)
-    assert as_wire_error(caught.value).code == "storage"
+    assert wire_error(caught.value).code == "storage"
     assert parts.put(data) == sha256
     assert parts.read(sha256) == data
 

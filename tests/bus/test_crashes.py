@@ -16,7 +16,7 @@ import apsw
 import msgspec
 
 from backscroll.bus.inprocess import InProcess
-from backscroll.bus.sqlite.scopes import Scopes
+from backscroll.bus.sqlite.scopes import SqliteScopes
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema.command_log import CHAIN_START, Generated, link
 from backscroll.schema.wire import DEFAULT_SCOPE, MSGPACK
@@ -140,7 +140,7 @@ def problems(ledgers: list[Ledger]) -> list[str]:
 
 def path_of(data_dir: Path, scope: str) -> Path:
     """Where a scope's database lies."""
-    with closing(Scopes(data_dir)) as scopes:
+    with closing(SqliteScopes(data_dir)) as scopes:
         return scopes.scope_of(scope).path
 
 

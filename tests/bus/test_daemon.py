@@ -21,7 +21,7 @@ import zmq
 from backscroll.bus.__main__ import main
 from backscroll.bus.daemon import Daemon
 from backscroll.bus.inprocess import InProcess
-from backscroll.bus.sqlite.store import Store
+from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.handlers import HANDLERS, Handlers
@@ -30,6 +30,7 @@ from backscroll.schema.limits import BODY_BYTES_MAX, FRAME_BYTES_MAX, ROUTING_FR
 from tests.support.messages import save_message, save_payload
 from tests.support.peers import Peer, is_alive, resident_bytes, running
 from tests.support.requests import body
+from tests.support.sql import sql
 from tests.support.waiting import wait_until
 
 StartDaemon = Callable[..., DaemonProcess]
@@ -369,6 +370,7 @@ def test_exit_with_parent_ends_when_the_parent_is_killed(tmp_path: Path) -> None
     script = f"""
 import time
 from backscroll.clients.python.daemon_process import DaemonProcess
+from tests.support.sql import sql
 with DaemonProcess({str(tmp_path / "data")!r}) as daemon:
     print(daemon.ready["pid"], flush=True)
     time.sleep(600)
@@ -542,9 +544,9 @@ def with_a_foreign_log(path: Path) -> None:
     """A log left over from a database that was killed, in the place of this one's."""
     other = path.parent.parent / "other"
     other.mkdir()
-    store = Store(other / "default.db")
+    store = SqliteStore(other / "default.db")
     with store.write() as transaction:
-        transaction.run("DELETE FROM meta")
+        transaction.run(sql("DELETE FROM meta"))
     (path.parent / "default.db-wal").write_bytes((other / "default.db-wal").read_bytes())
     store.close()
 

@@ -14,7 +14,7 @@ import pytest
 
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.inprocess import InProcess
-from backscroll.bus.sqlite.store import WAL_PAGES_BEFORE_CHECKPOINT, Store
+from backscroll.bus.sqlite.store import WAL_PAGES_BEFORE_CHECKPOINT, SqliteStore
 from backscroll.clients.python import Client
 from backscroll.clients.python.log_export import Broken, verify_scope
 from backscroll.schema import GetMessages, Storage
@@ -23,6 +23,7 @@ from tests.support.disks import FaultyDisk
 from tests.support.messages import save_message, save_payload
 from tests.support.peers import Peer, running
 from tests.support.requests import body
+from tests.support.sql import sql
 from tests.support.stores import command
 
 Reply = dict[str, Any]
@@ -46,13 +47,13 @@ def on_disk(tmp_path: Path, disk: FaultyDisk) -> Iterator[InProcess]:
 def commit(transport: InProcess, *numbers: int, content: str = "hello") -> list[Reply]:
     """Save messages in one commit; the replies."""
     bodies = [body("save-message", save_payload(number, content), id=f"{number}") for number in numbers]
-    requests = [transport.dispatcher.decode(each) for each in bodies]
-    return [JSON.decode(reply, Reply) for reply in transport.dispatcher.commit(requests)]
+    requests = [transport.dispatcher.receive(each) for each in bodies]
+    return [JSON.decode(reply, Reply) for reply in transport.dispatcher.execute_commands(requests)]
 
 
 def stored(transport: InProcess) -> list[str]:
     with transport.store.read() as snapshot:
-        return [row[0] for row in snapshot.rows("SELECT id FROM messages ORDER BY timestamp")]
+        return [row[0] for row in snapshot.rows(sql("SELECT id FROM messages ORDER BY timestamp"))]
 
 
 def codes(replies: list[Reply]) -> set[tuple[str, bool]]:
@@ -265,10 +266,10 @@ def test_truncated_files_are_refused_or_answered(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cut", ["flip", "truncate"])
 def test_a_damaged_log_costs_at_most_the_commands_from_the_damage_on(tmp_path: Path, cut: str) -> None:
     """A log that a crash or a disk spoiled in the middle is replayed up to there: the commands before it are whole."""
-    store = Store(tmp_path / "default.db")
+    store = SqliteStore(tmp_path / "default.db")
     for number in range(50):
         with store.write() as transaction, command(transaction):
-            transaction.run("INSERT INTO meta (key, value) VALUES (:key, 'null')", key=f"{number:02}")
+            transaction.run(sql("INSERT INTO meta (key, value) VALUES (:key, 'null')"), key=f"{number:02}")
     log = (tmp_path / "default.db-wal").read_bytes()
     file = (tmp_path / "default.db").read_bytes()
     store.close()
@@ -281,11 +282,11 @@ def test_a_damaged_log_costs_at_most_the_commands_from_the_damage_on(tmp_path: P
         (copy / "default.db").write_bytes(file)
         (copy / "default.db-wal").write_bytes(spoiled)
         try:
-            again = Store(copy / "default.db")
+            again = SqliteStore(copy / "default.db")
         except CannotOpen:  # the log held the very first page
             continue
         with again.read() as snapshot:
-            keys = [row[0] for row in snapshot.rows("SELECT key FROM meta ORDER BY key")]
+            keys = [row[0] for row in snapshot.rows(sql("SELECT key FROM meta ORDER BY key"))]
         again.close()
         assert keys == [f"{number:02}" for number in range(len(keys))]
         assert again.seq == len(keys)

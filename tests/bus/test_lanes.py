@@ -33,7 +33,7 @@ class Starts:
         is_command = request_id.startswith("c")
         operation, payload = ("save-message", save_payload()) if is_command else ("get-all-rooms", {})
         text = body(operation, payload, id=request_id)
-        return self.dispatcher.decode(text, [client])
+        return self.dispatcher.receive(text, [client])
 
     def add(self, *ids: str, client: bytes = A) -> None:
         for request_id in ids:

@@ -12,7 +12,7 @@ import apsw
 import pytest
 
 from backscroll.bus.failures import CannotOpen
-from backscroll.bus.sqlite.store import Store
+from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema.migrations.sqlite import APPLICATION_ID, migrations
 from tests import ROOT
@@ -30,10 +30,10 @@ import sys
 sys.path.append({root!r})
 from pathlib import Path
 from tests.support.disks import StoppingDisk
-from backscroll.bus.sqlite.store import Store
+from backscroll.bus.sqlite.store import SqliteStore
 
 disk = StoppingDisk({writes}, lambda: print("stopped", flush=True))
-Store(Path({path!r}), scope="default", vfs=disk.name).close()
+SqliteStore(Path({path!r}), scope="default", vfs=disk.name).close()
 print(disk.writes, flush=True)
 sys.stdin.read()
 """
@@ -89,14 +89,14 @@ def test_an_older_file_gets_exactly_todays_tables_and_keeps_every_row(tmp_path: 
     """Its tables, indexes and comments are those of a new file, word for word; every row and the commit number stay."""
     rows = rows_of(fixture, tmp_path / "before")
     path = copied(fixture, tmp_path / "data")
-    with closing(Store(path, scope="default")) as store:
+    with closing(SqliteStore(path, scope="default")) as store:
         seq = store.seq
-    Store(tmp_path / "fresh.db", scope="default").close()
+    SqliteStore(tmp_path / "fresh.db", scope="default").close()
     assert definitions(path) == definitions(tmp_path / "fresh.db")
     assert version_of(path) == len(migrations())
     assert any(rows.values())
     assert holds(path, rows)
-    with closing(Store(path, scope="default")) as store:
+    with closing(SqliteStore(path, scope="default")) as store:
         assert store.seq == seq > 0
 
 
@@ -118,9 +118,9 @@ def test_a_daemon_serves_an_older_file_as_its_own(tmp_path: Path, fixture: Path)
 def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
     """Once a file is of today, opening it takes no step."""
     path = copied(OLDEST, tmp_path / "data")
-    Store(path, scope="default").close()
+    SqliteStore(path, scope="default").close()
     rows, defined = all_rows(path), definitions(path)
-    Store(path, scope="default").close()
+    SqliteStore(path, scope="default").close()
     assert (all_rows(path), definitions(path)) == (rows, defined)
 
 
@@ -164,7 +164,7 @@ def test_a_migration_killed_at_any_write_is_whole_on_the_next_start(tmp_path: Pa
         versions.add(version)
         assert 1 <= version <= len(migrations())
         assert holds(look / "default.db", rows), f"killed at write {number}"
-        with closing(Store(path, scope="default")) as store:
+        with closing(SqliteStore(path, scope="default")) as store:
             assert store.seq > 0
         assert version_of(path) == len(migrations())
         assert definitions(path) == definitions(whole)
@@ -192,7 +192,7 @@ def test_a_migration_that_meets_a_full_disk_is_whole_and_goes_on_with_space(tmp_
         disk = FaultyDisk()
         disk.writes_until_full = writes
         try:
-            store = Store(path, scope="default", vfs=disk.name)
+            store = SqliteStore(path, scope="default", vfs=disk.name)
         except CannotOpen as error:
             refused += 1
             assert "full" in str(error)  # noqa: PT017
@@ -203,7 +203,7 @@ def test_a_migration_that_meets_a_full_disk_is_whole_and_goes_on_with_space(tmp_
         shutil.copytree(path.parent, look)
         assert version_of(look / "default.db") in range(1, len(migrations()) + 1)
         assert holds(look / "default.db", rows), f"full at write {writes}"
-        Store(path, scope="default").close()
+        SqliteStore(path, scope="default").close()
         assert version_of(path) == len(migrations())
         assert holds(path, rows), f"full at write {writes}"
         if not disk.full:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from backscroll.bus.dispatch import Request
 from backscroll.bus.inprocess import InProcess
+from backscroll.bus.requests import Request
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.handlers import HANDLERS, Handlers
 from backscroll.schema import Conflict, DeleteMessage, GetRoom, SaveMessage
@@ -22,6 +22,7 @@ from tests.support.messages import save_payload
 from tests.support.model import Model, Refused
 from tests.support.peers import Peer, running
 from tests.support.requests import body
+from tests.support.sql import sql
 from tests.support.waiting import wait_until
 
 StartDaemon = Callable[..., DaemonProcess]
@@ -159,20 +160,20 @@ def two_hundred_with_one_conflict() -> list[tuple[str, dict[str, Any]]]:
 
 def decoded(transport: InProcess, commands: list[tuple[str, dict[str, Any]]]) -> list[Request]:
     bodies = (body(operation, payload, id=str(at)) for at, (operation, payload) in enumerate(commands))
-    return [transport.dispatcher.decode(each) for each in bodies]
+    return [transport.dispatcher.receive(each) for each in bodies]
 
 
 def test_of_200_commands_in_one_commit_the_one_that_conflicts_takes_nothing_with_it(transport: InProcess) -> None:
     """Its 199 neighbours succeed in order with numbers without a gap, in one transaction."""
     requests = decoded(transport, two_hundred_with_one_conflict())
-    replies = [JSON.decode(reply, dict[str, Any]) for reply in transport.dispatcher.commit(requests)]
+    replies = [JSON.decode(reply, dict[str, Any]) for reply in transport.dispatcher.execute_commands(requests)]
     assert [reply["id"] for reply in replies] == [str(at) for at in range(200)]
     assert [at for at, reply in enumerate(replies) if not reply["ok"]] == [99]
     assert replies[99]["error"]["code"] == "conflict"
     assert [reply["seq"] for reply in replies if reply["ok"]] == list(range(1, 200))
     assert transport.store.seq == 199
     with transport.store.read() as snapshot:
-        stored = [row[0] for row in snapshot.rows("SELECT oder_id FROM users ORDER BY oder_id")]
+        stored = [row[0] for row in snapshot.rows(sql("SELECT oder_id FROM users ORDER BY oder_id"))]
     assert stored == [f"user-{at:03}" for at in range(200) if at != 99]
 
 
@@ -193,7 +194,7 @@ def test_a_command_that_fails_after_writing_leaves_nothing(tmp_path: Path, error
 
     def write_then_raise(command: DeleteMessage, db: Any) -> None:
         HANDLERS[DeleteMessage](command, db)
-        db.run("DELETE FROM messages")
+        db.run(sql("DELETE FROM messages"))
         raise error
 
     handlers: Handlers = {**HANDLERS, DeleteMessage: write_then_raise}

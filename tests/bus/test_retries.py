@@ -73,7 +73,7 @@ def code_of(reply: bytes) -> str:
 
 def in_process(transport: InProcess, *requests: bytes) -> list[bytes]:
     """The replies to requests of one commit."""
-    return transport.dispatcher.commit([transport.dispatcher.decode(request) for request in requests])
+    return transport.dispatcher.execute_commands([transport.dispatcher.receive(request) for request in requests])
 
 
 class Served(NamedTuple):
@@ -624,7 +624,7 @@ def test_results_are_kept_while_they_are_young_or_few(transport: InProcess, cloc
     request = create_user(1)
     [reply] = in_process(transport, request)
     clock.now += 365 * 24 * 3_600_000
-    transport.dispatcher.tidy("default")
+    transport.dispatcher.run_chores("default")
     assert in_process(transport, request) == [reply]
 
 

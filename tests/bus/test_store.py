@@ -13,10 +13,11 @@ import pytest
 from peewee import BlobField, CompositeKey, IntegerField, TextField
 
 from backscroll.bus.failures import CannotOpen
-from backscroll.bus.sqlite.store import WAL_PAGES_BEFORE_CHECKPOINT, Store
+from backscroll.bus.sqlite.store import WAL_PAGES_BEFORE_CHECKPOINT, SqliteStore
 from backscroll.schema.migrations.sqlite import APPLICATION_ID, migrations
 from backscroll.schema.tables import TABLES, Table
 from tests.support.disks import FaultyDisk
+from tests.support.sql import sql
 from tests.support.stores import command
 from tests.support.tables import all_rows
 from tests.support.waiting import wait_until
@@ -31,7 +32,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "default.db"
 
 
-def write(store: Store, *keys: str, value: str = "null") -> None:
+def write(store: SqliteStore, *keys: str, value: str = "null") -> None:
     """One commit of one command for each key."""
     with store.write() as transaction:
         for key in keys:
@@ -39,7 +40,7 @@ def write(store: Store, *keys: str, value: str = "null") -> None:
                 transaction.run(INSERT, key=key, value=value)
 
 
-def count(store: Store) -> int:
+def count(store: SqliteStore) -> int:
     with store.read() as snapshot:
         return int(snapshot.rows(COUNT)[0][0])
 
@@ -70,12 +71,12 @@ def declared(table: type[Table]) -> dict[str, tuple[str, bool, int]]:
 
 def test_migrations_make_exactly_the_tables_that_are_declared(path: Path) -> None:
     """Columns, types, NOT NULL and keys of the file are those of `schema/tables.py`, and every table is STRICT."""
-    with closing(Store(path)) as store, store.read() as snapshot:
-        tables = {row[1]: row for row in snapshot.rows("PRAGMA table_list") if not row[1].startswith("sqlite_")}
+    with closing(SqliteStore(path)) as store, store.read() as snapshot:
+        tables = {row[1]: row for row in snapshot.rows(sql("PRAGMA table_list")) if not row[1].startswith("sqlite_")}
         made = {
             name: {
                 row[1]: (row[2], bool(row[3]), row[5])
-                for row in snapshot.rows("SELECT * FROM pragma_table_info(:name)", name=name)
+                for row in snapshot.rows(sql("SELECT * FROM pragma_table_info(:name)"), name=name)
             }
             for name in tables
         }
@@ -85,7 +86,7 @@ def test_migrations_make_exactly_the_tables_that_are_declared(path: Path) -> Non
 
 def test_the_file_says_what_it_is(path: Path) -> None:
     """Any tool reads in the header whose file it is and of which version; it is sound, and its log is a WAL."""
-    Store(path).close()
+    SqliteStore(path).close()
     with closing(sqlite3.connect(path)) as other:
         pragmas = {
             name: other.execute(f"PRAGMA {name}").fetchone()[0]
@@ -102,10 +103,10 @@ def test_the_file_says_what_it_is(path: Path) -> None:
 
 def test_the_writer_waits_for_the_disk_and_readers_cannot_write(path: Path) -> None:
     """Commits are synchronous FULL, foreign keys are in force, deleted text is overwritten; readers change nothing."""
-    with closing(Store(path)) as store:
+    with closing(SqliteStore(path)) as store:
         with store.write() as transaction:
             found = {
-                name: transaction.rows(f"PRAGMA {name}")[0][0]
+                name: transaction.rows(sql(f"PRAGMA {name}"))[0][0]
                 for name in ("synchronous", "foreign_keys", "secure_delete", "mmap_size")
             }
         assert found == {"synchronous": 2, "foreign_keys": 1, "secure_delete": 1, "mmap_size": 0}
@@ -117,7 +118,7 @@ def test_the_writer_waits_for_the_disk_and_readers_cannot_write(path: Path) -> N
 def test_every_commit_is_synced_before_it_counts(path: Path) -> None:
     """`seq` moves, and readers see a command, only once the disk has taken it."""
     disk = FaultyDisk()
-    with closing(Store(path, vfs=disk.name)) as store:
+    with closing(SqliteStore(path, vfs=disk.name)) as store:
         disk.syncs_open.clear()
         writer = threading.Thread(target=write, args=(store, "k"))
         writer.start()
@@ -137,7 +138,7 @@ def test_every_commit_is_synced_before_it_counts(path: Path) -> None:
 
 def test_a_reader_sees_a_snapshot(path: Path) -> None:
     """Nothing that is committed while a query runs shows in it, nor in its `seq`; the next query sees it."""
-    with closing(Store(path)) as store:
+    with closing(SqliteStore(path)) as store:
         write(store, "a")
         with store.read() as snapshot:
             write(store, "b", "c")
@@ -149,7 +150,7 @@ def test_a_reader_sees_a_snapshot(path: Path) -> None:
 
 def test_an_error_in_a_transaction_leaves_nothing_of_it(path: Path) -> None:
     """What fails as a whole is undone as a whole, and `seq` stays."""
-    with closing(Store(path)) as store:
+    with closing(SqliteStore(path)) as store:
         write(store, "a")
         with suppress(ZeroDivisionError), store.write() as transaction:
             with command(transaction):
@@ -162,7 +163,7 @@ def test_an_error_in_a_transaction_leaves_nothing_of_it(path: Path) -> None:
 
 def test_a_failed_command_takes_no_number(path: Path) -> None:
     """One of several commands fails: its writes are undone, its neighbours' stand, and they are numbered without it."""
-    with closing(Store(path)) as store:
+    with closing(SqliteStore(path)) as store:
         with store.write() as transaction:
             for at in range(10):
                 try:
@@ -170,7 +171,7 @@ def test_a_failed_command_takes_no_number(path: Path) -> None:
                         transaction.run(INSERT, key=f"{at}", value="null")
                         transaction.run(INSERT, key="same", value="null")
                         if at:
-                            transaction.run("DELETE FROM meta WHERE key = 'same'")
+                            transaction.run(sql("DELETE FROM meta WHERE key = 'same'"))
                 except apsw.ConstraintError:
                     assert at > 0
         assert (store.seq, count(store)) == (1, 2)
@@ -179,7 +180,7 @@ def test_a_failed_command_takes_no_number(path: Path) -> None:
 def test_seq_survives_closing_and_opening(path: Path) -> None:
     """The number of the last command is in the file."""
     for at in range(5):
-        with closing(Store(path)) as store:
+        with closing(SqliteStore(path)) as store:
             assert store.seq == at
             write(store, f"k{at}")
 
@@ -189,14 +190,14 @@ def test_many_readers_and_a_writer_agree(path: Path) -> None:
     wrong: list[tuple[int, int]] = []
     done = threading.Event()
 
-    def read(store: Store) -> None:
+    def read(store: SqliteStore) -> None:
         while not done.is_set():
             with store.read() as snapshot:
                 [(rows,)] = snapshot.rows(COUNT)
                 if rows != snapshot.position.seq:
                     wrong.append((rows, snapshot.position.seq))
 
-    with closing(Store(path)) as store:
+    with closing(SqliteStore(path)) as store:
         readers = [threading.Thread(target=read, args=(store,)) for _ in range(3)]
         for reader in readers:
             reader.start()
@@ -214,7 +215,7 @@ def test_many_readers_and_a_writer_agree(path: Path) -> None:
 def test_the_log_stays_small_over_many_small_commits(path: Path, long: bool) -> None:
     """Checkpoints keep the log near the size at which they are due, however many commits there are."""
     largest = 0
-    with closing(Store(path)) as store:
+    with closing(SqliteStore(path)) as store:
         for at in range(100_000 if long else 20_000):
             write(store, f"{at}")
             store.checkpoint_if_due()
@@ -228,12 +229,12 @@ def test_the_log_stays_bounded_while_queries_never_pause(path: Path) -> None:
     """With some snapshot open at every moment, none of them for long, the log is begun anew all the same."""
     done = threading.Event()
 
-    def read(store: Store) -> None:
+    def read(store: SqliteStore) -> None:
         while not done.is_set():
             with store.read() as snapshot:
-                snapshot.rows("SELECT count(*), sum(length(value)) FROM meta")
+                snapshot.rows(sql("SELECT count(*), sum(length(value)) FROM meta"))
 
-    with closing(Store(path)) as store:
+    with closing(SqliteStore(path)) as store:
         readers = [threading.Thread(target=read, args=(store,)) for _ in range(4)]
         for reader in readers:
             reader.start()
@@ -251,7 +252,7 @@ def test_the_log_stays_bounded_while_queries_never_pause(path: Path) -> None:
 def test_a_snapshot_that_stays_open_stops_no_commit(path: Path) -> None:
     """The log grows while an old snapshot needs it, the snapshot stays what it was, and afterwards the log shrinks."""
     value = '"' + "x" * 4_000 + '"'
-    with closing(Store(path)) as store:
+    with closing(SqliteStore(path)) as store:
         write(store, "first")
         with store.read() as snapshot:
             for at in range(3 * WAL_PAGES_BEFORE_CHECKPOINT // 20):
@@ -268,7 +269,7 @@ def test_a_snapshot_that_stays_open_stops_no_commit(path: Path) -> None:
 
 def test_closing_leaves_one_whole_file(path: Path) -> None:
     """After a stop there is no log beside the database, and everything is in it."""
-    store = Store(path)
+    store = SqliteStore(path)
     write(store, *(str(at) for at in range(100)))
     assert count(store) == 100
     store.close()
@@ -288,7 +289,7 @@ def test_queries_that_run_too_long_can_be_broken_off(path: Path) -> None:
         except apsw.Error as error:
             caught.append(error)
 
-    with closing(Store(path)) as store:
+    with closing(SqliteStore(path)) as store:
         reader = threading.Thread(target=run)
         reader.start()
 
@@ -347,11 +348,11 @@ def a_directory(path: Path) -> None:
 )
 def test_what_is_not_ours_is_refused_and_left_alone(path: Path, harm: Callable[[Path], object], says: str) -> None:
     """The message names the file and says what to do; not a byte of the file changes."""
-    Store(path).close()
+    SqliteStore(path).close()
     harm(path)
     before = path.read_bytes() if path.is_file() else None
     with pytest.raises(CannotOpen, match=says) as caught:
-        Store(path)
+        SqliteStore(path)
     assert str(path) in str(caught.value)
     assert caught.value.exit_code == 4
     assert before == (path.read_bytes() if path.is_file() else None)
@@ -359,21 +360,21 @@ def test_what_is_not_ours_is_refused_and_left_alone(path: Path, harm: Callable[[
 
 def test_a_file_that_cannot_be_written_is_refused(path: Path) -> None:
     """A read-only database is named at the start, rather than at the first command."""
-    Store(path).close()
+    SqliteStore(path).close()
     disk = FaultyDisk()
     disk.opens_read_only = True
     with pytest.raises(CannotOpen, match="is read-only"):
-        Store(path, vfs=disk.name)
+        SqliteStore(path, vfs=disk.name)
 
 
 def test_a_locked_file_is_refused_after_the_wait(path: Path) -> None:
     """Another process in the middle of a transaction is named as the reason."""
-    Store(path).close()
+    SqliteStore(path).close()
     with closing(apsw.Connection(str(path))) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(CannotOpen, match="locked by another process"):
-            Store(path, lock_wait_ms=20)
-    Store(path).close()
+            SqliteStore(path, lock_wait_ms=20)
+    SqliteStore(path).close()
 
 
 # Migrations
@@ -394,7 +395,7 @@ def test_a_migration_that_fails_half_way_leaves_the_file_as_it_was(path: Path) -
         disk = FaultyDisk()
         disk.writes_until_full = writes
         try:
-            Store(path, vfs=disk.name).close()
+            SqliteStore(path, vfs=disk.name).close()
             if not disk.full:
                 break
         except (CannotOpen, apsw.FullError):  # the latter while the log is folded in at the end
@@ -408,7 +409,7 @@ def test_a_migration_that_fails_half_way_leaves_the_file_as_it_was(path: Path) -
             each.unlink()
         writes += 1
     assert writes > 10
-    Store(path).close()
+    SqliteStore(path).close()
 
 
 def test_a_start_after_a_failed_one_finishes_it(path: Path) -> None:
@@ -417,11 +418,11 @@ def test_a_start_after_a_failed_one_finishes_it(path: Path) -> None:
         disk = FaultyDisk()
         disk.writes_until_full = writes
         try:
-            store = Store(path, vfs=disk.name)
+            store = SqliteStore(path, vfs=disk.name)
             disk.writes_until_full, disk.full = None, False
             store.close()
         except CannotOpen as error:
             assert "full" in str(error)  # noqa: PT017
-    with closing(Store(path)) as store:
+    with closing(SqliteStore(path)) as store:
         write(store, "k")
         assert count(store) == 1

@@ -7,25 +7,26 @@ import apsw
 import pytest
 
 from backscroll.bus.failures import CannotOpen
-from backscroll.bus.sqlite.store import Store
+from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.bus.sqlite.wal_lineage import WalLineage
+from tests.support.sql import sql
 from tests.support.stores import command
 
 
-def write(store: Store, key: str) -> None:
+def write(store: SqliteStore, key: str) -> None:
     with store.write() as transaction, command(transaction):
-        transaction.run("INSERT INTO meta (key, value) VALUES (:key, 'null')", key=key)
+        transaction.run(sql("INSERT INTO meta (key, value) VALUES (:key, 'null')"), key=key)
 
 
-def keys(store: Store) -> list[str]:
+def keys(store: SqliteStore) -> list[str]:
     with store.read() as snapshot:
-        return [row[0] for row in snapshot.rows("SELECT key FROM meta ORDER BY key")]
+        return [row[0] for row in snapshot.rows(sql("SELECT key FROM meta ORDER BY key"))]
 
 
 def killed(path: Path, *written: str) -> bytes:
     """Make a database as a killed daemon leaves it, with `written` in its log; the log."""
     path.parent.mkdir(exist_ok=True)
-    store = Store(path)
+    store = SqliteStore(path)
     for key in written:
         write(store, key)
     files = {each: each.read_bytes() for each in path.parent.iterdir()}
@@ -38,7 +39,7 @@ def killed(path: Path, *written: str) -> bytes:
 def test_a_log_of_its_own_is_replayed(tmp_path: Path) -> None:
     """What a killed daemon left in its log is there at the next start."""
     killed(tmp_path / "a" / "default.db", "one", "two")
-    with closing(Store(tmp_path / "a" / "default.db")) as store:
+    with closing(SqliteStore(tmp_path / "a" / "default.db")) as store:
         assert keys(store) == ["one", "two"]
 
 
@@ -49,18 +50,18 @@ def test_a_log_of_another_database_is_refused_and_nothing_is_changed(tmp_path: P
     log, note = path.with_name("default.db-wal"), path.with_name("default.db-wal-lineage")
     own = killed(path, "mine")
     if how == "stopped":
-        Store(path).close()
+        SqliteStore(path).close()
     log.write_bytes(killed(tmp_path / "b" / "default.db", "foreign", "other"))
     before = path.read_bytes()
     with pytest.raises(CannotOpen, match="seems to belong to another") as caught:
-        Store(path)
+        SqliteStore(path)
     assert note.name in str(caught.value)
     assert path.read_bytes() == before
     log.unlink()
     path.with_name("default.db-shm").unlink(missing_ok=True)
     if how == "killed":
         log.write_bytes(own)
-    with closing(Store(path)) as store:
+    with closing(SqliteStore(path)) as store:
         assert keys(store) == ["mine"]
 
 
@@ -68,7 +69,7 @@ def test_a_crash_before_the_lineage_of_a_new_log_is_noted_is_no_obstacle(tmp_pat
     """A start removes the note of the log before; so a log that begins after it is never held against that."""
     path = tmp_path / "a" / "default.db"
     killed(path, "one")
-    Store(path).close()  # a clean stop: the log is gone, and its note is left
+    SqliteStore(path).close()  # a clean stop: the log is gone, and its note is left
     note = path.with_name("default.db-wal-lineage")
     assert note.exists()
     WalLineage(path)
@@ -78,7 +79,7 @@ def test_a_crash_before_the_lineage_of_a_new_log_is_noted_is_no_obstacle(tmp_pat
         files = {each: each.read_bytes() for each in path.parent.iterdir()}
     for each, content in files.items():
         each.write_bytes(content)
-    with closing(Store(path)) as store:
+    with closing(SqliteStore(path)) as store:
         assert keys(store) == ["one", "two"]
 
 
@@ -86,7 +87,7 @@ def test_a_log_begun_anew_is_known_as_its_own(tmp_path: Path) -> None:
     """However often the log is begun anew, also by others who checkpoint the file, a crash then is no obstacle."""
     path = tmp_path / "a" / "default.db"
     path.parent.mkdir()
-    store, salts = Store(path), set()
+    store, salts = SqliteStore(path), set()
     with closing(apsw.Connection(str(path))) as other:
         for number in range(2_500):
             write(store, f"{number:04}")
@@ -99,7 +100,7 @@ def test_a_log_begun_anew_is_known_as_its_own(tmp_path: Path) -> None:
     for each, content in files.items():
         each.write_bytes(content)
     assert len(salts) > 5
-    with closing(Store(path)) as store:
+    with closing(SqliteStore(path)) as store:
         assert len(keys(store)) == 2_500
 
 
@@ -107,19 +108,19 @@ def test_a_restart_beside_somebody_who_reads_is_no_obstacle(tmp_path: Path) -> N
     """An outside connection keeps the log alive over a clean stop; the next owner's crash is survived all the same."""
     path = tmp_path / "a" / "default.db"
     path.parent.mkdir()
-    Store(path).close()
+    SqliteStore(path).close()
     with closing(apsw.Connection(str(path))) as other:
         other.execute("SELECT * FROM meta").fetchall()
         for key in ("one", "two"):
-            with closing(Store(path)) as store:
+            with closing(SqliteStore(path)) as store:
                 write(store, key)
-        store = Store(path)
+        store = SqliteStore(path)
         write(store, "three")
         files = {each: each.read_bytes() for each in path.parent.iterdir()}
     store.close()
     for each, content in files.items():
         each.write_bytes(content)
-    with closing(Store(path)) as store:
+    with closing(SqliteStore(path)) as store:
         assert keys(store) == ["one", "three", "two"]
 
 
@@ -128,7 +129,7 @@ def test_what_is_no_log_belongs_to_nobody(tmp_path: Path, content: bytes) -> Non
     """An empty, cut off or garbled header belongs to nobody; SQLite ignores such a log, and so do we."""
     log = tmp_path / "default.db-wal"
     log.write_bytes(content)
-    with closing(Store(tmp_path / "default.db")) as store:
+    with closing(SqliteStore(tmp_path / "default.db")) as store:
         write(store, "one")
         assert keys(store) == ["one"]
 
@@ -139,7 +140,7 @@ def test_a_garbled_note_is_none(tmp_path: Path, note: bytes) -> None:
     path = tmp_path / "a" / "default.db"
     killed(path, "one")
     path.with_name("default.db-wal-lineage").write_bytes(note)
-    with closing(Store(path)) as store:
+    with closing(SqliteStore(path)) as store:
         assert keys(store) == ["one"]
 
 

@@ -56,6 +56,7 @@ from backscroll.schema.ulid import time_of
 from tests.support.clocks import Clock
 from tests.support.messages import save_message
 from tests.support.requests import body
+from tests.support.sql import sql
 from tests.support.tables import all_rows, content_rows
 
 
@@ -396,15 +397,15 @@ def test_a_later_step_that_fails_leaves_no_row(client: Client, transport: InProc
     def fail_at_the_second(command: CreateMessage, db: Any) -> Message:
         message: Message = HANDLERS[CreateMessage](command, db)
         if db.entry.request_id == "r1":
-            assert db.rows("SELECT 1 FROM messages WHERE id = :id", id=message.id), "it was written"
+            assert db.rows(sql("SELECT 1 FROM messages WHERE id = :id"), id=message.id), "it was written"
             raise RuntimeError("a later step")
         return message
 
     handlers: Handlers = {**HANDLERS, CreateMessage: fail_at_the_second}
     dispatcher = Dispatcher(transport.scopes, DaemonStatus(dict, lambda: 1), handlers)
     payload = {"channelId": channel.id, "authorId": "ada", "content": "hello"}
-    requests = [dispatcher.decode(body("create-message", payload, id=f"r{at}")) for at in range(3)]
-    replies = [json.loads(answer) for answer in dispatcher.commit(requests)]
+    requests = [dispatcher.receive(body("create-message", payload, id=f"r{at}")) for at in range(3)]
+    replies = [json.loads(answer) for answer in dispatcher.execute_commands(requests)]
     assert [reply["ok"] for reply in replies] == [True, False, True]
     assert replies[1]["error"]["code"] == "internal"
     made = [reply["result"]["id"] for reply in replies if reply["ok"]]

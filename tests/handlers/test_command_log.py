@@ -32,6 +32,7 @@ from tests.support.local import JSON, MSGPACK, Local, bytes_in, check_replay, fo
 from tests.support.messages import save_payload
 from tests.support.peers import Peer
 from tests.support.requests import body, example, in_sensible_order
+from tests.support.sql import sql
 from tests.support.stopping_daemon import StoppingDaemon
 
 Plain = dict[str, Any]
@@ -345,22 +346,22 @@ def test_results_are_kept_by_number_or_by_time_whichever_is_longer(
                     assert reply == first[number]
             return sum(reply["ok"] for reply in replies)
 
-        local.dispatcher.tidy("default")
+        local.dispatcher.run_chores("default")
         clock.now += 99
         assert answered() == 10  # the last four are made by this
-        local.dispatcher.tidy("default")
+        local.dispatcher.run_chores("default")
         assert answered() == 10  # seven commands back and more, but young
         clock.now += 1
-        local.dispatcher.tidy("default")
+        local.dispatcher.run_chores("default")
         assert answered() == 7  # three in a turn
-        local.dispatcher.tidy("default")
+        local.dispatcher.run_chores("default")
         assert answered() == 4
-        local.dispatcher.tidy("default")
-        local.dispatcher.tidy("default")
+        local.dispatcher.run_chores("default")
+        local.dispatcher.run_chores("default")
         assert answered() == 4
         clock.now += 1_000_000
         for _ in range(5):
-            local.dispatcher.tidy("default")
+            local.dispatcher.run_chores("default")
         assert answered() == 4  # the last four are kept however old
         assert local.ask("set-current-user-id", {"userId": "ada"}, "nothing-1") == nothing
         assert len(local.entries()) == 11
@@ -424,10 +425,10 @@ def test_compaction_waits_for_queries_that_read(local: Local) -> None:
     before = noted(local)
     replies: list[Plain] = []
     with local.scopes.use("default") as store, store.read() as snapshot:
-        rows = snapshot.rows("SELECT * FROM commands")
+        rows = snapshot.rows(sql("SELECT * FROM commands"))
         thread = threading.Thread(target=lambda: replies.append(local.ask("compact-scope")))
         thread.start()
-        assert snapshot.rows("SELECT * FROM commands") == rows
+        assert snapshot.rows(sql("SELECT * FROM commands")) == rows
     thread.join()
     assert replies[0]["ok"]
     check_compacted(local.directory)

@@ -26,6 +26,7 @@ from backscroll.schema import (
     User,
 )
 from tests.support.messages import save_message
+from tests.support.sql import sql
 from tests.support.tables import all_rows, content_rows
 
 
@@ -51,8 +52,8 @@ def test_clear_all_data_empties_every_table_but_the_commit_number(client: Client
     assert rows["mentions"] == []
     assert len(rows["commands"]) == transport.store.seq == 8
     with transport.store.read() as snapshot:
-        assert snapshot.rows("SELECT type FROM commands WHERE payload IS NOT NULL") == [("clear-all-data",)]
-        assert snapshot.rows("SELECT type FROM commands WHERE length(result) > 0") == []
+        assert snapshot.rows(sql("SELECT type FROM commands WHERE payload IS NOT NULL")) == [("clear-all-data",)]
+        assert snapshot.rows(sql("SELECT type FROM commands WHERE length(result) > 0")) == []
 
 
 def test_ping_and_health_tell_of_the_daemon(client: Client) -> None:

@@ -17,7 +17,7 @@ from backscroll.bus.inprocess import InProcess
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.clients.python.media import download, upload
-from backscroll.handlers.chores import ORPHANS_KEPT_MS
+from backscroll.handlers.chores import UNUSED_PARTS_KEPT_MS
 from backscroll.schema import (
     ClearAllData,
     Command,
@@ -38,6 +38,7 @@ from backscroll.schema.operations.media import MEDIA_PART_BYTES_MAX, MEDIA_PARTS
 from backscroll.schema.wire import JSON, MSGPACK
 from tests.support.clocks import Clock
 from tests.support.requests import body, result, send
+from tests.support.sql import sql
 from tests.support.tables import all_rows
 
 LARGE_BYTES = 50 * 1000 * 1000
@@ -227,8 +228,8 @@ def test_delete_media_takes_what_nothing_else_uses(client: Client, data_dir: Pat
 
 def commit(transport: InProcess, *commands: Command[Any]) -> list[bool]:
     """Carry out commands in one transaction; which of them succeeded."""
-    requests = [transport.dispatcher.decode(body(command.wire_name, command, MSGPACK)) for command in commands]
-    return [MSGPACK.decode(reply, dict[str, Any])["ok"] for reply in transport.dispatcher.commit(requests)]
+    requests = [transport.dispatcher.receive(body(command.wire_name, command, MSGPACK)) for command in commands]
+    return [MSGPACK.decode(reply, dict[str, Any])["ok"] for reply in transport.dispatcher.execute_commands(requests)]
 
 
 def test_a_part_that_is_put_again_in_the_same_commit_stays(
@@ -277,13 +278,13 @@ def test_orphans_older_than_a_day_are_removed(
     left_over = files[sha256(b"used")].with_name("new-left-over")
     left_over.write_bytes(b"half a part")
     for path in (*files.values(), left_over):
-        _put_at(path, clock.now - ORPHANS_KEPT_MS - 1)
-    _put_at(files[sha256(b"fresh")], clock.now - ORPHANS_KEPT_MS)
+        _put_at(path, clock.now - UNUSED_PARTS_KEPT_MS - 1)
+    _put_at(files[sha256(b"fresh")], clock.now - UNUSED_PARTS_KEPT_MS)
     client.execute(PutMediaPart(b"put again"))
-    transport.dispatcher.tidy("default")
+    transport.dispatcher.run_chores("default")
     assert set(part_files(data_dir)) == {sha256(each) for each in (b"used", b"fresh", b"put again")}
     clock.now += 1
-    transport.dispatcher.tidy("default")
+    transport.dispatcher.run_chores("default")
     assert set(part_files(data_dir)) == {sha256(each) for each in (b"used", b"put again")}
 
 
@@ -338,7 +339,7 @@ def test_a_download_holds_the_whole_against_its_hash(client: Client, transport: 
     """Also where each part is what it was: parts that were exchanged are noticed."""
     media = put(client, b"a", b"b")
     with transport.store.write() as db:
-        db.run("UPDATE media_parts SET sha256 = :sha256 WHERE position = 1", sha256=sha256(b"a"))
+        db.run(sql("UPDATE media_parts SET sha256 = :sha256 WHERE position = 1"), sha256=sha256(b"a"))
     with pytest.raises(Storage, match="not made of the same bytes"):
         download(client, media.id, io.BytesIO())
 
@@ -416,6 +417,6 @@ def test_what_is_put_again_after_everything_was_cleared_in_one_batch_stays(trans
     name = {"type": "put-media", "payload": {"parts": [sha256(b"hi")], "mime": "text/plain"}}
     Client(transport=transport).execute(PutMediaPart(b"hi"))
     bodies = [json.dumps({"id": str(at)} | each).encode() for at, each in enumerate([clear, clear, clear, put, name])]
-    replies = transport.dispatcher.commit([transport.dispatcher.decode(body) for body in bodies])
+    replies = transport.dispatcher.execute_commands([transport.dispatcher.receive(body) for body in bodies])
     media = json.loads(replies[-1])["result"]
     assert Client(transport=transport).ask(GetMediaPart(media["id"])) == b"hi"

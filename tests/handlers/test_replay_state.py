@@ -94,7 +94,7 @@ def tell(local: Local, strewn: Strewn, after: Callable[[int], object] = bool) ->
             assert reply["error"]["code"] in ("not-found", "conflict"), reply
         if count % 1_000 == 999:
             clock.now += 10**9
-            local.dispatcher.tidy("default")
+            local.dispatcher.run_chores("default")
     return numbers
 
 

@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 import apsw
 import pytest
 
-from backscroll.bus.failures import CannotOpen, as_wire_error
+from backscroll.bus.failures import CannotOpen
 from backscroll.bus.inprocess import InProcess
-from backscroll.bus.sqlite.scopes import OPEN_MAX, Scopes
-from backscroll.bus.sqlite.store import Store, name_inside
+from backscroll.bus.sqlite.errors import wire_error
+from backscroll.bus.sqlite.opening import scope_named_in
+from backscroll.bus.sqlite.scopes import OPEN_MAX, SqliteScopes
+from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema import (
@@ -45,6 +47,7 @@ from tests.support.disks import FaultyDisk
 from tests.support.messages import save_message, save_payload
 from tests.support.peers import Peer, Reply, resident_bytes
 from tests.support.requests import body, send
+from tests.support.sql import sql
 from tests.support.stores import command
 from tests.support.tables import all_rows
 
@@ -90,22 +93,22 @@ def clients(endpoint: str, *names: str) -> list[Client]:
 
 
 @pytest.fixture
-def scopes(tmp_path: Path) -> Iterator[Scopes]:
+def scopes(tmp_path: Path) -> Iterator[SqliteScopes]:
     """Scopes without a daemon."""
     (tmp_path / "data").mkdir()
-    with closing(Scopes(tmp_path / "data")) as scopes:
+    with closing(SqliteScopes(tmp_path / "data")) as scopes:
         yield scopes
 
 
-def write(scopes: Scopes, name: str, key: str) -> None:
+def write(scopes: SqliteScopes, name: str, key: str) -> None:
     """One command in a scope, as a writer would."""
     with scopes.use(name) as store, store.write() as transaction, command(transaction):
-        transaction.run("INSERT INTO meta (key, value) VALUES (:key, 'null')", key=key)
+        transaction.run(sql("INSERT INTO meta (key, value) VALUES (:key, 'null')"), key=key)
 
 
-def keys(scopes: Scopes, name: str) -> list[str]:
+def keys(scopes: SqliteScopes, name: str) -> list[str]:
     with scopes.use(name) as store, store.read() as snapshot:
-        return [row[0] for row in snapshot.rows("SELECT key FROM meta ORDER BY key")]
+        return [row[0] for row in snapshot.rows(sql("SELECT key FROM meta ORDER BY key"))]
 
 
 # Never mixed
@@ -399,17 +402,19 @@ def test_a_name_is_read_from_a_file_whose_checkpoint_was_cut_short(tmp_path: Pat
     disk = FaultyDisk()
     disk.only = ".db"
     path = tmp_path / "scope.db"
-    with closing(Store(path, scope="mine", vfs=disk.name)) as store:
+    with closing(SqliteStore(path, scope="mine", vfs=disk.name)) as store:
         for at in range(200):
             with store.write() as transaction, command(transaction):
-                transaction.run("INSERT INTO meta (key, value) VALUES (:key, :value)", key=f"{at}", value="x" * 4_000)
+                transaction.run(
+                    sql("INSERT INTO meta (key, value) VALUES (:key, :value)"), key=f"{at}", value="x" * 4_000
+                )
         for writes in range(1, 100, 7):
             disk.writes_until_full = writes
             with pytest.raises(apsw.FullError):
-                store.fold_in_log()
+                store.checkpoint_fully()
             disk.writes_until_full, disk.full = None, False
             shutil.copy(path, tmp_path / "copy.db")
-            assert name_inside(tmp_path / "copy.db") == "mine", f"after {writes} writes"
+            assert scope_named_in(tmp_path / "copy.db") == "mine", f"after {writes} writes"
 
 
 def test_scope_info_tells_of_the_own_scope_alone(transport: InProcess, tmp_path: Path) -> None:
@@ -527,7 +532,7 @@ def test_commands_around_a_deletion_are_all_answered(start_daemon: StartDaemon) 
 # Opened and closed
 
 
-def test_idle_scopes_are_closed_and_lose_nothing(scopes: Scopes) -> None:
+def test_idle_scopes_are_closed_and_lose_nothing(scopes: SqliteScopes) -> None:
     """A scope that nobody uses has no open file; the next use finds everything, and its numbers go on."""
     for round_ in range(3):
         for name in ("a", "b"):
@@ -541,7 +546,7 @@ def test_idle_scopes_are_closed_and_lose_nothing(scopes: Scopes) -> None:
     assert scopes.seq("a") == 3
 
 
-def test_a_scope_in_use_is_not_closed(scopes: Scopes) -> None:
+def test_a_scope_in_use_is_not_closed(scopes: SqliteScopes) -> None:
     """However long it takes, and however many others are opened meanwhile."""
     with scopes.use("busy") as store:
         for at in range(2 * OPEN_MAX):
@@ -551,7 +556,7 @@ def test_a_scope_in_use_is_not_closed(scopes: Scopes) -> None:
     assert len(scopes.open_stores()) == 1
 
 
-def test_chores_keep_no_scope_open(scopes: Scopes) -> None:
+def test_chores_keep_no_scope_open(scopes: SqliteScopes) -> None:
     """What the daemon does by itself counts as no use, and opens nothing."""
     write(scopes, "a", "k")
     before = scopes.scope_of("a").last_used
@@ -571,7 +576,7 @@ def test_no_file_is_opened_twice_at_once_whatever_threads_do(tmp_path: Path, lon
     ever, and every write is there in the end."""
     (tmp_path / "data").mkdir()
     disk = CountingDisk()
-    scopes = Scopes(tmp_path / "data", vfs=disk.name)
+    scopes = SqliteScopes(tmp_path / "data", vfs=disk.name)
     names = ["a", "b", "c", *(f"n{at}" for at in range(OPEN_MAX + 2))]
     writers = {name: threading.Lock() for name in names}  # as in a daemon: one writer to a scope
     written: dict[str, list[str]] = {name: [] for name in names}
@@ -694,16 +699,16 @@ def test_a_neighbour_that_cannot_be_closed_fails_nobodys_command(tmp_path: Path)
             assert [each["id"] for each in stored] == (["m1", "m2"] if name in closed else ["m1"])
 
 
-def test_a_scope_that_another_process_has_locked_is_busy(scopes: Scopes) -> None:
+def test_a_scope_that_another_process_has_locked_is_busy(scopes: SqliteScopes) -> None:
     """A closed file that somebody else writes cannot be opened for the moment, which is worth a retry."""
     write(scopes, "a", "k")
     scopes.close_idle(0)
     with closing(apsw.Connection(str(database_of(scopes.directory, "a")))) as other:
         other.execute("BEGIN IMMEDIATE")
-        with closing(Scopes(scopes.directory, lock_wait_ms=20)) as again:
+        with closing(SqliteScopes(scopes.directory, lock_wait_ms=20)) as again:
             with pytest.raises(CannotOpen) as caught:
                 again.open("a")
-            error = as_wire_error(caught.value)
+            error = wire_error(caught.value)
             assert (error.code, error.retryable) == ("busy", True)
     assert keys(scopes, "a") == ["k"]
 
@@ -916,7 +921,7 @@ def from_the_future(path: Path) -> None:
 
 def of_another_scope(path: Path) -> None:
     path.unlink()
-    Store(path, scope="eve").close()
+    SqliteStore(path, scope="eve").close()
 
 
 @pytest.mark.parametrize("harm", [garbage, truncated, foreign, from_the_future, of_another_scope])
@@ -957,7 +962,7 @@ def test_what_is_in_a_legacy_files_log_is_adopted_too(
     client.execute(AdoptLegacyDatabase(str(path), "ada"))
     assert everything(crashed) == before
     with transport.scopes.use("ada") as store, store.read() as snapshot:
-        assert snapshot.rows("SELECT DISTINCT content FROM messages") == [("only in the log",)]
+        assert snapshot.rows(sql("SELECT DISTINCT content FROM messages")) == [("only in the log",)]
 
 
 def test_a_legacy_file_is_not_half_adopted_on_a_full_disk(tmp_path: Path, legacy: Path) -> None:

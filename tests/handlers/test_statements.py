@@ -63,6 +63,7 @@ from backscroll.schema import (
 )
 from backscroll.schema.operations import Builtin
 from tests.support.messages import save_message
+from tests.support.sql import sql
 
 MEDIA_ID = "the daemon's own"
 """Stands for the id that the daemon gave to the media."""
@@ -251,8 +252,8 @@ def test_the_table_of_how_far_a_scope_has_come_has_one_row(transport: InProcess)
     fill(Client(transport=transport), 2)
     with transport.store.write() as transaction:
         with pytest.raises(apsw.ConstraintError):
-            transaction.run("INSERT INTO sequence (id, seq) VALUES (2, 0)")
-        assert transaction.rows("SELECT count(*) FROM sequence") == [(1,)]
+            transaction.run(sql("INSERT INTO sequence (id, seq) VALUES (2, 0)"))
+        assert transaction.rows(sql("SELECT count(*) FROM sequence")) == [(1,)]
 
 
 def test_a_plain_save_takes_one_statement_of_its_own(statements: list[str], transport: InProcess) -> None:
@@ -274,9 +275,9 @@ def test_a_plain_save_takes_one_statement_of_its_own(statements: list[str], tran
 def test_commands_that_wait_share_one_commit(statements: list[str], transport: InProcess) -> None:
     """A batch has one BEGIN and one COMMIT, however many commands are in it."""
     body = b'{"id":"%d","type":"initialize"}'
-    requests = [transport.dispatcher.decode(body % at) for at in range(50)]
+    requests = [transport.dispatcher.receive(body % at) for at in range(50)]
     statements.clear()
-    transport.dispatcher.commit(requests)
+    transport.dispatcher.execute_commands(requests)
     assert statements.count("COMMIT") == 1
     assert sum(sql.startswith("BEGIN") for sql in statements) == 1
 

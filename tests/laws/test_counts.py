@@ -73,7 +73,13 @@ STORE = "pytest tests/test_counts.py --store-counts"
 TOLERANCE = {"steps": 0.05, "calls": 0.05}  # of the stored figure, either way; nothing for the rest
 OF_ANOTHER_SQLITE = {"steps": 0.25}  # than the one that ran when the figures were stored
 IN_FLIGHT = 64
-IN_DAEMON = (Daemon._take_in, Daemon._start_queries, Daemon._send_finished, Dispatcher.commit, Dispatcher.ask)
+IN_DAEMON = (
+    Daemon._take_in,
+    Daemon._start_queries,
+    Daemon._send_finished,
+    Dispatcher.execute_commands,
+    Dispatcher.answer_queries,
+)
 """What the daemon's threads do for requests, and not because they were woken. Private, as parts of the loop are."""
 MESSAGES = 200
 PAGE = 50
@@ -236,8 +242,8 @@ def body(operation: Operation[Any], request_id: str) -> bytes:
 def fill(transport: InProcess) -> None:
     """Save the data in one commit."""
     dispatcher = transport.dispatcher
-    requests = [dispatcher.decode(body(each, f"data {at}")) for at, each in enumerate(data())]
-    check(dispatcher.commit(requests))
+    requests = [dispatcher.receive(body(each, f"data {at}")) for at, each in enumerate(data())]
+    check(dispatcher.execute_commands(requests))
 
 
 def check(replies: Sequence[bytes]) -> None:
@@ -282,9 +288,9 @@ def recalling(operation: Operation[Any]) -> Work:
         dispatcher, measured = transport.dispatcher, body(operation, "request")
 
         def cached_reply() -> list[bytes]:
-            request = dispatcher.decode(measured)
+            request = dispatcher.receive(measured)
             reply = dispatcher.cached_reply(request)
-            return dispatcher.ask([request]) if reply is None else [reply]
+            return dispatcher.answer_queries([request]) if reply is None else [reply]
 
         check([dispatcher.answer(measured), *cached_reply()])
         return cached_reply
@@ -299,7 +305,7 @@ def committing(number: int) -> Work:
         dispatcher = transport.dispatcher
 
         def commit(bodies: list[bytes]) -> list[bytes]:
-            return dispatcher.commit([dispatcher.decode(each) for each in bodies])
+            return dispatcher.execute_commands([dispatcher.receive(each) for each in bodies])
 
         first, second = ([body(said(f"{turn}{at}"), f"{turn}{at}") for at in range(number)] for turn in "ab")
         check(commit(first))

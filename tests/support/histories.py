@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 
 from tests.support.local import Local, Plain
+from tests.support.sql import sql
 
 SAID = "<said>"
 TEXT = re.compile(r"said-[-a-z0-9]*\.")
@@ -226,7 +227,7 @@ class Teller:
         if step.name == "time":
             self.clock.now += step.payload
         elif step.name == "chores":
-            self.local.dispatcher.tidy("default")
+            self.local.dispatcher.run_chores("default")
         elif step.name == "reopen":
             self.local.close()
             self.local.__init__(self.local.directory, clock=self.clock)  # type: ignore[misc]
@@ -309,7 +310,7 @@ class Teller:
 
     def _messages(self) -> dict[str, bool]:
         with self.local.store().read() as snapshot:
-            return {row[0]: bool(row[1]) for row in snapshot.rows("SELECT id, is_deleted FROM messages")}
+            return {row[0]: bool(row[1]) for row in snapshot.rows(sql("SELECT id, is_deleted FROM messages"))}
 
     def _filled_in(self, value: Any) -> Any:
         if isinstance(value, Ref):

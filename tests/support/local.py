@@ -10,13 +10,14 @@ import apsw
 
 from backscroll.bus.directory import locked
 from backscroll.bus.dispatch import Dispatcher
-from backscroll.bus.sqlite.scopes import Scopes
-from backscroll.bus.sqlite.store import Store
+from backscroll.bus.sqlite.scopes import SqliteScopes
+from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.bus.status import DaemonStatus
 from backscroll.handlers.storage import Retention
 from backscroll.schema.wire import DEFAULT_SCOPE, JSON, MSGPACK, Codec
 from tests.support.clocks import Clock
 from tests.support.requests import body
+from tests.support.sql import sql
 
 Plain = dict[str, Any]
 Tables = dict[str, list[tuple[Any, ...]]]
@@ -41,11 +42,11 @@ class Local:
         self._numbers = itertools.count(1)
         with ExitStack() as stack:
             stack.enter_context(locked(directory))
-            scopes = Scopes(directory, clock=self.clock, retention=retention or Retention(), vfs=vfs)
+            scopes = SqliteScopes(directory, clock=self.clock, retention=retention or Retention(), vfs=vfs)
             self.scopes = stack.enter_context(closing(scopes))
             self.scopes.open(DEFAULT_SCOPE)
             self._stack = stack.pop_all()
-        self.dispatcher = Dispatcher(self.scopes, DaemonStatus(dict, lambda: len(self.scopes.open_stores())))
+        self.dispatcher = Dispatcher(self.scopes, DaemonStatus(dict, self.scopes))
 
     def ask(
         self,
@@ -81,7 +82,7 @@ class Local:
         assert not reply["ok"], reply
         return str(reply["error"]["code"])
 
-    def store(self, scope: str = DEFAULT_SCOPE) -> Store:
+    def store(self, scope: str = DEFAULT_SCOPE) -> SqliteStore:
         return self.scopes.open(scope)
 
     def entries(self, scope: str = DEFAULT_SCOPE, *, limit: int = 500, codec: Codec = MSGPACK) -> list[Plain]:
@@ -107,9 +108,9 @@ class Local:
     def tables(self, scope: str = DEFAULT_SCOPE) -> Tables:
         """Every row of every table but the scope's name, past everything that is being tested."""
         with self.store(scope).read() as snapshot:
-            names = [row[0] for row in snapshot.rows("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+            names = [row[0] for row in snapshot.rows(sql("SELECT name FROM sqlite_schema WHERE type = 'table'"))]
             kept = [name for name in names if name != "scope" and not name.startswith("sqlite_")]
-            return {name: sorted(snapshot.rows(f"SELECT * FROM {name}"), key=repr) for name in kept}
+            return {name: sorted(snapshot.rows(sql(f"SELECT * FROM {name}")), key=repr) for name in kept}
 
     def state(self, scope: str = DEFAULT_SCOPE) -> Tables:
         """What a replay must lead to: all rows but the log itself, and what is noted about it for its own use."""
@@ -134,8 +135,8 @@ class Local:
         """The files of the parts that some media is made of, by their names."""
         store = self.store(scope)
         with store.read() as snapshot:
-            names = {row[0] for row in snapshot.rows("SELECT sha256 FROM media_parts")}
-        return {name: (store.parts.directory / name[:2] / name).read_bytes() for name in names}
+            names = {row[0] for row in snapshot.rows(sql("SELECT sha256 FROM media_parts"))}
+        return {name: (store.blobs.directory / name[:2] / name).read_bytes() for name in names}
 
     def close(self) -> None:
         self._stack.close()

@@ -13,7 +13,7 @@ import zmq
 from backscroll.bus.daemon import Daemon
 from backscroll.bus.directory import locked
 from backscroll.bus.settings import Settings
-from backscroll.bus.sqlite.scopes import Scopes
+from backscroll.bus.sqlite.scopes import SqliteScopes
 from backscroll.handlers import HANDLERS, Handlers
 from backscroll.schema.wire import DEFAULT_SCOPE, codec_of
 from tests.support.requests import body, fresh_id
@@ -85,7 +85,7 @@ class Running(NamedTuple):
 
     endpoint: str
     daemon: Daemon
-    scopes: Scopes
+    scopes: SqliteScopes
     thread: threading.Thread
 
 
@@ -95,7 +95,7 @@ def running(data_dir: Path, *, handlers: Handlers = HANDLERS, vfs: str = "", **s
     chosen = Settings(data_dir=data_dir, **settings)
     with (
         locked(data_dir),
-        closing(Scopes(data_dir, lock_wait_ms=chosen.lock_wait_ms, vfs=vfs)) as scopes,
+        closing(SqliteScopes(data_dir, lock_wait_ms=chosen.lock_wait_ms, vfs=vfs)) as scopes,
         closing(Daemon(chosen, scopes, handlers)) as daemon,
     ):
         scopes.open(DEFAULT_SCOPE)

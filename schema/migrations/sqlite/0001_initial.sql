@@ -1,14 +1,23 @@
--- Version 1: seed 000's entities, reactions, channels and members in rows of their own.
+-- Version 1: all tables.
 --
 -- Times are milliseconds since the epoch. Flags are 0 or 1. Columns that hold JSON say so. A column that may be
 -- NULL is an optional field, NULL meaning unset. Names are those of the records, in snake case.
 
--- The number of the last command that took effect. One row.
+-- Where the scope's log stands. One row.
 CREATE TABLE sequence (
-    id  INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
-    seq INTEGER NOT NULL DEFAULT 0
+    id           INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    seq          INTEGER NOT NULL DEFAULT 0,  -- the number of the last command that took effect
+    last_id      TEXT NOT NULL DEFAULT '',    -- the last id that the daemon made: the next is greater, whatever the clock
+    results_from INTEGER NOT NULL DEFAULT 1,  -- the results of commands before this one are no longer stored
+    log_from     INTEGER NOT NULL DEFAULT 1   -- the first row that the log has
 ) STRICT;
-INSERT INTO sequence (id, seq) VALUES (1, 0);
+INSERT INTO sequence (id) VALUES (1);
+
+-- Whose data this is: the name that the file's own name was derived from.
+CREATE TABLE scope (
+    id   INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    name TEXT NOT NULL
+) STRICT;
 
 CREATE TABLE meta (
     key   TEXT NOT NULL PRIMARY KEY,
@@ -30,9 +39,12 @@ CREATE TABLE messages (
     revision      INTEGER,
     head_hash     TEXT,
     link_metadata TEXT,                        -- JSON object
-    metadata      TEXT                         -- JSON object
+    metadata      TEXT,                        -- JSON object
+    origin_seq    INTEGER NOT NULL DEFAULT 0,  -- the command that saved it first; log_references has the others
+    origin_member INTEGER NOT NULL DEFAULT 0   -- its index in a batch
 ) STRICT;
 CREATE INDEX messages_by_room ON messages (room_id, timestamp, id);
+CREATE INDEX messages_by_channel ON messages (room_id, channel_id, timestamp, id);
 
 -- May arrive before its message, so the message is no foreign key.
 CREATE TABLE reactions (
@@ -83,6 +95,7 @@ CREATE TABLE users (
     metadata          TEXT                     -- JSON object
 ) STRICT;
 CREATE INDEX users_by_id ON users (id, oder_id);
+CREATE INDEX users_by_age ON users (created_at, oder_id);
 
 CREATE TABLE rooms (
     id                  TEXT NOT NULL PRIMARY KEY,
@@ -126,6 +139,7 @@ CREATE TABLE channels (
     PRIMARY KEY (room_id, id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX channels_by_position ON channels (room_id, position, id);
+CREATE INDEX channels_by_category ON channels (room_id, category_id);
 
 CREATE TABLE categories (
     room_id    TEXT NOT NULL REFERENCES rooms (id) ON DELETE CASCADE,
@@ -169,3 +183,55 @@ CREATE TABLE bans (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX bans_by_age ON bans (room_id, timestamp, oder_id);
 CREATE INDEX bans_by_user ON bans (room_id, user_id);
+
+-- The token itself is not stored.
+CREATE TABLE sessions (
+    token_hash TEXT NOT NULL PRIMARY KEY,      -- SHA-256 of the token, in hex
+    user_id    TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    read_only  INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sessions_by_expiry ON sessions (expires_at);
+
+-- A file whose parts lie beside the database, each named by the SHA-256 of its bytes.
+CREATE TABLE media (
+    id          TEXT NOT NULL PRIMARY KEY,
+    sha256      TEXT NOT NULL UNIQUE,          -- of the whole, in hex
+    mime        TEXT NOT NULL,
+    size        INTEGER NOT NULL,              -- bytes
+    uploader_id TEXT,
+    created_at  INTEGER NOT NULL
+) STRICT;
+CREATE TABLE media_parts (
+    media_id TEXT NOT NULL REFERENCES media (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,                 -- 0, 1, 2 …
+    sha256   TEXT NOT NULL,
+    PRIMARY KEY (media_id, position)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX media_parts_by_hash ON media_parts (sha256);
+
+-- Every command that took effect, in order. A row commits together with the command's effects, or neither does.
+-- Binary columns are MessagePack where nothing else is said.
+CREATE TABLE commands (
+    seq      INTEGER NOT NULL PRIMARY KEY,
+    id       TEXT NOT NULL UNIQUE,             -- made by the caller
+    type     TEXT NOT NULL,
+    at       INTEGER NOT NULL,                 -- the time that the command took for the current one
+    payload  BLOB,                             -- NULL: not kept, or erased as a whole
+    salt     BLOB,                             -- 16 random bytes that went into the digest; NULL: destroyed with the text
+    redacted INTEGER NOT NULL DEFAULT 0,       -- 1: text that was deleted since was erased from the payload, or all of it
+    facts    BLOB NOT NULL,                    -- [format, principal, digest, changes, generated]
+    result   BLOB,                             -- NULL: null; of no bytes: no longer stored
+    chain    BLOB NOT NULL                     -- SHA-256 of the chain before it and of what the row says
+) STRICT;
+
+-- Which commands contain text about what, so that it can be erased from them when that is deleted.
+CREATE TABLE log_references (
+    noun    TEXT NOT NULL,                     -- message, reaction, attachment, room, channel, category, ban or media
+    parent  TEXT NOT NULL,                     -- the room or message that it belongs to; empty where it has a key of its own
+    subject TEXT NOT NULL,                     -- its key
+    seq     INTEGER NOT NULL,
+    member  INTEGER NOT NULL,                  -- the index of the command in a batch; 0 elsewhere
+    PRIMARY KEY (noun, parent, subject, seq, member)
+) STRICT, WITHOUT ROWID;

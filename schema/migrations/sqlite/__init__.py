@@ -1,6 +1,6 @@
-"""The steps by which a file came to its present tables, in order; append-only.
+"""The steps that bring a database file to the present tables, in order; append-only.
 
-`0001_initial.sql` makes version 1, and so on. A step and its version stamp are committed together.
+`0001_initial.sql` makes version 1, and so on. A step and its version number are committed together.
 """
 
 from importlib import resources

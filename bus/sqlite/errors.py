@@ -1,0 +1,61 @@
+"""What errors of SQLite, the disk and the files mean to a caller."""
+
+import errno
+
+import apsw
+import msgspec
+
+from backscroll.bus.failures import CannotOpen
+from backscroll.schema.errors import BackscrollError, Busy, Conflict, Storage, Unavailable
+
+
+class DamagedBlob(Exception):
+    """A part of a file whose bytes no longer have the hash that they were stored under."""
+
+
+TEMPORARY = (apsw.BusyError, apsw.FullError, apsw.IOError, OSError)
+"""Why a sound file cannot be opened for the moment."""
+
+
+def wire_error(error: Exception) -> BackscrollError | None:
+    """The error that a caller receives for an error of SQLite or the disk; None for any other."""
+    if isinstance(error, CannotOpen) and isinstance(error.__cause__, TEMPORARY):
+        error = error.__cause__
+    match error:
+        case apsw.BusyError() | apsw.LockedError():
+            return Busy("another process holds the lock of the database file; try again", retryable=True)
+        case apsw.InterruptError():
+            return Unavailable("the daemon is stopping", retryable=True)
+        case apsw.ConstraintError():
+            return Conflict("the change contradicts what is stored")
+        case _:
+            return _storage_error(error)
+
+
+def _storage_error(error: Exception) -> Storage | None:
+    match error:
+        case apsw.FullError() | OSError(errno=errno.ENOSPC):
+            return Storage("the disk is full", retryable=True)
+        case apsw.ReadOnlyError():
+            return Storage("the database file is read-only")
+        case apsw.CorruptError() | apsw.NotADBError():
+            return Storage("the database file is damaged")
+        case apsw.IOError() | apsw.CantOpenError():
+            return Storage(f"the disk reported an error ({_symbol(error)})", retryable=True)
+        case OSError():
+            return Storage(f"the disk reported an error ({error.strerror})", retryable=True)
+        case CannotOpen():
+            return Storage("the scope's database cannot be opened; the daemon's log says why")
+        case DamagedBlob():
+            return Storage("a part of the file is damaged on the disk")
+        # Handlers decode nothing but what is stored, and it was valid when it was stored.
+        case UnicodeDecodeError() | msgspec.DecodeError():
+            return Storage("the database file is damaged: a stored text cannot be decoded")
+        case _:
+            return None
+
+
+def _symbol(error: apsw.Error) -> str:
+    """SQLite's own name of an extended result code, such as SQLITE_IOERR_FSYNC."""
+    code = getattr(error, "extendedresult", getattr(error, "result", 0))
+    return str(apsw.mapping_extended_result_codes.get(code) or apsw.mapping_result_codes.get(code & 255, code))

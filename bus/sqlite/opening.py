@@ -1,0 +1,171 @@
+"""Opening a database file: recognised, migrated, compared with the tables as they must be, and with its scope."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from backscroll.bus.failures import CannotOpen
+from backscroll.bus.logging import log
+from backscroll.bus.sqlite.statements import COMPILED
+from backscroll.bus.sqlite.wal_lineage import WalLineage
+from backscroll.handlers.sql import Named, statement
+from backscroll.schema.migrations.sqlite import APPLICATION_ID, migrations
+from backscroll.schema.tables import Scope
+
+FILE_BYTES_MIN = 512  # one page of the smallest size
+WAL_BYTES_KEPT = 64 * 2**20  # what a write-ahead log that once grew is truncated to
+WRITER_CACHE_KIB = 16_384
+READER_CACHE_KIB = 4_096
+STATEMENTS_CACHED = 256
+READ_ONLY = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+
+SELECT_SCOPE = statement(Scope.select(Scope.name))
+INSERT_SCOPE = statement(Scope.insert({Scope.id: Named("id"), Scope.name: Named("name")}))
+
+WalHook = Callable[[apsw.Connection, str, int], int]
+
+
+def open_writer(path: Path, *, vfs: str, lock_wait_ms: int, wal_hook: WalHook) -> apsw.Connection:
+    """The one connection that commits and checkpoints; the file is created if it is new. Raises `CannotOpen`."""
+    connection = connect(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, vfs, lock_wait_ms)
+    try:
+        _recognise(connection, path)
+        if connection.pragma("journal_mode", "wal") != "wal":
+            raise CannotOpen(f"{path} is on a file system without shared memory. Name a directory on a local disk.")
+        connection.pragma("synchronous", "full")
+        connection.pragma("fullfsync", True)  # on macOS only this reaches the disk; elsewhere it changes nothing
+        connection.pragma("foreign_keys", True)
+        connection.pragma("secure_delete", True)  # deleted text is overwritten, not just unlinked
+        connection.pragma("journal_size_limit", WAL_BYTES_KEPT)
+        connection.pragma("cache_size", -WRITER_CACHE_KIB)
+        connection.set_wal_hook(wal_hook)  # in place of SQLite's own checkpoint inside COMMIT
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_reader(path: Path, *, vfs: str, lock_wait_ms: int) -> apsw.Connection:
+    """A connection that only reads."""
+    connection = connect(path, apsw.SQLITE_OPEN_READWRITE, vfs, lock_wait_ms)
+    connection.pragma("query_only", True)
+    connection.pragma("wal_autocheckpoint", 0)
+    connection.pragma("cache_size", -READER_CACHE_KIB)
+    return connection
+
+
+def connect(path: Path, flags: int, vfs: str, lock_wait_ms: int) -> apsw.Connection:
+    connection = apsw.Connection(str(path), flags=flags, vfs=vfs or None, statementcachesize=STATEMENTS_CACHED)
+    connection.set_busy_timeout(lock_wait_ms)
+    connection.pragma("mmap_size", 0)
+    connection.pragma("temp_store", "memory")
+    return connection
+
+
+def refuse_emptied(path: Path, lineage: WalLineage) -> None:
+    """Raise `CannotOpen` for a file that lost its content: SQLite would take it for a new one and write over it."""
+    size = path.stat().st_size if path.is_file() else 0
+    if 0 < size < FILE_BYTES_MIN:
+        raise CannotOpen(f"{path} is damaged or not an SQLite database. Restore it from a backup.")
+    if size == 0 and lineage.note.exists():
+        what = "is empty" if path.is_file() else "is missing"
+        raise CannotOpen(
+            f"{path} {what}, but {lineage.note.name} beside it shows that it held data. Restore it from a backup, "
+            f"or remove {lineage.note.name} to start with an empty database."
+        )
+
+
+def migrate(connection: apsw.Connection, path: Path) -> None:
+    """Take the steps that the file has not taken yet; each is committed together with its version."""
+    version = connection.pragma("user_version")
+    for number, script in enumerate(migrations()[version:], start=version + 1):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            connection.execute(script)
+            connection.pragma("application_id", APPLICATION_ID)
+            connection.pragma("user_version", number)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        log.info("migrated", path=str(path), version=number)
+
+
+def check_schema(connection: apsw.Connection, path: Path) -> None:
+    """Refuse a file that lacks any of what the migrations make, just as they make it."""
+    with closing(apsw.Connection(":memory:")) as fresh:
+        for script in migrations():
+            fresh.execute(script)
+        missing = _schema(fresh) - _schema(connection)
+    if missing:
+        names = ", ".join(sorted(name for name, _ in missing))
+        raise CannotOpen(f"{path} is damaged: it lacks {names}, or they were altered. Restore it from a backup.")
+
+
+def claim(connection: apsw.Connection, path: Path, scope: str | None) -> None:
+    """Write the scope's name into a file that has none, or compare it."""
+    if scope is None:
+        return
+    rows: Any = connection.execute(COMPILED[SELECT_SCOPE]).fetchall()
+    if not rows:
+        connection.execute(COMPILED[INSERT_SCOPE], {"id": 1, "name": scope})
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)  # so that `scope_named_in` finds it
+    elif rows[0][0] != scope:
+        raise CannotOpen(f"{path} belongs to another scope.")
+
+
+def scope_named_in(path: Path) -> str | None:
+    """The scope that a closed file belongs to; None where the file does not say.
+
+    Its write-ahead log is not read, because that would need a lock. The name is in the file before any command is; a
+    crash during a checkpoint may leave the file shorter than its header says, which SQLite ignores under
+    `writable_schema`.
+    """
+    try:
+        with closing(apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=READ_ONLY)) as connection:
+            connection.pragma("writable_schema", True)
+            rows: Any = connection.execute(COMPILED[SELECT_SCOPE]).fetchall()
+    except apsw.Error:
+        return None
+    return str(rows[0][0]) if rows else None
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what SQLite says when it cannot open a file into what a person can act on."""
+    try:
+        yield
+    except (apsw.NotADBError, apsw.CorruptError, UnicodeDecodeError, IndexError) as error:
+        raise CannotOpen(f"{path} is damaged or not an SQLite database ({error}). Restore it from a backup.") from error
+    except apsw.BusyError as error:
+        raise CannotOpen(f"{path} is locked by another process. Stop that process first.") from error
+    except apsw.CantOpenError as error:
+        raise CannotOpen(f"{path} cannot be opened. Is it a file that this user may read and write?") from error
+    except (apsw.Error, OSError) as error:
+        raise CannotOpen(f"{path} cannot be opened: {error}") from error
+
+
+def _recognise(connection: apsw.Connection, path: Path) -> None:
+    """Refuse what is not ours, is of a later version, or cannot be written, before anything is changed."""
+    if connection.readonly("main"):
+        raise CannotOpen(f"{path} is read-only. Make it writable for this user.")
+    application_id = connection.pragma("application_id")
+    empty = not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
+    if application_id != APPLICATION_ID and not (empty and application_id == 0):
+        raise CannotOpen(f"{path} is a database of another program. Name another data directory.")
+    version, known = connection.pragma("user_version"), len(migrations())
+    if version > known:
+        raise CannotOpen(
+            f"{path} has schema version {version}, and this backscroll knows {known} at most. "
+            "Use the newer backscroll that wrote it."
+        )
+
+
+def _schema(connection: apsw.Connection) -> set[tuple[str, str]]:
+    """What is defined in a file: names, and the SQL that made them."""
+    rows: Any = connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
+    return set(rows.fetchall())

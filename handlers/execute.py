@@ -1,0 +1,132 @@
+"""The one way in which a command is executed and logged; requests, batches, replays and chores all come through here.
+
+    request ──▶ find_stored ──known──▶ the stored result
+                     └─new─▶ execute: run the handler ─▶ append its row ─▶ result
+    log entry ─────────────▶ execute_entry: the same, with the entry's time, ids and hashes
+
+`handlers` is the table of handlers to use, by wire name.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeVar
+
+from backscroll.handlers import command_log
+from backscroll.handlers.command_log import Received
+from backscroll.handlers.registry import Handlers
+from backscroll.handlers.storage import CommandContext, Reads, Writes
+from backscroll.schema.command_log import LogEntry, canonical, digest_of
+from backscroll.schema.errors import CallerError, Conflict, Invalid, TooLarge, inside
+from backscroll.schema.limits import REPLY_BYTES_MAX
+from backscroll.schema.operations import Batch, Command
+from backscroll.schema.wire import MSGPACK
+
+T = TypeVar("T")
+
+
+class Executed(NamedTuple):
+    """The result of a command, and its number in the log."""
+
+    result: Any
+    seq: int
+
+
+def find_stored(command: Command[Any], request_id: str, db: Writes) -> Executed | None:
+    """The result of a command that took effect earlier under this id, None where none did.
+
+    Raises `Conflict` where another command did, or the result is no longer stored.
+    """
+    stored = command_log.find(request_id, db)
+    if stored is None:
+        return None
+    return Executed(command_log.stored_result(command, request_id, stored, db), stored.seq)
+
+
+def execute(
+    command: Command[Any], request_id: str, db: Writes, handlers: Handlers, reply: Callable[[Executed], T]
+) -> T:
+    """Execute a command whose id is new, and write its row in the log.
+
+    `reply` makes of the result what the caller gets, while the command can still be undone: if it raises, it is.
+    """
+    with db.command(request_id) as context:
+        result = run(command, db, context, handlers)
+        command_log.append(command, result, db, context)
+        return reply(Executed(result, context.seq))
+
+
+def execute_entry(entry: LogEntry, db: Writes, handlers: Handlers) -> None:
+    """Execute a command as it was the first time: at its time, with its ids. Raises `Conflict` or `Invalid`.
+
+    An entry whose payload is gone takes its number and its ids, and changes nothing.
+    """
+    if command_log.find(entry.id, db) is not None:
+        raise Conflict.at("$.id", "an earlier command has this id")
+    with db.command(entry.id, at=entry.at, replayed=entry.generated) as context:
+        received = _received(entry, db)
+        if entry.payload is None:
+            _skip(entry, received, db, context)
+            return
+        result = run(entry.payload, db, context, handlers)
+        command_log.append(entry.payload, result, db, context, received)
+        _compare(entry, context)
+
+
+def run(command: Command[Any], db: Writes, context: CommandContext, handlers: Handlers) -> Any:
+    """Run the handler of a command, or of each command of a batch."""
+    if isinstance(command, Batch):
+        return _run_members(command, db, context, handlers)
+    return handlers[command.wire_name].function(command, db, context)
+
+
+def _run_members(batch: Batch, db: Writes, context: CommandContext, handlers: Handlers) -> list[Any]:
+    results, size = [], 0
+    for index, member in enumerate(batch.commands):
+        context.member = index
+        try:
+            results.append(handlers[member.type].function(member.payload, db, context))
+            size += 0 if results[-1] is None else len(MSGPACK.encode(results[-1]))
+            if size > REPLY_BYTES_MAX:
+                raise TooLarge.at("$", f"the results together have more than {REPLY_BYTES_MAX} bytes")
+        except CallerError as error:
+            raise inside(f"$.payload.commands[{index}]", index, error) from error
+    return results
+
+
+def _received(entry: LogEntry, db: Reads) -> Received | None:
+    """The hashes that an entry says its payload has; None where it says nothing. Raises `Invalid` where it is wrong."""
+    ids = [db.position.last_id, *(entry.generated.ids if entry.generated else ())]
+    if any(later <= earlier for earlier, later in pairwise(ids)):
+        raise Invalid.at("$.generated.ids", "ids must grow, from each command to the next")
+    if entry.redacted:
+        assert entry.digest is not None  # an entry without it was refused when it was decoded
+        return Received(bytes.fromhex(entry.digest), None, redacted=True, principal=entry.principal)
+    if entry.salt is None:
+        if entry.digest is not None:
+            raise Invalid.at("$.salt", "a digest can only be checked with its salt")
+        return None
+    salt = bytes.fromhex(entry.salt)
+    digest = digest_of(salt, canonical(entry.payload))
+    if entry.digest is not None and digest.hex() != entry.digest:
+        raise Invalid.at("$.digest", "the payload does not match its digest")
+    return Received(digest, salt, principal=entry.principal)
+
+
+def _skip(entry: LogEntry, received: Received | None, db: Writes, context: CommandContext) -> None:
+    """Let a command of which nothing is left take its number and its ids."""
+    assert received is not None  # only a redacted entry may have no payload
+    for _ in entry.generated.ids if entry.generated else ():
+        context.new_id()
+    for _ in entry.generated.token_hashes if entry.generated else ():
+        context.new_token()
+    context.changes = list(entry.changes)
+    command_log.append_erased(entry.type, received, db, context)
+
+
+def _compare(entry: LogEntry, context: CommandContext) -> None:
+    """Raise `Invalid` where a command did something else than its entry says."""
+    generated = entry.generated
+    if generated and (context.ids, context.token_hashes) != (generated.ids, generated.token_hashes):
+        raise Invalid.at("$.generated", "the command generates another number of ids or tokens")
+    if entry.changes and MSGPACK.encode(context.changes) != MSGPACK.encode(entry.changes):
+        raise Invalid.at("$.changes", "the command changes something else")

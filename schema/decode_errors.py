@@ -1,0 +1,139 @@
+"""msgspec's complaints as errors of the protocol: the code, the path of the field, and plain words.
+
+msgspec says "Expected `int`, got `str` - at `$.message.timestamp`"; callers read
+"$.payload.message.timestamp: expected integer, got string".
+"""
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Struct
+
+from backscroll.schema.errors import CallerError, Invalid, Malformed, TooLarge
+from backscroll.schema.limits import MILLIS_MAX
+from backscroll.schema.size_probe import present
+
+DECODE_ERRORS = (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError)
+"""Everything that msgspec raises for bytes that it cannot decode."""
+
+JSON_NAMES = {
+    "int": "integer",
+    "str": "string",
+    "float": "number",
+    "bool": "boolean",
+    "bytes": "binary data",
+    "None": "null",
+}
+FORMS = {
+    "^[0-9a-f]{64}$": "64 hexadecimal digits (a SHA-256)",
+    "^[0-9A-HJKMNP-TV-Z]{26}$": "a ULID of 26 characters",
+}
+UNITS = {"str": "characters", "array": "items", "bytes": "bytes", "object": "keys"}
+
+_WHERE = re.compile(r"(?P<problem>.*?)(?: - at (?:`key` in )?`\$(?P<path>[^`]*)`)?", re.DOTALL)
+_FIELD = re.compile(r"Object (?P<what>contains unknown|missing required) field `(?P<field>.*)`", re.DOTALL)
+_TYPE = re.compile(r"Expected `(?P<expected>[^`]*)`, got `(?P<got>[^`]*)`")
+_LENGTH = re.compile(r"Expected `(?P<type>\w+)` of length (?P<sign>[<>]=) (?P<number>\d+)")
+_RANGE = re.compile(r"Expected `\w+` (?P<sign>[<>]=) (?P<number>-?\d+)")
+_FORM = re.compile(r"Expected `str` matching regex '(?P<pattern>.*)'", re.DOTALL)
+_ENUM = re.compile(r"Invalid enum value (?P<value>.*)", re.DOTALL)
+_SYNTAX = re.compile(r"(?P<format>JSON|MessagePack data) is malformed: (?P<problem>.*?)(?: \(byte (?P<byte>\d+)\))?")
+
+
+def explain(error: Exception, root: str, as_type: type[Struct], unknown_field: str = "") -> CallerError:
+    """The error of the protocol for what msgspec raised while it decoded `as_type` at `root`.
+
+    `unknown_field` is added to the message about a field that does not exist.
+    """
+    if isinstance(error, RecursionError):
+        return Malformed.at(root, "nested too deeply to be decoded")
+    if isinstance(error, UnicodeError):
+        return Invalid.at(root, "a text is not valid UTF-8")
+    if not isinstance(error, msgspec.ValidationError):
+        return Malformed.at(root, _syntax_problem(str(error)))
+    match = _WHERE.fullmatch(str(error))
+    assert match is not None  # the pattern matches any text
+    problem, path = match["problem"], root + (match["path"] or "")
+    if path == "$" and _TYPE.fullmatch(problem):
+        return Malformed.at("$", "the body is not an object (a map of fields)")
+    if field := _FIELD.fullmatch(problem):
+        missing = field["what"].startswith("missing")
+        return Invalid.at(
+            f"{path}.{field['field']}", "required field is missing" if missing else f"unknown field{unknown_field}"
+        )
+    error_class = TooLarge if " of length <= " in problem else Invalid
+    return error_class.at(path, _plain(problem, lambda: known_values(as_type, match["path"] or "")))
+
+
+def is_integral_float(error: Exception) -> bool:
+    """Whether msgspec complains of a float where an integer belongs: some programs write all numbers so."""
+    return isinstance(error, msgspec.ValidationError) and "got `float`" in str(error) and "`int" in str(error)
+
+
+def known_values(as_type: type[Struct], path: str) -> tuple[str, ...]:
+    """The values that the field at a path may have, where its type lists them."""
+    hint: Any = as_type
+    for step in re.findall(r"\.(\w+)|\[", path):
+        hint = _inner(hint, step)
+    hint = _bare(hint)
+    return tuple(map(str, get_args(hint))) if get_origin(hint) is Literal else ()
+
+
+def _inner(hint: Any, field: str) -> Any:
+    """The annotation of a record's field, or of a list's items."""
+    hint = _bare(hint)
+    if not field:
+        return get_args(hint)[0] if get_args(hint) else Any
+    if not (isinstance(hint, type) and issubclass(hint, Struct)):
+        return Any
+    names = dict(zip(hint.__struct_encode_fields__, hint.__struct_fields__, strict=True))
+    return get_type_hints(hint, include_extras=True).get(names.get(field, ""), Any)
+
+
+def _bare(hint: Any) -> Any:
+    hint = present(hint)
+    return _bare(get_args(hint)[0]) if get_origin(hint) is Annotated else hint
+
+
+def _plain(problem: str, values: Callable[[], tuple[str, ...]]) -> str:
+    """A complaint about a value in JSON's terms."""
+    if match := _TYPE.fullmatch(problem):
+        return f"expected {_type_names(match['expected'])}, got {_type_names(match['got'])}"
+    if match := _LENGTH.fullmatch(problem):
+        number, unit = int(match["number"]), UNITS.get(match["type"], "items")
+        if match["sign"] == ">=":
+            return "must not be empty" if number == 1 else f"must have at least {number} {unit}"
+        return f"must have at most {number} {unit}"
+    if match := _RANGE.fullmatch(problem):
+        return _range_problem(match["sign"], int(match["number"]))
+    if match := _FORM.fullmatch(problem):
+        return f"expected {FORMS.get(match['pattern'], 'another form of text')}"
+    if match := _ENUM.fullmatch(problem):
+        return f"{match['value']} is not one of: {', '.join(values())}"
+    return "not valid base64" if "base64" in problem else problem[0].lower() + problem[1:]
+
+
+def _range_problem(sign: str, number: int) -> str:
+    if sign == ">=":
+        return f"must be at least {number}"
+    if number == MILLIS_MAX:
+        return f"must be at most {number}, the end of the year 9999: times are in milliseconds; is this one in microseconds?"
+    return f"must be at most {number}"
+
+
+def _type_names(names: str) -> str:
+    """`int | null` as "integer or null"."""
+    return " or ".join(JSON_NAMES.get(name, name) for name in names.split(" | "))
+
+
+def _syntax_problem(problem: str) -> str:
+    if problem == "Input data was truncated":
+        return "the body ends too early"
+    match = _SYNTAX.fullmatch(problem)
+    if match is None:
+        return problem[0].lower() + problem[1:]
+    name = "JSON" if match["format"] == "JSON" else "MessagePack"
+    where = f" at byte {match['byte']}" if match["byte"] else ""
+    return f"not valid {name}: {match['problem']}{where}"

@@ -1,0 +1,198 @@
+"""What can still be read of a body that cannot be decoded: its id, and where a text stands that is no Unicode.
+
+Asked only after decoding has failed, so plain code matters more than speed; what a hostile body can cost is bounded.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Raw, Struct
+
+from backscroll.schema.decode_errors import DECODE_ERRORS
+from backscroll.schema.errors import Invalid
+
+if TYPE_CHECKING:
+    from backscroll.schema.wire import Codec
+
+SEARCHED_BYTES_MAX = 4 * 1024 * 1024  # of one value: larger ones are not taken apart to find a path
+ID_BYTES_RETURNED_MAX = 64 * 1024
+DEPTH_MAX = 64
+
+PLACEHOLDER = "\ufdd0"
+"""A code point that stands for no character (Unicode keeps it free for programs); written where half a pair stood."""
+
+_LONE_SURROGATE = re.compile(
+    rb"(?<!\\)((?:\\\\)*)(?:(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s"{}\[\]:,]+', re.DOTALL)
+
+
+class _AnyId(Struct):
+    id: Any = None
+
+
+def read_id(body: bytes, codec: "Codec") -> Any:
+    """The id in a body, as it was sent: a text or a number; None where there is none."""
+    try:
+        found = codec.decode(body, _AnyId).id
+    except DECODE_ERRORS:
+        found = _scan_json(body) if codec.name == "json" else _scan_msgpack(body, codec)
+    if isinstance(found, str) and len(found.encode(errors="replace")) > ID_BYTES_RETURNED_MAX:
+        return None
+    return found if isinstance(found, str | int | float) and not isinstance(found, bool) else None
+
+
+def replace_lone_surrogates(body: bytes) -> bytes | None:
+    """JSON with a placeholder in place of each `\\uD800` … `\\uDFFF` that is not part of a pair; None where none is."""
+    placeholder = json.dumps(PLACEHOLDER)[1:-1].encode()
+    lone = 0
+
+    def mend(match: "re.Match[bytes]") -> bytes:
+        nonlocal lone
+        if match[2]:
+            return match[0]
+        lone += 1
+        return match[1] + placeholder
+
+    mended = _LONE_SURROGATE.sub(mend, body)
+    return mended if lone else None
+
+
+def find_bad_text(body: bytes | Raw, codec: "Codec", path: str) -> Invalid:
+    """The error for a text that is no Unicode, with its path and, inside a batch, its command's index."""
+    where, surrogate = _find(bytes(body), codec, path, 0)
+    problem = (
+        "half of a surrogate pair stands alone; was the text cut inside an emoji?"
+        if surrogate
+        else "the text is not valid UTF-8"
+    )
+    index = re.match(r"\$\.payload\.(?:commands|entries)\[(\d+)\]", where)
+    return Invalid.at(where, problem, **({"index": int(index[1])} if index else {}))
+
+
+def _find(value: bytes, codec: "Codec", path: str, depth: int) -> tuple[str, bool]:
+    """The path of the first bad text in a value that has one, and whether it is a placeholder."""
+    for step, child in _children(value, codec) if depth < DEPTH_MAX else ():
+        bad = _bad(bytes(child), codec)
+        if bad is not None:
+            return _find(bytes(child), codec, path + step, depth + 1)
+    return path, bool(_bad(value, codec))
+
+
+def _children(value: bytes, codec: "Codec") -> Iterator[tuple[str, Raw]]:
+    if len(value) > SEARCHED_BYTES_MAX:
+        return
+    try:
+        for key, child in codec.decode(value, dict[str, Raw]).items():
+            yield f".{key}", child
+        return
+    except DECODE_ERRORS:
+        pass
+    try:
+        for index, child in enumerate(codec.decode(value, list[Raw])):
+            yield f"[{index}]", child
+    except DECODE_ERRORS:
+        return
+
+
+def _bad(value: bytes, codec: "Codec") -> bool | None:
+    """True where a value holds a placeholder, False where it holds text that is no UTF-8, None where it is fine."""
+    if codec.name == "json" and (json.dumps(PLACEHOLDER)[1:-1].encode() in value or PLACEHOLDER.encode() in value):
+        return True
+    if len(value) > SEARCHED_BYTES_MAX:
+        return None
+    try:
+        codec.decode(value, object)
+    except UnicodeError:
+        return False
+    except DECODE_ERRORS:
+        return None
+    return None
+
+
+def _scan_json(body: bytes) -> Any:
+    """The id at the top level of JSON that is broken somewhere after it."""
+    depth, key, expecting = 0, b"", False
+    for match in _TOKEN.finditer(body, 0, SEARCHED_BYTES_MAX):
+        token = match[0]
+        if expecting and depth == 1:
+            return _json_scalar(token)
+        if token in (b"{", b"["):
+            depth += 1
+        elif token in (b"}", b"]"):
+            depth -= 1
+        elif token == b":" and depth == 1:
+            expecting = key == b'"id"'
+        key = token
+    return None
+
+
+def _json_scalar(token: bytes) -> Any:
+    try:
+        value = json.loads(token)
+    except ValueError:
+        return None
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value
+
+
+def _scan_msgpack(body: bytes, codec: "Codec") -> Any:
+    """The id at the top level of MessagePack that is broken somewhere after it."""
+    try:
+        count, at = _map_header(body)
+        for _ in range(count):
+            key_end = _end_of_value(body, at)
+            value_end = _end_of_value(body, key_end)
+            if body[at:key_end] == b"\xa2id":
+                return codec.decode(body[key_end:value_end], object)
+            at = value_end
+    except (*DECODE_ERRORS, IndexError):
+        pass
+    return None
+
+
+def _map_header(body: bytes) -> tuple[int, int]:
+    """The number of a map's entries, and where the first begins."""
+    first = body[0]
+    if 0x80 <= first <= 0x8F:
+        return first & 0x0F, 1
+    size = {0xDE: 2, 0xDF: 4}.get(first)
+    if size is None:
+        raise IndexError
+    return int.from_bytes(body[1 : 1 + size], "big"), 1 + size
+
+
+_FIXED = {0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
+_FIXED |= {0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8, 0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17}
+_SIZED = {0xC4: (1, 0), 0xC5: (2, 0), 0xC6: (4, 0), 0xD9: (1, 0), 0xDA: (2, 0), 0xDB: (4, 0)}
+_SIZED |= {0xC7: (1, 1), 0xC8: (2, 1), 0xC9: (4, 1)}
+_NESTED = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
+
+
+def _end_of_value(body: bytes, at: int) -> int:
+    """Where the MessagePack value that begins here ends; raises IndexError where it is broken or cut off."""
+    pending = 1
+    while pending:
+        first = body[at]
+        at, pending = at + 1, pending - 1
+        if first <= 0x7F or first >= 0xE0:
+            continue
+        if first <= 0x8F:
+            pending += 2 * (first & 0x0F)
+        elif first <= 0x9F:
+            pending += first & 0x0F
+        elif first <= 0xBF:
+            at += first & 0x1F
+        elif first in _FIXED:
+            at += _FIXED[first]
+        elif first in _SIZED:
+            width, extra = _SIZED[first]
+            at += width + extra + int.from_bytes(body[at : at + width], "big")
+        else:
+            width, each = _NESTED[first] if first in _NESTED else (len(body), 0)  # 0xc1 is no value
+            pending += each * int.from_bytes(body[at : at + width], "big")
+            at += width
+    if at > len(body):
+        raise IndexError
+    return at

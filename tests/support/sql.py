@@ -1,0 +1,23 @@
+"""SQL that a test writes itself, to look at what the store did or to damage it."""
+
+from functools import cache
+
+import peewee
+
+from backscroll.handlers.sql import Statement
+
+
+class RawSql(Statement):
+    """A statement that is the same text for every dialect."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def compiled(self, dialect: peewee.Database) -> str:  # noqa: ARG002  # the same for all
+        return self.text
+
+
+@cache
+def sql(text: str) -> Statement:
+    """The statement of a text; one for each text, for stores remember what they compiled."""
+    return RawSql(text)
