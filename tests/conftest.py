@@ -21,6 +21,7 @@ from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema.errors import BackscrollError
 from tests.support.clocks import Clock
+from tests.support.notes import notes_in
 from tests.support.schemas import ReplyChecker
 
 CORPUS = Path(__file__).parent.parent.parent / "shared" / "corpus" / "equational.jsonl.gz"
@@ -33,7 +34,7 @@ hypothesis.settings.register_profile("long", max_examples=2_000, deadline=None, 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long forms of simulations and property tests")
-    parser.addoption("--store-counts", action="store_true", help="store what tests/test_counts.py counts")
+    parser.addoption("--store-counts", action="store_true", help="store what tests/laws/test_counts.py counts")
 
 
 REPLY_CHECKER = pytest.StashKey[ReplyChecker]()
@@ -43,6 +44,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[REPLY_CHECKER] = ReplyChecker()
     config.addinivalue_line("markers", "undescribed: replies are not held against the description")
     hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for title, text in notes_in(terminalreporter.config.stash):
+        terminalreporter.section(title)
+        terminalreporter.write_line(text)
 
 
 @pytest.fixture
