@@ -1,4 +1,4 @@
-"""Accounts that never mix: each scope is a file of its own, and no request reaches another's."""
+"""Isolation of scopes: each scope is a file of its own, and no request reaches another scope's data."""
 
 import hashlib
 import os
@@ -94,14 +94,14 @@ def clients(endpoint: str, *names: str) -> list[Client]:
 
 @pytest.fixture
 def scopes(tmp_path: Path) -> Iterator[SqliteScopes]:
-    """Scopes without a daemon."""
+    """The scopes of a directory, without a daemon."""
     (tmp_path / "data").mkdir()
     with closing(SqliteScopes(tmp_path / "data")) as scopes:
         yield scopes
 
 
 def write(scopes: SqliteScopes, name: str, key: str) -> None:
-    """One command in a scope, as a writer would."""
+    """Execute one command in a scope, as a writer does."""
     with scopes.use(name) as store, store.write() as transaction, command(transaction):
         transaction.run(sql("INSERT INTO meta (key, value) VALUES (:key, 'null')"), key=key)
 
@@ -118,9 +118,9 @@ KINDS = ("save", "save", "save", "edit", "delete", "page", "one", "missing", "co
 
 
 class Resident:
-    """One client's share of a scope, with the scope's mark in every id and text; it checks every reply it gets.
+    """One client of a scope, with the scope's mark in every id and text; it checks every reply it gets.
 
-    The ids of its requests are those of its counterpart in the other scope.
+    Its request ids are the same as those of its counterpart in the other scope.
     """
 
     def __init__(self, scope: str, mark: str, number: int, seed: int) -> None:
@@ -131,7 +131,7 @@ class Resident:
         self.requests = self.commands = self.highest_seq = self.most_messages = 0
 
     def work(self, endpoint: str, forbidden: bytes, requests: int) -> None:
-        """Send so many requests, by the dozen; no reply may hold what is forbidden."""
+        """Send a number of requests, many at a time; no reply may contain `forbidden`."""
         with Peer(endpoint) as peer:
             while self.requests < requests:
                 sent = {f"{self.number}-{self.requests}": self.step() for _ in range(self.draw.randrange(1, 40))}
@@ -144,7 +144,7 @@ class Resident:
                     self.check(sent[reply["id"]][0], reply)
 
     def step(self) -> tuple[str, Any]:
-        """The next request; what it will have done is noted."""
+        """The next request; its expected effect is recorded."""
         self.requests += 1
         kind, known = self.draw.choice(KINDS), sorted(self.texts)
         if kind == "save" or not known:
@@ -168,7 +168,7 @@ class Resident:
         }[kind]
 
     def check(self, operation: str, reply: Reply) -> None:
-        """Note what a reply counts; the only error there is, is that of a missing message."""
+        """Record the numbers in a reply; the only error is that of a missing message."""
         if not reply["ok"]:
             assert (operation, reply["error"]["code"]) == ("delete-message", "not-found")
             return
@@ -184,11 +184,10 @@ PAIRS = [("alpha", "beta"), ("a", "A"), ("\u00e9", "e\u0301"), ("x", "x "), ("..
 
 
 @pytest.mark.parametrize("names", PAIRS, ids=repr)
-def test_two_scopes_under_load_see_nothing_of_each_other(
-    start_daemon: StartDaemon, long: bool, names: tuple[str, str]
-) -> None:
-    """Two clients in each of two scopes, thousands of random requests at once: no reply holds an id, a text, an error
-    or a count of the other scope, and each scope ends as its own clients left it."""
+def test_scopes_are_isolated_under_load(start_daemon: StartDaemon, long: bool, names: tuple[str, str]) -> None:
+    """Two clients in each of two scopes send thousands of random requests: no reply has an id, a text, an error or a
+    count of the other scope, and each scope ends as its own clients left it.
+    """
     seed, requests = random.randrange(2**32), 40_000 if long else 1_500
     sys.stdout.write(f"seed {seed}\n")
     daemon = start_daemon()
@@ -209,7 +208,7 @@ def test_two_scopes_under_load_see_nothing_of_each_other(
 
 
 def content_of(client: Client, room: str) -> dict[str, str]:
-    """The texts of a room by id, without those of deleted messages; page by page."""
+    """The texts of a room by id, without deleted messages, read page by page."""
     found: dict[str, str] = {}
     while page := client.ask(GetMessages(room, limit=500, offset=len(found))):
         found |= {each.id: each.content for each in page}
@@ -217,14 +216,14 @@ def content_of(client: Client, room: str) -> dict[str, str]:
 
 
 def together(*works: Callable[[], None]) -> None:
-    """Run functions in threads of their own to their ends; the first error of any is raised here."""
+    """Run functions in threads to their end; the first error is raised."""
     with ThreadPoolExecutor(len(works)) as threads:
         for end in [threads.submit(work) for work in works]:
             end.result()
 
 
-def test_look_alike_names_are_different_scopes(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """Whatever the names look like, each keeps its own data, also over a restart; each is told its own name."""
+def test_similar_names_are_different_scopes(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """Names that some file system would confuse keep separate data, also over a restart."""
     daemon = start_daemon()
     for at, name in enumerate(LOOK_ALIKES):
         with Client(daemon.endpoint, scope=name) as client:
@@ -242,10 +241,8 @@ def test_look_alike_names_are_different_scopes(start_daemon: StartDaemon, tmp_pa
         assert client.execute(ListScopes()) == sorted(LOOK_ALIKES)
 
 
-def test_files_of_scopes_lie_in_the_data_directory_under_names_safe_everywhere(
-    start_daemon: StartDaemon, tmp_path: Path
-) -> None:
-    """Names reach no file name: those are lower-case, short, and different on any file system."""
+def test_file_names_of_scopes_are_safe_on_every_file_system(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """Files are named by hash: lower case, short, and inside the data directory."""
     outside = files_of(tmp_path)
     daemon = start_daemon()
     for name in LOOK_ALIKES:
@@ -267,10 +264,10 @@ def test_files_of_scopes_lie_in_the_data_directory_under_names_safe_everywhere(
     [("", "malformed"), ("x" * 129, "too-large"), ("é" * 65, "too-large"), (None, "malformed"), (1, "malformed")],
 )
 @pytest.mark.parametrize("operation", ["ping", "get-all-rooms", "initialize", "get-scope-info", "delete-scope"])
-def test_what_is_no_name_is_refused_and_makes_no_file(
+def test_an_invalid_scope_name_creates_no_file(
     transport: InProcess, tmp_path: Path, operation: str, scope: object, code: str
 ) -> None:
-    """A scope's name is text of 1 to 128 bytes; everything else is refused by its path, for every kind of request."""
+    """A name is text of 1 to 128 bytes; anything else is refused by its path, for every kind of request."""
     before = files_of(tmp_path)
     error = send(transport, body(operation, {}, scope=scope))["error"]
     assert (error["code"], error["details"]["path"]) == (code, "$.scope")
@@ -278,8 +275,9 @@ def test_what_is_no_name_is_refused_and_makes_no_file(
 
 
 def test_a_clients_requests_keep_their_order_across_scopes(start_daemon: StartDaemon) -> None:
-    """One socket that speaks for several scopes by turns gets its replies in the order of its requests, and each query
-    sees its own earlier commands."""
+    """A socket that uses several scopes in turn gets its replies in the order of its requests, and each query sees the
+    client's earlier commands.
+    """
     daemon = start_daemon()
     draw = random.Random(5)
     saved: dict[str, int] = {}
@@ -306,7 +304,7 @@ def test_a_clients_requests_keep_their_order_across_scopes(start_daemon: StartDa
 
 
 class Size(NamedTuple):
-    """What a daemon process takes."""
+    """The resources of a daemon process."""
 
     files: int
     threads: int
@@ -323,8 +321,8 @@ def size_of(daemon: DaemonProcess) -> Size:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
-def test_three_hundred_scopes_cost_no_more_than_a_few(start_daemon: StartDaemon) -> None:
-    """Scopes used one after the other leave files, threads and memory bounded; all of them are there."""
+def test_many_scopes_use_bounded_resources(start_daemon: StartDaemon) -> None:
+    """Files, threads and memory stay bounded when 300 scopes are used one after the other."""
     daemon = start_daemon()
     names = [f"account {at}" for at in range(300)]
     sizes = {0: size_of(daemon)}
@@ -355,8 +353,8 @@ def test_three_hundred_scopes_cost_no_more_than_a_few(start_daemon: StartDaemon)
 # Which there are
 
 
-def test_only_default_is_told_of_other_scopes(transport: InProcess) -> None:
-    """`list-scopes` elsewhere is `forbidden`, and its refusal names nobody."""
+def test_only_the_default_scope_can_list_scopes(transport: InProcess) -> None:
+    """`list-scopes` in another scope is `forbidden`, and the error names no scope."""
     for name in ("one", "two"):
         Client(transport=transport, scope=name).execute(save_message("m1"))
     assert Client(transport=transport).execute(ListScopes()) == ["default", "one", "two"]
@@ -366,8 +364,8 @@ def test_only_default_is_told_of_other_scopes(transport: InProcess) -> None:
     assert "two" not in str(caught.value)
 
 
-def test_scopes_are_listed_whether_open_or_closed_and_after_a_restart(start_daemon: StartDaemon) -> None:
-    """The names are in the files, not in memory: more than can be open are listed, and the next daemon lists them."""
+def test_list_scopes_includes_closed_scopes(start_daemon: StartDaemon) -> None:
+    """The names are in the files: more scopes than can be open are listed, also by the next daemon."""
     names = [f"n{at}" for at in range(2 * OPEN_MAX)]
     daemon = start_daemon()
     for client in clients(daemon.endpoint, *names):
@@ -380,8 +378,8 @@ def test_scopes_are_listed_whether_open_or_closed_and_after_a_restart(start_daem
         daemon = start_daemon()
 
 
-def test_a_scope_is_listed_though_the_daemon_was_killed_after_its_first_command(start_daemon: StartDaemon) -> None:
-    """What was acknowledged belongs to a scope that the next daemon knows by name, before anybody uses it."""
+def test_a_scope_is_listed_after_a_kill_at_its_first_command(start_daemon: StartDaemon) -> None:
+    """The next daemon knows its name before it is used again."""
     names: list[str] = []
     for at in range(4):
         daemon = start_daemon()
@@ -397,8 +395,8 @@ def test_a_scope_is_listed_though_the_daemon_was_killed_after_its_first_command(
             assert client.ask(GetMessageById("m1")) is not None
 
 
-def test_a_name_is_read_from_a_file_whose_checkpoint_was_cut_short(tmp_path: Path) -> None:
-    """Wherever a crash stops a checkpoint, the file beside its log still says whose it is."""
+def test_the_name_can_be_read_after_a_partial_checkpoint(tmp_path: Path) -> None:
+    """Wherever a crash stops a checkpoint, the database file still has the name of its scope."""
     disk = FaultyDisk()
     disk.only = ".db"
     path = tmp_path / "scope.db"
@@ -417,8 +415,8 @@ def test_a_name_is_read_from_a_file_whose_checkpoint_was_cut_short(tmp_path: Pat
             assert scope_named_in(tmp_path / "copy.db") == "mine", f"after {writes} writes"
 
 
-def test_scope_info_tells_of_the_own_scope_alone(transport: InProcess, tmp_path: Path) -> None:
-    """Bytes with media, rows by table, and the version of the tables; nothing that neighbours do changes them."""
+def test_scope_info_counts_only_its_own_scope(transport: InProcess, tmp_path: Path) -> None:
+    """Bytes with media, rows by table, and the schema version; other scopes do not change them."""
     mine, other = (Client(transport=transport, scope=name) for name in ("mine", "other"))
     empty = mine.execute(GetScopeInfo())
     assert (empty.scope, empty.schema_version) == ("mine", len(migrations()))
@@ -445,8 +443,8 @@ def test_scope_info_tells_of_the_own_scope_alone(transport: InProcess, tmp_path:
 # Deleted
 
 
-def test_a_deleted_scope_is_gone_from_the_disk_and_starts_anew(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """Database, log and media are removed, nothing of its text is left; used again it is empty, at seq 1."""
+def test_a_deleted_scope_is_removed_and_starts_empty(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """Database, WAL and media are removed; used again the scope is empty, at seq 1."""
     data_dir = tmp_path / "data"
     daemon = start_daemon()
     mine, other = clients(daemon.endpoint, "mine", "other")
@@ -470,8 +468,8 @@ def test_a_deleted_scope_is_gone_from_the_disk_and_starts_anew(start_daemon: Sta
         mine.execute(DeleteScope())  # there is nothing to delete, and nothing is wrong with that
 
 
-def test_the_scope_default_can_be_deleted_too(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """It is a scope like others: empty afterwards, at once usable, and the next daemon starts on it."""
+def test_the_default_scope_can_be_deleted(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """It is empty afterwards, and can be used at once and by the next daemon."""
     daemon = start_daemon()
     with Client(daemon.endpoint) as client:
         client.execute(save_message("m1"))
@@ -486,9 +484,10 @@ def test_the_scope_default_can_be_deleted_too(start_daemon: StartDaemon, tmp_pat
         assert [each.id for each in client.ask(GetMessages("r1"))] == ["m2"]
 
 
-def test_commands_around_a_deletion_are_all_answered(start_daemon: StartDaemon) -> None:
-    """Clients that write and read while a scope is deleted again and again get a reply to every request; what is left
-    is what was saved after the last deletion; a neighbour loses nothing."""
+def test_requests_during_deletions_are_all_answered(start_daemon: StartDaemon) -> None:
+    """While a scope is deleted again and again, every request gets a reply; what is left is what was saved after the
+    last deletion, and another scope loses nothing.
+    """
     daemon = start_daemon()
     seqs: dict[str, list[int]] = {"mine": [], "other": []}
     ends = [0, 0, 0]  # the greatest seq in each one's last round, which begins after the last deletion
@@ -532,8 +531,8 @@ def test_commands_around_a_deletion_are_all_answered(start_daemon: StartDaemon) 
 # Opened and closed
 
 
-def test_idle_scopes_are_closed_and_lose_nothing(scopes: SqliteScopes) -> None:
-    """A scope that nobody uses has no open file; the next use finds everything, and its numbers go on."""
+def test_idle_scopes_are_closed_without_losing_data(scopes: SqliteScopes) -> None:
+    """An idle scope has no open file; the next use finds all its data, and its numbers continue."""
     for round_ in range(3):
         for name in ("a", "b"):
             write(scopes, name, f"{round_}")
@@ -547,7 +546,7 @@ def test_idle_scopes_are_closed_and_lose_nothing(scopes: SqliteScopes) -> None:
 
 
 def test_a_scope_in_use_is_not_closed(scopes: SqliteScopes) -> None:
-    """However long it takes, and however many others are opened meanwhile."""
+    """However long it is in use, and however many other scopes are opened meanwhile."""
     with scopes.use("busy") as store:
         for at in range(2 * OPEN_MAX):
             write(scopes, f"n{at}", "k")
@@ -556,8 +555,8 @@ def test_a_scope_in_use_is_not_closed(scopes: SqliteScopes) -> None:
     assert len(scopes.open_stores()) == 1
 
 
-def test_chores_keep_no_scope_open(scopes: SqliteScopes) -> None:
-    """What the daemon does by itself counts as no use, and opens nothing."""
+def test_background_work_does_not_keep_a_scope_open(scopes: SqliteScopes) -> None:
+    """The daemon's own work does not count as use, and does not open a scope."""
     write(scopes, "a", "k")
     before = scopes.scope_of("a").last_used
     with scopes.borrow_if_open("a") as store:
@@ -571,9 +570,10 @@ def test_chores_keep_no_scope_open(scopes: SqliteScopes) -> None:
     assert scopes.open_stores() == {}
 
 
-def test_no_file_is_opened_twice_at_once_whatever_threads_do(tmp_path: Path, long: bool) -> None:
-    """Use, closing and standing alone at random from many threads: one store to a file at any moment, nobody waits for
-    ever, and every write is there in the end."""
+def test_a_scope_file_is_never_opened_twice(tmp_path: Path, long: bool) -> None:
+    """Threads use, close and exclusively lock scopes at random: a file has one store at any time, no thread blocks for
+    ever, and every write is there at the end.
+    """
     (tmp_path / "data").mkdir()
     disk = CountingDisk()
     scopes = SqliteScopes(tmp_path / "data", vfs=disk.name)
@@ -613,7 +613,7 @@ def test_no_file_is_opened_twice_at_once_whatever_threads_do(tmp_path: Path, lon
                     (read_one if act == "read" else have_exclusively)(name)
 
     errors: list[BaseException] = []
-    threads = [threading.Thread(target=kept(errors, work), args=(number,), daemon=True) for number in range(8)]
+    threads = [threading.Thread(target=catching(errors, work), args=(number,), daemon=True) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -626,8 +626,10 @@ def test_no_file_is_opened_twice_at_once_whatever_threads_do(tmp_path: Path, lon
     assert scopes.open_stores() == {}
 
 
-def kept(errors: list[BaseException], work: Callable[[int], None]) -> Callable[[int], None]:
-    """A thread's function whose error is kept for the test to see; the test itself may have to give up on it."""
+def catching(errors: list[BaseException], work: Callable[[int], None]) -> Callable[[int], None]:
+    """A thread's function that appends its error to a list, because the test may have to give up waiting for the
+    thread.
+    """
 
     def run(number: int) -> None:
         try:
@@ -639,7 +641,7 @@ def kept(errors: list[BaseException], work: Callable[[int], None]) -> Callable[[
 
 
 class CountingDisk(apsw.VFS):
-    """Counts who has a database file open: a store opens it with CREATE once, its readers without."""
+    """Counts who has a database file open: a store opens it once with CREATE, its readers without."""
 
     def __init__(self) -> None:
         self.name = f"counting-{id(self)}"
@@ -680,8 +682,8 @@ class _Counted(apsw.VFSFile):
             self.disk.count(self.path, -1, writer=self.is_writer)
 
 
-def test_a_neighbour_that_cannot_be_closed_fails_nobodys_command(tmp_path: Path) -> None:
-    """When closing one scope fails, the command of another that made it close is durable and says so."""
+def test_a_failure_to_close_a_scope_fails_no_command(tmp_path: Path) -> None:
+    """When closing one scope fails, the command of another scope that caused it is durable and acknowledged."""
     disk = FaultyDisk()
     names = [f"n{at}" for at in range(OPEN_MAX + 4)]
     with InProcess(tmp_path / "data", vfs=disk.name) as transport:
@@ -699,8 +701,8 @@ def test_a_neighbour_that_cannot_be_closed_fails_nobodys_command(tmp_path: Path)
             assert [each["id"] for each in stored] == (["m1", "m2"] if name in closed else ["m1"])
 
 
-def test_a_scope_that_another_process_has_locked_is_busy(scopes: SqliteScopes) -> None:
-    """A closed file that somebody else writes cannot be opened for the moment, which is worth a retry."""
+def test_a_scope_locked_by_another_process_is_busy(scopes: SqliteScopes) -> None:
+    """A closed scope whose file another process writes cannot be opened for the moment, and the error is retryable."""
     write(scopes, "a", "k")
     scopes.close_idle(0)
     with closing(apsw.Connection(str(database_of(scopes.directory, "a")))) as other:
@@ -713,8 +715,8 @@ def test_a_scope_that_another_process_has_locked_is_busy(scopes: SqliteScopes) -
     assert keys(scopes, "a") == ["k"]
 
 
-def test_a_command_that_is_no_valid_one_makes_no_scope(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """Neither a file nor a name in the list is left of a scope that nothing was done in."""
+def test_an_invalid_command_creates_no_scope(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """Neither a file nor a name in the list is left."""
     with Peer(start_daemon().endpoint) as peer:
         for name, payload in (
             ("save-message", {"nonsense": 1}),
@@ -726,8 +728,8 @@ def test_a_command_that_is_no_valid_one_makes_no_scope(start_daemon: StartDaemon
         assert not list((tmp_path / "data").glob("scopes/*"))
 
 
-def test_a_full_disk_is_told_as_such_when_a_scope_is_made(tmp_path: Path) -> None:
-    """A scope that cannot be opened for the moment is worth a retry, and succeeds with space again."""
+def test_creating_a_scope_on_a_full_disk_is_retryable(tmp_path: Path) -> None:
+    """It succeeds once there is space again."""
     disk = FaultyDisk()
     with InProcess(tmp_path / "data", vfs=disk.name) as transport:
         disk.full = True
@@ -738,9 +740,8 @@ def test_a_full_disk_is_told_as_such_when_a_scope_is_made(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("target", ["other", "never used"])
-def test_a_file_moved_to_another_scopes_name_is_refused(start_daemon: StartDaemon, tmp_path: Path, target: str) -> None:
-    """What was saved in one scope is never served in another, even where somebody exchanged the files; `storage` says
-    that something is wrong, and neither name nor content of the owner."""
+def test_a_scope_refuses_the_file_of_another_scope(start_daemon: StartDaemon, tmp_path: Path, target: str) -> None:
+    """Exchanged files are never served: the error is `storage`, without name or content of the other scope."""
     data_dir = tmp_path / "data"
     daemon = start_daemon()
     owner, other = clients(daemon.endpoint, "owner", "other")
@@ -772,13 +773,13 @@ def test_a_file_moved_to_another_scopes_name_is_refused(start_daemon: StartDaemo
 
 @pytest.fixture
 def legacy(tmp_path: Path) -> Path:
-    """A file of an older layout, outside the data directory, whose current user is `ada`."""
+    """A file of an older schema, outside the data directory, whose current user is `ada`."""
     (tmp_path / "old").mkdir()
     return Path(shutil.copy(LEGACY, tmp_path / "old" / "chat.db"))
 
 
 def everything(directory: Path) -> dict[str, str]:
-    """Every file below a directory with the hash of its bytes."""
+    """Every file below a directory, with the hash of its bytes."""
     return {
         str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in directory.rglob("*")
@@ -787,7 +788,7 @@ def everything(directory: Path) -> dict[str, str]:
 
 
 def test_a_legacy_file_is_adopted_by_its_current_user(start_daemon: StartDaemon, tmp_path: Path, legacy: Path) -> None:
-    """All its rows are the scope's, migrated, over a restart too; the file itself is as it was."""
+    """All its rows are migrated into the scope, also over a restart; the file itself is unchanged."""
     before, expected = everything(legacy.parent), all_rows(Path(shutil.copy(legacy, tmp_path / "copy.db")))
     daemon = start_daemon()
     with Peer(daemon.endpoint) as peer:
@@ -819,7 +820,7 @@ Refusal = tuple[type[BackscrollError], str]
 def adoption_is_refused(
     transport: InProcess, tmp_path: Path, path: Path | str, refusal: Refusal, *, user_id: str = "ada"
 ) -> BackscrollError:
-    """Adopt into the scope `ada`: it is refused with this error about this field, and no file anywhere changes."""
+    """Check that adopting into the scope `ada` fails with this error and changes no file."""
     client = Client(transport=transport, scope="ada")
     rows = client.execute(GetScopeInfo()).rows
     before = everything(tmp_path)
@@ -837,23 +838,23 @@ PATH, USER = "$.payload.path", "$.payload.userId"
 
 
 @pytest.mark.parametrize("user_id", ["bob", "ADA", "ada ", "a", '"ada"'])
-def test_somebody_elses_legacy_file_is_refused(
+def test_only_the_current_user_can_adopt_a_legacy_file(
     transport: InProcess, tmp_path: Path, legacy: Path, user_id: str
 ) -> None:
-    """Only the file's current user adopts it; the refusal does not say who that is."""
+    """The error does not name that user."""
     error = adoption_is_refused(transport, tmp_path, legacy, (Forbidden, USER), user_id=user_id)
     assert "ada" not in str(error)
 
 
-def test_a_legacy_file_of_nobody_is_refused(transport: InProcess, tmp_path: Path, legacy: Path) -> None:
-    """Without a current user a file is nobody's."""
+def test_a_legacy_file_without_current_user_is_refused(transport: InProcess, tmp_path: Path, legacy: Path) -> None:
+    """A file without a current user cannot be adopted."""
     with closing(apsw.Connection(str(legacy))) as connection:
         connection.execute("DELETE FROM meta")
     adoption_is_refused(transport, tmp_path, legacy, (Forbidden, USER))
 
 
-def test_a_scope_that_holds_data_adopts_nothing(transport: InProcess, tmp_path: Path, legacy: Path) -> None:
-    """What is in the scope stays, and is not mixed with anything."""
+def test_a_scope_with_data_cannot_adopt_a_file(transport: InProcess, tmp_path: Path, legacy: Path) -> None:
+    """Its data stays as it is."""
     client = Client(transport=transport, scope="ada")
     client.execute(save_message("m1", "mine"))
     adoption_is_refused(transport, tmp_path, legacy, (Conflict, "$.scope"))
@@ -864,7 +865,7 @@ def test_a_scope_that_holds_data_adopts_nothing(transport: InProcess, tmp_path: 
     "path", ["missing.db", "", ".", "old", "a\x00b", "x" * 300, "old/chat.db/x", "circle", "pipe"], ids=repr
 )
 def test_a_path_without_a_file_is_not_found(transport: InProcess, tmp_path: Path, legacy: Path, path: str) -> None:
-    """Whatever is wrong with a path, nothing is made there."""
+    """Whatever is wrong with a path, nothing is created there."""
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     if path == "pipe":
         os.mkfifo(tmp_path / "pipe")
@@ -875,11 +876,12 @@ def test_a_path_without_a_file_is_not_found(transport: InProcess, tmp_path: Path
     "way", ["straight", "dots", "link to the file", "link to the directory", "no such file", "companion"]
 )
 @pytest.mark.parametrize("owner", ["default", "other"])
-def test_no_file_of_the_data_directory_is_adopted(
+def test_files_in_the_data_directory_cannot_be_adopted(
     transport: InProcess, tmp_path: Path, legacy: Path, way: str, owner: str
 ) -> None:
-    """Whichever way a path leads into the data directory, and whether or not there is such a file: `forbidden`. So is
-    a log that does."""
+    """However a path leads into the data directory, whether or not the file exists, and also for a WAL there:
+    `forbidden`.
+    """
     data_dir = tmp_path / "data"
     Client(transport=transport, scope=owner).execute(save_message("m1", "a secret"))
     path = data_dir / "default.db" if owner == "default" else database_of(data_dir, owner)
@@ -925,25 +927,25 @@ def of_another_scope(path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [garbage, truncated, foreign, from_the_future, of_another_scope])
-def test_what_is_no_older_database_is_invalid(
+def test_only_older_databases_can_be_adopted(
     transport: InProcess, tmp_path: Path, legacy: Path, harm: Callable[[Path], None]
 ) -> None:
-    """Garbage, other programs' files, later versions and other scopes' files are refused by their path."""
+    """Garbage, files of other programs, later versions and other scopes' files are invalid, by their path."""
     harm(legacy)
     adoption_is_refused(transport, tmp_path, legacy, (Invalid, PATH))
 
 
-def test_an_empty_file_is_nobodys(transport: InProcess, tmp_path: Path, legacy: Path) -> None:
-    """A file of no bytes is an empty database to SQLite, so it has no current user."""
+def test_an_empty_file_cannot_be_adopted(transport: InProcess, tmp_path: Path, legacy: Path) -> None:
+    """To SQLite it is an empty database, so it has no current user."""
     legacy.write_bytes(b"")
     adoption_is_refused(transport, tmp_path, legacy, (Forbidden, USER))
 
 
 @pytest.mark.parametrize("linked", [False, True], ids=["direct", "through a link"])
-def test_what_is_in_a_legacy_files_log_is_adopted_too(
+def test_adopting_a_legacy_file_includes_its_wal(
     transport: InProcess, tmp_path: Path, legacy: Path, linked: bool
 ) -> None:
-    """A file whose program was killed has its latest rows in the log beside it; also where a link leads to the two."""
+    """The latest rows of a killed program are in the WAL beside the file; also where a link leads to both."""
     with closing(apsw.Connection(str(legacy))) as connection:
         connection.pragma("journal_mode", "wal")
         connection.pragma("wal_autocheckpoint", 0)
@@ -965,8 +967,8 @@ def test_what_is_in_a_legacy_files_log_is_adopted_too(
         assert snapshot.rows(sql("SELECT DISTINCT content FROM messages")) == [("only in the log",)]
 
 
-def test_a_legacy_file_is_not_half_adopted_on_a_full_disk(tmp_path: Path, legacy: Path) -> None:
-    """When the copy cannot be made whole the scope stays empty, the source as it was, and a retry succeeds."""
+def test_adopting_on_a_full_disk_has_no_effect(tmp_path: Path, legacy: Path) -> None:
+    """The scope stays empty, the source unchanged, and a retry succeeds."""
     disk = FaultyDisk()
     with InProcess(tmp_path / "data", vfs=disk.name) as transport:
         Client(transport=transport, scope="ada").execute(GetScopeInfo())
@@ -982,8 +984,8 @@ def test_a_legacy_file_is_not_half_adopted_on_a_full_disk(tmp_path: Path, legacy
         assert Client(transport=transport, scope="ada").execute(GetScopeInfo()).rows["messages"] == 204
 
 
-def test_a_copy_that_a_killed_daemon_left_is_removed_by_the_next(tmp_path: Path) -> None:
-    """Somebody's history does not lie around because a daemon died while it adopted it."""
+def test_the_copy_of_a_killed_adoption_is_removed(tmp_path: Path) -> None:
+    """The next daemon removes the temporary copy."""
     left = tmp_path / "data" / "adopting-abc"
     left.mkdir(parents=True)
     (left / "legacy.db").write_bytes(b"somebody's history")
@@ -991,8 +993,8 @@ def test_a_copy_that_a_killed_daemon_left_is_removed_by_the_next(tmp_path: Path)
     assert not left.exists()
 
 
-def test_what_a_killed_compaction_left_goes_with_its_scope(tmp_path: Path) -> None:
-    """It holds everything that the scope held."""
+def test_files_of_a_killed_compaction_are_deleted_with_the_scope(tmp_path: Path) -> None:
+    """They have everything that the scope had."""
     with InProcess(tmp_path / "data") as transport:
         client = Client(scope="mine", transport=transport)
         client.execute(save_message("m1"))
@@ -1002,7 +1004,7 @@ def test_what_a_killed_compaction_left_goes_with_its_scope(tmp_path: Path) -> No
         assert not left.exists()
 
 
-def test_deleting_a_scope_that_never_was_is_fine(tmp_path: Path) -> None:
-    """In a directory where no scope was ever made, too."""
+def test_deleting_an_unknown_scope_succeeds(tmp_path: Path) -> None:
+    """Also in a directory where no scope was ever created."""
     with InProcess(tmp_path / "data") as transport:
         Client(scope="nobody", transport=transport).execute(DeleteScope())

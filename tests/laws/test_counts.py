@@ -335,7 +335,7 @@ def batch(turn: str) -> Batch:
 
 
 def edited(name: str) -> UpdateMessage:
-    return UpdateMessage(name, MessageUpdates(content="save_with otherwise", edited_at=1))
+    return UpdateMessage(name, MessageUpdates(content="edited", edited_at=1))
 
 
 def created(content: str) -> CreateMessage:
