@@ -212,7 +212,7 @@ class Dispatcher:
 
     def _check_deadline(self, request: Request) -> None:
         if request.deadline is not None and self._clock() >= request.deadline:
-            raise DeadlineExceeded("not started before the caller's deadline")
+            raise DeadlineExceeded("not started before the caller's deadline", retryable=True)
 
     def _wire_error(self, error: Exception) -> BackscrollError:
         """The error that a caller receives: theirs as it is, the storage's explained, anything else a bug of ours."""

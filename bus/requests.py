@@ -97,35 +97,35 @@ def receive(body: bytes, route: Sequence[bytes], now: float) -> Request:
     `now` is when it arrived, in seconds of a clock that never goes back.
     """
     codec = codec_of(body)
-    request_id: Any = None
+    envelope: Envelope | None = None
     try:
         _check_size(body, codec)
         envelope = read_envelope(body, codec)
-        request_id = envelope.id
         request = Request(envelope, operation_type(envelope.type), codec, len(body), route, now)
         if not request.is_command:
             request.decode()
     except Exception as problem:  # noqa: BLE001  # whatever it is, the caller gets a reply
-        raise _refused(body, codec, request_id, problem) from None
+        raise _refused(body, codec, envelope, problem) from None
     return request
 
 
-def _refused(body: bytes, codec: Codec, request_id: Any, problem: Exception) -> Refused:
+def _refused(body: bytes, codec: Codec, envelope: Envelope | None, problem: Exception) -> Refused:
     """The refusal of a body, with the id that it has, however broken the rest is."""
     error = problem if isinstance(problem, BackscrollError) else Internal("the request cannot be decoded: a bug")
+    request_id = envelope.id if envelope is not None else read_id(body, codec)
     if isinstance(error, Internal):
         log.error("request cannot be decoded", id=request_id, exc_info=problem)
-    elif isinstance(error, Malformed):
+    elif isinstance(error, Malformed) and envelope is None:
         salvaged = salvage(body, codec)
         request_id, error = salvaged.id, salvaged.error or error
-    elif request_id is None:
-        request_id = read_id(body, codec)
     log.debug("refused", id=request_id, outcome=error.code, reason=error.message)
     return Refused(write_failure(request_id, error, codec), error)
 
 
 def _check_size(body: bytes, codec: Codec) -> None:
     """Raise `TooLarge` for a body over its limit; a piece of a log may be larger than others."""
+    if not body:
+        raise Malformed.at("$", "the body is empty")
     if len(body) <= BODY_BYTES_MAX:
         return
     operation = OPERATIONS.get(read_type(body, codec) or "") if len(body) <= LOG_BODY_BYTES_MAX else None

@@ -77,10 +77,10 @@ class Deletion:
         self.delete_around = (*(delete for _, delete in found), *children)
         self.delete = statement(Messages.delete().where(where))
 
-    def execute(self, db: Writes, context: CommandContext, **place: str) -> None:
-        """Delete the messages of a place, rows and all."""
+    def execute(self, db: Writes, context: CommandContext, **place: str) -> int:
+        """Delete the messages of a room or channel, rows and all; how many."""
         self.delete_contents(db, context, **place)
-        db.run(self.delete, **place)
+        return db.run(self.delete, **place)
 
     def delete_contents(self, db: Writes, context: CommandContext, **place: str) -> None:
         """Delete everything but the messages' own rows."""
@@ -150,14 +150,14 @@ def save(message: Message, reactions_path: str, db: Writes, context: CommandCont
 
 def clear_room(room_id: str, db: Writes, context: CommandContext) -> None:
     """Delete all messages of a room."""
-    DELETION_OF_ROOM.execute(db, context, room_id=room_id)
-    changes.cleared(context, "message", room_id)
+    if DELETION_OF_ROOM.execute(db, context, room_id=room_id):
+        changes.cleared(context, "message", room_id)
 
 
 def clear_channel(room_id: str, channel_id: str, db: Writes, context: CommandContext) -> None:
     """Delete all messages of a channel."""
-    DELETION_OF_CHANNEL.execute(db, context, room_id=room_id, channel_id=channel_id)
-    changes.cleared(context, "message", room_id, channel_id)
+    if DELETION_OF_CHANNEL.execute(db, context, room_id=room_id, channel_id=channel_id):
+        changes.cleared(context, "message", room_id, channel_id)
 
 
 def _overwrite(message: Message, row: Sequence[Any], db: Writes, context: CommandContext) -> bool:

@@ -50,21 +50,25 @@ SELECT_COMMANDS_ABOUT_MESSAGE = statement(
 @handles(SaveReaction)
 def save_reaction(command: SaveReaction, db: Writes, context: CommandContext) -> None:
     reaction = command.reaction
-    if not change_message(reaction.message_id, db, context):
+    room_id, is_deleted = message_of(reaction.message_id, db)
+    if is_deleted:
         context.redact_own(context.member)
         return
+    declare_message(reaction.message_id, room_id, context)
     changes.mention(changes.reaction(reaction.message_id, reaction.oder_id, reaction.emoji), db, context)
     db.write(UPSERT, ROWS.to_row(reaction))
 
 
 @handles(RemoveReaction)
 def remove_reaction(command: RemoveReaction, db: Writes, context: CommandContext) -> None:
-    if not change_message(command.message_id, db, context):
+    room_id, is_deleted = message_of(command.message_id, db)
+    if is_deleted:
         context.redact_own(context.member)
         return
     thing = changes.reaction(command.message_id, command.oder_id, command.emoji)
     changes.mention(thing, db, context)
     if db.run(DELETE, message_id=command.message_id, oder_id=command.oder_id, emoji=command.emoji):
+        declare_message(command.message_id, room_id, context)
         changes.erase(thing, db, context)
         in_messages = db.rows(SELECT_COMMANDS_ABOUT_MESSAGE, message_id=command.message_id)
         target = Target("reaction", (command.message_id, command.oder_id, command.emoji))
@@ -100,12 +104,13 @@ def replace_reactions(message: Message, db: Writes) -> None:
     db.write_all(UPSERT, [ROWS.to_row(reaction) for reaction in message.reactions])
 
 
-def change_message(message_id: str, db: Reads, context: CommandContext) -> bool:
-    """Declare that what belongs to a message changes; false when that is a tombstone, to which nothing is added."""
+def message_of(message_id: str, db: Reads) -> tuple[str | None, bool]:
+    """The room of a message, None where it is not stored, and whether it was deleted: nothing is added to it then."""
     found = db.row(SELECT_MESSAGE, message_id=message_id)
-    if found is None:
-        return True
-    room_id, is_deleted = found
-    if not is_deleted:
+    return (None, False) if found is None else (found[0], bool(found[1]))
+
+
+def declare_message(message_id: str, room_id: str | None, context: CommandContext) -> None:
+    """Declare that what belongs to a message changed; nobody sees that while the message is not stored."""
+    if room_id is not None:
         changes.saved(context, "message", message_id, room_id)
-    return not is_deleted

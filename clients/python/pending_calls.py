@@ -53,6 +53,7 @@ from backscroll.schema.ulid import UlidGenerator
 from backscroll.schema.wire import (
     DEFAULT_SCOPE,
     MSGPACK,
+    PROTOCOL_LEVEL,
     Codec,
     Envelope,
     Reply,
@@ -108,6 +109,7 @@ class Call:
         timeout_ms: int,
         codec: Codec = MSGPACK,
         call_id: str | None = None,
+        level: int | None = None,
     ) -> None:
         """Raises `Invalid` for text that is no Unicode and `TooLarge` for a body over its limit."""
         self.id = new_id() if call_id is None else call_id
@@ -120,6 +122,7 @@ class Call:
             payload=operation,
             scope=scope,
             deadline_ms=timeout_ms,
+            level=level,
         )
         try:
             self.body = codec.encode(envelope)
@@ -187,12 +190,18 @@ class PendingCalls:
         self.line: deque[Call] = deque()
         self.again_at = math.inf
         self.closed = False
+        self._level: int | None = PROTOCOL_LEVEL
         self._calls: dict[Any, Call] = {}
         self._by_age: deque[Call] = deque()  # with those that were removed since, until they are the oldest
         self._newest: Call | None = None
 
     def __len__(self) -> int:
         return len(self._calls)
+
+    def level_to_state(self) -> int | None:
+        """The protocol level that this client was made for, in its first request only."""
+        level, self._level = self._level, None
+        return level
 
     def add(self, call: Call) -> None:
         """Put a new call at the end of the line.

@@ -14,11 +14,13 @@ R = TypeVar("R", covariant=True)
 class Operation(Struct, Generic[R], frozen=True, rename="camel", omit_defaults=True):
     """A request. `class SaveMessage(Command[None])` is `save-message` in the protocol and its result is null.
 
-    `SINCE` is the protocol level in which it appeared. `REPLACED_BY` is the operation that new code should use instead,
+    `SINCE` is the protocol level in which it appeared. `MEANING` goes up when what it does changes although its fields do
+    not. `REPLACED_BY` is the operation that new code should use instead,
     by its name. `ERRORS` names the codes, besides those that every operation may get, that it is refused with.
     """
 
     SINCE: ClassVar[int] = 1
+    MEANING: ClassVar[int] = 1
     REPLACED_BY: ClassVar[str | None] = None
     ERRORS: ClassVar[tuple[str, ...]] = ()
 

@@ -17,14 +17,12 @@ from backscroll.schema.salvage import find_bad_text
 from backscroll.schema.size_probe import free_json_bytes, size_probe_of
 from backscroll.schema.strict import loose, strict
 from backscroll.schema.validation import validate
-from backscroll.schema.wire import PROTOCOL_LEVEL, Codec
+from backscroll.schema.wire import PROTOCOL_LEVEL, UNKNOWN_FIELD, Codec
 
 S = TypeVar("S", bound=Struct)
 
 UNLIMITED = Budget(math.inf, math.inf)
 """For what was accepted once already, and lies in the caller's own memory."""
-
-UNKNOWN_FIELD = f" (this daemon speaks protocol level {PROTOCOL_LEVEL})"
 
 
 def operation_type(name: str) -> type[Operation[Any]]:
