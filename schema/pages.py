@@ -54,7 +54,7 @@ def errors_of_operations_table() -> str:
     common |= {"deadline-exceeded", "storage"}
     for name, operation in describe()["operations"].items():
         codes = [f"`{code}`" for code in operation["errors"] if code not in common]
-        if codes:
+        if codes and codes != ["`conflict`"]:
             rows.append(f"| `{name}` | {', '.join(codes)} |")
     return _lines(rows)
 
