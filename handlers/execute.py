@@ -15,7 +15,7 @@ from backscroll.handlers import command_log
 from backscroll.handlers.command_log import Executed, Received
 from backscroll.handlers.registry import Handlers
 from backscroll.handlers.storage import CommandContext, Reads, Writes
-from backscroll.schema.command_log import LogEntry, canonical, digest_of
+from backscroll.schema.command_log import Change, LogEntry, canonical, digest_of
 from backscroll.schema.errors import CallerError, Conflict, Invalid, TooLarge, inside
 from backscroll.schema.limits import REPLY_BYTES_MAX
 from backscroll.schema.operations import Batch, Command
@@ -50,7 +50,9 @@ def execute_entry(entry: LogEntry, db: Writes, handlers: Handlers) -> None:
             _skip(entry, received, db, context)
             return
         result = run(entry.payload, db, context, handlers)
+        changed, context.changes = context.changes, _recorded_changes(entry, context.changes)
         command_log.append(entry.payload, result, db, context, received)
+        context.changes = [*context.changes, *changed]  # what it changes now counts as well for what is cached
         _compare(entry, context)
 
 
@@ -105,10 +107,22 @@ def _skip(entry: LogEntry, received: Received | None, db: Writes, context: Comma
     command_log.append_erased(entry.type, received, db, context)
 
 
+def _recorded_changes(entry: LogEntry, changed: list[Change]) -> list[Change]:
+    """What a command counts as having changed: what it did the first time, where its entry says so.
+
+    Now it may be less, since what it removed may have been erased from the log before it; without its own text also
+    more. Raises `Invalid` where a command with its text changes what its entry does not say.
+    """
+    if entry.redacted:
+        return list(entry.changes)
+    known = {MSGPACK.encode(change) for change in entry.changes}
+    if known and not known.issuperset(map(MSGPACK.encode, changed)):
+        raise Invalid.at("$.changes", "the command changes something else")
+    return list(entry.changes) or changed
+
+
 def _compare(entry: LogEntry, context: CommandContext) -> None:
     """Raise `Invalid` where a command did something else than its entry says."""
     generated = entry.generated
     if generated and (context.ids, context.token_hashes) != (generated.ids, generated.token_hashes):
         raise Invalid.at("$.generated", "the command generates another number of ids or tokens")
-    if entry.changes and MSGPACK.encode(context.changes) != MSGPACK.encode(entry.changes):
-        raise Invalid.at("$.changes", "the command changes something else")

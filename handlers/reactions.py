@@ -66,7 +66,8 @@ def remove_reaction(command: RemoveReaction, db: Writes, context: CommandContext
         context.redact_own(context.member)
         return
     thing = changes.reaction(command.message_id, command.oder_id, command.emoji)
-    changes.mention(thing, db, context)
+    if command.emoji != RemoveReaction.REDACTABLE["emoji"]:  # else there is nothing left to erase
+        changes.mention(thing, db, context)
     if db.run(DELETE, message_id=command.message_id, oder_id=command.oder_id, emoji=command.emoji):
         declare_message(command.message_id, room_id, context)
         changes.erase(thing, db, context)

@@ -4,9 +4,10 @@ import random
 
 import pytest
 
-from backscroll.bus.dispatch import Dispatcher, Request
+from backscroll.bus.dispatch import Dispatcher
 from backscroll.bus.inprocess import InProcess
 from backscroll.bus.lanes import RUN_COMMANDS_MAX, Bounds, Lanes
+from backscroll.bus.requests import Request
 from backscroll.schema import Busy, Query
 from tests.support.messages import save_payload
 from tests.support.requests import body
