@@ -1,4 +1,4 @@
-"""Disks that fill up, fail, forget and lie: what is said then, and that nothing acknowledged is lost."""
+"""Full, failing, read-only and damaged disks: the errors are typed, and nothing acknowledged is lost."""
 
 import os
 import random
@@ -36,7 +36,7 @@ def disk() -> FaultyDisk:
 
 @pytest.fixture
 def on_disk(tmp_path: Path, disk: FaultyDisk) -> Iterator[InProcess]:
-    """A transport whose file lies on `disk`, with one message in it."""
+    """A transport whose file is on `disk`, with one message in it."""
     transport = InProcess(tmp_path / "data", vfs=disk.name)
     assert commit(transport, 0)[0]["ok"]
     yield transport
@@ -61,7 +61,7 @@ def codes(replies: list[Reply]) -> set[tuple[str, bool]]:
 
 
 def stored_in_copy(data_dir: Path, copy: Path) -> list[str]:
-    """What a daemon would find after a crash at this moment: the file and its log as they lie there."""
+    """The messages a daemon would find after a crash at this moment: in a copy of the file and its WAL."""
     copy.mkdir()
     for name in ("default.db", "default.db-wal"):
         shutil.copy(data_dir / name, copy / name)
@@ -74,12 +74,10 @@ def stored_in_copy(data_dir: Path, copy: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("content", ["small", "large " * 50_000])
-def test_a_full_disk_fails_the_whole_batch_and_nothing_of_it_happened(
-    on_disk: InProcess, disk: FaultyDisk, content: str
-) -> None:
-    """Every command of a commit that meets a full disk is told so, retryably; with space again all is well.
+def test_a_full_disk_fails_a_commit_as_a_whole(on_disk: InProcess, disk: FaultyDisk, content: str) -> None:
+    """Every command of the commit is answered `storage`, retryable, and succeeds once there is space.
 
-    Large ones overflow SQLite's cache, so that the disk fills up in the middle of a command rather than at the end.
+    Large commands overflow SQLite's cache, so that the disk fills up in the middle of a command.
     """
     disk.full = True
     replies = commit(on_disk, *range(1, 61), content=content)
@@ -93,10 +91,8 @@ def test_a_full_disk_fails_the_whole_batch_and_nothing_of_it_happened(
     assert len(stored(on_disk)) == 61
 
 
-def test_wherever_the_disk_fills_up_a_commit_is_whole_or_nothing(
-    on_disk: InProcess, disk: FaultyDisk, tmp_path: Path
-) -> None:
-    """The n-th write fails, for every n of a commit: the answer says what a crash right then would leave."""
+def test_a_commit_is_atomic_at_any_failing_write(on_disk: InProcess, disk: FaultyDisk, tmp_path: Path) -> None:
+    """For every n the n-th write of a commit fails: the replies match what a crash at that moment would leave."""
     done = ["m0"]
     for writes in range(30):
         disk.writes_until_full = writes
@@ -111,7 +107,7 @@ def test_wherever_the_disk_fills_up_a_commit_is_whole_or_nothing(
 
 
 def test_a_full_disk_at_a_checkpoint_loses_nothing(tmp_path: Path, disk: FaultyDisk) -> None:
-    """While the file cannot grow, commits go on in the log; the file catches up when there is space."""
+    """Commits continue in the WAL while the file cannot grow; the file catches up when there is space."""
     disk.only = ".db"
     with InProcess(tmp_path / "data", vfs=disk.name) as transport:
         disk.full = True
@@ -129,8 +125,8 @@ def test_a_full_disk_at_a_checkpoint_loses_nothing(tmp_path: Path, disk: FaultyD
         assert len(stored(transport)) == len(numbers) + WAL_PAGES_BEFORE_CHECKPOINT
 
 
-def test_a_daemon_on_a_full_disk_answers_and_recovers(tmp_path: Path, disk: FaultyDisk) -> None:
-    """Over a socket: queries are served on, commands get `storage`, and the same commands succeed later."""
+def test_a_daemon_on_a_full_disk_recovers(tmp_path: Path, disk: FaultyDisk) -> None:
+    """Queries are answered, commands get `storage`, and the same commands succeed later."""
     with running(tmp_path / "data", vfs=disk.name) as daemon, Peer(daemon.endpoint) as peer:
         assert peer.ask("save-message", save_payload(0))["ok"]
         disk.full = True
@@ -149,10 +145,10 @@ def test_a_daemon_on_a_full_disk_answers_and_recovers(tmp_path: Path, disk: Faul
 
 
 @pytest.mark.parametrize("failures", [1, 2, 5])
-def test_a_commit_whose_sync_failed_did_not_happen(
+def test_a_commit_whose_sync_fails_has_no_effect(
     on_disk: InProcess, disk: FaultyDisk, tmp_path: Path, failures: int
 ) -> None:
-    """`storage` names the error; readers do not see the commands, and the commands after them stand."""
+    """The error is `storage`; readers do not see its commands, and later commands succeed."""
     disk.failing_syncs = failures
     replies = commit(on_disk, 1, 2)
     assert codes(replies) == {("storage", True)}
@@ -167,14 +163,14 @@ def test_a_commit_whose_sync_failed_did_not_happen(
 def test_a_commit_whose_sync_failed_does_not_return_after_a_crash(
     on_disk: InProcess, disk: FaultyDisk, tmp_path: Path
 ) -> None:
-    """What was answered with `storage` is not in the log either, where the next start would find it."""
+    """Its commands are not in the WAL either, where the next start would find them."""
     disk.failing_syncs = 1
     assert not commit(on_disk, 1)[0]["ok"]
     assert stored_in_copy(tmp_path / "data", tmp_path / "copy") == ["m0"]
 
 
-def test_a_disk_that_has_become_read_only_is_not_worth_a_retry(on_disk: InProcess, disk: FaultyDisk) -> None:
-    """Commands are told that the file is read-only; queries are served; nothing happened."""
+def test_a_read_only_disk_is_not_retryable(on_disk: InProcess, disk: FaultyDisk) -> None:
+    """Commands fail with an error that says so and have no effect; queries are answered."""
     disk.read_only = True
     replies = commit(on_disk, 1, 2)
     assert codes(replies) == {("storage", False)}
@@ -205,7 +201,7 @@ def every_request() -> list[bytes]:
 
 
 def check_damaged(data_dir: Path, about: str) -> str:
-    """Open what is damaged and ask everything: `ok`, `storage` where that is told, or why it was not opened."""
+    """Open a damaged database and send every request; `ok`, `storage`, or why it was not opened."""
     try:
         transport = InProcess(data_dir)
     except CannotOpen as error:
@@ -223,7 +219,7 @@ def check_damaged(data_dir: Path, about: str) -> str:
 
 
 def end_of_log(transport: InProcess) -> str:
-    """What comes of reading the whole command log, which is held against its chain as it is read."""
+    """The outcome of reading the whole command log, which verifies its chain."""
     try:
         verify_scope(Client(transport=transport))
     except (Broken, Storage):
@@ -231,8 +227,8 @@ def end_of_log(transport: InProcess) -> str:
     return "ok"
 
 
-def test_flipped_bytes_are_refused_or_answered_but_never_a_crash(tmp_path: Path, long: bool) -> None:
-    """Whatever bytes of the file have changed: it is not opened, or each reply is a result or `storage`."""
+def test_flipped_bytes_never_crash_the_daemon(tmp_path: Path, long: bool) -> None:
+    """A file with changed bytes is not opened, or each request gets a result or `storage`."""
     original = filled(tmp_path / "original").read_bytes()
     ends = set()
     for seed in range(1_000 if long else 60):
@@ -250,8 +246,8 @@ def test_flipped_bytes_are_refused_or_answered_but_never_a_crash(tmp_path: Path,
     assert ends == {"refused", "storage", "ok"}
 
 
-def test_truncated_files_are_refused_or_answered(tmp_path: Path) -> None:
-    """Wherever a file was cut off. One of no bytes at all is a new database, as SQLite itself has it."""
+def test_truncated_files_never_crash_the_daemon(tmp_path: Path) -> None:
+    """A file cut off at any place is not opened or answered; an empty file is a new database."""
     original = filled(tmp_path / "original")
     size = original.stat().st_size
     draw = random.Random(11)
@@ -266,8 +262,8 @@ def test_truncated_files_are_refused_or_answered(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", ["flip", "truncate"])
-def test_a_damaged_log_costs_at_most_the_commands_from_the_damage_on(tmp_path: Path, cut: str) -> None:
-    """A log that a crash or a disk spoiled in the middle is replayed up to there: the commands before it are whole."""
+def test_a_damaged_wal_loses_only_commands_after_the_damage(tmp_path: Path, cut: str) -> None:
+    """The WAL is replayed up to the damage, and the commands before it are complete."""
     store = SqliteStore(tmp_path / "default.db")
     for number in range(50):
         with store.write() as transaction, command(transaction):
@@ -297,10 +293,10 @@ def test_a_damaged_log_costs_at_most_the_commands_from_the_damage_on(tmp_path: P
 # Copied
 
 
-def test_copies_of_file_and_log_hold_every_command_acknowledged_before(tmp_path: Path, long: bool) -> None:
-    """While no checkpoint runs, copying the file and then its log at any moment gives a whole database with every
-    command that was acknowledged before the copy began: commits only append to the log, so what the copied file lacks
-    is in it. (Under checkpoints a plain copy promises nothing: the file changes while it is being read.)"""
+def test_copies_without_checkpoints_have_acknowledged_commands(tmp_path: Path, long: bool) -> None:
+    """Without a checkpoint, a copy of the database and then of its WAL has every command acknowledged before the copy
+    began, because commits only append to the WAL. (Under checkpoints the file changes while it is read.)
+    """
     acknowledged = 0
     stop = threading.Event()
 
@@ -325,8 +321,8 @@ def test_copies_of_file_and_log_hold_every_command_acknowledged_before(tmp_path:
     assert acknowledged
 
 
-def test_a_copy_opens_as_a_daemons_own(tmp_path: Path) -> None:
-    """A copy of a directory in use, log and all, is opened like one whose daemon was killed."""
+def test_a_copied_directory_opens_like_one_of_a_killed_daemon(tmp_path: Path) -> None:
+    """A copy of a directory in use can be opened with its WAL."""
     with InProcess(tmp_path / "data") as transport:
         commit(transport, *range(10))
         shutil.copytree(tmp_path / "data", tmp_path / "copy")
@@ -342,8 +338,10 @@ HARMS: dict[str, Callable[[FaultyDisk], None]] = {
 }
 
 
-def test_a_disk_that_comes_and_goes_loses_nothing_acknowledged(tmp_path: Path, long: bool) -> None:
-    """Random faults between random commits, reopening now and then: what was acknowledged is there, and only that."""
+def test_random_disk_faults_lose_nothing_acknowledged(tmp_path: Path, long: bool) -> None:
+    """With random faults between random commits, and reopening now and then, exactly the acknowledged commands are
+    there.
+    """
     for seed in range(50 if long else 5):
         draw = random.Random(seed)
         disk, data_dir = FaultyDisk(), tmp_path / f"seed-{seed}"

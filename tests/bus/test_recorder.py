@@ -1,4 +1,4 @@
-"""Recording: what commits is in the file before anybody is told, and can be replayed."""
+"""`--record`: commands are in the file before their replies are sent, and can be replayed."""
 
 from pathlib import Path
 
@@ -23,8 +23,8 @@ def recorded(path: Path) -> list[tuple[str, int, str]]:
         return [(line.scope, line.entry.seq, line.entry.type) for line in LogReader().read(lines)]
 
 
-def test_a_session_is_in_the_file_when_its_replies_are_out(tmp_path: Path) -> None:
-    """Commands of all scopes, in the order of their commits; refused ones and queries are not."""
+def test_commands_are_recorded_before_their_replies(tmp_path: Path) -> None:
+    """Commands of all scopes are recorded in commit order; refused commands and queries are not."""
     path = tmp_path / "session.jsonl"
     with DaemonProcess(tmp_path / "data", "--record", str(path)) as daemon, Peer(daemon.endpoint) as peer:
         peer.ask("save-message", save_payload(1))
@@ -40,8 +40,8 @@ def test_a_session_is_in_the_file_when_its_replies_are_out(tmp_path: Path) -> No
     ]
 
 
-def test_a_recording_is_replayed_to_the_same_messages(tmp_path: Path) -> None:
-    """What a bug report is: a file that leads to the same store."""
+def test_a_recording_replays_to_the_same_messages(tmp_path: Path) -> None:
+    """A recording can serve as a bug report."""
     path = tmp_path / "session.jsonl"
     with DaemonProcess(tmp_path / "data", "--record", str(path)) as daemon, Client(daemon.endpoint) as client:
         with Peer(daemon.endpoint) as peer:
@@ -54,8 +54,8 @@ def test_a_recording_is_replayed_to_the_same_messages(tmp_path: Path) -> None:
         assert again.ask(GetMessages("r1")) == messages
 
 
-def test_a_later_session_goes_on_in_a_file_of_its_own(tmp_path: Path) -> None:
-    """A recording begins where the scope stood; a file that is there is not written over."""
+def test_a_recording_never_overwrites_a_file(tmp_path: Path) -> None:
+    """A later run records to a file of its own, beginning with the current state of the scope."""
     for number in (1, 2):
         path = tmp_path / f"{number}.jsonl"
         with (
@@ -68,8 +68,8 @@ def test_a_later_session_goes_on_in_a_file_of_its_own(tmp_path: Path) -> None:
         Recorder(path)
 
 
-def test_a_recording_that_cannot_go_on_ends_alone(tmp_path: Path) -> None:
-    """A full disk, or anything else, costs the recording and no command."""
+def test_a_failing_recording_does_not_affect_commands(tmp_path: Path) -> None:
+    """A full disk, or any other error, ends the recording and fails no command."""
     recorder = Recorder(tmp_path / "session.jsonl")
     with InProcess(tmp_path / "data") as transport:
         recorder.begin(transport.store.seq, transport.store.position.chain)

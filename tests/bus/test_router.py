@@ -1,4 +1,4 @@
-"""The ROUTER socket alone: replies kept for clients that do not read, and let go when they do or vanish."""
+"""The ROUTER socket alone: replies are kept for clients that do not read, until they read, vanish or stall too long."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +15,11 @@ REPLY = b"x" * 20_000
 
 
 def ignored(_client: bytes) -> None:
-    """Takes no notice of a client."""
+    """Ignores a client."""
 
 
 class Box:
-    """A `RouterSocket` at an address, and what it has told of its clients."""
+    """A `RouterSocket` at an address, and the callbacks it has made about its clients."""
 
     def __init__(self, directory: Path, stall_ms: int = 60_000) -> None:
         self.told: list[tuple[str, bytes]] = []
@@ -45,7 +45,7 @@ class Box:
         return got[0]
 
     def fill(self, route: list[bytes]) -> int:
-        """Send replies to a client until one is kept; how many were sent."""
+        """Send replies to a client until one does not fit; the number of replies."""
         sent = 0
         while not self.mail.pending_replies:
             self.mail.send(route, REPLY)
@@ -67,12 +67,12 @@ def box(tmp_path: Path) -> Iterator[Box]:
 
 @pytest.fixture
 def sleeper(box: Box) -> Iterator[Peer]:
-    """A client that reads nothing by itself."""
+    """A client that does not read unless the test does."""
     with Peer(box.endpoint, queue=1) as peer:
         yield peer
 
 
-def test_a_reply_goes_back_the_way_its_request_came(box: Box, sleeper: Peer) -> None:
+def test_a_reply_has_the_routing_frames_of_its_request(box: Box, sleeper: Peer) -> None:
     """All frames before the body are those of the request."""
     sleeper.send(b"one", b"", b"body")
     *route, body = box.receive()
@@ -83,8 +83,8 @@ def test_a_reply_goes_back_the_way_its_request_came(box: Box, sleeper: Peer) -> 
     assert box.mail.receive() is None
 
 
-def test_what_a_client_does_not_take_is_kept_in_order_and_delivered_when_it_reads(box: Box, sleeper: Peer) -> None:
-    """Every reply arrives once, in order, however full the pipe was; the client is paused once and resumed once."""
+def test_unread_replies_are_delivered_in_order_later(box: Box, sleeper: Peer) -> None:
+    """Every reply arrives once, however full the pipe was; the client is paused once and resumed once."""
     sleeper.send(b"body")
     route = box.receive()[:-1]
     number = 0
@@ -107,7 +107,7 @@ def test_what_a_client_does_not_take_is_kept_in_order_and_delivered_when_it_read
 
 
 def test_droppable_replies_are_not_kept(box: Box, sleeper: Peer) -> None:
-    """The answer to what was not taken in never costs memory."""
+    """Refusals never cost memory."""
     sleeper.send(b"body")
     route = box.receive()[:-1]
     for _ in range(3 * REPLIES_IN_PIPE_MAX):
@@ -118,8 +118,8 @@ def test_droppable_replies_are_not_kept(box: Box, sleeper: Peer) -> None:
     assert box.mail.pending_replies == 1
 
 
-def test_a_client_that_vanished_is_told_of_once_it_is_written_to(box: Box) -> None:
-    """A reply to nobody is off our hands, and the client is gone."""
+def test_a_vanished_client_is_reported_at_the_next_reply(box: Box) -> None:
+    """The reply is dropped, and the client is reported as gone."""
     with Peer(box.endpoint) as peer:
         peer.send(b"body")
         route = box.receive()[:-1]
@@ -133,8 +133,8 @@ def test_a_client_that_vanished_is_told_of_once_it_is_written_to(box: Box) -> No
     assert box.mail.pending_replies == 0
 
 
-def test_a_client_that_vanishes_with_a_full_pipe_leaves_nothing(box: Box) -> None:
-    """What was kept for it goes with it."""
+def test_replies_of_a_vanished_client_are_dropped(box: Box) -> None:
+    """What was kept for it is dropped with it."""
     with Peer(box.endpoint, queue=1) as peer:
         peer.send(b"body")
         route = box.receive()[:-1]
@@ -149,8 +149,8 @@ def test_a_client_that_vanishes_with_a_full_pipe_leaves_nothing(box: Box) -> Non
     assert ("gone", route[0]) in box.told
 
 
-def test_a_client_that_takes_nothing_for_too_long_is_given_up(tmp_path: Path) -> None:
-    """After the stall time what is kept is dropped, and the client counts as gone."""
+def test_a_client_that_stalls_too_long_is_given_up(tmp_path: Path) -> None:
+    """After the stall time its replies are dropped, and the client is reported as gone."""
     box = Box(tmp_path, stall_ms=50)
     with Peer(box.endpoint, queue=1) as peer:
         peer.send(b"body")
@@ -166,14 +166,14 @@ def test_a_client_that_takes_nothing_for_too_long_is_given_up(tmp_path: Path) ->
     box.close()
 
 
-def test_a_reply_to_a_client_nobody_knows_harms_nobody(box: Box) -> None:
-    """A routing id that was never seen is a client that is gone."""
+def test_a_reply_to_an_unknown_client_is_dropped(box: Box) -> None:
+    """An unknown routing id is reported as gone."""
     box.mail.send([b"nobody"], b"reply")
     assert box.told == [("gone", b"nobody")]
 
 
-def test_an_address_in_use_is_refused_and_a_stale_socket_is_not(tmp_path: Path, box: Box) -> None:
-    """A path on which somebody listens is never taken from him; one that a dead process left behind is."""
+def test_a_live_address_is_refused_and_a_stale_one_replaced(tmp_path: Path, box: Box) -> None:
+    """A socket path with a listener is never taken over; one left by a dead process is."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     second = RouterSocket(context, stall_ms=1, on_pause=ignored, on_resume=ignored, on_gone=ignored)
     with pytest.raises(BadSettings, match="another process listens"):
@@ -190,7 +190,7 @@ def test_an_address_in_use_is_refused_and_a_stale_socket_is_not(tmp_path: Path, 
     again.close()
 
 
-def test_a_loopback_address_is_announced_as_every_client_can_take_it(box: Box) -> None:
-    """No IPv4 address is spelled as an IPv6 one, which clients without IPv6 could not connect to."""
+def test_ipv4_loopback_is_announced_as_ipv4(box: Box) -> None:
+    """An IPv4 address is not spelled as an IPv6 one, which clients without IPv6 could not use."""
     assert box.mail.bind("tcp://127.0.0.1:*").startswith("tcp://127.0.0.1:")
     assert box.mail.bind("tcp://localhost:*").startswith("tcp://127.0.0.1:")
