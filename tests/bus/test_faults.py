@@ -160,10 +160,8 @@ def test_a_commit_whose_sync_fails_has_no_effect(
     assert stored_in_copy(tmp_path / "data", tmp_path / "copy") == ["m0", "m3"]
 
 
-def test_a_commit_whose_sync_failed_does_not_return_after_a_crash(
-    on_disk: InProcess, disk: FaultyDisk, tmp_path: Path
-) -> None:
-    """Its commands are not in the WAL either, where the next start would find them."""
+def test_a_commit_whose_sync_fails_is_not_in_the_wal(on_disk: InProcess, disk: FaultyDisk, tmp_path: Path) -> None:
+    """The next start after a crash does not find its commands there."""
     disk.failing_syncs = 1
     assert not commit(on_disk, 1)[0]["ok"]
     assert stored_in_copy(tmp_path / "data", tmp_path / "copy") == ["m0"]

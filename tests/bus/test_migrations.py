@@ -1,4 +1,4 @@
-"""Files of older layouts: brought to today's tables with every row, whatever happens on the way."""
+"""Migrations: files of older schema versions are brought to the current one with every row, whatever interrupts it."""
 
 import itertools
 import shutil
@@ -48,7 +48,7 @@ def copied(fixture: Path, directory: Path) -> Path:
 
 
 def rows_of(fixture: Path, directory: Path) -> Rows:
-    """What is in a fixture; of a copy, for SQLite makes files beside what it reads."""
+    """The rows of a fixture, read from a copy because SQLite creates files beside what it reads."""
     return all_rows(copied(fixture, directory))
 
 
@@ -67,7 +67,7 @@ def version_of(path: Path) -> int:
 
 
 def holds(path: Path, rows: Rows) -> bool:
-    """Whether every row of an older file is there, in the columns that it had. New columns come last."""
+    """Whether every row of an older file is there, in the columns it had; new columns come last."""
     now = all_rows(path)
     return all(
         sorted(map(repr, old)) == sorted(repr(row[: len(old[0])]) for row in now[name]) if old else not now[name]
@@ -76,7 +76,7 @@ def holds(path: Path, rows: Rows) -> bool:
 
 
 def test_there_is_a_fixture_of_every_older_version() -> None:
-    """Each layout that files were ever written in is stored, as it was, before a later one replaces it."""
+    """A file of each earlier schema version is stored as it was written."""
     assert [path.stem for path in FIXTURES] == [f"schema-{version}" for version in range(1, len(migrations()))]
     for version, fixture in enumerate(FIXTURES, start=1):
         header = fixture.read_bytes()[:100]
@@ -85,8 +85,8 @@ def test_there_is_a_fixture_of_every_older_version() -> None:
 
 
 @every_fixture
-def test_an_older_file_gets_exactly_todays_tables_and_keeps_every_row(tmp_path: Path, fixture: Path) -> None:
-    """Its tables, indexes and comments are those of a new file, word for word; every row and the commit number stay."""
+def test_an_older_file_gets_the_current_schema(tmp_path: Path, fixture: Path) -> None:
+    """Its tables, indexes and comments become those of a new file, and every row and the `seq` are kept."""
     rows = rows_of(fixture, tmp_path / "before")
     path = copied(fixture, tmp_path / "data")
     with closing(SqliteStore(path, scope="default")) as store:
@@ -101,8 +101,8 @@ def test_an_older_file_gets_exactly_todays_tables_and_keeps_every_row(tmp_path: 
 
 
 @every_fixture
-def test_a_daemon_serves_an_older_file_as_its_own(tmp_path: Path, fixture: Path) -> None:
-    """It starts on it, answers from it, and goes on counting where the file stopped."""
+def test_a_daemon_serves_an_older_file(tmp_path: Path, fixture: Path) -> None:
+    """It reads the old rows, and `seq` continues where the file ended."""
     rows = rows_of(fixture, tmp_path / "before")
     copied(fixture, tmp_path / "data")
     with DaemonProcess(tmp_path / "data", "--log-level", "error") as daemon, Peer(daemon.endpoint) as peer:
@@ -116,7 +116,7 @@ def test_a_daemon_serves_an_older_file_as_its_own(tmp_path: Path, fixture: Path)
 
 
 def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
-    """Once a file is of today, opening it takes no step."""
+    """Opening a file of the current version changes nothing."""
     path = copied(OLDEST, tmp_path / "data")
     SqliteStore(path, scope="default").close()
     rows, defined = all_rows(path), definitions(path)
@@ -125,14 +125,14 @@ def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
 
 
 def migrate_in_child(path: Path, writes: int) -> subprocess.Popen[str]:
-    """Begin to open a file in a process of its own, on a disk that stops at a write."""
+    """Open a file in a process of its own, on a disk that blocks at a given write."""
     script = CHILD.format(root=str(ROOT), writes=writes, path=str(path))
     command = [sys.executable, "-c", script]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def said_by(child: subprocess.Popen[str]) -> str:
-    """The child's one line; it is killed at once, whatever it is doing."""
+def line_of(child: subprocess.Popen[str]) -> str:
+    """The single line of output of the child, which is then killed."""
     assert child.stdout is not None
     assert child.stdin is not None
     line = child.stdout.readline().strip()
@@ -144,20 +144,19 @@ def said_by(child: subprocess.Popen[str]) -> str:
 
 
 def moments(path: Path, most: int) -> Iterator[int]:
-    """Some of the writes of a whole migration, the first and the last among them."""
-    writes = int(said_by(migrate_in_child(path, EVERY_WRITE)))
+    """Some of the writes of a complete migration, including the first and the last."""
+    writes = int(line_of(migrate_in_child(path, EVERY_WRITE)))
     yield from sorted({round(at * (writes - 1) / (most - 1)) for at in range(most)})
 
 
-def test_a_migration_killed_at_any_write_is_whole_on_the_next_start(tmp_path: Path, long: bool) -> None:
-    """`kill -9` in the middle: the file is of one version or another with every row, never between two; a daemon that
-    starts on it finishes the migration."""
+def test_a_killed_migration_is_completed_at_the_next_start(tmp_path: Path, long: bool) -> None:
+    """After `kill -9` at any write the file is of one version or another with every row, and never in between."""
     rows = rows_of(OLDEST, tmp_path / "before")
     versions = set()
     whole = copied(OLDEST, tmp_path / "whole")
     for number in moments(whole, 200 if long else 16):
         path = copied(OLDEST, tmp_path / f"killed-{number}")
-        assert said_by(migrate_in_child(path, number)) == "stopped"
+        assert line_of(migrate_in_child(path, number)) == "stopped"
         look = tmp_path / f"look-{number}"
         shutil.copytree(path.parent, look)
         version = version_of(look / "default.db")
@@ -172,19 +171,20 @@ def test_a_migration_killed_at_any_write_is_whole_on_the_next_start(tmp_path: Pa
     assert versions == set(range(1, len(migrations()) + 1))
 
 
-def test_a_daemon_starts_on_what_a_killed_migration_left(tmp_path: Path) -> None:
-    """The process that comes after is a real one, and serves everything that the file held."""
+def test_a_daemon_starts_after_a_killed_migration(tmp_path: Path) -> None:
+    """It serves everything that the file had."""
     path = copied(OLDEST, tmp_path / "data")
     middle = list(moments(copied(OLDEST, tmp_path / "whole"), 3))[1]
-    assert said_by(migrate_in_child(path, middle)) == "stopped"
+    assert line_of(migrate_in_child(path, middle)) == "stopped"
     with DaemonProcess(tmp_path / "data", "--log-level", "error") as daemon, Peer(daemon.endpoint) as peer:
         assert peer.ask("get-scope-info")["result"]["rows"]["messages"] == 204
     assert holds(path, rows_of(OLDEST, tmp_path / "before"))
 
 
-def test_a_migration_that_meets_a_full_disk_is_whole_and_goes_on_with_space(tmp_path: Path) -> None:
-    """At whichever write the disk fills up, the start is refused in words or done; no row is lost; the next one with
-    space finishes it."""
+def test_a_migration_on_a_full_disk_is_completed_with_space(tmp_path: Path) -> None:
+    """At whichever write the disk fills up, the start is refused or complete; no row is lost, and the next start with
+    space completes it.
+    """
     rows = rows_of(OLDEST, tmp_path / "before")
     refused = 0
     for writes in itertools.count():

@@ -398,8 +398,10 @@ def test_equivalent_payloads_are_the_same_command(transport: InProcess) -> None:
     assert transport.store.seq == 1
 
 
-def test_defaults_key_order_and_integral_floats_make_no_difference(transport: InProcess) -> None:
-    """What is compared is what a payload says: at every depth the keys in one order, and no field with its default."""
+def test_payloads_are_compared_in_canonical_form(transport: InProcess) -> None:
+    """Defaults, the order of keys at any depth, and integers written as floats make no difference; another
+    value does.
+    """
     terse = b"""{"id":"a","type":"batch","payload":{"commands":[{"type":"create-category","payload":{"name":"x"}},
         {"type":"save-message","payload":{"message":{"id":"m","roomId":"r","senderId":"s","content":"","timestamp":1000,
         "metadata":{"a":1,"b":{"c":2,"d":[]}}}}}]}}"""
@@ -445,9 +447,11 @@ def test_another_payload_or_type_under_the_same_id_is_a_conflict(start_daemon: S
         assert peer.ask("ping")["seq"] == 1
 
 
-def test_a_command_without_its_text_is_known_by_id_and_type_alone(transport: InProcess) -> None:
-    """Once the text is erased, any payload of that type gets the stored reply, or is told that the result is no longer
-    stored: a comparison would tell who guesses the deleted text right. Another type is a conflict as ever."""
+def test_a_redacted_command_is_compared_by_id_and_type_only(transport: InProcess) -> None:
+    """Once its text is erased, any payload of that type gets the stored reply, or the error that the result is no
+    longer stored: comparing payloads would reveal whether a guess of the deleted text is right. Another type is a
+    conflict.
+    """
     [_, saved, created] = in_process(
         transport,
         body("save-room", DEFAULT_ROOM),
