@@ -1,7 +1,7 @@
-"""What tests share: clients on real stores and real daemons, a clock that tests move, and the chat history.
+"""Fixtures shared by all tests: clients on real stores and real daemons, a settable clock, and a chat history.
 
-`--long` runs the long forms. Hypothesis is derandomised in the short form, so a run repeats itself; the long form
-draws anew and prints what reproduces a failure.
+`--long` runs the long forms. In the short form Hypothesis is derandomised, so that a run can be repeated; the long form
+draws new examples and prints how to reproduce a failure.
 """
 
 import gzip
@@ -54,7 +54,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def long(request: pytest.FixtureRequest) -> bool:
-    """Whether the long forms were asked for."""
+    """Whether the long forms are run."""
     return bool(request.config.getoption("--long"))
 
 
@@ -65,7 +65,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def transport(tmp_path: Path, clock: Clock) -> Iterator[InProcess]:
-    """A real store and dispatcher without a socket, at the time of `clock`."""
+    """A real store and dispatcher without a socket, with `clock` as its clock."""
     with InProcess(tmp_path / "data", clock=clock) as transport:
         yield transport
 
@@ -110,7 +110,7 @@ StartDaemon = Callable[..., DaemonProcess]
 
 @pytest.fixture
 def start_daemon(tmp_path: Path) -> Iterator[StartDaemon]:
-    """Start real daemon processes: `start_daemon(*flags, data_dir=…)`; they are stopped after the test.
+    """Starts real daemon processes, `start_daemon(*flags, data_dir=…)`, which are stopped after the test.
 
     Their log lines are in `tmp_path / "daemon.log"`.
     """
@@ -124,7 +124,7 @@ def start_daemon(tmp_path: Path) -> Iterator[StartDaemon]:
 
 
 class ChatHistory(NamedTuple):
-    """Messages as `{"id", "stream", "topic", "sender", "timestamp", "content"}` in order of time."""
+    """Messages as `{"id", "stream", "topic", "sender", "timestamp", "content"}`, ordered by time."""
 
     source: str
     messages: list[dict[str, Any]]
@@ -132,7 +132,7 @@ class ChatHistory(NamedTuple):
 
 @pytest.fixture(scope="session")
 def chat_history() -> ChatHistory:
-    """Real chat history where it lies beside the repository, else a generated conversation."""
+    """A real chat history if there is one beside the repository, else a generated conversation."""
     if CORPUS.exists():
         with gzip.open(CORPUS, "rt", encoding="utf-8") as lines:
             return ChatHistory("real chat history", [json.loads(line) for line in lines])

@@ -1,6 +1,6 @@
 """The targets as a chart: a bar for each, as long as the share of the target that is reached, and a line at 1.
 
-Written by hand as SVG, so that drawing it needs nothing installed.
+Written directly as SVG, so that no drawing package is needed.
 """
 
 from collections.abc import Iterator, Sequence

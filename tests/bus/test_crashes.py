@@ -21,7 +21,7 @@ from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema.command_log import CHAIN_START, FORMAT, Facts, LogEntry, chain_after, encode_facts
 from backscroll.schema.wire import DEFAULT_SCOPE, MSGPACK
 from tests.support.callers import Caller, Ledger, setup
-from tests.support.copies import copied_plainly, copied_whole, header_of, log_of
+from tests.support.copies import copy_once, copy_until_complete, header_of, wal_of
 from tests.support.exchanges import exchange, logged, value_of
 from tests.support.messages import save_payload
 from tests.support.peers import Peer
@@ -250,9 +250,9 @@ def test_copies_under_load_have_all_acknowledged_commands(
             wanted = len(ledger.replies) + draw.randrange(100)
             wait_until(partial(is_past, [ledger], wanted))
             before = dict(ledger.replies)
-            beginnings.add(header_of(log_of(database)))
+            beginnings.add(header_of(wal_of(database)))
             copy = tmp_path / f"copy-{number}"
-            attempts[copied_whole(database, copy)] += 1
+            attempts[copy_until_complete(database, copy)] += 1
             check_copy(copy, before, ledger, draw)
             shutil.rmtree(copy)
     assert ledger.problems == []
@@ -304,7 +304,7 @@ def test_a_copy_is_complete_despite_a_checkpoint_in_between(tmp_path: Path) -> N
             filled(transport, range(20, 40))
             assert run_checkpoint(database)
 
-        assert copied_plainly(database, tmp_path / "copy", meanwhile)
+        assert copy_once(database, tmp_path / "copy", meanwhile)
         assert ids_in(tmp_path / "copy" / "default.db") == [f"save-{number}" for number in range(40)]
 
 
@@ -328,9 +328,9 @@ def test_a_wal_reset_between_the_copies_is_detected(tmp_path: Path) -> None:
             assert run_checkpoint(database)
             filled(transport, range(20, 25))
 
-        assert not copied_plainly(database, tmp_path / "copy", meanwhile)
+        assert not copy_once(database, tmp_path / "copy", meanwhile)
         everything = [f"save-{number}" for number in range(25)]
         with suppress(apsw.CorruptError):
             assert ids_in(tmp_path / "copy" / "default.db") != everything
-        assert copied_whole(database, tmp_path / "again") == 1
+        assert copy_until_complete(database, tmp_path / "again") == 1
         assert ids_in(tmp_path / "again" / "default.db") == everything

@@ -27,7 +27,7 @@ from backscroll.schema.tables import CONTENT, InternalColumn
 from backscroll.schema.wire import Codec
 from tests.support.clocks import Clock
 from tests.support.disks import FaultyDisk
-from tests.support.histories import Step, Teller, histories, texts_in
+from tests.support.histories import HistoryRunner, Step, histories, texts_in
 from tests.support.local import JSON, MSGPACK, Local, bytes_in, check_replay, found_in
 from tests.support.messages import save_payload
 from tests.support.peers import Peer
@@ -106,11 +106,11 @@ def test_the_log_has_exactly_the_executed_commands(long: bool) -> None:
         directory = Path(tempfile.mkdtemp(prefix="backscroll-log-", dir=FAST))
         local = Local(directory, clock=(clock := Clock()))
         try:
-            teller = Teller(local, clock)
+            runner = HistoryRunner(local, clock)
             for step in history:
-                teller.tell(step)
-            check_entries(teller.local, teller.accepted, JSON)
-            check_entries(teller.local, teller.accepted, MSGPACK)
+                runner.execute(step)
+            check_entries(runner.local, runner.accepted, JSON)
+            check_entries(runner.local, runner.accepted, MSGPACK)
         finally:
             local.close()
             shutil.rmtree(directory)

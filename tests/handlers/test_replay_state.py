@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.clocks import Clock
-from tests.support.corpus import Strewn
-from tests.support.histories import Step, Teller, histories, texts_in
+from tests.support.corpus import HistoryCommands
+from tests.support.histories import HistoryRunner, Step, histories, texts_in
 from tests.support.local import JSON, MSGPACK, Local, check_replay
 
 Plain = dict[str, Any]
@@ -31,9 +31,9 @@ def check_history(history: list[Step], cut: int, at_once: int, codec_number: int
     clock, codec = Clock(), (JSON, MSGPACK)[codec_number]
     local = Local(directory, clock=clock)
     try:
-        teller = Teller(local, clock)
+        runner = HistoryRunner(local, clock)
         for number, step in enumerate(history):
-            teller.tell(step)
+            runner.execute(step)
             if number == cut:
                 local.replay(local.entries(codec=codec), "follower", at_once=at_once, codec=codec)
                 check_replay(local, "follower")
@@ -43,19 +43,19 @@ def check_history(history: list[Step], cut: int, at_once: int, codec_number: int
         check_replay(local, "replayed")
         local.replay(entries[behind:], "follower", at_once=at_once, codec=codec)
         check_replay(local, "follower")
-        check_texts(local, teller)
+        check_texts(local, runner)
     finally:
         local.close()
         shutil.rmtree(directory)
 
 
-def check_texts(local: Local, teller: Teller) -> None:
+def check_texts(local: Local, runner: HistoryRunner) -> None:
     """Deleted texts are in no row of any scope; all others are in the log."""
     for scope in ("default", "replayed", "follower"):
         for table, rows in local.tables(scope).items():
-            assert not teller.gone & set(texts_in(rows)), (scope, table)
+            assert not runner.gone & set(texts_in(rows)), (scope, table)
     logged = set(texts_in((repr(entry.get("payload")),) for entry in local.entries()))
-    assert teller.texts.keys() <= logged
+    assert runner.texts.keys() <= logged
 
 
 def test_a_replay_leads_to_the_same_rows(long: bool) -> None:
@@ -81,15 +81,15 @@ def local() -> Iterator[Local]:
     shutil.rmtree(directory)
 
 
-def execute_all(local: Local, strewn: Strewn, after: Callable[[int], object] = bool) -> list[int]:
+def execute_all(local: Local, commands: HistoryCommands, after: Callable[[int], object] = bool) -> list[int]:
     """Execute the commands, and from time to time the chores; `after` is called with each `seq`."""
     numbers = []
     clock: Any = local.clock
-    for count, (name, payload) in enumerate(strewn.commands()):
+    for count, (name, payload) in enumerate(commands.commands()):
         clock.now += 7
         reply = local.ask(name, payload, f"told-{count:06}")
         if reply["ok"]:
-            strewn.took(name, reply["result"])
+            commands.note_result(name, reply["result"])
             numbers.append(reply["seq"])
             after(reply["seq"])
         else:
@@ -109,7 +109,7 @@ def rows_by_query(local: Local, scope: str) -> dict[str, list[Plain]]:
 def test_a_history_with_deletions_replays_to_equal_rows(local: Local, chat_history: Any, long: bool) -> None:
     """A chat history with edits, moves and deletions: rows, media and chain are equal."""
     history = chat_history.messages if long else chat_history.messages[:HISTORY]
-    numbers = execute_all(local, Strewn(history, SEED, deleting=True))
+    numbers = execute_all(local, HistoryCommands(history, SEED, deleting=True))
     entries = local.entries()
     assert len(entries) >= len(numbers) > len(history) * 0.7
     assert sum(entry.get("redacted", False) for entry in entries) > 50
@@ -128,7 +128,7 @@ def test_a_prefix_of_a_log_replays_to_the_rows_of_its_time(local: Local, chat_hi
         if seq in chosen:
             snapshots[seq] = rows_by_query(local, "default")
 
-    execute_all(local, Strewn(history, SEED, deleting=False), note)
+    execute_all(local, HistoryCommands(history, SEED, deleting=False), note)
     entries = local.entries()
     assert not any(entry.get("redacted") for entry in entries if entry["type"] not in ("put-media", "put-media-part"))
     done = 0

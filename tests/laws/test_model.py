@@ -267,7 +267,7 @@ members_of_batches = st.sampled_from([name for name in PAYLOADS if may_be_batche
 class Sent(NamedTuple):
     """A command that was sent, and the reply if it took effect, with its `seq` and its step in the model.
 
-    `told` lists what its result is about, as the model has it.
+    `subjects` lists what its result is about, as the model has it.
     """
 
     id: str
@@ -275,7 +275,7 @@ class Sent(NamedTuple):
     answer: bytes = b""
     seq: int = 0
     step: int = 0
-    told: tuple[tuple[str, str, int], ...] = ()
+    subjects: tuple[tuple[str, str, int], ...] = ()
 
 
 class Conversation(RuleBasedStateMachine):
@@ -323,7 +323,7 @@ class Conversation(RuleBasedStateMachine):
         """
         for done in [each for each in self.sent if each.answer][-20:]:
             answer = self.transport.dispatcher.answer(done.body)
-            if self._is_no_longer_told(done):
+            if self._result_is_dropped(done):
                 error = json.loads(answer)["error"]
                 assert (error["code"], error["details"]) == ("conflict", {"path": "$.id", "seq": done.seq})
             else:
@@ -343,10 +343,10 @@ class Conversation(RuleBasedStateMachine):
             error = json.loads(self.transport.dispatcher.answer(json.dumps(other).encode()))["error"]
             assert (error["code"], error["details"]) == ("conflict", {"path": "$.id"})
 
-    def _is_no_longer_told(self, sent: Sent) -> bool:
+    def _result_is_dropped(self, sent: Sent) -> bool:
         """Whether something that its result is about was deleted since, or everything was."""
         forgotten = self.model.forgotten
-        gone = any(forgotten.get((noun, subject), 0) > step for noun, subject, step in sent.told)
+        gone = any(forgotten.get((noun, subject), 0) > step for noun, subject, step in sent.subjects)
         return gone or (self.model.cleared > sent.step and json.loads(sent.answer)["result"] is not None)
 
     @invariant()
@@ -425,7 +425,7 @@ class Conversation(RuleBasedStateMachine):
     def _check_reply(self, sent: Sent, answer: bytes) -> None:
         """Compare the reply to a command that had no effect before with what the model makes of it."""
         request, reply = json.loads(sent.body), json.loads(answer)
-        self.model.told = []
+        self.model.subjects = []
         wanted = self.model.execute(request["type"], request["payload"], reply.get("result"))
         if isinstance(wanted, Refused):
             details = reply["error"]["details"] or {}
@@ -435,8 +435,8 @@ class Conversation(RuleBasedStateMachine):
         else:
             self.seq += 1
             assert reply == {"id": sent.id, "ok": True, "result": wanted, "seq": self.seq}
-            told = tuple(self.model.told)
-            self.sent.append(sent._replace(answer=answer, seq=self.seq, step=self.model.steps, told=told))
+            subjects = tuple(self.model.subjects)
+            self.sent.append(sent._replace(answer=answer, seq=self.seq, step=self.model.steps, subjects=subjects))
 
     def _ask(self, operation: str, **payload: Any) -> Any:
         _, body = self._body(operation, payload)

@@ -1,4 +1,4 @@
-"""Notes of tests for the summary at the end of the run: what is worth telling, and no failure."""
+"""Notes of tests for the summary at the end of the run, for what is worth reporting and is no failure."""
 
 import pytest
 
@@ -7,7 +7,7 @@ NOTES = pytest.StashKey[list[Note]]()
 
 
 def add_note(stash: pytest.Stash, title: str, text: str) -> None:
-    """Have a text shown under a title; `stash` is that of the run's configuration."""
+    """Show a text under a title in the summary; `stash` is that of the run's configuration."""
     stash.setdefault(NOTES, []).append((title, text))
 
 
