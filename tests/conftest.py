@@ -42,7 +42,7 @@ REPLY_CHECKER = pytest.StashKey[ReplyChecker]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[REPLY_CHECKER] = ReplyChecker()
-    config.addinivalue_line("markers", "undescribed: replies are not held against the description")
+    config.addinivalue_line("markers", "undescribed: replies are not compared with the description")
     hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
 
 
@@ -78,7 +78,7 @@ def client(transport: InProcess) -> Client:
 
 @pytest.fixture(autouse=True)
 def _replies_are_as_described(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every reply of a dispatcher in this process is held against the schemas and error codes of `describe`.
+    """Every reply of a dispatcher in this process is compared with the schemas and error codes of `describe`.
 
     The marker `undescribed` turns it off, for tests that count calls or have handlers of their own.
     """

@@ -38,7 +38,7 @@ class Sizes(NamedTuple):
     import_rounds: int
     latency_rounds: int
     latency_seconds: float  # of reading, for each p99
-    users: int  # whom the slow query lists
+    users: int  # listed by the slow query
     large: int  # messages in the large file
     small: int  # and in the small one
     visits: int  # pages of each place in either file
@@ -55,7 +55,7 @@ class Bench:
     def __init__(self, directory: Path, sizes: Sizes) -> None:
         self.directory = directory
         self.sizes = sizes
-        self.missing: dict[str, str] = {}  # peers that cannot run here, and why
+        self.missing: dict[str, str] = {}  # peers that cannot run here, with the reason
         self.checked: list[str] = []
         self._peers: dict[str, Peer] = {}
         self._saved: set[tuple[str, str]] = set()

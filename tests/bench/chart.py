@@ -11,7 +11,7 @@ from tests.bench.measuring import Row
 COLOURS = {True: "#2a9d5c", False: "#d1495b", None: "#999999"}
 WIDTH, LABELS, BARS = 1200, 560, 400
 TOP, LINE, THICK = 76, 24, 14
-SHARE_MAX = 2.0  # a bar that would reach further is cut off there
+SHARE_MAX = 2.0  # longer bars are cut off there
 
 
 def svg(rows: Sequence[Row], subtitle: str) -> str:

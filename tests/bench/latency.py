@@ -34,7 +34,7 @@ SYNC_MS = 20
 SETTLE_SECONDS = 0.05
 STEPS_TRIED = 1_000_000
 NO_VFS, NO_STEPS = -1, 0
-LESS_THAN_A_LIST = 2**20  # so that pages are kept and the list is not
+LESS_THAN_A_LIST = 2**20  # so that pages are cached and the list is not
 SLOWEST = Target(3, at_least=False)
 WITH = "quiet p99"
 

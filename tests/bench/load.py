@@ -23,7 +23,10 @@ from tests.bench.work import stream
 
 IMPORTED = 20_000  # messages
 WATCH_SECONDS = 0.01
-QUERIES = {"list-users": ListUsers(), "statement": GetBansForRoom("load")}  # what `serving.py` makes of this one
+QUERIES = {
+    "list-users": ListUsers(),
+    "statement": GetBansForRoom("load"),
+}  # `serving.py` replaces the handler of this one
 
 
 def work(endpoint: str, kind: str) -> None:

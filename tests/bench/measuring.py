@@ -80,7 +80,7 @@ def alternate(jobs: Mapping[str, Callable[[int], float]], rounds: int) -> Rounds
     for number in range(rounds):
         start = number % len(names)
         for name in names[start:] + names[:start]:
-            gc.collect()  # so that nobody pays for what others left
+            gc.collect()  # so that no job pays for the garbage of another
             found[name].append(jobs[name](number))
     return found
 

@@ -76,7 +76,7 @@ class SqliteRx:
     def close(self) -> None:
         self._client.cleanup()
         self._dealer.close()
-        self._process.kill()  # asked to end, it may wait for ever to send what nobody takes
+        self._process.kill()  # terminated, it may wait for ever for a reader
         self._process.wait()
 
     def _pipelined(self, work: Work, way: Way) -> float:

@@ -55,7 +55,7 @@ class Server:
     """A daemon on one of the files, used by a bare socket."""
 
     def __init__(self, directory: Path) -> None:
-        self._process = DaemonProcess(directory, *QUIET, *CACHE_OFF)  # or the pages of a small file would all be kept
+        self._process = DaemonProcess(directory, *QUIET, *CACHE_OFF)  # or the pages of a small file would all be cached
         self._dealer = Dealer(self._process.endpoint)
 
     def page_seconds(self, queries: list[GetMessagePage]) -> float:

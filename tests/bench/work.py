@@ -127,7 +127,7 @@ def texts() -> list[Text]:
     """The chat history, or generated texts."""
     if CORPUS.exists():
         with gzip.open(CORPUS, "rt", encoding="utf-8") as lines:
-            return [Text(said["sender"], said["topic"], said["content"]) for said in map(json.loads, lines)]
+            return [Text(item["sender"], item["topic"], item["content"]) for item in map(json.loads, lines)]
     draw = random.Random(SEED)
     return [
         Text(

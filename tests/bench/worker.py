@@ -17,7 +17,7 @@ from tests.bench.work import NotHere, Page, Way, Work
 
 FOLDER = Path(__file__).parent / "worker"
 PACKAGE, INSTALLED = FOLDER / "package.json", FOLDER / "node_modules" / "installed-package.json"
-INSTALL_SECONDS = 400  # where nobody offers a finished build, it is compiled
+INSTALL_SECONDS = 400  # without a prebuilt binary it is compiled
 
 
 class Worker:

@@ -95,7 +95,7 @@ def test_readers_see_a_complete_part_or_none(parts: BlobDirectory) -> None:
     writer.start()
     seen = set()
     while not done.is_set():
-        seen.add(parts.read(sha256))  # raises if it is not whole
+        seen.add(parts.read(sha256))  # raises if it is incomplete
     writer.join()
     assert seen <= {None, data}
 
@@ -168,7 +168,7 @@ def test_parts_are_accessible_to_their_owner_only(parts: BlobDirectory) -> None:
     assert [stat.S_IMODE(each.stat().st_mode) for each in (path, path.parent, parts.directory)] == [0o600, 0o700, 0o700]
 
 
-# Tidied up without being asked
+# Periodic clean-up
 
 
 def test_expired_sessions_are_removed_and_logged(start_daemon: StartDaemon, tmp_path: Path) -> None:

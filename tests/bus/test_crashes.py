@@ -84,7 +84,7 @@ def kill_while_starting(data_dir: Path, flags: tuple[str, ...], after_s: float) 
     """Kill a daemon after a time, whether or not it is ready by then."""
     command = [sys.executable, "-m", "backscroll.bus", "--data-dir", str(data_dir), *flags]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    time.sleep(after_s)  # the moment is to be a random one
+    time.sleep(after_s)  # kill at a random moment, not to synchronise
     process.kill()
     process.wait()
 
@@ -114,7 +114,7 @@ def test_acknowledged_commands_take_effect_once_over_kills(tmp_path: Path, long:
             with DaemonProcess(data_dir, *flags) as daemon:
                 wanted = acknowledged(ledgers) + draw.randrange(ACKNOWLEDGED_BETWEEN_KILLS)
                 wait_until(partial(is_past, ledgers, wanted), 60)
-                time.sleep(draw.uniform(0, 0.02))  # the moment is to be a random one
+                time.sleep(draw.uniform(0, 0.02))  # kill at a random moment, not to synchronise
                 daemon.kill()
             assert not problems(ledgers), seed
         last = DaemonProcess(data_dir, *flags, "--chores-ms", "3600000")

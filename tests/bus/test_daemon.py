@@ -35,7 +35,7 @@ from tests.support.waiting import wait_until
 
 StartDaemon = Callable[..., DaemonProcess]
 MIB = 2**20
-PROMPT_SECONDS = 2  # for another client's ping while one misbehaves; many times what it takes
+PROMPT_SECONDS = 2  # for a ping of another client while one misbehaves; many times the usual
 
 
 def serve(*flags: str) -> subprocess.CompletedProcess[str]:
@@ -58,7 +58,7 @@ def is_prompt(client: Client) -> bool:
     return time.monotonic() - started < PROMPT_SECONDS
 
 
-# Beginning
+# Start
 
 
 def test_endpoint_json_has_the_ready_line_until_the_stop(start_daemon: StartDaemon, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_ipv6_loopback_is_served_where_there_is_one(start_daemon: StartDaemon) -
         assert client.ask(Ping()).pong
 
 
-# The end
+# Stop
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -127,7 +127,7 @@ def test_sigterm_drains_received_requests_and_exits_with_0(start_daemon: StartDa
     with Peer(daemon.endpoint) as peer:
         for at in range(500):
             peer.request("save-message", save_payload(at), request_id=f"save-{at}")
-        first = peer.reply()  # it is busy with them now
+        first = peer.reply()  # it is executing them now
         daemon.process.send_signal(number)
         outcomes = [first]
         while not peer.silent(0) or daemon.process.poll() is None:
@@ -220,7 +220,7 @@ def test_commands_not_begun_at_the_drain_limit_are_unavailable(tmp_path: Path) -
 
     def until_the_end(_command: SaveMessage, _db: Any, _context: Any) -> None:
         started.set()
-        # Private: the daemon tells nobody that its writers are stopping before the commit in flight is finished, and
+        # Private: nothing shows that the writers are stopping before the commit in flight is finished, and
         # this is that commit.
         wait_until(lambda: running_daemon[0]._writers._stopping)
 
@@ -330,7 +330,7 @@ def test_a_closed_stderr_only_loses_log_lines(tmp_path: Path) -> None:
         assert daemon.stop() == 0
 
 
-# With the parent
+# Stopping with the parent process
 
 
 def test_exit_with_parent_stops_at_the_end_of_stdin(start_daemon: StartDaemon) -> None:
@@ -397,7 +397,7 @@ def test_a_daemon_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
         assert daemon.process.poll() is None
 
 
-# One daemon to a directory
+# One daemon for a directory
 
 
 def test_a_second_daemon_names_the_first_and_exits_with_3(start_daemon: StartDaemon, tmp_path: Path) -> None:
@@ -483,9 +483,9 @@ def test_invalid_settings_exit_with_2(
 ) -> None:
     """The message names the invalid setting, and nothing is started."""
     assert code_of(["--data-dir", str(tmp_path / "data"), *flags]) == 2
-    said = capsys.readouterr()
-    assert not said.out
-    assert says in said.err
+    captured = capsys.readouterr()
+    assert not captured.out
+    assert says in captured.err
     assert not (tmp_path / "data").exists()
 
 
@@ -739,7 +739,7 @@ def test_a_client_that_never_reads_costs_bounded_memory(start_daemon: StartDaemo
         for at in range(2, 52):
             other.execute(save_message(at))
             assert other.ask(GetMessageById(f"m{at}")) is not None
-        # 1000 replies in libzmq's pipe and a run of 64 in ours make 32 MB; whoever keeps all needs hundreds.
+        # 1000 replies in libzmq's pipe and a run of 64 in ours make 32 MB; keeping all of them would take hundreds.
         assert resident_bytes(pid) < 200 * MIB
         assert other.ask(Health()).queues["replies"] <= 64
         if wakes_up:

@@ -70,7 +70,7 @@ def stored_in_copy(data_dir: Path, copy: Path) -> list[str]:
         return [row[0] for row in connection.execute("SELECT id FROM messages ORDER BY timestamp")]
 
 
-# Full
+# Full disks
 
 
 @pytest.mark.parametrize("content", ["small", "large " * 50_000])
@@ -141,7 +141,7 @@ def test_a_daemon_on_a_full_disk_recovers(tmp_path: Path, disk: FaultyDisk) -> N
         assert peer.ask("ping")["seq"] == 200
 
 
-# Failing and read-only
+# Failing and read-only disks
 
 
 @pytest.mark.parametrize("failures", [1, 2, 5])
@@ -178,7 +178,7 @@ def test_a_read_only_disk_is_not_retryable(on_disk: InProcess, disk: FaultyDisk)
     assert commit(on_disk, 1)[0]["seq"] == 2
 
 
-# Damaged
+# Damaged files
 
 
 def filled(data_dir: Path) -> Path:
@@ -279,7 +279,7 @@ def test_a_damaged_wal_loses_only_commands_after_the_damage(tmp_path: Path, cut:
         (copy / "default.db-wal").write_bytes(spoiled)
         try:
             again = SqliteStore(copy / "default.db")
-        except CannotOpen:  # the log held the very first page
+        except CannotOpen:  # the WAL held the first page
             continue
         with again.read() as snapshot:
             keys = [row[0] for row in snapshot.rows(sql("SELECT key FROM meta ORDER BY key"))]
@@ -288,7 +288,7 @@ def test_a_damaged_wal_loses_only_commands_after_the_damage(tmp_path: Path, cut:
         assert again.seq == len(keys)
 
 
-# Copied
+# Copied files
 
 
 def test_copies_without_checkpoints_have_acknowledged_commands(tmp_path: Path, long: bool) -> None:

@@ -197,7 +197,7 @@ def test_a_migration_on_a_full_disk_is_completed_with_space(tmp_path: Path) -> N
             refused += 1
             assert "full" in str(error)  # noqa: PT017
         else:
-            with suppress(apsw.FullError):  # when the log is folded in
+            with suppress(apsw.FullError):  # at the checkpoint on closing
                 store.close()
         look = tmp_path / f"look-{writes}"
         shutil.copytree(path.parent, look)

@@ -352,7 +352,7 @@ def test_a_request_past_its_deadline_in_the_queue_has_no_effect(tmp_path: Path, 
         peer.request(operation, payload, request_id="late", deadlineMs=1)
         peer.request(operation, payload | {}, request_id="in time", deadlineMs=600_000)
         wait_until(lambda: other.ask("health")["result"]["queues"]["requests"] == 3)
-        assert peer.silent(20)  # and so its millisecond is over
+        assert peer.silent(20)  # longer than its deadline of a millisecond
         gate.open.set()
         replies = peer.replies(3)
         assert replies["late"]["error"]["code"] == "deadline-exceeded"

@@ -221,12 +221,12 @@ def test_no_client_sees_an_older_state_after_a_newer_one(tmp_path: Path, monkeyp
     with InProcess(tmp_path / "data") as transport:
         for room in ("r1", "r2"):
             result(transport, "save-room", {"room": {"id": room, "name": room}})
-    told = threading.Event()
+    released = threading.Event()
     write_note = WalLineage.write_note
 
     def note_when_told(lineage: WalLineage) -> None:
         """What the writer does between its first commit and telling of it."""
-        told.wait(REPLY_SECONDS)
+        released.wait(REPLY_SECONDS)
         write_note(lineage)
 
     with running(tmp_path / "data") as daemon, Peer(daemon.endpoint) as writer, Peer(daemon.endpoint) as reader:
@@ -235,7 +235,7 @@ def test_no_client_sees_an_older_state_after_a_newer_one(tmp_path: Path, monkeyp
         writer.request("delete-room", {"roomId": "r1"})
         wait_until(lambda: reader.ask("get-bans-for-room", {"roomId": "r1"})["seq"] > before["r1"])
         seqs = [reader.ask("get-messages", {"roomId": room})["seq"] for room in ("r1", "r2")]
-        told.set()
+        released.set()
         assert writer.reply()["seq"] == before["r1"] + 1
         assert seqs == [before["r1"] + 1] * 2
 

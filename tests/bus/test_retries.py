@@ -110,7 +110,7 @@ def block_commits(served: Served, plug: bytes) -> None:
     wait_until(lambda: served.disk.syncs_blocked)
 
 
-# While the first is still on its way
+# While the first request is in flight
 
 
 def test_a_retry_of_a_queued_command_is_executed_once(served: Served) -> None:
@@ -195,7 +195,7 @@ def test_the_same_id_of_two_clients_is_executed_once(start_daemon: StartDaemon, 
         assert one.ask("get-scope-info")["result"]["rows"]["users"] == rounds
 
 
-# When the daemon dies in between
+# After a kill in between
 
 
 def test_a_retry_after_a_kill_gets_the_committed_reply(start_daemon: StartDaemon, tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_retry_after_a_kill_gets_the_committed_reply(start_daemon: StartDaemon
     with StoppingDaemon(tmp_path / "data") as daemon, Peer(daemon.endpoint) as peer:
         assert answer(peer, save(0, "earlier"))["ok"]
         daemon.stop_at(AT_SYNC)
-        for request in requests:  # the first alone, or some together: as many as one commit takes
+        for request in requests:  # the first alone, or several: as many as one commit takes
             peer.send(request)
         daemon.wait_until_stopped()
         assert peer.silent()
@@ -285,7 +285,7 @@ def _stops(daemon: StoppingDaemon, peer: Peer) -> bool:
     return peer.silent()
 
 
-# The same bytes
+# Equal replies
 
 
 @pytest.mark.parametrize("codec", [JSON, MSGPACK], ids=repr)
@@ -354,7 +354,7 @@ def test_a_retry_of_any_message_gets_the_same_reply(
     """Whatever payload and id: the same bytes, an equal value in the other encoding, and one row in the log. With any
     other text it is another command.
     """
-    request_id += str(shared.store.seq)  # another one in each round
+    request_id += str(shared.store.seq)  # another one for each example
     request = body("save-message", {"message": document}, codec, id=request_id)
     [reply] = in_process(shared, request)
     before = all_rows(shared.store.path)
@@ -417,7 +417,7 @@ def test_payloads_are_compared_in_canonical_form(transport: InProcess) -> None:
     assert transport.store.seq == 2
 
 
-# What is no retry
+# Requests that are not retries
 
 
 def test_another_payload_or_type_under_the_same_id_is_a_conflict(start_daemon: StartDaemon, tmp_path: Path) -> None:
@@ -500,7 +500,7 @@ def test_request_ids_are_separate_for_each_scope(served: Served) -> None:
         assert answer(peer, body("delete-scope", {}, id="delete", scope="other"))["ok"]
         fresh, first = exchange(peer, requests[1], requests[0])
         assert first == replies[0]
-        assert value_of(fresh)["seq"] == 1  # the scope begins anew, and so do its ids
+        assert value_of(fresh)["seq"] == 1  # the scope starts empty, without known ids
         assert len(logged(peer, scope="other")) == 1
 
 
@@ -606,7 +606,7 @@ def test_a_retry_after_the_deadline_gets_the_stored_reply(served: Served) -> Non
         assert answer(peer, create_user(2))["seq"] == 2
 
 
-# Results that cannot be told
+# Results that are no longer stored
 
 
 def test_a_retry_of_create_session_gets_the_same_token(start_daemon: StartDaemon, tmp_path: Path) -> None:
@@ -801,7 +801,7 @@ def test_an_invalid_command_fails_its_batch(transport: InProcess, bad: str, wher
     rows = all_rows(transport.store.path)
     request = batch([*good[:where], offender, *good[where:]], "batch")
     reply = value_of(transport.dispatcher.answer(request))
-    if code == "malformed":  # what is no command at all is refused with the batch as a whole
+    if code == "malformed":  # an operation that is not a command fails the decoding of the batch
         assert reply["error"]["code"] == "invalid"
         assert reply["error"]["details"]["path"].startswith("$.payload.commands[")
     else:

@@ -22,14 +22,14 @@ class Box:
     """A `RouterSocket` at an address, and the callbacks it has made about its clients."""
 
     def __init__(self, directory: Path, stall_ms: int = 60_000) -> None:
-        self.told: list[tuple[str, bytes]] = []
+        self.events: list[tuple[str, bytes]] = []
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.mail = RouterSocket(
             self.context,
             stall_ms=stall_ms,
-            on_pause=lambda client: self.told.append(("pause", client)),
-            on_resume=lambda client: self.told.append(("resume", client)),
-            on_gone=lambda client: self.told.append(("gone", client)),
+            on_pause=lambda client: self.events.append(("pause", client)),
+            on_resume=lambda client: self.events.append(("resume", client)),
+            on_gone=lambda client: self.events.append(("gone", client)),
         )
         self.endpoint = self.mail.bind(f"ipc://{directory}/mail.sock")
 
@@ -79,7 +79,7 @@ def test_a_reply_has_the_routing_frames_of_its_request(box: Box, sleeper: Peer) 
     assert body == b"body"
     box.mail.send(route, b"reply")
     assert sleeper.frames() == [b"one", b"", b"reply"]
-    assert box.told == []
+    assert box.events == []
     assert box.mail.receive() is None
 
 
@@ -91,7 +91,7 @@ def test_unread_replies_are_delivered_in_order_later(box: Box, sleeper: Peer) ->
     while box.mail.pending_replies < 50:
         box.mail.send(route, b"%d " % number + REPLY)
         number += 1
-    assert box.told == [("pause", route[0])]
+    assert box.events == [("pause", route[0])]
     got: list[int] = []
 
     def all_have_come() -> bool:
@@ -103,7 +103,7 @@ def test_unread_replies_are_delivered_in_order_later(box: Box, sleeper: Peer) ->
     wait_until(all_have_come)
     assert got == list(range(number))
     assert box.mail.pending_replies == 0
-    assert box.told == [("pause", route[0]), ("resume", route[0])]
+    assert box.events == [("pause", route[0]), ("resume", route[0])]
 
 
 def test_droppable_replies_are_not_kept(box: Box, sleeper: Peer) -> None:
@@ -126,10 +126,10 @@ def test_a_vanished_client_is_reported_at_the_next_reply(box: Box) -> None:
 
     def is_gone() -> bool:
         box.mail.send(route, b"reply")
-        return bool(box.told)
+        return bool(box.events)
 
     wait_until(is_gone)
-    assert box.told == [("gone", route[0])]
+    assert box.events == [("gone", route[0])]
     assert box.mail.pending_replies == 0
 
 
@@ -141,12 +141,12 @@ def test_replies_of_a_vanished_client_are_dropped(box: Box) -> None:
         box.fill(route)
 
     def is_empty() -> bool:
-        assert box.mail.receive() is None  # libzmq gives a peer up once everything of it has been read
+        assert box.mail.receive() is None  # libzmq drops a peer once everything it sent has been read
         box.mail.retry()
         return not box.mail.pending_replies
 
     wait_until(is_empty)
-    assert ("gone", route[0]) in box.told
+    assert ("gone", route[0]) in box.events
 
 
 def test_a_client_that_stalls_too_long_is_given_up(tmp_path: Path) -> None:
@@ -162,14 +162,14 @@ def test_a_client_that_stalls_too_long_is_given_up(tmp_path: Path) -> None:
             return not box.mail.pending_replies
 
         wait_until(is_empty)
-        assert box.told == [("pause", route[0]), ("gone", route[0])]
+        assert box.events == [("pause", route[0]), ("gone", route[0])]
     box.close()
 
 
 def test_a_reply_to_an_unknown_client_is_dropped(box: Box) -> None:
     """An unknown routing id is reported as gone."""
     box.mail.send([b"nobody"], b"reply")
-    assert box.told == [("gone", b"nobody")]
+    assert box.events == [("gone", b"nobody")]
 
 
 def test_a_live_address_is_refused_and_a_stale_one_replaced(tmp_path: Path, box: Box) -> None:

@@ -209,7 +209,7 @@ def test_snapshots_are_consistent_under_load(path: Path) -> None:
     assert wrong == []
 
 
-# The log
+# The WAL
 
 
 def test_the_wal_stays_small_over_many_small_commits(path: Path, long: bool) -> None:
@@ -264,7 +264,7 @@ def test_a_long_snapshot_does_not_block_commits(path: Path) -> None:
         for at in range(4 * WAL_PAGES_BEFORE_CHECKPOINT // 20):
             write(store, *(f"later {at}-{number}" for number in range(20)), value=value)
             store.checkpoint_if_due()
-        assert log_bytes(path) < grown + WAL_PAGES_BEFORE_CHECKPOINT * PAGE_BYTES  # it was begun anew
+        assert log_bytes(path) < grown + WAL_PAGES_BEFORE_CHECKPOINT * PAGE_BYTES  # it was reset
 
 
 def test_closing_leaves_a_single_file(path: Path) -> None:
@@ -302,7 +302,7 @@ def test_running_queries_can_be_interrupted(path: Path) -> None:
         assert count(store) == 0
 
 
-# What is refused
+# Refused files
 
 
 def from_the_future(path: Path) -> None:
@@ -398,7 +398,7 @@ def test_a_failed_migration_leaves_the_file_unchanged(path: Path) -> None:
             SqliteStore(path, vfs=disk.name).close()
             if not disk.full:
                 break
-        except (CannotOpen, apsw.FullError):  # the latter while the log is folded in at the end
+        except (CannotOpen, apsw.FullError):  # the latter at the checkpoint on closing
             pass
         if path.exists() and path.stat().st_size:
             with closing(apsw.Connection(str(path))) as connection:

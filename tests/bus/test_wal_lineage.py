@@ -69,12 +69,12 @@ def test_a_crash_before_the_new_lineage_is_noted_is_survived(tmp_path: Path) -> 
     """A start removes the note of the previous WAL, so that the next one is not compared with it."""
     path = tmp_path / "a" / "default.db"
     killed(path, "one")
-    SqliteStore(path).close()  # a clean stop: the log is gone, and its note is left
+    SqliteStore(path).close()  # a clean stop: the WAL is removed, and its note is left
     note = path.with_name("default.db-wal-lineage")
     assert note.exists()
     WalLineage(path).check()
     assert not note.exists()
-    with closing(apsw.Connection(str(path))) as connection:  # the log begins, and here comes the crash
+    with closing(apsw.Connection(str(path))) as connection:  # the WAL begins, and the daemon crashes
         connection.execute("INSERT INTO meta (key, value) VALUES ('two', 'null')")
         files = {each: each.read_bytes() for each in path.parent.iterdir()}
     for each, content in files.items():

@@ -538,7 +538,7 @@ def test_closing_waits_for_another_thread(router: Router) -> None:
         asking = threads.submit(client.ask, Ping())
         peer, request = router.receive()
         closing = threads.submit(client.close)
-        # Private: `close` tells nobody that it has begun before the other thread is done.
+        # Private: nothing shows that `close` has begun before the other thread is done.
         wait_until(lambda: client._pending.closed)
         late = threads.submit(client.ask, Ping())
         assert not closing.done()

@@ -37,7 +37,7 @@ from tests.support.stopping_daemon import StoppingDaemon
 
 Plain = dict[str, Any]
 
-FAST = "/dev/shm" if Path("/dev/shm").is_dir() else None  # where a sync costs nothing
+FAST = "/dev/shm" if Path("/dev/shm").is_dir() else None  # in memory, where a sync costs nothing
 SECRET = "a text that is deleted"
 KEPT = "a text that stays"
 HASHES = {"chain": "0" * 64, "digest": "0" * 64}
@@ -70,7 +70,7 @@ def check_chain(entries: list[Plain]) -> None:
 def check_entries(local: Local, sent: list[tuple[str, str, Plain]], codec: Codec) -> None:
     """Check that the log has exactly the commands that took effect, as sent or without deleted text."""
     entries = local.entries(codec=codec)
-    own = [entry for entry in entries if entry["id"].startswith(("told-", "example-"))]
+    own = [entry for entry in entries if entry["id"].startswith(("history-", "example-"))]
     assert [(entry["id"], entry["type"]) for entry in own] == [(request_id, name) for request_id, name, _ in sent]
     for entry, (_, name, payload) in zip(own, sent, strict=True):
         wanted = canonical_of(name, payload, JSON)
@@ -80,7 +80,7 @@ def check_entries(local: Local, sent: list[tuple[str, str, Plain]], codec: Codec
     check_chain(entries)
 
 
-# What stands in it
+# Contents
 
 
 @pytest.mark.parametrize("codec", [JSON, MSGPACK], ids=str)
@@ -164,7 +164,7 @@ def test_session_tokens_are_never_written_to_disk(start_daemon: Callable[..., Da
     assert found_in(tmp_path / "data", *tokens) == {}
 
 
-# What it forgets
+# Redaction
 
 
 def write_about_message(local: Local, *, text: str = SECRET, batched: bool = False) -> None:
@@ -247,9 +247,9 @@ def test_text_a_batch_writes_and_deletes_is_not_logged(local: Local) -> None:
     """A batch that creates a message and clears its room keeps neither the text nor the result that contained it."""
     with_channel(local)
     local.result("save-user", {"user": {"oderId": "ada", "id": "u1", "username": "ada"}})
-    said = {"channelId": "c1", "roomId": "r1", "authorId": "ada", "content": SECRET}
+    fields = {"channelId": "c1", "roomId": "r1", "authorId": "ada", "content": SECRET}
     commands = [
-        {"type": "create-message", "payload": said},
+        {"type": "create-message", "payload": fields},
         {"type": "save-message", "payload": save_payload(3, SECRET)},
         {"type": "clear-room-messages", "payload": {"roomId": "r1"}},
         {"type": "save-message", "payload": save_payload(4, KEPT)},
@@ -312,18 +312,18 @@ def test_results_with_deleted_text_are_dropped(local: Local) -> None:
     """A retry of a command whose result had deleted text is a conflict with its `seq`; a null result is repeated."""
     with_channel(local)
     local.result("save-user", {"user": {"oderId": "ada", "id": "u1", "username": "ada"}})
-    said = {"channelId": "c1", "roomId": "r1", "authorId": "ada", "content": SECRET}
-    made = local.ask("create-message", said, "made-1")
-    assert local.ask("create-message", said, "made-1") == made
+    fields = {"channelId": "c1", "roomId": "r1", "authorId": "ada", "content": SECRET}
+    made = local.ask("create-message", fields, "made-1")
+    assert local.ask("create-message", fields, "made-1") == made
     saved = local.ask("save-message", save_payload(1, SECRET), "saved-1")
     local.result("clear-room-messages", {"roomId": "r1"})
-    retried = local.ask("create-message", said, "made-1")["error"]
+    retried = local.ask("create-message", fields, "made-1")["error"]
     assert (retried["code"], retried["details"]["seq"]) == ("conflict", made["seq"])
     assert local.ask("save-message", save_payload(1, SECRET), "saved-1") == saved
     assert local.rows("messages") == []
 
 
-# What is kept, and for how long
+# Retention
 
 
 def test_results_expire_by_number_and_age(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,12 +346,12 @@ def test_results_expire_by_number_and_age(tmp_path: Path, clock: Clock, monkeypa
 
         local.dispatcher.run_chores("default")
         clock.now += 99
-        assert answered() == 10  # the last four are made by this
+        assert answered() == 10  # the last four are made by `answered`
         local.dispatcher.run_chores("default")
         assert answered() == 10  # seven commands back and more, but young
         clock.now += 1
         local.dispatcher.run_chores("default")
-        assert answered() == 7  # three in a turn
+        assert answered() == 7  # three at a time
         local.dispatcher.run_chores("default")
         assert answered() == 4
         local.dispatcher.run_chores("default")
@@ -360,7 +360,7 @@ def test_results_expire_by_number_and_age(tmp_path: Path, clock: Clock, monkeypa
         clock.now += 1_000_000
         for _ in range(5):
             local.dispatcher.run_chores("default")
-        assert answered() == 4  # the last four are kept however old
+        assert answered() == 4  # the last four are kept at any age
         assert local.ask("set-current-user-id", {"userId": "ada"}, "nothing-1") == nothing
         assert len(local.entries()) == 11
 
@@ -385,7 +385,7 @@ def test_a_log_of_ids_has_no_payloads(tmp_path: Path, clock: Clock) -> None:
         assert SECRET not in found_in(local.directory, SECRET)
 
 
-# The files written anew
+# Compaction
 
 
 def fill_and_delete(local: Local) -> Plain:
@@ -476,7 +476,7 @@ def test_compaction_on_a_full_disk_loses_nothing(tmp_path: Path, clock: Clock) -
             disk.writes_until_full, disk.full = None, False
             outcomes.append(reply["ok"])
             if not reply["ok"]:
-                assert reply["error"]["code"] in ("storage", "busy")  # busy: the log could not be folded in
+                assert reply["error"]["code"] in ("storage", "busy")  # busy: a checkpoint was not possible
                 assert reply["error"]["retryable"]
             assert local.tables() == before
             assert not list(local.directory.glob("*compacted*"))
@@ -642,7 +642,7 @@ def test_get_rows_shows_content_tables_only(local: Local, table: str) -> None:
     assert local.code("get-rows", {"table": table}) == "not-found"
 
 
-# Carried out again
+# Replay
 
 
 def entry_of(seq: int, name: str = "initialize", payload: Any = None, **fields: Any) -> Plain:
@@ -744,6 +744,6 @@ def test_the_largest_command_can_be_replayed(local: Local) -> None:
 
 def test_the_search_for_texts_covers_every_type() -> None:
     """The helper of these tests finds texts in text, in bytes and in JSON documents."""
-    assert list(texts_in([("said-1.", b"\x00said-2.\xff", '{"a": "said-m1-0."}', None, 3)])) == [
-        *("said-1.", "said-2.", "said-m1-0.")
+    assert list(texts_in([("text-1.", b"\x00text-2.\xff", '{"a": "text-m1-0."}', None, 3)])) == [
+        *("text-1.", "text-2.", "text-m1-0.")
     ]

@@ -189,7 +189,7 @@ def test_a_damaged_part_is_not_returned(client: Client, data_dir: Path, damage: 
     damage(file)
     with pytest.raises(Storage) as refused:
         client.ask(GetMediaPart(media.id, 0))
-    assert refused.value.retryable == (not file.exists())  # one that is gone may be of a media deleted just now
+    assert refused.value.retryable == (not file.exists())  # a missing one may belong to a media that was just deleted
     assert client.ask(GetMediaPart(media.id, 1)) == b"world"
     assert client.ask(GetMedia(media.id)) == media
 

@@ -403,10 +403,10 @@ def listed(client: Client, **fields: Any) -> tuple[list[str], bool]:
 
 def test_list_messages_is_newest_first(client: Client, general: Channel, clock: Clock) -> None:
     """`before` is the id of the last message seen, and all pages are in the same order."""
-    said = []
+    created = []
     for number in range(7):
-        clock.now += number % 2  # every other one is of the same millisecond as the one before
-        said.append(client.execute(CreateMessage("general", "ada", str(number))))
+        clock.now += number % 2  # every second one has the same millisecond as the one before
+        created.append(client.execute(CreateMessage("general", "ada", str(number))))
         client.execute(CreateMessage("b", "ada", "elsewhere"))
     pages, before = [], None
     for _ in range(3):
@@ -414,19 +414,19 @@ def test_list_messages_is_newest_first(client: Client, general: Channel, clock: 
         pages.append(([each.content for each in page.messages], page.has_more))
         before = page.messages[-1].id
     assert pages == [(["6", "5", "4"], True), (["3", "2", "1"], True), (["0"], False)]
-    assert client.ask(ListMessages("general", limit=3, before=said[3].id)).messages == said[2::-1]
+    assert client.ask(ListMessages("general", limit=3, before=created[3].id)).messages == created[2::-1]
     assert listed(client) == (["6", "5", "4", "3", "2", "1", "0"], False)
 
 
 def test_list_messages_skips_tombstones(client: Client, general: Channel) -> None:
     """Pages are full without them, and a tombstone is still a valid `before`."""
-    said = [client.execute(CreateMessage("general", "ada", str(number))) for number in range(8)]
+    created = [client.execute(CreateMessage("general", "ada", str(number))) for number in range(8)]
     for number in (0, 3, 4, 7):
-        client.execute(DeleteMessage(said[number].id))
+        client.execute(DeleteMessage(created[number].id))
     assert listed(client, limit=3) == (["6", "5", "2"], True)
-    assert listed(client, limit=2, before=said[5].id) == (["2", "1"], False)
-    assert listed(client, before=said[4].id) == (["2", "1"], False)
-    assert listed(client, before=said[1].id) == ([], False)
+    assert listed(client, limit=2, before=created[5].id) == (["2", "1"], False)
+    assert listed(client, before=created[4].id) == (["2", "1"], False)
+    assert listed(client, before=created[1].id) == ([], False)
 
 
 def test_list_messages_before_an_unknown_message_is_not_found(client: Client, general: Channel) -> None:
@@ -642,7 +642,7 @@ def test_a_history_is_paged_completely_under_concurrent_writes(
     for each in sorted(history, key=lambda each: (each["timestamp"], str(each["id"]))):
         rooms.setdefault(each["stream"], []).append(str(each["id"]))
     times = (history[0]["timestamp"], history[-1]["timestamp"])
-    # Journeys forwards begin at a message that is older than all others, and nothing is inserted before it.
+    # Paging forwards begins at a message that is older than all others, and nothing is inserted before it.
     firsts = {room_id: f"first-{room_id}"[:32] for room_id in rooms}
     daemon = start_daemon("--log-level", "warning")
     with Client(daemon.endpoint, timeout_ms=TIMEOUT_MS) as client:

@@ -52,8 +52,8 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     def run(*words: object) -> tuple[int, str, str]:
         capsys.readouterr()
         code = main([str(word) for word in words])
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return run
 
@@ -171,7 +171,9 @@ def test_a_forged_line_marked_as_redacted_is_detected(exported: Path, run: Run, 
     [secret] = [at for at, line in enumerate(lines) if '"m2"' in line and "save-message" in line]
     [batch] = [at for at, line in enumerate(lines) if '"batch"' in line]
     changes = {
-        4: forged(lines[4], "forged", redacted=True, digest=entry.digest),  # was whole, and calls itself redacted
+        4: forged(
+            lines[4], "forged", redacted=True, digest=entry.digest
+        ),  # a complete entry that is marked as redacted
         secret: forged(lines[secret], "forged"),
         batch: forged(lines[batch], "forged"),
     }
@@ -182,7 +184,11 @@ def test_a_forged_line_marked_as_redacted_is_detected(exported: Path, run: Run, 
         assert f"line {at + 1}: seq {at}: it is said to be redacted" in err
     hollow = [*lines[:4], forged(lines[4], "", redacted=True, digest=entry.digest), *lines[5:]]
     code, out, _ = run("log", "verify", write(tmp_path / "hollow.jsonl", hollow))
-    assert (code, "9 of 12 payloads" in out, "3 are redacted" in out) == (0, True, True)  # that much must be said
+    assert (code, "9 of 12 payloads" in out, "3 are redacted" in out) == (
+        0,
+        True,
+        True,
+    )  # what cannot be checked is counted
 
 
 @pytest.mark.parametrize(
@@ -286,7 +292,7 @@ def test_verify_uses_a_running_daemon_or_its_own(start_daemon: StartDaemon, run:
         assert out.startswith(f"default: the log is whole up to seq 12, chain {last}\n")
     daemon.stop()
     assert run("log", "verify", "--data-dir", tmp_path / "data")[0] == 0
-    assert run("log", "verify", "--data-dir", tmp_path / "data")[0] == 0  # the first let go of the lock
+    assert run("log", "verify", "--data-dir", tmp_path / "data")[0] == 0  # the first has released the lock
 
 
 def test_a_stale_endpoint_file_does_not_block_verify(start_daemon: StartDaemon, run: Run, tmp_path: Path) -> None:
@@ -399,7 +405,7 @@ def test_an_unknown_scope_is_not_created(start_daemon: StartDaemon, run: Run, tm
 
 
 def test_an_invalid_line_stops_a_replay(start_daemon: StartDaemon, run: Run, tmp_path: Path) -> None:
-    """The exit code is 1 and the line is named, whoever detects it; the commands before it are kept."""
+    """The exit code is 1 and the line is named; the commands before it are kept."""
     unknown = {"type": "update-message", "payload": {"messageId": "none", "updates": {}}}
     untyped = {"type": "save-message", "payload": {"message": {"id": "m", "timestamp": "late"}}}
     for name, bad, complaint in (("a", unknown, "none"), ("b", untyped, "$.payload.message.timestamp: ")):

@@ -22,7 +22,7 @@ HISTORY = 3_000  # messages in the short form
 SEED = 20260104
 STRETCHES, STRETCHES_LONG = 4, 8
 EXAMPLES, EXAMPLES_LONG = 60, 3_000
-FAST = "/dev/shm" if Path("/dev/shm").is_dir() else None  # where a sync costs nothing
+FAST = "/dev/shm" if Path("/dev/shm").is_dir() else None  # in memory, where a sync costs nothing
 
 
 def check_history(history: list[Step], cut: int, at_once: int, codec_number: int) -> None:
@@ -70,7 +70,7 @@ def test_a_replay_leads_to_the_same_rows(long: bool) -> None:
     settings(max_examples=examples)(search(check_history))()
 
 
-# A whole history
+# A chat history
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def execute_all(local: Local, commands: HistoryCommands, after: Callable[[int], 
     clock: Any = local.clock
     for count, (name, payload) in enumerate(commands.commands()):
         clock.now += 7
-        reply = local.ask(name, payload, f"told-{count:06}")
+        reply = local.ask(name, payload, f"history-{count:06}")
         if reply["ok"]:
             commands.note_result(name, reply["result"])
             numbers.append(reply["seq"])

@@ -111,7 +111,7 @@ def keys(scopes: SqliteScopes, name: str) -> list[str]:
         return [row[0] for row in snapshot.rows(sql("SELECT key FROM meta ORDER BY key"))]
 
 
-# Never mixed
+# Isolation
 
 
 KINDS = ("save", "save", "save", "edit", "delete", "page", "one", "missing", "count", "user", "ping")
@@ -197,7 +197,7 @@ def test_scopes_are_isolated_under_load(start_daemon: StartDaemon, long: bool, n
     together(*(lambda each=each: each.work(daemon.endpoint, forbidden[each.scope], requests) for each in residents))
     for scope in names:
         mine = [each for each in residents if each.scope == scope]
-        # Numbers of commits and rows are a scope's own, too: they count its commands and nobody else's.
+        # Numbers of commits and rows are a scope's own, too: they count only its commands.
         assert max(each.highest_seq for each in mine) == sum(each.commands for each in mine), f"seed {seed}"
         with Client(daemon.endpoint, scope=scope) as client:
             rows = client.execute(GetScopeInfo()).rows
@@ -300,7 +300,7 @@ def test_a_clients_requests_keep_their_order_across_scopes(start_daemon: StartDa
     assert seen == expected
 
 
-# Many
+# Many scopes
 
 
 class Size(NamedTuple):
@@ -346,11 +346,11 @@ def test_many_scopes_use_bounded_resources(start_daemon: StartDaemon) -> None:
     at_most, last = sizes[50], sizes[300]
     assert last.files <= at_most.files + 10, numbers
     assert last.files < 25 + OPEN_MAX * 12, numbers
-    assert last.threads <= sizes[0].threads + 4 + 8, numbers  # writers and readers, made as they are needed
+    assert last.threads <= sizes[0].threads + 4 + 8, numbers  # writers and readers, created as needed
     assert last.mib <= at_most.mib + 16, numbers
 
 
-# Which there are
+# Listing scopes
 
 
 def test_only_the_default_scope_can_list_scopes(transport: InProcess) -> None:
@@ -440,7 +440,7 @@ def test_scope_info_counts_only_its_own_scope(transport: InProcess, tmp_path: Pa
     assert filled.bytes == sum(path.stat().st_size for path in on_disk if path.is_file())
 
 
-# Deleted
+# Deleting scopes
 
 
 def test_a_deleted_scope_is_removed_and_starts_empty(start_daemon: StartDaemon, tmp_path: Path) -> None:
@@ -465,7 +465,7 @@ def test_a_deleted_scope_is_removed_and_starts_empty(start_daemon: StartDaemon, 
         info = other.execute(GetScopeInfo())
         assert (info.rows["messages"], info.rows["media"]) == (1, 1)
         mine.execute(DeleteScope())
-        mine.execute(DeleteScope())  # there is nothing to delete, and nothing is wrong with that
+        mine.execute(DeleteScope())  # there is nothing to delete, which is no error
 
 
 def test_the_default_scope_can_be_deleted(start_daemon: StartDaemon, tmp_path: Path) -> None:
@@ -490,7 +490,7 @@ def test_requests_during_deletions_are_all_answered(start_daemon: StartDaemon) -
     """
     daemon = start_daemon()
     seqs: dict[str, list[int]] = {"mine": [], "other": []}
-    ends = [0, 0, 0]  # the greatest seq in each one's last round, which begins after the last deletion
+    ends = [0, 0, 0]  # the greatest seq of each client in its last round, after the last deletion
     deleted = threading.Event()
 
     def work(scope: str, number: int) -> None:
@@ -528,7 +528,7 @@ def test_requests_during_deletions_are_all_answered(start_daemon: StartDaemon) -
         assert client.execute(GetScopeInfo()).rows["messages"] == len(seqs["other"])
 
 
-# Opened and closed
+# Opening and closing
 
 
 def test_idle_scopes_are_closed_without_losing_data(scopes: SqliteScopes) -> None:
@@ -578,7 +578,7 @@ def test_a_scope_file_is_never_opened_twice(tmp_path: Path, long: bool) -> None:
     disk = CountingDisk()
     scopes = SqliteScopes(tmp_path / "data", vfs=disk.name)
     names = ["a", "b", "c", *(f"n{at}" for at in range(OPEN_MAX + 2))]
-    writers = {name: threading.Lock() for name in names}  # as in a daemon: one writer to a scope
+    writers = {name: threading.Lock() for name in names}  # as in a daemon: one writer for each scope
     written: dict[str, list[str]] = {name: [] for name in names}
     until = time.monotonic() + (30 if long else 3)
 
@@ -691,7 +691,7 @@ def test_a_failure_to_close_a_scope_fails_no_command(tmp_path: Path) -> None:
             assert send(transport, body("save-message", save_payload(1), scope=name))["ok"]
         closed = [name for name in names if name not in transport.scopes.open_stores()]
         assert closed
-        disk.only, disk.full = ".db", True  # so that no log can be folded in
+        disk.only, disk.full = ".db", True  # so that no checkpoint can succeed
         for name in closed:
             assert send(transport, body("save-message", save_payload(2), scope=name))["seq"] == 2
         assert len(transport.scopes.open_stores()) == OPEN_MAX
@@ -763,7 +763,7 @@ def test_a_scope_refuses_the_file_of_another_scope(start_daemon: StartDaemon, tm
             assert "owner" not in str(reply)
             assert "secret" not in str(reply)
         assert peer.ask("get-messages", {"roomId": "r1"}, scope="owner")["result"] == []
-        assert "owner" in peer.ask("list-scopes")["result"]  # which was used again just now
+        assert "owner" in peer.ask("list-scopes")["result"]  # because it was just used again
     daemon.stop()
     assert database_of(data_dir, target).read_bytes() == before
 
@@ -801,7 +801,7 @@ def test_a_legacy_file_is_adopted_by_its_current_user(start_daemon: StartDaemon,
     assert everything(legacy.parent) == before
     rows = all_rows(database_of(tmp_path / "data", "ada"))
     rows["messages"] = [row for row in rows["messages"] if row[0] != "new"]
-    expected["messages"] = [(*row, 0, 0) for row in expected["messages"]]  # said by no command that the log has
+    expected["messages"] = [(*row, 0, 0) for row in expected["messages"]]  # without an origin in the log
     assert {name: rows[name] for name in expected} == expected
     assert not list((tmp_path / "data").glob("adopting-*"))
     daemon = start_daemon()

@@ -197,7 +197,7 @@ def all_statements() -> dict[str, str]:
     for channel_id, include_deleted, or_at in product((None, "c0"), (False, True), (False, True)):
         timeline = handlers.pages.Timeline("r0", channel_id, include_deleted)
         name, recorder = f"pages.{channel_id},{include_deleted},{or_at}", Recorder()
-        database = cast(Database, recorder)  # as much of one as a page needs
+        database = cast(Database, recorder)  # all that a page needs of one
         timeline.older(handlers.pages.END, 1, database, or_at=or_at)
         timeline.newer(handlers.pages.END, 1, database, or_at=or_at)
         found |= {f"{name}[{number}]": sql for number, sql in enumerate(recorder.asked)}

@@ -21,13 +21,13 @@ MAY_IMPORT = {
     "clients": {"schema", "clients"},
 }
 MAY_IMPORT_MORE = {
-    Path("clients/python/pytest_plugin.py"): {"bus"},  # a test's client has its store in the test's own process
+    Path("clients/python/pytest_plugin.py"): {"bus"},  # the client of a test has its store in the same process
 }
 NEVER_IN_CLIENTS = {"peewee", "playhouse", "pydantic", "pydantic_settings", "structlog", "apsw", "filelock"}
 SQL_WORDS = ("SELECT ", "INSERT INTO ", "UPDATE ", "DELETE FROM ", "REPLACE INTO ", "CREATE TABLE ", "ALTER TABLE ")
 SQL_ELSEWHERE = {
-    "bus/sqlite/store.py": "sqlite_schema",  # is the file empty?
-    "clients/command_line/demo.py": "rows = ",  # shows a visitor the rows that the daemon left
+    "bus/sqlite/store.py": "sqlite_schema",  # checks whether the file is empty
+    "clients/command_line/demo.py": "rows = ",  # shows the rows that the daemon stored
 }
 
 each_module = pytest.mark.parametrize("module", MODULES, ids=str)

@@ -553,7 +553,7 @@ def stored(counted: Figures) -> Stored:
     return Stored(**json.loads(STORED.read_text(encoding="utf-8")))
 
 
-# The gate
+# Comparison with the stored figures
 
 
 def test_no_figure_exceeds_the_stored_one(stored: Stored, counted: Figures, pytestconfig: pytest.Config) -> None:
@@ -573,7 +573,7 @@ def test_stored_and_counted_figures_have_the_same_names(stored: Stored, counted:
     }, f"store the figures with `{STORE}`"
 
 
-# The gauge
+# The counting itself
 
 
 def test_each_request_costs_one_message_in_each_direction(counted: Figures) -> None:

@@ -179,7 +179,7 @@ def test_numbering_can_continue_after_another_file() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ("{", "no JSON object"),
         ("[]", "no JSON object"),
@@ -210,24 +210,24 @@ def test_numbering_can_continue_after_another_file() -> None:
         ('{"format": "backscroll-log", "version": 2}', "$.version: "),
     ],
 )
-def test_a_bad_line_is_named_with_its_field(line: str, said: str) -> None:
+def test_a_bad_line_is_named_with_its_field(line: str, expected: str) -> None:
     """The error gives the line number that an editor shows, and the path of the field."""
     complaint = problem(HEADER, "", '{"type": "initialize"}', line)
     assert complaint.startswith("line 4: ")
-    assert said in complaint
+    assert expected in complaint
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "expected"),
     [
         (['{"type": "initialize", "seq": 3}', '{"type": "initialize", "seq": 5}'], "line 2: $.seq: 5 where 4 is due"),
         (['{"type": "initialize", "seq": 3}', '{"type": "initialize", "seq": 3}'], "line 2: $.seq: 3 where 4 is due"),
         ([HEADER[:-1] + ', "from": 7}', '{"type": "initialize", "seq": 8}'], "line 2: $.seq: 8 where 7 is due"),
     ],
 )
-def test_a_gap_or_duplicate_in_seq_is_an_error(lines: list[str], said: str) -> None:
+def test_a_gap_or_duplicate_in_seq_is_an_error(lines: list[str], expected: str) -> None:
     """A missing or repeated number is reported with its line."""
-    assert problem(*lines) == said
+    assert problem(*lines) == expected
 
 
 @pytest.mark.parametrize(

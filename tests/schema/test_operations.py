@@ -88,7 +88,7 @@ def test_every_example_gets_a_reply_of_the_declared_type(transport: InProcess, t
     for operation in in_sensible_order():
         payload = _with_real_ids(example(operation), results, tmp_path)
         request: Any = msgspec.convert(payload, operation)
-        if operation is AdoptLegacyDatabase:  # into a scope that nobody has used
+        if operation is AdoptLegacyDatabase:  # into an unused scope
             with InProcess(tmp_path / "new") as new:
                 results[operation.wire_name] = Client(transport=new).execute(request)
         else:

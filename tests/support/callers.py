@@ -14,9 +14,9 @@ from tests.support.messages import save_payload
 from tests.support.peers import Peer
 from tests.support.requests import body
 
-WINDOW = 12  # requests on their way at once
+WINDOW = 12  # requests in flight at once
 RESEND_MS = 150
-MESSAGES = 60  # which all callers write
+MESSAGES = 60  # shared by all callers
 NOT_DONE = {"not-found", "conflict"}
 NOT_YET = {"busy", "unavailable"}
 
@@ -30,7 +30,7 @@ class Ledger:
         self.scope = scope
         self.sent: dict[str, bytes] = {}
         self.replies: dict[str, bytes] = {}  # of acknowledged commands
-        self.seqs: dict[str, int] = {}  # of those, and of those whose result was no longer kept when they were retried
+        self.seqs: dict[str, int] = {}  # of those, and of commands whose result had expired when they were retried
         self.resent = self.answered_again = self.refused = 0
         self.problems: list[str] = []
 
@@ -84,7 +84,7 @@ class Caller(threading.Thread):
             while not self._is_done():
                 with Peer(self._endpoint) as peer:
                     self._use(peer)
-        except Exception as error:  # noqa: BLE001  # a thread's own errors would be seen by nobody
+        except Exception as error:  # noqa: BLE001  # an error of a thread would be lost
             self._ledger.problems.append(f"{self.name} ended: {error!r}")
 
     def _is_done(self) -> bool:

@@ -20,7 +20,7 @@ class FaultyDisk(apsw.VFS):
         self.name = f"faulty-{next(NUMBERS)}"
         self.full = False
         self.read_only = False  # from now on
-        self.opens_read_only = False  # as a file does whose mode allows no more
+        self.opens_read_only = False  # as for a file with a read-only mode
         self.failing_syncs = 0
         self.writes_until_full: int | None = None
         self.only = ""
@@ -71,7 +71,7 @@ class StoppingDisk(FaultyDisk):
         super().__init__()
 
     def check_write(self, name: str) -> None:
-        del name  # whichever file it is
+        del name  # any file
         if self.writes == self._stop_at:
             self._stopped()
             threading.Event().wait()

@@ -241,7 +241,7 @@ class HistoryRunner:
     def _command(self, name: str, payload: Plain) -> None:
         before = self._messages()
         self.done += 1
-        reply = self.local.ask(name, payload, f"told-{self.done:06}")
+        reply = self.local.ask(name, payload, f"history-{self.done:06}")
         if not reply["ok"]:
             assert reply["error"]["code"] in ("not-found", "conflict", "invalid"), reply
             return
@@ -298,7 +298,7 @@ class HistoryRunner:
             saved = name in ("save-message", "create-message", "update-message")
             if noun == "message" and (after.get(subject) or (subject not in after and saved)):
                 self._forget(noun, subject)
-            elif noun == "message" and deleting and len(executed) > 1:  # perhaps it was deleted in between
+            elif noun == "message" and deleting and len(executed) > 1:  # it may have been deleted in between
                 self._stop_tracking(noun, subject)
             elif name == "put-media" and result["mime"] != payload["mime"]:  # the file was there already
                 self._stop_tracking(noun, subject, only=payload["mime"])

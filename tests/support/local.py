@@ -23,7 +23,7 @@ Plain = dict[str, Any]
 Tables = dict[str, list[tuple[Any, ...]]]
 
 REPLAYED = "replayed"
-"""The scope that logs are carried out in again."""
+"""The scope that logs are replayed into."""
 
 
 class Local:

@@ -17,7 +17,7 @@ from tests.support.disks import FaultyDisk
 from tests.support.peers import running
 
 NEVER = -1
-AT_SYNC = 0  # what was committed is in the log then, and a killed process takes nothing of it along
+AT_SYNC = 0  # the commit is in the WAL then, and survives the kill
 
 
 class _Disk(FaultyDisk):
@@ -101,7 +101,7 @@ def _serve(data_dir: Path) -> None:
         for line in sys.stdin:
             disk.stop_at = int(line)
             _say("armed")
-        os._exit(1)  # the test is gone, and a disk that stands still can only be left
+        os._exit(1)  # the test is gone, and a blocked disk prevents a regular exit
 
 
 if __name__ == "__main__":

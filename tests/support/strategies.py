@@ -18,7 +18,7 @@ from backscroll.schema.records import Message, Record
 R = TypeVar("R", bound=Record)
 
 TEXT_CHARS_MAX = 24
-ID_CHARS_MAX = 32  # of four bytes each, as much as an id may have
+ID_CHARS_MAX = 32  # of up to four bytes each: the limit of an id
 LIST_ITEMS_MAX = 4
 MILLIS = 1_767_225_600_000
 
