@@ -14,7 +14,6 @@ import pytest
 
 from backscroll.bus.inprocess import InProcess
 from backscroll.clients.command_line.main import main
-from backscroll.clients.command_line.progress import Progress
 from backscroll.clients.python import Client
 from backscroll.clients.python.compare import state_of
 from backscroll.clients.python.daemon_access import Clients
@@ -635,28 +634,3 @@ def test_a_line_longer_than_any_request_is_refused_unread() -> None:
     with pytest.raises(BadLine, match="line 2: longer than 6 bytes"):
         list(lines_of(file, bytes_max=6))
     assert file.tell() == 13
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_progress_is_shown_to_people_only() -> None:
-    """At a terminal there is a bar with the share of the file, the commands and the rate; it is gone in the end."""
-    times = iter([10.0, 12.0, 12.0, 12.0])
-    terminal, file = Terminal(), io.StringIO()
-    progress = Progress(terminal, 8, clock=lambda: next(times))
-    progress.begin()
-    lines = progress.counted([b"1234", b"5678"])
-    assert (next(lines), next(lines)) == (b"1234", b"5678")
-    progress.done(100)
-    assert "50%" in terminal.getvalue()
-    assert "100 commands in 2.00 s, 50/s" in terminal.getvalue()
-    progress.close()
-    assert terminal.getvalue().endswith("\r\x1b[K")
-    silent = Progress(file)
-    silent.begin()
-    silent.done(1)
-    silent.close()
-    assert file.getvalue() == ""
