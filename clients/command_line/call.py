@@ -105,7 +105,7 @@ def _headline(error: BackscrollError) -> str:
 def _details(error: BackscrollError, operation: str) -> Iterator[str]:
     """What else the error says, and what can be done about it."""
     for name, value in (error.details or {}).items():
-        if name not in ("path", "known"):
+        if name not in ("path", "known", "level"):  # which the first line says
             yield f"{name}: {readable(name, value)}"
     if isinstance(error, UnknownOperation):
         yield "`backscroll describe` lists the operations"

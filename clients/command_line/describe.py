@@ -4,19 +4,21 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from backscroll.clients.command_line import output
 from backscroll.clients.command_line.exits import EXIT_USAGE, complain
-from backscroll.clients.command_line.schemas import definitions_in, limits_of, type_of
+from backscroll.clients.command_line.schemas import definitions_in, limits_of
 from backscroll.clients.command_line.suggestions import did_you_mean
 from backscroll.schema.description import describe as describe_language
+from backscroll.schema.description import type_name
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
-Data = Mapping[str, Any]
+Data = dict[str, Any]
 
 PIPE_WIDTH = 1_000  # one operation, or one field, stays on one line for grep
 
@@ -60,7 +62,7 @@ def _summary(operation: Data) -> str:
 def _show_operation(name: str, language: Data, out: "Console") -> None:
     operation, definitions = language["operations"][name], language["$defs"]
     out.print(name, style="bold", end="")
-    out.print(f"  {operation['kind']}, since level {operation['since']}", style="dim")
+    out.print(f"  {operation['kind']}, since protocol level {operation['since']}", style="dim")
     for text in (_summary(operation), operation.get("description")):
         if text:
             out.print()
@@ -68,13 +70,13 @@ def _show_operation(name: str, language: Data, out: "Console") -> None:
     _show_fields("payload", operation["payload"], out)
     in_payload = definitions_in([operation["payload"]], definitions)
     for each in in_payload:
-        _show_fields(each, definitions[each], out)
+        _show_fields(_record_name(each), definitions[each], out)
     _title("result", out)
-    out.print(f"  {type_of(operation['result'])}")
+    out.print(output.prose(f"  {type_name(operation['result'])}"))
     for each in definitions_in([operation["result"]], definitions):
         if each not in in_payload:
             _show_fields(each, definitions[each], out)
-    _show_errors(operation["errors"], language["errors"], out)
+    _show_errors(operation["errors"], language, out)
     _title("example", out)
     out.print(f"  {example_line(name, operation['example'])}", soft_wrap=True)
 
@@ -91,13 +93,18 @@ def _show_fields(title: str, schema: Data, out: "Console") -> None:
     if rows:
         out.print(output.table([""] * len(rows[0]), rows, indent=2))
     else:
-        out.print("  no fields" if "properties" in schema else f"  {type_of(schema)}")
+        out.print("  no fields" if "properties" in schema else f"  {type_name(schema)}")
 
 
-def _fields(schema: Data) -> Iterator[list[str]]:
+def _record_name(definition: str) -> str:
+    """The name of a record, also where what requests may hold of it differs from what replies hold."""
+    return type_name({"$ref": definition})
+
+
+def _fields(schema: Data) -> Iterator[list["str | Text"]]:
     required = schema.get("required", ())
     for name, field in schema.get("properties", {}).items():
-        yield [name, type_of(field), _presence(name in required, field), limits_of(field)]
+        yield [name, output.prose(type_name(field)), _presence(name in required, field), limits_of(field)]
 
 
 def _presence(required: bool, field: Data) -> str:
@@ -108,11 +115,16 @@ def _presence(required: bool, field: Data) -> str:
     return f"default {json.dumps(field['default'], ensure_ascii=False)}"
 
 
-def _show_errors(codes: list[str], errors: Data, out: "Console") -> None:
-    if codes:
+def _show_errors(codes: list[str], language: Data, out: "Console") -> None:
+    """The errors of an operation, and the codes of those that every operation may have."""
+    everywhere = set.intersection(*(set(each["errors"]) for each in language["operations"].values()))
+    rows = [(code, output.prose(language["errors"][code]["summary"])) for code in codes if code not in everywhere]
+    if rows or everywhere:
         _title("errors", out)
-        rows = [(code, output.prose(errors.get(code, {}).get("summary", ""))) for code in codes]
+    if rows:
         out.print(output.table(["", ""], rows, indent=2))
+    if everywhere:
+        out.print(f"  as every operation: {', '.join(code for code in codes if code in everywhere)}")
 
 
 def example_line(name: str, payload: Data) -> str:
