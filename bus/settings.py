@@ -196,10 +196,10 @@ class Settings(BaseSettings):
 GROUPS: Mapping[str, Sequence[str]] = {
     "data": ["data_dir"],
     "connections": ["endpoint"],
-    "process": ["exit_with_parent", "drain_ms"],
+    "process": ["exit_with_parent", "drain_ms", "chores_ms"],
     "logging": ["log_level", "log_format"],
     "command log": ["command_log", "kept_results", "kept_results_ms", "record"],
-    "concurrency": ["readers", "writers", "batch_requests", "lock_wait_ms", "chores_ms"],
+    "concurrency": ["readers", "writers", "batch_requests", "lock_wait_ms"],
     "limits": ["queue_requests", "queue_bytes", "client_requests", "client_bytes", "query_cache_bytes", "stall_ms"],
 }
 """The settings as the help shows them: each in one group."""
@@ -251,7 +251,8 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         f"Each setting can also be an environment variable ({ENVIRONMENT_PREFIX}LOG_LEVEL=debug) or a line of a TOML"
         f' file (log_level = "debug" in {readable_path(_default_config_file())}, or in the file that BACKSCROLL_CONFIG'
-        " names). Flags override the environment, and the environment overrides the file."
+        " names). Flags override the environment, and the environment overrides the file. Exit codes: 0 stopped as"
+        " asked, 2 wrong settings, 3 another daemon holds the data directory, 4 the database cannot be opened."
     )
     parser.formatter_class = partial(argparse.HelpFormatter, max_help_position=HELP_COLUMN)
     for title, names in GROUPS.items():

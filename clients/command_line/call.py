@@ -110,6 +110,6 @@ def _details(error: BackscrollError, operation: str) -> Iterator[str]:
     if isinstance(error, UnknownOperation):
         yield "`backscroll describe` lists the operations"
     elif isinstance(error, Invalid | TooLarge) and operation in OPERATIONS:
-        yield f"`backscroll describe {operation}` shows what its payload is"
+        yield f"`backscroll describe {operation}` shows its payload"
     elif error.retryable:
         yield "the same request may succeed later"

@@ -182,6 +182,8 @@ def test_version_and_help_exit_with_0(run: Run) -> None:
     said = run("--help")
     assert (said.code, said.err) == (0, "")
     assert all(f"\n  {command} " in said.out for command in COMMANDS)
+    assert run("help") == said
+    assert run("help", "log", "verify") == run("log", "verify", "--help")
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "log export", "log verify"])
@@ -388,7 +390,7 @@ def test_json_can_be_had_on_a_terminal(call_on_terminal: Run) -> None:
             ["get-messages", '{"roomId": 1}'],
             [
                 "backscroll: invalid at $.payload.roomId: expected string, got integer",
-                "  `backscroll describe get-messages` shows what its payload is",
+                "  `backscroll describe get-messages` shows its payload",
             ],
         ),
     ],
