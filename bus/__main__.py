@@ -89,7 +89,7 @@ def _open_scopes(settings: Settings, stack: ExitStack) -> SqliteScopes:
     scopes = SqliteScopes(
         settings.data_dir,
         lock_wait_ms=settings.lock_wait_ms,
-        retention=Retention(settings.command_log == "full", settings.kept_results, settings.kept_results_ms),
+        retention=Retention(settings.command_log == "payloads", settings.kept_results, settings.kept_results_ms),
         query_cache_bytes=settings.query_cache_bytes,
         committed=recorder.committed if recorder else lambda *_: None,
     )

@@ -119,10 +119,10 @@ class Settings(BaseSettings):
         default=BYTES_MAX,
         description="memory for the cached results of queries, for each open scope; 0 turns the cache off",
     )
-    command_log: Literal["full", "without-payloads"] = Field(
-        default="full",
-        description="what the command log keeps of a command: full can be replayed; without-payloads keeps only what"
-        " makes retries safe",
+    command_log: Literal["payloads", "ids-only"] = Field(
+        default="payloads",
+        description="what the command log keeps: with payloads, commands can be replayed; ids-only is enough to make"
+        " retries safe",
     )
     kept_results: Annotated[NonNegativeInt, COUNT] = Field(
         default=Retention().results,

@@ -628,8 +628,8 @@ def test_results_are_kept_while_they_are_young_or_few(transport: InProcess, cloc
 
 
 def test_a_log_without_payloads_answers_retries_all_the_same(start_daemon: StartDaemon) -> None:
-    """With `--command-log without-payloads` the log keeps no payload, and still tells a retry from another command."""
-    daemon = start_daemon(*QUIET, "--command-log", "without-payloads")
+    """With `--command-log ids-only` the log keeps no payload, and still tells a retry from another command."""
+    daemon = start_daemon(*QUIET, "--command-log", "ids-only")
     request = create_user(1, "one")
     with Peer(daemon.endpoint) as peer:
         [reply] = exchange(peer, request)

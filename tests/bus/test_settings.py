@@ -50,7 +50,7 @@ def test_every_setting_can_be_given_everywhere(monkeypatch: pytest.MonkeyPatch) 
         "endpoint": "ipc:///tmp/x",
         "log_level": "debug",
         "log_format": "json",
-        "command_log": "without-payloads",
+        "command_log": "ids-only",
     }
     for name, field in Settings.model_fields.items():
         value = examples.get(name, "true" if field.annotation is bool else "7")

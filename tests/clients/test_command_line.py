@@ -626,7 +626,7 @@ def test_completion_knows_commands_flags_and_operations(shell: str, run: Run) ->
     """The script is on standard output, ready to be saved."""
     said = run("completion", shell)
     assert (said.code, said.err) == (0, "")
-    for word in ("describe", "get-message-page", "command-log", "without-payloads", "against-data-dir"):
+    for word in ("describe", "get-message-page", "command-log", "ids-only", "against-data-dir"):
         assert word in said.out
 
 
@@ -638,7 +638,7 @@ def test_completion_knows_commands_flags_and_operations(shell: str, run: Run) ->
         ("call get-room", "get-room"),
         ("describe save-r", "save-reaction save-room"),
         ("serve --log-", "--log-level --log-format"),
-        ("serve --command-log ''", "full without-payloads"),
+        ("serve --command-log ''", "payloads ids-only"),
         ("log ''", "export verify"),
         ("completion ''", "bash zsh fish"),
     ],
@@ -710,7 +710,7 @@ def test_the_demo_shows_a_conversation_and_its_rows() -> None:
 
 def test_the_demo_ignores_settings_of_its_user(tmp_path: Path) -> None:
     """A daemon that the user's environment describes may be running; the demo has one of its own."""
-    environment = {"BACKSCROLL_ENDPOINT": f"ipc://{tmp_path}/own.sock", "BACKSCROLL_COMMAND_LOG": "without-payloads"}
+    environment = {"BACKSCROLL_ENDPOINT": f"ipc://{tmp_path}/own.sock", "BACKSCROLL_COMMAND_LOG": "ids-only"}
     end = backscroll("demo", env=os.environ | environment)
     assert (end.returncode, end.stderr) == (0, "")
     assert "own.sock" not in end.stdout

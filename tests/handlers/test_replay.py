@@ -145,7 +145,7 @@ def test_verify_says_how_much_can_be_held_against_digests(
         assert (code, out.splitlines()[1:]) == (0, [held])
     again = write(tmp_path / "hand.jsonl", [save(1)])
     assert run("log", "verify", again)[1].splitlines()[1] == ("default: 1 of 1 payloads were held against their digest")
-    with Client(start_daemon("--command-log", "without-payloads", data_dir=tmp_path / "ids").endpoint) as client:
+    with Client(start_daemon("--command-log", "ids-only", data_dir=tmp_path / "ids").endpoint) as client:
         client.execute(SaveMessage(said(1)))
     _, out, _ = run("log", "verify", "--data-dir", tmp_path / "ids")
     assert out.endswith("0 of 1 payloads were held against their digest, 1 was not kept\n")
@@ -515,8 +515,8 @@ def test_a_replay_begins_in_an_empty_place(run: Run, tmp_path: Path) -> None:
 def test_commands_whose_payloads_were_not_kept_cannot_be_carried_out(
     start_daemon: StartDaemon, run: Run, tmp_path: Path
 ) -> None:
-    """With `--command-log without-payloads` there is a log that can be exported and verified, but not replayed."""
-    with Client(start_daemon("--command-log", "without-payloads").endpoint) as client:
+    """With `--command-log ids-only` there is a log that can be exported and verified, but not replayed."""
+    with Client(start_daemon("--command-log", "ids-only").endpoint) as client:
         client.execute(SaveMessage(said(1, "a secret")))
     assert run("log", "verify", "--data-dir", tmp_path / "data")[0] == 0
     code, out, _ = run("log", "export", "--data-dir", tmp_path / "data")
