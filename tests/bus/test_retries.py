@@ -652,7 +652,7 @@ def test_a_retry_of_an_expired_result_is_a_conflict(start_daemon: StartDaemon) -
     """The error has the number of the command; commands with a null result still get their reply, and another payload
     is still distinguished.
     """
-    daemon = start_daemon(*QUIET, "--results", "2", "--results-ms", "0", "--chores-ms", "50")
+    daemon = start_daemon(*QUIET, "--kept-results", "2", "--kept-results-ms", "0", "--chores-ms", "50")
     with Peer(daemon.endpoint) as peer:
         plain = save(0, "plain")
         requests = [create_user(number) for number in range(5)]
@@ -678,8 +678,8 @@ def test_results_are_kept_by_age_or_by_number(transport: InProcess, clock: Clock
 
 
 def test_retries_work_with_a_log_of_ids(start_daemon: StartDaemon) -> None:
-    """With `--log ids` payloads are not stored, and retries are still distinguished from other commands."""
-    daemon = start_daemon(*QUIET, "--log", "ids")
+    """With `--command-log ids-only` payloads are not stored, and a retry is still told from another command."""
+    daemon = start_daemon(*QUIET, "--command-log", "ids-only")
     request = create_user(1, "one")
     with Peer(daemon.endpoint) as peer:
         [reply] = exchange(peer, request)

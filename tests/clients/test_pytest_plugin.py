@@ -66,7 +66,7 @@ def test_the_client_can_use_a_real_daemon(inner: Inner, monkeypatch: pytest.Monk
 def test_client(backscroll_client):
     assert backscroll_client.ask(Health()).pid != os.getpid()
 """
-    monkeypatch.setenv("BACKSCROLL_LOG", "ids")
+    monkeypatch.setenv("BACKSCROLL_COMMAND_LOG", "ids-only")
     run(inner, test, "--backscroll-real", passed=1)
     run(
         inner,

@@ -366,7 +366,7 @@ def test_results_expire_by_number_and_age(tmp_path: Path, clock: Clock, monkeypa
 
 
 def test_a_log_of_ids_has_no_payloads(tmp_path: Path, clock: Clock) -> None:
-    """With `log="ids"` no payload is in any file; retries still work and other payloads are conflicts, but nothing
+    """Without payloads in the log none is in any file; retries still work and other payloads are conflicts, but nothing
     replays.
     """
     with Local(tmp_path / "data", clock=clock, retention=Retention(payloads=False)) as local:
