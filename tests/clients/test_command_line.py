@@ -683,7 +683,7 @@ def test_progress_is_shown_on_terminals_only(
 # serve and demo
 
 
-def test_serve_is_the_daemon(tmp_path: Path) -> None:
+def test_serve_runs_the_daemon(tmp_path: Path) -> None:
     """`backscroll serve` takes the flags of the daemon and exits with its codes."""
     end = backscroll("serve", "--data-dir", str(tmp_path / "data"), "--exit-with-parent", input="")
     assert end.returncode == 0

@@ -101,7 +101,7 @@ def test_an_unknown_error_code_becomes_internal(codec: Codec) -> None:
     assert isinstance(error_of(read_reply(codec.encode({"id": "x", "ok": False}))[0]), Internal)
 
 
-def test_invalid_at_names_the_path() -> None:
+def test_an_error_at_a_path_has_it_in_message_and_details() -> None:
     """`at` puts the path into the message for people and into the details for programs."""
     error = Invalid.at("$.payload.message.id", "expected `str`")
     assert error.message == "$.payload.message.id: expected `str`"

@@ -1,4 +1,4 @@
-"""Protocol levels: what a published level promises its clients is kept, and a breach is noticed."""
+"""Protocol levels: the promises of each published level are kept, and a breaking change is detected."""
 
 import copy
 import json

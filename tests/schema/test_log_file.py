@@ -210,7 +210,7 @@ def test_numbering_can_continue_after_another_file() -> None:
         ('{"format": "backscroll-log", "version": 2}', "$.version: "),
     ],
 )
-def test_a_bad_line_is_named_with_its_field(line: str, expected: str) -> None:
+def test_an_invalid_line_is_reported_with_number_and_path(line: str, expected: str) -> None:
     """The error gives the line number that an editor shows, and the path of the field."""
     complaint = problem(HEADER, "", '{"type": "initialize"}', line)
     assert complaint.startswith("line 4: ")
