@@ -133,9 +133,7 @@ def find_executed(command: Command[Any], request_id: str, db: Writes) -> Execute
     under the id, or the result is no longer stored. What was redacted is compared by id and type alone: comparing
     payloads would tell who guesses a deleted text right.
     """
-    if request_id > db.position.greatest_id:
-        return None
-    stored = find(request_id, db)
+    stored = find(request_id, db) if request_id <= db.position.greatest_id else None
     return None if stored is None else Executed(_stored_result(command, request_id, stored, db), stored.seq)
 
 
