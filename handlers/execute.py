@@ -33,6 +33,7 @@ def execute(
     """
     with db.command(request_id) as context:
         result = run(command, db, context, handlers)
+        context.settle_changes()
         command_log.append(command, result, db, context)
         return reply(Executed(result, context.seq))
 
@@ -42,7 +43,7 @@ def execute_entry(entry: LogEntry, db: Writes, handlers: Handlers) -> None:
 
     An entry whose payload is gone takes its number and its ids, and changes nothing.
     """
-    if command_log.find(entry.id, db) is not None:
+    if entry.id <= db.position.greatest_id and command_log.find(entry.id, db) is not None:
         raise Conflict.at("$.id", "an earlier command has this id")
     with db.command(entry.id, at=entry.at, replayed=entry.generated) as context:
         received = _received(entry, db)
@@ -50,6 +51,7 @@ def execute_entry(entry: LogEntry, db: Writes, handlers: Handlers) -> None:
             _skip(entry, received, db, context)
             return
         result = run(entry.payload, db, context, handlers)
+        context.settle_changes()
         changed, context.changes = context.changes, _recorded_changes(entry, context.changes)
         command_log.append(entry.payload, result, db, context, received)
         context.changes = [*context.changes, *changed]  # what it changes now counts as well for what is cached
