@@ -4,10 +4,9 @@ import random
 
 import pytest
 
-from backscroll.bus.dispatch import Dispatcher
+from backscroll.bus.dispatch import Dispatcher, Request
 from backscroll.bus.inprocess import InProcess
 from backscroll.bus.lanes import RUN_COMMANDS_MAX, Bounds, Lanes
-from backscroll.bus.requests import Request
 from backscroll.schema import Busy, Query
 from tests.support.messages import save_payload
 from tests.support.requests import body
@@ -58,7 +57,7 @@ class Starts:
         Reads private tables: a lane that is left behind costs memory, and has no effect that can be seen from outside.
         """
         lanes = self.lanes
-        return (lanes.requests, lanes.bytes, lanes._lanes, lanes._touched, lanes._paused) == (0, 0, {}, {}, set())
+        return (lanes.requests, lanes.bytes, lanes._lanes, lanes.changed, lanes._paused) == (0, 0, {}, {}, set())
 
 
 @pytest.fixture
