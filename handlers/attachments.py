@@ -59,9 +59,9 @@ def delete_attachments_for_message(command: DeleteAttachmentsForMessage, db: Wri
 
 @handles(GetAttachmentsForMessage)
 def get_attachments_for_message(query: GetAttachmentsForMessage, db: Reads) -> list[Attachment]:
-    return [ROWS.to_record(row) for row in db.rows(SELECT_OF_MESSAGE, message_id=query.message_id)]
+    return ROWS.to_records(db.rows(SELECT_OF_MESSAGE, message_id=query.message_id))
 
 
 @handles(GetAllAttachments)
 def get_all_attachments(_query: GetAllAttachments, db: Reads) -> list[Attachment]:
-    return [ROWS.to_record(row) for row in db.rows(SELECT_ALL)]
+    return ROWS.to_records(db.rows(SELECT_ALL))

@@ -21,6 +21,7 @@ from backscroll.schema.command_log import (
     SALT_BYTES,
     Facts,
     Target,
+    as_logged,
     canonical,
     chain_after,
     decode_facts,
@@ -94,6 +95,13 @@ class StoredCommand(NamedTuple):
     result: bytes | None
 
 
+class Executed(NamedTuple):
+    """The result of a command, and its number in the log."""
+
+    result: Any
+    seq: int
+
+
 class Received(NamedTuple):
     """What a row says of the payload as it was received, which is not always the payload that is stored.
 
@@ -114,18 +122,25 @@ def position_of(db: Reads) -> LogPosition:
 
 
 def find(request_id: str, db: Reads) -> StoredCommand | None:
-    """The command with this id, if it took effect. Ids grow with time, so most are known to be new without a query."""
-    if request_id > db.position.greatest_id:
-        return None
+    """The command with this id, if it took effect."""
     row = db.row(SELECT_BY_ID, id=request_id)
     return StoredCommand(*row) if row else None
 
 
-def stored_result(command: Command[Any], request_id: str, stored: StoredCommand, db: Writes) -> Any:
-    """The result that a command had when it took effect, as plain values; raises `Conflict` where there is none.
+def find_executed(command: Command[Any], request_id: str, db: Writes) -> Executed | None:
+    """The result that a command had when it took effect, as plain values; None where none with this id did.
 
-    What was redacted is compared by id and type alone: comparing payloads would tell who guesses a deleted text right.
+    Ids grow with time, so most are known to be new without a query. Raises `Conflict` where another command took effect
+    under the id, or the result is no longer stored. What was redacted is compared by id and type alone: comparing
+    payloads would tell who guesses a deleted text right.
     """
+    if request_id > db.position.greatest_id:
+        return None
+    stored = find(request_id, db)
+    return None if stored is None else Executed(_stored_result(command, request_id, stored, db), stored.seq)
+
+
+def _stored_result(command: Command[Any], request_id: str, stored: StoredCommand, db: Writes) -> Any:
     facts = decode_facts(stored.facts)
     same_payload = stored.salt is None or digest_of(stored.salt, canonical(command)) == facts.digest
     if stored.type != command.wire_name or not same_payload:
@@ -159,8 +174,8 @@ def append(
     _insert(
         command.wire_name,
         received._replace(redacted=redacted, salt=None if redacted else received.salt),
-        MSGPACK.encode(payload.as_logged()) if keeps_payload else None,
-        _stored_form(command, result, context, received.redacted),
+        MSGPACK.encode(as_logged(payload)) if keeps_payload else None,
+        None if result is None else _stored_form(command, result, context, received.redacted),
         db,
         context,
     )
@@ -266,10 +281,8 @@ def _erase_in(command: Command[Any], member: int, target: Target | None) -> Comm
     return replace(command, commands=members)
 
 
-def _stored_form(command: Command[Any], result: Any, context: CommandContext, was_redacted: bool) -> bytes | None:
+def _stored_form(command: Command[Any], result: Any, context: CommandContext, was_redacted: bool) -> bytes:
     """A result as the log keeps it. The result of a redacted command is not what was answered the first time."""
-    if result is None:
-        return None
     erased = was_redacted or (context.redacted and _has_result_of(set(context.redacted), command.wire_name, result))
     return NOT_KEPT if erased else MSGPACK.encode(_without_secrets(command, result))
 

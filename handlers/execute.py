@@ -1,6 +1,6 @@
 """The one way in which a command is executed and logged; requests, batches, replays and chores all come through here.
 
-    request ──▶ find_stored ──known──▶ the stored result
+    request ──▶ find_executed ──known──▶ the stored result     (command_log.py)
                      └─new─▶ execute: run the handler ─▶ append its row ─▶ result
     log entry ─────────────▶ execute_entry: the same, with the entry's time, ids and hashes
 
@@ -9,10 +9,10 @@
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from backscroll.handlers import command_log
-from backscroll.handlers.command_log import Received
+from backscroll.handlers.command_log import Executed, Received
 from backscroll.handlers.registry import Handlers
 from backscroll.handlers.storage import CommandContext, Reads, Writes
 from backscroll.schema.command_log import LogEntry, canonical, digest_of
@@ -22,24 +22,6 @@ from backscroll.schema.operations import Batch, Command
 from backscroll.schema.wire import MSGPACK
 
 T = TypeVar("T")
-
-
-class Executed(NamedTuple):
-    """The result of a command, and its number in the log."""
-
-    result: Any
-    seq: int
-
-
-def find_stored(command: Command[Any], request_id: str, db: Writes) -> Executed | None:
-    """The result of a command that took effect earlier under this id, None where none did.
-
-    Raises `Conflict` where another command did, or the result is no longer stored.
-    """
-    stored = command_log.find(request_id, db)
-    if stored is None:
-        return None
-    return Executed(command_log.stored_result(command, request_id, stored, db), stored.seq)
 
 
 def execute(

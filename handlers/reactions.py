@@ -83,25 +83,23 @@ def get_reactions_for_message(query: GetReactionsForMessage, db: Reads) -> list[
 def reactions_by_message(message_ids: Iterable[str], db: Reads) -> dict[str, list[Reaction]]:
     """The reactions of many messages in one statement; an empty list for a message without any."""
     found: dict[str, list[Reaction]] = defaultdict(list)
-    for row in db.rows(SELECT_OF_MESSAGES, message_ids=to_json(list(message_ids)).decode()):
-        reaction = ROWS.to_record(row)
+    rows = db.rows(SELECT_OF_MESSAGES, message_ids=to_json(list(message_ids)).decode())
+    for reaction in ROWS.to_records(rows):
         found[reaction.message_id].append(reaction)
     return found
 
 
-def check_reactions(message: Message, path: str) -> None:
+def check_reactions(message: Message, reactions: list[Reaction], path: str) -> None:
     """Raise `Invalid` where a message carries the reaction of another; `path` is where the list is."""
-    for index, reaction in enumerate(message.reactions or []):
+    for index, reaction in enumerate(reactions):
         if reaction.message_id != message.id:
             raise Invalid.at(f"{path}[{index}].messageId", "a reaction inside a message must name that message")
 
 
-def replace_reactions(message: Message, db: Writes) -> None:
-    """Make the stored reactions of a message exactly those it carries; one that carries no list keeps them."""
-    if message.reactions is None:
-        return
-    db.run(DELETE_OF_MESSAGE, message_id=message.id)
-    db.write_all(UPSERT, [ROWS.to_row(reaction) for reaction in message.reactions])
+def replace_reactions(message_id: str, reactions: list[Reaction], db: Writes) -> None:
+    """Make the stored reactions of a message exactly these."""
+    db.run(DELETE_OF_MESSAGE, message_id=message_id)
+    db.write_all(UPSERT, [ROWS.to_row(reaction) for reaction in reactions])
 
 
 def message_of(message_id: str, db: Reads) -> tuple[str | None, bool]:

@@ -5,7 +5,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, cast
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, field
@@ -104,13 +104,19 @@ class Facts(NamedTuple):
     generated: Generated | None
 
 
+def as_logged(command: "Command[Any]") -> "Command[Any]":
+    """The command as it is stored in the log, with hashes in place of secrets and of the bytes of files."""
+    replace_secrets = getattr(command, "as_logged", None)
+    return command if replace_secrets is None else cast("Command[Any]", replace_secrets())
+
+
 def canonical(command: "Command[Any]") -> bytes:
     """The canonical form of a decoded command's payload, which is what is hashed and compared.
 
     MessagePack with the keys of every map sorted by their bytes, at every depth; fields that are unset or have their
     default value are left out. It never contains a secret or the bytes of a file.
     """
-    return _encode_canonically(command.as_logged())
+    return _encode_canonically(as_logged(command))
 
 
 def digest_of(salt: bytes, payload: bytes) -> bytes:

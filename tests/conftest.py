@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import hypothesis
 import pytest
 
+from backscroll.bus.dispatch import Request
 from backscroll.bus.inprocess import InProcess
-from backscroll.bus.requests import Request
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema.errors import BackscrollError

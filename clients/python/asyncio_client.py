@@ -99,7 +99,7 @@ class AsyncClient:
             scope=self._scope,
             timeout_ms=timeout_ms,
             call_id=request_id,
-            level=self._pending.level_to_state(),
+            level=self._pending.level,
         )
         call.give_up_at = time.monotonic() + timeout_ms / 1000
         settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()

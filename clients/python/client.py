@@ -98,8 +98,9 @@ class ZmqTransport:
 
     def _await_connection(self, until: float) -> None:
         """Return once there is a connection, which may be the one we had."""
-        if self._connection is not None and self._connection.has_news():
-            self._note_event(self._connection)
+        connection = self._connection
+        if connection is not None and any(socket is connection.events for socket, _ in self._poller.poll(0)):
+            self._note_event(connection)
         while not self._connected:
             self._wait(until)
             if not self._connected and time.monotonic() >= until:
@@ -227,7 +228,7 @@ class Client:
                             operation,
                             scope=self._scope,
                             timeout_ms=self._timeout_ms,
-                            level=self._pending.level_to_state(),
+                            level=self._pending.level,
                         )
                         self._send(call, _after(self._timeout_ms))
                         calls.append(call)
@@ -265,7 +266,7 @@ class Client:
                 scope=self._scope,
                 timeout_ms=timeout_ms,
                 call_id=request_id,
-                level=self._pending.level_to_state(),
+                level=self._pending.level,
             )
             give_up_at = _after(timeout_ms)
             self._send(call, give_up_at)

@@ -190,18 +190,13 @@ class PendingCalls:
         self.line: deque[Call] = deque()
         self.again_at = math.inf
         self.closed = False
-        self._level: int | None = PROTOCOL_LEVEL
+        self.level: int | None = PROTOCOL_LEVEL  # to be stated in the first request only
         self._calls: dict[Any, Call] = {}
         self._by_age: deque[Call] = deque()  # with those that were removed since, until they are the oldest
         self._newest: Call | None = None
 
     def __len__(self) -> int:
         return len(self._calls)
-
-    def level_to_state(self) -> int | None:
-        """The protocol level that this client was made for, in its first request only."""
-        level, self._level = self._level, None
-        return level
 
     def add(self, call: Call) -> None:
         """Put a new call at the end of the line.
@@ -212,7 +207,9 @@ class PendingCalls:
             raise call.gave_up(CLOSED)
         if call.id in self._calls:
             raise Invalid(f"a request with the id {call.id!r} is under way already")
-        self.repeat(math.inf)  # what was refused goes before what is new
+        self.level = None
+        if self.again_at < math.inf:
+            self.repeat(math.inf)  # what was refused goes before what is new
         self._newest = self._calls[call.id] = call
         self._by_age.append(call)
         self.line.append(call)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Generic, Self, TypeVar, get_args
+from typing import Any, ClassVar, Generic, TypeVar, get_args
 
 from msgspec import Raw, Struct
 
@@ -43,7 +43,8 @@ class Command(Operation[R], Generic[R], frozen=True):
     `REDACTABLE` maps the fields whose text is erased from the log when the item they are about is deleted to their
     replacements. `NOUN` and `KEY` identify that item if the command names it without a record. `RESULT_SECRET` is the
     field of the result, if any, that must not be stored in the log: a token from `new_token`. Commands with `ALONE`
-    cannot be part of a batch.
+    cannot be part of a batch. A command that contains secrets or the bytes of files has a method `as_logged`, which
+    returns the command as it is stored in the log, with hashes in their place.
     """
 
     NOUN: ClassVar[str] = ""
@@ -51,10 +52,6 @@ class Command(Operation[R], Generic[R], frozen=True):
     REDACTABLE: ClassVar[Mapping[str, Any]] = {}
     RESULT_SECRET: ClassVar[str | None] = None
     ALONE: ClassVar[bool] = False
-
-    def as_logged(self) -> Self:
-        """This command as stored in the log: with hashes in place of secrets and of the bytes of files."""
-        return self
 
 
 class Query(Operation[R], Generic[R], frozen=True):

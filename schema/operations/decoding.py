@@ -40,9 +40,16 @@ def decode_operation(name: str, payload: Raw, codec: Codec, budget: Budget | Non
 
     `budget` limits the free JSON and the commands in it; by default the limits of the protocol apply.
     """
-    as_type = operation_type(name)
+    return decode_as(operation_type(name), payload, codec, budget)
+
+
+def decode_as(
+    as_type: type[Operation[Any]], payload: Raw, codec: Codec, budget: Budget | None = None
+) -> Operation[Any]:
+    """Like `decode_operation`, for an operation whose class is known."""
     if as_type.deferred_type is None:
-        _check_free_json([(name, payload)], codec, budget or Budget())
+        if len(payload) > FREE_JSON_BYTES_MAX:
+            _check_free_json([(as_type.wire_name, payload)], codec, budget or Budget())
         return decode_payload(payload, codec, as_type)
     deferred = decode_payload(payload, codec, as_type.deferred_type)
     _check_budget(deferred, codec, budget or deferred.budget())
@@ -56,7 +63,9 @@ def decode_payload(payload: Raw, codec: Codec, as_type: type[S]) -> S:
     """
     body = payload if payload and bytes(payload) != codec.null else codec.empty_map
     try:
-        decoded: S = _decode_strictly(body, codec, as_type)
+        decoded: S = codec.decode(body, strict(as_type))
+    except msgspec.ValidationError as error:
+        decoded = _decode_loosely(error, body, codec, as_type)
     except UnicodeError:
         raise find_bad_text(body, codec, "$.payload") from None
     except DECODE_ERRORS as error:
@@ -65,14 +74,21 @@ def decode_payload(payload: Raw, codec: Codec, as_type: type[S]) -> S:
     return decoded
 
 
-def _decode_strictly(body: bytes | Raw, codec: Codec, as_type: type[S]) -> Any:
-    """Decode; for an integer, a float without a fraction (`1767225600000.0`) is accepted: some programs write those."""
-    try:
-        return codec.decode(body, strict(as_type))
-    except msgspec.ValidationError as error:
-        if not is_integral_float(error):
-            raise
-        return msgspec.convert(_with_integers(codec.decode(body, loose(as_type)), "$.payload"), strict(as_type))
+def _decode_loosely(refusal: msgspec.ValidationError, body: bytes | Raw, codec: Codec, as_type: type[S]) -> S:
+    """Decode a body that was refused because of a float in place of an integer; raise the error for other refusals.
+
+    A float without a fraction (`1767225600000.0`) is accepted as an integer: some programs write all numbers as floats.
+    """
+    error: Exception = refusal
+    if is_integral_float(refusal):
+        try:
+            document = _with_integers(codec.decode(body, loose(as_type)), "$.payload")
+            converted: S = msgspec.convert(document, strict(as_type))
+        except DECODE_ERRORS as worse:
+            error = worse
+        else:
+            return converted
+    raise explain(error, "$.payload", strict(as_type), UNKNOWN_FIELD) from None
 
 
 def _with_integers(record: Struct, path: str) -> dict[str, Any]:
@@ -151,4 +167,4 @@ def _suggestion(name: str) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-__all__ = ["UNLIMITED", "decode_operation", "decode_payload", "operation_type"]
+__all__ = ["UNLIMITED", "decode_as", "decode_operation", "decode_payload", "operation_type"]
