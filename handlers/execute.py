@@ -1,10 +1,10 @@
-"""The one way in which a command is executed and logged; requests, batches, replays and chores all come through here.
+"""Execution and logging of commands: the one code path for requests, batches, replays and chores.
 
     request ──▶ find_executed ──known──▶ the stored result     (command_log.py)
-                     └─new─▶ execute: run the handler ─▶ append its row ─▶ result
-    log entry ─────────────▶ execute_entry: the same, with the entry's time, ids and hashes
+                     └────new──▶ execute: run the handler ─▶ append its row ─▶ result
+    log entry ─────────────────▶ execute_entry: the same, with the entry's time, ids and hashes
 
-`handlers` is the table of handlers to use, by wire name.
+`handlers` are the handlers to use, by wire name.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def execute(
 ) -> T:
     """Execute a command whose id is new, and write its row in the log.
 
-    `reply` makes of the result what the caller gets, while the command can still be undone: if it raises, it is.
+    `reply` converts the result to what is returned. If it raises, the command is undone.
     """
     with db.command(request_id) as context:
         result = run(command, db, context, handlers)
@@ -38,9 +38,9 @@ def execute(
 
 
 def execute_entry(entry: LogEntry, db: Writes, handlers: Handlers) -> None:
-    """Execute a command as it was the first time: at its time, with its ids. Raises `Conflict` or `Invalid`.
+    """Execute the command of a log entry again, with its time and ids; raises `Conflict` or `Invalid`.
 
-    An entry whose payload is gone takes its number and its ids, and changes nothing.
+    An entry without a payload takes its seq and its ids, and changes nothing.
     """
     if command_log.find(entry.id, db) is not None:
         raise Conflict.at("$.id", "an earlier command has this id")
@@ -69,23 +69,23 @@ def _run_members(batch: Batch, db: Writes, context: CommandContext, handlers: Ha
             results.append(handlers[member.type].function(member.payload, db, context))
             size += 0 if results[-1] is None else len(MSGPACK.encode(results[-1]))
             if size > REPLY_BYTES_MAX:
-                raise TooLarge.at("$", f"the results together have more than {REPLY_BYTES_MAX} bytes")
+                raise TooLarge.at("$", f"the results together exceed {REPLY_BYTES_MAX} bytes; split the batch")
         except CallerError as error:
             raise inside(f"$.payload.commands[{index}]", index, error) from error
     return results
 
 
 def _received(entry: LogEntry, db: Reads) -> Received | None:
-    """The hashes that an entry says its payload has; None where it says nothing. Raises `Invalid` where it is wrong."""
+    """The hashes in an entry, or None if it has none; raises `Invalid` if they do not match its payload."""
     ids = [db.position.last_id, *(entry.generated.ids if entry.generated else ())]
     if any(later <= earlier for earlier, later in pairwise(ids)):
-        raise Invalid.at("$.generated.ids", "ids must grow, from each command to the next")
+        raise Invalid.at("$.generated.ids", "each id must be greater than the one before, across commands too")
     if entry.redacted:
-        assert entry.digest is not None  # an entry without it was refused when it was decoded
+        assert entry.digest is not None  # decoding refuses entries without it
         return Received(bytes.fromhex(entry.digest), None, redacted=True, principal=entry.principal)
     if entry.salt is None:
         if entry.digest is not None:
-            raise Invalid.at("$.salt", "a digest can only be checked with its salt")
+            raise Invalid.at("$.salt", "the digest cannot be checked without its salt")
         return None
     salt = bytes.fromhex(entry.salt)
     digest = digest_of(salt, canonical(entry.payload))
@@ -95,7 +95,7 @@ def _received(entry: LogEntry, db: Reads) -> Received | None:
 
 
 def _skip(entry: LogEntry, received: Received | None, db: Writes, context: CommandContext) -> None:
-    """Let a command of which nothing is left take its number and its ids."""
+    """Write the row of an entry without a payload: it takes its seq and its ids, and changes nothing."""
     assert received is not None  # only a redacted entry may have no payload
     for _ in entry.generated.ids if entry.generated else ():
         context.new_id()
@@ -106,9 +106,9 @@ def _skip(entry: LogEntry, received: Received | None, db: Writes, context: Comma
 
 
 def _compare(entry: LogEntry, context: CommandContext) -> None:
-    """Raise `Invalid` where a command did something else than its entry says."""
+    """Raise `Invalid` if the command did not generate or change what its entry says."""
     generated = entry.generated
     if generated and (context.ids, context.token_hashes) != (generated.ids, generated.token_hashes):
-        raise Invalid.at("$.generated", "the command generates another number of ids or tokens")
+        raise Invalid.at("$.generated", "the command generated a different number of ids or tokens")
     if entry.changes and MSGPACK.encode(context.changes) != MSGPACK.encode(entry.changes):
-        raise Invalid.at("$.changes", "the command changes something else")
+        raise Invalid.at("$.changes", "the command changed something else")
