@@ -74,7 +74,7 @@ class SqliteStore:
         is answered, `committed` receives what was committed.
         """
         self.path = path
-        self.query_cache = query_cache or QueryCache()
+        self.query_cache = QueryCache() if query_cache is None else query_cache
         self._scope = scope or ""
         self._before_commit = self.query_cache.evict
         self._committed = committed
