@@ -57,7 +57,7 @@ def test_a_holder_that_has_not_said_its_number_is_still_a_holder(tmp_path: Path)
     """Without a readable pid file the refusal is the same, less the number."""
     with locked(tmp_path / "data"):
         (tmp_path / "data" / "pid").write_text("")
-        with pytest.raises(AlreadyRunning, match=r"another daemon holds"), locked(tmp_path / "data"):
+        with pytest.raises(AlreadyRunning, match=r"another daemon is using"), locked(tmp_path / "data"):
             pass
 
 
