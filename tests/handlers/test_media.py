@@ -340,7 +340,7 @@ def test_a_download_holds_the_whole_against_its_hash(client: Client, transport: 
     media = put(client, b"a", b"b")
     with transport.store.write() as db:
         db.run(sql("UPDATE media_parts SET sha256 = :sha256 WHERE position = 1"), sha256=sha256(b"a"))
-    with pytest.raises(Storage, match="not made of the same bytes"):
+    with pytest.raises(Storage, match="does not have the same bytes"):
         download(client, media.id, io.BytesIO())
 
 

@@ -400,7 +400,7 @@ def test_a_scope_that_is_not_there_is_not_made_either(start_daemon: StartDaemon,
     for _ in range(2):
         code, out, err = run("log", "export", "--data-dir", tmp_path / "data", "--scope", "nobody")
         assert (code, out) == (2, "")
-        assert "there is no scope 'nobody', but 'default'" in err
+        assert "there is no scope 'nobody'; the scopes are: 'default'" in err
 
 
 def test_a_bad_line_stops_a_replay_and_what_came_before_stays(
@@ -489,7 +489,7 @@ def test_differences_are_shown_row_by_row(start_daemon: StartDaemon, run: Run, t
     assert code == 1
     assert out.splitlines() == [
         'default: messages m1: content: "howdy" ≠ "hello"',
-        "default: messages m2: only there",
+        "default: messages m2: missing in the replay",
         "default: messages m3: only in the replay",
     ]
     code, out, err = run("replay", write(log, [save(number) for number in range(3, 103)]), *there)

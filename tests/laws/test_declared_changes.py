@@ -1,7 +1,7 @@
 """What handlers declare to have changed is what SQLite saw change, for every command of the registry.
 
-SQLite's session extension records the net changes of every table while a command runs. Each of them must be covered by a
-declared change, and each declared change must be one of them, or a save of what was stored already.
+SQLite's session extension records the net changes of every table while a command runs. Each of them must be covered by
+a declared change, and each declared change must be one of them, or a save of what was stored already.
 """
 
 import contextlib

@@ -113,7 +113,7 @@ def test_every_generated_part_is_on_a_page() -> None:
 
 
 def test_the_generator_writes_pages_and_refuses_to_break_a_level(tmp_path: Path) -> None:
-    """In a checkout it brings the pages up to date; a stored level that would be broken is left alone, with the reason."""
+    """In a checkout it brings the pages up to date; it does not overwrite a level that would break, and says why."""
     (tmp_path / "schema" / "levels").mkdir(parents=True)
     for page in PAGES:
         stale = PART.sub(r"\1\3", page.read_text(encoding="utf-8"))
