@@ -95,7 +95,7 @@ class LogPage(Record, frozen=True, kw_only=True):
 
 
 class Facts(NamedTuple):
-    """The fields of an entry that are chained besides seq, time, type and id; encoded as an array in this order."""
+    """The fields of an entry that are hashed into the chain besides seq, time, type and id, in this order."""
 
     format: int
     principal: str | None

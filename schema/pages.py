@@ -82,7 +82,7 @@ def errors_table() -> str:
 
 def limits_table() -> str:
     """A row for each limit."""
-    rows = ["| what | limit | error beyond it | |", "|---|---|---|---|"]
+    rows = ["| limit on | value | error if exceeded | |", "|---|---|---|---|"]
     for limit in describe()["limits"].values():
         code = f"`{limit['error']}`" if limit["error"] else ""
         rows.append(f"| {limit['subject']} | {_amount(limit['value'], limit['unit'])} | {code} | {limit['note']} |")
@@ -106,7 +106,7 @@ def _record_table(name: str, reply: Mapping[str, Any], request: Mapping[str, Any
         heading = ["| field | type | |", "|---|---|---|"]
     rows = [f"**{name}**: {reply['description']}", "", *heading]
     for field, schema in reply["properties"].items():
-        present = "always" if field in reply["required"] else "where set"
+        present = "always" if field in reply["required"] else "if set"
         saved = f" {_saved(field, request)} |" if request is not None else ""
         rows.append(f"| `{field}` | {_type(schema)} |{saved} {present} |")
     return _lines(rows)
