@@ -11,6 +11,8 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, TypeVar
 
+from msgspec.structs import asdict
+
 from backscroll.handlers import command_log
 from backscroll.handlers.command_log import Executed, Received
 from backscroll.handlers.registry import Handlers
@@ -52,7 +54,7 @@ def execute_entry(entry: LogEntry, db: Writes, handlers: Handlers) -> None:
         result = run(entry.payload, db, context, handlers)
         changed, context.changes = context.changes, _recorded_changes(entry, context.changes)
         command_log.append(entry.payload, result, db, context, received)
-        context.changes = [*context.changes, *changed]  # what it changes now counts as well for what is cached
+        context.changes += [each for each in changed if each not in context.changes]  # cached no longer either
         _compare(entry, context)
 
 
@@ -103,7 +105,7 @@ def _skip(entry: LogEntry, received: Received | None, db: Writes, context: Comma
         context.new_id()
     for _ in entry.generated.token_hashes if entry.generated else ():
         context.new_token()
-    context.changes = list(entry.changes)
+    context.changes = _changes_of(entry)
     command_log.append_erased(entry.type, received, db, context)
 
 
@@ -113,12 +115,17 @@ def _recorded_changes(entry: LogEntry, changed: list[Change]) -> list[Change]:
     Now it may be less, since what it removed may have been erased from the log before it; without its own text also
     more. Raises `Invalid` where a command with its text changes what its entry does not say.
     """
+    recorded = _changes_of(entry)
     if entry.redacted:
-        return list(entry.changes)
-    known = {MSGPACK.encode(change) for change in entry.changes}
-    if known and not known.issuperset(map(MSGPACK.encode, changed)):
+        return recorded
+    if recorded and not set(recorded).issuperset(changed):
         raise Invalid.at("$.changes", "the command changes something else")
-    return list(entry.changes) or changed
+    return recorded or changed
+
+
+def _changes_of(entry: LogEntry) -> list[Change]:
+    """What an entry says was changed, as handlers say it: equal only among its own kind."""
+    return [Change(**asdict(change)) for change in entry.changes]
 
 
 def _compare(entry: LogEntry, context: CommandContext) -> None:
