@@ -33,7 +33,6 @@ def execute(
     """
     with db.command(request_id) as context:
         result = run(command, db, context, handlers)
-        context.settle_changes()
         command_log.append(command, result, db, context)
         return reply(Executed(result, context.seq))
 
@@ -51,7 +50,6 @@ def execute_entry(entry: LogEntry, db: Writes, handlers: Handlers) -> None:
             _skip(entry, received, db, context)
             return
         result = run(entry.payload, db, context, handlers)
-        context.settle_changes()
         command_log.append(entry.payload, result, db, context, received)
         _compare(entry, context)
 
