@@ -44,7 +44,7 @@ def execute_entry(entry: LogEntry, db: Writes, handlers: Handlers) -> None:
 
     An entry whose payload is gone takes its number and its ids, and changes nothing.
     """
-    if command_log.find(entry.id, db) is not None:
+    if entry.id <= db.position.greatest_id and command_log.find(entry.id, db) is not None:
         raise Conflict.at("$.id", "an earlier command has this id")
     with db.command(entry.id, at=entry.at, replayed=entry.generated) as context:
         received = _received(entry, db)

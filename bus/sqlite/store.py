@@ -141,11 +141,11 @@ class SqliteStore:
         try:
             yield transaction
             self._finish(transaction)
-        except TransactionRolledBack as error:
-            raise error.__cause__ or error from None
-        except BaseException:
+        except BaseException as error:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
+            if isinstance(error, TransactionRolledBack) and error.__cause__ is not None:
+                raise error.__cause__ from None
             raise
         self.position = transaction.position
         self.seq = self.position.seq

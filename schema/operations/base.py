@@ -87,7 +87,12 @@ class Budget:
 
 
 class DeferredCommands(Struct, frozen=True):
-    """An operation as it is decoded first, with the commands inside it still encoded."""
+    """An operation as it is decoded first, with the commands inside it still encoded.
+
+    `may_nest` says that the commands may contain commands themselves.
+    """
+
+    may_nest: ClassVar[bool] = False
 
     def with_commands(self, decode: DecodeCommand) -> Operation[Any]:
         """The operation with its commands decoded."""
