@@ -5,7 +5,7 @@ kind. `records(Message)` draws the same as typed records.
 """
 
 from types import NoneType, UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from hypothesis import strategies as st
@@ -124,6 +124,8 @@ def _of(hint: Any) -> SearchStrategy[Any]:
         if (known := marker(hint, OneOf)) is not None:
             return st.sampled_from(known.values)
         return _bounded(arguments[0], next(each for each in arguments[1:] if isinstance(each, msgspec.Meta)))
+    if origin is Literal:
+        return st.sampled_from(arguments)
     if origin is dict:
         return json_objects()
     simple = {bool: st.booleans, NoneType: st.none}
