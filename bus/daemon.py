@@ -17,10 +17,9 @@ from collections.abc import Sequence
 
 import zmq
 
-from backscroll.bus.dispatch import Dispatcher
+from backscroll.bus.dispatch import Dispatcher, Refused, Request, receive
 from backscroll.bus.lanes import Bounds, Lanes
 from backscroll.bus.logging import log
-from backscroll.bus.requests import Refused, Request
 from backscroll.bus.router import RouterSocket
 from backscroll.bus.settings import Settings
 from backscroll.bus.status import DaemonStatus
@@ -116,13 +115,17 @@ class Daemon:
         poller.register(self._router.socket, zmq.POLLIN)
         poller.register(self._wake.reading, zmq.POLLIN)
         while not self._drained():
-            poller.poll(RETRY_MS if self._router.pending_replies or self._drain_until else self._until_chores_ms())
+            poller.poll(RETRY_MS if self._router.outboxes or self._drain_until else self._until_chores_ms())
             self._wake.clear()
-            self._move()
-            self._router.retry()
+            if self._finished or self._lanes.changed:
+                self._move()
+            if self._router.outboxes:
+                self._router.retry()
             self._receive()
-            self._move()
-            self._begin_chores()
+            if self._finished or self._lanes.changed:
+                self._move()
+            if time.monotonic() >= self._chores_at:
+                self._begin_chores()
             if (self._stop_asked or self._signals) and self._drain_until is None:
                 self._begin_drain()
         if self._crash is not None:
@@ -146,8 +149,10 @@ class Daemon:
     def _move(self) -> None:
         """Send what is finished and start what may start, which is often finished at once."""
         for _ in range(MOVES_MAX):
-            self._send_finished()
-            self._lanes.advance()
+            if self._finished:
+                self._send_finished()
+            if self._lanes.changed:
+                self._lanes.advance()
             if not self._finished:
                 return
         self._wake.set()
@@ -169,8 +174,6 @@ class Daemon:
 
     def _begin_chores(self) -> None:
         """Now and then, have open scopes tidied up and idle ones closed."""
-        if time.monotonic() < self._chores_at:
-            return
         self._chores_at = time.monotonic() + self._settings.chores_ms / 1000
         for scope in self._scopes.open_names():
             self._writers.run_chores(scope)
@@ -190,7 +193,7 @@ class Daemon:
             self._refuse_frames(route, body)
             return
         try:
-            request = self._dispatcher.receive(body, route)
+            request = receive(body, route, time.monotonic())
         except Refused as refused:
             self._router.send(route, refused.reply, droppable=True)
             return

@@ -1,15 +1,21 @@
 """The data directory: made, locked, and told apart from one that another daemon holds."""
 
 import json
+import mmap
 import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
 
 from backscroll.bus.failures import AlreadyRunning, CannotOpen
 from backscroll.bus.files import write_whole
@@ -17,6 +23,34 @@ from backscroll.schema.paths import ENDPOINT_FILE
 
 SOCKET_PATH_BYTES_MAX = 100  # the shortest of the systems' limits on an ipc path, macOS's, is about 103
 HOLDER_TRIES, HOLDER_RETRY_SECONDS = 20, 0.05
+
+
+def check_file_system(directory: Path) -> None:
+    """Raise `CannotOpen` where the file system lacks what SQLite needs: file locks and shared memory mappings."""
+    if fcntl is None:
+        return
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(tempfile.TemporaryFile(dir=directory))
+            file.truncate(mmap.PAGESIZE)
+        except OSError:  # a full or read-only disk: opening the database says more
+            return
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise CannotOpen(_unsuitable(directory, f"file locks do not work there ({error.strerror})")) from error
+        try:
+            mmap.mmap(file.fileno(), mmap.PAGESIZE).close()
+        except OSError as error:
+            raise CannotOpen(
+                _unsuitable(directory, f"files cannot be mapped into shared memory there ({error.strerror})")
+            ) from error
+
+
+def _unsuitable(directory: Path, why: str) -> str:
+    return (
+        f"{directory} cannot hold a database: {why}. Is it on a network file system? Name a directory on a local disk."
+    )
 
 
 @contextmanager
@@ -27,6 +61,7 @@ def locked(directory: Path) -> Iterator[None]:
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_file_system(directory)
         lock = FileLock(directory / "lock", thread_local=False)  # whichever thread closes it
         lock.acquire(timeout=0)
         (directory / "pid").write_text(f"{os.getpid()}\n", encoding="ascii")

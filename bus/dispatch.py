@@ -1,7 +1,9 @@
-"""Requests to replies: run the handler of each, and turn whatever goes wrong into a reply.
+"""Bytes to bytes: a body becomes a request, its handler runs, and whatever goes wrong becomes a reply.
 
-Never touches a socket or a thread, so that tests, fuzzers and benchmarks run it as it is. A request comes here from
-`requests.receive()`; every one passes `_answer`, which holds the one `try` around handlers.
+    receive() ──▶ Request ──▶ decode() ──▶ Dispatcher.execute_commands, answer_queries, … ──▶ success() or failure()
+
+Never touches a socket or a thread, so that tests, fuzzers and benchmarks run it as it is. Every request passes `_answer`,
+which holds the one `try` around handlers.
 """
 
 import time
@@ -12,17 +14,113 @@ from typing import Any
 
 from msgspec import Raw, to_builtins
 
-from backscroll.bus import requests
 from backscroll.bus.logging import log
-from backscroll.bus.requests import Refused, Request
 from backscroll.bus.stores import Scopes, Store
 from backscroll.handlers import HANDLERS, Cached, Handlers
 from backscroll.handlers.chores import commands_due, remove_unused
-from backscroll.handlers.execute import Executed, execute, find_stored
+from backscroll.handlers.command_log import Executed, find_executed
+from backscroll.handlers.execute import execute
 from backscroll.handlers.storage import Reads, Status, Writes
-from backscroll.schema.errors import BackscrollError, DeadlineExceeded, Internal, TooLarge, Unavailable
-from backscroll.schema.limits import REPLY_BYTES_MAX
+from backscroll.schema.errors import BackscrollError, DeadlineExceeded, Internal, Malformed, TooLarge, Unavailable
+from backscroll.schema.limits import BODY_BYTES_MAX, LOG_BODY_BYTES_MAX, REPLY_BYTES_MAX
+from backscroll.schema.operations import OPERATIONS, Builtin, Command, Maintenance, Operation
+from backscroll.schema.operations.decoding import decode_as, operation_type
+from backscroll.schema.salvage import read_id
 from backscroll.schema.ulid import UlidGenerator
+from backscroll.schema.wire import Codec, Envelope, Success, codec_of, read_envelope, read_type, salvage, write_failure
+
+
+class Refused(Exception):
+    """A body that is not a valid request; `reply` says why."""
+
+    def __init__(self, reply: bytes, error: BackscrollError) -> None:
+        super().__init__(error.message)
+        self.reply = reply
+
+
+class Request:
+    """A request whose envelope is valid and names an operation, and the way its reply goes back.
+
+    `operation` is None until `decode()`: a command's payload may be as large as a history, so its writer decodes it, and
+    not the loop that everybody needs. `reply` is set once it is answered.
+    """
+
+    __slots__ = (
+        "as_type",
+        "codec",
+        "deadline",
+        "id",
+        "is_builtin",
+        "is_command",
+        "is_maintenance",
+        "kind",
+        "operation",
+        "payload",
+        "reply",
+        "route",
+        "scope",
+        "size",
+        "traceparent",
+    )
+
+    def __init__(
+        self,
+        envelope: Envelope,
+        as_type: type[Operation[Any]],
+        codec: Codec,
+        size: int,
+        route: Sequence[bytes],
+        now: float,
+    ) -> None:
+        self.id = envelope.id
+        self.scope = envelope.scope
+        self.as_type = as_type
+        self.codec = codec
+        self.size = size
+        self.route = route
+        self.deadline = None if envelope.deadline_ms is None else now + envelope.deadline_ms / 1000
+        self.traceparent = envelope.traceparent
+        self.is_builtin = issubclass(as_type, Builtin)
+        self.is_maintenance = issubclass(as_type, Maintenance)
+        self.is_command = self.is_maintenance or issubclass(as_type, Command)  # goes to a writer
+        # What the requests of one run have in common: whether commands, of which scope, how many queries at most.
+        self.kind = (self.is_command, self.scope, getattr(as_type, "run_max", 0))
+        self.payload = envelope.payload
+        self.operation: Any = None
+        self.reply = b""
+
+    def decode(self) -> None:
+        """Decode and check the payload; raises `Invalid`, `TooLarge` or `Malformed`."""
+        self.operation = decode_as(self.as_type, self.payload, self.codec)
+        self.payload = Raw()  # the body need not stay in memory
+
+    def success(self, result: Any, seq: int) -> bytes:
+        """The reply to a request that was executed."""
+        return self.codec.encode(Success(self.id, True, result, seq))
+
+    def failure(self, error: BackscrollError) -> bytes:
+        """The reply to a request that had no effect."""
+        return write_failure(self.id, error, self.codec)
+
+
+def receive(body: bytes, route: Sequence[bytes], now: float) -> Request:
+    """The request in a body, a query with its payload decoded; raises `Refused` with the reply where there is none.
+
+    `now` is when it arrived, in seconds of a clock that never goes back.
+    """
+    codec = codec_of(body)
+    envelope: Envelope | None = None
+    try:
+        if not 0 < len(body) <= BODY_BYTES_MAX:
+            _check_size(body, codec)
+        envelope = read_envelope(body, codec)
+        request = Request(envelope, operation_type(envelope.type), codec, len(body), route, now)
+        if not request.is_command:
+            request.decode()
+    except Exception as problem:  # noqa: BLE001  # whatever it is, the caller gets a reply
+        raise _refused(body, codec, envelope, problem) from None
+    return request
+
 
 Work = Callable[[Request], bytes]
 """Does what a request asks for; its reply."""
@@ -47,7 +145,7 @@ class Dispatcher:
 
     def receive(self, body: bytes, route: Sequence[bytes] = ()) -> Request:
         """The request in a body; raises `Refused` with the reply where there is none."""
-        return requests.receive(body, route, self._clock())
+        return receive(body, route, self._clock())
 
     def execute_commands(self, batch: Sequence[Request]) -> list[bytes]:
         """Execute commands of one scope in one durable transaction; one that fails takes none of the others with it.
@@ -58,7 +156,7 @@ class Dispatcher:
         if decoded:
             try:
                 with self._scopes.use(decoded[0].scope) as store:
-                    store.transact(lambda db: self._answer_each(decoded, partial(self._execute_command, db)))
+                    store.transact(partial(self._execute_each, decoded))
             except Exception as error:  # noqa: BLE001  # nothing of the transaction is durable: every caller is told
                 for request in decoded:
                     request.reply = self.refuse(request, error)
@@ -68,7 +166,9 @@ class Dispatcher:
         """Answer queries of one scope, all from one snapshot."""
         try:
             with self._scopes.use(run[0].scope) as store, store.read() as snapshot:
-                self._answer_each(run, partial(self._answer_query, store, snapshot))
+                work = partial(self._answer_query, store, snapshot)
+                for request in run:
+                    request.reply = self._answer(request, work)
         except Exception as error:  # noqa: BLE001  # the snapshot itself failed: every caller is told
             for request in run:
                 request.reply = self.refuse(request, error)
@@ -110,6 +210,9 @@ class Dispatcher:
 
     def checkpoint(self, scope: str) -> None:
         """Do the upkeep that is due after a commit; from the thread that writes the scope."""
+        store = self._scopes.store_in_use(scope)
+        if store is None or not store.checkpoint_due:
+            return
         with self._scopes.borrow_if_open(scope) as store:
             if store is not None:
                 store.checkpoint_if_due()
@@ -151,8 +254,9 @@ class Dispatcher:
             return False
         return True
 
-    def _answer_each(self, run: Sequence[Request], work: Work) -> None:
-        for request in run:
+    def _execute_each(self, batch: Sequence[Request], db: Writes) -> None:
+        work = partial(self._execute_command, db)
+        for request in batch:
             request.reply = self._answer(request, work)
 
     def _answer(self, request: Request, work: Work) -> bytes:
@@ -175,14 +279,16 @@ class Dispatcher:
         return reply
 
     def _execute_command(self, db: Writes, request: Request) -> bytes:
-        stored = find_stored(request.operation, request.id, db)
-        if stored is not None:
-            return _success(request, stored.result, stored.seq)
-        self._check_deadline(request)
+        executed = find_executed(request.operation, request.id, db)
+        if executed is not None:
+            return _success(request, executed.result, executed.seq)
+        if request.deadline is not None:
+            self._check_deadline(request.deadline)
         return execute(request.operation, request.id, db, self._handlers, partial(_success_of, request))
 
     def _answer_query(self, store: Store, snapshot: Reads, request: Request) -> bytes:
-        self._check_deadline(request)
+        if request.deadline is not None:
+            self._check_deadline(request.deadline)
         if self._ending:
             raise Unavailable("the daemon is stopping", retryable=True)
         seq = snapshot.position.seq
@@ -198,7 +304,8 @@ class Dispatcher:
 
     def _answer_other(self, context: Any, request: Request) -> bytes:
         """Answer what is about the daemon or a whole scope."""
-        self._check_deadline(request)
+        if request.deadline is not None:
+            self._check_deadline(request.deadline)
         result = self._handlers[request.as_type.wire_name].function(request.operation, context)
         return _success(request, result, self._scopes.seq(request.scope))
 
@@ -210,9 +317,9 @@ class Dispatcher:
         if removed:
             log.info("chores done", scope=scope, **removed)
 
-    def _check_deadline(self, request: Request) -> None:
-        if request.deadline is not None and self._clock() >= request.deadline:
-            raise DeadlineExceeded("not started before the caller's deadline")
+    def _check_deadline(self, deadline: float) -> None:
+        if self._clock() >= deadline:
+            raise DeadlineExceeded("not started before the caller's deadline", retryable=True)
 
     def _wire_error(self, error: Exception) -> BackscrollError:
         """The error that a caller receives: theirs as it is, the storage's explained, anything else a bug of ours."""
@@ -232,3 +339,26 @@ def _success(request: Request, result: Any, seq: int) -> bytes:
     if len(reply) > REPLY_BYTES_MAX:
         raise TooLarge(f"the reply has {len(reply)} bytes; the limit is {REPLY_BYTES_MAX}: ask for fewer items")
     return reply
+
+
+def _refused(body: bytes, codec: Codec, envelope: Envelope | None, problem: Exception) -> Refused:
+    """The refusal of a body, with the id that it has, however broken the rest is."""
+    error = problem if isinstance(problem, BackscrollError) else Internal("the request cannot be decoded: a bug")
+    request_id = envelope.id if envelope is not None else read_id(body, codec)
+    if isinstance(error, Internal):
+        log.error("request cannot be decoded", id=request_id, exc_info=problem)
+    elif isinstance(error, Malformed) and envelope is None:
+        salvaged = salvage(body, codec)
+        request_id, error = salvaged.id, salvaged.error or error
+    log.debug("refused", id=request_id, outcome=error.code, reason=error.message)
+    return Refused(write_failure(request_id, error, codec), error)
+
+
+def _check_size(body: bytes, codec: Codec) -> None:
+    """Raise `TooLarge` for a body over its limit, `Malformed` for none; a piece of a log may be larger than others."""
+    if not body:
+        raise Malformed.at("$", "the body is empty")
+    operation = OPERATIONS.get(read_type(body, codec) or "") if len(body) <= LOG_BODY_BYTES_MAX else None
+    bytes_max = operation.body_bytes_max if operation else BODY_BYTES_MAX
+    if len(body) > bytes_max:
+        raise TooLarge.at("$", f"the body has {len(body)} bytes; the limit is {bytes_max}")

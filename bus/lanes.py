@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
-from backscroll.bus.requests import Request
+from backscroll.bus.dispatch import Request
 from backscroll.schema.errors import Busy
 
 RUN_COMMANDS_MAX = 1_024  # of one client with the writer at once: two full batches, so that it never runs dry
@@ -69,7 +69,7 @@ class Lanes:
         self._start_commands = start_commands
         self._start_queries = start_queries
         self._lanes: dict[bytes, Lane] = {}
-        self._touched: dict[bytes, Lane] = {}
+        self.changed: dict[bytes, Lane] = {}
         self._paused: set[bytes] = set()
         self.requests = 0
         self.bytes = 0
@@ -81,7 +81,7 @@ class Lanes:
         self._check_bounds(lane, request)
         lane.waiting.append(request)
         self._count(lane, 1, request.size)
-        self._touched[client] = lane
+        self.changed[client] = lane
 
     def answered(self, requests: Sequence[Request]) -> None:
         """Note that these requests of started runs have their replies."""
@@ -89,11 +89,11 @@ class Lanes:
             lane = self._lanes[request.route[0]]
             lane.running -= 1
             self._count(lane, -1, -request.size)
-            self._touched[lane.client] = lane
+            self.changed[lane.client] = lane
 
     def advance(self) -> None:
         """Start every run that may start now, and forget lanes that are empty."""
-        touched, self._touched = self._touched, {}
+        touched, self.changed = self.changed, {}
         for lane in touched.values():
             if run := lane.next_run():
                 (self._start_commands if run[0].is_command else self._start_queries)(run)
@@ -118,7 +118,7 @@ class Lanes:
         self._paused.discard(client)
         if lane := self._lanes.get(client):
             lane.paused = False
-            self._touched[client] = lane
+            self.changed[client] = lane
 
     def forget(self, client: bytes) -> None:
         """The client is gone: what it sent and was not started is dropped."""
@@ -130,7 +130,7 @@ class Lanes:
     def _new_lane(self, client: bytes) -> Lane:
         lane = self._lanes[client] = Lane(client)
         lane.paused = client in self._paused
-        self._touched[client] = lane  # so that a lane whose first request is refused is forgotten again
+        self.changed[client] = lane  # so that a lane whose first request is refused is forgotten again
         return lane
 
     def _check_bounds(self, lane: Lane, request: Request) -> None:

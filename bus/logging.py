@@ -95,7 +95,7 @@ _standard_error = Lossy()
 def _lines(level: str, *, for_people: bool, colors: bool = False) -> Any:
     """A structlog logger of this level and look."""
     renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=colors)
+        structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
         if for_people
         else structlog.processors.JSONRenderer(serializer=_to_json)
     )

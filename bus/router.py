@@ -48,7 +48,7 @@ class RouterSocket:
     ) -> None:
         self._stall_s = stall_ms / 1000
         self._on_pause, self._on_resume, self._on_gone = on_pause, on_resume, on_gone
-        self._outboxes: dict[bytes, Outbox] = {}
+        self.outboxes: dict[bytes, Outbox] = {}
         self.socket = context.socket(zmq.ROUTER)
         self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # so that a full pipe is an error and not a silent drop
         self.socket.setsockopt(zmq.SNDHWM, REPLIES_IN_PIPE_MAX)
@@ -60,7 +60,7 @@ class RouterSocket:
     @property
     def pending_replies(self) -> int:
         """How many replies wait for clients to read."""
-        return sum(len(kept.messages) for kept in self._outboxes.values())
+        return sum(len(kept.messages) for kept in self.outboxes.values())
 
     def bind(self, endpoint: str) -> str:
         """Bind one endpoint and return its actual address; raises `BadSettings` where that cannot be."""
@@ -87,27 +87,27 @@ class RouterSocket:
         A `droppable` one, which answers a request that we did not take in, is not kept.
         """
         client, message = route[0], [*route, reply]
-        kept = self._outboxes.get(client)
+        kept = self.outboxes.get(client)
         if kept is None and self._sent(message):
             return
         if droppable:
             return
         if kept is None:
-            kept = self._outboxes[client] = Outbox(time.monotonic())
+            kept = self.outboxes[client] = Outbox(time.monotonic())
             self._on_pause(client)
         kept.messages.append(message)
 
     def retry(self) -> None:
         """Offer kept replies again; a client that has taken none for too long is forgotten."""
-        for client, kept in list(self._outboxes.items()):
+        for client, kept in list(self.outboxes.items()):
             while kept.messages and self._sent(kept.messages[0]):
                 kept.messages.popleft()
                 kept.since = time.monotonic()
             if not kept.messages:
-                del self._outboxes[client]
+                del self.outboxes[client]
                 self._on_resume(client)
             elif time.monotonic() - kept.since > self._stall_s:
-                del self._outboxes[client]
+                del self.outboxes[client]
                 self._on_gone(client)
 
     def close(self) -> None:

@@ -1,17 +1,21 @@
-"""Every setting of the daemon, its default and its names, declared once.
+"""Every setting of the daemon, declared once: its name, its type, its default and its help text.
 
-Flags (`--data-dir`) stand over environment variables (`BACKSCROLL_DATA_DIR`), those over a TOML file
-(`data_dir = …` in the file that `BACKSCROLL_CONFIG` names, or else `backscroll.toml` in the user's
-configuration folder), and those over the defaults here.
+Flags (`--data-dir`) override environment variables (`BACKSCROLL_DATA_DIR`). Those override a TOML file (`data_dir = …`
+in the file that `BACKSCROLL_CONFIG` names, or else in `backscroll.toml` in the user's configuration directory). The
+file overrides the defaults below.
 """
 
+import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NoReturn, get_args
 
 import platformdirs
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -25,64 +29,127 @@ from backscroll.handlers.storage import Retention
 from backscroll.schema.paths import default_data_dir
 
 LOCAL_TCP = ("tcp://127.0.0.1:", "tcp://localhost:", "tcp://[::1]:")
+ENVIRONMENT_PREFIX = "BACKSCROLL_"
+HELP_COLUMN = 30
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What the value of a setting is: the word for it in the help, and how its default is written there."""
+
+    metavar: str
+    readable: Callable[[Any], str] = str
+
+
+def readable_path(path: Path | None) -> str:
+    """A path with the home directory as `~`."""
+    if path is None:
+        return "none"
+    home = Path.home()
+    return str(Path("~") / path.relative_to(home)) if path.is_relative_to(home) else str(path)
+
+
+def readable_bytes(number: int) -> str:
+    """A size in the largest unit that divides it: `16 MiB`."""
+    for name, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if number and number % size == 0:
+            return f"{number // size} {name}"
+    return f"{number} bytes"
+
+
+def readable_ms(number: int) -> str:
+    """A time in days or seconds where it is a whole number of them: `7 days`, `60 s`."""
+    for name, size in (("days", 86_400_000), ("s", 1_000)):
+        if number and number % size == 0:
+            return f"{number // size} {name}"
+    return f"{number} ms"
+
+
+DIR, FILE = Unit("DIR", readable_path), Unit("FILE", readable_path)
+ADDRESS = Unit("ADDRESS", lambda addresses: ", ".join(addresses) or "a socket in the data directory")
+COUNT, BYTES, MS = Unit("COUNT", "{:,}".format), Unit("BYTES", readable_bytes), Unit("MS", readable_ms)
 
 
 class Settings(BaseSettings):
-    """How one daemon runs. Sizes in bytes, times in milliseconds."""
+    """How one daemon runs. Sizes are in bytes, times in milliseconds."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="BACKSCROLL_",
-        frozen=True,
-        extra="forbid",
-        cli_kebab_case=True,
-        cli_implicit_flags=True,
-        cli_prog_name="backscroll serve",
-        cli_hide_none_type=True,
-        cli_avoid_json=True,
-    )
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="forbid")
 
-    data_dir: Path = Field(default_factory=default_data_dir, description="the directory that holds everything")
-    endpoint: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="an address to bind, ipc://PATH or tcp://127.0.0.1:PORT (PORT may be *); may be repeated"
+    data_dir: Annotated[Path, DIR] = Field(
+        default_factory=default_data_dir,
+        description="directory for databases and media files, and for endpoint.json, by which clients find the daemon",
     )
-    exit_with_parent: bool = Field(False, description="stop when standard input ends or the parent dies")
+    endpoint: Annotated[tuple[str, ...], NoDecode, ADDRESS] = Field(
+        default=(),
+        description="address to listen on: ipc:///PATH or tcp://127.0.0.1:PORT, where PORT may be * for any free port;"
+        " repeat the flag to listen on several",
+    )
+    exit_with_parent: bool = Field(
+        default=False,
+        description="stop when standard input is closed or the parent process ends: for daemons run as a child",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="debug shows a line for each request"
+        default="info", description="least severe messages to log; debug logs every request"
     )
     log_format: Literal["auto", "json", "console"] = Field(
-        "auto", description="auto: for people on a terminal, else JSON"
+        default="auto", description="format of log lines; auto is console on a terminal and json everywhere else"
     )
-    readers: PositiveInt = Field(8, description="how many queries may run at once")
-    writers: PositiveInt = Field(4, description="how many scopes may be written at once")
-    chores_ms: PositiveInt = Field(60_000, description="how often expired sessions and orphaned media are removed")
-    batch_requests: PositiveInt = Field(512, description="how many commands one commit takes at most")
-    queue_requests: PositiveInt = Field(65_536, description="how many requests may wait, of all clients")
-    queue_bytes: PositiveInt = Field(256 * 2**20, description="how many bytes of requests may wait, of all clients")
-    client_requests: PositiveInt = Field(16_384, description="how many requests of one client may wait")
-    client_bytes: PositiveInt = Field(64 * 2**20, description="how many bytes of one client's requests may wait")
-    query_cache_bytes: NonNegativeInt = Field(
-        BYTES_MAX,
-        description="how many bytes of answers are kept for each open scope, until what they tell of changes",
+    readers: Annotated[PositiveInt, COUNT] = Field(default=8, description="queries that may run at the same time")
+    writers: Annotated[PositiveInt, COUNT] = Field(default=4, description="scopes that may be written at the same time")
+    chores_ms: Annotated[PositiveInt, MS] = Field(
+        default=60_000,
+        description="interval between removals of expired sessions and of media parts that nothing refers to",
     )
-    log: Literal["full", "ids"] = Field(
-        "full", description="what the command log keeps: whole payloads, or only what makes retries harmless"
+    batch_requests: Annotated[PositiveInt, COUNT] = Field(
+        default=512, description="most commands that may share one commit"
     )
-    results: NonNegativeInt = Field(Retention().results, description="how many results are kept for retries, at least")
-    results_ms: NonNegativeInt = Field(
-        Retention().results_ms, description="how long results are kept for retries, at least"
+    queue_requests: Annotated[PositiveInt, COUNT] = Field(
+        default=65_536, description="requests that may wait, of all clients together; further ones are answered busy"
     )
-    record: Path | None = Field(
-        None,
-        description="a file to make, into which commands are written as they commit; to replay it, begin with it",
+    queue_bytes: Annotated[PositiveInt, BYTES] = Field(
+        default=256 * 2**20, description="memory for requests that wait, of all clients together"
     )
-    lock_wait_ms: PositiveInt = Field(2_000, description="how long a commit waits for another process's lock")
-    stall_ms: PositiveInt = Field(30_000, description="how long replies are kept for a client that does not read")
-    drain_ms: PositiveInt = Field(10_000, description="how long stopping waits for requests already received")
+    client_requests: Annotated[PositiveInt, COUNT] = Field(
+        default=16_384, description="requests of one client that may wait; further ones are answered busy"
+    )
+    client_bytes: Annotated[PositiveInt, BYTES] = Field(
+        default=64 * 2**20, description="memory for requests of one client that wait"
+    )
+    query_cache_bytes: Annotated[NonNegativeInt, BYTES] = Field(
+        default=BYTES_MAX,
+        description="memory for the cached results of queries, for each open scope; 0 turns the cache off",
+    )
+    command_log: Literal["payloads", "ids-only"] = Field(
+        default="payloads",
+        description="what the command log keeps: with payloads, commands can be replayed; ids-only is enough to make"
+        " retries safe",
+    )
+    kept_results: Annotated[NonNegativeInt, COUNT] = Field(
+        default=Retention().results,
+        description="results of commands kept to answer retries: at least those of the latest COUNT",
+    )
+    kept_results_ms: Annotated[NonNegativeInt, MS] = Field(
+        default=Retention().results_ms, description="how long results are kept to answer retries, at least"
+    )
+    record: Annotated[Path | None, FILE] = Field(
+        default=None,
+        description="new file to write each command to as it commits; start with an empty data directory to get a file"
+        " that can be replayed",
+    )
+    lock_wait_ms: Annotated[PositiveInt, MS] = Field(
+        default=2_000, description="how long a commit waits while another process locks the database"
+    )
+    stall_ms: Annotated[PositiveInt, MS] = Field(
+        default=30_000, description="how long replies are kept for a client that does not read them"
+    )
+    drain_ms: Annotated[PositiveInt, MS] = Field(
+        default=10_000, description="how long the daemon goes on answering received requests after it was asked to stop"
+    )
 
     @field_validator("endpoint", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        """Let one environment variable name several addresses, with commas between."""
+        """Let one environment variable name several addresses, separated by commas."""
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
@@ -90,15 +157,18 @@ class Settings(BaseSettings):
     @field_validator("endpoint")
     @classmethod
     def _only_local(cls, endpoints: tuple[str, ...]) -> tuple[str, ...]:
-        """Requests carry no proof of who sends them, so only this machine may connect."""
+        """Requests are not authenticated, so only this machine may connect."""
         for endpoint in endpoints:
             if not endpoint.startswith(("ipc://", *LOCAL_TCP)):
-                raise ValueError(f"{endpoint!r} is neither ipc://PATH nor tcp:// on 127.0.0.1, localhost or [::1]")
+                raise ValueError(
+                    f"{endpoint!r} is neither ipc:///PATH nor tcp:// on 127.0.0.1, localhost or [::1];"
+                    " the daemon listens on this machine only"
+                )
             if endpoint.startswith("ipc://") and not endpoint.startswith("ipc:///"):
-                raise ValueError(f"{endpoint!r} needs an absolute path")
+                raise ValueError(f"{endpoint!r} needs an absolute path, such as ipc:///tmp/backscroll.sock")
             for host in LOCAL_TCP:
                 if endpoint.startswith(host) and not _is_port(endpoint.removeprefix(host)):
-                    raise ValueError(f"{endpoint!r} needs a port from 1 to 65535, or *")
+                    raise ValueError(f"{endpoint!r} needs a port from 1 to 65535, or * for any free port")
         return endpoints
 
     @field_validator("data_dir", "record")
@@ -115,8 +185,24 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        del dotenv_settings, file_secret_settings  # a daemon reads no .env of whatever folder it starts in
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file())
+        del dotenv_settings, file_secret_settings  # a daemon reads no .env of whatever directory it starts in
+        file = config_file()
+        try:
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file)
+        except ValueError as error:
+            raise ValueError(f"{file} is not valid TOML: {error}") from error
+
+
+GROUPS: Mapping[str, Sequence[str]] = {
+    "data": ["data_dir"],
+    "connections": ["endpoint"],
+    "process": ["exit_with_parent", "drain_ms", "chores_ms"],
+    "logging": ["log_level", "log_format"],
+    "command log": ["command_log", "kept_results", "kept_results_ms", "record"],
+    "concurrency": ["readers", "writers", "batch_requests", "lock_wait_ms"],
+    "limits": ["queue_requests", "queue_bytes", "client_requests", "client_bytes", "query_cache_bytes", "stall_ms"],
+}
+"""The settings as the help shows them: each in one group."""
 
 
 def _is_port(text: str) -> bool:
@@ -125,13 +211,127 @@ def _is_port(text: str) -> bool:
 
 
 def config_file() -> Path:
-    """The TOML file that settings are read from, where it exists; one that is named has to."""
+    """The TOML file that settings are read from, if it exists; one that is named must exist."""
     named = os.environ.get("BACKSCROLL_CONFIG")
     if named and not Path(named).is_file():
-        raise FileNotFoundError(f"BACKSCROLL_CONFIG names {named}, and there is no such file")
-    return Path(named) if named else platformdirs.user_config_path("backscroll", appauthor=False) / "backscroll.toml"
+        raise FileNotFoundError(f"BACKSCROLL_CONFIG names {named}, and there is no such file; create it or unset it")
+    return Path(named) if named else _default_config_file()
+
+
+def _default_config_file() -> Path:
+    return platformdirs.user_config_path("backscroll", appauthor=False) / "backscroll.toml"
 
 
 def from_command_line(arguments: Sequence[str]) -> Settings:
-    """Read the settings; raises pydantic's ValidationError, and exits with 2 on flags that do not exist."""
-    return Settings(_cli_parse_args=list(arguments))  # type: ignore[call-arg]  # a parameter of BaseSettings.__init__
+    """Read the settings from all sources; exits with 2 for flags that do not exist or lack a value.
+
+    Raises `ValueError` or `OSError` with a message that names the setting where it was given, says what is wrong with
+    it and what to do.
+    """
+    parser = _Parser(prog="backscroll serve", allow_abbrev=False)
+    add_settings(parser)
+    flags, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error(_unknown_flag(unknown[0], parser))
+    try:
+        return Settings(**vars(flags))
+    except ValidationError as error:
+        raise ValueError("; ".join(_problem(each, vars(flags)) for each in error.errors())) from error
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"backscroll: {message}\nRun `{self.prog} --help` to see all settings.\n")
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for each setting to a parser; what is not given is left out of its result."""
+    parser.usage = f"{parser.prog} [--data-dir DIR] [--endpoint ADDRESS] [OPTION …]"
+    parser.description = "Run the daemon. It prints one line of JSON on standard output when it is ready."
+    parser.epilog = (
+        f"Each setting can also be an environment variable ({ENVIRONMENT_PREFIX}LOG_LEVEL=debug) or a line of a TOML"
+        f' file (log_level = "debug" in {readable_path(_default_config_file())}, or in the file that BACKSCROLL_CONFIG'
+        " names). Flags override the environment, and the environment overrides the file. Exit codes: 0 stopped as"
+        " asked, 2 wrong settings, 3 another daemon holds the data directory, 4 the database cannot be opened."
+    )
+    parser.formatter_class = partial(argparse.HelpFormatter, max_help_position=HELP_COLUMN)
+    for title, names in GROUPS.items():
+        group = parser.add_argument_group(title)
+        for name in names:
+            _add_flag(group, name, Settings.model_fields[name])
+
+
+def _add_flag(group: Any, name: str, field: FieldInfo) -> None:
+    unit = _unit(field)
+    default = unit.readable(field.get_default(call_default_factory=True))
+    options: dict[str, Any] = {
+        "dest": name,
+        "default": argparse.SUPPRESS,
+        "help": f"{field.description} (default: {default})".replace("%", "%%"),
+    }
+    if field.annotation is bool:
+        options |= {"action": argparse.BooleanOptionalAction}
+    elif choices := _choices(field):
+        options |= {"choices": choices}
+    else:
+        options |= {"metavar": unit.metavar, "action": "append" if unit is ADDRESS else "store"}
+    group.add_argument(_flag(name), **options)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _unit(field: FieldInfo) -> Unit:
+    plain = Unit("", lambda value: {False: "no", True: "yes"}.get(value, str(value)))
+    return next((each for each in field.metadata if isinstance(each, Unit)), plain)
+
+
+def _choices(field: FieldInfo) -> tuple[str, ...]:
+    """The values of a setting that takes one of a few words."""
+    return get_args(field.annotation) if _unit(field).metavar == "" else ()
+
+
+def _unknown_flag(word: str, parser: argparse.ArgumentParser) -> str:
+    if not word.startswith("-"):
+        return f"unexpected argument {word!r}: `{parser.prog}` takes flags only"
+    flag = word.partition("=")[0]
+    return f"unknown flag {flag}{_did_you_mean(flag, [_flag(name) for name in Settings.model_fields])}"
+
+
+def _did_you_mean(word: str, known: Sequence[str]) -> str:
+    from difflib import get_close_matches  # for mistakes alone
+
+    close = get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _problem(error: Any, flags: Mapping[str, Any]) -> str:
+    """What pydantic says of one setting, in words: where it was given, what is wrong, and what to do."""
+    name, value, kind = str(error["loc"][0]), error["input"], error["type"]
+    if kind == "extra_forbidden":
+        return f"{config_file()}: unknown setting {name!r}{_did_you_mean(name, list(Settings.model_fields))}"
+    where, field = _where(name, flags), Settings.model_fields[name]
+    if kind == "value_error":
+        return f"{where}: {error['ctx']['error']}"
+    if kind in ("greater_than", "greater_than_equal"):
+        return f"{where}: {value} is too small; the least is {error['ctx'].get('ge', 1)}"
+    if kind == "literal_error":
+        return f"{where}: give one of {', '.join(_choices(field))}, not {value!r}"
+    if kind.startswith("bool"):
+        return f"{where}: give true or false, not {value!r}"
+    if kind.startswith("int"):
+        unit = {"BYTES": "bytes", "MS": "milliseconds"}.get(_unit(field).metavar)
+        wanted = f"a whole number of {unit}" if unit else "a whole number"
+        return f"{where}: give {wanted}, such as {field.default}, not {value!r}"
+    return f"{where}: {error['msg']}"
+
+
+def _where(name: str, flags: Mapping[str, Any]) -> str:
+    """Where a setting was given: its flag, its environment variable, or its place in the file."""
+    if name in flags:
+        return _flag(name)
+    variable = f"{ENVIRONMENT_PREFIX}{name}".upper()
+    if variable in {each.upper() for each in os.environ}:
+        return variable
+    return f"{config_file()}: {name}"

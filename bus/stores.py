@@ -41,17 +41,12 @@ class Store(Protocol):
 
     query_cache: QueryCache
 
-    @property
-    def seq(self) -> int:
-        """The number of the last command that is durable."""
-
-    @property
-    def seq_shown(self) -> int:
-        """The newest commit that a snapshot has shown: readers may see it a moment before `seq` says it."""
-
-    @property
-    def opened_at(self) -> int:
-        """What `seq` was when the store was opened."""
+    seq: int
+    """The number of the last command that is durable."""
+    seq_shown: int
+    """The newest commit that a snapshot has shown: readers may see it a moment before `seq` says it."""
+    checkpoint_due: bool
+    """Whether `checkpoint_if_due()` has something to do."""
 
     def transact(self, work: Callable[[Writes], T]) -> T:
         """Do work in one durable transaction; a command that fails inside it takes no other with it.

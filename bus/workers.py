@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from queue import SimpleQueue
 
-from backscroll.bus.dispatch import Dispatcher
-from backscroll.bus.requests import Request
+from backscroll.bus.dispatch import Dispatcher, Request
 from backscroll.bus.stores import Scopes
 
 Deliver = Callable[[list[Request], list[bytes]], None]

@@ -3,7 +3,7 @@
 from peewee import SQL
 
 from backscroll.handlers import changes
-from backscroll.handlers.reactions import change_message
+from backscroll.handlers.reactions import declare_message, message_of
 from backscroll.handlers.registry import handles
 from backscroll.handlers.sql import Named, RowMapper, statement
 from backscroll.handlers.storage import CommandContext, Reads, Writes
@@ -36,30 +36,32 @@ SELECT_COMMANDS_ABOUT, DELETE_REFERENCES = changes.references(
 @handles(SaveAttachment)
 def save_attachment(command: SaveAttachment, db: Writes, context: CommandContext) -> None:
     attachment = command.attachment
-    if not change_message(attachment.message_id, db, context):
+    room_id, is_deleted = message_of(attachment.message_id, db)
+    if is_deleted:
         context.redact_own(context.member)
         return
     before = db.row(SELECT_MESSAGE_ID, attachment_id=attachment.id)
     if before is not None and before[0] != attachment.message_id:
-        change_message(before[0], db, context)
+        declare_message(before[0], message_of(before[0], db)[0], context)
+    declare_message(attachment.message_id, room_id, context)
     changes.mention(changes.attachment(attachment.id), db, context)
     db.write(UPSERT, ROWS.to_row(attachment))
 
 
 @handles(DeleteAttachmentsForMessage)
 def delete_attachments_for_message(command: DeleteAttachmentsForMessage, db: Writes, context: CommandContext) -> None:
-    if change_message(command.message_id, db, context):
-        of_message = {"message_id": command.message_id}
-        changes.redact(db.rows(SELECT_COMMANDS_ABOUT, **of_message), db, context)
-        db.run(DELETE_REFERENCES, **of_message)
-        db.run(DELETE_OF_MESSAGE, **of_message)
+    of_message = {"message_id": command.message_id}
+    changes.redact(db.rows(SELECT_COMMANDS_ABOUT, **of_message), db, context)
+    db.run(DELETE_REFERENCES, **of_message)
+    if db.run(DELETE_OF_MESSAGE, **of_message):
+        declare_message(command.message_id, message_of(command.message_id, db)[0], context)
 
 
 @handles(GetAttachmentsForMessage)
 def get_attachments_for_message(query: GetAttachmentsForMessage, db: Reads) -> list[Attachment]:
-    return [ROWS.to_record(row) for row in db.rows(SELECT_OF_MESSAGE, message_id=query.message_id)]
+    return ROWS.to_records(db.rows(SELECT_OF_MESSAGE, message_id=query.message_id))
 
 
 @handles(GetAllAttachments)
 def get_all_attachments(_query: GetAllAttachments, db: Reads) -> list[Attachment]:
-    return [ROWS.to_record(row) for row in db.rows(SELECT_ALL)]
+    return ROWS.to_records(db.rows(SELECT_ALL))

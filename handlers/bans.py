@@ -42,7 +42,7 @@ def remove_ban(command: RemoveBan, db: Writes, context: CommandContext) -> None:
 
 @handles(GetBansForRoom)
 def get_bans_for_room(query: GetBansForRoom, db: Reads) -> list[Ban]:
-    return [ROWS.to_record(row) for row in db.rows(SELECT_ACTIVE, room_id=query.room_id, now=db.now)]
+    return ROWS.to_records(db.rows(SELECT_ACTIVE, room_id=query.room_id, now=db.now))
 
 
 @handles(IsUserBanned)

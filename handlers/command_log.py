@@ -19,8 +19,8 @@ from backscroll.schema.command_log import (
     CHAIN_START,
     FORMAT,
     SALT_BYTES,
-    Facts,
     Target,
+    as_logged,
     canonical,
     chain_after,
     decode_facts,
@@ -94,6 +94,13 @@ class StoredCommand(NamedTuple):
     result: bytes | None
 
 
+class Executed(NamedTuple):
+    """The result of a command, and its number in the log."""
+
+    result: Any
+    seq: int
+
+
 class Received(NamedTuple):
     """What a row says of the payload as it was received, which is not always the payload that is stored.
 
@@ -114,18 +121,23 @@ def position_of(db: Reads) -> LogPosition:
 
 
 def find(request_id: str, db: Reads) -> StoredCommand | None:
-    """The command with this id, if it took effect. Ids grow with time, so most are known to be new without a query."""
-    if request_id > db.position.greatest_id:
-        return None
+    """The command with this id, if it took effect."""
     row = db.row(SELECT_BY_ID, id=request_id)
     return StoredCommand(*row) if row else None
 
 
-def stored_result(command: Command[Any], request_id: str, stored: StoredCommand, db: Writes) -> Any:
-    """The result that a command had when it took effect, as plain values; raises `Conflict` where there is none.
+def find_executed(command: Command[Any], request_id: str, db: Writes) -> Executed | None:
+    """The result that a command had when it took effect, as plain values; None where none with this id did.
 
-    What was redacted is compared by id and type alone: comparing payloads would tell who guesses a deleted text right.
+    Ids grow with time, so most are known to be new without a query. Raises `Conflict` where another command took effect
+    under the id, or the result is no longer stored. What was redacted is compared by id and type alone: comparing
+    payloads would tell who guesses a deleted text right.
     """
+    stored = find(request_id, db) if request_id <= db.position.greatest_id else None
+    return None if stored is None else Executed(_stored_result(command, request_id, stored, db), stored.seq)
+
+
+def _stored_result(command: Command[Any], request_id: str, stored: StoredCommand, db: Writes) -> Any:
     facts = decode_facts(stored.facts)
     same_payload = stored.salt is None or digest_of(stored.salt, canonical(command)) == facts.digest
     if stored.type != command.wire_name or not same_payload:
@@ -147,20 +159,24 @@ def append(
     command: Command[Any], result: Any, db: Writes, context: CommandContext, received: Received | None = None
 ) -> None:
     """Write the row of the command that was executed; `received` is given where it was executed from a log."""
+    logged = as_logged(command)
     if received is None:
-        salt = db.random_bytes(SALT_BYTES)
-        received = Received(digest_of(salt, canonical(command)), salt)
-    payload = command
+        salt: bytes | None = db.random_bytes(SALT_BYTES)
+        assert salt is not None
+        digest, was_redacted, principal = digest_of(salt, canonical(logged)), False, None
+    else:
+        digest, salt, was_redacted, principal = received
     for member, targets in context.redacted.items():
         for target in targets:
-            payload = _erase_in(payload, member, target)
-    keeps_payload = db.retention.payloads and not context.payload_dropped
-    redacted = received.redacted or bool(context.redacted) or context.payload_dropped
+            logged = _erase_in(logged, member, target)
+    redacted = was_redacted or bool(context.redacted) or context.payload_dropped
     _insert(
         command.wire_name,
-        received._replace(redacted=redacted, salt=None if redacted else received.salt),
-        MSGPACK.encode(payload.as_logged()) if keeps_payload else None,
-        _stored_form(command, result, context, received.redacted),
+        MSGPACK.encode(logged) if db.retention.payloads and not context.payload_dropped else None,
+        None if redacted else salt,
+        redacted,
+        None if result is None else _stored_form(command, result, context, was_redacted),
+        (FORMAT, principal, digest, context.changes, context.generated),
         db,
         context,
     )
@@ -168,7 +184,8 @@ def append(
 
 def append_erased(name: str, received: Received, db: Writes, context: CommandContext) -> None:
     """Write the row of a command of which nothing is left but that there was one."""
-    _insert(name, received._replace(redacted=True, salt=None), None, NOT_KEPT, db, context)
+    facts = (FORMAT, received.principal, received.digest, context.changes, context.generated)
+    _insert(name, None, None, True, NOT_KEPT, facts, db, context)
 
 
 def apply_redactions(db: Writes) -> None:
@@ -208,15 +225,20 @@ def drop_old_results(db: Writes) -> int:
 
 
 def _insert(
-    name: str, received: Received, payload: bytes | None, result: bytes | None, db: Writes, context: CommandContext
+    name: str,
+    payload: bytes | None,
+    salt: bytes | None,
+    redacted: bool,
+    result: bytes | None,
+    facts: tuple[Any, ...],
+    db: Writes,
+    context: CommandContext,
 ) -> None:
-    if len(context.changes) > 1:  # the last word on each thing, in order
-        context.changes = list(dict.fromkeys(reversed(context.changes)))[::-1]
+    seq, now, request_id = context.seq, context.now, context.request_id
+    encoded = encode_facts(facts)
     context.type = name
-    facts = encode_facts(Facts(FORMAT, received.principal, received.digest, context.changes, context.generated))
-    context.chain = chain_after(db.position.chain, context.seq, context.now, name, context.request_id, facts)
-    identity = (context.seq, context.request_id, name, context.now)
-    db.write(INSERT, (*identity, payload, received.salt, received.redacted, facts, result, context.chain))
+    context.chain = chain_after(db.position.chain, seq, now, name, request_id, encoded)
+    db.write(INSERT, (seq, request_id, name, now, payload, salt, redacted, encoded, result, context.chain))
 
 
 def _redact_row(seq: int, redactions: list[Redaction], db: Writes) -> None:
@@ -274,10 +296,8 @@ def _erase_in(command: Command[Any], member: int, target: Target | None) -> Comm
     return replace(command, commands=members)
 
 
-def _stored_form(command: Command[Any], result: Any, context: CommandContext, was_redacted: bool) -> bytes | None:
+def _stored_form(command: Command[Any], result: Any, context: CommandContext, was_redacted: bool) -> bytes:
     """A result as the log keeps it. The result of a redacted command is not what was answered the first time."""
-    if result is None:
-        return None
     erased = was_redacted or (context.redacted and _has_result_of(set(context.redacted), command.wire_name, result))
     return NOT_KEPT if erased else MSGPACK.encode(_without_secrets(command, result))
 

@@ -1,6 +1,6 @@
 """The one way in which a command is executed and logged; requests, batches, replays and chores all come through here.
 
-    request ──▶ find_stored ──known──▶ the stored result
+    request ──▶ find_executed ──known──▶ the stored result     (command_log.py)
                      └─new─▶ execute: run the handler ─▶ append its row ─▶ result
     log entry ─────────────▶ execute_entry: the same, with the entry's time, ids and hashes
 
@@ -9,10 +9,10 @@
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from backscroll.handlers import command_log
-from backscroll.handlers.command_log import Received
+from backscroll.handlers.command_log import Executed, Received
 from backscroll.handlers.registry import Handlers
 from backscroll.handlers.storage import CommandContext, Reads, Writes
 from backscroll.schema.command_log import LogEntry, canonical, digest_of
@@ -24,24 +24,6 @@ from backscroll.schema.wire import MSGPACK
 T = TypeVar("T")
 
 
-class Executed(NamedTuple):
-    """The result of a command, and its number in the log."""
-
-    result: Any
-    seq: int
-
-
-def find_stored(command: Command[Any], request_id: str, db: Writes) -> Executed | None:
-    """The result of a command that took effect earlier under this id, None where none did.
-
-    Raises `Conflict` where another command did, or the result is no longer stored.
-    """
-    stored = command_log.find(request_id, db)
-    if stored is None:
-        return None
-    return Executed(command_log.stored_result(command, request_id, stored, db), stored.seq)
-
-
 def execute(
     command: Command[Any], request_id: str, db: Writes, handlers: Handlers, reply: Callable[[Executed], T]
 ) -> T:
@@ -51,6 +33,7 @@ def execute(
     """
     with db.command(request_id) as context:
         result = run(command, db, context, handlers)
+        context.settle_changes()
         command_log.append(command, result, db, context)
         return reply(Executed(result, context.seq))
 
@@ -60,7 +43,7 @@ def execute_entry(entry: LogEntry, db: Writes, handlers: Handlers) -> None:
 
     An entry whose payload is gone takes its number and its ids, and changes nothing.
     """
-    if command_log.find(entry.id, db) is not None:
+    if entry.id <= db.position.greatest_id and command_log.find(entry.id, db) is not None:
         raise Conflict.at("$.id", "an earlier command has this id")
     with db.command(entry.id, at=entry.at, replayed=entry.generated) as context:
         received = _received(entry, db)
@@ -68,8 +51,9 @@ def execute_entry(entry: LogEntry, db: Writes, handlers: Handlers) -> None:
             _skip(entry, received, db, context)
             return
         result = run(entry.payload, db, context, handlers)
-        command_log.append(entry.payload, result, db, context, received)
+        context.settle_changes()
         _compare(entry, context)
+        command_log.append(entry.payload, result, db, context, received)
 
 
 def run(command: Command[Any], db: Writes, context: CommandContext, handlers: Handlers) -> Any:
@@ -124,9 +108,16 @@ def _skip(entry: LogEntry, received: Received | None, db: Writes, context: Comma
 
 
 def _compare(entry: LogEntry, context: CommandContext) -> None:
-    """Raise `Invalid` where a command did something else than its entry says."""
+    """Raise `Invalid` where a command did something else than its entry says.
+
+    It may do less than the first time, because what it removes was erased from the entries before it. Its row tells what
+    the entry tells.
+    """
     generated = entry.generated
     if generated and (context.ids, context.token_hashes) != (generated.ids, generated.token_hashes):
         raise Invalid.at("$.generated", "the command generates another number of ids or tokens")
-    if entry.changes and MSGPACK.encode(context.changes) != MSGPACK.encode(entry.changes):
+    recorded = set(map(MSGPACK.encode, entry.changes))
+    if recorded and not entry.redacted and not recorded.issuperset(map(MSGPACK.encode, context.changes)):
         raise Invalid.at("$.changes", "the command changes something else")
+    if recorded or entry.redacted:
+        context.changes = list(entry.changes)

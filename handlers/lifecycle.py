@@ -1,14 +1,16 @@
 """The life of a database, and of the daemon that owns it."""
 
 from importlib.metadata import version
+from typing import Any
 
 from backscroll.handlers import changes, command_log
 from backscroll.handlers.registry import handles
 from backscroll.handlers.sql import statement
 from backscroll.handlers.storage import CommandContext, Status, Writes
+from backscroll.schema import description
 from backscroll.schema.command_log import Noun
 from backscroll.schema.limits import INTEGER_MAX
-from backscroll.schema.operations import ClearAllData, Health, Initialize, Ping
+from backscroll.schema.operations import ClearAllData, Describe, Health, Initialize, Ping
 from backscroll.schema.replies import HealthReport, Pong
 from backscroll.schema.tables import CONTENT, LogReferences, Table
 from backscroll.schema.wire import PROTOCOL_LEVEL
@@ -34,6 +36,11 @@ def clear_all_data(_command: ClearAllData, db: Writes, context: CommandContext) 
     command_log.erase_all_payloads(db, context)
     for sha256 in db.blobs.put_before(INTEGER_MAX):
         db.blobs.remove_after_commit(sha256)
+
+
+@handles(Describe)
+def describe(_query: Describe, _status: Status) -> dict[str, Any]:
+    return description.describe()
 
 
 @handles(Ping)

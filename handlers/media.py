@@ -76,8 +76,8 @@ def put_media(command: PutMedia, db: Writes, context: CommandContext) -> MediaRe
 @handles(DeleteMedia)
 def delete_media(command: DeleteMedia, db: Writes, context: CommandContext) -> None:
     hashes = {row[0] for row in db.rows(SELECT_PARTS, media_id=command.media_id)}
-    db.run(DELETE, media_id=command.media_id)
-    changes.gone(context, "media", command.media_id)  # also where it was not: replayed, its payload is gone before it
+    if db.run(DELETE, media_id=command.media_id):
+        changes.gone(context, "media", command.media_id)
     for seq in changes.take_commands_about(changes.media(command.media_id), db):
         command_log.erase_payload(seq, db)
     for sha256 in sorted(hashes):

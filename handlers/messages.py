@@ -77,10 +77,10 @@ class Deletion:
         self.delete_around = (*(delete for _, delete in found), *children)
         self.delete = statement(Messages.delete().where(where))
 
-    def execute(self, db: Writes, context: CommandContext, **place: str) -> None:
-        """Delete the messages of a place, rows and all."""
+    def execute(self, db: Writes, context: CommandContext, **place: str) -> int:
+        """Delete the messages of a room or channel, rows and all; how many."""
         self.delete_contents(db, context, **place)
-        db.run(self.delete, **place)
+        return db.run(self.delete, **place)
 
     def delete_contents(self, db: Writes, context: CommandContext, **place: str) -> None:
         """Delete everything but the messages' own rows."""
@@ -136,7 +136,8 @@ def get_message_by_id(query: GetMessageById, db: Reads) -> Message | None:
 
 def save(message: Message, reactions_path: str, db: Writes, context: CommandContext) -> None:
     """Write a whole message; a tombstone in its place stays a tombstone."""
-    reactions.check_reactions(message, reactions_path)
+    if message.reactions is not None:
+        reactions.check_reactions(message, message.reactions, reactions_path)
     row = ROWS.to_row(message)
     is_new = db.write(INSERT, (*row, context.seq, context.member))
     if not is_new and not _overwrite(message, row, db, context):
@@ -144,20 +145,20 @@ def save(message: Message, reactions_path: str, db: Writes, context: CommandCont
     changes.saved(context, "message", message.id, message.room_id)
     if message.is_deleted:
         _make_tombstone(message.id, db, context)
-    else:
-        reactions.replace_reactions(message, db)
+    elif message.reactions is not None:
+        reactions.replace_reactions(message.id, message.reactions, db)
 
 
 def clear_room(room_id: str, db: Writes, context: CommandContext) -> None:
     """Delete all messages of a room."""
-    DELETION_OF_ROOM.execute(db, context, room_id=room_id)
-    changes.cleared(context, "message", room_id)
+    if DELETION_OF_ROOM.execute(db, context, room_id=room_id):
+        changes.cleared(context, "message", room_id)
 
 
 def clear_channel(room_id: str, channel_id: str, db: Writes, context: CommandContext) -> None:
     """Delete all messages of a channel."""
-    DELETION_OF_CHANNEL.execute(db, context, room_id=room_id, channel_id=channel_id)
-    changes.cleared(context, "message", room_id, channel_id)
+    if DELETION_OF_CHANNEL.execute(db, context, room_id=room_id, channel_id=channel_id):
+        changes.cleared(context, "message", room_id, channel_id)
 
 
 def _overwrite(message: Message, row: Sequence[Any], db: Writes, context: CommandContext) -> bool:
@@ -195,7 +196,7 @@ def _stored(message_id: str, db: Reads) -> Message:
 def with_reactions(rows: Sequence[Row], db: Reads) -> list[Message]:
     """The messages of rows, as callers see them: a tombstone shows its fixed text and nothing else."""
     by_message = reactions.reactions_by_message([row[ID_AT] for row in rows], db)
-    messages = [ROWS.to_record(row, reactions=by_message.get(row[ID_AT], [])) for row in rows]
+    messages = ROWS.to_records(rows, "reactions", [by_message.get(row[ID_AT], []) for row in rows])
     return [
         replace(message, content=DELETED_TEXT, reactions=[]) if message.is_deleted else message for message in messages
     ]

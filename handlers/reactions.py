@@ -50,9 +50,11 @@ SELECT_COMMANDS_ABOUT_MESSAGE = statement(
 @handles(SaveReaction)
 def save_reaction(command: SaveReaction, db: Writes, context: CommandContext) -> None:
     reaction = command.reaction
-    if not change_message(reaction.message_id, db, context):
+    room_id, is_deleted = message_of(reaction.message_id, db)
+    if is_deleted:
         context.redact_own(context.member)
         return
+    declare_message(reaction.message_id, room_id, context)
     changes.mention(changes.reaction(reaction.message_id, reaction.oder_id, reaction.emoji), db, context)
     db.write(UPSERT, ROWS.to_row(reaction))
 
@@ -60,9 +62,11 @@ def save_reaction(command: SaveReaction, db: Writes, context: CommandContext) ->
 @handles(RemoveReaction)
 def remove_reaction(command: RemoveReaction, db: Writes, context: CommandContext) -> None:
     context.redact_own(context.member)
-    if not change_message(command.message_id, db, context):
+    room_id, is_deleted = message_of(command.message_id, db)
+    if is_deleted:
         return
-    db.run(DELETE, message_id=command.message_id, oder_id=command.oder_id, emoji=command.emoji)
+    if db.run(DELETE, message_id=command.message_id, oder_id=command.oder_id, emoji=command.emoji):
+        declare_message(command.message_id, room_id, context)
     # Also where it was not there any more: a message was saved without it, and the log still says what it was.
     changes.erase(changes.reaction(command.message_id, command.oder_id, command.emoji), db, context)
     in_messages = db.rows(SELECT_COMMANDS_ABOUT_MESSAGE, message_id=command.message_id)
@@ -78,33 +82,32 @@ def get_reactions_for_message(query: GetReactionsForMessage, db: Reads) -> list[
 def reactions_by_message(message_ids: Iterable[str], db: Reads) -> dict[str, list[Reaction]]:
     """The reactions of many messages in one statement; an empty list for a message without any."""
     found: dict[str, list[Reaction]] = defaultdict(list)
-    for row in db.rows(SELECT_OF_MESSAGES, message_ids=to_json(list(message_ids)).decode()):
-        reaction = ROWS.to_record(row)
+    rows = db.rows(SELECT_OF_MESSAGES, message_ids=to_json(list(message_ids)).decode())
+    for reaction in ROWS.to_records(rows):
         found[reaction.message_id].append(reaction)
     return found
 
 
-def check_reactions(message: Message, path: str) -> None:
+def check_reactions(message: Message, reactions: list[Reaction], path: str) -> None:
     """Raise `Invalid` where a message carries the reaction of another; `path` is where the list is."""
-    for index, reaction in enumerate(message.reactions or []):
+    for index, reaction in enumerate(reactions):
         if reaction.message_id != message.id:
             raise Invalid.at(f"{path}[{index}].messageId", "a reaction inside a message must name that message")
 
 
-def replace_reactions(message: Message, db: Writes) -> None:
-    """Make the stored reactions of a message exactly those it carries; one that carries no list keeps them."""
-    if message.reactions is None:
-        return
-    db.run(DELETE_OF_MESSAGE, message_id=message.id)
-    db.write_all(UPSERT, [ROWS.to_row(reaction) for reaction in message.reactions])
+def replace_reactions(message_id: str, reactions: list[Reaction], db: Writes) -> None:
+    """Make the stored reactions of a message exactly these."""
+    db.run(DELETE_OF_MESSAGE, message_id=message_id)
+    db.write_all(UPSERT, [ROWS.to_row(reaction) for reaction in reactions])
 
 
-def change_message(message_id: str, db: Reads, context: CommandContext) -> bool:
-    """Declare that what belongs to a message changes; false when that is a tombstone, to which nothing is added."""
+def message_of(message_id: str, db: Reads) -> tuple[str | None, bool]:
+    """The room of a message, None where it is not stored, and whether it was deleted: nothing is added to it then."""
     found = db.row(SELECT_MESSAGE, message_id=message_id)
-    if found is None:
-        return True
-    room_id, is_deleted = found
-    if not is_deleted:
+    return (None, False) if found is None else (found[0], bool(found[1]))
+
+
+def declare_message(message_id: str, room_id: str | None, context: CommandContext) -> None:
+    """Declare that what belongs to a message changed; nobody sees that while the message is not stored."""
+    if room_id is not None:
         changes.saved(context, "message", message_id, room_id)
-    return not is_deleted

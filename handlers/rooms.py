@@ -101,11 +101,11 @@ def delete_room(command: DeleteRoom, db: Writes, context: CommandContext) -> Non
     room_id = command.room_id
     messages.clear_room(room_id, db, context)
     changes.erase_room(room_id, db, context)
-    db.run(bans.DELETE_OF_ROOM, room_id=room_id)
-    changes.cleared(context, "ban", room_id)
-    db.run(DELETE, room_id=room_id)
-    changes.cleared(context, "member", room_id)
-    changes.gone(context, "room", room_id, room_id)
+    if db.run(bans.DELETE_OF_ROOM, room_id=room_id):
+        changes.cleared(context, "ban", room_id)
+    if db.run(DELETE, room_id=room_id):
+        changes.cleared(context, "member", room_id)
+        changes.gone(context, "room", room_id, room_id)
 
 
 @handles(GetRoom, cached=Cached.UNTIL_COMMIT)

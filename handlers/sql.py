@@ -4,7 +4,6 @@ Building a query with peewee costs many times what running it does, so no query 
 compiled for its dialect when a store opens, and handlers run the text. What is SQLite's own dialect stands here alone.
 """
 
-import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar
 
@@ -89,9 +88,10 @@ class RowMapper(Generic[T]):
         self.names = [name for name in record_type.__struct_fields__ if name in fields]
         self.columns = [fields[name] for name in self.names]
         self._parents = parents
-        self._values = operator.attrgetter(*self.names)
         self._documents = [at for at, column in enumerate(self.columns) if isinstance(column, Json)]
         self._wire_names = dict(zip(record_type.__struct_fields__, record_type.__struct_encode_fields__, strict=True))
+        self.to_row = _row_maker(dict(zip(self.names, self.columns, strict=True)), parents)
+        """The values of a record's columns, in their order, after those of its parents, which are further arguments."""
         self._construct = _constructor(record_type, dict(zip(self.names, self.columns, strict=True)))
 
     def insert(self) -> peewee.Insert:
@@ -110,22 +110,23 @@ class RowMapper(Generic[T]):
             )
         )
 
-    def to_row(self, record: T, *parents: Any) -> Sequence[Any]:
-        """The values of a record's columns, in their order, after those of its parents."""
-        values: Sequence[Any] = self._values(record)
-        if self._documents:
-            values = list(values)
-            for at in self._documents:
-                if values[at] is not None:
-                    values[at] = to_json(values[at]).decode()
-        return (*parents, *values) if parents else values
-
     def to_record(self, row: Row, **children: Any) -> T:
         """The record of a row of `columns`, with its child lists. JSON that is damaged is named in `damaged`."""
         try:
             return self._construct(row, **children)
         except msgspec.DecodeError:
             return self._construct_damaged(list(row), children)
+
+    def to_records(self, rows: Sequence[Row], child: str = "", lists: Sequence[Any] = ()) -> list[T]:
+        """The records of rows, each with its child list, if that is given."""
+        construct = self._construct
+        try:
+            if child:
+                return [construct(row, **{child: own}) for row, own in zip(rows, lists, strict=True)]
+            return [construct(row) for row in rows]
+        except msgspec.DecodeError:  # one of them is damaged
+            children: Sequence[dict[str, Any]] = [{child: own} for own in lists] or [{}] * len(rows)
+            return [self.to_record(row, **own) for row, own in zip(rows, children, strict=True)]
 
     def _construct_damaged(self, row: list[Any], children: dict[str, Any]) -> T:
         """The record without the documents that are not JSON: one damaged row must not hide all others."""
@@ -153,6 +154,22 @@ def _constructor(record_type: type[T], columns: Mapping[str, peewee.Field]) -> C
     names = {"record": record_type, "from_json": from_json}
     construct: Callable[..., T] = eval(f"lambda row, **children: record({arguments}, **children)", names)
     return construct
+
+
+def _row_maker(columns: Mapping[str, peewee.Field], parents: Sequence[str]) -> Callable[..., tuple[Any, ...]]:
+    """A function from a record, and its parents' values, to its row; compiled like `_constructor`."""
+    values = ", ".join(_writing(column, name) for name, column in columns.items())
+    arguments = ", ".join(["record", *parents])
+    row = ", ".join([*parents, values])
+    make: Callable[..., tuple[Any, ...]] = eval(f"lambda {arguments}: ({row})", {"to_json": to_json})
+    return make
+
+
+def _writing(column: peewee.Field, name: str) -> str:
+    """The expression for a column's value."""
+    if isinstance(column, Json):
+        return f"None if record.{name} is None else to_json(record.{name}).decode()"
+    return f"record.{name}"
 
 
 def _reading(column: peewee.Field, at: int) -> str:

@@ -193,6 +193,11 @@ class CommandContext:
         self.token_hashes.append(token_hash)
         return token, token_hash
 
+    def settle_changes(self) -> None:
+        """Keep the last word on each thing that was changed, in order."""
+        if len(self.changes) > 1:
+            self.changes = list(dict.fromkeys(reversed(self.changes)))[::-1]
+
     def redact_own(self, member: int, target: Target | None = None) -> None:
         """Erase text from this command's own payload before its row is written."""
         self.redacted.setdefault(member, set()).add(target)

@@ -110,7 +110,7 @@ def get_user_by_pubkey(query: GetUserByPubkey, db: Reads) -> User | None:
 
 @handles(ListUsers, cached=Cached.UNTIL_COMMIT)
 def list_users(_query: ListUsers, db: Reads) -> list[User]:
-    return [ROWS.to_record(row) for row in db.rows(SELECT_ALL)]
+    return ROWS.to_records(db.rows(SELECT_ALL))
 
 
 @handles(GetCurrentUser)

@@ -6,6 +6,10 @@ Everything that a client in Python needs can be imported from here; the modules 
 from backscroll.schema.command_log import *
 from backscroll.schema.errors import *
 from backscroll.schema.operations import *
-from backscroll.schema.operations import OPERATIONS
 from backscroll.schema.records import *
 from backscroll.schema.replies import *
+
+__all__ = ["DELETED_TEXT", "ERRORS", "OPERATIONS"]
+__all__ += [  # the classes; an operation that is added is among them
+    name for name, value in dict(globals()).items() if isinstance(value, type) and value.__module__.startswith(__name__)
+]

@@ -5,7 +5,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, cast
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, field
@@ -103,13 +103,19 @@ class Facts(NamedTuple):
     generated: Generated | None
 
 
+def as_logged(command: "Command[Any]") -> "Command[Any]":
+    """A command as the log keeps it: hashes in place of secrets and of the bytes of files."""
+    replace_secrets = getattr(command, "as_logged", None)
+    return command if replace_secrets is None else cast("Command[Any]", replace_secrets())
+
+
 def canonical(command: "Command[Any]") -> bytes:
     """The payload of a command that was decoded from a request, in the one form that is hashed and compared.
 
     MessagePack with the keys of every map sorted by their bytes, at every depth; fields that are unset or have their
     default are left out. It never holds a secret or the bytes of a file.
     """
-    return _encode_canonically(command.as_logged())
+    return _encode_canonically(as_logged(command))
 
 
 def digest_of(salt: bytes, payload: bytes) -> bytes:
@@ -117,8 +123,8 @@ def digest_of(salt: bytes, payload: bytes) -> bytes:
     return hashlib.sha256(salt + payload).digest()
 
 
-def encode_facts(facts: Facts) -> bytes:
-    """The facts of an entry, with the keys of every map sorted."""
+def encode_facts(facts: tuple[Any, ...]) -> bytes:
+    """The facts of an entry, the fields of `Facts` in their order, with the keys of every map sorted."""
     return _encode_canonically(facts)
 
 

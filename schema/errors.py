@@ -129,6 +129,7 @@ class DeadlineExceeded(DaemonError):
     """The request was not started within its `deadlineMs`; it had no effect."""
 
     code = "deadline-exceeded"
+    retries = "always"
 
 
 class Busy(DaemonError):

@@ -42,8 +42,9 @@ HexDigest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]  # a S
 Text = Annotated[str, Meta(max_length=TEXT_BYTES_MAX)]
 Integer = Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
 Count = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
-Millis = Annotated[int, Meta(ge=0, le=MILLIS_MAX)]  # milliseconds since the epoch
-DurationMs = Annotated[int, Meta(ge=0, le=MILLIS_MAX)]
+Bytes = Annotated[int, Meta(ge=0, le=INTEGER_MAX, extra_json_schema={"x-unit": "bytes"})]
+Millis = Annotated[int, Meta(ge=0, le=MILLIS_MAX, extra_json_schema={"x-unit": "ms since 1970-01-01 UTC"})]
+DurationMs = Annotated[int, Meta(ge=0, le=MILLIS_MAX, extra_json_schema={"x-unit": "ms"})]
 Seq = Annotated[int, Meta(ge=1, le=INTEGER_MAX)]
 PageSize = Annotated[int, Meta(ge=1, le=PAGE_ITEMS_MAX)]
 OperationName = Annotated[str, Meta(max_length=64)]

@@ -21,7 +21,7 @@ from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 
 from msgspec import UNSET, Struct, UnsetType, field
 
-from backscroll.schema.limits import Array, Count, Id, Integer, Many, Millis, Object, Text
+from backscroll.schema.limits import Array, Bytes, Count, Id, Integer, Many, Millis, Object, Text
 from backscroll.schema.markers import REPLY_ONLY, OneOf
 
 T = TypeVar("T")
@@ -356,7 +356,7 @@ class Attachment(StoredRecord, frozen=True, kw_only=True):
     id: Id
     message_id: Id
     filename: Text
-    size: Count
+    size: Bytes
     mime: Text
     is_image: bool | None = None
     uploader_peer_id: Id | None = None

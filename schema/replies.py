@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from backscroll.schema.limits import Count, Id, Millis, Text
+from backscroll.schema.limits import Bytes, Count, DurationMs, Id, Millis, Text
 from backscroll.schema.records import Message, Record
 
 
@@ -29,7 +29,7 @@ class Media(Record, frozen=True, kw_only=True):
     id: Id
     sha256: str
     mime: Text
-    size: Count
+    size: Bytes
     parts: Count
     created_at: Millis
     uploader_id: Id | None = None
@@ -39,7 +39,7 @@ class ScopeInfo(Record, frozen=True, kw_only=True):
     """One account's data: bytes on disk with media, rows by table, and the version of its tables."""
 
     scope: str
-    bytes: Count
+    bytes: Bytes
     rows: dict[str, int]
     schema_version: int
 
@@ -86,7 +86,7 @@ class HealthReport(Record, frozen=True, kw_only=True):
     version: str
     level: int
     pid: int
-    uptime_ms: int
+    uptime_ms: DurationMs
     storage: StorageHealth
     scopes_open: int
     queues: dict[str, int]

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Annotated, Any, Final, Generic, TypeVar, cast
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct
 
 from backscroll.schema.decode_errors import DECODE_ERRORS, explain
 from backscroll.schema.errors import BackscrollError, Fault, Internal, error_from
@@ -27,6 +27,8 @@ from backscroll.schema.validation import validate
 PROTOCOL_LEVEL: Final = 1
 LOWEST_COMPATIBLE_LEVEL: Final = 1
 DEFAULT_SCOPE = "default"
+UNKNOWN_FIELD = f" (this daemon speaks protocol level {PROTOCOL_LEVEL})"
+"""What the message about an unknown field adds."""
 
 T = TypeVar("T")
 RequestId = Annotated[str, Meta(min_length=1, max_length=REQUEST_ID_BYTES_MAX)]
@@ -40,7 +42,7 @@ class Envelope(Struct, frozen=True, rename="camel", omit_defaults=True, forbid_u
 
     id: RequestId
     type: OperationName
-    payload: Any = Raw()
+    payload: Any = UNSET
     scope: Annotated[str, Meta(min_length=1, max_length=SCOPE_BYTES_MAX)] = DEFAULT_SCOPE
     traceparent: Annotated[str, Meta(max_length=TRACEPARENT_BYTES_MAX)] | None = None
     deadline_ms: Count | None = None
@@ -152,7 +154,7 @@ def read_envelope(body: bytes, codec: Codec) -> Envelope:
     try:
         envelope = codec.decode(body, _RawEnvelope)
     except DECODE_ERRORS as error:
-        raise explain(error, "$", _RawEnvelope) from None
+        raise explain(error, "$", _RawEnvelope, UNKNOWN_FIELD) from None
     validate(envelope, "$")
     return envelope
 

@@ -15,10 +15,13 @@ from typing import Any, NamedTuple
 import hypothesis
 import pytest
 
+from backscroll.bus.dispatch import Request
 from backscroll.bus.inprocess import InProcess
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
+from backscroll.schema.errors import BackscrollError
 from tests.support.clocks import Clock
+from tests.support.schemas import ReplyChecker
 
 CORPUS = Path(__file__).parent.parent.parent / "shared" / "corpus" / "equational.jsonl.gz"
 GENERATED_MESSAGES = 2_000
@@ -33,7 +36,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--store-counts", action="store_true", help="store what tests/test_counts.py counts")
 
 
+REPLY_CHECKER = pytest.StashKey[ReplyChecker]()
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    config.stash[REPLY_CHECKER] = ReplyChecker()
+    config.addinivalue_line("markers", "undescribed: replies are not held against the description")
     hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
 
 
@@ -59,6 +67,35 @@ def transport(tmp_path: Path, clock: Clock) -> Iterator[InProcess]:
 def client(transport: InProcess) -> Client:
     """A client of `transport`."""
     return Client(transport=transport)
+
+
+@pytest.fixture(autouse=True)
+def _replies_are_as_described(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every reply of a dispatcher in this process is held against the schemas and error codes of `describe`.
+
+    The marker `undescribed` turns it off, for tests that count calls or have handlers of their own.
+    """
+    if request.node.get_closest_marker("undescribed"):
+        yield
+        return
+    checker: ReplyChecker = request.config.stash[REPLY_CHECKER]
+    success, failure = Request.success, Request.failure
+
+    def checked_success(self: Request, result: Any, seq: int) -> bytes:
+        reply = success(self, result, seq)
+        checker.check(self.as_type.wire_name, reply)
+        return reply
+
+    def checked_failure(self: Request, error: BackscrollError) -> bytes:
+        reply = failure(self, error)
+        checker.check(self.as_type.wire_name, reply)
+        return reply
+
+    monkeypatch.setattr(Request, "success", checked_success)
+    monkeypatch.setattr(Request, "failure", checked_failure)
+    yield
+    problems, checker.problems = checker.problems, []
+    assert problems[:5] == []
 
 
 StartDaemon = Callable[..., DaemonProcess]

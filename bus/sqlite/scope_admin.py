@@ -25,7 +25,10 @@ class SqliteScopeAdmin:
         self._scopes = scopes
         self.name = name
         self.handlers = handlers
-        self.schema_version = len(migrations())
+
+    @property
+    def schema_version(self) -> int:
+        return len(migrations())
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:

@@ -147,7 +147,7 @@ class SqliteScopes:
     @contextmanager
     def use(self, name: str) -> Iterator[SqliteStore]:
         """The open store of a scope, which is made if it is new; it stays open for the length of the block."""
-        scope = self.scope_named(name)
+        scope = self._scopes.get(name) or self.scope_named(name)
         with scope.gate:
             store = scope.store or self._open_store(scope)
             scope.enter()
@@ -155,7 +155,8 @@ class SqliteScopes:
             yield store
         finally:
             scope.leave()
-            self._close_excess()
+            if len(self._open) > OPEN_MAX:
+                self._close_excess()
 
     @contextmanager
     def borrow_if_open(self, name: str) -> Iterator[SqliteStore | None]:
@@ -294,9 +295,8 @@ class SqliteScopes:
 
     def _close_excess(self) -> None:
         """Keep no more scopes open than so many, apart from those in use."""
-        if (excess := len(self._open) - OPEN_MAX) > 0:
-            for scope in self._unused()[:excess]:
-                self._close_if_unused(scope)
+        for scope in self._unused()[: len(self._open) - OPEN_MAX]:
+            self._close_if_unused(scope)
 
     def _close_if_unused(self, scope: Scope) -> None:
         if not scope.gate.acquire(blocking=False):

@@ -74,7 +74,7 @@ class SqliteStore:
         is answered, `committed` receives what was committed.
         """
         self.path = path
-        self.query_cache = query_cache or QueryCache()
+        self.query_cache = QueryCache() if query_cache is None else query_cache
         self._scope = scope or ""
         self._before_commit = self.query_cache.evict
         self._committed = committed
@@ -88,6 +88,7 @@ class SqliteStore:
         self._idle_readers: list[apsw.Connection] = []
         self._busy_readers: set[apsw.Connection] = set()
         self._wal_pages = self._wal_pages_seen = 0  # in the log, and those that were there at the last checkpoint
+        self.checkpoint_due = False
         self._wal_is_new = True  # begun, or begun anew, since its lineage was noted
         COMPILED.compile_all()
         with opening.explained(path):
@@ -100,20 +101,16 @@ class SqliteStore:
             except BaseException:
                 self._writer.close()
                 raise
-            self.opened_at = self.seq
 
     def _prepare(self, scope: str | None) -> None:
         opening.migrate(self._writer, self.path)
         opening.check_schema(self._writer, self.path)
         opening.claim(self._writer, self.path, scope)
-        self.position = position_of(Snapshot(self._writer, self._blobs(), self._clock(), LogPosition()))
+        blobs = BlobsInTransaction(self.blobs)
+        self.position = position_of(Snapshot(self._writer, blobs, self._clock(), LogPosition()))
+        self.seq = self.position.seq
         self._commit_nothing()  # the write-ahead log exists now, and its lineage is noted before a command needs it
         self._lineage.write_note()
-
-    @property
-    def seq(self) -> int:
-        """The number of the last command that is durable."""
-        return self.position.seq
 
     def transact(self, work: Callable[[Transaction], T]) -> T:
         """Do work in one durable transaction; a command that fails inside it takes no other with it.
@@ -132,26 +129,30 @@ class SqliteStore:
     def write(self, *, savepoints: bool = True) -> Iterator[Transaction]:
         """One durable transaction; on any error it has no effect. `savepoints` lets commands fail one by one."""
         self._writer.execute("BEGIN IMMEDIATE")
+        blobs = BlobsInTransaction(self.blobs)
         transaction = Transaction(
-            self._writer, self._blobs(), self._clock(), self.position, self._environment, savepoints=savepoints
+            self._writer, blobs, self._clock(), self.position, self._environment, savepoints=savepoints
         )
         try:
             yield transaction
             self._finish(transaction)
-        except TransactionRolledBack as error:
-            raise error.__cause__ or error from None
-        except BaseException:
+        except BaseException as error:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
+            if isinstance(error, TransactionRolledBack) and error.__cause__ is not None:
+                raise error.__cause__ from None
             raise
         self.position = transaction.position
-        transaction.blobs.remove_now()
+        self.seq = self.position.seq
+        if blobs.removals:
+            blobs.remove_now()
         if transaction.commands:
             self._committed(Commit(self._scope, self.seq, transaction.commands), self)
 
     def _finish(self, transaction: Transaction) -> None:
         """Write what is due at the end of a transaction, and commit."""
-        apply_redactions(transaction)
+        if transaction.redactions:
+            apply_redactions(transaction)
         position = transaction.position
         if position != self.position:
             transaction.run(UPDATE_POSITION, seq=position.seq, last_id=position.last_id)
@@ -171,7 +172,7 @@ class SqliteStore:
                 seq = rows[0][0]
                 with self._showing:
                     self.seq_shown = max(self.seq_shown, seq)
-                yield Snapshot(connection, self._blobs(), self._clock(), LogPosition(seq=seq))
+                yield Snapshot(connection, BlobsInTransaction(self.blobs), self._clock(), LogPosition(seq=seq))
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -192,9 +193,10 @@ class SqliteStore:
         reader is in it. Where queries never pause, that moment does not come by itself: then a long log waits for it
         after each batch, and the next batch with it.
         """
-        long = self._wal_pages >= WAL_PAGES_LONG
-        if not long and self._wal_pages - self._wal_pages_seen < WAL_PAGES_BEFORE_CHECKPOINT:
+        if not self.checkpoint_due:
             return
+        self.checkpoint_due = False
+        long = self._wal_pages >= WAL_PAGES_LONG
         self._wal_pages_seen = self._wal_pages
         self._writer.set_busy_timeout(min(RESTART_WAIT_MS * self._wal_pages // WAL_PAGES_LONG, RESTART_WAIT_MS_MAX))
         try:
@@ -220,9 +222,6 @@ class SqliteStore:
         while self._idle_readers:
             self._idle_readers.pop().close()
         self._writer.close()
-
-    def _blobs(self) -> BlobsInTransaction:
-        return BlobsInTransaction(self.blobs)
 
     def _borrow_reader(self) -> apsw.Connection:
         with suppress(IndexError):
@@ -273,4 +272,6 @@ class SqliteStore:
             self._wal_pages_seen = 0
             self._wal_is_new = True
         self._wal_pages = pages
+        grown = pages - self._wal_pages_seen
+        self.checkpoint_due = pages >= WAL_PAGES_LONG or grown >= WAL_PAGES_BEFORE_CHECKPOINT
         return apsw.SQLITE_OK

@@ -1,1 +1,1 @@
-"""The command line: `backscroll serve | call | describe | log | replay | demo`. It imports the Python client and the schema."""
+"""The command line, `backscroll COMMAND`. It imports the Python client and the schema."""

@@ -1,23 +1,19 @@
-"""The command line: `backscroll serve | call | log | replay | demo`. Parses words and prints; the work is elsewhere."""
+"""The command line: which commands and flags there are. What they do is in other modules, each loaded when it runs."""
 
 import argparse
 import io
-import json
 import runpy
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import closing
-from importlib.metadata import version
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
 
-import msgspec
+from backscroll.clients.command_line.exits import EXIT_FAILED, EXIT_USAGE, guarded
+from backscroll.clients.command_line.suggestions import did_you_mean
 
-from backscroll.clients.python.client import ZmqTransport
-from backscroll.clients.python.pending_calls import DEFAULT_SCOPE, TIMEOUT_MS, find_endpoint, new_id, open_reply
-from backscroll.schema.errors import BackscrollError, NoReply
-from backscroll.schema.wire import JSON, Envelope, error_body, error_of
-
-EXIT_ERROR_REPLY, EXIT_USAGE = 1, 2
+SHELLS = ("bash", "zsh", "fish")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,11 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8")  # whatever the terminal's code page is
     words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
     if words[:1] == ["serve"]:
         return _serve(words[1:])
-    options = _parser().parse_args(words)
-    run: Callable[[argparse.Namespace], int] = options.run
-    return run(options)
+    options = _parse(words)
+    return guarded(partial(options.run, options))
 
 
 def _serve(flags: Sequence[str]) -> int:
@@ -39,129 +36,228 @@ def _serve(flags: Sequence[str]) -> int:
     try:
         runpy.run_module("backscroll.bus", run_name="__main__")
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else EXIT_ERROR_REPLY
+        return end.code if isinstance(end.code, int) else EXIT_FAILED
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="backscroll", description="A storage daemon for chat applications.")
-    parser.add_argument("--version", action="version", version=version("backscroll"))
-    commands = parser.add_subparsers(dest="command", required=True, metavar="serve | call | log | replay | demo")
-    commands.add_parser("serve", help="run the daemon; `backscroll serve --help` lists its settings")
-    demo = commands.add_parser("demo", help="start a daemon, have a small conversation with it, show what it stored")
-    demo.set_defaults(run=_demo)
-    _add_call(commands.add_parser("call", help="send one request and print its result as JSON"))
-    _add_log(commands.add_parser("log", help="write a scope's command log to a file, or check it"))
-    _add_replay(commands.add_parser("replay", help="carry out a log file's commands in a fresh data directory"))
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Shows one line for each command, and examples as they were written."""
+
+    def _format_action(self, action: argparse.Action) -> str:
+        if isinstance(action, argparse._SubParsersAction):
+            return "".join(f"  {command.dest:<10}  {command.help}\n" for command in action._get_subactions())
+        return super()._format_action(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """Takes no abbreviated flags; its errors say what is wrong and where the help is."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=_Help, **options)
+
+    def error(self, message: str) -> NoReturn:
+        hint = f"Run `{self.prog} --help` for help."
+        self.exit(EXIT_USAGE, f"{self.format_usage()}backscroll: {message}\n{hint}\n")
+
+    def refuse(self, word: str) -> NoReturn:
+        """Report a word that is no part of this command."""
+        if word.startswith("-"):
+            flag = word.partition("=")[0]
+            self.error(f"unknown flag {flag}{did_you_mean(flag, self._option_string_actions)}")
+        self.error(f"unexpected argument {word!r}; put an argument that contains spaces in single quotes")
+
+
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    """What was typed; exits with 2 where it is wrong, and with 0 after the help or the version."""
+    parser = build_parser()
+    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+        parser.error(f"there is no command {words[0]!r}{did_you_mean(words[0], COMMANDS)}")
+    options, rest = parser.parse_known_args(words)
+    if options.version:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"{version('backscroll')}\n")
+        parser.exit()
+    if options.command is None:
+        parser.print_help(sys.stderr)
+        parser.exit(EXIT_USAGE)
+    if rest and _belongs_at_the_end(rest[0], options):
+        setattr(options, options.last, rest.pop(0))
+    if rest:
+        options.parser.refuse(rest[0])
+    return options
+
+
+def _belongs_at_the_end(word: str, options: argparse.Namespace) -> bool:
+    """Whether a word is the optional last argument, which argparse does not take after flags."""
+    last = getattr(options, "last", None)
+    return last is not None and getattr(options, last) is None and (word == "-" or not word.startswith("-"))
+
+
+def build_parser() -> Parser:
+    """The parser of all commands; the flags of `serve` are in `backscroll.bus.settings`."""
+    parser = Parser(
+        prog="backscroll",
+        description="A storage daemon for chat applications, and commands to talk to it.",
+        epilog="New here? Run `backscroll demo`. Each command has its own `--help`.",
+    )
+    parser.add_argument("--version", action="store_true", help="show the version and exit")
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        added = _add_command(commands, name, command.help, epilog=command.epilog)
+        command.add_arguments(added)
     return parser
 
 
-def _add_call(call: argparse.ArgumentParser) -> None:
-    call.add_argument("type", metavar="TYPE", help="the operation, such as get-messages")
-    call.add_argument(
-        "payload", metavar="PAYLOAD", nargs="?", default="{}", help="a JSON object, @FILE, or - for standard input"
-    )
-    call.add_argument("--endpoint", help="the daemon's address")
-    call.add_argument("--data-dir", type=Path, help="the daemon's data directory, when no endpoint is given")
-    call.add_argument("--scope", default=DEFAULT_SCOPE, help="the account")
-    call.add_argument("--timeout-ms", type=int, default=TIMEOUT_MS, help="how long to wait for the reply")
-    call.set_defaults(run=_call)
+def _add_command(commands: "argparse._SubParsersAction[Parser]", name: str, text: str, epilog: str = "") -> Parser:
+    command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=epilog)
+    command.set_defaults(parser=command)
+    return command
 
 
-def _add_log(log: argparse.ArgumentParser) -> None:
-    kinds = log.add_subparsers(dest="kind", required=True, metavar="export | verify")
-    export = kinds.add_parser("export", help="print a scope's command log, one JSON object a line")
-    export.add_argument("--from", dest="from_seq", type=_seq, default=1, metavar="SEQ", help="the first command")
-    export.add_argument("--to", dest="to_seq", type=_seq, metavar="SEQ", help="the last command")
-    verify = kinds.add_parser("verify", help="hold a log against its digests and its chain")
-    verify.add_argument("file", metavar="FILE", nargs="?", help="an exported log, or - for standard input")
-    for parser in (export, verify):
-        parser.add_argument("--scope", default=DEFAULT_SCOPE, help="the account")
-        parser.add_argument("--endpoint", help="the daemon's address")
-        parser.add_argument("--data-dir", type=Path, help="a data directory, with or without a daemon")
-    export.set_defaults(run=_on_logs("log_export"))
-    verify.set_defaults(run=_on_logs("log_verify"))
-
-
-def _add_replay(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="a log, or - for standard input")
-    parser.add_argument("--into", type=Path, metavar="DIR", help="a fresh data directory; without it nothing is kept")
-    parser.add_argument("--scope", help="only this account's commands")
-    parser.add_argument("--until", type=_seq, metavar="SEQ", help="stop after this command")
-    parser.add_argument("--at", metavar="TIME", help="stop after this time, in milliseconds or ISO 8601")
-    parser.add_argument("--verify", action="store_true", help="compare what comes of it with what is stored elsewhere")
-    parser.add_argument("--against-data-dir", type=Path, metavar="DIR", help="with --verify: that data directory")
-    parser.add_argument("--against-endpoint", metavar="ENDPOINT", help="with --verify: that daemon")
-    parser.set_defaults(run=_on_logs("replay_file"))
-
-
-def _seq(word: str) -> int:
-    if not word.isascii() or not word.isdigit() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"{word!r} is no number from 1 on")
-    return int(word)
-
-
-def _on_logs(name: str) -> Callable[[argparse.Namespace], int]:
-    """The work of this name, loaded once it is wanted: it reads documents, which takes more than a call does."""
+def _lazily(module: str, function: str) -> Callable[[argparse.Namespace], int]:
+    """A function of this package, whose module is loaded when it is called."""
 
     def run(options: argparse.Namespace) -> int:
-        from backscroll.clients.command_line import logs as logs_cli
-
-        code: int = getattr(logs_cli, name)(options)
+        code: int = getattr(import_module(f"backscroll.clients.command_line.{module}"), function)(options)
         return code
 
     return run
 
 
-def _demo(_options: argparse.Namespace) -> int:
-    from backscroll.clients.command_line.demo import demo  # it opens a database file; the others need no driver
-
-    demo(sys.stdout)
-    return 0
+def _add_no_arguments(_serve: Parser) -> None:
+    pass
 
 
-def _call(options: argparse.Namespace) -> int:
-    """Send one request as it was typed; the daemon judges it."""
-    try:
-        payload = _payload(options.payload)
-    except OSError as error:
-        sys.stderr.write(f"backscroll: the payload cannot be read: {error}\n")
-        return EXIT_USAGE
-    except ValueError as error:
-        hint = """write an object in single quotes, as in '{"roomId": "home"}'"""
-        sys.stderr.write(f"backscroll: the payload is no JSON ({error}): {hint}\n")
-        return EXIT_USAGE
-    envelope = Envelope(new_id(), options.type, payload, options.scope, deadline_ms=options.timeout_ms)
-    try:
-        endpoint = find_endpoint(options.endpoint, options.data_dir)
-        result = _exchange(endpoint, JSON.encode(envelope), options.timeout_ms)
-    except BackscrollError as error:
-        sys.stderr.write(JSON.encode(error_body(error)).decode() + "\n")
-        return EXIT_ERROR_REPLY
-    sys.stdout.write(result + "\n")
-    return 0
+def _add_call(call: Parser) -> None:
+    call.add_argument("type", metavar="TYPE", help="operation, such as get-messages; `backscroll describe` lists them")
+    call.add_argument("payload", metavar="PAYLOAD", nargs="?", help="JSON object, @FILE, or - for standard input")
+    _add_daemon(call, "data directory of the daemon")
+    call.add_argument("--timeout-ms", type=_count, metavar="MS", help="how long to wait for the reply (default: 5 s)")
+    call.add_argument(
+        "--json", action="store_true", help="print JSON even on a terminal; a pipe or file always gets JSON"
+    )
+    call.set_defaults(run=_lazily("call", "call"), last="payload")
 
 
-def _payload(word: str) -> msgspec.Raw:
-    """The JSON text that a word stands for, unchanged."""
-    if word == "-":
-        text = sys.stdin.read()
-    elif word.startswith("@"):
-        text = Path(word[1:]).read_text(encoding="utf-8")
-    else:
-        text = word
-    json.loads(text)
-    return msgspec.Raw(text.encode())
+def _add_daemon(parser: Parser, data_dir: str) -> None:
+    default = "default: BACKSCROLL_DATA_DIR, or else the usual place for data of this user"
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help=f"{data_dir} ({default})")
+    parser.add_argument("--endpoint", metavar="ADDRESS", help="address of the daemon, instead of a data directory")
+    parser.add_argument("--scope", metavar="NAME", help="scope, which is an account (default: default)")
 
 
-def _exchange(endpoint: str, body: bytes, timeout_ms: int) -> str:
-    """The result's JSON; indented for a person at a terminal."""
-    with closing(ZmqTransport(endpoint)) as transport:
-        transport.send(body, timeout_ms)
-        answer = transport.receive(timeout_ms)
-    if answer is None:
-        raise NoReply(f"no reply within {timeout_ms} ms from {endpoint}: the outcome is unknown")
-    reply, _ = open_reply(answer)
-    if not reply.ok:
-        raise error_of(reply)
-    return msgspec.json.format(bytes(reply.result), indent=2 if sys.stdout.isatty() else 0).decode()
+def _add_describe(describe: Parser) -> None:
+    describe.add_argument("operation", metavar="OPERATION", nargs="?", help="operation to describe (default: list all)")
+    describe.add_argument("--json", action="store_true", help="print JSON, with payloads and results as JSON Schema")
+    describe.set_defaults(run=_lazily("describe", "describe"), last="operation")
+
+
+def _add_log(log: Parser) -> None:
+    kinds = log.add_subparsers(dest="kind", required=True, title="commands", metavar="COMMAND")
+    export = _add_command(kinds, "export", "print the command log of a scope, one JSON object per line")
+    export.add_argument("--from", dest="from_seq", type=_count, default=1, metavar="SEQ", help="first command")
+    export.add_argument("--to", dest="to_seq", type=_count, metavar="SEQ", help="last command")
+    verify = _add_command(kinds, "verify", "check a log against its digests and its chain of hashes")
+    verify.add_argument(
+        "file", metavar="FILE", nargs="?", help="exported log, or - for standard input (default: the scope's own log)"
+    )
+    for parser, run in ((export, "log_export"), (verify, "log_verify")):
+        _add_daemon(parser, "data directory, whether or not a daemon is running in it")
+        parser.set_defaults(run=_lazily("logs", run))
+    verify.set_defaults(last="file")
+
+
+def _add_replay(replay: Parser) -> None:
+    replay.add_argument("file", metavar="FILE", help="exported or hand-written log, or - for standard input")
+    replay.add_argument("--into", type=Path, metavar="DIR", help="fresh data directory (default: keep nothing)")
+    replay.add_argument("--scope", metavar="NAME", help="only the commands of this scope")
+    replay.add_argument("--until", type=_count, metavar="SEQ", help="stop after this command")
+    replay.add_argument("--at", metavar="TIME", help="stop after this time, in ISO 8601 or milliseconds since 1970")
+    replay.add_argument("--verify", action="store_true", help="compare the resulting rows with those stored elsewhere")
+    replay.add_argument(
+        "--against-data-dir", type=Path, metavar="DIR", help="with --verify: compare with this directory"
+    )
+    replay.add_argument("--against-endpoint", metavar="ADDRESS", help="with --verify: compare with this daemon")
+    replay.set_defaults(run=_lazily("replay", "replay_file"))
+
+
+def _add_demo(demo: Parser) -> None:
+    demo.set_defaults(run=_lazily("demo", "demo"))
+
+
+def _add_completion(completion: Parser) -> None:
+    completion.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
+    completion.set_defaults(run=_lazily("completion", "completion"))
+
+
+def _count(word: str) -> int:
+    if not word.isascii() or not word.isdigit() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"give a whole number from 1 on, not {word!r}")
+    return int(word)
+
+
+class _CommandLine(NamedTuple):
+    """One command of the command line."""
+
+    help: str
+    add_arguments: Callable[[Parser], None]
+    epilog: str = ""
+
+
+COMMANDS = {
+    "serve": _CommandLine("run the daemon", _add_no_arguments),
+    "call": _CommandLine(
+        "send one request to the daemon and print the result",
+        _add_call,
+        """\
+examples:
+  backscroll call get-messages '{"roomId": "home", "limit": 50}'
+  backscroll call save-message @message.json --data-dir ./data
+  echo '{"roomId": "home"}' | backscroll call get-messages - | jq length
+
+exit codes:
+  0 for a result, 1 for an error or no reply, 2 for wrong usage
+""",
+    ),
+    "describe": _CommandLine(
+        "list the operations, or show what one takes and returns",
+        _add_describe,
+        """\
+examples:
+  backscroll describe
+  backscroll describe save-message
+  backscroll describe --json > language.json
+""",
+    ),
+    "log": _CommandLine(
+        "export or verify the command log of a scope",
+        _add_log,
+        """\
+examples:
+  backscroll log export --data-dir ./data > commands.jsonl
+  backscroll log verify commands.jsonl
+  backscroll log verify --data-dir ./data
+""",
+    ),
+    "replay": _CommandLine(
+        "execute an exported log in a fresh data directory",
+        _add_replay,
+        """\
+examples:
+  backscroll replay commands.jsonl --into ./again --until 120
+  backscroll replay commands.jsonl --verify --against-data-dir ./data
+""",
+    ),
+    "demo": _CommandLine("start a daemon, talk to it, and show what it stored", _add_demo),
+    "completion": _CommandLine(
+        "print a completion script for bash, zsh or fish",
+        _add_completion,
+        """\
+to install it, in a directory that exists:
+  bash  backscroll completion bash > ~/.local/share/bash-completion/completions/backscroll
+  zsh   backscroll completion zsh > ~/.zfunc/_backscroll, with `fpath+=~/.zfunc` before `compinit` in ~/.zshrc
+  fish  backscroll completion fish > ~/.config/fish/completions/backscroll.fish
+""",
+    ),
+}

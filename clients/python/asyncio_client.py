@@ -94,7 +94,13 @@ class AsyncClient:
 
     async def _request(self, operation: Operation[Any], timeout_ms: int | None, request_id: str | None = None) -> Any:
         timeout_ms = self._timeout_ms if timeout_ms is None else timeout_ms
-        call = Call(operation, scope=self._scope, timeout_ms=timeout_ms, call_id=request_id)
+        call = Call(
+            operation,
+            scope=self._scope,
+            timeout_ms=timeout_ms,
+            call_id=request_id,
+            level=self._pending.level,
+        )
         call.give_up_at = time.monotonic() + timeout_ms / 1000
         settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         call.on_settled = partial(_wake, settled)

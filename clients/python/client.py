@@ -98,8 +98,9 @@ class ZmqTransport:
 
     def _await_connection(self, until: float) -> None:
         """Return once there is a connection, which may be the one we had."""
-        if self._connection is not None and self._connection.has_news():
-            self._note_event(self._connection)
+        connection = self._connection
+        if connection is not None and any(socket is connection.events for socket, _ in self._poller.poll(0)):
+            self._note_event(connection)
         while not self._connected:
             self._wait(until)
             if not self._connected and time.monotonic() >= until:
@@ -223,7 +224,12 @@ class Client:
                         while len(calls) > window // 2:
                             yield self._settle(calls.popleft(), _after(self._timeout_ms))
                     try:
-                        call = Call(operation, scope=self._scope, timeout_ms=self._timeout_ms)
+                        call = Call(
+                            operation,
+                            scope=self._scope,
+                            timeout_ms=self._timeout_ms,
+                            level=self._pending.level,
+                        )
                         self._send(call, _after(self._timeout_ms))
                         calls.append(call)
                     except BackscrollError as error:  # its turn comes after those that were sent
@@ -255,7 +261,13 @@ class Client:
     def _request(self, operation: Operation[Any], timeout_ms: int | None, request_id: str | None = None) -> Any:
         timeout_ms = self._timeout_ms if timeout_ms is None else timeout_ms
         with self._lock:
-            call = Call(operation, scope=self._scope, timeout_ms=timeout_ms, call_id=request_id)
+            call = Call(
+                operation,
+                scope=self._scope,
+                timeout_ms=timeout_ms,
+                call_id=request_id,
+                level=self._pending.level,
+            )
             give_up_at = _after(timeout_ms)
             self._send(call, give_up_at)
             return self._settle(call, give_up_at)

@@ -53,6 +53,7 @@ from backscroll.schema.ulid import UlidGenerator
 from backscroll.schema.wire import (
     DEFAULT_SCOPE,
     MSGPACK,
+    PROTOCOL_LEVEL,
     Codec,
     Envelope,
     Reply,
@@ -108,6 +109,7 @@ class Call:
         timeout_ms: int,
         codec: Codec = MSGPACK,
         call_id: str | None = None,
+        level: int | None = None,
     ) -> None:
         """Raises `Invalid` for text that is no Unicode and `TooLarge` for a body over its limit."""
         self.id = new_id() if call_id is None else call_id
@@ -120,6 +122,7 @@ class Call:
             payload=operation,
             scope=scope,
             deadline_ms=timeout_ms,
+            level=level,
         )
         try:
             self.body = codec.encode(envelope)
@@ -187,6 +190,7 @@ class PendingCalls:
         self.line: deque[Call] = deque()
         self.again_at = math.inf
         self.closed = False
+        self.level: int | None = PROTOCOL_LEVEL  # to be stated in the first request only
         self._calls: dict[Any, Call] = {}
         self._by_age: deque[Call] = deque()  # with those that were removed since, until they are the oldest
         self._newest: Call | None = None
@@ -203,7 +207,9 @@ class PendingCalls:
             raise call.gave_up(CLOSED)
         if call.id in self._calls:
             raise Invalid(f"a request with the id {call.id!r} is under way already")
-        self.repeat(math.inf)  # what was refused goes before what is new
+        self.level = None
+        if self.again_at < math.inf:
+            self.repeat(math.inf)  # what was refused goes before what is new
         self._newest = self._calls[call.id] = call
         self._by_age.append(call)
         self.line.append(call)

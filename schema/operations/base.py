@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Generic, Self, TypeVar, get_args
+from typing import Any, ClassVar, Generic, TypeVar, get_args
 
 from msgspec import Raw, Struct
 
@@ -14,11 +14,13 @@ R = TypeVar("R", covariant=True)
 class Operation(Struct, Generic[R], frozen=True, rename="camel", omit_defaults=True):
     """A request. `class SaveMessage(Command[None])` is `save-message` in the protocol and its result is null.
 
-    `SINCE` is the protocol level in which it appeared. `REPLACED_BY` is the operation that new code should use instead,
+    `SINCE` is the protocol level in which it appeared. `MEANING` goes up when what it does changes although its fields do
+    not. `REPLACED_BY` is the operation that new code should use instead,
     by its name. `ERRORS` names the codes, besides those that every operation may get, that it is refused with.
     """
 
     SINCE: ClassVar[int] = 1
+    MEANING: ClassVar[int] = 1
     REPLACED_BY: ClassVar[str | None] = None
     ERRORS: ClassVar[tuple[str, ...]] = ()
 
@@ -41,7 +43,8 @@ class Command(Operation[R], Generic[R], frozen=True):
     `REDACTABLE` names the fields whose text is erased from the log when the thing that they are about is deleted, with
     what replaces it. `NOUN` and `KEY` say which thing that is, where the command names one without a record.
     `RESULT_SECRET` is the field of the result, if any, that the log must not keep: a token made by `new_token`.
-    `ALONE` keeps it out of batches.
+    `ALONE` keeps it out of batches. A command that holds secrets or the bytes of files has a method `as_logged` that
+    returns it as the log keeps it, with hashes in place of them.
     """
 
     NOUN: ClassVar[str] = ""
@@ -49,10 +52,6 @@ class Command(Operation[R], Generic[R], frozen=True):
     REDACTABLE: ClassVar[Mapping[str, Any]] = {}
     RESULT_SECRET: ClassVar[str | None] = None
     ALONE: ClassVar[bool] = False
-
-    def as_logged(self) -> Self:
-        """This command as the log keeps it: hashes in place of secrets and of the bytes of files."""
-        return self
 
 
 class Query(Operation[R], Generic[R], frozen=True):

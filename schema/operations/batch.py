@@ -6,6 +6,7 @@ from typing import Annotated, Any, Self
 from msgspec import Meta, Raw, field
 from msgspec.structs import replace
 
+from backscroll.schema.command_log import as_logged
 from backscroll.schema.errors import CallerError, Invalid, inside
 from backscroll.schema.limits import BATCH_COMMANDS_MAX, OperationName
 from backscroll.schema.operations.base import Budget, Command, DecodeCommand, DeferredCommands, Operation
@@ -65,7 +66,7 @@ Batch.deferred_type = _DeferredBatch
 
 
 def _as_logged(member: BatchedCommand) -> BatchedCommand:
-    payload = member.payload.as_logged()
+    payload = as_logged(member.payload)
     return member if payload is member.payload else replace(member, payload=payload)
 
 

@@ -17,14 +17,12 @@ from backscroll.schema.salvage import find_bad_text
 from backscroll.schema.size_probe import free_json_bytes, size_probe_of
 from backscroll.schema.strict import loose, strict
 from backscroll.schema.validation import validate
-from backscroll.schema.wire import PROTOCOL_LEVEL, Codec
+from backscroll.schema.wire import PROTOCOL_LEVEL, UNKNOWN_FIELD, Codec
 
 S = TypeVar("S", bound=Struct)
 
 UNLIMITED = Budget(math.inf, math.inf)
 """For what was accepted once already, and lies in the caller's own memory."""
-
-UNKNOWN_FIELD = f" (this daemon speaks protocol level {PROTOCOL_LEVEL})"
 
 
 def operation_type(name: str) -> type[Operation[Any]]:
@@ -42,9 +40,16 @@ def decode_operation(name: str, payload: Raw, codec: Codec, budget: Budget | Non
 
     `budget` is how much free JSON and how many commands it may contain; what the protocol allows where it is left out.
     """
-    as_type = operation_type(name)
+    return decode_as(operation_type(name), payload, codec, budget)
+
+
+def decode_as(
+    as_type: type[Operation[Any]], payload: Raw, codec: Codec, budget: Budget | None = None
+) -> Operation[Any]:
+    """`decode_operation` where the operation is known."""
     if as_type.deferred_type is None:
-        _check_free_json([(name, payload)], codec, budget or Budget())
+        if len(payload) > FREE_JSON_BYTES_MAX:
+            _check_free_json([(as_type.wire_name, payload)], codec, budget or Budget())
         return decode_payload(payload, codec, as_type)
     deferred = decode_payload(payload, codec, as_type.deferred_type)
     _check_budget(deferred, codec, budget or deferred.budget())
@@ -55,7 +60,9 @@ def decode_payload(payload: Raw, codec: Codec, as_type: type[S]) -> S:
     """Decode and check one record or operation; absent and null are an empty payload. Ignores budgets."""
     body = payload if payload and bytes(payload) != codec.null else codec.empty_map
     try:
-        decoded: S = _decode_strictly(body, codec, as_type)
+        decoded: S = codec.decode(body, strict(as_type))
+    except msgspec.ValidationError as error:
+        decoded = _decode_loosely(error, body, codec, as_type)
     except UnicodeError:
         raise find_bad_text(body, codec, "$.payload") from None
     except DECODE_ERRORS as error:
@@ -64,14 +71,21 @@ def decode_payload(payload: Raw, codec: Codec, as_type: type[S]) -> S:
     return decoded
 
 
-def _decode_strictly(body: bytes | Raw, codec: Codec, as_type: type[S]) -> Any:
-    """Decode; an integral float (`1767225600000.0`) is accepted for an integer, as some programs write all numbers so."""
-    try:
-        return codec.decode(body, strict(as_type))
-    except msgspec.ValidationError as error:
-        if not is_integral_float(error):
-            raise
-        return msgspec.convert(_with_integers(codec.decode(body, loose(as_type)), "$.payload"), strict(as_type))
+def _decode_loosely(refusal: msgspec.ValidationError, body: bytes | Raw, codec: Codec, as_type: type[S]) -> S:
+    """Decode what was refused for a float in place of an integer; raises the error for any other refusal.
+
+    An integral float (`1767225600000.0`) is accepted for an integer, because some programs write all numbers so.
+    """
+    error: Exception = refusal
+    if is_integral_float(refusal):
+        try:
+            document = _with_integers(codec.decode(body, loose(as_type)), "$.payload")
+            converted: S = msgspec.convert(document, strict(as_type))
+        except DECODE_ERRORS as worse:
+            error = worse
+        else:
+            return converted
+    raise explain(error, "$.payload", strict(as_type), UNKNOWN_FIELD) from None
 
 
 def _with_integers(record: Struct, path: str) -> dict[str, Any]:
@@ -150,4 +164,4 @@ def _suggestion(name: str) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-__all__ = ["UNLIMITED", "decode_operation", "decode_payload", "operation_type"]
+__all__ = ["UNLIMITED", "decode_as", "decode_operation", "decode_payload", "operation_type"]

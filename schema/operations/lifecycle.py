@@ -1,5 +1,7 @@
 """The life of a database, and of the daemon that owns it."""
 
+from typing import Any
+
 from backscroll.schema.operations.base import Builtin, Command
 from backscroll.schema.replies import HealthReport, Pong
 
@@ -21,14 +23,21 @@ class ClearAllData(Command[None], frozen=True):
 
 
 class Ping(Builtin[Pong], frozen=True):
-    """Is anybody there?
+    """Whether the daemon answers.
 
     Example: {}
     """
 
 
 class Health(Builtin[HealthReport], frozen=True):
-    """How the daemon is: versions, uptime, queues.
+    """The state of the daemon: versions, uptime, queues.
+
+    Example: {}
+    """
+
+
+class Describe(Builtin[dict[str, Any]], frozen=True):
+    """The whole protocol as data: operations, records, errors and limits, with JSON Schema (2020-12) for all of them.
 
     Example: {}
     """

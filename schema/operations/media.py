@@ -9,7 +9,7 @@ from backscroll.schema.limits import MEDIA_PART_BYTES_MAX, MEDIA_PARTS_MAX, Coun
 from backscroll.schema.operations.base import Command, Query
 from backscroll.schema.replies import Media
 
-Bytes = Annotated[bytes, Meta(max_length=MEDIA_PART_BYTES_MAX)]
+PartData = Annotated[bytes, Meta(max_length=MEDIA_PART_BYTES_MAX)]
 
 
 class PutMediaPart(Command[str], frozen=True):
@@ -25,7 +25,7 @@ class PutMediaPart(Command[str], frozen=True):
 
     ALONE = True
 
-    data: Bytes | None = None
+    data: PartData | None = None
     sha256: HexDigest | None = None
 
     def as_logged(self) -> Self:

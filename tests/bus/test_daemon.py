@@ -474,9 +474,9 @@ def test_an_ipc_path_that_is_a_file_is_not_removed(tmp_path: Path) -> None:
         (["--endpoint", "tcp://127.0.0.1:"], "port"),
         (["--endpoint", "tcp://[::1]:http"], "port"),
         (["--no-such-flag"], "--no-such-flag"),
-        (["--readers", "0"], "readers"),
-        (["--readers", "many"], "readers"),
-        (["--log-level", "loud"], "log_level"),
+        (["--readers", "0"], "--readers"),
+        (["--readers", "many"], "--readers"),
+        (["--log-level", "loud"], "--log-level"),
     ],
 )
 def test_bad_settings_exit_with_2(

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from backscroll.bus.dispatch import Request
 from backscroll.bus.inprocess import InProcess
-from backscroll.bus.requests import Request
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.handlers import HANDLERS, Handlers
 from backscroll.schema import Conflict, DeleteMessage, GetRoom, SaveMessage

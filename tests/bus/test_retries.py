@@ -602,7 +602,7 @@ def test_a_sessions_token_comes_again_and_never_a_wrong_one(start_daemon: StartD
 def test_results_that_are_forgotten_are_conflicts_and_nothing_is_done(start_daemon: StartDaemon) -> None:
     """Once the chores have dropped a result, its retry says under which number the command took effect; commands
     without a result are answered as before, and another payload is still told apart."""
-    daemon = start_daemon(*QUIET, "--results", "2", "--results-ms", "0", "--chores-ms", "50")
+    daemon = start_daemon(*QUIET, "--kept-results", "2", "--kept-results-ms", "0", "--chores-ms", "50")
     with Peer(daemon.endpoint) as peer:
         plain = save(0, "plain")
         requests = [create_user(number) for number in range(5)]
@@ -628,8 +628,8 @@ def test_results_are_kept_while_they_are_young_or_few(transport: InProcess, cloc
 
 
 def test_a_log_without_payloads_answers_retries_all_the_same(start_daemon: StartDaemon) -> None:
-    """With `--log ids` the log keeps no payload, and still tells a retry from another command."""
-    daemon = start_daemon(*QUIET, "--log", "ids")
+    """With `--command-log ids-only` the log keeps no payload, and still tells a retry from another command."""
+    daemon = start_daemon(*QUIET, "--command-log", "ids-only")
     request = create_user(1, "one")
     with Peer(daemon.endpoint) as peer:
         [reply] = exchange(peer, request)

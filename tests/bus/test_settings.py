@@ -1,12 +1,12 @@
-"""Settings: where they come from, which source wins, and what is refused."""
+"""Settings: where they come from, which source wins, what is refused and how that is said, and what the help shows."""
 
+import re
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
-from pydantic_settings import SettingsError
 
-from backscroll.bus.settings import Settings, config_file, from_command_line
+from backscroll.bus.settings import GROUPS, Settings, config_file, from_command_line, readable_bytes, readable_ms
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,21 @@ def toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def test_flags_stand_over_environment_over_file_over_defaults(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def shown_help(capsys: pytest.CaptureFixture[str]) -> str:
+    """The text of `backscroll serve --help`, its white space collapsed."""
+    with pytest.raises(SystemExit) as caught:
+        from_command_line(["--help"])
+    assert caught.value.code == 0
+    said = capsys.readouterr()
+    assert not said.err
+    return " ".join(said.out.split())
+
+
+# Where settings come from
+
+
+def test_flags_override_environment_file_and_defaults(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each source gives way to the one before it, setting by setting."""
     assert from_command_line([]).readers == 8
     toml.write_text("readers = 2\nstall_ms = 22\n")
@@ -29,14 +43,14 @@ def test_flags_stand_over_environment_over_file_over_defaults(toml: Path, monkey
     assert (settings.readers, settings.stall_ms) == (4, 22)
 
 
-def test_every_setting_has_a_flag_an_environment_name_and_a_description(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is declared once can be said everywhere."""
+def test_every_setting_can_be_given_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A setting that is declared has a flag, an environment variable and a description."""
     examples = {
         "data_dir": "/tmp/x",
         "endpoint": "ipc:///tmp/x",
         "log_level": "debug",
         "log_format": "json",
-        "log": "ids",
+        "command_log": "ids-only",
     }
     for name, field in Settings.model_fields.items():
         value = examples.get(name, "true" if field.annotation is bool else "7")
@@ -50,16 +64,47 @@ def test_every_setting_has_a_flag_an_environment_name_and_a_description(monkeypa
         assert field.description, name
 
 
-def test_endpoints_are_repeated_as_flags_listed_in_files_and_joined_in_the_environment(
-    toml: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Several addresses can be given in each way that its source has for lists."""
+def test_several_endpoints_can_be_given(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a repeated flag, as a list in the file, or separated by commas in the environment."""
     both = ("ipc:///tmp/a.sock", "tcp://127.0.0.1:*")
     assert from_command_line(["--endpoint", both[0], "--endpoint", both[1]]).endpoint == both
     toml.write_text(f'endpoint = ["{both[0]}", "{both[1]}"]')
     assert from_command_line([]).endpoint == both
     monkeypatch.setenv("BACKSCROLL_ENDPOINT", " , ".join(both))
     assert from_command_line([]).endpoint == both
+
+
+def test_a_flag_can_switch_off_what_the_environment_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings that are on or off have a `--no-` flag too, so that every source can be overridden."""
+    monkeypatch.setenv("BACKSCROLL_EXIT_WITH_PARENT", "true")
+    assert from_command_line([]).exit_with_parent
+    assert not from_command_line(["--no-exit-with-parent"]).exit_with_parent
+
+
+def test_a_data_directory_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A relative path and `~` mean what they mean where the daemon starts."""
+    monkeypatch.chdir(tmp_path)
+    assert from_command_line(["--data-dir", "x"]).data_dir == tmp_path / "x"
+    assert from_command_line(["--data-dir", "~/x"]).data_dir == Path.home() / "x"
+
+
+def test_a_named_file_must_exist_an_unnamed_one_need_not(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever names a file wants it read."""
+    toml.unlink()
+    with pytest.raises(FileNotFoundError, match=r"backscroll\.toml"):
+        config_file()
+    monkeypatch.delenv("BACKSCROLL_CONFIG")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(toml.parent / "none"))
+    assert from_command_line([]).readers == 8
+
+
+def test_settings_cannot_be_changed() -> None:
+    """A daemon keeps the settings it was started with until it ends."""
+    with pytest.raises(ValidationError):
+        Settings().readers = 3  # type: ignore[misc]  # what is refused at run time too
+
+
+# What is refused
 
 
 @pytest.mark.parametrize(
@@ -71,54 +116,125 @@ def test_endpoints_are_repeated_as_flags_listed_in_files_and_joined_in_the_envir
         *("ipc://", "ipc://x", "ipc://*", "ipc://@abstract", "inproc://x", "udp://127.0.0.1:1", "", "x"),
     ],
 )
-def test_only_addresses_of_this_machine_are_taken(endpoint: str) -> None:
-    """Requests carry no proof of who sends them, so nothing but loopback and ipc is ever bound."""
+def test_other_addresses_than_of_this_machine_are_refused(endpoint: str) -> None:
+    """Requests are not authenticated, so the daemon listens on loopback addresses and ipc paths only."""
     with pytest.raises(ValidationError):
         Settings(endpoint=(endpoint,))
 
 
 @pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:1", "tcp://localhost:65535", "tcp://[::1]:*", "ipc:///x y"])
-def test_addresses_of_this_machine_are_taken(endpoint: str) -> None:
+def test_addresses_of_this_machine_are_accepted(endpoint: str) -> None:
     """Loopback by its names, with a port or any, and absolute ipc paths."""
     assert Settings(endpoint=(endpoint,)).endpoint == (endpoint,)
 
 
-def test_a_data_directory_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A relative path and `~` mean what they mean where the daemon starts."""
-    monkeypatch.chdir(tmp_path)
-    assert from_command_line(["--data-dir", "x"]).data_dir == tmp_path / "x"
-    assert from_command_line(["--data-dir", "~/x"]).data_dir == Path.home() / "x"
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--readers", "many"], "--readers: give a whole number, such as 8, not 'many'"),
+        (["--queue-bytes", "1MiB"], "--queue-bytes: give a whole number of bytes, such as 268435456, not '1MiB'"),
+        (["--stall-ms", "5s"], "--stall-ms: give a whole number of milliseconds, such as 30000, not '5s'"),
+        (["--readers", "0"], "--readers: 0 is too small; the least is 1"),
+        (["--kept-results", "-1"], "--kept-results: -1 is too small; the least is 0"),
+        (["--endpoint", "tcp://127.0.0.1"], "--endpoint: 'tcp://127.0.0.1' is neither ipc:///PATH nor tcp://"),
+        (["--readers", "0", "--writers", "x"], "least is 1; --writers: give"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_flag(flags: list[str], message: str) -> None:
+    """The message names the flag, says what is wrong and what to do; several mistakes are reported together."""
+    with pytest.raises(ValueError, match=re.escape(message)):
+        from_command_line(flags)
 
 
 @pytest.mark.parametrize(
-    ("text", "error"),
+    ("flags", "message"),
     [
-        ("unknown = 1", ValidationError),
-        ("readers = 0", ValidationError),
-        ("readers = -1", ValidationError),
-        ('log_level = "loud"', ValidationError),
-        ("readers", ValueError),
-        ("\udcff", ValueError),
+        (["--log-level", "loud"], "argument --log-level: invalid choice: 'loud' (choose from"),
+        (["--log", "ids"], "unknown flag --log"),
+        (["--data", "x"], "unknown flag --data; did you mean --data-dir?"),
+        (["--datadir=x"], "unknown flag --datadir; did you mean --data-dir?"),
+        (["--readers"], "argument --readers: expected one argument"),
+        (["./data"], "unexpected argument './data': `backscroll serve` takes flags only"),
     ],
 )
-def test_a_file_with_mistakes_is_refused(toml: Path, text: str, error: type[Exception]) -> None:
-    """Keys that do not exist, wrong values and what is no TOML are errors rather than ignored."""
-    toml.write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises((error, SettingsError)):
+def test_an_unknown_flag_exits_with_2_and_a_suggestion(
+    flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Flags are not abbreviated; the message leads to the right one and to the help."""
+    with pytest.raises(SystemExit) as caught:
+        from_command_line(flags)
+    assert caught.value.code == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"backscroll: {message}")
+    assert said.err.endswith("Run `backscroll serve --help` to see all settings.\n")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("BACKSCROLL_READERS", "x", "BACKSCROLL_READERS: give a whole number, such as 8, not 'x'"),
+        ("BACKSCROLL_EXIT_WITH_PARENT", "maybe", "BACKSCROLL_EXIT_WITH_PARENT: give true or false, not 'maybe'"),
+        ("BACKSCROLL_LOG_LEVEL", "loud", "BACKSCROLL_LOG_LEVEL: give one of debug, info, warning, error, not 'loud'"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
+) -> None:
+    """What came from the environment is named as it is named there."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ValueError, match=re.escape(message)):
         from_command_line([])
 
 
-def test_a_named_file_has_to_exist_and_an_unnamed_one_has_not(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever names a file wants it read."""
-    toml.unlink()
-    with pytest.raises(FileNotFoundError, match=r"backscroll\.toml"):
-        config_file()
-    monkeypatch.delenv("BACKSCROLL_CONFIG")
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(toml.parent / "none"))
-    assert from_command_line([]).readers == 8
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("unknown = 1", ": unknown setting 'unknown'"),
+        ("raeders = 1", ": unknown setting 'raeders'; did you mean readers?"),
+        ("readers = 0", ": readers: 0 is too small; the least is 1"),
+        ('log_level = "loud"', ": log_level: give one of debug, info, warning, error, not 'loud'"),
+        ("readers", " is not valid TOML: "),
+        ("\udcff", " is not valid TOML: "),
+    ],
+)
+def test_a_file_with_mistakes_is_refused(toml: Path, text: str, message: str) -> None:
+    """Unknown keys, wrong values and invalid TOML are errors, which name the file."""
+    toml.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ValueError, match=re.escape(f"{toml}{message}")):
+        from_command_line([])
 
 
-def test_settings_cannot_be_changed(toml: Path) -> None:
-    """What a daemon was started with holds until it ends."""
-    with pytest.raises(ValidationError):
-        Settings().readers = 3  # type: ignore[misc]  # what is refused at run time too
+# The help
+
+
+def test_the_help_shows_every_setting_in_one_group(shown_help: str) -> None:
+    """Each setting is in exactly one group, with its flag and its description."""
+    names = [name for group in GROUPS.values() for name in group]
+    assert sorted(names) == sorted(Settings.model_fields)
+    assert all(f" {group}: --" in shown_help for group in GROUPS)
+    for name, field in Settings.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in shown_help
+        assert " ".join((field.description or "").split()) in shown_help
+
+
+def test_the_help_shows_values_and_defaults_in_words(shown_help: str) -> None:
+    """Readers see units, not types, and defaults as people write them."""
+    assert shown_help.startswith("usage: backscroll serve ")
+    for words in (
+        *("--data-dir DIR", "--endpoint ADDRESS", "--query-cache-bytes BYTES", "--stall-ms MS", "--readers COUNT"),
+        *("(default: 16 MiB)", "(default: 60 s)", "(default: 7 days)", "(default: 65,536)", "(default: no)"),
+        *("{debug,info,warning,error}", "(default: a socket in the data directory)", "BACKSCROLL_LOG_LEVEL=debug"),
+    ):
+        assert words in shown_help
+    for jargon in ("tuple[", "default factory", "NoneType", "typing", "Path", "JSON string"):
+        assert jargon not in shown_help
+
+
+def test_sizes_and_times_are_readable() -> None:
+    """They are shown in the largest unit that divides them."""
+    assert [readable_bytes(size) for size in (0, 1000, 1024, 16 * 2**20, 2**30)] == [
+        *("0 bytes", "1000 bytes", "1 KiB", "16 MiB", "1 GiB")
+    ]
+    assert [readable_ms(time) for time in (0, 250, 1_500, 60_000, 172_800_000)] == [
+        *("0 ms", "250 ms", "1500 ms", "60 s", "2 days")
+    ]

@@ -62,7 +62,7 @@ def test_the_client_talks_to_a_real_daemon_where_it_is_asked_to(inner: Inner, mo
 def test_client(backscroll_client):
     assert backscroll_client.ask(Health()).pid != os.getpid()
 """
-    monkeypatch.setenv("BACKSCROLL_LOG", "ids")
+    monkeypatch.setenv("BACKSCROLL_COMMAND_LOG", "ids-only")
     run(inner, test, "--backscroll-real", passed=1)
     run(
         inner,

@@ -401,7 +401,7 @@ def test_results_are_kept_by_number_or_by_time_whichever_is_longer(
 
 
 def test_a_log_of_ids_alone_never_holds_a_payload(tmp_path: Path, clock: Clock) -> None:
-    """With `log="ids"` no payload is in any file, retries are exact and other payloads conflicts; nothing replays."""
+    """Without payloads none is in any file, retries are exact and other payloads conflicts; nothing replays."""
     with Local(tmp_path / "data", clock=clock, retention=Retention(payloads=False)) as local:
         made = local.ask("create-user", {"pubkey": "k1", "displayName": KEPT}, "user-1")
         assert local.ask("create-user", {"pubkey": "k1", "displayName": KEPT}, "user-1") == made

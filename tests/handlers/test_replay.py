@@ -14,7 +14,6 @@ import pytest
 
 from backscroll.bus.inprocess import InProcess
 from backscroll.clients.command_line.main import main
-from backscroll.clients.command_line.progress import Progress
 from backscroll.clients.python import Client
 from backscroll.clients.python.compare import state_of
 from backscroll.clients.python.daemon_access import Clients
@@ -146,7 +145,7 @@ def test_verify_says_how_much_can_be_held_against_digests(
         assert (code, out.splitlines()[1:]) == (0, [held])
     again = write(tmp_path / "hand.jsonl", [save(1)])
     assert run("log", "verify", again)[1].splitlines()[1] == ("default: 1 of 1 payloads were held against their digest")
-    with Client(start_daemon("--log", "ids", data_dir=tmp_path / "ids").endpoint) as client:
+    with Client(start_daemon("--command-log", "ids-only", data_dir=tmp_path / "ids").endpoint) as client:
         client.execute(SaveMessage(said(1)))
     _, out, _ = run("log", "verify", "--data-dir", tmp_path / "ids")
     assert out.endswith("0 of 1 payloads were held against their digest, 1 was not kept\n")
@@ -516,8 +515,8 @@ def test_a_replay_begins_in_an_empty_place(run: Run, tmp_path: Path) -> None:
 def test_commands_whose_payloads_were_not_kept_cannot_be_carried_out(
     start_daemon: StartDaemon, run: Run, tmp_path: Path
 ) -> None:
-    """With `--log ids` there is a log that can be exported and verified, but not replayed."""
-    with Client(start_daemon("--log", "ids").endpoint) as client:
+    """With `--command-log ids-only` there is a log that can be exported and verified, but not replayed."""
+    with Client(start_daemon("--command-log", "ids-only").endpoint) as client:
         client.execute(SaveMessage(said(1, "a secret")))
     assert run("log", "verify", "--data-dir", tmp_path / "data")[0] == 0
     code, out, _ = run("log", "export", "--data-dir", tmp_path / "data")
@@ -635,28 +634,3 @@ def test_a_line_longer_than_any_request_is_refused_unread() -> None:
     with pytest.raises(BadLine, match="line 2: longer than 6 bytes"):
         list(lines_of(file, bytes_max=6))
     assert file.tell() == 13
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_progress_is_shown_to_people_only() -> None:
-    """At a terminal there is a bar with the share of the file, the commands and the rate; it is gone in the end."""
-    times = iter([10.0, 12.0, 12.0, 12.0])
-    terminal, file = Terminal(), io.StringIO()
-    progress = Progress(terminal, 8, clock=lambda: next(times))
-    progress.begin()
-    lines = progress.counted([b"1234", b"5678"])
-    assert (next(lines), next(lines)) == (b"1234", b"5678")
-    progress.done(100)
-    assert "50%" in terminal.getvalue()
-    assert "100 commands in 2.00 s, 50/s" in terminal.getvalue()
-    progress.close()
-    assert terminal.getvalue().endswith("\r\x1b[K")
-    silent = Progress(file)
-    silent.begin()
-    silent.done(1)
-    silent.close()
-    assert file.getvalue() == ""

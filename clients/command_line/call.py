@@ -1,0 +1,115 @@
+"""`backscroll call`: send one request as it was typed, and show the reply: to people as text, to scripts as JSON."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from backscroll.clients.command_line.exits import EXIT_FAILED, EXIT_USAGE, complain
+from backscroll.clients.command_line.output import console, printable
+from backscroll.clients.command_line.results import readable, show_result
+from backscroll.clients.python.client import ZmqTransport
+from backscroll.clients.python.pending_calls import TIMEOUT_MS, find_endpoint, new_id, open_reply
+from backscroll.schema.errors import BackscrollError, Invalid, NoReply, TooLarge, UnknownOperation
+from backscroll.schema.operations import OPERATIONS, Command, Maintenance
+from backscroll.schema.wire import DEFAULT_SCOPE, JSON, Envelope, Reply, error_body, error_of
+
+EXAMPLE = """'{"roomId": "home"}'"""
+
+
+def call(options: argparse.Namespace) -> int:
+    """Send one request; the daemon validates it."""
+    try:
+        payload = _payload("{}" if options.payload is None else options.payload)
+    except OSError as error:
+        return complain(f"cannot read the payload: {error}", EXIT_USAGE)
+    except ValueError as error:
+        return complain(f"the payload is not JSON: {error}; quote it like {EXAMPLE}", EXIT_USAGE)
+    scope = DEFAULT_SCOPE if options.scope is None else options.scope
+    timeout_ms = options.timeout_ms or TIMEOUT_MS
+    envelope = Envelope(new_id(), options.type, payload, scope, deadline_ms=timeout_ms)
+    try:
+        endpoint = find_endpoint(options.endpoint, options.data_dir)
+        reply = _exchange(endpoint, JSON.encode(envelope), timeout_ms)
+    except BackscrollError as error:
+        _show_error(error, options)
+        return EXIT_FAILED
+    _show_result(reply, options)
+    return 0
+
+
+def _payload(word: str) -> msgspec.Raw:
+    """The JSON text that a word stands for, unchanged."""
+    if word == "-":
+        text = sys.stdin.read()
+    elif word.startswith("@"):
+        text = Path(word[1:]).read_text(encoding="utf-8")
+    else:
+        text = word
+    json.loads(text)
+    return msgspec.Raw(text.encode())
+
+
+def _exchange(endpoint: str, body: bytes, timeout_ms: int) -> Reply[Any]:
+    """The reply to a request; raises the error that it is, or `NoReply`."""
+    with closing(ZmqTransport(endpoint)) as transport:
+        transport.send(body, timeout_ms)
+        answer = transport.receive(timeout_ms)
+    if answer is None:
+        raise NoReply(f"no reply within {timeout_ms} ms from {endpoint}: the outcome is unknown")
+    reply, _ = open_reply(answer)
+    if not reply.ok:
+        raise error_of(reply)
+    return reply
+
+
+def _show_result(reply: Reply[Any], options: argparse.Namespace) -> None:
+    watched = sys.stdout.isatty()
+    if options.json or not watched:
+        sys.stdout.write(msgspec.json.format(bytes(reply.result), indent=2 if watched else 0).decode() + "\n")
+        return
+    out = console(sys.stdout)
+    result = json.loads(bytes(reply.result))
+    if result is not None:
+        show_result(result, out)
+        return
+    operation = OPERATIONS.get(options.type)
+    if operation is not None and issubclass(operation, Command | Maintenance):
+        out.print(f"done (seq {reply.seq})" if issubclass(operation, Command) else "done")
+    else:
+        out.print("nothing found", style="dim")
+
+
+def _show_error(error: BackscrollError, options: argparse.Namespace) -> None:
+    if options.json or not sys.stderr.isatty():
+        sys.stderr.write(JSON.encode(error_body(error)).decode() + "\n")
+        return
+    out = console(sys.stderr)
+    out.print(f"backscroll: {printable(_headline(error))}", style="red", soft_wrap=True)
+    for line in _details(error, options.type):
+        out.print(f"  {printable(line)}", soft_wrap=True)
+
+
+def _headline(error: BackscrollError) -> str:
+    """The code, the path of the field if there is one, and what is wrong with it."""
+    path = str((error.details or {}).get("path", ""))
+    problem = error.message.removeprefix(f"{path}: ") if path else error.message
+    return f"{error.code} at {path}: {problem}" if path else f"{error.code}: {problem}"
+
+
+def _details(error: BackscrollError, operation: str) -> Iterator[str]:
+    """What else the error says, and what can be done about it."""
+    for name, value in (error.details or {}).items():
+        if name not in ("path", "known", "level"):  # which the first line says
+            yield f"{name}: {readable(name, value)}"
+    if isinstance(error, UnknownOperation):
+        yield "`backscroll describe` lists the operations"
+    elif isinstance(error, Invalid | TooLarge) and operation in OPERATIONS:
+        yield f"`backscroll describe {operation}` shows its payload"
+    elif error.retryable:
+        yield "the same request may succeed later"

@@ -1,0 +1,47 @@
+"""`backscroll completion`: a script for a shell, made by shtab from the parser of all commands and settings."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+
+import shtab
+
+from backscroll.clients.command_line.main import Parser, build_parser
+from backscroll.schema.operations import OPERATIONS
+
+TAKES_OPERATION = ("TYPE", "OPERATION")
+PLACES = {"DIR": shtab.DIRECTORY, "FILE": shtab.FILE}
+
+
+def completion(options: argparse.Namespace) -> int:
+    """Print the completion script for a shell."""
+    sys.stdout.write(shtab.complete(_full_parser(), options.shell) + "\n")
+    return 0
+
+
+def _full_parser() -> Parser:
+    """The parser of all commands, with the daemon's settings and with the values that arguments can have."""
+    from backscroll.bus.settings import add_settings
+
+    parser = build_parser()
+    add_settings(_subparsers(parser)["serve"])
+    for action in _actions(parser):
+        if action.metavar in TAKES_OPERATION:
+            action.choices = list(OPERATIONS)
+        elif isinstance(action.metavar, str) and action.metavar in PLACES:
+            action.complete = PLACES[action.metavar]  # type: ignore[attr-defined]  # where shtab looks for it
+    return parser
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """All flags and arguments of a parser and of those below it."""
+    yield from parser._actions
+    for below in _subparsers(parser).values():
+        yield from _actions(below)
+
+
+def _subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return dict(action.choices)
+    return {}

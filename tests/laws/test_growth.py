@@ -1,0 +1,218 @@
+"""The project grows as CONTRIBUTING.md says: in a copy, an operation and a field are added by the files it names.
+
+The copy's daemon then speaks to this project's client, which knows nothing of what was added.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backscroll.clients.python import Client
+from backscroll.schema import (
+    Channel,
+    DeleteMessage,
+    GetMessages,
+    GetRoom,
+    Message,
+    Room,
+    SaveMessage,
+    SaveRoom,
+)
+from backscroll.schema.errors import CallerError
+from tests import ROOT
+from tests.support.peers import Peer
+
+FOLDERS = ("schema", "handlers", "bus", "clients")
+
+OPERATION_CLASS = '''
+
+class PinMessage(Command[None], frozen=True):
+    """Pin a message: its metadata says so. `not-found` for an unknown one.
+
+    Example: {"messageId": "m1"}
+    """
+
+    ERRORS = ("not-found",)
+
+    message_id: Id
+'''
+OPERATION_HANDLER = """
+
+@handles(PinMessage)
+def pin_message(command: PinMessage, db: Writes, context: CommandContext) -> None:
+    stored = _stored(command.message_id, db)
+    pinned = (stored.metadata or {}) | {"pinned": True}
+    save(replace(stored, metadata=pinned), "$.payload", db, context)
+"""
+OPERATION_TEST = '''"""Pinning messages."""
+
+from pathlib import Path
+
+from backscroll.bus.inprocess import InProcess
+from backscroll.clients.python import Client
+from backscroll.schema import GetMessageById, Message, PinMessage, SaveMessage
+
+
+def test_a_pinned_message_says_so(tmp_path: Path) -> None:
+    """The metadata that it had stays."""
+    with InProcess(tmp_path / "data") as transport, Client(transport=transport) as client:
+        message = Message(id="m1", room_id="r1", sender_id="ada", content="x", timestamp=1, metadata={"a": 1})
+        client.execute(SaveMessage(message))
+        client.execute(PinMessage("m1"))
+        pinned = client.ask(GetMessageById("m1"))
+        assert pinned is not None
+        assert pinned.metadata == {"a": 1, "pinned": True}
+'''
+FIELD_USE = """
+import tempfile
+from pathlib import Path
+
+from backscroll.bus.inprocess import InProcess
+from backscroll.clients.python import Client
+from backscroll.schema import GetMessageById, Message, MessageUpdates, SaveMessage, UpdateMessage
+
+with InProcess(Path(tempfile.mkdtemp()) / "data") as transport, Client(transport=transport) as client:
+    client.execute(SaveMessage(Message(id="m1", room_id="r", sender_id="a", content="x", timestamp=1, sent_at=5)))
+    assert client.ask(GetMessageById("m1")).sent_at == 5
+    client.execute(UpdateMessage("m1", MessageUpdates(sent_at=None)))
+    assert client.ask(GetMessageById("m1")).sent_at is None
+"""
+
+
+class Copy:
+    """A copy of the project that can be changed and run."""
+
+    def __init__(self, directory: Path) -> None:
+        self.root = directory
+        self._before: dict[Path, str] = {}
+        ignored = shutil.ignore_patterns("__pycache__", "node_modules")
+        for folder in FOLDERS:
+            shutil.copytree(ROOT / folder, directory / "backscroll" / folder, ignore=ignored)
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Replace a text in a file; it must be there."""
+        path = self.root / "backscroll" / name
+        text = path.read_text(encoding="utf-8")
+        assert old in text, f"{name} has no {old!r}"
+        path.write_text(text.replace(old, new), encoding="utf-8")
+
+    def append(self, name: str, text: str) -> None:
+        path = self.root / "backscroll" / name
+        path.write_text(path.read_text(encoding="utf-8").rstrip("\n") + "\n" + text, encoding="utf-8")
+
+    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run Python with the copy in place of what is installed."""
+        environment = {**os.environ, "PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=self.root)
+
+
+def add_operation(copy: Copy) -> list[str]:
+    """What CONTRIBUTING.md says under "Add an operation"; the files that were touched."""
+    copy.append("schema/operations/messages.py", OPERATION_CLASS)
+    copy.edit("handlers/messages.py", "    GetMessages,\n", "    GetMessages,\n    PinMessage,\n")
+    copy.append("handlers/messages.py", OPERATION_HANDLER)
+    (copy.root / "test_pin_message.py").write_text(OPERATION_TEST, encoding="utf-8")
+    return ["schema/operations/messages.py", "handlers/messages.py", "test_pin_message.py"]
+
+
+def add_field(copy: Copy) -> list[str]:
+    """What CONTRIBUTING.md says under "Add a field"; the files that were touched."""
+    edited = "    edited_at: Millis | None = None\n"
+    copy.edit("schema/records.py", edited, edited + "    sent_at: Millis | None = None\n")
+    updated = "    edited_at: Clearable[Millis] = UNSET\n"
+    copy.edit("schema/records.py", updated, updated + "    sent_at: Clearable[Millis] = UNSET\n")
+    column = "    edited_at = IntegerField(null=True)\n"
+    copy.edit("schema/tables.py", column, column + "    sent_at = IntegerField(null=True)\n")
+    migration = copy.root / "backscroll" / "schema" / "migrations" / "sqlite" / "0002_sent_at.sql"
+    migration.write_text("-- Version 2: when a message was sent.\nALTER TABLE messages ADD COLUMN sent_at INTEGER;\n")
+    return ["schema/records.py", "schema/tables.py", "schema/migrations/sqlite/0002_sent_at.sql"]
+
+
+@pytest.fixture
+def grown(tmp_path: Path) -> Copy:
+    """A copy with one more operation and one more field."""
+    copy = Copy(tmp_path / "copy")
+    add_operation(copy)
+    add_field(copy)
+    return copy
+
+
+def test_an_operation_is_three_files(tmp_path: Path) -> None:
+    """Its class, its handler and its test: the registry, the exports and the description follow by themselves."""
+    copy = Copy(tmp_path / "copy")
+    assert len(add_operation(copy)) == 3
+    done = copy.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_pin_message.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    described = copy.run("-c", "from backscroll.schema.description import describe; print(*describe()['operations'])")
+    assert "pin-message" in described.stdout.split()
+
+
+def test_a_field_is_its_record_its_table_and_a_migration(tmp_path: Path) -> None:
+    """Saved, read, updated and cleared without another change."""
+    copy = Copy(tmp_path / "copy")
+    assert len(add_field(copy)) == 3
+    done = copy.run("-c", FIELD_USE)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_was_added_is_listed_and_breaks_no_level(grown: Copy) -> None:
+    """The stored level of this project is a promise that the grown copy keeps."""
+    code = (
+        "import json, sys; from backscroll.schema.compatibility import compare; "
+        "from backscroll.schema.description import describe; "
+        "print(json.dumps(compare(json.load(open(sys.argv[1])), describe())))"
+    )
+    done = grown.run("-c", code, str(ROOT / "schema" / "levels" / "1.json"))
+    breaking, additions = json.loads(done.stdout)
+    assert breaking == []
+    assert any("pin-message" in each for each in additions)
+    assert any("sentAt" in each for each in additions)
+
+
+@pytest.fixture
+def future_daemon(grown: Copy, tmp_path: Path) -> Iterator[str]:
+    """The endpoint of a daemon that has, besides, one more value of a field and one more error code."""
+    known = 'OneOf("text", "voice", "audio", "video")'
+    grown.edit("schema/records.py", known, 'OneOf("text", "voice", "audio", "video", "stage")')
+    grown.append(
+        "schema/errors.py", '\n\nclass Frozen(CallerError):\n    """The message is frozen."""\n\n    code = "frozen"\n'
+    )
+    grown.append("schema/errors.py", '\n\nERRORS["frozen"] = Frozen\n')
+    grown.edit("handlers/messages.py", "import Conflict, NotFound", "import Conflict, Frozen, NotFound")
+    deletion = "    stored = _stored(command.message_id, db)\n    if not stored.is_deleted:\n"
+    grown.edit("handlers/messages.py", deletion, '    raise Frozen.at("$.payload.messageId", "no")\n' + deletion)
+    environment = {**os.environ, "PYTHONPATH": str(grown.root)}
+    command = [sys.executable, "-m", "backscroll.bus", "--data-dir", str(tmp_path / "data"), "--exit-with-parent"]
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=grown.root
+    ) as process:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())["endpoints"][0]
+        process.terminate()
+
+
+def test_a_client_works_with_a_daemon_of_the_future(future_daemon: str) -> None:
+    """It ignores a new field, keeps a new value as text, and gives a new error code its class by the fault."""
+    with Client(future_daemon) as client, Peer(future_daemon) as peer:
+        saved = {"id": "m1", "roomId": "r1", "senderId": "ada", "content": "x", "timestamp": 1, "sentAt": 7}
+        assert peer.ask("save-message", {"message": saved})["ok"]
+        assert peer.ask("get-messages", {"roomId": "r1"})["result"][0]["sentAt"] == 7
+        [message] = client.ask(GetMessages("r1"))
+        assert (message.id, message.content) == ("m1", "x")
+        stage = {"id": "c1", "name": "c", "type": "stage"}
+        assert peer.ask("save-room", {"room": {"id": "r1", "name": "r", "channels": [stage]}})["ok"]
+        room = client.ask(GetRoom("r1"))
+        assert room is not None
+        assert [channel.type for channel in room.channels or []] == ["stage"]
+        with pytest.raises(CallerError) as caught:
+            client.execute(DeleteMessage("m1"))
+        assert (caught.value.code, type(caught.value)) == ("frozen", CallerError)
+        client.execute(SaveMessage(Message(id="m2", room_id="r1", sender_id="a", content="", timestamp=2)))
+        client.execute(SaveRoom(Room(id="r2", name="r", channels=[Channel(id="c", name="c", type="text")])))
