@@ -75,7 +75,7 @@ def refuse(transport: InProcess) -> Refuse:
         assert codec_of(answer) is codec
         reply = codec.decode(answer, Failure)
         assert not reply.ok
-        assert not reply.error.retryable
+        assert reply.error.retryable is (reply.error.code == "deadline-exceeded")
         assert contents(transport) == before
         assert result(transport, "ping", codec=codec) == {"pong": True}
         path = (reply.error.details or {}).get("path")
