@@ -52,10 +52,10 @@ def execute_entry(entry: LogEntry, db: Writes, handlers: Handlers) -> None:
             _skip(entry, received, db, context)
             return
         result = run(entry.payload, db, context, handlers)
+        _compare(entry, context)
         changed, context.changes = context.changes, _recorded_changes(entry, context.changes)
         command_log.append(entry.payload, result, db, context, received)
         context.changes += [each for each in changed if each not in context.changes]  # cached no longer either
-        _compare(entry, context)
 
 
 def run(command: Command[Any], db: Writes, context: CommandContext, handlers: Handlers) -> Any:

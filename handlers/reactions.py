@@ -61,19 +61,17 @@ def save_reaction(command: SaveReaction, db: Writes, context: CommandContext) ->
 
 @handles(RemoveReaction)
 def remove_reaction(command: RemoveReaction, db: Writes, context: CommandContext) -> None:
+    context.redact_own(context.member)
     room_id, is_deleted = message_of(command.message_id, db)
     if is_deleted:
-        context.redact_own(context.member)
         return
-    thing = changes.reaction(command.message_id, command.oder_id, command.emoji)
-    if command.emoji != RemoveReaction.REDACTABLE["emoji"]:  # else there is nothing left to erase
-        changes.mention(thing, db, context)
     if db.run(DELETE, message_id=command.message_id, oder_id=command.oder_id, emoji=command.emoji):
         declare_message(command.message_id, room_id, context)
-        changes.erase(thing, db, context)
-        in_messages = db.rows(SELECT_COMMANDS_ABOUT_MESSAGE, message_id=command.message_id)
-        target = Target("reaction", (command.message_id, command.oder_id, command.emoji))
-        changes.redact(in_messages, db, context, target)
+    # Also where it was not there any more: a message was saved without it, and the log still says what it was.
+    changes.erase(changes.reaction(command.message_id, command.oder_id, command.emoji), db, context)
+    in_messages = db.rows(SELECT_COMMANDS_ABOUT_MESSAGE, message_id=command.message_id)
+    target = Target("reaction", (command.message_id, command.oder_id, command.emoji))
+    changes.redact(in_messages, db, context, target)
 
 
 @handles(GetReactionsForMessage, cached=Cached.UNTIL_COMMIT)

@@ -134,14 +134,14 @@ def test_a_commit_tells_its_commands_in_order_with_what_they_changed(watched: Wa
 
 
 def test_a_batch_is_one_command_with_the_changes_of_all_its_members(watched: Watched) -> None:
-    """The last word on each thing, in order."""
+    """In the order of the members."""
     members = [{"type": "save-message", "payload": message(number)} for number in (1, 2, 1)]
     watched.commit(body("batch", {"commands": members}, id="batch"))
     [commit] = watched.take()
     assert commit.commands == watched.logged()
     [batch] = commit.commands
     assert (batch.request_id, batch.type) == ("batch", "batch")
-    assert [change.id for change in batch.changes] == ["m2", "m1"]
+    assert [change.id for change in batch.changes] == ["m1", "m2", "m1"]
 
 
 def test_each_scope_tells_its_own(watched: Watched) -> None:
