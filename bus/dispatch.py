@@ -166,8 +166,9 @@ class Dispatcher:
         """Answer queries of one scope from one snapshot."""
         try:
             with self._scopes.use(run[0].scope) as store, store.read() as snapshot:
+                work = partial(self._answer_query, store, snapshot)
                 for request in run:
-                    request.reply = self._answer(request, partial(self._answer_query, store, snapshot))
+                    request.reply = self._answer(request, work)
         except Exception as error:  # noqa: BLE001  # there is no snapshot: all requests fail
             for request in run:
                 request.reply = self.refuse(request, error)
@@ -254,8 +255,9 @@ class Dispatcher:
         return True
 
     def _execute_each(self, batch: Sequence[Request], db: Writes) -> None:
+        work = partial(self._execute_command, db)
         for request in batch:
-            request.reply = self._answer(request, partial(self._execute_command, db))
+            request.reply = self._answer(request, work)
 
     def _answer(self, request: Request, work: Work) -> bytes:
         """Execute a request with `work`; any exception becomes its reply."""

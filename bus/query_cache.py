@@ -80,12 +80,12 @@ class QueryCache:
         Call it before the commit, so that no client sees the commit together with an older result. If the commit fails,
         results of these rooms are not used until another commit reaches `seq`.
         """
-        rooms = rooms_with_changed_messages(changes)
-        if None in rooms or len(self._room_changed) + len(rooms) > ROOMS_MAX:
-            self._all_changed = seq
-            self._room_changed = {}
-        else:
-            self._room_changed.update((room, seq) for room in rooms if room is not None)
+        for room_id in rooms_with_changed_messages(changes):
+            if room_id is None or len(self._room_changed) >= ROOMS_MAX:
+                self._all_changed = seq
+                self._room_changed = {}
+                return
+            self._room_changed[room_id] = seq
 
     def _put_page(self, key: Key, seq: int, result: bytes) -> None:
         as_of, before = self._pages.get(key, (-1, None))

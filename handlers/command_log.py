@@ -19,7 +19,6 @@ from backscroll.schema.command_log import (
     CHAIN_START,
     FORMAT,
     SALT_BYTES,
-    Facts,
     Target,
     as_logged,
     canonical,
@@ -134,9 +133,7 @@ def find_executed(command: Command[Any], request_id: str, db: Writes) -> Execute
     time, so most new ones need no query. Redacted commands are compared by id and type only, because comparing payloads
     would reveal whether a guess at the deleted text is right.
     """
-    if request_id > db.position.greatest_id:
-        return None
-    stored = find(request_id, db)
+    stored = find(request_id, db) if request_id <= db.position.greatest_id else None
     return None if stored is None else Executed(_stored_result(command, request_id, stored, db), stored.seq)
 
 
@@ -162,20 +159,24 @@ def append(
     command: Command[Any], result: Any, db: Writes, context: CommandContext, received: Received | None = None
 ) -> None:
     """Write the row of the command that was executed; `received` is given if it came from a log entry."""
+    logged = as_logged(command)
     if received is None:
-        salt = db.random_bytes(SALT_BYTES)
-        received = Received(digest_of(salt, canonical(command)), salt)
-    payload = command
+        salt: bytes | None = db.random_bytes(SALT_BYTES)
+        assert salt is not None
+        digest, was_redacted, principal = digest_of(salt, canonical(logged)), False, None
+    else:
+        digest, salt, was_redacted, principal = received
     for member, targets in context.redacted.items():
         for target in targets:
-            payload = _erase_in(payload, member, target)
-    keeps_payload = db.retention.payloads and not context.payload_dropped
-    redacted = received.redacted or bool(context.redacted) or context.payload_dropped
+            logged = _erase_in(logged, member, target)
+    redacted = was_redacted or bool(context.redacted) or context.payload_dropped
     _insert(
         command.wire_name,
-        received._replace(redacted=redacted, salt=None if redacted else received.salt),
-        MSGPACK.encode(as_logged(payload)) if keeps_payload else None,
-        None if result is None else _stored_form(command, result, context, received.redacted),
+        MSGPACK.encode(logged) if db.retention.payloads and not context.payload_dropped else None,
+        None if redacted else salt,
+        redacted,
+        None if result is None else _stored_form(command, result, context, was_redacted),
+        (FORMAT, principal, digest, context.changes, context.generated),
         db,
         context,
     )
@@ -183,7 +184,8 @@ def append(
 
 def append_erased(name: str, received: Received, db: Writes, context: CommandContext) -> None:
     """Write the row of a replayed command whose payload was erased."""
-    _insert(name, received._replace(redacted=True, salt=None), None, NOT_KEPT, db, context)
+    facts = (FORMAT, received.principal, received.digest, context.changes, context.generated)
+    _insert(name, None, None, True, NOT_KEPT, facts, db, context)
 
 
 def apply_redactions(db: Writes) -> None:
@@ -223,15 +225,20 @@ def drop_old_results(db: Writes) -> int:
 
 
 def _insert(
-    name: str, received: Received, payload: bytes | None, result: bytes | None, db: Writes, context: CommandContext
+    name: str,
+    payload: bytes | None,
+    salt: bytes | None,
+    redacted: bool,
+    result: bytes | None,
+    facts: tuple[Any, ...],
+    db: Writes,
+    context: CommandContext,
 ) -> None:
-    if len(context.changes) > 1:  # of equal changes keep the last, in order
-        context.changes = list(dict.fromkeys(reversed(context.changes)))[::-1]
+    seq, now, request_id = context.seq, context.now, context.request_id
+    encoded = encode_facts(facts)
     context.type = name
-    facts = encode_facts(Facts(FORMAT, received.principal, received.digest, context.changes, context.generated))
-    context.chain = chain_after(db.position.chain, context.seq, context.now, name, context.request_id, facts)
-    identity = (context.seq, context.request_id, name, context.now)
-    db.write(INSERT, (*identity, payload, received.salt, received.redacted, facts, result, context.chain))
+    context.chain = chain_after(db.position.chain, seq, now, name, request_id, encoded)
+    db.write(INSERT, (seq, request_id, name, now, payload, salt, redacted, encoded, result, context.chain))
 
 
 def _redact_row(seq: int, redactions: list[Redaction], db: Writes) -> None:
@@ -239,13 +246,21 @@ def _redact_row(seq: int, redactions: list[Redaction], db: Writes) -> None:
     if row is None:
         return
     name, payload, result = row
+    erased = None if payload is None else _redacted_payload(name, payload, redactions)
+    if payload is not None and erased == payload and all(map(_is_of_reaction, redactions)):
+        return  # the payload does not contain these reactions
     members = {redaction.member for redaction in redactions}
     db.run(
         REDACT,
         seq=seq,
-        payload=None if payload is None else _redacted_payload(name, payload, redactions),
+        payload=erased,
         result=NOT_KEPT if result and _has_result_of(members, name, MSGPACK.decode(result, Any)) else result,
     )
+
+
+def _is_of_reaction(redaction: Redaction) -> bool:
+    """Whether only a reaction in a list of the command is to be erased, which no result contains."""
+    return redaction.target is not None and redaction.target.noun == "reaction"
 
 
 def _redacted_payload(name: str, payload: bytes, redactions: list[Redaction]) -> bytes | None:

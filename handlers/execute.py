@@ -11,11 +11,13 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, TypeVar
 
+from msgspec.structs import asdict
+
 from backscroll.handlers import command_log
 from backscroll.handlers.command_log import Executed, Received
 from backscroll.handlers.registry import Handlers
 from backscroll.handlers.storage import CommandContext, Reads, Writes
-from backscroll.schema.command_log import LogEntry, canonical, digest_of
+from backscroll.schema.command_log import Change, LogEntry, canonical, digest_of
 from backscroll.schema.errors import CallerError, Conflict, Invalid, TooLarge, inside
 from backscroll.schema.limits import REPLY_BYTES_MAX
 from backscroll.schema.operations import Batch, Command
@@ -42,7 +44,7 @@ def execute_entry(entry: LogEntry, db: Writes, handlers: Handlers) -> None:
 
     An entry without a payload takes its seq and its ids, and changes nothing.
     """
-    if command_log.find(entry.id, db) is not None:
+    if entry.id <= db.position.greatest_id and command_log.find(entry.id, db) is not None:
         raise Conflict.at("$.id", "an earlier command has this id")
     with db.command(entry.id, at=entry.at, replayed=entry.generated) as context:
         received = _received(entry, db)
@@ -50,8 +52,10 @@ def execute_entry(entry: LogEntry, db: Writes, handlers: Handlers) -> None:
             _skip(entry, received, db, context)
             return
         result = run(entry.payload, db, context, handlers)
-        command_log.append(entry.payload, result, db, context, received)
         _compare(entry, context)
+        changed, context.changes = context.changes, _recorded_changes(entry, context.changes)
+        command_log.append(entry.payload, result, db, context, received)
+        context.changes += [each for each in changed if each not in context.changes]  # for the query cache
 
 
 def run(command: Command[Any], db: Writes, context: CommandContext, handlers: Handlers) -> Any:
@@ -101,14 +105,31 @@ def _skip(entry: LogEntry, received: Received | None, db: Writes, context: Comma
         context.new_id()
     for _ in entry.generated.token_hashes if entry.generated else ():
         context.new_token()
-    context.changes = list(entry.changes)
+    context.changes = _changes_of(entry)
     command_log.append_erased(entry.type, received, db, context)
 
 
+def _recorded_changes(entry: LogEntry, changed: list[Change]) -> list[Change]:
+    """The changes to record for a replayed command: those in its entry, or if it has none those it just made.
+
+    It may now change less than the first time, because text that it removed may have been erased from earlier entries;
+    without its own text also more. Raises `Invalid` if it has its text and changes something that is not in its entry.
+    """
+    recorded = _changes_of(entry)
+    if entry.redacted:
+        return recorded
+    if recorded and not set(recorded).issuperset(changed):
+        raise Invalid.at("$.changes", "the command changed something that is not in its entry")
+    return recorded or changed
+
+
+def _changes_of(entry: LogEntry) -> list[Change]:
+    """The changes in an entry as plain `Change` objects, so that they can be equal to those of handlers."""
+    return [Change(**asdict(change)) for change in entry.changes]
+
+
 def _compare(entry: LogEntry, context: CommandContext) -> None:
-    """Raise `Invalid` if the command did not generate or change what its entry says."""
+    """Raise `Invalid` if the command did not generate what its entry says."""
     generated = entry.generated
     if generated and (context.ids, context.token_hashes) != (generated.ids, generated.token_hashes):
         raise Invalid.at("$.generated", "the command generated a different number of ids or tokens")
-    if entry.changes and MSGPACK.encode(context.changes) != MSGPACK.encode(entry.changes):
-        raise Invalid.at("$.changes", "the command changed something else")

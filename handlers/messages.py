@@ -68,13 +68,17 @@ class Deletion:
             & (LogReferences.parent == SQL("''"))
             & LogReferences.subject.in_(attachment_ids),
         ]
-        found = [changes.references(each) for each in about]
-        origins = Messages.select(Messages.origin_seq, Messages.origin_member).where(
+        origins: Any = Messages.select(Messages.origin_seq, Messages.origin_member, SQL("0")).where(
             where & (Messages.origin_seq > SQL("0"))
         )
-        children = [statement(table.delete().where(table.message_id.in_(ids))) for table in (Reactions, Attachments)]
-        self.select_places = (statement(origins), *(select for select, _ in found))
-        self.delete_around = (*(delete for _, delete in found), *children)
+        for each in about:
+            columns = (LogReferences.seq, LogReferences.member, SQL("1"))
+            origins = origins.union_all(LogReferences.select(*columns).where(each))
+        self.select_places = statement(origins)
+        self.delete_references = [statement(LogReferences.delete().where(each)) for each in about]
+        self.delete_children = [
+            statement(table.delete().where(table.message_id.in_(ids))) for table in (Reactions, Attachments)
+        ]
         self.delete = statement(Messages.delete().where(where))
 
     def execute(self, db: Writes, context: CommandContext, **place: str) -> int:
@@ -84,9 +88,12 @@ class Deletion:
 
     def delete_contents(self, db: Writes, context: CommandContext, **place: str) -> None:
         """Delete everything that belongs to the messages, but not their rows."""
-        for select in self.select_places:
-            changes.redact(db.rows(select, **place), db, context)
-        for delete in self.delete_around:
+        places = db.rows(self.select_places, **place)
+        changes.redact([(seq, member) for seq, member, _ in places], db, context)
+        if any(is_reference for _, _, is_reference in places):
+            for delete in self.delete_references:
+                db.run(delete, **place)
+        for delete in self.delete_children:
             db.run(delete, **place)
 
 

@@ -61,18 +61,17 @@ def save_reaction(command: SaveReaction, db: Writes, context: CommandContext) ->
 
 @handles(RemoveReaction)
 def remove_reaction(command: RemoveReaction, db: Writes, context: CommandContext) -> None:
+    context.redact_own(context.member)
     room_id, is_deleted = message_of(command.message_id, db)
     if is_deleted:
-        context.redact_own(context.member)
         return
-    thing = changes.reaction(command.message_id, command.oder_id, command.emoji)
-    changes.mention(thing, db, context)
     if db.run(DELETE, message_id=command.message_id, oder_id=command.oder_id, emoji=command.emoji):
         declare_message(command.message_id, room_id, context)
-        changes.erase(thing, db, context)
-        in_messages = db.rows(SELECT_COMMANDS_ABOUT_MESSAGE, message_id=command.message_id)
-        target = Target("reaction", (command.message_id, command.oder_id, command.emoji))
-        changes.redact(in_messages, db, context, target)
+    # Also if it no longer existed: when a message was saved without it, its text stayed in the log.
+    changes.erase(changes.reaction(command.message_id, command.oder_id, command.emoji), db, context)
+    in_messages = db.rows(SELECT_COMMANDS_ABOUT_MESSAGE, message_id=command.message_id)
+    target = Target("reaction", (command.message_id, command.oder_id, command.emoji))
+    changes.redact(in_messages, db, context, target)
 
 
 @handles(GetReactionsForMessage, cached=Cached.UNTIL_COMMIT)

@@ -91,7 +91,7 @@ class RowMapper(Generic[T]):
         self._parents = parents
         self._documents = [at for at, column in enumerate(self.columns) if isinstance(column, Json)]
         self._wire_names = dict(zip(record_type.__struct_fields__, record_type.__struct_encode_fields__, strict=True))
-        self.to_row = _row_maker(dict(zip(self.names, self.columns, strict=True)))
+        self.to_row = _row_maker(dict(zip(self.names, self.columns, strict=True)), parents)
         """`to_row(record, *parents)`: the values of the parent columns, then those of the record, in order."""
         self._construct = _constructor(record_type, dict(zip(self.names, self.columns, strict=True)))
 
@@ -157,10 +157,12 @@ def _constructor(record_type: type[T], columns: Mapping[str, peewee.Field]) -> C
     return construct
 
 
-def _row_maker(columns: Mapping[str, peewee.Field]) -> Callable[..., tuple[Any, ...]]:
+def _row_maker(columns: Mapping[str, peewee.Field], parents: Sequence[str]) -> Callable[..., tuple[Any, ...]]:
     """A function that makes a row from a record and the values of its parent columns; compiled like `_constructor`."""
     values = ", ".join(_writing(column, name) for name, column in columns.items())
-    make: Callable[..., tuple[Any, ...]] = eval(f"lambda record, *parents: (*parents, {values})", {"to_json": to_json})
+    arguments = ", ".join(["record", *parents])
+    row = ", ".join([*parents, values])
+    make: Callable[..., tuple[Any, ...]] = eval(f"lambda {arguments}: ({row})", {"to_json": to_json})
     return make
 
 

@@ -124,8 +124,8 @@ def digest_of(salt: bytes, payload: bytes) -> bytes:
     return hashlib.sha256(salt + payload).digest()
 
 
-def encode_facts(facts: Facts) -> bytes:
-    """Encode the facts of an entry, with the keys of every map sorted."""
+def encode_facts(facts: tuple[Any, ...]) -> bytes:
+    """Encode the facts of an entry, the fields of `Facts` in order, with the keys of every map sorted."""
     return _encode_canonically(facts)
 
 

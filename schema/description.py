@@ -24,9 +24,12 @@ from backscroll.schema.wire import LOWEST_COMPATIBLE_LEVEL, PROTOCOL_LEVEL, Enve
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-COMMON_ERRORS = ("malformed", "unknown-operation", "invalid", "too-large", "busy", "unavailable", "internal")
+COMMON_ERRORS = (
+    *("malformed", "unknown-operation", "invalid", "too-large"),
+    *("deadline-exceeded", "busy", "unavailable", "internal"),
+)
 """Error codes that any request may get."""
-QUEUED_ERRORS = ("deadline-exceeded", "storage")
+STORAGE_ERRORS = ("storage",)
 """Error codes that any request that needs the database may get in addition."""
 
 Schema = dict[str, Any]
@@ -71,7 +74,7 @@ def errors_of(operation: type[Operation[Any]]) -> list[str]:
     """The error codes that an operation may get, in the order of `ERRORS`."""
     codes = {*COMMON_ERRORS, *operation.ERRORS}
     if not issubclass(operation, Builtin):
-        codes |= set(QUEUED_ERRORS)
+        codes |= set(STORAGE_ERRORS)
     if issubclass(operation, Command):
         codes.add("conflict")  # its id was already used by another command
     return [code for code in ERRORS if code in codes]

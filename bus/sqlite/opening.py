@@ -67,6 +67,8 @@ def connect(path: Path, flags: int, vfs: str, lock_wait_ms: int) -> apsw.Connect
 
 def refuse_emptied(path: Path, lineage: WalLineage) -> None:
     """Raise `CannotOpen` for a file that lost its content: SQLite would treat it as new and overwrite it."""
+    if path.is_dir():
+        return  # SQLite reports that it is not a file
     size = path.stat().st_size if path.is_file() else 0
     if 0 < size < FILE_BYTES_MIN:
         raise CannotOpen(f"{path} is damaged or not an SQLite database. Restore it from a backup.")

@@ -92,15 +92,20 @@ class SqliteStore:
         self._wal_is_new = True  # created or restarted since its lineage was noted
         COMPILED.compile_all()
         with opening.explained(path):
-            self._lineage = WalLineage(path)
-            opening.refuse_emptied(path, self._lineage)
-            self._lineage.check()
-            self._writer = opening.open_writer(path, vfs=vfs, lock_wait_ms=lock_wait_ms, wal_hook=self._note_wal_size)
-            try:
-                self._prepare(scope)
-            except BaseException:
-                self._writer.close()
-                raise
+            self._open(scope)
+
+    def _open(self, scope: str | None) -> None:
+        self._lineage = WalLineage(self.path)
+        opening.refuse_emptied(self.path, self._lineage)
+        self._lineage.check()
+        self._writer = opening.open_writer(
+            self.path, vfs=self._vfs, lock_wait_ms=self._lock_wait_ms, wal_hook=self._note_wal_size
+        )
+        try:
+            self._prepare(scope)
+        except BaseException:
+            self._writer.close()
+            raise
 
     def _prepare(self, scope: str | None) -> None:
         opening.migrate(self._writer, self.path)
@@ -136,11 +141,11 @@ class SqliteStore:
         try:
             yield transaction
             self._finish(transaction)
-        except TransactionRolledBack as error:
-            raise error.__cause__ or error from None
-        except BaseException:
+        except BaseException as error:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
+            if isinstance(error, TransactionRolledBack) and error.__cause__ is not None:
+                raise error.__cause__ from None
             raise
         self.position = transaction.position
         self.seq = self.position.seq

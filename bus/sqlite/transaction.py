@@ -69,7 +69,7 @@ class Transaction(Snapshot):
         *,
         savepoints: bool,
     ) -> None:
-        super().__init__(connection, blobs, now, position)
+        self._connection, self.blobs, self.now, self.position = connection, blobs, now, position
         self.retention, self._token_key, self.random_bytes = environment
         self._savepoints = savepoints
         self.redactions: list[Redaction] = []

@@ -90,7 +90,12 @@ class Budget:
 
 
 class DeferredCommands(Struct, frozen=True):
-    """An operation that contains commands, with these commands still encoded."""
+    """An operation that contains commands, with these commands still encoded.
+
+    With `may_nest`, these commands may themselves contain commands.
+    """
+
+    may_nest: ClassVar[bool] = False
 
     def with_commands(self, decode: DecodeCommand) -> Operation[Any]:
         """The operation with its commands decoded."""

@@ -52,7 +52,8 @@ def decode_as(
             _check_free_json([(as_type.wire_name, payload)], codec, budget or Budget())
         return decode_payload(payload, codec, as_type)
     deferred = decode_payload(payload, codec, as_type.deferred_type)
-    _check_budget(deferred, codec, budget or deferred.budget())
+    if as_type.deferred_type.may_nest or len(payload) > FREE_JSON_BYTES_MAX:
+        _check_budget(deferred, codec, budget or deferred.budget())
     return deferred.with_commands(partial(_decode_command, codec))
 
 

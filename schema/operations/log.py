@@ -72,6 +72,8 @@ class _DeferredEntry(LogEntry, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class _DeferredLog(DeferredCommands, frozen=True, forbid_unknown_fields=True):
+    may_nest = True
+
     entries: Annotated[list[_DeferredEntry], Meta(min_length=1, max_length=BATCH_COMMANDS_MAX)]
 
     def with_commands(self, decode: DecodeCommand) -> Operation[Any]:

@@ -22,10 +22,12 @@ from backscroll.bus.directory import default_endpoint, locked
 from backscroll.bus.logging import log
 from backscroll.bus.settings import Settings
 from backscroll.bus.sqlite.scopes import SqliteScopes
-from backscroll.handlers import HANDLERS, Handlers
-from backscroll.handlers.storage import Database
+from backscroll.handlers import HANDLERS
+from backscroll.handlers.storage import Reads
 from backscroll.schema import GetBansForRoom
 from backscroll.schema.wire import DEFAULT_SCOPE
+from tests.support.handlers import replacing
+from tests.support.sql import sql
 
 COUNT = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :steps) SELECT count(*) FROM n"
 
@@ -55,12 +57,12 @@ class _SlowFile(apsw.VFSFile):
 def serve(directory: Path, sync_ms: float, steps: int, query_cache_bytes: int) -> None:
     """Run the daemon until a signal stops it."""
 
-    def count(_query: GetBansForRoom, db: Database) -> list[Any]:
-        db.rows(COUNT, steps=steps)
+    def count(_query: GetBansForRoom, db: Reads) -> list[Any]:
+        db.rows(sql(COUNT), steps=steps)
         return []
 
     disk = SlowDisk(sync_ms / 1000) if sync_ms >= 0 else None
-    handlers: Handlers = {**HANDLERS, GetBansForRoom: count} if steps else HANDLERS
+    handlers = replacing({GetBansForRoom: count}) if steps else HANDLERS
     settings = Settings(data_dir=directory, log_level="warning")
     log.configure(settings)
     tune_process()

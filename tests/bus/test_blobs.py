@@ -134,7 +134,9 @@ def test_a_damaged_part_is_named_and_whole_again_once_it_is_put_again(parts: Blo
     path_of(parts, sha256).write_bytes(harmed)
     with pytest.raises(DamagedBlob) as caught:
         parts.read(sha256)
-    assert wire_error(caught.value).code == "storage"
+    error = wire_error(caught.value)
+    assert error is not None
+    assert error.code == "storage"
     assert parts.put(data) == sha256
     assert parts.read(sha256) == data
 
@@ -182,7 +184,7 @@ def test_expired_sessions_are_removed_and_counted_in_the_log(start_daemon: Start
 
     def counted() -> dict[str, int]:
         totals: dict[str, int] = {}
-        for line in log_lines(tmp_path / "daemon.log", "tidied"):
+        for line in log_lines(tmp_path / "daemon.log", "chores done"):
             totals[line["scope"]] = totals.get(line["scope"], 0) + line["delete-expired-sessions"]
         return totals
 
@@ -207,5 +209,5 @@ def test_parts_that_no_media_names_for_a_day_are_removed(start_daemon: StartDaem
         wait_until(lambda: not path_of(media, orphan).exists() and not left.exists())
         assert path_of(media, young).exists()
         assert client.ask(GetMediaPart(made.id)) == b"named"
-    wait_until(lambda: log_lines(tmp_path / "daemon.log", "tidied"))
-    assert [line["orphaned_media_parts"] for line in log_lines(tmp_path / "daemon.log", "tidied")] == [1]
+    wait_until(lambda: log_lines(tmp_path / "daemon.log", "chores done"))
+    assert [line["unused_media_parts"] for line in log_lines(tmp_path / "daemon.log", "chores done")] == [1]

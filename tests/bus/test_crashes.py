@@ -18,7 +18,7 @@ import msgspec
 from backscroll.bus.inprocess import InProcess
 from backscroll.bus.sqlite.scopes import SqliteScopes
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.schema.command_log import CHAIN_START, Generated, link
+from backscroll.schema.command_log import CHAIN_START, FORMAT, Facts, LogEntry, chain_after, encode_facts
 from backscroll.schema.wire import DEFAULT_SCOPE, MSGPACK
 from tests.support.callers import Caller, Ledger, setup
 from tests.support.copies import copied_plainly, copied_whole, header_of, log_of
@@ -140,7 +140,7 @@ def problems(ledgers: list[Ledger]) -> list[str]:
 def path_of(data_dir: Path, scope: str) -> Path:
     """Where a scope's database lies."""
     with closing(SqliteScopes(data_dir)) as scopes:
-        return scopes.scope_of(scope).path
+        return scopes.scope_named(scope).path
 
 
 def check(ledger: Ledger, peer: Peer, database: Path, replayed: Path) -> None:
@@ -163,10 +163,9 @@ def check_log(entries: list[dict[str, Any]]) -> None:
     assert twice == []
     chain = CHAIN_START
     for entry in entries:
-        generated = entry.get("generated")
-        encoded = None if generated is None else MSGPACK.encode(msgspec.convert(generated, Generated))
-        place = (entry["seq"], entry["at"], entry["id"], entry["type"])
-        chain = link(chain, *place, bytes.fromhex(entry["digest"]), encoded)
+        digest, typed = bytes.fromhex(entry["digest"]), msgspec.convert(entry, LogEntry)
+        facts = encode_facts(Facts(FORMAT, typed.principal, digest, typed.changes, typed.generated))
+        chain = chain_after(chain, entry["seq"], entry["at"], entry["type"], entry["id"], facts)
         assert chain.hex() == entry["chain"], f"the chain breaks at {entry['seq']}"
 
 

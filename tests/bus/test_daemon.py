@@ -24,9 +24,9 @@ from backscroll.bus.inprocess import InProcess
 from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.handlers import HANDLERS, Handlers
 from backscroll.schema import GetMessageById, GetMessages, GetRoom, Health, Message, Ping, SaveMessage
 from backscroll.schema.limits import BODY_BYTES_MAX, FRAME_BYTES_MAX, ROUTING_FRAMES_MAX
+from tests.support.handlers import replacing
 from tests.support.peers import Peer, is_alive, message, resident_bytes, running
 from tests.support.requests import body
 from tests.support.sql import sql
@@ -203,9 +203,9 @@ def test_a_query_that_runs_for_ever_is_broken_off_when_the_daemon_stops(tmp_path
 
     def never_ends(_query: GetRoom, db: Any) -> None:
         started.set()
-        db.rows(endless)
+        db.rows(sql(endless))
 
-    handlers: Handlers = {**HANDLERS, GetRoom: never_ends}
+    handlers = replacing({GetRoom: never_ends})
     data_dir = tmp_path / "data"
     with Peer(f"ipc://{data_dir}/thread.sock") as peer:
         with running(data_dir, handlers=handlers, drain_ms=50):
@@ -223,14 +223,14 @@ def test_commands_that_were_not_begun_when_the_drain_ends_are_told_so(tmp_path: 
     started = threading.Event()
     running_daemon: list[Daemon] = []
 
-    def until_the_end(_command: SaveMessage, _db: Any) -> None:
+    def until_the_end(_command: SaveMessage, _db: Any, _context: Any) -> None:
         started.set()
         # Private: the daemon tells nobody that its writers are stopping before the commit in flight is finished, and
         # this is that commit.
         wait_until(lambda: running_daemon[0]._writers._stopping)
 
     data_dir = tmp_path / "data"
-    handlers: Handlers = {**HANDLERS, SaveMessage: until_the_end}
+    handlers = replacing({SaveMessage: until_the_end})
     with Peer(f"ipc://{data_dir}/thread.sock") as peer:
         with running(data_dir, handlers=handlers, drain_ms=50, batch_requests=1) as daemon:
             running_daemon.append(daemon.daemon)
@@ -287,7 +287,7 @@ def test_a_worker_that_dies_ends_the_daemon(tmp_path: Path, operation: str) -> N
     def die(*_: Any) -> None:
         raise SystemExit("a thread that ends before its time")
 
-    handlers: Handlers = {**HANDLERS, SaveMessage: die, GetRoom: die}
+    handlers = replacing({SaveMessage: die, GetRoom: die})
     caught: list[BaseException] = []
     with running(tmp_path / "data", handlers=handlers) as daemon, Peer(daemon.endpoint) as peer:
         hook, threading.excepthook = threading.excepthook, lambda args: caught.append(args.exc_value or args.exc_type())
@@ -650,12 +650,12 @@ def test_a_request_without_a_body_is_malformed(start_daemon: StartDaemon) -> Non
 def test_a_body_over_the_limit_is_too_large_and_a_frame_over_the_hard_limit_harms_nobody(
     start_daemon: StartDaemon,
 ) -> None:
-    """20 MB are answered `too-large` with the id null; above the hard limit the connection ends; others are served."""
+    """20 MB are answered `too-large` under their id; above the hard limit the connection ends; others are served."""
     daemon = start_daemon()
     with Peer(daemon.endpoint) as peer, Client(daemon.endpoint) as other:
         peer.send(b'{"id": "1", "type": "ping", "x": "' + b"x" * 20_000_000 + b'"}')
         reply = peer.reply()
-        assert (reply["id"], reply["error"]["code"]) == (None, "too-large")
+        assert (reply["id"], reply["error"]["code"]) == ("1", "too-large")
         assert other.ask(Ping()).pong
         peer.send(b"x" * 64 * MIB)
         assert peer.reply()["error"]["code"] == "too-large"

@@ -56,7 +56,7 @@ class Starts:
         Reads private tables: a lane that is left behind costs memory, and has no effect that can be seen from outside.
         """
         lanes = self.lanes
-        return (lanes.requests, lanes.bytes, lanes._lanes, lanes._touched, lanes._paused) == (0, 0, {}, {}, set())
+        return (lanes.requests, lanes.bytes, lanes._lanes, lanes.changed, lanes._paused) == (0, 0, {}, {}, set())
 
 
 @pytest.fixture

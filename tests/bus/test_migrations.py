@@ -1,6 +1,7 @@
 """Files of older layouts: brought to today's tables with every row, whatever happens on the way."""
 
 import itertools
+import os
 import shutil
 import subprocess
 import sys
@@ -12,32 +13,100 @@ import apsw
 import pytest
 
 from backscroll.bus.failures import CannotOpen
+from backscroll.bus.inprocess import InProcess
+from backscroll.bus.sqlite import opening, scope_admin
 from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.schema.migrations.sqlite import APPLICATION_ID, migrations
+from backscroll.schema.migrations.sqlite import migrations
+from backscroll.schema.operations import Command
 from tests import ROOT
 from tests.support.disks import FaultyDisk
 from tests.support.peers import Peer, message
+from tests.support.requests import example, in_sensible_order, result
 from tests.support.tables import Rows, all_rows
 
-FIXTURES = sorted((Path(__file__).parents[1] / "fixtures").glob("schema-*.db"))
-OLDEST = FIXTURES[0]
+MESSAGES = 200
+TODAY = len(migrations())
+STEPS = [
+    *migrations(),
+    """
+    ALTER TABLE messages ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;  -- in every row from now on
+    UPDATE messages SET pinned = timestamp % 2;
+    """,
+    """
+    CREATE TABLE pins (message_id TEXT NOT NULL PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE INDEX pins_by_age ON pins (at);
+    INSERT INTO pins (message_id, at) SELECT id, timestamp FROM messages WHERE pinned;
+    """,
+]
+"""Today's steps and two of a time to come, in which today's layout is an older one."""
+OLDER = range(TODAY, len(STEPS))
 EVERY_WRITE = 10_000
 
+LATER = f"""
+from backscroll.bus.sqlite import opening, scope_admin
+opening.migrations = scope_admin.migrations = lambda: {STEPS!r}
+"""
 CHILD = """
 import sys
 sys.path.append({root!r})
 from pathlib import Path
 from tests.support.disks import StoppingDisk
 from backscroll.bus.sqlite.store import SqliteStore
-
+{later}
 disk = StoppingDisk({writes}, lambda: print("stopped", flush=True))
 SqliteStore(Path({path!r}), scope="default", vfs=disk.name).close()
 print(disk.writes, flush=True)
 sys.stdin.read()
 """
 
-every_fixture = pytest.mark.parametrize("fixture", FIXTURES, ids=lambda path: path.stem)
+Fixtures = dict[int, Path]
+"""A file of each older version."""
+
+every_version = pytest.mark.parametrize("version", OLDER)
+
+
+def know(patch: pytest.MonkeyPatch, version: int) -> None:
+    """Let this process be a backscroll whose files have a version."""
+    for module in (opening, scope_admin):
+        patch.setattr(module, "migrations", lambda: STEPS[:version])
+
+
+@pytest.fixture(scope="module")
+def fixtures(tmp_path_factory: pytest.TempPathFactory) -> Fixtures:
+    """Files with rows in most tables, each written by the backscroll of its time."""
+    made: Fixtures = {}
+    for version in OLDER:
+        directory = tmp_path_factory.mktemp(f"version-{version}")
+        with pytest.MonkeyPatch.context() as patch:
+            know(patch, version)
+            with InProcess(directory) as transport:
+                fill(transport)
+        made[version] = directory / "default.db"
+    return made
+
+
+@pytest.fixture(autouse=True)
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be the backscroll that knows all steps."""
+    know(monkeypatch, len(STEPS))
+
+
+def fill(transport: InProcess) -> None:
+    """Save what the examples of commands save, and many messages."""
+    result(transport, "save-room", {"room": {"id": "default", "name": "default"}})
+    for operation in in_sensible_order():
+        name = operation.wire_name
+        if issubclass(operation, Command) and name.startswith(("save-", "create-c", "create-u", "set-")):
+            result(transport, name, example(operation))
+    for number in range(MESSAGES):
+        result(transport, "save-message", message(number, "hello " * 20))
+
+
+def served(directory: Path, data_dir: Path) -> DaemonProcess:
+    """A real daemon that knows all steps, for Python imports `sitecustomize` before anything else."""
+    (directory / "sitecustomize.py").write_text(LATER)
+    return DaemonProcess(data_dir, "--log-level", "error", env={**os.environ, "PYTHONPATH": str(directory)})
 
 
 def copied(fixture: Path, directory: Path) -> Path:
@@ -74,49 +143,41 @@ def holds(path: Path, rows: Rows) -> bool:
     )
 
 
-def test_there_is_a_fixture_of_every_older_version() -> None:
-    """Each layout that files were ever written in is stored, as it was, before a later one replaces it."""
-    assert [path.stem for path in FIXTURES] == [f"schema-{version}" for version in range(1, len(migrations()))]
-    for version, fixture in enumerate(FIXTURES, start=1):
-        header = fixture.read_bytes()[:100]
-        assert int.from_bytes(header[60:64], "big") == version
-        assert int.from_bytes(header[68:72], "big") == APPLICATION_ID
-
-
-@every_fixture
-def test_an_older_file_gets_exactly_todays_tables_and_keeps_every_row(tmp_path: Path, fixture: Path) -> None:
+@every_version
+def test_an_older_file_gets_exactly_todays_tables_and_keeps_every_row(
+    tmp_path: Path, fixtures: Fixtures, version: int
+) -> None:
     """Its tables, indexes and comments are those of a new file, word for word; every row and the commit number stay."""
-    rows = rows_of(fixture, tmp_path / "before")
-    path = copied(fixture, tmp_path / "data")
+    rows = rows_of(fixtures[version], tmp_path / "before")
+    path = copied(fixtures[version], tmp_path / "data")
+    assert version_of(path) == version
     with closing(SqliteStore(path, scope="default")) as store:
         seq = store.seq
     SqliteStore(tmp_path / "fresh.db", scope="default").close()
     assert definitions(path) == definitions(tmp_path / "fresh.db")
-    assert version_of(path) == len(migrations())
-    assert any(rows.values())
+    assert version_of(path) == len(STEPS)
+    assert {name for name, each in rows.items() if each} >= {"messages", "reactions", "rooms", "users", "commands"}
     assert holds(path, rows)
     with closing(SqliteStore(path, scope="default")) as store:
         assert store.seq == seq > 0
 
 
-@every_fixture
-def test_a_daemon_serves_an_older_file_as_its_own(tmp_path: Path, fixture: Path) -> None:
+@every_version
+def test_a_daemon_serves_an_older_file_as_its_own(tmp_path: Path, fixtures: Fixtures, version: int) -> None:
     """It starts on it, answers from it, and goes on counting where the file stopped."""
-    rows = rows_of(fixture, tmp_path / "before")
-    copied(fixture, tmp_path / "data")
-    with DaemonProcess(tmp_path / "data", "--log-level", "error") as daemon, Peer(daemon.endpoint) as peer:
+    rows = rows_of(fixtures[version], tmp_path / "before")
+    copied(fixtures[version], tmp_path / "data")
+    with served(tmp_path, tmp_path / "data") as daemon, Peer(daemon.endpoint) as peer:
         info = peer.ask("get-scope-info")
         counted = info["result"]["rows"]
-        assert {name: counted.get(name) for name in rows.keys() - {"mentions"}} == {
-            name: len(each) for name, each in rows.items() if name != "mentions"
-        }
-        assert info["result"]["schemaVersion"] == len(migrations())
+        assert counted == {name: len(rows[name]) for name in counted}
+        assert info["result"]["schemaVersion"] == len(STEPS)
         assert peer.ask("save-message", message("new"))["seq"] == info["seq"] + 1
 
 
-def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
+def test_migrating_twice_changes_nothing(tmp_path: Path, fixtures: Fixtures) -> None:
     """Once a file is of today, opening it takes no step."""
-    path = copied(OLDEST, tmp_path / "data")
+    path = copied(fixtures[TODAY], tmp_path / "data")
     SqliteStore(path, scope="default").close()
     rows, defined = all_rows(path), definitions(path)
     SqliteStore(path, scope="default").close()
@@ -125,7 +186,7 @@ def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
 
 def migrate_in_child(path: Path, writes: int) -> subprocess.Popen[str]:
     """Begin to open a file in a process of its own, on a disk that stops at a write."""
-    script = CHILD.format(root=str(ROOT), writes=writes, path=str(path))
+    script = CHILD.format(root=str(ROOT), later=LATER, writes=writes, path=str(path))
     command = [sys.executable, "-c", script]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -148,46 +209,49 @@ def moments(path: Path, most: int) -> Iterator[int]:
     yield from sorted({round(at * (writes - 1) / (most - 1)) for at in range(most)})
 
 
-def test_a_migration_killed_at_any_write_is_whole_on_the_next_start(tmp_path: Path, long: bool) -> None:
+def test_a_migration_killed_at_any_write_is_whole_on_the_next_start(
+    tmp_path: Path, fixtures: Fixtures, long: bool
+) -> None:
     """`kill -9` in the middle: the file is of one version or another with every row, never between two; a daemon that
     starts on it finishes the migration."""
-    rows = rows_of(OLDEST, tmp_path / "before")
+    rows = rows_of(fixtures[TODAY], tmp_path / "before")
     versions = set()
-    whole = copied(OLDEST, tmp_path / "whole")
+    whole = copied(fixtures[TODAY], tmp_path / "whole")
     for number in moments(whole, 200 if long else 16):
-        path = copied(OLDEST, tmp_path / f"killed-{number}")
+        path = copied(fixtures[TODAY], tmp_path / f"killed-{number}")
         assert said_by(migrate_in_child(path, number)) == "stopped"
         look = tmp_path / f"look-{number}"
         shutil.copytree(path.parent, look)
         version = version_of(look / "default.db")
         versions.add(version)
-        assert 1 <= version <= len(migrations())
+        assert TODAY <= version <= len(STEPS)
         assert holds(look / "default.db", rows), f"killed at write {number}"
         with closing(SqliteStore(path, scope="default")) as store:
             assert store.seq > 0
-        assert version_of(path) == len(migrations())
+        assert version_of(path) == len(STEPS)
         assert definitions(path) == definitions(whole)
         assert holds(path, rows), f"killed at write {number}"
-    assert versions == set(range(1, len(migrations()) + 1))
+    assert versions == set(range(TODAY, len(STEPS) + 1))
 
 
-def test_a_daemon_starts_on_what_a_killed_migration_left(tmp_path: Path) -> None:
+def test_a_daemon_starts_on_what_a_killed_migration_left(tmp_path: Path, fixtures: Fixtures) -> None:
     """The process that comes after is a real one, and serves everything that the file held."""
-    path = copied(OLDEST, tmp_path / "data")
-    middle = list(moments(copied(OLDEST, tmp_path / "whole"), 3))[1]
+    path = copied(fixtures[TODAY], tmp_path / "data")
+    middle = list(moments(copied(fixtures[TODAY], tmp_path / "whole"), 3))[1]
     assert said_by(migrate_in_child(path, middle)) == "stopped"
-    with DaemonProcess(tmp_path / "data", "--log-level", "error") as daemon, Peer(daemon.endpoint) as peer:
-        assert peer.ask("get-scope-info")["result"]["rows"]["messages"] == 204
-    assert holds(path, rows_of(OLDEST, tmp_path / "before"))
+    rows = rows_of(fixtures[TODAY], tmp_path / "before")
+    with served(tmp_path, tmp_path / "data") as daemon, Peer(daemon.endpoint) as peer:
+        assert peer.ask("get-scope-info")["result"]["rows"]["messages"] == len(rows["messages"]) >= MESSAGES
+    assert holds(path, rows)
 
 
-def test_a_migration_that_meets_a_full_disk_is_whole_and_goes_on_with_space(tmp_path: Path) -> None:
+def test_a_migration_that_meets_a_full_disk_is_whole_and_goes_on_with_space(tmp_path: Path, fixtures: Fixtures) -> None:
     """At whichever write the disk fills up, the start is refused in words or done; no row is lost; the next one with
     space finishes it."""
-    rows = rows_of(OLDEST, tmp_path / "before")
+    rows = rows_of(fixtures[TODAY], tmp_path / "before")
     refused = 0
     for writes in itertools.count():
-        path = copied(OLDEST, tmp_path / f"full-{writes}")
+        path = copied(fixtures[TODAY], tmp_path / f"full-{writes}")
         disk = FaultyDisk()
         disk.writes_until_full = writes
         try:
@@ -200,11 +264,28 @@ def test_a_migration_that_meets_a_full_disk_is_whole_and_goes_on_with_space(tmp_
                 store.close()
         look = tmp_path / f"look-{writes}"
         shutil.copytree(path.parent, look)
-        assert version_of(look / "default.db") in range(1, len(migrations()) + 1)
+        assert version_of(look / "default.db") in range(TODAY, len(STEPS) + 1)
         assert holds(look / "default.db", rows), f"full at write {writes}"
         SqliteStore(path, scope="default").close()
-        assert version_of(path) == len(migrations())
+        assert version_of(path) == len(STEPS)
         assert holds(path, rows), f"full at write {writes}"
         if not disk.full:
             break
     assert refused > 5
+
+
+def test_a_step_that_cannot_be_taken_leaves_the_version_before_it(
+    tmp_path: Path, fixtures: Fixtures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The steps before it stand, nothing of its own does, and a mended one is taken at the next start."""
+    path = copied(fixtures[TODAY], tmp_path / "data")
+    broken = "CREATE TABLE drafts (id TEXT NOT NULL PRIMARY KEY) STRICT; CREATE TABLE pins (id TEXT) STRICT;"
+    monkeypatch.setattr(opening, "migrations", lambda: [*STEPS, broken])
+    with pytest.raises(CannotOpen, match="pins"):
+        SqliteStore(path, scope="default")
+    assert version_of(path) == len(STEPS)
+    assert "drafts" not in all_rows(path)
+    monkeypatch.setattr(opening, "migrations", lambda: [*STEPS, broken.partition(";")[0]])
+    SqliteStore(path, scope="default").close()
+    assert version_of(path) == len(STEPS) + 1
+    assert holds(path, rows_of(fixtures[TODAY], tmp_path / "before"))

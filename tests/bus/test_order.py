@@ -14,10 +14,10 @@ import pytest
 from backscroll.bus.dispatch import Request
 from backscroll.bus.inprocess import InProcess
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.handlers import HANDLERS, Handlers
 from backscroll.schema import Conflict, DeleteMessage, GetRoom, SaveMessage
 from backscroll.schema.wire import JSON
 from tests.support.disks import FaultyDisk
+from tests.support.handlers import handler_of, replacing
 from tests.support.model import Model, Refused
 from tests.support.peers import Peer, message, running
 from tests.support.requests import body
@@ -191,12 +191,12 @@ def test_a_conflict_among_pipelined_commands_is_the_only_failure(start_daemon: S
 def test_a_command_that_fails_after_writing_leaves_nothing(tmp_path: Path, error: Exception) -> None:
     """What a handler wrote before it raised is undone, whatever it raised, and its neighbours stand."""
 
-    def write_then_raise(command: DeleteMessage, db: Any) -> None:
-        HANDLERS[DeleteMessage](command, db)
+    def write_then_raise(command: DeleteMessage, db: Any, context: Any) -> None:
+        handler_of(DeleteMessage)(command, db, context)
         db.run(sql("DELETE FROM messages"))
         raise error
 
-    handlers: Handlers = {**HANDLERS, DeleteMessage: write_then_raise}
+    handlers = replacing({DeleteMessage: write_then_raise})
     with running(tmp_path / "data", handlers=handlers) as daemon, Peer(daemon.endpoint) as peer:
         for at in range(20):
             peer.request("save-message", message(at), request_id=f"save-{at}")
@@ -211,11 +211,11 @@ def test_a_command_that_fails_after_writing_leaves_nothing(tmp_path: Path, error
 def test_a_result_that_cannot_be_encoded_undoes_its_command(tmp_path: Path) -> None:
     """The effect and the reply stand or fall together."""
 
-    def return_what_no_codec_knows(command: SaveMessage, db: Any) -> object:
-        HANDLERS[SaveMessage](command, db)
+    def return_what_no_codec_knows(command: SaveMessage, db: Any, context: Any) -> object:
+        handler_of(SaveMessage)(command, db, context)
         return object()
 
-    handlers: Handlers = {**HANDLERS, SaveMessage: return_what_no_codec_knows}
+    handlers = replacing({SaveMessage: return_what_no_codec_knows})
     with running(tmp_path / "data", handlers=handlers) as daemon, Peer(daemon.endpoint) as peer:
         assert peer.ask("save-message", message(1))["error"]["code"] == "internal"
         assert peer.ask("get-messages", {"roomId": "r1"})["result"] == []
@@ -254,7 +254,7 @@ def test_a_slow_query_delays_nobody_else(tmp_path: Path) -> None:
     """While one client's query is stuck, others' queries and commands are answered, and the stuck one at its end."""
     with (
         opened(Gate()) as gate,
-        running(tmp_path / "data", handlers={**HANDLERS, GetRoom: gate}) as daemon,
+        running(tmp_path / "data", handlers=replacing({GetRoom: gate})) as daemon,
         Peer(daemon.endpoint) as slow,
         Peer(daemon.endpoint) as other,
     ):
@@ -302,7 +302,7 @@ def test_full_queues_answer_busy_and_recover(tmp_path: Path, bounds: dict[str, A
     """What does not fit the queues is refused as retryable and has no effect; what was taken is carried out."""
     with (
         opened(Gate()) as gate,
-        running(tmp_path / "data", handlers={**HANDLERS, GetRoom: gate}, **bounds) as daemon,
+        running(tmp_path / "data", handlers=replacing({GetRoom: gate}), **bounds) as daemon,
         Peer(daemon.endpoint) as peer,
     ):
         peer.request("get-room", {"roomId": "r1"}, request_id="gate")
@@ -328,7 +328,7 @@ def test_one_clients_full_queue_is_not_anothers(tmp_path: Path) -> None:
     gate = Gate()
     with (
         opened(gate),
-        running(tmp_path / "data", handlers={**HANDLERS, GetRoom: gate}, client_requests=5) as daemon,
+        running(tmp_path / "data", handlers=replacing({GetRoom: gate}), client_requests=5) as daemon,
         Peer(daemon.endpoint) as full,
         Peer(daemon.endpoint) as other,
     ):
@@ -344,7 +344,7 @@ def test_a_deadline_that_passes_while_queued_leaves_no_effect(tmp_path: Path, op
     """A request not started by its deadline is answered `deadline-exceeded`, and nothing happened."""
     with (
         opened(Gate()) as gate,
-        running(tmp_path / "data", handlers={**HANDLERS, GetRoom: gate}) as daemon,
+        running(tmp_path / "data", handlers=replacing({GetRoom: gate})) as daemon,
         Peer(daemon.endpoint) as peer,
         Peer(daemon.endpoint) as other,
     ):

@@ -13,85 +13,95 @@ from msgspec import to_builtins
 from backscroll.bus.inprocess import InProcess
 from backscroll.bus.query_cache import ENTRY_BYTES, ROOMS_MAX, QueryCache
 from backscroll.bus.sqlite.wal_lineage import WalLineage
-from backscroll.handlers import HANDLERS, Handlers
+from backscroll.handlers import HANDLERS, Cached, Handlers
 from backscroll.schema import OPERATIONS, GetMessagePage, GetMessages, GetRoom, ListMessages, Query
+from backscroll.schema.command_log import Change
 from backscroll.schema.wire import JSON, MSGPACK
+from tests.support.handlers import handler_of, replacing
 from tests.support.peers import REPLY_SECONDS, Peer, message, running
 from tests.support.requests import body, result, send
 from tests.support.waiting import wait_until
 
 ASKED = GetMessages("r1")
 BY_THE_CLOCK = {"get-bans-for-room", "is-user-banned", "get-session"}
+PAGE, COMMIT = Cached.UNTIL_ROOM_CHANGES, Cached.UNTIL_COMMIT
+
+
+def messages_of(*rooms: str | None) -> list[Change]:
+    """Changes of these rooms' messages; None stands for those of all rooms."""
+    return [Change(noun="message", room_id=room) for room in rooms]
 
 
 def test_an_answer_is_of_one_query_and_one_encoding() -> None:
     """Another query or encoding does not get it, and no snapshot from before it."""
     kept = QueryCache()
-    kept.put(ASKED, JSON, 7, b"[]")
-    assert kept.get(GetMessages("r1"), JSON, 7) == b"[]"
+    kept.put(ASKED, JSON, 7, PAGE, b"[]")
+    assert kept.get(GetMessages("r1"), JSON, 7, PAGE) == b"[]"
     for query, codec, seq in ((GetMessages("r2"), JSON, 7), (ASKED, MSGPACK, 7), (ASKED, JSON, 6)):
-        assert kept.get(query, codec, seq) is None
+        assert kept.get(query, codec, seq, PAGE) is None
 
 
 def test_a_page_is_right_until_its_room_is_touched() -> None:
     """Commits elsewhere leave it; one in the room, or in any, ends it, whatever was read from snapshots before."""
     kept = QueryCache()
-    kept.put(ASKED, JSON, 7, b"old")
-    kept.touch({"r2"}, 8)
-    assert kept.get(ASKED, JSON, 8) == b"old"
-    kept.touch({"r2", "r1"}, 10)
-    kept.put(ASKED, JSON, 9, b"old")
-    assert [kept.get(ASKED, JSON, seq) for seq in (8, 9, 10)] == [None] * 3
-    kept.put(ASKED, JSON, 10, b"new")
-    kept.put(ASKED, JSON, 9, b"old")
-    assert kept.get(ASKED, JSON, 10) == b"new"
-    kept.touch_all(11)
-    assert kept.get(ASKED, JSON, 11) is None
+    kept.put(ASKED, JSON, 7, PAGE, b"old")
+    kept.evict([*messages_of("r2"), Change(noun="room", id="r1", room_id="r1")], 8)
+    assert kept.get(ASKED, JSON, 8, PAGE) == b"old"
+    kept.evict(messages_of("r2", "r1"), 10)
+    kept.put(ASKED, JSON, 9, PAGE, b"old")
+    assert [kept.get(ASKED, JSON, seq, PAGE) for seq in (8, 9, 10)] == [None] * 3
+    kept.put(ASKED, JSON, 10, PAGE, b"new")
+    kept.put(ASKED, JSON, 9, PAGE, b"old")
+    assert kept.get(ASKED, JSON, 10, PAGE) == b"new"
+    kept.evict(messages_of(None), 11)
+    assert kept.get(ASKED, JSON, 11, PAGE) is None
 
 
 def test_more_rooms_than_are_told_apart_are_all_touched() -> None:
     """What is noted of rooms is bounded, and the bound makes no answer last longer."""
     kept = QueryCache()
-    kept.put(ASKED, JSON, 0, b"old")
+    kept.put(ASKED, JSON, 0, PAGE, b"old")
     touched = 0
-    while kept.get(ASKED, JSON, touched) == b"old":
+    while kept.get(ASKED, JSON, touched, PAGE) == b"old":
         touched += 1
-        kept.touch({f"another {touched}"}, touched)
+        kept.evict(messages_of(f"another {touched}"), touched)
         assert touched <= ROOMS_MAX + 1
     for number in range(touched, touched + 2 * ROOMS_MAX):
-        kept.put(ASKED, JSON, number, b"old")
-        kept.touch({f"another {number}"}, number + 1)
+        kept.put(ASKED, JSON, number, PAGE, b"old")
+        kept.evict(messages_of(f"another {number}"), number + 1)
     last = touched + 2 * ROOMS_MAX + 1
-    kept.touch({"r1"}, last)
-    assert kept.get(ASKED, JSON, last) is None
+    kept.evict(messages_of("r1"), last)
+    assert kept.get(ASKED, JSON, last, PAGE) is None
 
 
 def test_any_other_answer_is_right_until_the_next_commit() -> None:
     """A room's profile is written by many commands."""
     kept = QueryCache()
-    kept.put(GetRoom("r1"), JSON, 7, b"{}")
-    assert [kept.get(GetRoom("r1"), JSON, seq) for seq in (6, 7, 8)] == [None, b"{}", None]
+    kept.put(GetRoom("r1"), JSON, 7, COMMIT, b"{}")
+    assert [kept.get(GetRoom("r1"), JSON, seq, COMMIT) for seq in (6, 7, 8)] == [None, b"{}", None]
 
 
 def test_answers_are_bounded_in_bytes() -> None:
     """When they are more than so many bytes, and some for each, all are let go; a larger one alone is not kept."""
     kept = QueryCache(bytes_max=10 + ENTRY_BYTES)
-    kept.put(ASKED, JSON, 1, b"12345678")
-    assert kept.get(ASKED, JSON, 1) == b"12345678"
-    kept.put(GetRoom("r1"), JSON, 2, b"123")
-    kept.put(GetRoom("r2"), JSON, 2, b"x" * 11)
-    assert [kept.get(query, JSON, 2) for query in (ASKED, GetRoom("r1"), GetRoom("r2"))] == [None, b"123", None]
+    kept.put(ASKED, JSON, 1, PAGE, b"12345678")
+    assert kept.get(ASKED, JSON, 1, PAGE) == b"12345678"
+    kept.put(GetRoom("r1"), JSON, 2, COMMIT, b"123")
+    kept.put(GetRoom("r2"), JSON, 2, COMMIT, b"x" * 11)
+    asked = [(ASKED, PAGE), (GetRoom("r1"), COMMIT), (GetRoom("r2"), COMMIT)]
+    assert [kept.get(query, JSON, 2, cached) for query, cached in asked] == [None, b"123", None]
 
 
-@pytest.mark.parametrize(("of_room", "held_at_once"), [(GetMessages, 10), (GetRoom, 7)])
+@pytest.mark.parametrize(("of_room", "cached", "held_at_once"), [(GetMessages, PAGE, 10), (GetRoom, COMMIT, 7)])
 def test_however_small_answers_are_their_number_is_bounded(
-    of_room: Callable[[str], Query[Any]], held_at_once: int
+    of_room: Callable[[str], Query[Any]], cached: Cached, held_at_once: int
 ) -> None:
     """Over commits and without; and what is let go is not counted any longer."""
     kept = QueryCache(bytes_max=10 * ENTRY_BYTES)
     for at in range(1_000):
-        kept.put(of_room(f"r{at}"), JSON, at // 7, b"")
-        held = [number for number in range(at + 1) if kept.get(of_room(f"r{number}"), JSON, at // 7) is not None]
+        kept.put(of_room(f"r{at}"), JSON, at // 7, cached, b"")
+        found = (kept.get(of_room(f"r{number}"), JSON, at // 7, cached) for number in range(at + 1))
+        held = [number for number, result in enumerate(found) if result is not None]
         assert held == list(range(at - at % held_at_once, at + 1))
 
 
@@ -158,7 +168,7 @@ def _member(change: tuple[str, Any]) -> dict[str, Any]:
 
 def _in_the_file(query: Query[Any], transport: InProcess) -> Any:
     with transport.store.read() as snapshot:
-        return to_builtins(HANDLERS[type(query)](query, snapshot))
+        return to_builtins(handler_of(type(query))(query, snapshot))
 
 
 def test_a_kept_page_outlives_what_happens_in_other_rooms(tmp_path: Path) -> None:
@@ -174,9 +184,10 @@ def test_a_kept_page_outlives_what_happens_in_other_rooms(tmp_path: Path) -> Non
 
 def test_what_depends_on_the_clock_is_not_kept() -> None:
     """A ban or a session ends without a commit; a part of media may be gone."""
-    queries = [each for each in OPERATIONS.values() if issubclass(each, Query)]
-    assert not {each.wire_name for each in queries if each.KEPT} & (BY_THE_CLOCK | {"get-media-part"})
-    assert {"get-messages", "get-message-page", "get-room"} <= {each.wire_name for each in queries if each.KEPT}
+    queries = {name for name, each in OPERATIONS.items() if issubclass(each, Query)}
+    kept = {name for name in HANDLERS if HANDLERS[name].cached is not Cached.NOT}
+    assert not kept & (BY_THE_CLOCK | {"get-media-part"})
+    assert {"get-messages", "get-message-page", "get-room"} <= kept <= queries
 
 
 def test_a_kept_answer_is_given_without_the_handler_until_the_next_commit(tmp_path: Path) -> None:
@@ -204,16 +215,16 @@ def test_nobody_sees_an_earlier_commit_after_a_later_one(tmp_path: Path, monkeyp
         for room in ("r1", "r2"):
             result(transport, "save-room", {"room": {"id": room, "name": room}})
     told = threading.Event()
-    note = WalLineage.note
+    write_note = WalLineage.write_note
 
     def note_when_told(lineage: WalLineage) -> None:
         """What the writer does between its first commit and telling of it."""
         told.wait(REPLY_SECONDS)
-        note(lineage)
+        write_note(lineage)
 
     with running(tmp_path / "data") as daemon, Peer(daemon.endpoint) as writer, Peer(daemon.endpoint) as reader:
         before = {room: reader.ask("get-messages", {"roomId": room})["seq"] for room in ("r1", "r2")}
-        monkeypatch.setattr(WalLineage, "note", note_when_told)
+        monkeypatch.setattr(WalLineage, "write_note", note_when_told)
         writer.request("delete-room", {"roomId": "r1"})
         wait_until(lambda: reader.ask("get-bans-for-room", {"roomId": "r1"})["seq"] > before["r1"])
         seqs = [reader.ask("get-messages", {"roomId": room})["seq"] for room in ("r1", "r2")]
@@ -227,9 +238,9 @@ def _counting(asked: list[Any]) -> Handlers:
 
     def noted(query: GetMessages, db: object) -> object:
         asked.append(query)
-        return HANDLERS[GetMessages](query, db)
+        return handler_of(GetMessages)(query, db)
 
-    return {**HANDLERS, GetMessages: noted}
+    return replacing({GetMessages: noted})
 
 
 def test_a_client_sees_its_own_pipelined_writes_between_kept_answers(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from backscroll.bus.failures import BadSettings
 from backscroll.bus.inprocess import InProcess
 from backscroll.bus.recorder import Recorder
+from backscroll.bus.stores import Commit, CommittedCommand
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema import AppendLog, GetMessages, Initialize
@@ -70,10 +71,12 @@ def test_a_recording_that_cannot_go_on_ends_alone(tmp_path: Path) -> None:
     """A full disk, or anything else, costs the recording and no command."""
     recorder = Recorder(tmp_path / "session.jsonl")
     with InProcess(tmp_path / "data") as transport:
-        recorder.begin(transport.store)
+        recorder.begin(transport.store.seq, transport.store.position.chain)
         recorder.close()
         client = Client(transport=transport)
         client.execute(Initialize())
-        recorder.committed(DEFAULT_SCOPE, transport.store)
-        recorder.committed(DEFAULT_SCOPE, transport.store)
+        command = CommittedCommand(transport.store.seq, 0, "one", "initialize", [])
+        commit = Commit(DEFAULT_SCOPE, transport.store.seq, [command])
+        recorder.committed(commit, transport.store)
+        recorder.committed(commit, transport.store)
     assert recorded(tmp_path / "session.jsonl") == []

@@ -1,13 +1,13 @@
 """The same request again: whenever it comes and whoever sends it, the stored reply and nothing done twice."""
 
 import random
-import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import apsw
 import pytest
 from hypothesis import example as drawn_example
 from hypothesis import given
@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from backscroll.bus.inprocess import InProcess
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.handlers import HANDLERS
 from backscroll.schema import CreateUser, Message
-from backscroll.schema.limits import BATCH_COMMANDS_MAX, INTEGER_MAX, REQUEST_ID_BYTES_MAX
+from backscroll.schema.limits import BATCH_COMMANDS_MAX, MILLIS_MAX, REQUEST_ID_BYTES_MAX
 from backscroll.schema.operations import OPERATIONS, Command
 from backscroll.schema.wire import JSON, MSGPACK, Codec
 from tests.support.clocks import Clock
 from tests.support.disks import FaultyDisk
 from tests.support.exchanges import answer, exchange, logged, value_of
+from tests.support.handlers import handler_of, replacing
 from tests.support.peers import Peer, Running, message, running
 from tests.support.requests import body, example, in_sensible_order
 from tests.support.stopping_daemon import AT_SYNC, StoppingDaemon
@@ -33,6 +33,7 @@ from tests.support.waiting import wait_until
 StartDaemon = Callable[..., DaemonProcess]
 Commands = list[dict[str, Any]]
 QUIET = ("--log-level", "error")
+REDACTED_AT = 6  # among the columns of `commands`
 
 COMMANDS = [operation for operation in in_sensible_order() if issubclass(operation, Command)]
 OTHER = {JSON: MSGPACK, MSGPACK: JSON}
@@ -326,7 +327,8 @@ def test_every_command_sent_again_changes_nothing_and_gets_the_same_bytes(
                 assert value_of(reply)["error"]["details"] == {"path": "$.id", "seq": value_of(replies[name])["seq"]}
                 gone.add(name)
         assert all_rows(database) == before
-        assert {"create-message", "put-media"} <= gone <= {"create-message", "put-media", "batch"}
+        deleted = {"create-message", "put-media", "update-channel", "update-category"}
+        assert deleted <= gone <= {*deleted, "batch"}
         clear = body("clear-all-data", {}, id="example-clear-all-data")
         assert [code_of(reply) for reply in exchange(peer, clear)] == ["ok"]
         before = all_rows(database)
@@ -353,7 +355,8 @@ def test_any_message_saved_again_gets_the_same_bytes(
     shared: InProcess, document: dict[str, Any], codec: Codec, request_id: str
 ) -> None:
     """Whatever the payload holds and whatever the id is made of: the same bytes, in the other encoding the same value,
-    and one row in the log. With any other text it is another command."""
+    and one row in the log. With any other text it is another command, unless its own text was erased: of a message that
+    had been deleted nothing is left to compare."""
     request_id += str(shared.store.seq)  # another one in each round
     request = body("save-message", {"message": document}, codec, id=request_id)
     [reply] = in_process(shared, request)
@@ -364,7 +367,9 @@ def test_any_message_saved_again_gets_the_same_bytes(
     assert value_of(in_process(shared, other)[0]) == value_of(reply)
     changed = document | {"content": document["content"] + "!"}
     rival = body("save-message", {"message": changed}, codec, id=request_id)
-    assert [code_of(each) for each in in_process(shared, rival, request)] == ["conflict", "ok"]
+    erased = before["commands"][-1][REDACTED_AT]
+    assert [code_of(each) for each in in_process(shared, rival, request)] == ["ok" if erased else "conflict", "ok"]
+    assert [code_of(each) for each in in_process(shared, create_user(1, request_id))] == ["conflict"]
     assert all_rows(shared.store.path) == before
 
 
@@ -373,7 +378,7 @@ def test_ids_may_come_in_any_order_and_of_any_characters(transport: InProcess, l
     seed = random.randrange(2**32) if long else 20260105
     sys.stdout.write(f"seed {seed}\n")
     draw = random.Random(seed)
-    alphabet = ["a", "Z", "0", "\0", "\uffff", "\ue000", "\U00010000", "\U0010ffff", "é", " ", "~", "\x7f"]
+    alphabet = ["a", "Z", "0", "\x01", "\uffff", "\ue000", "\U00010000", "\U0010ffff", "é", " ", "~", "\x7f"]
     ids: list[str] = []
     for number in range(2_000 if long else 300):
         ids.append("".join(draw.choices(alphabet, k=draw.randrange(1, 8))) + str(number))
@@ -394,6 +399,23 @@ def test_payloads_that_say_the_same_are_the_same(transport: InProcess) -> None:
     [first] = in_process(transport, terse)
     assert in_process(transport, wordy) == [first]
     assert transport.store.seq == 1
+
+
+def test_defaults_key_order_and_integral_floats_make_no_difference(transport: InProcess) -> None:
+    """What is compared is what a payload says: at every depth the keys in one order, and no field with its default."""
+    terse = b"""{"id":"a","type":"batch","payload":{"commands":[{"type":"create-category","payload":{"name":"x"}},
+        {"type":"save-message","payload":{"message":{"id":"m","roomId":"r","senderId":"s","content":"","timestamp":1000,
+        "metadata":{"a":1,"b":{"c":2,"d":[]}}}}}]}}"""
+    wordy = b"""{"id":"a","type":"batch","payload":{"commands":[
+        {"type":"create-category","payload":{"roomId":"default","name":"x"}},
+        {"type":"save-message","payload":{"message":{"metadata":{"b":{"d":[],"c":2},"a":1},"isDeleted":false,
+        "timestamp":1000.0,"content":"","senderId":"s","roomId":"r","id":"m"}}}]}}"""
+    [room, first] = in_process(transport, body("save-room", DEFAULT_ROOM), terse)
+    assert [code_of(room), code_of(first)] == ["ok", "ok"]
+    assert in_process(transport, wordy) == [first]
+    [conflict] = in_process(transport, wordy.replace(b'"c":2', b'"c":3'))
+    assert code_of(conflict) == "conflict"
+    assert transport.store.seq == 2
 
 
 # What is no retry
@@ -423,6 +445,29 @@ def test_another_payload_or_type_under_the_same_id_is_a_conflict(start_daemon: S
         assert exchange(peer, request) == [reply]
         assert all_rows(tmp_path / "data" / "default.db") == rows
         assert peer.ask("ping")["seq"] == 1
+
+
+def test_a_command_without_its_text_is_known_by_id_and_type_alone(transport: InProcess) -> None:
+    """Once the text is erased, any payload of that type gets the stored reply, or is told that the result is no longer
+    stored: a comparison would tell who guesses the deleted text right. Another type is a conflict as ever."""
+    [_, saved, created] = in_process(
+        transport,
+        body("save-room", DEFAULT_ROOM),
+        save(1, "saved", "secret"),
+        body("create-category", {"name": "secret"}, id="created"),
+    )
+    category = value_of(created)["result"]["id"]
+    in_process(transport, body("delete-message", {"messageId": "m1"}))
+    in_process(transport, body("delete-category", {"categoryId": category}))
+    rows = all_rows(transport.store.path)
+    for guess in ("secret", "another"):
+        assert in_process(transport, save(1, "saved", guess)) == [saved]
+        [reply] = in_process(transport, body("create-category", {"name": guess}, id="created"))
+        assert value_of(reply)["error"]["details"] == {"path": "$.id", "seq": value_of(created)["seq"]}
+    for request_id in ("saved", "created"):
+        [reply] = in_process(transport, create_user(1, request_id))
+        assert value_of(reply)["error"]["details"] == {"path": "$.id"}
+    assert all_rows(transport.store.path) == rows
 
 
 def _all_conflict(peer: Peer, requests: list[bytes]) -> None:
@@ -481,13 +526,13 @@ def test_trouble_of_the_daemons_is_never_stored(tmp_path: Path) -> None:
     """After `storage` (full disk, failed sync), `internal` and `deadline-exceeded` the same request is carried out."""
     disk, bugs = FaultyDisk(), ["a bug"]
 
-    def create(command: CreateUser, db: Any) -> Any:
-        user = HANDLERS[CreateUser](command, db)
+    def create(command: CreateUser, db: Any, context: Any) -> Any:
+        user = handler_of(CreateUser)(command, db, context)
         assert not bugs
         return user
 
     with (
-        running(tmp_path / "data", vfs=disk.name, handlers={**HANDLERS, CreateUser: create}) as daemon,
+        running(tmp_path / "data", vfs=disk.name, handlers=replacing({CreateUser: create})) as daemon,
         Peer(daemon.endpoint) as peer,
     ):
         request = create_user(1)
@@ -566,7 +611,7 @@ def test_a_sessions_token_comes_again_and_never_a_wrong_one(start_daemon: StartD
     with a damaged one, the retry is a conflict that names the command, and the token goes on working."""
     key = tmp_path / "data" / "default.db-key"
     user = {"user": {"oderId": "ada", "id": "u1", "username": "ada"}}
-    session = {"userId": "ada", "durationMs": INTEGER_MAX // 2}
+    session = {"userId": "ada", "durationMs": MILLIS_MAX // 2}
     requests = [
         body("create-session", session, id="one"),
         body("create-session", session, MSGPACK, id="two"),
@@ -594,7 +639,7 @@ def test_a_sessions_token_comes_again_and_never_a_wrong_one(start_daemon: StartD
             errors = [value_of(reply)["error"] for reply in exchange(peer, *requests)]
             assert [error["code"] for error in errors] == ["conflict"] * 3
             assert [error["details"]["seq"] for error in errors] == [2, 3, 4]
-            assert all("no longer kept" in error["message"] for error in errors)
+            assert all("no longer stored" in error["message"] for error in errors)
             assert peer.ask("get-session", {"token": tokens[-1]})["result"]["userId"] == "ada"
             assert peer.ask("get-scope-info")["result"]["rows"]["sessions"] == 5
 
@@ -798,11 +843,12 @@ def test_a_batch_sees_its_own_commands(transport: InProcess) -> None:
 
 def test_a_file_of_an_older_layout_may_be_retried_on_from_its_first_command(tmp_path: Path) -> None:
     """A file that has no log yet begins one at its next command, whose number follows those it had counted."""
-    fixture = sorted((Path(__file__).parents[1] / "fixtures").glob("schema-*.db"))[-1]
-    (tmp_path / "data").mkdir()
-    shutil.copy(fixture, tmp_path / "data" / "default.db")
+    InProcess(tmp_path / "data").close()
+    with closing(apsw.Connection(str(tmp_path / "data" / "default.db"))) as connection:
+        connection.execute("UPDATE sequence SET seq = 7, log_from = 8")
     with running(tmp_path / "data") as daemon, Peer(daemon.endpoint) as peer:
         seq = peer.ask("get-scope-info")["seq"]
+        assert seq == 7
         [reply] = exchange(peer, create_user(1))
         assert value_of(reply)["seq"] == seq + 1
         assert exchange(peer, create_user(1)) == [reply]

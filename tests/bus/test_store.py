@@ -23,8 +23,8 @@ from tests.support.tables import all_rows
 from tests.support.waiting import wait_until
 
 PAGE_BYTES = 4096
-INSERT = "INSERT INTO meta (key, value) VALUES (:key, :value)"
-COUNT = "SELECT count(*) FROM meta"
+INSERT = sql("INSERT INTO meta (key, value) VALUES (:key, :value)")
+COUNT = sql("SELECT count(*) FROM meta")
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_the_writer_waits_for_the_disk_and_readers_cannot_write(path: Path) -> N
             }
         assert found == {"synchronous": 2, "foreign_keys": 1, "secure_delete": 1, "mmap_size": 0}
         with store.read() as snapshot, pytest.raises(apsw.ReadOnlyError):
-            snapshot.run(INSERT, key="k", value="null")
+            snapshot.rows(INSERT, key="k", value="null")
         assert count(store) == 0
 
 
@@ -285,7 +285,7 @@ def test_queries_that_run_too_long_can_be_broken_off(path: Path) -> None:
     def run() -> None:
         try:
             with store.read() as snapshot:
-                snapshot.rows(endless)
+                snapshot.rows(sql(endless))
         except apsw.Error as error:
             caught.append(error)
 
@@ -343,7 +343,7 @@ def a_directory(path: Path) -> None:
         (lambda path: os.truncate(path, PAGE_BYTES), "Restore it from a backup"),
         (lambda path: os.truncate(path, 5 * PAGE_BYTES + 1), "Restore it from a backup"),
         (a_directory, "Is it a file"),
-        (changed_by_hand, "messages_by_room are not as they were made"),
+        (changed_by_hand, "lacks messages_by_room, or they were altered"),
     ],
 )
 def test_what_is_not_ours_is_refused_and_left_alone(path: Path, harm: Callable[[Path], object], says: str) -> None:

@@ -72,7 +72,7 @@ def test_a_crash_before_the_lineage_of_a_new_log_is_noted_is_no_obstacle(tmp_pat
     SqliteStore(path).close()  # a clean stop: the log is gone, and its note is left
     note = path.with_name("default.db-wal-lineage")
     assert note.exists()
-    WalLineage(path)
+    WalLineage(path).check()
     assert not note.exists()
     with closing(apsw.Connection(str(path))) as connection:  # the log begins, and here comes the crash
         connection.execute("INSERT INTO meta (key, value) VALUES ('two', 'null')")
@@ -146,11 +146,11 @@ def test_a_garbled_note_is_none(tmp_path: Path, note: bytes) -> None:
 
 def test_noting_is_repeatable_and_leaves_no_other_file(tmp_path: Path) -> None:
     """A note is written in one step; where there is no log, none is written."""
-    WalLineage(tmp_path / "default.db").note()
+    WalLineage(tmp_path / "default.db").write_note()
     assert list(tmp_path.iterdir()) == []
     killed(tmp_path / "a" / "default.db", "one")
     note = tmp_path / "a" / "default.db-wal-lineage"
     before = note.read_bytes()
-    WalLineage(tmp_path / "a" / "default.db").note()
+    WalLineage(tmp_path / "a" / "default.db").write_note()
     assert note.read_bytes() == before
     assert not [each for each in (tmp_path / "a").iterdir() if each.name.endswith(".new")]

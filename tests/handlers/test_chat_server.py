@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import peewee
 import pytest
 
 from backscroll.bus.dispatch import Dispatcher
@@ -20,14 +21,15 @@ from backscroll.bus.inprocess import InProcess
 from backscroll.bus.status import DaemonStatus
 from backscroll.clients.python import AsyncClient, Client
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.handlers import HANDLERS
-from backscroll.handlers.storage import CommandContext
+from backscroll.handlers.sql import Statement
+from backscroll.handlers.storage import CommandContext, LogPosition, Redaction
 from backscroll.schema import (
     DELETED_TEXT,
     OPERATIONS,
     BackscrollError,
     Channel,
     ChannelUpdates,
+    Command,
     Conflict,
     CreateChannel,
     CreateMessage,
@@ -64,9 +66,9 @@ from backscroll.schema import (
 )
 from backscroll.schema.errors import ERRORS
 from backscroll.schema.migrations.sqlite import migrations
-from backscroll.schema.operations.sessions import hash_of
 from backscroll.schema.tables import TABLES
 from tests.support.clocks import Clock
+from tests.support.handlers import handler_of, replacing
 from tests.support.requests import body
 
 StartDaemon = Callable[..., DaemonProcess]
@@ -210,7 +212,8 @@ def test_storage_error_variants_cover_not_found_conflict_and_internal_error_case
     def broken(_query: ListUsers, _db: Any) -> list[User]:
         raise ZeroDivisionError("something secret")
 
-    dispatcher = Dispatcher(transport.scopes, DaemonStatus(dict, lambda: 1), {**HANDLERS, ListUsers: broken})
+    status = DaemonStatus(dict, transport.scopes)
+    dispatcher = Dispatcher(transport.scopes, status, replacing({ListUsers: broken}))
     error = json.loads(dispatcher.answer(body("list-users")))["error"]
     assert ERRORS[error["code"]] is Internal
     assert "secret" not in error["message"]
@@ -273,12 +276,12 @@ def test_media_store_trait_is_defined_and_no_longer_deferred(client: Client) -> 
 def test_sqlite_backend_implements_all_active_traits(trait: str) -> None:
     """ "SQLite backend implements all four active traits using sqlx" """
     for name in TRAITS[trait]:
-        assert HANDLERS[OPERATIONS[name]].__name__ == name.replace("-", "_")
+        assert handler_of(OPERATIONS[name]).__name__ == name.replace("-", "_")
 
 
 def test_database_schema_is_managed_via_migrations(transport: InProcess) -> None:
     """ "Database schema is managed via sqlx migrations" """
-    assert len(migrations()) >= 2
+    assert len(migrations()) >= 1
     with apsw.Connection(str(transport.store.path), flags=apsw.SQLITE_OPEN_READONLY) as connection:
         made = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
         assert made == {table._meta.table_name for table in TABLES}
@@ -317,42 +320,36 @@ def test_session_tokens_are_stored_in_sqlite_for_simplicity(tmp_path: Path) -> N
 class OtherStore:
     """Another store behind the same handlers: Python's own `sqlite3`, in memory."""
 
+    dialect = peewee.SqliteDatabase(None)
+
     def __init__(self) -> None:
         self.connection = sqlite3.connect(":memory:")
         for script in migrations():
             self.connection.executescript(script)
         self.now = 1_767_225_600_000
-        self.entry = CommandContext(1, "the only command", self.now, None)
-        self.made = 0
+        self.position = LogPosition()
+        self.redactions: list[Redaction] = []
 
-    def new_id(self) -> str:
-        self.made += 1
-        return f"{self.made:026}"
+    def command(self) -> CommandContext:
+        """The context of the next command."""
+        seq = self.position.seq + 1
+        return CommandContext(seq, f"command {seq}", self.now, self.position.last_id, None, lambda *_: "a token")
 
-    def new_token(self) -> tuple[str, str]:
-        return "a token", hash_of("a token")
+    def rows(self, statement: Statement, /, **values: Any) -> list[tuple[Any, ...]]:
+        return self.connection.execute(statement.compiled(self.dialect), values).fetchall()
 
-    def touch(self, room_id: str) -> None:
-        """It keeps no answers."""
+    def row(self, statement: Statement, /, **values: Any) -> tuple[Any, ...] | None:
+        rows = self.rows(statement, **values)
+        return rows[0] if rows else None
 
-    def touch_all(self) -> None:
-        """See above."""
+    def run(self, statement: Statement, /, **values: Any) -> int:
+        return self.connection.execute(statement.compiled(self.dialect), values).rowcount
 
-    def rows(self, sql: str, /, **values: Any) -> list[tuple[Any, ...]]:
-        return self.connection.execute(sql, values).fetchall()
+    def write(self, statement: Statement, row: Sequence[Any], /) -> int:
+        return self.connection.execute(statement.compiled(self.dialect), row).rowcount
 
-    def row(self, sql: str, /, **values: Any) -> tuple[Any, ...] | None:
-        row: tuple[Any, ...] | None = self.connection.execute(sql, values).fetchone()
-        return row
-
-    def run(self, sql: str, /, **values: Any) -> int:
-        return self.connection.execute(sql, values).rowcount
-
-    def write(self, sql: str, row: Sequence[Any], /) -> int:
-        return self.connection.execute(sql, row).rowcount
-
-    def write_all(self, sql: str, rows: Iterable[Sequence[Any]], /) -> None:
-        self.connection.executemany(sql, rows)
+    def write_all(self, statement: Statement, rows: Iterable[Sequence[Any]], /) -> None:
+        self.connection.executemany(statement.compiled(self.dialect), rows)
 
 
 def test_storage_layer_is_injected_so_handlers_are_backend_agnostic() -> None:
@@ -360,7 +357,13 @@ def test_storage_layer_is_injected_so_handlers_are_backend_agnostic() -> None:
     db = OtherStore()
 
     def call(operation: Any) -> Any:
-        return HANDLERS[type(operation)](operation, db)
+        handle = handler_of(type(operation))
+        if not isinstance(operation, Command):
+            return handle(operation, db)
+        context = db.command()
+        result = handle(operation, db, context)
+        db.position = LogPosition(context.seq, context.last_id)
+        return result
 
     with closing(db.connection):
         _talk(call, db.now)

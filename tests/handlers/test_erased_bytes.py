@@ -21,7 +21,7 @@ WAYS = (*DELETE_MESSAGES, "clear-room", "delete-channel", "delete-room")
 
 class World:
     """A room with one message, in which every text is unlike any other. `texts` has those that go with the message,
-    `of_room` those that go with the room.
+    `of_channel` and `of_room` those that go with the channel or the room, `removed` those that went by themselves.
     """
 
     def __init__(self, way: str, fate: str) -> None:
@@ -31,6 +31,8 @@ class World:
         self.made = ""  # by create-message
         self.texts: list[str] = []
         self.of_room: list[str] = []
+        self.of_channel: list[str] = []
+        self.removed: list[str] = []
         self._prefix = f"<{fate}/{way}"
 
     def said(self, what: str) -> str:
@@ -66,7 +68,7 @@ class World:
 
     def told(self) -> list[Told]:
         """Everything that can be said, alone and in batches; reactions and attachments before their message too."""
-        removed = self.reaction("removed reaction")
+        removed = {"messageId": self.name, "oderId": "ada", "emoji": self._new("removed reaction", self.removed)}
         return [
             ("save-room", {"room": self._room("room") | {"id": self.room}}),
             ("update-room", {"roomId": self.room, "updates": self._room("room update")}),
@@ -123,7 +125,13 @@ class World:
             return self.named(f"{what} {field.lower()}")
 
         plain = ("name", "description", "topic", "hostName", "password", "icon", "sourceName", "sourceUrl")
-        channel = {"id": "c1", "name": named("c name"), "type": "text", "topic": named("c topic")}
+        channel = {
+            "id": "c1",
+            "type": "text",
+            "name": self._new(f"{what} c name", self.of_channel),
+            "topic": self._new(f"{what} c topic", self.of_channel),
+            "metadata": {"a": self._new(f"{what} c metadata", self.of_channel)},
+        }
         category = {"id": "k1", "name": named("k name"), "metadata": {"a": named("k metadata")}}
         member = {name: named(f"m {name}") for name in ("username", "displayName", "avatarUrl")}
         return {name: named(name) for name in plain} | {
@@ -132,13 +140,13 @@ class World:
             "roleAssignments": [named("assignments")],
             "channelPermissions": [{"a": named("channel permissions")}],
             "metadata": {named("key"): named("value")},
-            "channels": [channel | {"metadata": {"a": named("c metadata")}}],
+            "channels": [channel],
             "categories": [category],
             "members": [member | {"oderId": "ada", "metadata": {"a": named("m metadata")}}],
         }
 
     def _channel(self, what: str) -> Plain:
-        updates = {"name": self.named(f"{what} name"), "topic": self.named(f"{what} topic")}
+        updates = {name: self._new(f"{what} {name}", self.of_channel) for name in ("name", "topic")}
         return {"channelId": "c1", "roomId": self.room, "updates": updates}
 
     def _ban(self, what: str) -> Plain:
@@ -184,13 +192,17 @@ def test_what_was_deleted_is_in_no_file(
             for told in world.told():
                 ask(peer, told)
             world.made = ask(peer, world.create())["id"]
-        everything = {text for world in gone + kept for text in world.texts + world.of_room}
-        assert markers_in(data) == everything
+        everything = {text for world in gone + kept for text in world.texts + world.of_room + world.of_channel}
+        removed = {text for world in gone + kept for text in world.removed}
+        assert markers_in(data) - removed == everything
         for world in gone:
             for told in world.deleted():
                 ask(peer, told)
-        wanted = {text for world in kept for text in world.texts + world.of_room}
+        wanted = {text for world in kept for text in world.texts + world.of_room + world.of_channel}
         wanted |= {text for world in gone if world.way != "delete-room" for text in world.of_room}
+        wanted |= {
+            text for world in gone if world.way not in ("delete-room", "delete-channel") for text in world.of_channel
+        }
         if compact:
             ask(peer, ("compact-scope", {}))
             assert markers_in(data) == wanted

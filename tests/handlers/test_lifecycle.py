@@ -25,8 +25,10 @@ from backscroll.schema import (
     SaveRoom,
     SaveUser,
     SetCurrentUserId,
+    StorageHealth,
     User,
 )
+from backscroll.schema.wire import PROTOCOL_LEVEL
 from tests.support.sql import sql
 from tests.support.tables import all_rows, content_rows
 
@@ -50,7 +52,7 @@ def test_clear_all_data_empties_every_table_but_the_commit_number(client: Client
     assert client.ask(GetCurrentUser()) is None
     assert not any(content_rows(transport.store.path).values())
     rows = all_rows(transport.store.path)
-    assert rows["mentions"] == []
+    assert rows["log_references"] == []
     assert len(rows["commands"]) == transport.store.seq == 8
     with transport.store.read() as snapshot:
         assert snapshot.rows(sql("SELECT type FROM commands WHERE payload IS NOT NULL")) == [("clear-all-data",)]
@@ -58,11 +60,10 @@ def test_clear_all_data_empties_every_table_but_the_commit_number(client: Client
 
 
 def test_ping_and_health_tell_of_the_daemon(client: Client) -> None:
-    """Health names the process, the versions, and whether this SQLite can lose commits: it cannot."""
+    """Health names the process, the level, the versions, and whether this SQLite can lose commits: it cannot."""
     assert client.ask(Ping()).pong
     health = client.ask(Health())
     assert health.ready
     assert health.pid == os.getpid()
-    assert health.protocol == 1
-    assert health.sqlite_version == apsw.sqlite_lib_version()
-    assert not health.wal_reset_bug
+    assert health.level == PROTOCOL_LEVEL == 1
+    assert health.storage == StorageHealth(engine="sqlite", version=apsw.sqlite_lib_version(), wal_reset_bug=False)

@@ -34,7 +34,7 @@ from backscroll.schema import (
     Storage,
     TooLarge,
 )
-from backscroll.schema.operations.media import MEDIA_PART_BYTES_MAX, MEDIA_PARTS_MAX
+from backscroll.schema.limits import MEDIA_PART_BYTES_MAX, MEDIA_PARTS_MAX
 from backscroll.schema.wire import JSON, MSGPACK
 from tests.support.clocks import Clock
 from tests.support.requests import body, result, send

@@ -45,11 +45,11 @@ def test_the_codes_are_the_protocols() -> None:
 
 
 def test_every_error_is_somebodys_fault() -> None:
-    """Each is the caller's or the daemon's, but for the deadline, which is nobody's."""
+    """Each is the caller's or the daemon's; that a request was not started in time is the daemon's."""
     for error_class in ERRORS.values():
-        assert issubclass(error_class, CallerError) + issubclass(error_class, DaemonError) == (
-            error_class is not DeadlineExceeded
-        )
+        assert issubclass(error_class, CallerError) + issubclass(error_class, DaemonError) == 1
+        assert error_class.fault == ("caller" if issubclass(error_class, CallerError) else "daemon")
+    assert issubclass(DeadlineExceeded, DaemonError)
 
 
 def test_the_tree_is_drawn_as_it_is() -> None:
@@ -89,15 +89,25 @@ def test_an_error_goes_over_the_wire_and_back(
 def test_a_failure_to_nobody_has_a_null_id(codec: Codec) -> None:
     """A request too broken to have an id is told so."""
     fields = codec.decode(write_failure(None, Invalid("x"), codec), dict[str, Any])
-    assert fields == {"id": None, "ok": False, "error": {"code": "invalid", "message": "x", "retryable": False}}
+    error = {"code": "invalid", "message": "x", "fault": "caller", "retryable": False}
+    assert fields == {"id": None, "ok": False, "error": error}
 
 
 @both
-def test_a_code_from_the_future_is_internal(codec: Codec) -> None:
-    """A client that does not know a code still raises what its callers catch."""
-    body = codec.encode({"id": "x", "ok": False, "error": {"code": "on-fire", "message": "hot", "retryable": True}})
+@pytest.mark.parametrize(
+    ("fault", "error_class"),
+    [("caller", CallerError), ("daemon", DaemonError), ("nobody", DaemonError), (None, DaemonError)],
+)
+def test_a_code_from_the_future_is_internal(
+    codec: Codec, fault: str | None, error_class: type[BackscrollError]
+) -> None:
+    """A client that does not know a code still raises what its callers catch, by its fault, and keeps the code."""
+    error_fields = {"code": "on-fire", "message": "hot", "retryable": True, "details": {"degrees": 451}, "since": 9}
+    body = codec.encode({"id": "x", "ok": False, "error": error_fields | ({"fault": fault} if fault else {})})
     error = error_of(read_reply(body)[0])
-    assert (type(error), error.message, error.retryable) == (Internal, "hot", True)
+    assert (type(error), error.code, error.message) == (error_class, "on-fire", "hot")
+    assert (error.retryable, error.details) == (True, {"degrees": 451})
+    assert error_class.code == ""  # of this error alone
     assert isinstance(error_of(read_reply(codec.encode({"id": "x", "ok": False}))[0]), Internal)
 
 

@@ -1,15 +1,16 @@
 """Log files: what is written is read again, what people write is understood, and what is wrong is named by its line."""
 
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw, Struct
 
 from backscroll.schema import DeleteMessage, Generated, Initialize, LogEntry, Message, PutMediaPart, SaveMessage
-from backscroll.schema.command_log import CHAIN_START
-from backscroll.schema.limits import INTEGER_MAX
+from backscroll.schema.command_log import CHAIN_START, Change
+from backscroll.schema.limits import INTEGER_MAX, MILLIS_MAX
 from backscroll.schema.log_file import (
     FIRST_AT,
     BadLine,
@@ -22,9 +23,14 @@ from backscroll.schema.log_file import (
     time_of,
 )
 from backscroll.schema.operations import Command
+from backscroll.schema.operations.decoding import decode_payload
+from backscroll.schema.wire import JSON
 from tests.support.strategies import ids, integers, json_objects, records, texts
 
+S = TypeVar("S", bound=Struct)
+
 DIGEST, ULID = "ab" * 32, "01KDVDNK00SVZ77XBJPKBFK8R2"
+SALT = "cd" * 16
 HEADER = '{"format": "backscroll-log", "version": 1}'
 
 
@@ -43,6 +49,11 @@ def problem(*lines: str) -> str:
     return str(caught.value)
 
 
+def received(value: S) -> S:
+    """A command or record as it is decoded from what is sent, into a stricter class."""
+    return decode_payload(Raw(JSON.encode(value)), JSON, type(value))
+
+
 def commands() -> st.SearchStrategy[Command[Any]]:
     return st.one_of(
         records(Message).map(SaveMessage),
@@ -54,22 +65,25 @@ def commands() -> st.SearchStrategy[Command[Any]]:
 
 @st.composite
 def log_entries(draw: st.DrawFn) -> LogEntry:
-    command = draw(commands())
+    command = received(draw(commands()))
     kept, redacted = draw(st.booleans()), draw(st.booleans())
     made, hashes = st.lists(st.just(ULID), max_size=2), st.lists(st.just(DIGEST), max_size=2)
     return LogEntry(
         seq=draw(integers(1, INTEGER_MAX)),
-        at=draw(integers(0, INTEGER_MAX)),
+        at=draw(integers(0, MILLIS_MAX)),
         id=draw(texts(1, 16)),
         type=command.wire_name,
         payload=command if kept else None,
-        generated=draw(st.none() | st.builds(Generated, ids=made, token_hashes=hashes)),
+        changes=draw(st.lists(records(Change).map(received), max_size=2)),
+        generated=draw(st.none() | st.builds(Generated, ids=made, token_hashes=hashes).map(received)),
+        principal=draw(st.none() | ids()),
+        salt=None if redacted else draw(st.none() | st.just(SALT)),
         redacted=redacted,
         digest=DIGEST if redacted or not kept else None,
     )
 
 
-@given(log_entries(), st.none() | ids())
+@given(log_entries(), st.none() | texts(1, 32))
 def test_an_entry_is_the_same_after_it_was_a_line(entry: LogEntry, scope: str | None) -> None:
     """Entry to line to entry gives the entry, on what every language takes for one line, whatever people said in it."""
     text = entry_text(entry, scope)
@@ -84,13 +98,13 @@ def test_an_entry_is_the_same_after_it_was_a_line(entry: LogEntry, scope: str | 
 def test_free_json_keeps_its_numbers(metadata: dict[str, Any]) -> None:
     """`1` and `1.0` are not the same, and the order of keys is the application's."""
     message = Message(id="m", room_id="r", sender_id="a", content="", timestamp=0, metadata=metadata)
-    entry = LogEntry(seq=1, at=0, id="i", type="save-message", payload=SaveMessage(message))
+    entry = LogEntry(seq=1, at=0, id="i", type="save-message", payload=received(SaveMessage(message)))
     [read_again] = entries(entry_text(entry))
     assert repr(read_again) == repr(entry)
 
 
 def test_a_line_shows_what_counts_first_and_no_more_than_it_needs() -> None:
-    """The keys come in one order; `generated`, `redacted`, `digest` and `scope` only where they say something."""
+    """The keys come in one order; those after `payload` only where they say something."""
     entry = LogEntry(
         seq=1, at=2, id="i", type="delete-message", payload={"messageId": "ü"}, digest=DIGEST, chain=DIGEST
     )
@@ -98,10 +112,20 @@ def test_a_line_shows_what_counts_first_and_no_more_than_it_needs() -> None:
         '{"seq": 1, "at": 2, "id": "i", "type": "delete-message", "payload": {"messageId": "ü"}}\n'
     )
     full = LogEntry(
-        seq=1, at=2, id="i", type="initialize", generated=Generated(ids=[ULID]), redacted=True, digest=DIGEST
+        seq=1,
+        at=2,
+        id="i",
+        type="initialize",
+        changes=[Change(noun="message")],
+        generated=Generated(ids=[ULID]),
+        principal="ada",
+        salt=SALT,
+        redacted=True,
+        digest=DIGEST,
     )
     assert re.findall(r'"(\w+)": ', entry_text(full, "ada")) == [
-        *("seq", "at", "id", "type", "payload", "generated", "ids", "redacted", "digest", "scope"),
+        *("seq", "at", "id", "type", "payload", "changes", "noun", "generated", "ids", "principal", "salt"),
+        *("redacted", "digest", "scope"),
     ]
 
 
@@ -137,7 +161,7 @@ def test_what_a_person_leaves_out_is_filled_in_alike_every_time() -> None:
 def test_a_file_from_another_system_is_read() -> None:
     """A byte order mark and carriage returns, as some editors leave them, are not part of a line."""
     [line] = LogReader().read([b'\xef\xbb\xbf{"type": "initialize"}\r\n', b"\r\n"])
-    assert line.entry.payload == Initialize()
+    assert line.entry.payload == received(Initialize())
 
 
 def test_every_scope_counts_for_itself() -> None:
@@ -165,7 +189,7 @@ def test_a_line_may_be_larger_than_what_was_sent() -> None:
     """How much free JSON is taken is about requests: written as a line it takes another number of bytes."""
     metadata = {"said": "\x01" * 1_000_000}
     message = Message(id="m", room_id="r", sender_id="a", content="", timestamp=0, metadata=metadata)
-    entry = LogEntry(seq=1, at=0, id="i", type="save-message", payload=SaveMessage(message))
+    entry = LogEntry(seq=1, at=0, id="i", type="save-message", payload=received(SaveMessage(message)))
     assert entries(entry_text(entry)) == [entry]
 
 
@@ -178,28 +202,32 @@ def test_a_file_can_follow_another() -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", "no JSON object"),
-        ("[]", "no JSON object"),
-        ('{"type": "initialize"} {}', "no JSON object"),
-        ('{"payload": {}}', "$.type: it is missing"),
+        ("{", "not a JSON object"),
+        ("[]", "not a JSON object"),
+        ('{"type": "initialize"} {}', "not a JSON object"),
+        ('{"payload": {}}', "$.type: required key is missing"),
         ('{"type": 5}', "$.type: input should be a valid string"),
         ('{"type": "save-mesage"}', "did you mean 'save-message'?"),
-        ('{"type": "get-messages", "payload": {"roomId": "r"}}', "$.type: 'get-messages' is no command"),
+        ('{"type": "get-messages", "payload": {"roomId": "r"}}', "$.type: 'get-messages' is not a command"),
         ('{"type": "append-log", "payload": {"entries": []}}', "$.payload.entries"),
-        ('{"type": "delete-message"}', "$.payload.messageId: object missing required field"),
-        ('{"type": "delete-message", "payload": []}', "$.payload: expected `object`, got `array`"),
+        ('{"type": "delete-message"}', "$.payload.messageId: required field is missing"),
+        ('{"type": "delete-message", "payload": []}', "$.payload: expected object, got array"),
         (
             '{"type": "batch", "payload": {"commands": [{"type": "delete-message", "payload": {"messageId": 5}}]}}',
-            "$.payload.commands[0].payload.messageId: expected `str`, got `int`",
+            "$.payload.commands[0].payload.messageId: expected string, got integer",
         ),
         ('{"type": "initialize", "seq": "1"}', "$.seq: input should be a valid integer"),
         ('{"type": "initialize", "seq": 0}', "$.seq: input should be greater"),
         ('{"type": "initialize", "at": true}', "$.at: input should be a valid integer"),
         ('{"type": "initialize", "at": "today"}', "$.at: invalid isoformat string: 'today'"),
         ('{"type": "initialize", "at": "1969-12-31"}', "$.at: input should be greater"),
-        ('{"type": "initialize", "id": ""}', "$.id: 1 to 64 bytes"),
-        ('{"type": "initialize", "sequence": 1}', "$.sequence: there is no such field"),
-        ('{"type": "initialize", "generated": {"ids": [5]}}', "$.generated.ids[0]: expected `str`, got `int`"),
+        ('{"type": "initialize", "id": ""}', "$.id: the text must have 1 to 64 bytes"),
+        ('{"type": "initialize", "sequence": 1}', "$.sequence: unknown key"),
+        ('{"type": "initialize", "generated": {"ids": [5]}}', "$.generated.ids[0]: expected string, got integer"),
+        ('{"type": "initialize", "generated": {"tokens": []}}', "$.generated.tokens: unknown field"),
+        ('{"type": "initialize", "changes": [{"noun": "mood"}]}', "$.changes[0].noun: 'mood' is not one of: message, "),
+        ('{"type": "initialize", "salt": "00"}', "$.salt: "),
+        ('{"type": "initialize", "principal": ""}', "$.principal: must not be empty"),
         ('{"type": "initialize", "redacted": true}', "$.digest: "),
         ('{"type": "initialize", "payload": null}', "$.payload: "),
         ('{"type": "initialize", "digest": "AB"}', "$.digest: "),
@@ -217,9 +245,15 @@ def test_a_bad_line_is_named_with_its_field(line: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        (['{"type": "initialize", "seq": 3}', '{"type": "initialize", "seq": 5}'], "line 2: $.seq: 5 where 4 is due"),
-        (['{"type": "initialize", "seq": 3}', '{"type": "initialize", "seq": 3}'], "line 2: $.seq: 3 where 4 is due"),
-        ([HEADER[:-1] + ', "from": 7}', '{"type": "initialize", "seq": 8}'], "line 2: $.seq: 8 where 7 is due"),
+        (
+            ['{"type": "initialize", "seq": 3}', '{"type": "initialize", "seq": 5}'],
+            "line 2: $.seq: 5 where 4 is expected",
+        ),
+        (
+            ['{"type": "initialize", "seq": 3}', '{"type": "initialize", "seq": 3}'],
+            "line 2: $.seq: 3 where 4 is expected",
+        ),
+        ([HEADER[:-1] + ', "from": 7}', '{"type": "initialize", "seq": 8}'], "line 2: $.seq: 8 where 7 is expected"),
     ],
 )
 def test_numbers_without_gaps(lines: list[str], said: str) -> None:

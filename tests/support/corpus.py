@@ -87,7 +87,6 @@ class Strewn:
             ("update-message", about | {"updates": edit}),
             ("update-message", about | {"updates": {"roomId": draw.choice(self._said)["roomId"]}}),
             ("save-reaction", {"reaction": self._reaction(message["id"])}),
-            ("remove-reaction", self._reaction(message["id"])),
             ("save-attachment", {"attachment": attachment}),
             ("create-message", {"channelId": channel, "authorId": "ada", "content": message["content"][:50]}),
             ("create-channel", {"name": message["channelId"], "topic": "made"}),
@@ -109,6 +108,7 @@ class Strewn:
             said += [("delete-message", about)] * 3
             said += [("save-message", {"message": message | {"isDeleted": True}})]
             said += [
+                ("remove-reaction", self._reaction(message["id"])),
                 ("delete-attachments-for-message", about),
                 ("delete-channel", {"channelId": channel, "cascade": True}),
             ]

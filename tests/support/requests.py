@@ -14,7 +14,7 @@ CODECS = (JSON, MSGPACK)
 NUMBERS = itertools.count(1)
 
 ORDER = (
-    *("initialize", "save", "create", "put", "set", "update", "get", "list", "is", "ping", "health"),
+    *("initialize", "save", "create", "put", "set", "update", "get", "list", "is", "ping", "health", "describe"),
     *("remove", "batch", "compact", "delete", "append", "adopt", "clear"),
 )
 """First words of operations in an order in which their examples make sense, one after the other."""

@@ -12,6 +12,6 @@ from tests.support.requests import fresh_id
 @contextmanager
 def command(transaction: Transaction) -> Iterator[None]:
     """What happens inside is one command, with a row in the log that says nothing of it."""
-    with transaction.command(fresh_id()):
+    with transaction.command(fresh_id()) as context:
         yield
-        command_log.append(Initialize(), None, transaction)
+        command_log.append(Initialize(), None, transaction, context)

@@ -23,4 +23,4 @@ def all_rows(path: Path) -> Rows:
 
 def content_rows(path: Path) -> Rows:
     """Every row of what people and applications put there, without the command log."""
-    return {name: rows for name, rows in all_rows(path).items() if name not in ("commands", "mentions")}
+    return {name: rows for name, rows in all_rows(path).items() if name not in ("commands", "log_references")}
