@@ -1,1 +1,1 @@
-"""The daemon: sockets, threads, the file. Knows no operation by name. `python -m backscroll.bus` runs it."""
+"""The daemon: sockets, threads and files. It knows no operation by name. `python -m backscroll.bus` runs it."""

@@ -1,6 +1,6 @@
-"""Start the daemon: settings, lock, file, sockets, the ready line; then serve until stopped.
+"""Run the daemon: settings, lock, database, sockets, ready line; then serve until stopped.
 
-Exit codes: 0 stopped as asked, 2 bad settings, 3 another daemon holds the data directory, 4 the database cannot be
+Exit codes: 0 stopped on request, 2 bad settings, 3 another daemon is using the data directory, 4 the database cannot be
 opened.
 """
 
@@ -31,15 +31,15 @@ from backscroll.bus.sqlite.scopes import SqliteScopes
 from backscroll.handlers.storage import Retention
 from backscroll.schema.wire import DEFAULT_SCOPE, PROTOCOL_LEVEL
 
-GIL_SWITCH_SECONDS = 0.0001  # the default of 5 ms would let one busy thread hold up every reply
-GC_ALLOCATIONS = 50_000  # between two looks for garbage; the default of 700 is less than one batch of requests
+GIL_SWITCH_SECONDS = 0.0001  # with the default of 5 ms one busy thread would delay every reply
+GC_ALLOCATIONS = 50_000  # between two collections; the default of 700 is less than one batch of requests
 PR_SET_PDEATHSIG = 1
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 FREED_BYTES_KEPT, PIECE_BYTES_KEPT = 16 * 2**20, 4 * 2**20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a daemon to its end and return the exit code."""
+    """Run a daemon until it stops, and return the exit code."""
     try:
         settings = _settings(sys.argv[1:] if arguments is None else arguments)
         log.configure(settings)
@@ -51,20 +51,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def tune_process() -> None:
-    """Have threads take turns quickly, the garbage collector run seldom, and freed memory stay for the next reply."""
+    """Switch threads quickly, collect garbage rarely, and keep freed memory for the next reply."""
     sys.setswitchinterval(GIL_SWITCH_SECONDS)
-    gc.freeze()  # what was imported stays
+    gc.freeze()  # what was imported is never garbage
     gc.set_threshold(GC_ALLOCATIONS)
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):  # glibc, which gives larger pieces back to the system and faults them in again
+        if hasattr(
+            libc, "mallopt"
+        ):  # glibc, which otherwise returns large blocks to the system and faults them in again
             libc.mallopt(M_TRIM_THRESHOLD, FREED_BYTES_KEPT)
             libc.mallopt(M_MMAP_THRESHOLD, PIECE_BYTES_KEPT)
 
 
 def serve(settings: Settings) -> None:
-    """Serve until a signal asks to stop; raises `CannotStart`."""
-    os.umask(0o077)  # the history is its owner's exclusive
+    """Serve until stopped; raises `CannotStart`."""
+    os.umask(0o077)  # files are accessible to their owner only
     tune_process()
     with ExitStack() as stack:
         stack.enter_context(locked(settings.data_dir))
@@ -84,7 +86,7 @@ def serve(settings: Settings) -> None:
 
 
 def _open_scopes(settings: Settings, stack: ExitStack) -> SqliteScopes:
-    """Open the data directory, and the scope `default` in it: where that cannot be, the daemon does not start."""
+    """Open the data directory, and the scope `default`: if that fails, the daemon does not start."""
     recorder = stack.enter_context(closing(Recorder(settings.record))) if settings.record else None
     scopes = SqliteScopes(
         settings.data_dir,
@@ -119,12 +121,12 @@ def _ready(endpoints: list[str]) -> dict[str, Any]:
 
 
 def _stop_with_parent(daemon: Daemon) -> None:
-    """Stop when standard input ends, which works everywhere; on Linux also when the parent dies."""
+    """Stop when standard input ends, which works on every system; on Linux also when the parent ends."""
 
     def watch() -> None:
-        if os.isatty(0):  # a person started it, with &: reading the terminal would stop the process
+        if os.isatty(0):  # started in a shell with &: reading the terminal would suspend the process
             return
-        with contextlib.suppress(OSError):  # no standard input at all is one that has ended
+        with contextlib.suppress(OSError):  # a standard input that is closed has ended
             while os.read(0, 4096):
                 pass
         daemon.stop()
@@ -135,14 +137,14 @@ def _stop_with_parent(daemon: Daemon) -> None:
 
 
 def _stop_when_orphaned(daemon: Daemon) -> None:
-    """Stop when the parent is gone, even where some child of its still holds the pipe to our standard input.
+    """Stop when the parent has ended, even if another child of it still holds the pipe to standard input open.
 
-    Linux sends the signal also when only the parent's thread that started us ends: then the parent is still there.
+    Linux also sends the signal when only the parent's thread that started this process ends, and the parent runs on.
     """
     parent = os.getppid()
     signal.signal(signal.SIGUSR1, lambda *_: None if os.getppid() == parent else daemon.stop())
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGUSR1)
-    if os.getppid() != parent:  # it went before we asked to be told
+    if os.getppid() != parent:  # it ended before prctl()
         daemon.stop()
 
 

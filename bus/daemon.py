@@ -1,10 +1,10 @@
-"""The daemon's loop: receive, route, reply, drain. One thread owns the socket; others own the file.
+"""The daemon's loop: receive requests, start them, send replies, drain. Only its thread uses the socket.
 
-    socket ──receive──▶ read ────▶ lanes ──▶ writer thread ──commit──┐
-       ▲                             └─────▶ reader threads ─────────┤
-       └───────────────send◀─────── mailbag (deque) + wake ◀─────────┘
+    socket ──receive──▶ Request ──▶ lanes ──▶ writer threads ──commit──┐
+       ▲                              └─────▶ reader threads ──────────┤
+       └──────────────send◀────────── finished (deque) + Wake ◀────────┘
 
-`DESIGN.md` beside this file says why it is built so, with the measurements.
+`DESIGN.md` in this folder explains the design.
 """
 
 import contextlib
@@ -31,14 +31,14 @@ from backscroll.schema.limits import ROUTING_BYTES_MAX, ROUTING_FRAMES_MAX
 from backscroll.schema.salvage import read_id
 from backscroll.schema.wire import codec_of, write_failure
 
-RECEIVE_MAX = 1_000  # messages taken in one turn, before replies get theirs
+RECEIVE_MAX = 1_000  # messages per turn, before replies are sent
 RETRY_MS = 10
-POLL_SECONDS_MAX = 3_600.0  # libzmq takes no more than some weeks
-MOVES_MAX = 4  # in one turn: queries whose answers are kept keep nobody else waiting
+POLL_SECONDS_MAX = 3_600.0  # libzmq accepts at most a few weeks
+ADVANCES_MAX = 4  # per turn, so that a client with cached queries does not delay others
 
 
 class Wake:
-    """A pair of sockets by which other threads and signal handlers wake the loop."""
+    """A socket pair with which other threads and signal handlers wake the loop."""
 
     def __init__(self) -> None:
         self.reading, self.writing = socket.socketpair()
@@ -46,7 +46,7 @@ class Wake:
         self.writing.setblocking(False)
 
     def set(self) -> None:
-        with contextlib.suppress(OSError):  # full: it is awake already; closed: nobody is to be woken any more
+        with contextlib.suppress(OSError):  # full: it will wake anyway; closed: the loop has ended
             self.writing.send(b"\0")
 
     def clear(self) -> None:
@@ -59,16 +59,16 @@ class Wake:
 
 
 class Daemon:
-    """Serves the scopes of a directory. Make it, `bind()`, then `run()` until somebody calls `stop()`."""
+    """Serves the scopes of a data directory. Create it, `bind()`, then `run()` until `stop()` is called."""
 
     def __init__(self, settings: Settings, scopes: Scopes, handlers: Handlers = HANDLERS) -> None:
         self._settings = settings
         self._wake = Wake()
         self._finished: deque[tuple[list[Request], list[bytes]]] = deque()
-        self._stop_asked = False
+        self._stop_requested = False
         self._chores_at = time.monotonic() + settings.chores_ms / 1000
         self._crash: BaseException | None = None
-        self._signals: dict[int, object] = {}  # those that have come
+        self._signals: dict[int, object] = {}  # those that have been received
         self._handles_signals = False
         self._drain_until: float | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -89,20 +89,20 @@ class Daemon:
         )
 
     def bind(self, endpoints: Sequence[str]) -> list[str]:
-        """Bind every endpoint; their actual addresses. Raises `BadSettings`."""
+        """Bind every endpoint and return the actual addresses; raises `BadSettings`."""
         return [self._router.bind(endpoint) for endpoint in endpoints]
 
     def stop(self) -> None:
-        """Ask the loop to drain and end; from any thread or signal handler."""
-        self._stop_asked = True
+        """Ask the loop to drain and end. May be called from any thread or signal handler."""
+        self._stop_requested = True
         self._wake.set()
 
     def stop_on_signals(self) -> None:
-        """Let SIGTERM and SIGINT stop the loop; from the main thread only.
+        """Let SIGTERM and SIGINT stop the loop. Call it from the main thread only.
 
-        The system may hand a signal to any thread, and Python runs its handler in the main thread once that wakes:
-        so the signal itself wakes the loop. The handler is no Python function, for those nest when signals come
-        faster than they return, until Python gives up.
+        The system may deliver a signal to any thread, and Python runs its handler when the main thread wakes; so the
+        signal itself wakes the loop. The handler is not a Python function: those nest when signals arrive faster than
+        they return, until a RecursionError.
         """
         self._handles_signals = True
         signal.set_wakeup_fd(self._wake.writing.fileno(), warn_on_full_buffer=False)
@@ -110,7 +110,7 @@ class Daemon:
             signal.signal(number, self._signals.setdefault)
 
     def run(self) -> None:
-        """Serve until stopped and drained; raises what a worker's thread died of."""
+        """Serve until stopped and drained; raises the exception that ended a worker thread, if one did."""
         poller = zmq.Poller()
         poller.register(self._router.socket, zmq.POLLIN)
         poller.register(self._wake.reading, zmq.POLLIN)
@@ -118,21 +118,21 @@ class Daemon:
             poller.poll(RETRY_MS if self._router.outboxes or self._drain_until else self._until_chores_ms())
             self._wake.clear()
             if self._finished or self._lanes.changed:
-                self._move()
+                self._advance()
             if self._router.outboxes:
                 self._router.retry()
             self._receive()
             if self._finished or self._lanes.changed:
-                self._move()
+                self._advance()
             if time.monotonic() >= self._chores_at:
                 self._begin_chores()
-            if (self._stop_asked or self._signals) and self._drain_until is None:
+            if (self._stop_requested or self._signals) and self._drain_until is None:
                 self._begin_drain()
         if self._crash is not None:
             raise self._crash
 
     def close(self) -> None:
-        """End the threads and close the sockets; the scopes are the caller's. Signals are ignored from here on."""
+        """End the threads and close the sockets, but not the scopes. SIGTERM and SIGINT are ignored from then on."""
         if self._handles_signals:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -140,15 +140,15 @@ class Daemon:
         self._readers.stop()
         waiting = self._writers.stop()
         self._send_finished()
-        for request in (*waiting, *self._lanes.abandon()):
+        for request in (*waiting, *self._lanes.clear()):
             self._refuse(request, Unavailable("the daemon has stopped", retryable=True))
         self._router.close()
         self._wake.close()
         self._context.term()
 
-    def _move(self) -> None:
-        """Send what is finished and start what may start, which is often finished at once."""
-        for _ in range(MOVES_MAX):
+    def _advance(self) -> None:
+        """Send finished replies and start waiting requests; cached queries are finished immediately, so repeat it."""
+        for _ in range(ADVANCES_MAX):
             if self._finished:
                 self._send_finished()
             if self._lanes.changed:
@@ -158,7 +158,7 @@ class Daemon:
         self._wake.set()
 
     def _start_queries(self, queries: list[Request]) -> None:
-        """Answer what is kept; give the rest to a reader."""
+        """Answer the first queries from the cache, up to one that is not cached; give the rest to a reader."""
         replies: list[bytes] = []
         for query in queries:
             if (reply := self._dispatcher.cached_reply(query)) is None:
@@ -173,7 +173,7 @@ class Daemon:
         return max(0, math.ceil(min(self._chores_at - time.monotonic(), POLL_SECONDS_MAX) * 1000))
 
     def _begin_chores(self) -> None:
-        """Now and then, have open scopes tidied up and idle ones closed."""
+        """Start the periodic chores of all open scopes, and close idle scopes."""
         self._chores_at = time.monotonic() + self._settings.chores_ms / 1000
         for scope in self._scopes.open_names():
             self._writers.run_chores(scope)
@@ -184,10 +184,10 @@ class Daemon:
             frames = self._router.receive()
             if frames is None:
                 return
-            self._take_in(frames)
+            self._handle_message(frames)
         self._wake.set()  # there may be more
 
-    def _take_in(self, frames: list[bytes]) -> None:
+    def _handle_message(self, frames: list[bytes]) -> None:
         *route, body = frames
         if len(route) > ROUTING_FRAMES_MAX or sum(map(len, route)) > ROUTING_BYTES_MAX:
             self._refuse_frames(route, body)
@@ -219,12 +219,12 @@ class Daemon:
         self._router.send(route[:1], write_failure(read_id(body, codec), error, codec), droppable=True)
 
     def _deliver(self, requests: list[Request], replies: list[bytes]) -> None:
-        """Called by the workers' threads."""
+        """Called by worker threads."""
         self._finished.append((requests, replies))
         self._wake.set()
 
     def _crashed(self, error: BaseException) -> None:
-        """Called by a worker's thread that ends before its time."""
+        """Called by a worker thread that an exception ends."""
         self._crash = error
         self._wake.set()
 
@@ -236,7 +236,7 @@ class Daemon:
             self._lanes.answered(requests)
 
     def _queues(self) -> dict[str, int]:
-        """How much waits where, for `health`."""
+        """The lengths of the queues, for `health`."""
         return {
             "requests": self._lanes.requests,
             "bytes": self._lanes.bytes,
@@ -245,11 +245,11 @@ class Daemon:
         }
 
     def _begin_drain(self) -> None:
-        """Take in what has already arrived; everything later is refused."""
+        """Accept the requests that have already arrived; later ones are refused."""
         for _ in range(self._settings.queue_requests):
             if (frames := self._router.receive()) is None:
                 break
-            self._take_in(frames)
+            self._handle_message(frames)
         self._drain_until = time.monotonic() + self._settings.drain_ms / 1000
         self._lanes.advance()
         log.info("stopping", requests=self._lanes.requests)

@@ -1,4 +1,4 @@
-"""The data directory: made, locked, and told apart from one that another daemon holds."""
+"""The data directory: creating, checking and locking it, and the endpoint in it."""
 
 import json
 import mmap
@@ -21,19 +21,19 @@ from backscroll.bus.failures import AlreadyRunning, CannotOpen
 from backscroll.bus.files import write_whole
 from backscroll.schema.paths import ENDPOINT_FILE
 
-SOCKET_PATH_BYTES_MAX = 100  # the shortest of the systems' limits on an ipc path, macOS's, is about 103
+SOCKET_PATH_BYTES_MAX = 100  # the limit on ipc paths is lowest on macOS, about 103
 HOLDER_TRIES, HOLDER_RETRY_SECONDS = 20, 0.05
 
 
 def check_file_system(directory: Path) -> None:
-    """Raise `CannotOpen` where the file system lacks what SQLite needs: file locks and shared memory mappings."""
+    """Raise `CannotOpen` if the file system lacks what SQLite needs: file locks and shared memory mappings."""
     if fcntl is None:
         return
     with ExitStack() as stack:
         try:
             file = stack.enter_context(tempfile.TemporaryFile(dir=directory))
             file.truncate(mmap.PAGESIZE)
-        except OSError:  # a full or read-only disk: opening the database says more
+        except OSError:  # a full or read-only disk: opening the database gives a better error
             return
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -49,24 +49,27 @@ def check_file_system(directory: Path) -> None:
 
 def _unsuitable(directory: Path, why: str) -> str:
     return (
-        f"{directory} cannot hold a database: {why}. Is it on a network file system? Name a directory on a local disk."
+        f"{directory} cannot be used for a database: {why}. Is it on a network file system? "
+        "Name a directory on a local disk."
     )
 
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Hold the directory for this process; raises `AlreadyRunning` when another daemon does.
+    """Lock the directory for this process; raises `AlreadyRunning` if another daemon has locked it, or `CannotOpen`.
 
-    The lock is the system's own and ends with the process, however that ends.
+    The operating system releases the lock when the process ends, however it ends.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         check_file_system(directory)
-        lock = FileLock(directory / "lock", thread_local=False)  # whichever thread closes it
+        lock = FileLock(directory / "lock", thread_local=False)  # any thread may release it
         lock.acquire(timeout=0)
         (directory / "pid").write_text(f"{os.getpid()}\n", encoding="ascii")
     except Timeout:
-        raise AlreadyRunning(f"another daemon{_holder(directory)} holds {directory}") from None
+        raise AlreadyRunning(
+            f"another daemon{_holder(directory)} is using {directory}. Stop it, or use another data directory."
+        ) from None
     except OSError as error:
         raise CannotOpen(f"the data directory {directory} cannot be used: {error}") from error
     try:
@@ -78,7 +81,7 @@ def locked(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def announced(directory: Path, ready: dict[str, Any]) -> Iterator[None]:
-    """Keep `endpoint.json` in the directory while the daemon serves; written at once or not at all."""
+    """Keep `endpoint.json` in the directory while the daemon serves. It is written atomically."""
     path = directory / ENDPOINT_FILE
     write_whole(path, json.dumps(ready).encode())
     try:
@@ -89,7 +92,7 @@ def announced(directory: Path, ready: dict[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def default_endpoint(directory: Path) -> Iterator[str]:
-    """ipc in the data directory, or in a short temporary one where its path is too long; tcp on Windows."""
+    """ipc in the data directory, or in a temporary directory if its path is too long; tcp on Windows."""
     if os.name == "nt":
         yield "tcp://127.0.0.1:*"
         return
@@ -103,7 +106,7 @@ def default_endpoint(directory: Path) -> Iterator[str]:
 
 
 def _holder(directory: Path) -> str:
-    """Which process it is; one that took the lock this moment gets a moment to say so."""
+    """The process that has the lock, for the message. It may have taken it just now, so its pid is waited for."""
     for _ in range(HOLDER_TRIES):
         with suppress(OSError, ValueError):
             return f" (process {int((directory / 'pid').read_text(encoding='ascii'))})"

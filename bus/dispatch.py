@@ -1,9 +1,9 @@
-"""Bytes to bytes: a body becomes a request, its handler runs, and whatever goes wrong becomes a reply.
+"""From the bytes of a request to the bytes of its reply: decode it, run its handler, turn errors into replies.
 
     receive() ──▶ Request ──▶ decode() ──▶ Dispatcher.execute_commands, answer_queries, … ──▶ success() or failure()
 
-Never touches a socket or a thread, so that tests, fuzzers and benchmarks run it as it is. Every request passes `_answer`,
-which holds the one `try` around handlers.
+Uses neither sockets nor threads, so tests, fuzzers and benchmarks can run it directly. Every request goes through
+`_answer`, which has the only `try` around handlers.
 """
 
 import time
@@ -31,7 +31,7 @@ from backscroll.schema.wire import Codec, Envelope, Success, codec_of, read_enve
 
 
 class Refused(Exception):
-    """A body that is not a valid request; `reply` says why."""
+    """A body is not a valid request; `reply` is the failure reply to send."""
 
     def __init__(self, reply: bytes, error: BackscrollError) -> None:
         super().__init__(error.message)
@@ -39,10 +39,10 @@ class Refused(Exception):
 
 
 class Request:
-    """A request whose envelope is valid and names an operation, and the way its reply goes back.
+    """A request with a valid envelope and a known operation. `route` are the frames to send before its reply.
 
-    `operation` is None until `decode()`: a command's payload may be as large as a history, so its writer decodes it, and
-    not the loop that everybody needs. `reply` is set once it is answered.
+    `operation` is None until `decode()`: a command's payload may be large, so it is decoded by its writer, not by the
+    loop, which all clients share. `reply` is set when the request has been answered.
     """
 
     __slots__ = (
@@ -83,7 +83,7 @@ class Request:
         self.is_builtin = issubclass(as_type, Builtin)
         self.is_maintenance = issubclass(as_type, Maintenance)
         self.is_command = self.is_maintenance or issubclass(as_type, Command)  # goes to a writer
-        # What the requests of one run have in common: whether commands, of which scope, how many queries at most.
+        # Equal for all requests of a run: whether they are commands, their scope, and how many queries a run may have.
         self.kind = (self.is_command, self.scope, getattr(as_type, "run_max", 0))
         self.payload = envelope.payload
         self.operation: Any = None
@@ -92,7 +92,7 @@ class Request:
     def decode(self) -> None:
         """Decode and check the payload; raises `Invalid`, `TooLarge` or `Malformed`."""
         self.operation = decode_as(self.as_type, self.payload, self.codec)
-        self.payload = Raw()  # the body need not stay in memory
+        self.payload = Raw()  # frees the body
 
     def success(self, result: Any, seq: int) -> bytes:
         """The reply to a request that was executed."""
@@ -104,9 +104,9 @@ class Request:
 
 
 def receive(body: bytes, route: Sequence[bytes], now: float) -> Request:
-    """The request in a body, a query with its payload decoded; raises `Refused` with the reply where there is none.
+    """The request in a body; if it is a query, its payload is decoded. Raises `Refused` if it is not valid.
 
-    `now` is when it arrived, in seconds of a clock that never goes back.
+    `now` is the time of its arrival, in seconds of a monotonic clock.
     """
     codec = codec_of(body)
     envelope: Envelope | None = None
@@ -117,17 +117,17 @@ def receive(body: bytes, route: Sequence[bytes], now: float) -> Request:
         request = Request(envelope, operation_type(envelope.type), codec, len(body), route, now)
         if not request.is_command:
             request.decode()
-    except Exception as problem:  # noqa: BLE001  # whatever it is, the caller gets a reply
+    except Exception as problem:  # noqa: BLE001  # any error becomes a reply
         raise _refused(body, codec, envelope, problem) from None
     return request
 
 
 Work = Callable[[Request], bytes]
-"""Does what a request asks for; its reply."""
+"""Executes a request and returns its reply."""
 
 
 class Dispatcher:
-    """Answers requests from the scopes they name. `clock` gives seconds that never go back, for deadlines."""
+    """Answers requests from the scopes they name. `clock` is a monotonic clock in seconds, for deadlines."""
 
     def __init__(
         self,
@@ -140,42 +140,42 @@ class Dispatcher:
         self._status = status
         self._handlers = handlers
         self._clock = clock
-        self._new_id = UlidGenerator()  # for commands of the daemon's own
+        self._new_id = UlidGenerator()  # for the daemon's own commands
         self._ending = False
 
     def receive(self, body: bytes, route: Sequence[bytes] = ()) -> Request:
-        """The request in a body; raises `Refused` with the reply where there is none."""
+        """The request in a body; raises `Refused` if it is not valid."""
         return receive(body, route, self._clock())
 
     def execute_commands(self, batch: Sequence[Request]) -> list[bytes]:
-        """Execute commands of one scope in one durable transaction; one that fails takes none of the others with it.
+        """Execute commands of one scope in one durable transaction; one that fails does not affect the others.
 
-        A command that took effect before is answered as it was then, and does nothing.
+        A command that already took effect gets the same reply again and is not executed.
         """
-        decoded = [request for request in batch if self._decode(request)]  # the others have their replies now
+        decoded = [request for request in batch if self._decode(request)]  # the others have been refused
         if decoded:
             try:
                 with self._scopes.use(decoded[0].scope) as store:
                     store.transact(partial(self._execute_each, decoded))
-            except Exception as error:  # noqa: BLE001  # nothing of the transaction is durable: every caller is told
+            except Exception as error:  # noqa: BLE001  # nothing was committed: all requests fail
                 for request in decoded:
                     request.reply = self.refuse(request, error)
         return [request.reply for request in batch]
 
     def answer_queries(self, run: Sequence[Request]) -> list[bytes]:
-        """Answer queries of one scope, all from one snapshot."""
+        """Answer queries of one scope from one snapshot."""
         try:
             with self._scopes.use(run[0].scope) as store, store.read() as snapshot:
                 work = partial(self._answer_query, store, snapshot)
                 for request in run:
                     request.reply = self._answer(request, work)
-        except Exception as error:  # noqa: BLE001  # the snapshot itself failed: every caller is told
+        except Exception as error:  # noqa: BLE001  # there is no snapshot: all requests fail
             for request in run:
                 request.reply = self.refuse(request, error)
         return [request.reply for request in run]
 
     def cached_reply(self, request: Request) -> bytes | None:
-        """The reply to a query whose result is cached and still correct: it costs less than giving it to a reader."""
+        """The reply to a query whose result is cached and still correct, else None. Faster than using a reader."""
         cached = self._handlers[request.as_type.wire_name].cached
         if cached is Cached.NOT or (request.deadline is not None and self._clock() >= request.deadline):
             return None
@@ -183,7 +183,7 @@ class Dispatcher:
         if store is None:
             return None
         seq = store.seq
-        if seq < store.seq_shown:  # somebody has seen a later commit: nobody sees an earlier one after that
+        if seq < store.seq_shown:  # a client may have seen a later commit, and must not see an earlier one now
             return None
         encoded = store.query_cache.get(request.operation, request.codec, seq, cached)
         return None if encoded is None else self._answer(request, lambda _: _success(request, Raw(encoded), seq))
@@ -193,23 +193,23 @@ class Dispatcher:
         return self._answer(request, partial(self._answer_other, self._status))
 
     def execute_maintenance(self, request: Request) -> bytes:
-        """Execute what is about a whole scope, while nothing else is being written there."""
+        """Execute a maintenance operation. Nothing else may write to the scope meanwhile."""
         if self._decode(request):
             scope = self._scopes.admin(request.scope, self._handlers)
             request.reply = self._answer(request, partial(self._answer_other, scope))
         return request.reply
 
     def run_chores(self, scope: str) -> None:
-        """Remove what nobody needs any more from a scope, if it is open."""
+        """Remove what is no longer needed from a scope, if it is open."""
         try:
             with self._scopes.borrow_if_open(scope) as store:
                 if store is not None:
                     self._run_chores(scope, store)
-        except Exception as error:  # noqa: BLE001  # it is tried again at the next turn
+        except Exception as error:  # noqa: BLE001  # the next run tries again
             log.error("chores failed", scope=scope, error=str(error))
 
     def checkpoint(self, scope: str) -> None:
-        """Do the upkeep that is due after a commit; from the thread that writes the scope."""
+        """Checkpoint a scope if that is due. Call it from the thread that writes to the scope."""
         store = self._scopes.store_in_use(scope)
         if store is None or not store.checkpoint_due:
             return
@@ -218,11 +218,11 @@ class Dispatcher:
                 store.checkpoint_if_due()
 
     def end_queries(self) -> None:
-        """Begin no more queries: those that are left are answered `unavailable`."""
+        """Start no more queries: those that remain are answered `unavailable`."""
         self._ending = True
 
     def answer(self, body: bytes) -> bytes:
-        """Answer one body from beginning to end."""
+        """Decode, execute and answer one body."""
         try:
             request = self.receive(body)
         except Refused as refused:
@@ -234,7 +234,7 @@ class Dispatcher:
         return (self.execute_commands if request.is_command else self.answer_queries)([request])[0]
 
     def refuse(self, request: Request, error: Exception) -> bytes:
-        """The failure reply for an error; a fault of the daemon's is logged as an error."""
+        """The failure reply for an error. Faults of the daemon are logged as errors."""
         wire_error = self._wire_error(error)
         about = {"operation": request.as_type.wire_name, "id": request.id, "outcome": wire_error.code}
         if isinstance(wire_error, Internal):
@@ -246,10 +246,10 @@ class Dispatcher:
         return request.failure(wire_error)
 
     def _decode(self, request: Request) -> bool:
-        """Decode a command's payload; false where it is refused. Nothing is opened or begun for an invalid one."""
+        """Decode a command's payload. If it is refused, set the reply and return False, before anything is opened."""
         try:
             request.decode()
-        except Exception as problem:  # noqa: BLE001  # whatever it is, the caller gets a reply
+        except Exception as problem:  # noqa: BLE001  # any error becomes a reply
             request.reply = self.refuse(request, problem)
             return False
         return True
@@ -260,14 +260,14 @@ class Dispatcher:
             request.reply = self._answer(request, work)
 
     def _answer(self, request: Request, work: Work) -> bytes:
-        """Do the work of a request, and turn what goes wrong into its reply."""
+        """Execute a request with `work`; any exception becomes its reply."""
         started, outcome = self._clock(), "ok"
         try:
             reply = work(request)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the caller gets a reply
+        except Exception as error:  # noqa: BLE001  # any error becomes a reply
             outcome = self._wire_error(error).code
             reply = self.refuse(request, error)
-        if log.debugging:  # a line that is not written costs more than some requests do
+        if log.debugging:  # even a line that is not written costs more than some requests
             log.debug(
                 "request",
                 operation=request.as_type.wire_name,
@@ -303,7 +303,7 @@ class Dispatcher:
         return _success(request, Raw(encoded), seq)
 
     def _answer_other(self, context: Any, request: Request) -> bytes:
-        """Answer what is about the daemon or a whole scope."""
+        """Answer a built-in query or a maintenance operation."""
         if request.deadline is not None:
             self._check_deadline(request.deadline)
         result = self._handlers[request.as_type.wire_name].function(request.operation, context)
@@ -322,15 +322,15 @@ class Dispatcher:
             raise DeadlineExceeded("not started before the caller's deadline", retryable=True)
 
     def _wire_error(self, error: Exception) -> BackscrollError:
-        """The error that a caller receives: theirs as it is, the storage's explained, anything else a bug of ours."""
+        """The error that the caller receives: storage errors are translated, unknown exceptions are `Internal`."""
         if isinstance(error, BackscrollError):
             return error
         explained = self._scopes.wire_error(error)
-        return explained or Internal("the daemon failed to execute this: a bug; its log says more")
+        return explained or Internal("the request failed because of a bug in the daemon; see its log")
 
 
 def _success_of(request: Request, executed: Executed) -> bytes:
-    """The reply to a command, its result as plain values: its stored result, sent again, must have the same bytes."""
+    """The reply to a command. Its result is converted to plain values, so that a retry gets the same bytes."""
     return _success(request, to_builtins(executed.result, builtin_types=(bytes,)), executed.seq)
 
 
@@ -342,8 +342,9 @@ def _success(request: Request, result: Any, seq: int) -> bytes:
 
 
 def _refused(body: bytes, codec: Codec, envelope: Envelope | None, problem: Exception) -> Refused:
-    """The refusal of a body, with the id that it has, however broken the rest is."""
-    error = problem if isinstance(problem, BackscrollError) else Internal("the request cannot be decoded: a bug")
+    """The refusal of a body, with its id if one can be read."""
+    bug = "the request cannot be decoded because of a bug in the daemon; see its log"
+    error = problem if isinstance(problem, BackscrollError) else Internal(bug)
     request_id = envelope.id if envelope is not None else read_id(body, codec)
     if isinstance(error, Internal):
         log.error("request cannot be decoded", id=request_id, exc_info=problem)
@@ -355,7 +356,7 @@ def _refused(body: bytes, codec: Codec, envelope: Envelope | None, problem: Exce
 
 
 def _check_size(body: bytes, codec: Codec) -> None:
-    """Raise `TooLarge` for a body over its limit, `Malformed` for none; a piece of a log may be larger than others."""
+    """Raise `Malformed` for an empty body, and `TooLarge` for one that exceeds the limit of its operation."""
     if not body:
         raise Malformed.at("$", "the body is empty")
     operation = OPERATIONS.get(read_type(body, codec) or "") if len(body) <= LOG_BODY_BYTES_MAX else None

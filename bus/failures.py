@@ -1,10 +1,10 @@
-"""Why a daemon cannot start, with the exit code that tells a script."""
+"""The reasons why a daemon cannot start, with their exit codes."""
 
 from typing import ClassVar
 
 
 class CannotStart(Exception):
-    """The daemon stops before it is ready; the message is for a person and says what to do."""
+    """The daemon cannot start; the message says why and what to do."""
 
     exit_code: ClassVar[int]
 

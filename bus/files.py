@@ -1,16 +1,16 @@
-"""Files that are there whole or not at all, and directories that outlast a crash."""
+"""Atomic and durable writing of files and directories."""
 
 import os
 from pathlib import Path
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Put these bytes into a file of this user's exclusive, durably and at once; raises OSError.
+    """Write a file atomically and durably, accessible to this user only; raises OSError.
 
-    What a crash leaves of it has `.new` at the end of its name, and is written over the next time.
+    A crash may leave a temporary file with the suffix `.new`, which the next call replaces.
     """
     temporary = path.with_name(f"{path.name}.new")
-    temporary.unlink(missing_ok=True)  # it might be open to others
+    temporary.unlink(missing_ok=True)  # it might have other permissions
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(data)
@@ -24,13 +24,13 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Make what somebody wrote into a file durable."""
+    """Make the contents of a file durable."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
 def make_directory(directory: Path) -> None:
-    """Make a directory with those above it, durably, for this user exclusive."""
+    """Create a directory and its parents, durably, accessible to this user only."""
     if not directory.is_dir():
         make_directory(directory.parent)
         directory.mkdir(mode=0o700, exist_ok=True)
@@ -38,7 +38,7 @@ def make_directory(directory: Path) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make a rename durable, where the system has a way to."""
+    """Make the entries of a directory durable, such as a rename, if the system supports that."""
     if os.name == "nt":
         return
     descriptor = os.open(directory, os.O_RDONLY)

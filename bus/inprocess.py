@@ -1,4 +1,4 @@
-"""The shipped in-process transport: a client's requests answered by the real dispatcher and store, without a socket.
+"""The in-process transport: a client's requests are answered by the real dispatcher and store, without a socket.
 
 For tests of applications, and of backscroll itself:
 
@@ -22,9 +22,10 @@ from backscroll.schema.wire import DEFAULT_SCOPE
 
 
 class InProcess:
-    """A client's transport that answers each request while it is sent. Holds the data directory like a daemon.
+    """A client's transport that answers each request while it is sent. Locks the data directory like a daemon.
 
-    `clock` gives the time of requests in milliseconds since the epoch; `vfs` names an apsw VFS, for fault tests.
+    `clock` returns the current time in milliseconds since the epoch; `vfs` names an apsw VFS, for fault injection.
+    Raises `AlreadyRunning` or `CannotOpen`.
     """
 
     def __init__(self, data_dir: Path, *, clock: Callable[[], int] = wall_clock_ms, vfs: str = "") -> None:

@@ -1,9 +1,9 @@
-"""Who goes next: one client's requests in the order sent, many clients side by side, and a bound on all of it.
+"""Scheduling of requests: those of one client in the order sent, those of different clients in parallel, all bounded.
 
-Each client has a lane. The requests at the head of a lane go out in runs of one kind and scope: commands to a writer,
-or queries to a reader; the next run starts when the one before is answered. So a query sees its client's earlier
-commands and none of the later ones, and nobody waits for another client's lane. Knows no socket and no thread: the
-daemon's loop calls in, from one thread.
+Each client has a lane. The requests at the head of a lane are started in runs of one kind and scope: commands go to a
+writer, queries to a reader; the next run starts when the previous one has been answered. So a query sees its client's
+earlier commands and none of the later ones, and no client waits for another client's lane. Uses neither sockets nor
+threads: the daemon's loop calls it, from one thread.
 """
 
 from collections import deque
@@ -14,11 +14,11 @@ from typing import NamedTuple
 from backscroll.bus.dispatch import Request
 from backscroll.schema.errors import Busy
 
-RUN_COMMANDS_MAX = 1_024  # of one client with the writer at once: two full batches, so that it never runs dry
+RUN_COMMANDS_MAX = 1_024  # of one client: two full batches, so that the writer does not become idle
 
 
 class Bounds(NamedTuple):
-    """How much may wait: requests and bytes, of one client and of all."""
+    """The limits on waiting requests: number and bytes, of one client and of all clients."""
 
     client_requests: int
     client_bytes: int
@@ -27,7 +27,7 @@ class Bounds(NamedTuple):
 
 
 class Lane:
-    """One client's requests: those waiting, and how many of the present run are not answered yet."""
+    """One client's requests: those waiting, and how many of the current run are not answered yet."""
 
     __slots__ = ("bytes", "client", "paused", "running", "running_kind", "waiting")
 
@@ -40,7 +40,7 @@ class Lane:
         self.paused = False
 
     def next_run(self) -> list[Request]:
-        """The requests that may start now, taken out of the waiting line; often none."""
+        """Remove and return the waiting requests that may start now; often none."""
         if not self.waiting or self.paused:
             return []
         kind = commands, _, queries_max = self.waiting[0].kind
@@ -57,7 +57,10 @@ class Lane:
 
 
 class Lanes:
-    """All clients' lanes. `start_commands` and `start_queries` are called with runs that may begin."""
+    """The lanes of all clients. `start_commands` and `start_queries` are called with runs that may start.
+
+    `changed` are the lanes that the next `advance()` has to examine.
+    """
 
     def __init__(
         self,
@@ -75,7 +78,7 @@ class Lanes:
         self.bytes = 0
 
     def add(self, request: Request) -> None:
-        """Put a request at the end of its client's lane; raises `Busy` when that or everything is full."""
+        """Append a request to its client's lane; raises `Busy` if the client or all clients have too many waiting."""
         client = request.route[0]
         lane = self._lanes.get(client) or self._new_lane(client)
         self._check_bounds(lane, request)
@@ -84,7 +87,7 @@ class Lanes:
         self.changed[client] = lane
 
     def answered(self, requests: Sequence[Request]) -> None:
-        """Note that these requests of started runs have their replies."""
+        """Note that these requests of started runs have been answered."""
         for request in requests:
             lane = self._lanes[request.route[0]]
             lane.running -= 1
@@ -92,36 +95,36 @@ class Lanes:
             self.changed[lane.client] = lane
 
     def advance(self) -> None:
-        """Start every run that may start now, and forget lanes that are empty."""
-        touched, self.changed = self.changed, {}
-        for lane in touched.values():
+        """Start every run that may start now, and remove empty lanes."""
+        changed, self.changed = self.changed, {}
+        for lane in changed.values():
             if run := lane.next_run():
                 (self._start_commands if run[0].is_command else self._start_queries)(run)
             if not lane.running and not lane.waiting:
                 self._lanes.pop(lane.client, None)
 
-    def abandon(self) -> list[Request]:
-        """Give up what was not started, for its callers to be told."""
+    def clear(self) -> list[Request]:
+        """Remove and return all requests that were not started."""
         waiting = [request for lane in self._lanes.values() for request in lane.waiting]
         for client in list(self._lanes):
             self.forget(client)
         return waiting
 
     def pause(self, client: bytes) -> None:
-        """Start nothing more for a client that does not take its replies."""
+        """Start nothing more for a client that does not read its replies."""
         self._paused.add(client)
         if lane := self._lanes.get(client):
             lane.paused = True
 
     def resume(self, client: bytes) -> None:
-        """The client reads again."""
+        """Start requests of a client again, because it reads its replies again."""
         self._paused.discard(client)
         if lane := self._lanes.get(client):
             lane.paused = False
             self.changed[client] = lane
 
     def forget(self, client: bytes) -> None:
-        """The client is gone: what it sent and was not started is dropped."""
+        """Drop the waiting requests of a client that is gone."""
         if lane := self._lanes.get(client):
             self._count(lane, -len(lane.waiting), -sum(request.size for request in lane.waiting))
             lane.waiting.clear()
@@ -130,7 +133,7 @@ class Lanes:
     def _new_lane(self, client: bytes) -> Lane:
         lane = self._lanes[client] = Lane(client)
         lane.paused = client in self._paused
-        self.changed[client] = lane  # so that a lane whose first request is refused is forgotten again
+        self.changed[client] = lane  # so that it is removed if its first request is refused
         return lane
 
     def _check_bounds(self, lane: Lane, request: Request) -> None:

@@ -1,7 +1,7 @@
-"""The daemon's log: lines for people on a terminal, JSON elsewhere, always on standard error.
+"""The daemon's log: readable lines on a terminal, JSON elsewhere, always on standard error.
 
-It is structlog with a setup of its own, so that an application whose tests run the store in-process keeps its own, and
-hears of nothing there but errors.
+It uses structlog with a configuration of its own, so that an application that runs the store in-process keeps its
+configuration, and gets only errors from backscroll.
 """
 
 import atexit
@@ -21,37 +21,38 @@ from backscroll.bus.settings import Settings
 
 STANDARD_ERROR = 2
 LINES_WAITING_MAX = 10_000
-SECONDS_TO_DRAIN = 1.0
+DRAIN_SECONDS = 1.0
 
 
 class Log:
-    """What the bus writes its lines to; `configure()` says which lines and how."""
+    """The daemon's logger; `configure()` sets its level and format. Until then it writes errors only."""
 
     def __init__(self) -> None:
-        self._lines = _lines("error", for_people=True)
+        self._logger = _make_logger("error", for_people=True)
         self.debugging = False  # whether lines of level debug are written
 
     def configure(self, settings: Settings) -> None:
-        """Write what the settings ask for."""
+        """Apply the settings."""
         self.debugging = settings.log_level == "debug"
         terminal = sys.stderr.isatty()
         for_people = settings.log_format == "console" or (settings.log_format == "auto" and terminal)
-        self._lines = _lines(settings.log_level, for_people=for_people, colors=terminal)
+        self._logger = _make_logger(settings.log_level, for_people=for_people, colors=terminal)
 
     def debug(self, event: str, **about: Any) -> None:
-        self._lines.debug(event, **about)
+        self._logger.debug(event, **about)
 
     def info(self, event: str, **about: Any) -> None:
-        self._lines.info(event, **about)
+        self._logger.info(event, **about)
 
     def error(self, event: str, **about: Any) -> None:
-        self._lines.error(event, **about)
+        self._logger.error(event, **about)
 
 
-class Lossy:
-    """A file for log lines, which are written by a thread of its own.
+class LossyWriter:
+    """A file-like object that writes log lines to standard error, in a thread of its own.
 
-    Lines that cannot be written are lost, for a full disk, a closed pipe, or a pipe that nobody reads must stop nobody.
+    Lines that cannot be written are dropped: a full disk, a closed pipe or a pipe that is not read must not block the
+    daemon.
     """
 
     def __init__(self) -> None:
@@ -66,10 +67,10 @@ class Lossy:
             self._start()
 
     def flush(self) -> None:
-        """Lines are on their way; `drain()` waits for them."""
+        """Do nothing; `drain()` waits until the lines are written."""
 
     def drain(self, seconds: float) -> None:
-        """Give the lines that wait so long to be written."""
+        """Wait until all lines are written, for at most this long."""
         until = time.monotonic() + seconds
         while self._lines.unfinished_tasks and time.monotonic() < until:
             time.sleep(0.005)
@@ -79,7 +80,7 @@ class Lossy:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
                 self._thread.start()
-                atexit.register(self.drain, SECONDS_TO_DRAIN)
+                atexit.register(self.drain, DRAIN_SECONDS)
 
     def _write_all(self) -> None:
         while True:
@@ -89,18 +90,18 @@ class Lossy:
             self._lines.task_done()
 
 
-_standard_error = Lossy()
+_standard_error = LossyWriter()
 
 
-def _lines(level: str, *, for_people: bool, colors: bool = False) -> Any:
-    """A structlog logger of this level and look."""
+def _make_logger(level: str, *, for_people: bool, colors: bool = False) -> Any:
+    """A structlog logger with this level and format."""
     renderer: Any = (
         structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
         if for_people
         else structlog.processors.JSONRenderer(serializer=_to_json)
     )
     return structlog.wrap_logger(
-        structlog.WriteLogger(_standard_error),  # type: ignore[arg-type]  # it writes and flushes, which is all that is asked
+        structlog.WriteLogger(_standard_error),  # type: ignore[arg-type]  # it has write() and flush(), which suffices
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -1,8 +1,8 @@
-"""Cached replies: a page that is asked for again is sent again, not built again.
+"""A cache of encoded query results.
 
-The daemon is the only writer, so it knows how long a reply stays correct: a page of messages until something changes in
-its room, any other until the scope's `seq` moves (`handlers.registry.Cached`). What a commit changes its commands
-declare; see `handlers/changes.py`.
+The daemon is the only writer, so it knows how long a result stays correct: a page of messages until something changes
+in its room, any other result until the scope's `seq` changes (`handlers.registry.Cached`). Commands declare what they
+change; see `handlers/changes.py`.
 """
 
 import threading
@@ -16,7 +16,7 @@ from backscroll.schema.operations import Query
 from backscroll.schema.wire import Codec
 
 BYTES_MAX = 16 * 2**20
-ENTRY_BYTES = 500  # of memory, which each entry takes besides its result
+ENTRY_BYTES = 500  # the memory overhead of an entry
 ROOMS_MAX = 10_000
 
 Key = tuple[Query[Any], str]
@@ -26,34 +26,34 @@ Key = tuple[Query[Any], str]
 class QueryCache:
     """Encoded results of one scope's queries, each as of a `seq`. Safe to use from any thread.
 
-    When they exceed `bytes_max` all are evicted.
+    When they would exceed `bytes_max`, all are evicted.
     """
 
     def __init__(self, bytes_max: int = BYTES_MAX) -> None:
         self._bytes_max = bytes_max
-        self._pages: dict[Key, tuple[int, bytes]] = {}  # those of rooms, each as of a seq of its own
-        self._others: tuple[int, dict[Key, bytes]] = (-1, {})  # one value, so that it changes at once
+        self._pages: dict[Key, tuple[int, bytes]] = {}  # pages of messages, each as of its own seq
+        self._others: tuple[int, dict[Key, bytes]] = (-1, {})  # a tuple, so that it is replaced atomically
         self._bytes = self._bytes_of_others = 0
         self._lock = threading.Lock()
         self._room_changed: dict[str, int] = {}  # the last commit that changed a room's messages
         self._all_changed = 0  # the last commit that may have changed those of any room
 
     def __len__(self) -> int:
-        """How many results are cached."""
+        """The number of cached results."""
         return len(self._pages) + len(self._others[1])
 
     @property
     def size(self) -> int:
-        """How many bytes of memory they take."""
+        """The memory used by the cached results, in bytes."""
         return self._bytes
 
     @property
     def rooms(self) -> int:
-        """How many rooms are told apart."""
+        """The number of rooms whose changes are tracked individually."""
         return len(self._room_changed)
 
     def get(self, query: Query[Any], codec: Codec, seq: int, cached: Cached) -> bytes | None:
-        """The result of a query as of `seq`, if it is cached."""
+        """The result of a query as of `seq` if it is cached, else None."""
         key = (query, codec.name)
         if cached is Cached.UNTIL_ROOM_CHANGES:
             page_as_of, page = self._pages.get(key, (-1, None))
@@ -62,7 +62,7 @@ class QueryCache:
         return results.get(key) if as_of == seq else None
 
     def put(self, query: Query[Any], codec: Codec, seq: int, cached: Cached, result: bytes) -> None:
-        """Cache a result as of `seq`, unless the cached one is newer."""
+        """Cache a result as of `seq`, unless a newer one is cached."""
         size = len(result) + ENTRY_BYTES
         if size > self._bytes_max:
             return
@@ -75,10 +75,10 @@ class QueryCache:
                 self._put_other((query, codec.name), seq, result)
 
     def evict(self, changes: Iterable[Change], seq: int) -> None:
-        """The commit that leads to `seq` changes this.
+        """Invalidate what the commit that leads to `seq` changes.
 
-        To be called before that commit, so that nobody sees the commit and a result from before it. If the commit fails
-        after all, results of these rooms are not cached until another leads as far.
+        Call it before the commit, so that no client sees the commit together with an older result. If the commit fails,
+        results of these rooms are not used until another commit reaches `seq`.
         """
         for room_id in rooms_with_changed_messages(changes):
             if room_id is None or len(self._room_changed) >= ROOMS_MAX:
@@ -95,7 +95,7 @@ class QueryCache:
 
     def _put_other(self, key: Key, seq: int, result: bytes) -> None:
         as_of, results = self._others
-        if seq > as_of:  # the older ones will never be correct again
+        if seq > as_of:  # older results are no longer correct
             self._bytes -= self._bytes_of_others
             results, self._bytes_of_others = {}, 0
             self._others = (seq, results)

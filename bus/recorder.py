@@ -1,6 +1,7 @@
-"""The log of a running daemon as a file, written as commands commit: so that a bug report is a file to replay.
+"""Records the commands of a running daemon in a log file as they commit, so that a bug report can be replayed.
 
-One file for all scopes; lines of another scope than `default` name theirs. What is deleted later stays in the file.
+One file for all scopes; lines of scopes other than `default` have the scope's name. Text that is deleted later stays in
+the file.
 """
 
 import threading
@@ -17,10 +18,10 @@ from backscroll.schema.wire import DEFAULT_SCOPE
 
 
 class Recorder:
-    """Writes what stores commit to a new file. Safe to use from any thread."""
+    """Writes all commits of stores to a new file. Safe to use from any thread."""
 
     def __init__(self, path: Path) -> None:
-        """Raises `BadSettings` where the file cannot be created."""
+        """Create the file; raises `BadSettings` if it exists or cannot be created."""
         self._lock = threading.Lock()
         self._ended = False
         try:
@@ -29,14 +30,14 @@ class Recorder:
             raise BadSettings(f"cannot record into {path}: {error.strerror}") from error
 
     def begin(self, seq: int, chain: bytes) -> None:
-        """Write the header: where the log of the scope `default` stands before anything is committed."""
+        """Write the header: the position of the log of the scope `default` before the first recorded commit."""
         self._file.write(header_text(LogHeader(from_seq=seq + 1, chain_start=chain.hex())))
         self._file.flush()
 
     def committed(self, commit: Commit, store: Store) -> None:
         """Write the commands of a commit.
 
-        The commit stands whatever goes wrong here, a full disk above all; it ends only the recording.
+        An error here, such as a full disk, ends the recording; the commit is not affected.
         """
         with self._lock:
             if self._ended:

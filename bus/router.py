@@ -1,7 +1,7 @@
-"""The ROUTER socket, and what to do with clients that do not take their replies.
+"""The ROUTER socket, and the replies to clients that do not read.
 
-A reply that does not fit the client's pipe is kept here and tried again; while any is kept, the daemon starts nothing
-more for that client, so what one client can make us keep is bounded. Owned by the daemon's loop thread.
+A reply that does not fit into the client's pipe is put into an outbox and sent later. While a client has an outbox, the
+daemon starts nothing more for it, so what one client can make the daemon keep is bounded. Used only by the loop thread.
 """
 
 import contextlib
@@ -17,9 +17,9 @@ import zmq
 from backscroll.bus.failures import BadSettings
 from backscroll.schema.limits import FRAME_BYTES_MAX
 
-# Plain numbers: pyzmq adds up its own flags as enums, which takes as long as sending does.
-NOW = int(zmq.NOBLOCK)
-MORE_TO_COME = int(zmq.NOBLOCK | zmq.SNDMORE)
+# Plain integers: combining pyzmq's enums takes as long as sending a frame.
+NOBLOCK = int(zmq.NOBLOCK)
+NOBLOCK_SNDMORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 REPLIES_IN_PIPE_MAX = 1_000  # of one client, inside libzmq
 REQUESTS_IN_PIPE_MAX = 1_000
 HANDSHAKE_MS = 10_000
@@ -27,15 +27,19 @@ LINGER_MS = 1_000
 
 
 class Outbox:
-    """The replies that one client has not taken, oldest first, and since when."""
+    """The replies that do not fit into a client's pipe, oldest first, and when the client last took one."""
 
-    def __init__(self, since: float) -> None:
-        self.since = since
+    def __init__(self, stalled_since: float) -> None:
+        self.stalled_since = stalled_since
         self.messages: deque[list[bytes]] = deque()
 
 
 class RouterSocket:
-    """Requests in, replies out. `on_pause`, `on_resume` and `on_gone` are told of clients by routing id."""
+    """Receives requests and sends replies.
+
+    The callbacks get a client's routing id: `on_pause` when its pipe is full, `on_resume` when its outbox is empty
+    again, `on_gone` when it has disconnected or has not read for `stall_ms`.
+    """
 
     def __init__(
         self,
@@ -50,7 +54,7 @@ class RouterSocket:
         self._on_pause, self._on_resume, self._on_gone = on_pause, on_resume, on_gone
         self.outboxes: dict[bytes, Outbox] = {}
         self.socket = context.socket(zmq.ROUTER)
-        self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # so that a full pipe is an error and not a silent drop
+        self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # so that a full pipe is an error instead of a silent drop
         self.socket.setsockopt(zmq.SNDHWM, REPLIES_IN_PIPE_MAX)
         self.socket.setsockopt(zmq.RCVHWM, REQUESTS_IN_PIPE_MAX)
         self.socket.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)
@@ -59,14 +63,14 @@ class RouterSocket:
 
     @property
     def pending_replies(self) -> int:
-        """How many replies wait for clients to read."""
-        return sum(len(kept.messages) for kept in self.outboxes.values())
+        """The number of replies in outboxes."""
+        return sum(len(outbox.messages) for outbox in self.outboxes.values())
 
     def bind(self, endpoint: str) -> str:
-        """Bind one endpoint and return its actual address; raises `BadSettings` where that cannot be."""
+        """Bind one endpoint and return its actual address; raises `BadSettings` if that fails."""
         if endpoint.startswith("ipc://"):
-            _refuse_taken_path(endpoint)
-        # Only where it is asked for: it would announce 127.0.0.1 as [::ffff:127.0.0.1], which not every client takes.
+            _refuse_used_path(endpoint)
+        # Only if needed: with it, 127.0.0.1 would be reported as [::ffff:127.0.0.1], which not every client accepts.
         self.socket.setsockopt(zmq.IPV6, endpoint.startswith("tcp://["))
         try:
             self.socket.bind(endpoint)
@@ -77,49 +81,49 @@ class RouterSocket:
     def receive(self) -> list[bytes] | None:
         """The frames of the next message that has arrived, or None."""
         try:
-            return self.socket.recv_multipart(NOW)
+            return self.socket.recv_multipart(NOBLOCK)
         except zmq.Again:
             return None
 
     def send(self, route: Sequence[bytes], reply: bytes, *, droppable: bool = False) -> None:
-        """Send a reply back the way its request came, or keep it while the client does not read.
+        """Send a reply to the client that `route` leads to, or put it into the client's outbox.
 
-        A `droppable` one, which answers a request that we did not take in, is not kept.
+        A `droppable` reply, to a request that was not accepted into a lane, is dropped instead.
         """
         client, message = route[0], [*route, reply]
-        kept = self.outboxes.get(client)
-        if kept is None and self._sent(message):
+        outbox = self.outboxes.get(client)
+        if outbox is None and self._try_send(message):
             return
         if droppable:
             return
-        if kept is None:
-            kept = self.outboxes[client] = Outbox(time.monotonic())
+        if outbox is None:
+            outbox = self.outboxes[client] = Outbox(time.monotonic())
             self._on_pause(client)
-        kept.messages.append(message)
+        outbox.messages.append(message)
 
     def retry(self) -> None:
-        """Offer kept replies again; a client that has taken none for too long is forgotten."""
-        for client, kept in list(self.outboxes.items()):
-            while kept.messages and self._sent(kept.messages[0]):
-                kept.messages.popleft()
-                kept.since = time.monotonic()
-            if not kept.messages:
+        """Try to send the replies in outboxes. Those of a client that has taken none for too long are dropped."""
+        for client, outbox in list(self.outboxes.items()):
+            while outbox.messages and self._try_send(outbox.messages[0]):
+                outbox.messages.popleft()
+                outbox.stalled_since = time.monotonic()
+            if not outbox.messages:
                 del self.outboxes[client]
                 self._on_resume(client)
-            elif time.monotonic() - kept.since > self._stall_s:
+            elif time.monotonic() - outbox.stalled_since > self._stall_s:
                 del self.outboxes[client]
                 self._on_gone(client)
 
     def close(self) -> None:
         self.socket.close()
 
-    def _sent(self, message: list[bytes]) -> bool:
-        """Whether the message is off our hands: taken, or its client is no more. False when the pipe is full."""
+    def _try_send(self, message: list[bytes]) -> bool:
+        """Send a message, or drop it if its client has disconnected. Returns False if the client's pipe is full."""
         *route, reply = message
         try:
             for frame in route:
-                self.socket.send(frame, MORE_TO_COME)
-            self.socket.send(reply, NOW)
+                self.socket.send(frame, NOBLOCK_SNDMORE)
+            self.socket.send(reply, NOBLOCK)
         except zmq.Again:
             return False
         except zmq.ZMQError as error:
@@ -129,14 +133,14 @@ class RouterSocket:
         return True
 
 
-def _refuse_taken_path(endpoint: str) -> None:
-    """Binding an ipc path removes what lies there: a socket that somebody listens on, or any other file."""
+def _refuse_used_path(endpoint: str) -> None:
+    """Raise `BadSettings` if the path is in use: binding would remove a socket in use, or any other file."""
     path = Path(endpoint.removeprefix("ipc://"))
     if not path.exists():
         return
     if not path.is_socket():
-        raise BadSettings(f"cannot bind {endpoint}: a file of that name exists. Name another path, or remove it")
+        raise BadSettings(f"cannot bind {endpoint}: a file with that name exists. Use another path, or remove it.")
     with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
         probe.setblocking(False)
         if probe.connect_ex(str(path)) in (0, errno.EAGAIN):  # EAGAIN: its queue of new connections is full
-            raise BadSettings(f"another process listens on {endpoint}")
+            raise BadSettings(f"another process listens on {endpoint}. Stop it, or use another endpoint.")

@@ -1,4 +1,4 @@
-"""What a daemon knows of itself, for the queries that need no database."""
+"""The state of the daemon, for the queries that need no database."""
 
 import os
 import time
@@ -9,7 +9,7 @@ from backscroll.schema.replies import StorageHealth
 
 
 class DaemonStatus:
-    """The `Status` of handlers. `queues` says how much waits where."""
+    """The `Status` that handlers get. `queues` returns the lengths of the queues."""
 
     def __init__(self, queues: Callable[[], dict[str, int]], scopes: Scopes) -> None:
         self._started = time.monotonic()

@@ -1,6 +1,6 @@
-"""What the daemon asks of storage: scopes, each with a store that reads, writes and tells of its commits.
+"""The interfaces through which the daemon uses storage: scopes, and a store for each open scope.
 
-`bus/sqlite/` keeps them in files. Nothing else in the daemon knows which database system it is.
+`bus/sqlite/` implements them. Nothing else in the daemon depends on the database system.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class CommittedCommand(NamedTuple):
-    """A command of a commit: its number, time (ms), id and type, and what it changed."""
+    """A command of a commit: its seq, time (ms since the epoch), id and type, and what it changed."""
 
     seq: int
     at: int
@@ -29,7 +29,7 @@ class CommittedCommand(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """What a durable transaction did to a scope: the number of its last command, and its commands."""
+    """A durable transaction of a scope: the seq of its last command, and its commands."""
 
     scope: str
     seq: int
@@ -37,66 +37,66 @@ class Commit(NamedTuple):
 
 
 class Store(Protocol):
-    """An open scope. `transact()`, `write()` and `checkpoint_if_due()` belong to one thread at a time; `read()` to any."""
+    """An open scope. `read()` may be used by any thread, the methods that write only by one thread at a time."""
 
     query_cache: QueryCache
 
     seq: int
-    """The number of the last command that is durable."""
+    """The seq of the last durable command."""
     seq_shown: int
-    """The newest commit that a snapshot has shown: readers may see it a moment before `seq` says it."""
+    """The newest commit that a snapshot has shown. Readers can see a commit shortly before `seq` is updated."""
     checkpoint_due: bool
-    """Whether `checkpoint_if_due()` has something to do."""
+    """Whether `checkpoint_if_due()` has anything to do."""
 
     def transact(self, work: Callable[[Writes], T]) -> T:
-        """Do work in one durable transaction; a command that fails inside it takes no other with it.
+        """Call `work` with a durable transaction; a command that fails inside it does not affect the others.
 
-        The work may be called a second time, in a new transaction. Raises what made the whole transaction fail.
+        `work` may be called a second time, with a new transaction. Raises what made the whole transaction fail.
         """
 
     def write(self) -> AbstractContextManager[Writes]:
-        """One durable transaction; on any error it has no effect."""
+        """A durable transaction; on any error it has no effect."""
 
     def read(self) -> AbstractContextManager[Reads]:
         """A snapshot of everything that is durable now."""
 
     def checkpoint_if_due(self) -> None:
-        """Do the upkeep that is due after a commit."""
+        """Checkpoint the write-ahead log if it has grown enough."""
 
 
 Committed = Callable[[Commit, Store], None]
-"""Receives each commit of a store, after it is durable and before anybody is answered; raises nothing."""
+"""Receives each commit of a store after it is durable and before its callers are answered. Must not raise."""
 
 
 class Scopes(Protocol):
     """All scopes of a daemon. Safe to use from any thread."""
 
     def use(self, name: str) -> AbstractContextManager[Store]:
-        """The store of a scope, which is made if it is new; it stays open for the length of the block."""
+        """The store of a scope, which is created if it is new. It stays open until the end of the block."""
 
     def borrow_if_open(self, name: str) -> AbstractContextManager[Store | None]:
-        """The store of a scope if it is open, for the daemon's own work: that does not count as use."""
+        """The store of a scope if it is open, for the daemon's own work, which does not count as use."""
 
     def seq(self, name: str) -> int:
-        """The last commit number of a scope; 0 while nobody has used it since the start."""
+        """The last seq of a scope; 0 if it was not used since the start of the daemon."""
 
     def store_in_use(self, name: str) -> Store | None:
-        """The store of a scope if it is open, for a brief look that counts as use."""
+        """The store of a scope if it is open. Counts as use, but does not keep the store open."""
 
     def open_names(self) -> list[str]:
         """The names of the scopes that are open now."""
 
     def admin(self, name: str, handlers: Handlers) -> ScopeAdmin:
-        """A scope as a whole, for maintenance."""
+        """A scope as a whole, for maintenance operations."""
 
     def close_idle(self) -> None:
-        """Close the scopes that nobody has used for a while."""
+        """Close the scopes that have not been used for a while."""
 
     def interrupt_readers(self) -> None:
-        """Interrupt every statement that a reader is running now; from any thread."""
+        """Interrupt all statements that readers are running. May be called from any thread."""
 
     def wire_error(self, error: Exception) -> BackscrollError | None:
-        """What an error of the database system means to a caller; None for any other error."""
+        """The error that a caller gets for an error of the database system; None for any other error."""
 
     def health(self) -> StorageHealth:
         """The database system in use."""

@@ -1,7 +1,7 @@
-"""The threads that touch the file: one writer a scope at a time, a few readers for queries.
+"""The threads that use the database: writers, at most one per scope at a time, and readers for queries.
 
-The dispatcher turns every error into a reply. Should something escape it all the same, `crashed` is told, for requests
-that nobody will ever answer are worse than a daemon that ends and is started again.
+The dispatcher turns every error into a reply. If an exception escapes it nevertheless, `crashed` gets it and the daemon
+ends: to restart it is better than requests that are never answered.
 """
 
 import threading
@@ -14,18 +14,18 @@ from backscroll.bus.dispatch import Dispatcher, Request
 from backscroll.bus.stores import Scopes
 
 Deliver = Callable[[list[Request], list[bytes]], None]
-"""Takes answered requests with their replies; called from the workers' threads."""
+"""Receives answered requests with their replies; called from worker threads."""
 Crashed = Callable[[BaseException], None]
-"""Takes what ended a worker; called from its thread."""
+"""Receives the exception that ended a worker; called from its thread."""
 
 
-INTERRUPT_SECONDS = 0.01
+INTERRUPT_INTERVAL_SECONDS = 0.01
 
 
 class WorkerPool:
-    """Threads that take work in the order it comes, made as there is more of it than idle threads, up to a bound.
+    """Threads that run work in the order submitted. They are started as needed, up to a limit.
 
-    The standard library's pool makes a future for each piece of work, which takes longer than many commands do.
+    The standard library's pool creates a future for each piece of work, which takes longer than many commands.
     """
 
     def __init__(self, name: str, threads_max: int) -> None:
@@ -36,8 +36,8 @@ class WorkerPool:
         self._unfinished = 0
         self._lock = threading.Lock()
 
-    def start(self, work: Callable[[], object]) -> None:
-        """Have a piece of work done, which raises nothing."""
+    def submit(self, work: Callable[[], object]) -> None:
+        """Have `work` called by a thread; it must not raise."""
         with self._lock:
             self._unfinished += 1
             if len(self._threads) < min(self._unfinished, self._threads_max):
@@ -45,8 +45,8 @@ class WorkerPool:
                 self._threads[-1].start()
         self._work.put(work)
 
-    def end(self) -> None:
-        """Finish what was started, and end the threads."""
+    def shut_down(self) -> None:
+        """Finish all submitted work, then end the threads."""
         for _ in self._threads:
             self._work.put(None)
         for thread in self._threads:
@@ -60,9 +60,9 @@ class WorkerPool:
 
 
 class Writers:
-    """Group commit, scope by scope: the commands that wait when a transaction begins share it.
+    """Group commit for each scope: the commands that are waiting when a transaction begins share it.
 
-    A scope has one writer at a time and none while nothing waits for it, so idle scopes cost no thread.
+    A scope has one writer at a time, and none while nothing is waiting, so idle scopes need no thread.
     """
 
     def __init__(
@@ -78,9 +78,9 @@ class Writers:
         self._deliver = deliver
         self._crashed = crashed
         self._stopping = False
-        self._queues: dict[str, deque[Request | None]] = {}  # of the scopes that have a writer; None: run the chores
+        self._queues: dict[str, deque[Request | None]] = {}  # of the scopes with a writer; None stands for the chores
         self._lock = threading.Lock()
-        self._bound = threads
+        self._threads_max = threads
         self._pool = WorkerPool("writer", threads)
 
     @property
@@ -88,36 +88,36 @@ class Writers:
         return sum(len(queue) for queue in list(self._queues.values()))
 
     def start(self, commands: list[Request]) -> None:
-        """Carry out commands of one scope, after those that were started before."""
-        self._queue(commands[0].scope, commands)
+        """Execute commands of one scope, after those started earlier."""
+        self._enqueue(commands[0].scope, commands)
 
     def run_chores(self, scope: str) -> None:
-        """Tidy a scope up, between its commits."""
-        self._queue(scope, [None])
+        """Run the chores of a scope, between its commits."""
+        self._enqueue(scope, [None])
 
     def stop(self) -> list[Request]:
-        """Finish the commits under way, then end the threads. What still waits has no effect, and is given back."""
+        """Finish the commits in progress and end the threads. Returns the requests that were not executed."""
         self._stopping = True
-        self._pool.end()
+        self._pool.shut_down()
         return [request for queue in self._queues.values() for request in queue if request is not None]
 
-    def _queue(self, scope: str, work: Sequence[Request | None]) -> None:
+    def _enqueue(self, scope: str, work: Sequence[Request | None]) -> None:
         with self._lock:
             queue = self._queues.get(scope)
             if queue is None:
                 self._queues[scope] = deque(work)
-                self._pool.start(partial(self._run, scope))
+                self._pool.submit(partial(self._run, scope))
             else:
                 queue.extend(work)
 
     def _run(self, scope: str) -> None:
-        """Write for a scope until nothing waits, or other scopes wait for a thread."""
+        """Write to a scope until nothing is waiting, or until other scopes are waiting for a thread."""
         try:
             while batch := self._next_batch(scope):
                 self._execute(scope, batch)
                 self._dispatcher.checkpoint(scope)
-                if len(self._queues) > self._bound and not self._stopping:
-                    self._pool.start(partial(self._run, scope))
+                if len(self._queues) > self._threads_max and not self._stopping:
+                    self._pool.submit(partial(self._run, scope))
                     return
         except BaseException as error:  # noqa: BLE001
             self._crashed(error)
@@ -132,7 +132,10 @@ class Writers:
             self._deliver(requests, self._dispatcher.execute_commands(requests))
 
     def _next_batch(self, scope: str) -> list[Request | None]:
-        """What waits, up to a bound; what must be done exclusive comes exclusive. Empty at the end, and the queue is gone."""
+        """Remove and return waiting commands, or one maintenance operation or the chores, which share no transaction.
+
+        If nothing is waiting, the result is empty and the scope's queue is removed.
+        """
         with self._lock:
             queue = self._queues[scope]
             if self._stopping:
@@ -141,18 +144,18 @@ class Writers:
                 del self._queues[scope]
                 return []
             batch = [queue.popleft()]
-            while _shares(batch[0]) and queue and _shares(queue[0]) and len(batch) < self._batch_requests:
+            while _can_share(batch[0]) and queue and _can_share(queue[0]) and len(batch) < self._batch_requests:
                 batch.append(queue.popleft())
             return batch
 
 
-def _shares(work: Request | None) -> bool:
-    """Whether it may be in one transaction with others."""
+def _can_share(work: Request | None) -> bool:
+    """Whether it may share a transaction with other commands."""
     return work is not None and not work.is_maintenance
 
 
 class Readers:
-    """Threads that are made as queries need them, up to a bound; each run of queries has one snapshot."""
+    """Threads for queries, started as needed, up to a limit. Each run of queries has one snapshot."""
 
     def __init__(
         self, dispatcher: Dispatcher, scopes: Scopes, threads: int, deliver: Deliver, crashed: Crashed
@@ -163,26 +166,27 @@ class Readers:
         self._crashed = crashed
         self._pool = WorkerPool("reader", threads)
         self._runs = 0
-        self._counting = threading.Lock()
+        self._lock = threading.Lock()
         self._idle = threading.Event()
         self._idle.set()
 
     def start(self, queries: list[Request]) -> None:
-        with self._counting:
+        """Answer queries of one scope from one snapshot."""
+        with self._lock:
             self._runs += 1
             self._idle.clear()
-        self._pool.start(partial(self._run, queries))
+        self._pool.submit(partial(self._run, queries))
 
     def close_idle_scopes(self) -> None:
-        """Close what nobody uses, in a reader's thread: it may take a while."""
-        self._pool.start(self._close_idle_scopes)
+        """Close idle scopes in a reader thread, because that can take a while."""
+        self._pool.submit(self._close_idle_scopes)
 
     def stop(self) -> None:
-        """End the threads. A query under way is broken off; it and all that wait are answered `unavailable`."""
+        """End the threads. Running queries are interrupted; they and all waiting ones are answered `unavailable`."""
         self._dispatcher.end_queries()
-        while not self._idle.wait(INTERRUPT_SECONDS):  # what is interrupted between two statements runs on
+        while not self._idle.wait(INTERRUPT_INTERVAL_SECONDS):  # an interrupt between two statements has no effect
             self._scopes.interrupt_readers()
-        self._pool.end()
+        self._pool.shut_down()
 
     def _close_idle_scopes(self) -> None:
         try:
@@ -196,7 +200,7 @@ class Readers:
         except BaseException as error:  # noqa: BLE001
             self._crashed(error)
         finally:
-            with self._counting:
+            with self._lock:
                 self._runs -= 1
                 if not self._runs:
                     self._idle.set()

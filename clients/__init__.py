@@ -1,1 +1,1 @@
-"""The callers, a folder a language, and the command line. They import the schema only."""
+"""The clients, a folder for each language, and the command line. They import only the schema."""

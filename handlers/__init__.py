@@ -1,8 +1,8 @@
-"""The work: one plain function for each operation, registered by `@handles` beside it.
+"""The handlers: one function for each operation, registered with `@handles`.
 
-A command's function gets the command, the write transaction and the command's context; a query's the query and a
-snapshot; that of an operation about a whole scope the `ScopeAdmin`; a built-in query's what the daemon knows of itself.
-What it returns is the result; what it raises is rolled back and becomes the error reply.
+A command's handler gets the command, the write transaction and the `CommandContext`; a query's handler the query and a
+snapshot; a maintenance operation's the operation and the `ScopeAdmin`; a built-in query's the query and the daemon's
+`Status`. What a handler returns is the result. If it raises, its changes are undone and the caller gets the error.
 """
 
 from backscroll.handlers.registry import Cached, Handler, Handlers, collect

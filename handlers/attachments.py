@@ -1,4 +1,4 @@
-"""Attachments, in rows of their own."""
+"""Attachments, in a table of their own."""
 
 from peewee import SQL
 

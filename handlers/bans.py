@@ -1,4 +1,4 @@
-"""Bans. They stand by themselves: no other deletion but that of their room takes them along."""
+"""Bans. They are independent of users and messages; deleting a room deletes its bans."""
 
 from peewee import SQL
 
@@ -17,7 +17,7 @@ UPSERT = ROWS.upsert()
 DELETE = statement(Bans.delete().where((Bans.room_id == Named("room_id")) & (Bans.oder_id == Named("oder_id"))))
 DELETE_OF_ROOM = statement(Bans.delete().where(Bans.room_id == Named("room_id")))
 SELECT_ACTIVE = statement(Bans.select(*ROWS.columns).where(OF_ROOM_AND_ACTIVE).order_by(Bans.timestamp, Bans.oder_id))
-# Two searches, since one with OR would read every ban of the room.
+# Two index lookups, because one query with OR would read every ban of the room.
 SELECT_ACTIVE_OF_USER = statement(
     Bans.select(SQL("1"))
     .where(OF_ROOM_AND_ACTIVE & (Bans.oder_id == Named("user_id")))

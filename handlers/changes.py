@@ -1,15 +1,13 @@
-"""What a command changed, in one vocabulary: everything that has to know about it follows from these declarations.
+"""Declarations of what a command changed, and of the text that has to be erased from the command log.
 
-A handler says `saved`, `gone`, `cleared` or `replaced` of what it writes (see `schema.command_log.Change`). From that
+A handler declares each item it writes as `saved`, `gone`, `cleared` or `replaced` (see `schema.command_log.Change`).
+The query cache evicts the pages of rooms whose messages changed (`rooms_with_changed_messages`), and the command's row
+in the log stores the changes for readers of the log.
 
-- the query cache drops the pages of rooms whose messages changed (`rooms_with_changed_messages`),
-- the command log remembers which commands contain text about a thing (`log_references`), and erases that text from them
-  when the thing is gone,
-- the row of the command keeps the changes, for whoever follows them.
-
-Text in the log is found through two tables. The command that first saved a message stands in the message's own row
-(`origin_seq`, `origin_member`), since nearly all messages are saved once; `log_references` has the others, with the room
-or message that a thing belongs to as its `parent`.
+A handler also notes which items its command contains text about (`mention`), and erases that text from all commands
+when an item is deleted (`erase`). The text is found in two ways. The command that first saved a message is in the
+message's own row (`origin_seq`, `origin_member`), because nearly all messages are saved once. All other commands are in
+`log_references`, where `parent` is the room or message that an item belongs to.
 """
 
 from collections.abc import Iterable
@@ -23,7 +21,7 @@ from backscroll.schema.command_log import Change, Noun, Target
 from backscroll.schema.tables import LogReferences
 
 ROOM_NOUNS = ("room", "channel", "category", "ban")
-"""What references name as things inside a room; text about members and the room itself counts as the room's."""
+"""The nouns of references with a room as parent. Text about members counts as text about the room."""
 
 INSERT_REFERENCE = statement(insertion(LogReferences).on_conflict_ignore())
 OF_ONE = (
@@ -35,7 +33,7 @@ OF_PARENT = (LogReferences.noun == Named("noun")) & (LogReferences.parent == Nam
 
 
 def references(where: Expression) -> tuple[Statement, Statement]:
-    """The statements that find and that delete references."""
+    """The statements that select and that delete the references matching `where`."""
     columns = (LogReferences.seq, LogReferences.member)
     return statement(LogReferences.select(*columns).where(where)), statement(LogReferences.delete().where(where))
 
@@ -45,7 +43,7 @@ SELECT_OF_PARENT, DELETE_OF_PARENT = references(OF_PARENT)
 
 
 class Thing(NamedTuple):
-    """What text in the log can be about: its noun, the room or message it belongs to ("" for none), and its own key."""
+    """An item that text in the log is about: its noun, the room or message it belongs to ("" for none), and its key."""
 
     noun: str
     parent: str
@@ -69,72 +67,72 @@ def media(media_id: str) -> Thing:
 
 
 def in_room(noun: str, room_id: str, subject: str = "") -> Thing:
-    """A room's channel, category or ban, or with the noun "room" the room itself."""
+    """A channel, category or ban of a room; with the noun "room" the room itself."""
     return Thing(noun, room_id, subject)
 
 
-# What changed
+# Changes
 
 
 def saved(context: CommandContext, noun: Noun, subject: str | None, room_id: str | None = None) -> None:
-    """Something was written and can be read."""
+    """Declare that an item was written and can be read."""
     context.changes.append(Change(noun=noun, id=subject, room_id=room_id))
 
 
 def gone(context: CommandContext, noun: Noun, subject: str, room_id: str | None = None) -> None:
-    """Something no longer exists, in this room at least."""
+    """Declare that an item no longer exists, at least not in this room."""
     context.changes.append(Change(noun=noun, kind="gone", id=subject, room_id=room_id))
 
 
 def cleared(context: CommandContext, noun: Noun, room_id: str | None = None, channel_id: str | None = None) -> None:
-    """All of a kind are gone: in a room, in one channel of it, or everywhere."""
+    """Declare that all items of a noun are gone: in a room, in one of its channels, or everywhere."""
     context.changes.append(Change(noun=noun, kind="cleared", room_id=room_id, channel_id=channel_id))
 
 
 def replaced(context: CommandContext, noun: Noun, room_id: str) -> None:
-    """All of a kind in a room were written anew."""
+    """Declare that all items of a noun in a room were rewritten."""
     context.changes.append(Change(noun=noun, kind="replaced", room_id=room_id))
 
 
 def rooms_with_changed_messages(changes: Iterable[Change]) -> set[str | None]:
-    """The rooms whose messages changed; None among them stands for all rooms."""
+    """The rooms whose messages changed; None in the set means all rooms."""
     return {change.room_id for change in changes if change.noun == "message"}
 
 
-# What the log says about it
+# Text in the log
 
 
 def mention(thing: Thing, db: Writes, context: CommandContext) -> None:
-    """The command contains text about this, which goes when that is deleted."""
+    """Note that the command contains text about an item, to be erased when the item is deleted."""
     db.write(INSERT_REFERENCE, (*thing, context.seq, context.member))
 
 
 def mention_all(things: Iterable[Thing], db: Writes, context: CommandContext) -> None:
-    """The command contains text about each of these."""
+    """Note that the command contains text about each of these items."""
     db.write_all(INSERT_REFERENCE, [(*thing, context.seq, context.member) for thing in things])
 
 
 def erase(thing: Thing, db: Writes, context: CommandContext, target: Target | None = None) -> None:
-    """Erase what commands say about a thing that is gone; of commands about several things only the item `target`."""
+    """Erase the text about a deleted item from all commands; from those about several items only that of `target`."""
     named = thing._asdict()
     redact(db.rows(SELECT_OF_ONE, **named), db, context, target)
     db.run(DELETE_OF_ONE, **named)
 
 
 def erase_children(noun: str, parent: str, db: Writes, context: CommandContext) -> None:
-    """Erase what commands say about all things of a kind that belonged to a room or message."""
+    """Erase the text about all items of a noun that belonged to a room or message."""
     redact(db.rows(SELECT_OF_PARENT, noun=noun, parent=parent), db, context)
     db.run(DELETE_OF_PARENT, noun=noun, parent=parent)
 
 
 def erase_room(room_id: str, db: Writes, context: CommandContext) -> None:
-    """Erase what commands say about a room and all that was in it, its messages excepted."""
+    """Erase the text about a room and everything in it except messages."""
     for noun in ROOM_NOUNS:
         erase_children(noun, room_id, db, context)
 
 
 def take_commands_about(thing: Thing, db: Writes) -> list[int]:
-    """The numbers of the commands that contain text about a thing, which are not remembered as such any longer."""
+    """Return the seqs of the commands that contain text about an item, and delete these references."""
     found = [seq for seq, _ in db.rows(SELECT_OF_ONE, **thing._asdict())]
     db.run(DELETE_OF_ONE, **thing._asdict())
     return found
@@ -143,7 +141,7 @@ def take_commands_about(thing: Thing, db: Writes) -> list[int]:
 def redact(
     places: Iterable[tuple[int, int]], db: Writes, context: CommandContext, target: Target | None = None
 ) -> None:
-    """Erase text from these commands, given as (seq, member), before the transaction commits."""
+    """Have text erased from these commands, given as (seq, member), before the transaction commits."""
     for seq, member in places:
         if seq == context.seq:
             context.redact_own(member, target)

@@ -1,4 +1,4 @@
-"""Channels and categories one by one, in the tables that rooms keep their lists in."""
+"""Channels and categories one at a time, in the tables that contain the lists of rooms."""
 
 from typing import Any
 
@@ -140,14 +140,14 @@ def create_message(command: CreateMessage, db: Writes, context: CommandContext) 
 
 
 def _save(children: ChildList[Any], room_id: str, record: Any, db: Writes, context: CommandContext) -> None:
-    """Write a channel or category; it is part of its room."""
+    """Write a channel or category, which counts as a change of its room."""
     changes.mention(changes.in_room(children.noun, room_id, record.id), db, context)
     children.save(room_id, record, db)
     changes.saved(context, "room", room_id, room_id)
 
 
 def _remove(children: ChildList[Any], room_id: str, child_id: str, db: Writes, context: CommandContext) -> None:
-    """Delete a channel or category, and erase its texts from the log."""
+    """Delete a channel or category, and erase the text about it from the log."""
     thing = changes.in_room(children.noun, room_id, child_id)
     changes.erase(thing, db, context, Target(children.noun, (child_id,)))
     children.remove(room_id, child_id, db)
@@ -155,7 +155,7 @@ def _remove(children: ChildList[Any], room_id: str, child_id: str, db: Writes, c
 
 
 def _require_room(room_id: str, db: Writes, context: CommandContext) -> None:
-    """Channels are made in stored rooms; the default one is made when it is needed."""
+    """Raise `NotFound` for a room that is not stored; create the default room if it is missing."""
     if rooms.exists(room_id, db):
         return
     if room_id != DEFAULT_ROOM:

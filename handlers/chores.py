@@ -1,4 +1,4 @@
-"""What the daemon does from time to time without being asked: removing what expired or has no user any more."""
+"""Periodic work of the daemon: removing what has expired or is no longer used."""
 
 from peewee import SQL
 
@@ -9,13 +9,13 @@ from backscroll.handlers.storage import Reads, Writes
 from backscroll.schema.operations import Command, DeleteExpiredSessions
 from backscroll.schema.tables import Sessions
 
-UNUSED_PARTS_KEPT_MS = 24 * 60 * 60 * 1000  # how long an upload may take between its parts and its `put-media`
+UNUSED_PARTS_KEPT_MS = 24 * 60 * 60 * 1000  # the time an upload may take from a part to its `put-media`
 
 SELECT_EXPIRED = statement(Sessions.select(SQL("1")).where(Sessions.expires_at <= Named("now")).limit(SQL("1")))
 
 
 def remove_unused(db: Writes) -> dict[str, int]:
-    """Remove what no table and no command needs: unused parts of media, old results in the log; how many of each."""
+    """Remove unused parts of media and old results in the log. Returns the number of each, by name."""
     unused = [
         sha256
         for sha256 in db.blobs.put_before(db.now - UNUSED_PARTS_KEPT_MS)
@@ -27,5 +27,5 @@ def remove_unused(db: Writes) -> dict[str, int]:
 
 
 def commands_due(db: Reads) -> list[Command[int]]:
-    """What has to be executed as a command, because it changes rows: so a replay does the same."""
+    """The work that must be executed as commands, because it changes rows and a replay must do the same."""
     return [DeleteExpiredSessions()] if db.row(SELECT_EXPIRED, now=db.now) else []

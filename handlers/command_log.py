@@ -1,8 +1,8 @@
-"""The command log: a row for each command that took effect, written in the same transaction as the effect.
+"""The command log: a row for each command that took effect, written in the same transaction as its effects.
 
-A row tells which id and which payload a command had, what it changed and generated, and its result: so a command that is
-sent again is answered as the first time, and the log can be replayed. `execute.py` calls this; what is erased from the
-log, handlers declare in `changes.py`.
+A row contains the id and payload of a command, what it changed and generated, and its result. So a command that is sent
+again gets the same reply, and the log can be replayed. `execute.py` calls this module; handlers use `changes.py` to
+have text erased from the log.
 """
 
 from collections import defaultdict
@@ -37,8 +37,8 @@ from backscroll.schema.tables import Commands, Sequence
 from backscroll.schema.wire import MSGPACK
 
 NOT_KEPT = b""
-"""The result of a command whose result is no longer stored."""
-DROP_RESULTS_MAX = 10_000  # in one run of the chores
+"""Stored in place of a result that is no longer kept."""
+DROP_RESULTS_MAX = 10_000  # per run of the chores
 
 INSERT = statement(insertion(Commands))
 SELECT_BY_ID = statement(
@@ -84,7 +84,7 @@ DROP_RESULTS = statement(
 
 
 class StoredCommand(NamedTuple):
-    """A command that took effect earlier, as its row in the log tells."""
+    """The row of a command that took effect earlier."""
 
     seq: int
     type: str
@@ -95,16 +95,16 @@ class StoredCommand(NamedTuple):
 
 
 class Executed(NamedTuple):
-    """The result of a command, and its number in the log."""
+    """The result of a command, and its seq."""
 
     result: Any
     seq: int
 
 
 class Received(NamedTuple):
-    """What a row says of the payload as it was received, which is not always the payload that is stored.
+    """What a row records about the payload as it was received, which may differ from the stored payload.
 
-    `salt` is None where the text that it protects is gone; `redacted` says that the payload is not complete any more.
+    `salt` is None if the text that it protects was erased; `redacted` means that the stored payload is incomplete.
     """
 
     digest: bytes
@@ -114,24 +114,24 @@ class Received(NamedTuple):
 
 
 def position_of(db: Reads) -> LogPosition:
-    """The end of a scope's log, as it is stored."""
+    """Read the end of a scope's log."""
     chain, greatest = db.row(SELECT_LAST_CHAIN), db.row(SELECT_GREATEST_ID)
     seq, last_id = db.rows(SELECT_SEQUENCE)[0]
     return LogPosition(seq, last_id, chain[0] if chain else CHAIN_START, greatest[0] if greatest else "")
 
 
 def find(request_id: str, db: Reads) -> StoredCommand | None:
-    """The command with this id, if it took effect."""
+    """The command that took effect under this id, or None."""
     row = db.row(SELECT_BY_ID, id=request_id)
     return StoredCommand(*row) if row else None
 
 
 def find_executed(command: Command[Any], request_id: str, db: Writes) -> Executed | None:
-    """The result that a command had when it took effect, as plain values; None where none with this id did.
+    """The result of a command that already took effect under this id, as plain values; None if none did.
 
-    Ids grow with time, so most are known to be new without a query. Raises `Conflict` where another command took effect
-    under the id, or the result is no longer stored. What was redacted is compared by id and type alone: comparing
-    payloads would tell who guesses a deleted text right.
+    Raises `Conflict` if another command took effect under the id, or if the result is no longer stored. Ids grow with
+    time, so most new ones need no query. Redacted commands are compared by id and type only, because comparing payloads
+    would reveal whether a guess at the deleted text is right.
     """
     stored = find(request_id, db) if request_id <= db.position.greatest_id else None
     return None if stored is None else Executed(_stored_result(command, request_id, stored, db), stored.seq)
@@ -141,7 +141,7 @@ def _stored_result(command: Command[Any], request_id: str, stored: StoredCommand
     facts = decode_facts(stored.facts)
     same_payload = stored.salt is None or digest_of(stored.salt, canonical(command)) == facts.digest
     if stored.type != command.wire_name or not same_payload:
-        raise Conflict.at("$.id", f"another command took effect under the id {request_id!r}")
+        raise Conflict.at("$.id", f"another command took effect under the id {request_id!r}; use a new id")
     if stored.result is None:
         return None
     if stored.result != NOT_KEPT:
@@ -150,7 +150,7 @@ def _stored_result(command: Command[Any], request_id: str, stored: StoredCommand
         if [hash_of(token) for token in tokens] == token_hashes:
             return _with_secrets(command, MSGPACK.decode(stored.result, Any), iter(tokens))
     raise Conflict(
-        f"$.id: this command took effect as number {stored.seq}, and its result is no longer stored",
+        f"$.id: this command already took effect, with seq {stored.seq}; its result is no longer stored",
         details={"path": "$.id", "seq": stored.seq},
     )
 
@@ -158,7 +158,7 @@ def _stored_result(command: Command[Any], request_id: str, stored: StoredCommand
 def append(
     command: Command[Any], result: Any, db: Writes, context: CommandContext, received: Received | None = None
 ) -> None:
-    """Write the row of the command that was executed; `received` is given where it was executed from a log."""
+    """Write the row of the command that was executed; `received` is given if it came from a log entry."""
     logged = as_logged(command)
     if received is None:
         salt: bytes | None = db.random_bytes(SALT_BYTES)
@@ -183,13 +183,13 @@ def append(
 
 
 def append_erased(name: str, received: Received, db: Writes, context: CommandContext) -> None:
-    """Write the row of a command of which nothing is left but that there was one."""
+    """Write the row of a replayed command whose payload was erased."""
     facts = (FORMAT, received.principal, received.digest, context.changes, context.generated)
     _insert(name, None, None, True, NOT_KEPT, facts, db, context)
 
 
 def apply_redactions(db: Writes) -> None:
-    """Rewrite the rows that the transaction's commands had text erased from, each once."""
+    """Rewrite the rows that the commands of the transaction erase text from, each of them once."""
     by_seq: dict[int, list[Redaction]] = defaultdict(list)
     for redaction in db.redactions:
         by_seq[redaction.seq].append(redaction)
@@ -198,7 +198,7 @@ def apply_redactions(db: Writes) -> None:
 
 
 def erase_payload(seq: int, db: Writes) -> None:
-    """Erase a command's whole payload and its result; replayed, it does nothing."""
+    """Erase a command's whole payload and its result, so that a replay of it changes nothing."""
     db.run(REDACT, seq=seq, payload=None, result=NOT_KEPT)
 
 
@@ -209,7 +209,7 @@ def erase_all_payloads(db: Writes, context: CommandContext) -> None:
 
 
 def drop_old_results(db: Writes) -> int:
-    """Drop results that were kept for longer than the settings ask for; how many commands were looked at."""
+    """Drop results that have been kept longer than the settings require. Returns how many commands were examined."""
     row = db.row(SELECT_RESULTS_FROM)
     from_seq = row[0] if row else 1
     until_seq = min(db.position.seq + 1 - db.retention.results, from_seq + DROP_RESULTS_MAX)
@@ -246,17 +246,25 @@ def _redact_row(seq: int, redactions: list[Redaction], db: Writes) -> None:
     if row is None:
         return
     name, payload, result = row
+    erased = None if payload is None else _redacted_payload(name, payload, redactions)
+    if payload is not None and erased == payload and all(map(_is_of_reaction, redactions)):
+        return  # the payload does not contain these reactions
     members = {redaction.member for redaction in redactions}
     db.run(
         REDACT,
         seq=seq,
-        payload=None if payload is None else _redacted_payload(name, payload, redactions),
+        payload=erased,
         result=NOT_KEPT if result and _has_result_of(members, name, MSGPACK.decode(result, Any)) else result,
     )
 
 
+def _is_of_reaction(redaction: Redaction) -> bool:
+    """Whether only a reaction in a list of the command is to be erased, which no result contains."""
+    return redaction.target is not None and redaction.target.noun == "reaction"
+
+
 def _redacted_payload(name: str, payload: bytes, redactions: list[Redaction]) -> bytes | None:
-    """A payload without the erased text; nothing of one that is damaged. It was valid once, so no limit applies."""
+    """The payload without the erased text; None if it is damaged. It was accepted before, so no limits apply."""
     try:
         command = _decoded(name, Raw(payload))
     except (*DECODE_ERRORS, CallerError):
@@ -274,12 +282,12 @@ def _decoded(name: str, payload: Raw) -> Any:
 
 
 def _has_result_of(members: set[int], name: str, result: Any) -> bool:
-    """Whether a result contains anything of a command, or of these members of a batch."""
+    """Whether a result contains anything; of a batch, anything returned by these members."""
     return any(result[member] is not None for member in members) if name == Batch.wire_name else True
 
 
 def _erase_in(command: Command[Any], member: int, target: Target | None) -> Command[Any]:
-    """A command without the text about a target; of a batch in this member only."""
+    """The command without the text about a target; in a batch, only this member is changed."""
     if not isinstance(command, Batch):
         erased: Command[Any] = erase_text(command, target)
         return erased
@@ -289,7 +297,7 @@ def _erase_in(command: Command[Any], member: int, target: Target | None) -> Comm
 
 
 def _stored_form(command: Command[Any], result: Any, context: CommandContext, was_redacted: bool) -> bytes:
-    """A result as the log keeps it. The result of a redacted command is not what was answered the first time."""
+    """A result as stored in the log. It is not kept if its text is erased or if it comes from a redacted payload."""
     erased = was_redacted or (context.redacted and _has_result_of(set(context.redacted), command.wire_name, result))
     return NOT_KEPT if erased else MSGPACK.encode(_without_secrets(command, result))
 
@@ -302,7 +310,7 @@ def _without_secrets(command: Command[Any], result: Any) -> Any:
 
 
 def _with_secrets(command: Command[Any], result: Any, tokens: Iterator[str]) -> Any:
-    """A result as plain values with its secrets, which come in the order they were generated."""
+    """The result as plain values with its secrets filled in, in the order in which they were generated."""
     if isinstance(command, Batch):
         members = zip(command.commands, result, strict=True)
         return [_with_secrets(member.payload, each, tokens) for member, each in members]

@@ -1,15 +1,17 @@
-"""The one way in which a command is executed and logged; requests, batches, replays and chores all come through here.
+"""Execution and logging of commands: the one code path for requests, batches, replays and chores.
 
     request ──▶ find_executed ──known──▶ the stored result     (command_log.py)
-                     └─new─▶ execute: run the handler ─▶ append its row ─▶ result
-    log entry ─────────────▶ execute_entry: the same, with the entry's time, ids and hashes
+                     └────new──▶ execute: run the handler ─▶ append its row ─▶ result
+    log entry ─────────────────▶ execute_entry: the same, with the entry's time, ids and hashes
 
-`handlers` is the table of handlers to use, by wire name.
+`handlers` are the handlers to use, by wire name.
 """
 
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, TypeVar
+
+from msgspec.structs import asdict
 
 from backscroll.handlers import command_log
 from backscroll.handlers.command_log import Executed, Received
@@ -29,19 +31,18 @@ def execute(
 ) -> T:
     """Execute a command whose id is new, and write its row in the log.
 
-    `reply` makes of the result what the caller gets, while the command can still be undone: if it raises, it is.
+    `reply` converts the result to what is returned. If it raises, the command is undone.
     """
     with db.command(request_id) as context:
         result = run(command, db, context, handlers)
-        context.settle_changes()
         command_log.append(command, result, db, context)
         return reply(Executed(result, context.seq))
 
 
 def execute_entry(entry: LogEntry, db: Writes, handlers: Handlers) -> None:
-    """Execute a command as it was the first time: at its time, with its ids. Raises `Conflict` or `Invalid`.
+    """Execute the command of a log entry again, with its time and ids; raises `Conflict` or `Invalid`.
 
-    An entry whose payload is gone takes its number and its ids, and changes nothing.
+    An entry without a payload takes its seq and its ids, and changes nothing.
     """
     if entry.id <= db.position.greatest_id and command_log.find(entry.id, db) is not None:
         raise Conflict.at("$.id", "an earlier command has this id")
@@ -51,11 +52,10 @@ def execute_entry(entry: LogEntry, db: Writes, handlers: Handlers) -> None:
             _skip(entry, received, db, context)
             return
         result = run(entry.payload, db, context, handlers)
-        context.settle_changes()
+        _compare(entry, context)
         changed, context.changes = context.changes, _recorded_changes(entry, context.changes)
         command_log.append(entry.payload, result, db, context, received)
-        context.changes = [*context.changes, *changed]  # what it changes now counts as well for what is cached
-        _compare(entry, context)
+        context.changes += [each for each in changed if each not in context.changes]  # for the query cache
 
 
 def run(command: Command[Any], db: Writes, context: CommandContext, handlers: Handlers) -> Any:
@@ -73,23 +73,23 @@ def _run_members(batch: Batch, db: Writes, context: CommandContext, handlers: Ha
             results.append(handlers[member.type].function(member.payload, db, context))
             size += 0 if results[-1] is None else len(MSGPACK.encode(results[-1]))
             if size > REPLY_BYTES_MAX:
-                raise TooLarge.at("$", f"the results together have more than {REPLY_BYTES_MAX} bytes")
+                raise TooLarge.at("$", f"the results together exceed {REPLY_BYTES_MAX} bytes; split the batch")
         except CallerError as error:
             raise inside(f"$.payload.commands[{index}]", index, error) from error
     return results
 
 
 def _received(entry: LogEntry, db: Reads) -> Received | None:
-    """The hashes that an entry says its payload has; None where it says nothing. Raises `Invalid` where it is wrong."""
+    """The hashes in an entry, or None if it has none; raises `Invalid` if they do not match its payload."""
     ids = [db.position.last_id, *(entry.generated.ids if entry.generated else ())]
     if any(later <= earlier for earlier, later in pairwise(ids)):
-        raise Invalid.at("$.generated.ids", "ids must grow, from each command to the next")
+        raise Invalid.at("$.generated.ids", "each id must be greater than the one before, across commands too")
     if entry.redacted:
-        assert entry.digest is not None  # an entry without it was refused when it was decoded
+        assert entry.digest is not None  # decoding refuses entries without it
         return Received(bytes.fromhex(entry.digest), None, redacted=True, principal=entry.principal)
     if entry.salt is None:
         if entry.digest is not None:
-            raise Invalid.at("$.salt", "a digest can only be checked with its salt")
+            raise Invalid.at("$.salt", "the digest cannot be checked without its salt")
         return None
     salt = bytes.fromhex(entry.salt)
     digest = digest_of(salt, canonical(entry.payload))
@@ -99,32 +99,37 @@ def _received(entry: LogEntry, db: Reads) -> Received | None:
 
 
 def _skip(entry: LogEntry, received: Received | None, db: Writes, context: CommandContext) -> None:
-    """Let a command of which nothing is left take its number and its ids."""
+    """Write the row of an entry without a payload: it takes its seq and its ids, and changes nothing."""
     assert received is not None  # only a redacted entry may have no payload
     for _ in entry.generated.ids if entry.generated else ():
         context.new_id()
     for _ in entry.generated.token_hashes if entry.generated else ():
         context.new_token()
-    context.changes = list(entry.changes)
+    context.changes = _changes_of(entry)
     command_log.append_erased(entry.type, received, db, context)
 
 
 def _recorded_changes(entry: LogEntry, changed: list[Change]) -> list[Change]:
-    """What a command counts as having changed: what it did the first time, where its entry says so.
+    """The changes to record for a replayed command: those in its entry, or if it has none those it just made.
 
-    Now it may be less, since what it removed may have been erased from the log before it; without its own text also
-    more. Raises `Invalid` where a command with its text changes what its entry does not say.
+    It may now change less than the first time, because text that it removed may have been erased from earlier entries;
+    without its own text also more. Raises `Invalid` if it has its text and changes something that is not in its entry.
     """
+    recorded = _changes_of(entry)
     if entry.redacted:
-        return list(entry.changes)
-    known = {MSGPACK.encode(change) for change in entry.changes}
-    if known and not known.issuperset(map(MSGPACK.encode, changed)):
-        raise Invalid.at("$.changes", "the command changes something else")
-    return list(entry.changes) or changed
+        return recorded
+    if recorded and not set(recorded).issuperset(changed):
+        raise Invalid.at("$.changes", "the command changed something that is not in its entry")
+    return recorded or changed
+
+
+def _changes_of(entry: LogEntry) -> list[Change]:
+    """The changes in an entry as plain `Change` objects, so that they can be equal to those of handlers."""
+    return [Change(**asdict(change)) for change in entry.changes]
 
 
 def _compare(entry: LogEntry, context: CommandContext) -> None:
-    """Raise `Invalid` where a command did something else than its entry says."""
+    """Raise `Invalid` if the command did not generate what its entry says."""
     generated = entry.generated
     if generated and (context.ids, context.token_hashes) != (generated.ids, generated.token_hashes):
-        raise Invalid.at("$.generated", "the command generates another number of ids or tokens")
+        raise Invalid.at("$.generated", "the command generated a different number of ids or tokens")

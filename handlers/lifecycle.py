@@ -1,4 +1,4 @@
-"""The life of a database, and of the daemon that owns it."""
+"""Operations on the database as a whole, and on the daemon itself."""
 
 from importlib.metadata import version
 from typing import Any
@@ -24,7 +24,7 @@ EMPTY_EVERY_TABLE = [statement(table.delete()) for table in reversed(CLEARED_TAB
 
 @handles(Initialize)
 def initialize(_command: Initialize, _db: Writes, _context: CommandContext) -> None:
-    """The database was made before the daemon said that it is ready."""
+    """Nothing to do: the database is created before the daemon is ready."""
 
 
 @handles(ClearAllData)

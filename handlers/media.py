@@ -1,4 +1,4 @@
-"""Media: rows say which parts make a file; the parts themselves lie beside the database."""
+"""Media. The tables list the parts of each file; the parts themselves are files beside the database."""
 
 import hashlib
 
@@ -33,12 +33,12 @@ SELECT_USE_OF_PART = statement(MediaParts.select(SQL("1")).where(MediaParts.sha2
 @handles(PutMediaPart)
 def put_media_part(command: PutMediaPart, db: Writes, _context: CommandContext) -> str:
     if (command.data is None) == (command.sha256 is None):
-        raise Invalid.at("$.payload", "a part is put as data, or named by its sha256")
+        raise Invalid.at("$.payload", "give either data or sha256")
     if command.data is not None:
         return db.blobs.put(command.data)
     assert command.sha256 is not None
     if not db.blobs.put_again(command.sha256):
-        raise NotFound.at("$.payload.sha256", "there is no such part")
+        raise NotFound.at("$.payload.sha256", "this part is not stored; put it with data")
     return command.sha256
 
 
@@ -48,13 +48,13 @@ def put_media(command: PutMedia, db: Writes, context: CommandContext) -> MediaRe
     for index, sha256 in enumerate(command.parts):
         data = db.blobs.read(sha256)
         if data is None:
-            raise NotFound.at(f"$.payload.parts[{index}]", "this part was not put, or not lately")
+            raise NotFound.at(f"$.payload.parts[{index}]", "this part is not stored; put it again")
         digest.update(data)
         size += len(data)
     row = db.row(SELECT_BY_HASH, sha256=digest.hexdigest())
     if row is not None:
-        context.payload_dropped = True  # it changes nothing, and its parts may go while the log stays
-        changes.mention(changes.media(row[0]), db, context)  # for the result, which names it
+        context.payload_dropped = True  # it changes nothing, and a replay may no longer have its parts
+        changes.mention(changes.media(row[0]), db, context)  # because of the result, which refers to it
         return _record(row)
     media = MediaRecord(
         id=context.new_id(),
@@ -98,7 +98,7 @@ def get_media_part(query: GetMediaPart, db: Reads) -> bytes:
         raise NotFound.at("$.payload.part", f"there is no part {query.part} of media {query.media_id!r}")
     data = db.blobs.read(row[0])
     if data is None:
-        raise Storage("a part is missing on the disk, or the media was deleted just now", retryable=True)
+        raise Storage("the part is missing on the disk, or the media has just been deleted; try again", retryable=True)
     return data
 
 

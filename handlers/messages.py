@@ -1,4 +1,4 @@
-"""Messages: saved with their reactions split off, read with them put back."""
+"""Messages. Their reactions are stored in a table of their own and added again when messages are read."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -50,10 +50,10 @@ SELECT_OF_ROOM = statement(
 
 
 class Deletion:
-    """The statements that delete the messages for which `where` holds, with their reactions and attachments.
+    """The statements that delete the messages matching `where`, with their reactions and attachments.
 
-    The text of all of these is erased from the command log, also what was said of an attachment while it belonged to
-    another message.
+    The text of all of these is erased from the command log, including text about an attachment from a time when it
+    belonged to another message.
     """
 
     def __init__(self, where: Expression) -> None:
@@ -68,25 +68,32 @@ class Deletion:
             & (LogReferences.parent == SQL("''"))
             & LogReferences.subject.in_(attachment_ids),
         ]
-        found = [changes.references(each) for each in about]
-        origins = Messages.select(Messages.origin_seq, Messages.origin_member).where(
+        origins: Any = Messages.select(Messages.origin_seq, Messages.origin_member, SQL("0")).where(
             where & (Messages.origin_seq > SQL("0"))
         )
-        children = [statement(table.delete().where(table.message_id.in_(ids))) for table in (Reactions, Attachments)]
-        self.select_places = (statement(origins), *(select for select, _ in found))
-        self.delete_around = (*(delete for _, delete in found), *children)
+        for each in about:
+            columns = (LogReferences.seq, LogReferences.member, SQL("1"))
+            origins = origins.union_all(LogReferences.select(*columns).where(each))
+        self.select_places = statement(origins)
+        self.delete_references = [statement(LogReferences.delete().where(each)) for each in about]
+        self.delete_children = [
+            statement(table.delete().where(table.message_id.in_(ids))) for table in (Reactions, Attachments)
+        ]
         self.delete = statement(Messages.delete().where(where))
 
     def execute(self, db: Writes, context: CommandContext, **place: str) -> int:
-        """Delete the messages of a room or channel, rows and all; how many."""
+        """Delete the messages of a room or channel, including their rows. Returns how many."""
         self.delete_contents(db, context, **place)
         return db.run(self.delete, **place)
 
     def delete_contents(self, db: Writes, context: CommandContext, **place: str) -> None:
-        """Delete everything but the messages' own rows."""
-        for select in self.select_places:
-            changes.redact(db.rows(select, **place), db, context)
-        for delete in self.delete_around:
+        """Delete everything that belongs to the messages, but not their rows."""
+        places = db.rows(self.select_places, **place)
+        changes.redact([(seq, member) for seq, member, _ in places], db, context)
+        if any(is_reference for _, _, is_reference in places):
+            for delete in self.delete_references:
+                db.run(delete, **place)
+        for delete in self.delete_children:
             db.run(delete, **place)
 
 
@@ -135,7 +142,7 @@ def get_message_by_id(query: GetMessageById, db: Reads) -> Message | None:
 
 
 def save(message: Message, reactions_path: str, db: Writes, context: CommandContext) -> None:
-    """Write a whole message; a tombstone in its place stays a tombstone."""
+    """Write a whole message, unless it was deleted: a tombstone is never overwritten."""
     if message.reactions is not None:
         reactions.check_reactions(message, message.reactions, reactions_path)
     row = ROWS.to_row(message)
@@ -162,7 +169,7 @@ def clear_channel(room_id: str, channel_id: str, db: Writes, context: CommandCon
 
 
 def _overwrite(message: Message, row: Sequence[Any], db: Writes, context: CommandContext) -> bool:
-    """Write a message over the stored one; false where that is a tombstone."""
+    """Overwrite the stored message. Returns False if that is a tombstone."""
     changes.mention(changes.message(message.id), db, context)
     if db.write(UPSERT_IN_PLACE, row) or _move(message, row, db, context):
         return True
@@ -171,7 +178,7 @@ def _overwrite(message: Message, row: Sequence[Any], db: Writes, context: Comman
 
 
 def _move(message: Message, row: Sequence[Any], db: Writes, context: CommandContext) -> bool:
-    """Write a message over the one in another room; false where that is a tombstone."""
+    """Overwrite a message that is stored in another room. Returns False if that is a tombstone."""
     stored = _stored(message.id, db)
     if stored.is_deleted:
         return False
@@ -180,13 +187,13 @@ def _move(message: Message, row: Sequence[Any], db: Writes, context: CommandCont
 
 
 def _make_tombstone(message_id: str, db: Writes, context: CommandContext) -> None:
-    """Delete a message's text and what belongs to it; its place in the room stays."""
+    """Delete a message's text and everything that belongs to it; its row stays."""
     DELETION_OF_ONE.delete_contents(db, context, message_id=message_id)
     db.run(MAKE_TOMBSTONE, message_id=message_id)
 
 
 def _stored(message_id: str, db: Reads) -> Message:
-    """A message as it is in its table, without reactions."""
+    """The message as stored, without reactions; raises `NotFound`."""
     row = db.row(SELECT_ONE, message_id=message_id)
     if row is None:
         raise NotFound.at("$.payload.messageId", f"there is no message {message_id!r}")
@@ -194,7 +201,7 @@ def _stored(message_id: str, db: Reads) -> Message:
 
 
 def with_reactions(rows: Sequence[Row], db: Reads) -> list[Message]:
-    """The messages of rows, as callers see them: a tombstone shows its fixed text and nothing else."""
+    """The messages of these rows as callers see them; tombstones have `DELETED_TEXT` and no reactions."""
     by_message = reactions.reactions_by_message([row[ID_AT] for row in rows], db)
     messages = ROWS.to_records(rows, "reactions", [by_message.get(row[ID_AT], []) for row in rows])
     return [

@@ -1,7 +1,7 @@
-"""Pages of messages by cursor: what people scroll through.
+"""Pages of messages by cursor.
 
-A cursor is a position in the total order of a room or of one of its channels, (timestamp, id), and not a row: it stays
-valid whatever is saved, edited or deleted, its own message included. Callers get it as opaque text.
+A cursor is a position in the order (timestamp, id) of a room or of one of its channels, not a row. So it stays valid
+when messages are saved, edited or deleted, even the one it was made from. To callers it is opaque text.
 """
 
 import base64
@@ -26,7 +26,7 @@ from backscroll.schema.wire import MSGPACK
 
 
 class Position(NamedTuple):
-    """Where in the order a message is, or was."""
+    """A position in the order of messages; there need not be a message."""
 
     timestamp: int
     id: str
@@ -36,7 +36,7 @@ END = Position(INTEGER_MAX + 1, "")
 
 
 class Cursor(NamedTuple):
-    """A position together with the timeline that it belongs to."""
+    """A position, and the room or channel that it belongs to."""
 
     room_id: str
     channel_id: str | None
@@ -45,7 +45,7 @@ class Cursor(NamedTuple):
 
 
 def _select(compare: Callable[[Any, Any], Any], of_channel: bool, include_deleted: bool) -> Statement:
-    """Messages of a room or channel on one side of a position, nearest first."""
+    """Select the messages of a room or channel on one side of a position, nearest first."""
     where = Messages.room_id == Named("room_id")
     if of_channel:
         where &= Messages.channel_id == Named("channel_id")
@@ -59,22 +59,22 @@ def _select(compare: Callable[[Any, Any], Any], of_channel: bool, include_delete
 
 COMPARISONS: tuple[Callable[[Any, Any], Any], ...] = (operator.lt, operator.le, operator.gt, operator.ge)
 SELECTS = {key: _select(*key) for key in product(COMPARISONS, (False, True), (False, True))}
-"""By comparison, whether of one channel, and whether with deleted messages."""
+"""The statements by (comparison, of one channel, including deleted messages)."""
 
 
 class Timeline(NamedTuple):
-    """The messages of a room or of one of its channels in their order, with deleted ones or without."""
+    """The messages of a room or of one of its channels in order, with or without deleted ones."""
 
     room_id: str
     channel_id: str | None
     include_deleted: bool
 
     def older(self, position: Position, limit: int, db: Reads, *, or_at: bool = False) -> list[Row]:
-        """RowMapper before a position, or at it, nearest first."""
+        """Rows before a position, nearest first; with `or_at` also the row at the position."""
         return self._rows(operator.le if or_at else operator.lt, position, limit, db)
 
     def newer(self, position: Position, limit: int, db: Reads, *, or_at: bool = False) -> list[Row]:
-        """RowMapper after a position, or at it, nearest first."""
+        """Rows after a position, nearest first; with `or_at` also the row at the position."""
         return self._rows(operator.ge if or_at else operator.gt, position, limit, db)
 
     def _rows(self, compare: Callable[[Any, Any], Any], position: Position, limit: int, db: Reads) -> list[Row]:
@@ -127,7 +127,7 @@ def list_messages(query: ListMessages, db: Reads) -> MessageList:
 
 
 def _position_of(message_id: str, timeline: Timeline, path: str, db: Reads) -> Position:
-    """The position of a message of the timeline; a deleted one still has it."""
+    """The position of a message in the timeline, also of a deleted one; raises `NotFound`."""
     row = db.row(SELECT_POSITION, id=message_id)
     if row is None or row[0] != timeline.room_id or timeline.channel_id not in (None, row[1]):
         raise NotFound.at(path, f"there is no message {message_id!r} in this room or channel")
@@ -140,12 +140,12 @@ def _cursor(timeline: Timeline, message: Any) -> str:
 
 
 def _open(text: str, timeline: Timeline, path: str) -> Position:
-    """The position that a cursor stands for; it must belong to the same room and channel."""
+    """The position of a cursor; raises `Invalid` if it belongs to another room or channel."""
     try:
         packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         cursor = MSGPACK.decode(packed, Cursor)
     except (ValueError, msgspec.MsgspecError):
-        raise Invalid.at(path, "not a cursor of a page") from None
+        raise Invalid.at(path, "not a cursor; use one from an earlier page") from None
     if (cursor.room_id, cursor.channel_id) != (timeline.room_id, timeline.channel_id):
         raise Invalid.at(path, "the cursor belongs to another room or channel")
     return Position(cursor.timestamp, cursor.id)

@@ -1,4 +1,4 @@
-"""Reactions, in rows of their own beside the messages they are shown with."""
+"""Reactions, in a table of their own."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -61,19 +61,17 @@ def save_reaction(command: SaveReaction, db: Writes, context: CommandContext) ->
 
 @handles(RemoveReaction)
 def remove_reaction(command: RemoveReaction, db: Writes, context: CommandContext) -> None:
+    context.redact_own(context.member)
     room_id, is_deleted = message_of(command.message_id, db)
     if is_deleted:
-        context.redact_own(context.member)
         return
-    thing = changes.reaction(command.message_id, command.oder_id, command.emoji)
-    if command.emoji != RemoveReaction.REDACTABLE["emoji"]:  # else there is nothing left to erase
-        changes.mention(thing, db, context)
     if db.run(DELETE, message_id=command.message_id, oder_id=command.oder_id, emoji=command.emoji):
         declare_message(command.message_id, room_id, context)
-        changes.erase(thing, db, context)
-        in_messages = db.rows(SELECT_COMMANDS_ABOUT_MESSAGE, message_id=command.message_id)
-        target = Target("reaction", (command.message_id, command.oder_id, command.emoji))
-        changes.redact(in_messages, db, context, target)
+    # Also if it no longer existed: when a message was saved without it, its text stayed in the log.
+    changes.erase(changes.reaction(command.message_id, command.oder_id, command.emoji), db, context)
+    in_messages = db.rows(SELECT_COMMANDS_ABOUT_MESSAGE, message_id=command.message_id)
+    target = Target("reaction", (command.message_id, command.oder_id, command.emoji))
+    changes.redact(in_messages, db, context, target)
 
 
 @handles(GetReactionsForMessage, cached=Cached.UNTIL_COMMIT)
@@ -82,7 +80,7 @@ def get_reactions_for_message(query: GetReactionsForMessage, db: Reads) -> list[
 
 
 def reactions_by_message(message_ids: Iterable[str], db: Reads) -> dict[str, list[Reaction]]:
-    """The reactions of many messages in one statement; an empty list for a message without any."""
+    """The reactions of many messages, read with one statement; an empty list for a message without any."""
     found: dict[str, list[Reaction]] = defaultdict(list)
     rows = db.rows(SELECT_OF_MESSAGES, message_ids=to_json(list(message_ids)).decode())
     for reaction in ROWS.to_records(rows):
@@ -91,25 +89,25 @@ def reactions_by_message(message_ids: Iterable[str], db: Reads) -> dict[str, lis
 
 
 def check_reactions(message: Message, reactions: list[Reaction], path: str) -> None:
-    """Raise `Invalid` where a message carries the reaction of another; `path` is where the list is."""
+    """Raise `Invalid` if a reaction belongs to another message; `path` is the path of the list."""
     for index, reaction in enumerate(reactions):
         if reaction.message_id != message.id:
-            raise Invalid.at(f"{path}[{index}].messageId", "a reaction inside a message must name that message")
+            raise Invalid.at(f"{path}[{index}].messageId", "must be the id of the message that contains the reaction")
 
 
 def replace_reactions(message_id: str, reactions: list[Reaction], db: Writes) -> None:
-    """Make the stored reactions of a message exactly these."""
+    """Replace the stored reactions of a message by these."""
     db.run(DELETE_OF_MESSAGE, message_id=message_id)
     db.write_all(UPSERT, [ROWS.to_row(reaction) for reaction in reactions])
 
 
 def message_of(message_id: str, db: Reads) -> tuple[str | None, bool]:
-    """The room of a message, None where it is not stored, and whether it was deleted: nothing is added to it then."""
+    """The room of a message, None if it is not stored, and whether it was deleted: then nothing is added to it."""
     found = db.row(SELECT_MESSAGE, message_id=message_id)
     return (None, False) if found is None else (found[0], bool(found[1]))
 
 
 def declare_message(message_id: str, room_id: str | None, context: CommandContext) -> None:
-    """Declare that what belongs to a message changed; nobody sees that while the message is not stored."""
+    """Declare that something belonging to a message changed. Not visible, so not declared, while it is not stored."""
     if room_id is not None:
         changes.saved(context, "message", message_id, room_id)

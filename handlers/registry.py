@@ -1,4 +1,4 @@
-"""How a function becomes the handler of an operation, and for how long its replies may be cached.
+"""Registration of handlers, with how long their replies may be cached.
 
 @handles(GetMessages, cached=Cached.UNTIL_ROOM_CHANGES)
 def get_messages(query: GetMessages, db: Reads) -> list[Message]: ...
@@ -19,28 +19,28 @@ class Cached(Enum):
     """How long a reply to a query stays correct."""
 
     NOT = auto()
-    """It depends on the clock or on files: it is never cached."""
+    """Never cached: the reply depends on the clock or on files."""
     UNTIL_COMMIT = auto()
-    """It depends on the tables: until the next commit of the scope."""
+    """Until the next commit of the scope: the reply depends on the tables."""
     UNTIL_ROOM_CHANGES = auto()
-    """It depends on the messages and reactions of the room that `room_id` names: until one of those changes."""
+    """Until a message or reaction changes in the room `room_id` of the query: the reply depends only on those."""
 
 
 class Handler(NamedTuple):
-    """The function that does an operation's work, and how long its replies may be cached."""
+    """The function that executes an operation, and how long its replies may be cached."""
 
     function: Callable[..., Any]
     cached: Cached = Cached.NOT
 
 
 Handlers = Mapping[str, Handler]
-"""Handlers by the operations' wire names."""
+"""Handlers by wire name."""
 
 _REGISTERED: dict[str, Handler] = {}
 
 
 def handles(operation: type[Operation[Any]], *, cached: Cached = Cached.NOT) -> Callable[[F], F]:
-    """Make a function the handler of an operation."""
+    """Register the decorated function as the handler of an operation."""
 
     def register(function: F) -> F:
         assert operation.wire_name not in _REGISTERED, f"{operation.wire_name} has two handlers"
@@ -51,7 +51,7 @@ def handles(operation: type[Operation[Any]], *, cached: Cached = Cached.NOT) -> 
 
 
 def collect(package: str, path: list[str]) -> Handlers:
-    """The handlers that are declared in all modules of a package."""
+    """The handlers registered in all modules of a package."""
     for module in iter_modules(path):
         import_module(f"{package}.{module.name}")
     return dict(_REGISTERED)

@@ -1,4 +1,4 @@
-"""The command log as a whole: read page by page, and executed again from its entries."""
+"""Reading the command log in pages, and executing its entries again."""
 
 from typing import Any
 
@@ -66,7 +66,7 @@ def append_log(command: AppendLog, scope: ScopeAdmin) -> None:
 
 
 def _end_of_page(sizes: list[Row], from_seq: int) -> int:
-    """Up to where entries of these (seq, bytes) fit into one page; at least one does."""
+    """The seq after the last entry that fits into one page, from (seq, bytes) of entries; at least one fits."""
     total, until_seq = 0, from_seq
     for seq, size in sizes:
         total += size or 0
@@ -77,7 +77,7 @@ def _end_of_page(sizes: list[Row], from_seq: int) -> int:
 
 
 def _entries(rows: list[Row], db: Reads) -> list[LogEntry]:
-    """The entries of rows, up to where the bytes of media in them fill a page; at least one."""
+    """The entries of these rows, until the bytes of media in them fill a page; at least one."""
     entries: list[LogEntry] = []
     total = 0
     for entry in (_entry(row, db) for row in rows):
@@ -111,7 +111,7 @@ def _entry(row: Row, db: Reads) -> LogEntry:
 
 
 def _with_bytes(name: str, payload: dict[str, Any], db: Reads) -> dict[str, Any] | None:
-    """A payload as plain values, with the bytes of media that it put; None where those are gone."""
+    """The payload as plain values, with the bytes of the media part that it put; None if they are gone."""
     if name != PutMediaPart.wire_name:
         return payload
     data = db.blobs.read(payload["sha256"])
@@ -119,14 +119,14 @@ def _with_bytes(name: str, payload: dict[str, Any], db: Reads) -> dict[str, Any]
 
 
 def _is_known(entry: LogEntry, db: Reads) -> bool:
-    """Whether the log has this entry already; raises `Conflict` where another is in its place, or some are missing."""
+    """Whether the log already has this entry; raises `Conflict` if it has another one, or if entries are missing."""
     if entry.seq == db.position.seq + 1:
         return False
     if entry.seq > db.position.seq:
-        raise Conflict.at("$.seq", f"the next number of this scope is {db.position.seq + 1}, not {entry.seq}")
+        raise Conflict.at("$.seq", f"the next seq of this scope is {db.position.seq + 1}, not {entry.seq}")
     rows = db.rows(SELECT_KNOWN, seq=entry.seq)
     if not rows or not _is_same(entry, *rows[0]):
-        raise Conflict.at("$.seq", f"another command took effect as number {entry.seq}")
+        raise Conflict.at("$.seq", f"another command took effect with seq {entry.seq}")
     return True
 
 

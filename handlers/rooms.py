@@ -1,4 +1,4 @@
-"""Rooms: saved with channels, categories and members split off into rows, read with them put back."""
+"""Rooms. Their channels, categories and members are in tables of their own, and added again when rooms are read."""
 
 from collections import defaultdict
 from typing import Any, Generic, TypeVar
@@ -25,7 +25,7 @@ SELECT_ALL = statement(Rooms.select(*ROWS.columns).order_by(Rooms.created_at, Ro
 
 
 class ChildList(Generic[T]):
-    """One of a room's lists, kept in a table of its own; rows go when their room does (ON DELETE CASCADE)."""
+    """One of a room's lists, in a table of its own. Its rows are deleted with their room (ON DELETE CASCADE)."""
 
     def __init__(self, name: str, record_type: type[T], table: type[Table], order: list[Field]) -> None:
         self.name = name
@@ -44,30 +44,30 @@ class ChildList(Generic[T]):
         self.select_one = statement(table.select(*self.rows.columns).where(one))
 
     def replace(self, room_id: str, records: list[T], db: Writes) -> None:
-        """Make the stored list exactly this one."""
+        """Replace the stored list by this one."""
         db.run(self.delete_of_room, room_id=room_id)
         for record in records:
             self.save(room_id, record, db)
 
     def save(self, room_id: str, record: T, db: Writes) -> None:
-        """Write one record, new or over the one with the same key."""
+        """Insert a record, or overwrite the one with the same key."""
         db.write(self.upsert, self.rows.to_row(record, room_id))
 
     def remove(self, room_id: str, child_id: str, db: Writes) -> None:
-        """Remove one record, if it is there."""
+        """Remove a record if it exists."""
         db.run(self.delete_one, room_id=room_id, child_id=child_id)
 
     def find(self, room_id: str, child_id: str, db: Reads) -> T | None:
-        """One record of the room, or None."""
+        """The record with this id in the room, or None."""
         row = db.row(self.select_one, room_id=room_id, child_id=child_id)
         return self.rows.to_record(row) if row else None
 
     def of_room(self, room_id: str, db: Reads) -> list[T]:
-        """The room's list, in its order."""
+        """The list of a room, in order."""
         return self.by_room(db.rows(self.select_of_room, room_id=room_id))[room_id]
 
     def by_room(self, rows: list[Row]) -> dict[str, list[T]]:
-        """The lists of all rooms that the rows belong to, in the rows' order."""
+        """The lists of all rooms in these rows, in the order of the rows."""
         found: dict[str, list[T]] = defaultdict(list)
         for room_id, *columns in rows:
             found[room_id].append(self.rows.to_record(tuple(columns)))
@@ -129,7 +129,7 @@ def exists(room_id: str, db: Reads) -> bool:
 
 
 def save(room: Room, db: Writes, context: CommandContext) -> None:
-    """Write a room; the lists that it carries replace the stored ones."""
+    """Write a room; the lists in it replace the stored ones."""
     changes.mention(changes.in_room("room", room.id), db, context)
     db.write(UPSERT, ROWS.to_row(room))
     changes.saved(context, "room", room.id, room.id)
@@ -145,7 +145,7 @@ def save(room: Room, db: Writes, context: CommandContext) -> None:
 
 
 def _with_children(row: Row, children: dict[str, dict[str, list[Any]]]) -> Room:
-    """The room as callers see it: channels and members always, categories where it has some."""
+    """The room as callers see it: always with channels and members, with categories only if it has any."""
     room = ROWS.to_record(row)
     return replace(
         room,

@@ -1,4 +1,4 @@
-"""Rows as they are stored, table by table, for comparing two scopes."""
+"""The rows of tables as they are stored, for comparing scopes."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ ROWS_AT_ONCE = 16
 
 
 class TablePages:
-    """The rows of one table, page by page in the order of its key."""
+    """The rows of one table, in pages, in the order of its key."""
 
     def __init__(self, table: type[Table]) -> None:
         meta: Any = table._meta
@@ -35,7 +35,7 @@ class TablePages:
         self.select_after = statement(query.where(Tuple(*columns) > Tuple(*bounds)))
 
     def page(self, after: list[Any] | None, limit: int, db: Reads) -> RowPage:
-        """At most `limit` rows after a key; raises `Invalid` for a value that is not a key of this table."""
+        """At most `limit` rows after a key, fewer if they are large; raises `Invalid` if `after` is not a key."""
         rows: list[Row] = []
         size, more = 0, True
         while more and len(rows) < limit:
@@ -61,7 +61,7 @@ class TablePages:
         if after is None:
             return db.rows(self.select_all, limit=limit)
         if not self._is_key(after):
-            raise Invalid.at("$.payload.after", "not a key of this table; use the `next` of the page before")
+            raise Invalid.at("$.payload.after", "not a key of this table; use the `next` of the previous page")
         bounds = {f"after_{at}": value for at, value in enumerate(after)}
         return db.rows(self.select_after, limit=limit, **bounds)
 
@@ -93,7 +93,7 @@ def get_rows(query: GetRows, db: Reads) -> RowPage:
 
 
 def _document(text: str) -> Any:
-    """The JSON of a column; one that is damaged is shown as its text."""
+    """The JSON value of a column; damaged JSON is returned as text."""
     try:
         return from_json(text)
     except msgspec.DecodeError:

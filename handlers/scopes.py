@@ -1,4 +1,4 @@
-"""Whole scopes: their size, their names, and how one is deleted, compacted or taken over from a file."""
+"""Operations on whole scopes: size, names, deletion, compaction, and import of a database file."""
 
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -23,7 +23,7 @@ COUNTS = {
 
 
 class LegacyFile(Protocol):
-    """A copy of a file that may be taken over."""
+    """A copy of a database file that can become the scope's database."""
 
     @property
     def db(self) -> Reads: ...
@@ -33,14 +33,14 @@ class LegacyFile(Protocol):
 
 
 class ScopeAdmin(Protocol):
-    """The scope that a request is in, as a whole."""
+    """The scope of a request, as a whole."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def handlers(self) -> Handlers:
-        """The handlers with which entries of a log are executed again."""
+        """The handlers that log entries are executed with."""
 
     @property
     def schema_version(self) -> int: ...
@@ -53,10 +53,10 @@ class ScopeAdmin(Protocol):
         """The names of all scopes, in order."""
 
     def transaction(self) -> AbstractContextManager[Writes]:
-        """What happens inside is one durable commit, or has no effect."""
+        """One durable transaction; on any error it has no effect."""
 
     def compact(self) -> None:
-        """Rewrite the scope's files, so that nothing of what was deleted is left in them."""
+        """Rewrite the scope's files so that they contain no deleted data."""
 
     def erase(self) -> None:
         """Remove the scope's files."""
@@ -75,7 +75,7 @@ def get_scope_info(_query: GetScopeInfo, scope: ScopeAdmin) -> ScopeInfo:
 @handles(ListScopes)
 def list_scopes(_query: ListScopes, scope: ScopeAdmin) -> list[str]:
     if scope.name != DEFAULT_SCOPE:
-        raise Forbidden.at("$.scope", f"only the scope {DEFAULT_SCOPE!r} may list the others")
+        raise Forbidden.at("$.scope", f"scopes can only be listed from the scope {DEFAULT_SCOPE!r}")
     return scope.all_names()
 
 
@@ -91,18 +91,18 @@ def compact_scope(_command: CompactScope, scope: ScopeAdmin) -> None:
 
 @handles(AdoptLegacyDatabase)
 def adopt_legacy_database(command: AdoptLegacyDatabase, scope: ScopeAdmin) -> None:
-    if any(_counts(scope).values()):  # commands included: their ids must stay known
+    if any(_counts(scope).values()):  # including commands, whose ids must stay known
         raise Conflict.at("$.scope", "the scope is not empty; delete-scope empties it")
     with scope.legacy_file(command.path) as legacy:
         if current_user_id(legacy.db) != command.user_id:
-            raise Forbidden.at("$.payload.userId", "the file's current user is another one")
+            raise Forbidden.at("$.payload.userId", "this is not the current user of the file")
         if legacy.db.row(COUNTS["media"]) != (0,):
             raise Invalid.at("$.payload.path", "the database has media; copy its whole data directory instead")
         legacy.take_over()
 
 
 def _counts(scope: ScopeAdmin) -> dict[str, int]:
-    """RowMapper by table."""
+    """The number of rows by table."""
     with scope.snapshot() as db:
         counts = {name: db.row(count) for name, count in COUNTS.items()}
     return {name: int(row[0]) for name, row in counts.items() if row}

@@ -1,4 +1,4 @@
-"""Sessions. The table knows a token by its hash alone, so a copy of the file lets nobody in."""
+"""Sessions. The table has only the hashes of tokens, so a copy of the database does not contain a valid token."""
 
 from backscroll.handlers import users
 from backscroll.handlers.registry import handles
@@ -46,7 +46,7 @@ def create_session(command: CreateSession, db: Writes, context: CommandContext) 
 @handles(DeleteSession)
 def delete_session(command: DeleteSession, db: Writes, _context: CommandContext) -> None:
     if (command.token is None) == (command.token_hash is None):
-        raise Invalid.at("$.payload", "a session is named by its token or by its tokenHash")
+        raise Invalid.at("$.payload", "give either token or tokenHash")
     db.run(DELETE, token_hash=command.hash())
 
 

@@ -1,7 +1,8 @@
-"""SQL built once, when a module is imported, from peewee's expressions; and records to rows and back.
+"""SQL statements, built from peewee expressions when modules are imported, and the mapping of records to rows.
 
-Building a query with peewee costs many times what running it does, so no query is built per request: a `Statement` is
-compiled for its dialect when a store opens, and handlers run the text. What is SQLite's own dialect stands here alone.
+Building a query with peewee takes many times longer than running it, so no query is built per request: a `Statement` is
+compiled for its dialect when a store opens, and handlers run the text. Of the handlers, only this module has SQL that
+is specific to SQLite.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,7 +25,7 @@ EMPTY_BLOB: Final = peewee.SQL("x''")
 
 
 class Named(peewee.Node):
-    """A value that is bound by name when the statement runs."""
+    """A parameter that is bound by name."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -34,7 +35,7 @@ class Named(peewee.Node):
 
 
 class Positional(peewee.Node):
-    """A value that is bound by its position among the values of a row, from 1."""
+    """A parameter that is bound by its position in a row of values, from 1."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -44,43 +45,43 @@ class Positional(peewee.Node):
 
 
 class Statement:
-    """A query without values in it, to be compiled for the dialect of a store."""
+    """A query without literal values, to be compiled for the dialect of a store."""
 
     def __init__(self, query: peewee.BaseQuery) -> None:
         self.query = query
 
     def compiled(self, dialect: peewee.Database) -> str:
-        """The text of the query for this kind of database."""
+        """The SQL text of the query in this dialect."""
         context: Any = dialect.get_sql_context()
         text, values = context.sql(self.query).query()
-        assert not values, f"{values} in the query itself: bind them with Named"
+        assert not values, f"the query contains the literal values {values}: bind them with Named"
         return str(text)
 
 
 STATEMENTS: list[Statement] = []
-"""Every statement of the handlers; stores compile them all when they open."""
+"""All statements of the handlers; a store compiles them when it opens."""
 
 
 def statement(query: peewee.BaseQuery) -> Statement:
-    """The statement of a query, in which every value is a `Named` or `Positional` parameter."""
+    """Register the statement of a query in which every value is a `Named` or `Positional` parameter."""
     made = Statement(query)
     STATEMENTS.append(made)
     return made
 
 
 def one_of(column: peewee.Field, name: str) -> peewee.Expression:
-    """`column` is one of the texts in the JSON list bound as `name`: one statement, however many there are."""
+    """`column` is one of the strings in the JSON list bound to `name`: one statement for any number of strings."""
     return column.in_(peewee.SQL(f"(SELECT value FROM json_each(:{name}))"))
 
 
 def insertion(table: type[Table], names: Iterable[str] | None = None) -> peewee.Insert:
-    """The query that writes a row of values for these columns, or for all, in their order."""
+    """The query that inserts a row of values for these columns, by default for all, in order."""
     fields = table._meta.fields
     return table.insert({fields[name]: Positional(at) for at, name in enumerate(names or fields, start=1)})
 
 
 class RowMapper(Generic[T]):
-    """How the records of one type are stored in one table; `parents` are columns before theirs that no record has."""
+    """Maps records of one type to rows of a table. `parents` are leading columns that are not fields of the record."""
 
     def __init__(self, record_type: type[T], table: type[Table], parents: Sequence[str] = ()) -> None:
         self.table = table
@@ -91,15 +92,15 @@ class RowMapper(Generic[T]):
         self._documents = [at for at, column in enumerate(self.columns) if isinstance(column, Json)]
         self._wire_names = dict(zip(record_type.__struct_fields__, record_type.__struct_encode_fields__, strict=True))
         self.to_row = _row_maker(dict(zip(self.names, self.columns, strict=True)), parents)
-        """The values of a record's columns, in their order, after those of its parents, which are further arguments."""
+        """`to_row(record, *parents)`: the values of the parent columns, then those of the record, in order."""
         self._construct = _constructor(record_type, dict(zip(self.names, self.columns, strict=True)))
 
     def insert(self) -> peewee.Insert:
-        """The query that writes a row of `to_row`, whose values it takes by position."""
+        """The query that inserts a row from `to_row`, with positional parameters."""
         return insertion(self.table, [*self._parents, *self.names])
 
     def upsert(self, *, unless: peewee.Expression | None = None) -> Statement:
-        """The statement that writes a whole row: new, or over the one with the same key, `unless` that holds."""
+        """The statement that inserts a row from `to_row` or overwrites the one with its key, `unless` this is true."""
         table: Any = self.table._meta
         key = table.primary_key.field_names if table.composite_key else (table.primary_key.name,)
         return statement(
@@ -111,14 +112,14 @@ class RowMapper(Generic[T]):
         )
 
     def to_record(self, row: Row, **children: Any) -> T:
-        """The record of a row of `columns`, with its child lists. JSON that is damaged is named in `damaged`."""
+        """The record of a row of `columns`, with its child lists. Columns with damaged JSON are named in `damaged`."""
         try:
             return self._construct(row, **children)
         except msgspec.DecodeError:
             return self._construct_damaged(list(row), children)
 
     def to_records(self, rows: Sequence[Row], child: str = "", lists: Sequence[Any] = ()) -> list[T]:
-        """The records of rows, each with its child list, if that is given."""
+        """The records of rows. If `child` is given, each gets its list from `lists` in this field."""
         construct = self._construct
         try:
             if child:
@@ -129,7 +130,7 @@ class RowMapper(Generic[T]):
             return [self.to_record(row, **own) for row, own in zip(rows, children, strict=True)]
 
     def _construct_damaged(self, row: list[Any], children: dict[str, Any]) -> T:
-        """The record without the documents that are not JSON: one damaged row must not hide all others."""
+        """The record without its damaged JSON columns, so that one damaged row does not hide all others."""
         damaged = [at for at in self._documents if row[at] is not None and not _is_json(row[at])]
         for at in damaged:
             row[at] = None
@@ -145,10 +146,10 @@ def _is_json(text: str) -> bool:
 
 
 def _constructor(record_type: type[T], columns: Mapping[str, peewee.Field]) -> Callable[..., T]:
-    """A function from a row to its record, in which every field is written out: it runs for each row that is read.
+    """A function that constructs a record from a row, with every field written out; it runs for every row read.
 
-    It is compiled from source text, as the standard library does for dataclasses and named tuples; a loop over the
-    fields takes twice as long.
+    It is compiled from source text, as the standard library does for dataclasses and named tuples, because a loop over
+    the fields takes twice as long.
     """
     arguments = ", ".join(f"{name}={_reading(column, at)}" for at, (name, column) in enumerate(columns.items()))
     names = {"record": record_type, "from_json": from_json}
@@ -157,7 +158,7 @@ def _constructor(record_type: type[T], columns: Mapping[str, peewee.Field]) -> C
 
 
 def _row_maker(columns: Mapping[str, peewee.Field], parents: Sequence[str]) -> Callable[..., tuple[Any, ...]]:
-    """A function from a record, and its parents' values, to its row; compiled like `_constructor`."""
+    """A function that makes a row from a record and the values of its parent columns; compiled like `_constructor`."""
     values = ", ".join(_writing(column, name) for name, column in columns.items())
     arguments = ", ".join(["record", *parents])
     row = ", ".join([*parents, values])
@@ -166,14 +167,14 @@ def _row_maker(columns: Mapping[str, peewee.Field], parents: Sequence[str]) -> C
 
 
 def _writing(column: peewee.Field, name: str) -> str:
-    """The expression for a column's value."""
+    """The source text of the expression for a column's value."""
     if isinstance(column, Json):
         return f"None if record.{name} is None else to_json(record.{name}).decode()"
     return f"record.{name}"
 
 
 def _reading(column: peewee.Field, at: int) -> str:
-    """The expression for a field's value, from the column in this position."""
+    """The source text of the expression for a field's value, read from the column at this position."""
     if isinstance(column, Flag):
         return f"None if row[{at}] is None else row[{at}] != 0"
     if isinstance(column, Json):
@@ -182,6 +183,6 @@ def _reading(column: peewee.Field, at: int) -> str:
 
 
 def field_changes(updates: Record) -> dict[str, Any]:
-    """The fields that an `…Updates` record sets or clears; those it leaves alone are missing."""
+    """The fields that an `…Updates` record sets or clears, by name; None clears a field."""
     values = ((name, getattr(updates, name)) for name in updates.__struct_fields__)
     return {name: value for name, value in values if value is not msgspec.UNSET}

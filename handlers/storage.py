@@ -1,7 +1,7 @@
-"""What handlers may ask of a store: to read, to write, about the command that is being executed, and for blobs.
+"""The interfaces through which handlers use a store: reading, writing, the current command, and blobs.
 
-Handlers know a store only through these. A query's handler gets `Reads`, a command's `Writes` and its `CommandContext`,
-an operation about a whole scope a `ScopeAdmin` (in `scopes.py`), a built-in query the `Status` of the daemon.
+A query's handler gets `Reads`, a command's `Writes` and the `CommandContext`, a maintenance operation's a `ScopeAdmin`
+(in `scopes.py`), a built-in query's the `Status` of the daemon.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ RANDOM_BYTES = 10  # of a ULID
 
 
 class LogPosition(NamedTuple):
-    """The end of a scope's log: its last command, the last id made, the chain, the greatest request id in it."""
+    """The end of a scope's log: the last seq, the last generated id, the chain, and the greatest request id."""
 
     seq: int = 0
     last_id: str = ""
@@ -28,7 +28,7 @@ class LogPosition(NamedTuple):
 
 
 class Retention(NamedTuple):
-    """What the command log keeps: payloads or not, and the results of how many commands, for how long (ms)."""
+    """What the command log keeps: whether payloads, and results of at least how many commands and how long (ms)."""
 
     payloads: bool = True
     results: int = 1_000_000
@@ -36,9 +36,9 @@ class Retention(NamedTuple):
 
 
 class Redaction(NamedTuple):
-    """Text to erase from a command in the log: `member` is its index in a batch, 0 elsewhere.
+    """Text to erase from a command in the log; `member` is its index in a batch, otherwise 0.
 
-    `target` is the list item that the text is about; None where all text of the command is to go.
+    `target` is the list item that the text is about; None erases all text of the command.
     """
 
     seq: int
@@ -47,85 +47,85 @@ class Redaction(NamedTuple):
 
 
 class Blobs(Protocol):
-    """Parts of files, stored beside the database and named by the SHA-256 of their bytes, in hex."""
+    """The parts of media, stored beside the database and named by the SHA-256 of their bytes in hex."""
 
     def put(self, data: bytes) -> str:
-        """Store these bytes, durably; their hash. What a command that fails has put remains, without a user."""
+        """Store a part durably and return its hash. If the command fails, the part remains, unused."""
 
     def put_again(self, sha256: str) -> bool:
-        """Let a part that exists count as put now; whether it exists."""
+        """Count an existing part as put now. Returns False if it does not exist."""
 
     def read(self, sha256: str) -> bytes | None:
-        """The bytes of a part, compared with their hash; None where there is none."""
+        """The bytes of a part, verified against its hash; None if it does not exist."""
 
     def put_before(self, time_ms: int) -> Iterable[str]:
-        """The parts that were last put before a time, in milliseconds since the epoch."""
+        """The hashes of the parts last put before a time, in milliseconds since the epoch."""
 
     def remove_after_commit(self, sha256: str) -> None:
-        """Remove a part once this transaction is durable; if it fails, the part stays."""
+        """Remove a part after this transaction is durable; if it fails, the part stays."""
 
 
 class Reads(Protocol):
-    """One snapshot of the database. Statements name their parameters (`:room_id`), which are given as keywords."""
+    """A snapshot of the database. Statements have named parameters (`:room_id`), passed as keyword arguments."""
 
     @property
     def now(self) -> int:
-        """When this transaction began, in milliseconds since the epoch."""
+        """The time when this transaction began, in milliseconds since the epoch."""
 
     @property
     def position(self) -> LogPosition:
-        """The end of the log; in a snapshot its `seq` alone."""
+        """The end of the log; in a snapshot only its `seq` is set."""
 
     @property
     def blobs(self) -> Blobs: ...
 
     def rows(self, statement: Statement, /, **values: Any) -> list[Row]:
-        """All rows of a SELECT."""
+        """All rows returned by a SELECT."""
 
     def row(self, statement: Statement, /, **values: Any) -> Row | None:
-        """The first row of a SELECT, or None."""
+        """The first row returned by a SELECT, or None."""
 
 
 class Writes(Reads, Protocol):
-    """One durable transaction: everything that is written in it commits, or nothing."""
+    """A durable transaction: either everything written in it is committed, or nothing."""
 
     @property
     def retention(self) -> Retention: ...
 
     @property
     def redactions(self) -> list[Redaction]:
-        """What is to be erased from the log before this transaction commits."""
+        """The text to erase from the log before this transaction commits."""
 
     def run(self, statement: Statement, /, **values: Any) -> int:
-        """Execute a change; how many rows it affected."""
+        """Execute an INSERT, UPDATE or DELETE. Returns the number of rows it affected."""
 
     def write(self, statement: Statement, row: Sequence[Any], /) -> int:
-        """Write a row, whose values the statement names by their position (`?1`); how many rows that affected."""
+        """Write a row with a statement that has positional parameters (`?1`). Returns how many rows it affected."""
 
     def write_all(self, statement: Statement, rows: Iterable[Sequence[Any]], /) -> None:
         """Write many rows with the same statement."""
 
     def random_bytes(self, number: int) -> bytes:
-        """Random bytes that nobody can guess."""
+        """Cryptographically secure random bytes."""
 
     def token_of(self, request_id: str, number: int) -> str:
-        """The secret token that a command generated as its so many-th, from 0."""
+        """The `number`th secret token of a command, from 0; the same each time."""
 
     def command(
         self, request_id: str, *, at: int | None = None, replayed: Generated | None = None
     ) -> AbstractContextManager["CommandContext"]:
-        """What happens inside is one command: it happens as a whole and takes the next `seq`, or not at all.
+        """The block executes one command: it takes the next `seq`, or it raises and nothing of it takes effect.
 
-        `at` and `replayed` are its time and generated values where it is executed again from a log.
+        `at` and `replayed` are its original time and generated values if it is executed again from a log.
         """
 
 
 class CommandContext:
     """The command that is being executed: its place in the log, and what it generates, changes and erases.
 
-    `now` is the time that it takes for the current one. `member` is the index of the batch's member that is being
-    executed. `redacted` holds, by member, what text of this command itself is erased; `payload_dropped` says that its
-    payload is not kept at all.
+    `now` is the current time as the command sees it, in milliseconds since the epoch. `member` is the index of the
+    command in its batch, otherwise 0. `redacted` maps members to the text of this command that is to be erased; if
+    `payload_dropped`, its payload is not stored at all.
     """
 
     __slots__ = (
@@ -169,9 +169,9 @@ class CommandContext:
         self._token_of = token_of
 
     def new_id(self) -> str:
-        """An id that was never given before and sorts after all that were: a ULID of the command's time.
+        """A new id that sorts after all ids generated before: a ULID of the command's time.
 
-        It is derived from the request's id instead of random bytes, so that a replay without it makes the same.
+        It is derived from the request's id, not from random bytes, so that a replay generates the same id.
         """
         if self.replayed is not None and len(self.ids) < len(self.replayed.ids):
             new_id = self.replayed.ids[len(self.ids)]
@@ -183,7 +183,7 @@ class CommandContext:
         return new_id
 
     def new_token(self) -> tuple[str, str]:
-        """A secret that nobody can guess, as text, and its SHA-256 in hex. In a replay the secret is empty."""
+        """A new secret token, as text, and its SHA-256 in hex. In a replay the token is empty."""
         number = len(self.token_hashes)
         if self.replayed is not None and number < len(self.replayed.token_hashes):
             token, token_hash = "", self.replayed.token_hashes[number]
@@ -193,25 +193,20 @@ class CommandContext:
         self.token_hashes.append(token_hash)
         return token, token_hash
 
-    def settle_changes(self) -> None:
-        """Keep the last word on each thing that was changed, in order."""
-        if len(self.changes) > 1:
-            self.changes = list(dict.fromkeys(reversed(self.changes)))[::-1]
-
     def redact_own(self, member: int, target: Target | None = None) -> None:
         """Erase text from this command's own payload before its row is written."""
         self.redacted.setdefault(member, set()).add(target)
 
     @property
     def generated(self) -> Generated | None:
-        """What the command generated; None where it is nothing."""
+        """What the command generated, or None."""
         if not self.ids and not self.token_hashes:
             return None
         return Generated(ids=self.ids, token_hashes=self.token_hashes)
 
 
 class Status(Protocol):
-    """What the daemon knows of itself; built-in queries are answered from this alone."""
+    """The state of the daemon, from which built-in queries are answered."""
 
     @property
     def pid(self) -> int: ...

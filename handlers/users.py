@@ -1,4 +1,4 @@
-"""Users, and which of them is using the application."""
+"""Users, and the current user of the application."""
 
 from msgspec.structs import replace
 from peewee import JOIN, SQL
@@ -125,13 +125,13 @@ def get_users_by_room(query: GetUsersByRoom, db: Reads) -> list[User]:
 
 
 def current_user_id(db: Reads) -> str | None:
-    """Who is using the application; the user need not be stored."""
+    """The id of the application's current user, who need not be stored; None if unset."""
     row = db.row(SELECT_META, key=CURRENT_USER_KEY)
     return str(from_json(row[0])) if row else None
 
 
 def _member_as_user(row: Row) -> User:
-    """The user of a joined row, or what the member's part of it knows where no user is stored."""
+    """The user of a joined row; if none is stored, one with the fields of the member."""
     member, user = row[: len(MEMBER_COLUMNS)], row[len(MEMBER_COLUMNS) :]
     if user[0] is not None:
         return ROWS.to_record(user)
@@ -155,6 +155,6 @@ def _save(user: User, pubkey_path: str, db: Writes, context: CommandContext) -> 
 
 
 def find(user_id: str, db: Reads) -> User | None:
-    """The user with this oderId, or else with this id, or None."""
+    """The user with this oderId, or else this id, or None."""
     row = db.row(SELECT_BY_ODER_ID, user_id=user_id) or db.row(SELECT_BY_ID, user_id=user_id)
     return ROWS.to_record(row) if row else None

@@ -1,6 +1,6 @@
-"""The language: operations, records, errors and the wire format. Imports nothing of ours and does no I/O.
+"""The protocol: operations, records, errors and the wire format. Imports no other part of backscroll and does no I/O.
 
-Everything that a client in Python needs can be imported from here; the modules are there for their documentation.
+Everything a Python client needs can be imported from here; the modules have the documentation.
 """
 
 from backscroll.schema.command_log import *
@@ -10,6 +10,6 @@ from backscroll.schema.records import *
 from backscroll.schema.replies import *
 
 __all__ = ["DELETED_TEXT", "ERRORS", "OPERATIONS"]
-__all__ += [  # the classes; an operation that is added is among them
+__all__ += [  # all classes, so that a new operation needs no entry here
     name for name, value in dict(globals()).items() if isinstance(value, type) and value.__module__.startswith(__name__)
 ]

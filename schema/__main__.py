@@ -1,9 +1,9 @@
-"""Write what is generated from the language: tables in the pages, and the description of the present level.
+"""Write the generated files: the tables in the documentation, and the description of the current protocol level.
 
     python -m backscroll.schema [CHECKOUT] [--break-level]
 
-`schema/levels/N.json` is the contract with clients of level N. It is written only where nothing in it breaks them;
-`--break-level` overrides that while the level is not published.
+`schema/levels/N.json` is the contract with clients of level N. It is not overwritten if the new description would
+break them; `--break-level` overwrites it anyway, which is allowed only while the level is unpublished.
 """
 
 import argparse
@@ -20,10 +20,12 @@ PAGES = ("README.md", "schema/PROTOCOL.md")
 
 
 def main() -> int:
-    """Write the files; the exit code."""
+    """Write the files and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m backscroll.schema", description=__doc__.split("\n")[0])
-    parser.add_argument("checkout", type=Path, nargs="?", default=Path(), help="the checkout (the present directory)")
-    parser.add_argument("--break-level", action="store_true", help="write the level though it breaks its clients")
+    parser.add_argument(
+        "checkout", type=Path, nargs="?", default=Path(), help="path of the checkout (default: the current directory)"
+    )
+    parser.add_argument("--break-level", action="store_true", help="write the level even if it breaks its clients")
     options = parser.parse_args()
     for name in PAGES:
         page = options.checkout / name

@@ -1,6 +1,6 @@
 """The entries of the command log, how they are hashed and chained, and how deleted text is erased from them.
 
-`PROTOCOL.md` beside this file describes the log for people, with test vectors for the hashes.
+`PROTOCOL.md` in this folder specifies the log, with test vectors for the hashes.
 """
 
 import hashlib
@@ -15,18 +15,18 @@ from backscroll.schema.limits import Count, HexDigest, Id, Many, Millis, Operati
 from backscroll.schema.records import Record
 from backscroll.schema.wire import MSGPACK, RequestId
 
-if TYPE_CHECKING:  # operations about the log are made of its entries
+if TYPE_CHECKING:  # a circular import at run time: the operations on the log contain its entries
     from backscroll.schema.operations.base import Command
 
 Ulid = Annotated[str, Meta(pattern="^[0-9A-HJKMNP-TV-Z]{26}$", max_length=26)]
 Salt = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
 
 FORMAT: Final = 1
-"""The number of the form that rows of the log have."""
+"""The version of the format that rows of the log are hashed in."""
 DIGEST_BYTES = 32
 SALT_BYTES = 16
 CHAIN_START = bytes(DIGEST_BYTES)
-"""The chain before a scope's first entry."""
+"""The chain value before a scope's first entry."""
 
 Noun = Literal["message", "room", "member", "user", "current-user", "ban", "media"]
 ChangeKind = Literal["saved", "gone", "cleared", "replaced"]
@@ -35,11 +35,12 @@ _encode_canonically = msgspec.msgpack.Encoder(order="sorted").encode
 
 
 class Change(Record, frozen=True, kw_only=True):
-    """One thing that a command changed: no text of people, only what it is and where.
+    """One item that a command changed: which one and where, without any user text.
 
-    `saved`: it was written and can be read. `gone`: it no longer exists, in this room at least. `cleared`: all of its
-    kind are gone, in the room, in one channel of it, or everywhere. `replaced`: all of its kind in the room were written
-    anew. Reactions and attachments are changes of their message; channels and categories are changes of their room.
+    `saved`: it was written and can be read. `gone`: it no longer exists, at least not in this room. `cleared`: all
+    items of this noun are gone, in the room, in one of its channels, or everywhere. `replaced`: all items of this noun
+    in the room were rewritten. Reactions and attachments count as changes of their message, channels and categories as
+    changes of their room.
     """
 
     noun: Noun
@@ -50,9 +51,9 @@ class Change(Record, frozen=True, kw_only=True):
 
 
 class Generated(Record, frozen=True, kw_only=True):
-    """What the daemon generated for a command, in the order of generating: without it a replay would differ.
+    """The values that the daemon generated for a command, in order. A replay uses them instead of new ones.
 
-    `ids` are the ids it made, `tokenHashes` the SHA-256 of the tokens. A token itself is not stored.
+    `ids` are the generated ids, `tokenHashes` the SHA-256 of the generated tokens. The tokens are not stored.
     """
 
     ids: list[Ulid] = field(default_factory=list)
@@ -62,9 +63,9 @@ class Generated(Record, frozen=True, kw_only=True):
 class LogEntry(Record, frozen=True, kw_only=True):
     """A command that took effect: its number, time (ms), id, type and payload, and what it changed and generated.
 
-    `payload` is null where it was not kept. `redacted` says that text which was deleted since was erased from it, or all
-    of it; then `salt` is gone too. `digest` is the SHA-256 of the salt and the canonical payload, `chain` that of the
-    entry and of all entries before it, both in hex. `principal` is who sent the command, where that is known.
+    `payload` is null if it was not kept. `redacted` means that the payload, or the part of its text that was deleted
+    later, was erased; `salt` is then gone too. `digest` is the SHA-256 of the salt and the canonical payload, `chain`
+    covers this entry and all entries before it; both are in hex. `principal` is the sender of the command, if known.
     """
 
     seq: Seq
@@ -82,9 +83,9 @@ class LogEntry(Record, frozen=True, kw_only=True):
 
 
 class LogPage(Record, frozen=True, kw_only=True):
-    """A page of the log. `chainStart` is the chain before its first entry.
+    """A page of the log. `chainStart` is the chain value before its first entry.
 
-    `firstSeq` and `lastSeq` are those of the whole log; an empty log begins after its end.
+    `firstSeq` and `lastSeq` are those of the whole log; if it is empty, `firstSeq` is `lastSeq` + 1.
     """
 
     entries: list[LogEntry]
@@ -94,7 +95,7 @@ class LogPage(Record, frozen=True, kw_only=True):
 
 
 class Facts(NamedTuple):
-    """What is chained of an entry besides its number, time, type and id: a MessagePack array in this order."""
+    """The fields of an entry that are hashed into the chain besides seq, time, type and id, in this order."""
 
     format: int
     principal: str | None
@@ -104,54 +105,55 @@ class Facts(NamedTuple):
 
 
 def as_logged(command: "Command[Any]") -> "Command[Any]":
-    """A command as the log keeps it: hashes in place of secrets and of the bytes of files."""
+    """The command as it is stored in the log, with hashes in place of secrets and of the bytes of files."""
     replace_secrets = getattr(command, "as_logged", None)
     return command if replace_secrets is None else cast("Command[Any]", replace_secrets())
 
 
 def canonical(command: "Command[Any]") -> bytes:
-    """The payload of a command that was decoded from a request, in the one form that is hashed and compared.
+    """The canonical form of a decoded command's payload, which is what is hashed and compared.
 
     MessagePack with the keys of every map sorted by their bytes, at every depth; fields that are unset or have their
-    default are left out. It never holds a secret or the bytes of a file.
+    default value are left out. It never contains a secret or the bytes of a file.
     """
     return _encode_canonically(as_logged(command))
 
 
 def digest_of(salt: bytes, payload: bytes) -> bytes:
-    """The hash that a command's payload is known by. `payload` is canonical, `salt` has `SALT_BYTES` random bytes."""
+    """The digest of a command's payload. `payload` is in canonical form, `salt` has `SALT_BYTES` random bytes."""
     return hashlib.sha256(salt + payload).digest()
 
 
 def encode_facts(facts: tuple[Any, ...]) -> bytes:
-    """The facts of an entry, the fields of `Facts` in their order, with the keys of every map sorted."""
+    """Encode the facts of an entry, the fields of `Facts` in order, with the keys of every map sorted."""
     return _encode_canonically(facts)
 
 
 def decode_facts(encoded: bytes) -> Facts:
-    """The facts of a stored row."""
+    """Decode the facts of a stored row."""
     return MSGPACK.decode(encoded, Facts)
 
 
 def chain_after(before: bytes, seq: int, at: int, name: str, request_id: str, facts: bytes) -> bytes:
     """The chain after an entry: SHA-256 of the chain before it, the text `"seq at type id"`, and the encoded facts.
 
-    The text cannot run into the facts, which begin with the byte 0x95: no UTF-8 text goes on with that.
+    The boundary between text and facts is unambiguous: facts begin with 0x95, which cannot start a UTF-8 character.
     """
     return hashlib.sha256(before + f"{seq} {at} {name} {request_id}".encode() + facts).digest()
 
 
 class Target(NamedTuple):
-    """One item of a list inside a command: what it is (a record's `NOUN`), and its `KEY` there."""
+    """Identifies an item of a list inside a command by its record's `NOUN` and the values of its `KEY` fields."""
 
     noun: str
     key: tuple[str, ...]
 
 
 def erase_text(command: Any, target: Target | None) -> Any:
-    """A command without the text about `target`, or without any text of people where that is None.
+    """The command without the text about `target`, or without any user text if `target` is None.
 
-    A command in which no list holds the item is about that item alone, except that a reaction is always an item.
+    If no list of the command contains the target, the whole command is about it, and all its text is erased; except if
+    the target is a reaction: then the command stays as it is.
     """
     if target is None:
         return redact(command)
@@ -160,7 +162,7 @@ def erase_text(command: Any, target: Target | None) -> Any:
 
 
 def redact(value: Any) -> Any:
-    """A command or record without the text of people; its structure stays, so that it can still be executed."""
+    """The command or record without user text. It keeps its structure, so that it can still be executed."""
     if isinstance(value, list):
         return [redact(item) for item in value]
     if not isinstance(value, Struct):
@@ -172,9 +174,9 @@ def redact(value: Any) -> Any:
 
 
 def redact_item(value: Any, target: Target) -> Any:
-    """A command or record in which only the list items that `target` names are redacted; the same object without any.
+    """The command or record with only the list items matching `target` redacted; the same object if there are none.
 
-    A reaction is taken out of its list, since two that were redacted would be duplicates.
+    Reactions are removed from their list instead, because two redacted reactions would be duplicates.
     """
     if not isinstance(value, Struct):
         return value

@@ -1,7 +1,7 @@
-"""Would a client that was made for one protocol level still work with another?
+"""Check whether a client written for one protocol level still works with another one.
 
-Compares two descriptions (see `description.py`). A client sends what the old one allows, and reads replies tolerantly:
-so requests may only become wider, replies may only gain fields and values, and nothing may be renamed or removed.
+Compares two descriptions (see `description.py`). A client sends what the old description allows and reads replies
+tolerantly, so requests may accept more, replies may gain fields and values, and nothing may be renamed or removed.
 """
 
 import math
@@ -16,14 +16,14 @@ EXACT = ("pattern", "contentEncoding", "additionalProperties", "x-unit")
 
 
 class Comparison(NamedTuple):
-    """What would break a client of the old level, and what is new."""
+    """The changes that break a client of the old level, and the additions, as text."""
 
     breaking: list[str]
     additions: list[str]
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Comparison:
-    """Compare two descriptions."""
+    """Compare two descriptions, as returned by `describe()`."""
     found = _Differences(old["$defs"], new["$defs"])
     found.operations(old["operations"], new["operations"])
     found.errors(old["errors"], new["errors"])
@@ -63,7 +63,7 @@ class _Differences:
                 self.breaking.append(f"limit {name}: was {old[name]['value']} and is {new[name]['value']}")
 
     def schemas(self, where: str, old: Schema, new: Schema, direction: Direction) -> None:
-        """Compare what may stand at one place."""
+        """Compare the schemas of one place, such as a field."""
         pair = (old.get("$ref", ""), new.get("$ref", ""), direction)
         if "$ref" in old and "$ref" in new:
             if pair in self._compared:
@@ -85,7 +85,7 @@ class _Differences:
             self.schemas(f"{where}[]", old["items"], new["items"], direction)
 
     def _both(self, what: str, old: Schema, new: Schema) -> Iterator[str]:
-        """The names that both have; the others are removed or new."""
+        """Yield the names that both have; note the others as removed or added."""
         for name in old:
             if name in new:
                 yield name
@@ -136,7 +136,7 @@ class _Differences:
             if direction == "request" and name in required_after - required_before:
                 self.breaking.append(f"{where}.{name}: is now required")
             if direction == "reply" and name in required_before - required_after:
-                self.breaking.append(f"{where}.{name}: is no longer always there")
+                self.breaking.append(f"{where}.{name}: is no longer always present")
             if direction == "request" and before[name].get("default") != after[name].get("default"):
                 self.breaking.append(f"{where}.{name}: the default was {before[name].get('default')!r}")
         for name in required_after - set(before) if direction == "request" else ():
@@ -148,5 +148,5 @@ def _type(schema: Schema) -> str:
 
 
 def _kind(schema: Schema) -> str:
-    """What tells alternatives apart: a reference's name, or a type."""
+    """What alternatives are matched by: the name of a reference, or a type."""
     return schema["$ref"].rpartition("/")[2] if "$ref" in schema else _type(schema)

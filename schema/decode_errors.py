@@ -1,6 +1,6 @@
-"""msgspec's complaints as errors of the protocol: the code, the path of the field, and plain words.
+"""Translates msgspec's errors into errors of the protocol: a code, the path of the field, and a readable message.
 
-msgspec says "Expected `int`, got `str` - at `$.message.timestamp`"; callers read
+msgspec reports "Expected `int`, got `str` - at `$.message.timestamp`"; callers get
 "$.payload.message.timestamp: expected integer, got string".
 """
 
@@ -16,7 +16,7 @@ from backscroll.schema.limits import MILLIS_MAX
 from backscroll.schema.size_probe import present
 
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError)
-"""Everything that msgspec raises for bytes that it cannot decode."""
+"""All exceptions that msgspec raises for bytes it cannot decode."""
 
 JSON_NAMES = {
     "int": "integer",
@@ -43,9 +43,9 @@ _SYNTAX = re.compile(r"(?P<format>JSON|MessagePack data) is malformed: (?P<probl
 
 
 def explain(error: Exception, root: str, as_type: type[Struct], unknown_field: str = "") -> CallerError:
-    """The error of the protocol for what msgspec raised while it decoded `as_type` at `root`.
+    """The protocol error for `error`, which msgspec raised while decoding `as_type` at the path `root`.
 
-    `unknown_field` is added to the message about a field that does not exist.
+    `unknown_field` is appended to the message about an unknown field.
     """
     if isinstance(error, RecursionError):
         return Malformed.at(root, "nested too deeply to be decoded")
@@ -68,12 +68,12 @@ def explain(error: Exception, root: str, as_type: type[Struct], unknown_field: s
 
 
 def is_integral_float(error: Exception) -> bool:
-    """Whether msgspec complains of a float where an integer belongs: some programs write all numbers so."""
+    """Whether msgspec refused a float where an integer is expected. Some programs write all numbers as floats."""
     return isinstance(error, msgspec.ValidationError) and "got `float`" in str(error) and "`int" in str(error)
 
 
 def known_values(as_type: type[Struct], path: str) -> tuple[str, ...]:
-    """The values that the field at a path may have, where its type lists them."""
+    """The allowed values of the field at `path`, if its type lists them."""
     hint: Any = as_type
     for step in re.findall(r"\.(\w+)|\[", path):
         hint = _inner(hint, step)
@@ -98,7 +98,7 @@ def _bare(hint: Any) -> Any:
 
 
 def _plain(problem: str, values: Callable[[], tuple[str, ...]]) -> str:
-    """A complaint about a value in JSON's terms."""
+    """msgspec's message about a value in JSON terms."""
     if match := _TYPE.fullmatch(problem):
         return f"expected {_type_names(match['expected'])}, got {_type_names(match['got'])}"
     if match := _LENGTH.fullmatch(problem):
@@ -109,7 +109,7 @@ def _plain(problem: str, values: Callable[[], tuple[str, ...]]) -> str:
     if match := _RANGE.fullmatch(problem):
         return _range_problem(match["sign"], int(match["number"]))
     if match := _FORM.fullmatch(problem):
-        return f"expected {FORMS.get(match['pattern'], 'another form of text')}"
+        return f"expected {FORMS.get(match['pattern'], 'text in another format')}"
     if match := _ENUM.fullmatch(problem):
         return f"{match['value']} is not one of: {', '.join(values())}"
     return "not valid base64" if "base64" in problem else problem[0].lower() + problem[1:]
@@ -119,12 +119,13 @@ def _range_problem(sign: str, number: int) -> str:
     if sign == ">=":
         return f"must be at least {number}"
     if number == MILLIS_MAX:
-        return f"must be at most {number}, the end of the year 9999: times are in milliseconds; is this one in microseconds?"
+        end = "the end of the year 9999"
+        return f"must be at most {number}, {end}: times are in milliseconds; is this one in microseconds?"
     return f"must be at most {number}"
 
 
 def _type_names(names: str) -> str:
-    """`int | null` as "integer or null"."""
+    """Turn `int | null` into "integer or null"."""
     return " or ".join(JSON_NAMES.get(name, name) for name in names.split(" | "))
 
 

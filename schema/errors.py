@@ -1,4 +1,4 @@
-"""What can go wrong, one class for each code of the protocol; both ends use the same classes.
+"""The errors of the protocol, one class for each code. The daemon and the clients use the same classes.
 
     BackscrollError
     ├── CallerError                fault "caller": the request cannot succeed as it is
@@ -6,10 +6,10 @@
     │   ├── UnknownOperation       unknown-operation  no operation has this name
     │   ├── Invalid                invalid            a field has the wrong type or a value that is not allowed
     │   ├── TooLarge               too-large          a body, text or list exceeds its limit
-    │   ├── NotFound               not-found          the thing named does not exist
+    │   ├── NotFound               not-found          the named item does not exist
     │   ├── Conflict               conflict           a unique key is taken, the message was deleted, …
     │   └── Forbidden              forbidden          not allowed in this scope
-    ├── DaemonError                fault "daemon": the request may be right, the daemon could not execute it
+    ├── DaemonError                fault "daemon": the request may be valid, but the daemon could not execute it
     │   ├── DeadlineExceeded       deadline-exceeded  not started before the caller's deadline
     │   ├── Busy                   busy               a queue is full, or another process holds the lock; try again
     │   ├── Unavailable            unavailable        the daemon is starting or stopping; try again
@@ -17,8 +17,8 @@
     │   └── Internal               internal           a bug in the daemon
     └── NoReply                    (never sent)       the client stopped waiting; the outcome is unknown
 
-An error reply means that nothing happened. `NoReply` means that the outcome is unknown. A code that a client does not
-know is a plain `CallerError` or `DaemonError`, by the reply's `fault`, with the code in `code`.
+An error reply means that the request had no effect. `NoReply` means that the outcome is unknown. A code that the client
+does not know is raised as a plain `CallerError` or `DaemonError`, depending on the reply's `fault`, with that `code`.
 """
 
 from typing import Any, ClassVar, Literal, Self
@@ -29,13 +29,13 @@ Fault = Literal["caller", "daemon"]
 
 
 class BackscrollError(Exception):
-    """Base of all errors. `details` is a JSON object; `retryable` says that the same request may succeed later."""
+    """Base of all errors. `details` is a JSON object or None; if `retryable`, the same request may succeed later."""
 
     code: str = ""
     fault: ClassVar[Fault]
     since: ClassVar[int] = 1
     retries: ClassVar[Literal["never", "always", "depends"]] = "never"
-    """Whether errors of this class are retryable: what the documentation says of `retryable`."""
+    """Whether errors of this class are retryable, for the documentation."""
 
     def __init__(
         self, message: str, *, details: dict[str, Any] | None = None, retryable: bool = False, code: str = ""
@@ -49,21 +49,21 @@ class BackscrollError(Exception):
 
 
 class CallerError(BackscrollError):
-    """The request cannot succeed as it is; sending it again changes nothing."""
+    """The request cannot succeed as it is; sending it again does not help."""
 
     fault = "caller"
 
     @classmethod
     def at(cls, path: str, problem: str, **details: Any) -> Self:
-        """The error of one field: `path` from the body's root, as in `$.payload.message.id`. Long text is cut."""
+        """An error about one field; `path` starts at the body's root: `$.payload.message.id`. Truncates long text."""
         path, problem = _cut(path), _cut(problem)
         return cls(f"{path}: {problem}", details={"path": path} | details)
 
 
 def inside(path: str, index: int, error: CallerError) -> CallerError:
-    """The error of a command inside a list, at `path` and `index`: its field is named from the body's root.
+    """The error of a command inside a list, with its path starting at the body's root and the command's `index`.
 
-    `error` names the field from the command's own root, as in `$.payload.message.id`.
+    `path` is where the command is, such as `$.payload.commands[3]`. `error` has a path that starts at the command.
     """
     inner = str((error.details or {}).get("path", "$"))
     outer = _cut(path + inner.removeprefix("$"))
@@ -73,7 +73,7 @@ def inside(path: str, index: int, error: CallerError) -> CallerError:
 
 
 def _cut(text: str) -> str:
-    """At most so much of what a caller sent."""
+    """Truncate text that may quote a request."""
     return text if len(text) <= QUOTED_CHARACTERS_MAX else text[: QUOTED_CHARACTERS_MAX - 1] + "…"
 
 
@@ -84,7 +84,7 @@ class Malformed(CallerError):
 
 
 class UnknownOperation(CallerError):
-    """No operation has this name; `details.known` lists those there are."""
+    """No operation has this name; `details.known` lists all operations."""
 
     code = "unknown-operation"
 
@@ -96,13 +96,13 @@ class Invalid(CallerError):
 
 
 class TooLarge(CallerError):
-    """A body, text or list exceeds its limit, or the reply would: ask for fewer items."""
+    """A body, text or list exceeds its limit; or the reply would, then ask for fewer items."""
 
     code = "too-large"
 
 
 class NotFound(CallerError):
-    """The thing named does not exist."""
+    """The named item does not exist."""
 
     code = "not-found"
 
@@ -114,7 +114,7 @@ class Conflict(CallerError):
 
 
 class Forbidden(CallerError):
-    """Not allowed in this scope, or not for this file."""
+    """Not allowed in this scope, or for this file."""
 
     code = "forbidden"
 
@@ -126,7 +126,7 @@ class DaemonError(BackscrollError):
 
 
 class DeadlineExceeded(DaemonError):
-    """The request was not started within its `deadlineMs`; it had no effect."""
+    """The request was not started within its `deadlineMs` and had no effect."""
 
     code = "deadline-exceeded"
     retries = "always"
@@ -154,13 +154,13 @@ class Storage(DaemonError):
 
 
 class Internal(DaemonError):
-    """A bug in the daemon; its log has the request's id."""
+    """A bug in the daemon; the daemon's log has the details under the request's id."""
 
     code = "internal"
 
 
 class NoReply(BackscrollError, TimeoutError):
-    """No reply came within the client's time-out: the outcome is unknown. Raised by clients only."""
+    """No reply came within the client's timeout, so the outcome is unknown. Raised by clients only."""
 
     code = "no-reply"
     fault = "daemon"
@@ -188,6 +188,6 @@ ERRORS: dict[str, type[BackscrollError]] = {
 def error_from(
     code: str, message: str, *, fault: str | None, retryable: bool, details: dict[str, Any] | None
 ) -> BackscrollError:
-    """The exception for an error reply. An unknown code keeps its name, in the class that its fault says."""
+    """The exception for an error reply. An unknown code keeps its name, in the base class of its `fault`."""
     error_class = ERRORS.get(code) or (CallerError if fault == "caller" else DaemonError)
     return error_class(message, details=details, retryable=retryable, code=code)

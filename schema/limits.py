@@ -1,7 +1,7 @@
-"""Every limit of the protocol, named, with its unit at the end, and the field types that carry them.
+"""Every limit of the protocol, with its unit at the end of its name, and the field types that enforce the limits.
 
-Lengths in the types are characters, which msgspec checks while it decodes; `validation.py` then checks the bytes of
-what is not plain ASCII. `LIMITS` is the same as data: `PROTOCOL.md` and `describe` are made from it.
+Lengths in the types are in characters, which msgspec checks while decoding; `validation.py` then checks the bytes of
+text that is not ASCII. `LIMITS` has the same limits as data, for `PROTOCOL.md` and `describe`.
 """
 
 from typing import Annotated, Any, NamedTuple, TypeVar
@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 from msgspec import Meta
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
-FRAME_BYTES_MAX = 4 * BODY_BYTES_MAX + 4096  # above this libzmq closes the connection without an answer
+FRAME_BYTES_MAX = 4 * BODY_BYTES_MAX + 4096  # above this libzmq closes the connection without a reply
 REPLY_BYTES_MAX = 64 * 1024 * 1024
 LOG_BODY_BYTES_MAX = 2 * BODY_BYTES_MAX  # of append-log: an entry is larger than the command it records
 TEXT_BYTES_MAX = 1024 * 1024
@@ -25,7 +25,7 @@ LIST_ITEMS_MAX = 100_000
 PAGE_ITEMS_MAX = 500
 PAGE_BYTES_MAX = 4 * 1024 * 1024  # a page of the log or of rows ends before the item that would make it larger
 BATCH_COMMANDS_MAX = 1_000
-CURSOR_CHARS_MAX = 1_024
+CURSOR_CHARS_MAX = 2_560  # a cursor names a room, a channel and a message, in base64
 PATH_CHARS_MAX = 4_096
 TOKEN_BYTES_MAX = 128
 MEDIA_PART_BYTES_MAX = 4 * 1024 * 1024
@@ -33,9 +33,9 @@ MEDIA_PARTS_MAX = 256  # put-media reads them all in one transaction
 JSON_DEPTH_MAX = 32
 ROUTING_FRAMES_MAX = 16
 ROUTING_BYTES_MAX = 4_096
-INTEGER_MAX = 2**53 - 1  # what every language's JSON carries without loss
-JSON_INTEGER_MIN, JSON_INTEGER_MAX = -(2**63), 2**64 - 1  # what MessagePack carries
-MILLIS_MAX = 253_402_300_799_999  # the end of the year 9999; a larger time is usually in microseconds
+INTEGER_MAX = 2**53 - 1  # the largest that JSON carries exactly in every language
+JSON_INTEGER_MIN, JSON_INTEGER_MAX = -(2**63), 2**64 - 1  # the range of MessagePack
+MILLIS_MAX = 253_402_300_799_999  # the end of the year 9999; a larger value is usually in microseconds
 
 Id = Annotated[str, Meta(min_length=1, max_length=ID_BYTES_MAX)]
 HexDigest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]  # a SHA-256
@@ -57,7 +57,7 @@ Many = Annotated[list[T], Meta(max_length=LIST_ITEMS_MAX)]  # a list of records 
 
 
 class Limit(NamedTuple):
-    """One limit for people and programs: what is bounded, by how much, and the error code of what exceeds it."""
+    """One limit: what it bounds, its value and unit, and the error code of a request that exceeds it."""
 
     subject: str
     value: int
@@ -69,7 +69,7 @@ class Limit(NamedTuple):
 LIMITS: dict[str, Limit] = {
     "bodyBytes": Limit("request body", BODY_BYTES_MAX, "bytes", "too-large"),
     "logBodyBytes": Limit("request body of `append-log`", LOG_BODY_BYTES_MAX, "bytes", "too-large"),
-    "frameBytes": Limit("frame", FRAME_BYTES_MAX, "bytes", "", "a larger one closes the connection without an answer"),
+    "frameBytes": Limit("frame", FRAME_BYTES_MAX, "bytes", "", "a larger one closes the connection without a reply"),
     "replyBytes": Limit("reply body", REPLY_BYTES_MAX, "bytes", "too-large", "ask for fewer items"),
     "routingFrames": Limit("frames before the body", ROUTING_FRAMES_MAX, "frames", "malformed"),
     "routingBytes": Limit("frames before the body, together", ROUTING_BYTES_MAX, "bytes", "malformed"),
@@ -84,12 +84,14 @@ LIMITS: dict[str, Limit] = {
         FREE_JSON_BYTES_MAX,
         "bytes",
         "too-large",
-        "all fields together, those of all commands of a batch included",
+        "the sum of all fields and, in a batch, of all commands",
     ),
     "freeJsonValues": Limit("free JSON in one field", FREE_JSON_VALUES_MAX, "values", "too-large"),
     "freeJsonDepth": Limit("free JSON", JSON_DEPTH_MAX, "levels", "invalid"),
-    "integer": Limit("integers", INTEGER_MAX, "", "invalid", "down to −(2⁵³−1); sizes and offsets from 0"),
-    "millis": Limit("times and durations", MILLIS_MAX, "ms", "invalid", "from 0; the end of the year 9999"),
+    "integer": Limit("integers", INTEGER_MAX, "", "invalid", "at least −(2⁵³−1); sizes and offsets at least 0"),
+    "millis": Limit(
+        "times and durations", MILLIS_MAX, "ms", "invalid", "at least 0; the maximum is the end of the year 9999"
+    ),
     "pageItems": Limit("`limit` of a page", PAGE_ITEMS_MAX, "items", "invalid", "at least 1"),
     "pageBytes": Limit("a page of `get-log` or `get-rows`", PAGE_BYTES_MAX, "bytes", "", "the page is shorter instead"),
     "cursorChars": Limit("a cursor", CURSOR_CHARS_MAX, "characters", "too-large"),

@@ -1,8 +1,8 @@
 """Command logs as files: JSON Lines that `backscroll log export` writes, `replay` reads, and people write by hand.
 
-A header, then a command on each line. Pure text and no I/O; `PROTOCOL.md` beside this file describes the format. It is
-the one module of the language that uses pydantic, because its documents are written by hand; so neither clients nor the
-rest of the language import it before there is a file to read or write.
+A header, then one command per line. Text only, no I/O; `PROTOCOL.md` in this folder specifies the format. This is the
+only module of the schema that uses pydantic, for good error messages about hand-written lines; so clients and the rest
+of the schema import it only when there is a file to read or write.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -45,7 +45,7 @@ def _of_bytes(most: int) -> AfterValidator:
 
 
 def _millis(at: object) -> object:
-    """Milliseconds since the epoch, where it is an ISO 8601 time; one without an offset is UTC."""
+    """Convert ISO 8601 text to milliseconds since the epoch; without an offset it is UTC. Other values stay."""
     if not isinstance(at, str):
         return at
     time = datetime.fromisoformat(at)
@@ -58,7 +58,7 @@ Time = Annotated[int, BeforeValidator(_millis), Field(ge=0, le=MILLIS_MAX)]
 
 
 class BadLine(ValueError):
-    """A line that does not belong into a log, or whose command cannot be executed; `number` counts from 1."""
+    """A line that is not valid in a log file, or whose command cannot be executed. `number` counts lines from 1."""
 
     def __init__(self, number: int, problem: str) -> None:
         super().__init__(f"line {number}: {problem}")
@@ -67,15 +67,15 @@ class BadLine(ValueError):
 
 
 class _Document(BaseModel):
-    """What people write: nothing is converted, and unknown keys are refused."""
+    """A JSON object of a log file: values are not converted, and unknown keys are refused."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
 
 
 class LogHeader(_Document):
-    """The first line: whose log it is, from where, and the chain before its first entry.
+    """The first line: the scope of the log, the number of its first entry, and the chain before that.
 
-    `to` and `chainEnd` are the last entry's number and chain; a recording that goes on does not know them.
+    `to` and `chainEnd` are the number of the last entry and the chain after it; a recording does not have them.
     """
 
     format: Literal["backscroll-log"] = "backscroll-log"
@@ -88,7 +88,7 @@ class LogHeader(_Document):
 
 
 class _Line(_Document):
-    """The other lines, except for what the language has types for: `payload` and the keys of `_Recorded`."""
+    """The other lines, without the keys that msgspec decodes: `payload` and those of `_Recorded`."""
 
     type: str
     seq: Seq | None = None
@@ -100,7 +100,7 @@ class _Line(_Document):
 
 
 class _Recorded(Record, frozen=True, kw_only=True):
-    """What the daemon recorded about a command, in lines that it wrote."""
+    """What the daemon recorded about a command, in lines written by it."""
 
     changes: Many[Change] = msgspec.field(default_factory=list)
     generated: Generated | None = None
@@ -109,9 +109,9 @@ class _Recorded(Record, frozen=True, kw_only=True):
 
 
 class LogLine(NamedTuple):
-    """A command of a log file: the number of its line, from 1, its scope, and how many bytes it took.
+    """A command of a log file: its line number, from 1, its scope, and the size of the line in bytes.
 
-    The entry's payload is the command itself, or None where the log does not have it.
+    The payload of `entry` is the decoded command, or None if the log does not contain it.
     """
 
     number: int
@@ -121,19 +121,19 @@ class LogLine(NamedTuple):
 
 
 class HeaderLine(NamedTuple):
-    """A header of a log file: the number of its line, from 1. What follows is of its scope."""
+    """A header of a log file and its line number, from 1. The lines after it belong to its scope."""
 
     number: int
     header: LogHeader
 
 
 def header_text(header: LogHeader) -> str:
-    """The first line of a log file, its newline included."""
+    """The first line of a log file, including its newline."""
     return _text(header.model_dump(by_alias=True, exclude_none=True))
 
 
 def entry_text(entry: LogEntry, scope: str | None = None) -> str:
-    """The line of an entry, its newline included; `scope` only where it is another than the header's."""
+    """The line of an entry, including its newline. Give `scope` only if it is not the header's."""
     line: dict[str, Any] = {"seq": entry.seq, "at": entry.at, "id": entry.id, "type": entry.type}
     line["payload"] = entry.payload
     if entry.changes:
@@ -150,16 +150,16 @@ def entry_text(entry: LogEntry, scope: str | None = None) -> str:
 
 
 def time_of(text: str) -> int:
-    """Milliseconds since the epoch, as digits or as an ISO 8601 time; raises `ValueError`."""
+    """Milliseconds since the epoch, from digits or from an ISO 8601 time; raises `ValueError`."""
     at: int = TypeAdapter(Time).validate_python(int(text) if text.isascii() and text.isdigit() else text)
     return at
 
 
 class LogReader:
-    """Reads one log file; `header` is the one that counts for the line read last.
+    """Reads one log file; `header` is the one that applies to the line read last.
 
-    Where lines have no `seq` they count on from `next_seq`, in each scope for itself. Where they have no `id` it is
-    made of the line's number, and of `next_seq` too unless that is 1: an id takes effect once in a scope.
+    Lines without `seq` are numbered per scope, starting at `next_seq`. Lines without `id` get one that is derived from
+    their line number, and from `next_seq` unless that is 1, because an id takes effect only once in a scope.
     """
 
     def __init__(self, next_seq: int = 1) -> None:
@@ -170,17 +170,17 @@ class LogReader:
         self._seqs: dict[str, int] = {}
 
     def read(self, lines: Iterable[bytes]) -> Iterator[LogLine]:
-        """The commands of these lines, each checked as the daemon checks it but for sizes; raises `BadLine`."""
+        """Yield the commands, checked as the daemon checks them except for size limits; raises `BadLine`."""
         return (line for line in self.read_all(lines) if isinstance(line, LogLine))
 
     def read_all(self, lines: Iterable[bytes]) -> Iterator[HeaderLine | LogLine]:
-        """The commands as from `read`, and the headers between them, also those without a command."""
+        """Yield the commands like `read`, and also every header."""
         for number, line in enumerate(lines, 1):
             text = line.removeprefix(BYTE_ORDER_MARK).strip()
             if not text or text.startswith(COMMENTS):
                 continue
             fields = _fields(text, number)
-            if "format" in fields:  # the first line; but whoever puts files together need not look into them
+            if "format" in fields:  # the first line, and others in a file that was joined with `cat`
                 self.header = _checked(fields, LogHeader, number)
                 yield HeaderLine(number, self.header)
             else:
@@ -208,13 +208,13 @@ class LogReader:
         return LogLine(number, scope, entry, size)
 
     def _seq(self, scope: str, seq: int | None) -> int:
-        """The line's number, which follows that of the scope's line before."""
+        """The seq of a line, which must follow the scope's previous one."""
         if scope in self._seqs:
             due: int | None = self._seqs[scope] + 1
         else:
             due = self.header.from_seq if scope == self.header.scope else None
         if seq is not None and due is not None and seq != due:
-            raise ValueError(f"$.seq: {seq} where {due} is expected")
+            raise ValueError(f"$.seq: expected {due}, got {seq}")
         return seq or due or self._next_seq
 
 
@@ -235,23 +235,23 @@ def _checked(fields: dict[str, Raw], model: type[Model], number: int) -> Model:
 
 
 def _problem(error: Mapping[str, Any]) -> str:
-    """What is wrong with one field."""
+    """Describe what is wrong with one field."""
     problem = {"extra_forbidden": "unknown key", "missing": "required key is missing"}.get(error["type"], error["msg"])
     problem = problem.removeprefix("Value error, ")
     return f"$.{error['loc'][0]}: {problem[0].lower()}{problem[1:]}"
 
 
 def _command(line: _Line, payload: Raw | None) -> Command[Any] | None:
-    """The command of a line; None where the log does not have its payload."""
+    """The command of a line; None if the log does not contain its payload."""
     if line.redacted and line.digest is None:
         raise ValueError("$.digest: a redacted command needs the digest of its original payload")
     if payload is None:
         payload = Raw(b"null" if line.redacted else b"{}")
     if bytes(payload) == b"null":
         if line.digest is None:
-            raise ValueError("$.payload: it is null, and there is no digest either")
+            raise ValueError("$.payload: a payload that is null needs a digest")
         return None
-    operation = decode_operation(line.type, payload, JSON, UNLIMITED)  # limits are for what is sent, as it is sent
+    operation = decode_operation(line.type, payload, JSON, UNLIMITED)  # limits apply to requests only
     if not isinstance(operation, Command):
         raise ValueError(f"$.type: {line.type!r} is not a command")
     return operation
@@ -265,7 +265,7 @@ def _recorded(fields: dict[str, Raw]) -> _Recorded:
 
 
 def _text(document: dict[str, Any]) -> str:
-    """One line, with spaces for people, and nothing in it that some language takes for the end of a line."""
+    """Encode one line, with spaces for readability and no character that any language treats as a line end."""
     text = msgspec.json.format(JSON.encode(document), indent=0).decode()
     for character, escaped in LINE_ENDS.items():
         text = text.replace(character, escaped)

@@ -1,17 +1,17 @@
-"""What an annotation can say of a field besides its type and limits; see `records.py` for their use."""
+"""Markers for field annotations that express more than types and limits; see `records.py` for their use."""
 
 from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin
 
 
 class OneOf:
-    """A text of which these values are known. A request must use one; a reply may hold a value of a later level."""
+    """Text with known values. A request must use one of them; a reply may contain a value of a later level."""
 
     def __init__(self, *values: str) -> None:
         self.values = values
 
 
 class Since(NamedTuple):
-    """The protocol level in which a field appeared; without it the field is of level 1."""
+    """The protocol level that added a field; a field without this marker belongs to level 1."""
 
     level: int
 
@@ -24,7 +24,7 @@ REPLY_ONLY: Final = ReplyOnly()
 
 
 def marker(hint: Any, kind: type) -> Any:
-    """The marker of this kind in an annotation, or None."""
+    """The marker of this class in an annotation, or None."""
     if get_origin(hint) is not Annotated:
         return None
     return next((each for each in get_args(hint)[1:] if isinstance(each, kind)), None)

@@ -1,4 +1,4 @@
-"""The tables of README.md and PROTOCOL.md, made from the description so that they cannot go stale.
+"""The tables of README.md and PROTOCOL.md, generated from the description so that they cannot go stale.
 
 A generated part of a page begins with `<!-- generated: NAME -->` and ends with `<!-- /generated -->`.
 """
@@ -16,11 +16,11 @@ REPLY_RECORDS = (
     *("Session", "Media", "MessagePage", "MessageList", "ScopeInfo", "LogPage", "LogEntry", "Change", "Generated"),
     *("RowPage", "Pong", "HealthReport", "StorageHealth"),
 )
-"""What only replies and logs are made of; every other record may be saved too."""
+"""The records that occur only in replies and logs; all others can be saved too."""
 
 
 def generate(page: str) -> str:
-    """A page with its generated parts made anew."""
+    """The page with its generated parts brought up to date."""
     return PART.sub(lambda part: f"{part[1]}\n{PARTS[part['name']]()}\n{part[3]}", page)
 
 
@@ -37,7 +37,7 @@ def operations_table() -> str:
 
 
 def payload_tables() -> str:
-    """The payload fields and errors of each operation."""
+    """A row for each payload field of each operation."""
     rows = ["| operation | field | type | | |", "|---|---|---|---|---|"]
     for name, operation in describe()["operations"].items():
         for field, schema in operation["payload"]["properties"].items():
@@ -48,7 +48,7 @@ def payload_tables() -> str:
 
 
 def errors_of_operations_table() -> str:
-    """The codes that each operation is refused with, besides those of every request."""
+    """A row for each operation that has error codes besides those of every request."""
     rows = ["| operation | error codes besides those of every request |", "|---|---|"]
     common = {"malformed", "unknown-operation", "invalid", "too-large", "busy", "unavailable", "internal"}
     common |= {"deadline-exceeded", "storage"}
@@ -67,7 +67,7 @@ def records_tables() -> str:
 
 
 def replies_tables() -> str:
-    """A table for each record that only replies and logs have."""
+    """A table for each record that occurs only in replies and logs."""
     definitions = describe()["$defs"]
     return "\n".join(_record_table(name, definitions[name], None) for name in REPLY_RECORDS)
 
@@ -82,7 +82,7 @@ def errors_table() -> str:
 
 def limits_table() -> str:
     """A row for each limit."""
-    rows = ["| what | limit | error beyond it | |", "|---|---|---|---|"]
+    rows = ["| limit on | value | error if exceeded | |", "|---|---|---|---|"]
     for limit in describe()["limits"].values():
         code = f"`{limit['error']}`" if limit["error"] else ""
         rows.append(f"| {limit['subject']} | {_amount(limit['value'], limit['unit'])} | {code} | {limit['note']} |")
@@ -106,7 +106,7 @@ def _record_table(name: str, reply: Mapping[str, Any], request: Mapping[str, Any
         heading = ["| field | type | |", "|---|---|---|"]
     rows = [f"**{name}**: {reply['description']}", "", *heading]
     for field, schema in reply["properties"].items():
-        present = "always" if field in reply["required"] else "where set"
+        present = "always" if field in reply["required"] else "if set"
         saved = f" {_saved(field, request)} |" if request is not None else ""
         rows.append(f"| `{field}` | {_type(schema)} |{saved} {present} |")
     return _lines(rows)
@@ -127,7 +127,7 @@ def _payload(payload: Mapping[str, Any]) -> str:
 
 
 def _type(schema: Mapping[str, Any]) -> str:
-    """A type in words, with its unit and its known values, without `or null`: unset fields are left out of replies."""
+    """The name of a type with its unit and known values, without `or null`: unset fields are left out of replies."""
     alternatives = [each for each in schema.get("anyOf", [schema]) if each.get("type") != "null"]
     words = " or ".join(type_name(each) for each in alternatives) or "null"
     known = [f"`{value}`" for each in alternatives for value in each.get("x-known-values", ())]
@@ -152,7 +152,7 @@ def _limits(schema: Mapping[str, Any]) -> str:
 
 
 def _amount(value: int, unit: str) -> str:
-    """A number in the largest binary unit that it is a whole number of."""
+    """A number of bytes in the largest binary unit that divides it; other numbers with their unit."""
     if unit == "bytes":
         for factor, name in ((2**20, "MiB"), (2**10, "KiB")):
             if value >= factor and value % factor == 0:

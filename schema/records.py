@@ -1,19 +1,18 @@
-"""What payloads and replies are made of: the entities of a chat, as callers see them.
+"""The records in payloads and replies: the entities of a chat, as callers see them.
 
 A field without a default is required in a save. An optional field that is unset is `None` here and left out on the
 wire; `null` from a caller means unset. A child list (`reactions`, `channels`, …) that is left out of a save leaves the
-stored list untouched; replies always carry it. Times are milliseconds since the epoch.
+stored list untouched; replies always contain it. Times are milliseconds since the epoch.
 
 A client decodes replies into these classes and ignores what it does not know: fields of a later level, and values
-besides those that `OneOf` names. The daemon decodes requests into stricter subclasses of them; see `strict.py`.
+not listed in `OneOf`. The daemon decodes requests into stricter subclasses of them; see `strict.py`.
 
-`KEY` names the fields that tell one record from another inside its parent's list, `NOUN` is what the command log calls
-such a thing, and `REDACTABLE` names the fields whose text is erased from the command log when the thing is deleted,
-with what replaces it there.
+`KEY` names the fields that identify a record inside its parent's list, `NOUN` is its kind in the command log, and
+`REDACTABLE` maps the fields whose text is erased from the command log when the item is deleted to their replacements.
 
-For each entity that can be updated there is an `…Updates` record in which a field has three states: absent (leave it),
-`null` (clear it) and a value (set it); what is required cannot be cleared. A test compares every `…Updates` with its
-entity; it is written out because editors and type checkers then know the fields.
+Each entity that can be updated has an `…Updates` record in which a field has three states: absent (leave it), `null`
+(clear it) and a value (set it); a required field cannot be cleared. These records are written out, not derived, so that
+editors and type checkers know the fields; a test compares each of them with its entity.
 """
 
 from collections.abc import Mapping
@@ -29,16 +28,16 @@ Settable: TypeAlias = T | UnsetType  # leave it or set it
 Clearable: TypeAlias = T | UnsetType | None  # leave it, clear it or set it
 
 DELETED_TEXT = "[Message deleted]"
-"""What every read shows as the content of a deleted message."""
+"""The content of a deleted message in every reply."""
 
 ChannelType = Annotated[str, OneOf("text", "voice", "audio", "video")]
 
 
 class Record(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, gc=False):
-    """Base of all records. `field(default_factory=bool)` marks a default that replies spell out.
+    """Base of all records. `field(default_factory=bool)` marks a default that replies include.
 
-    Python's garbage collector ignores them (`gc=False`), which makes pages faster: only `metadata` that contains its
-    own record could form a cycle, and that cannot be encoded.
+    The garbage collector does not track them (`gc=False`), which makes pages faster. A record could be part of a cycle
+    only if its `metadata` contained the record itself, and that cannot be encoded.
     """
 
     NOUN: ClassVar[str] = ""
@@ -47,13 +46,13 @@ class Record(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=Tr
 
 
 class StoredRecord(Record, frozen=True, kw_only=True):
-    """A record with free JSON fields. `damaged` names those whose stored text is not JSON any more; they read as unset."""
+    """A record with free JSON fields. `damaged` names those whose stored text is not valid JSON; they read as unset."""
 
     damaged: Annotated[list[str] | None, REPLY_ONLY] = None
 
 
 class Reaction(Record, frozen=True, kw_only=True):
-    """One person's emoji on one message; the same emoji of the same person counts once."""
+    """One user's emoji on one message. A user can add each emoji to a message only once."""
 
     NOUN = "reaction"
     KEY = ("message_id", "oder_id", "emoji")
@@ -68,7 +67,7 @@ class Reaction(Record, frozen=True, kw_only=True):
 
 
 class Message(StoredRecord, frozen=True, kw_only=True):
-    """A chat message. Deleted ones keep their place, with `DELETED_TEXT` for a content."""
+    """A chat message. A deleted message keeps its place in the room, with the content "[Message deleted]"."""
 
     NOUN = "message"
     KEY = ("id",)
@@ -113,10 +112,10 @@ class MessageUpdates(Record, frozen=True, kw_only=True):
 
 
 class User(StoredRecord, frozen=True, kw_only=True):
-    """A person's profile. `oderId` is the key; `id` and `pubkey` are other names for the same person.
+    """A user's profile. `oderId` is the key; `id` and `pubkey` identify the same user in other ways.
 
-    The name `oderId` is a misspelling in the chat client whose data model this protocol takes over; it is kept so that
-    its payloads can be sent as they are.
+    The name `oderId` is a misspelling in the chat client whose data model this protocol adopted; it is kept so that
+    that client's payloads can be sent unchanged.
     """
 
     NOUN = "user"
@@ -169,7 +168,7 @@ class UserUpdates(Record, frozen=True, kw_only=True):
 
 
 class Channel(StoredRecord, frozen=True, kw_only=True):
-    """A channel of a room. Ids like `general` repeat across rooms."""
+    """A channel of a room. Its id is unique only within the room: `general` may exist in several rooms."""
 
     NOUN = "channel"
     KEY = ("id",)
@@ -202,7 +201,7 @@ class ChannelUpdates(Record, frozen=True, kw_only=True):
 
 
 class Category(StoredRecord, frozen=True, kw_only=True):
-    """A heading that channels of one room are listed under."""
+    """A heading under which channels of a room are listed."""
 
     NOUN = "category"
     KEY = ("id",)
@@ -227,7 +226,7 @@ class CategoryUpdates(Record, frozen=True, kw_only=True):
 
 
 class RoomMember(StoredRecord, frozen=True, kw_only=True):
-    """A person's place in one room, with what the room itself knows of the person."""
+    """A user's membership in a room, with the profile fields that the room keeps itself."""
 
     NOUN = "member"
     KEY = ("oder_id",)
@@ -321,7 +320,7 @@ class RoomUpdates(Record, frozen=True, kw_only=True):
 
 
 class Ban(StoredRecord, frozen=True, kw_only=True):
-    """A ban of one person from one room, in force while `expiresAt` is absent or later than now."""
+    """A ban of one user from one room, in force while `expiresAt` is absent or in the future."""
 
     NOUN = "ban"
     KEY = ("room_id", "oder_id")
@@ -339,7 +338,7 @@ class Ban(StoredRecord, frozen=True, kw_only=True):
 
 
 class Attachment(StoredRecord, frozen=True, kw_only=True):
-    """A file that a message refers to; its bytes are stored elsewhere."""
+    """A file attached to a message; its bytes are stored elsewhere."""
 
     NOUN = "attachment"
     KEY = ("id",)

@@ -1,4 +1,4 @@
-"""What only replies are made of: pages, reports, and what the daemon itself makes."""
+"""The records that occur only in replies: pages, reports, and items that the daemon creates."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from backscroll.schema.records import Message, Record
 
 
 class MessagePage(Record, frozen=True, kw_only=True):
-    """A stretch of a room's messages, oldest first. The cursors are of its first and last message."""
+    """Consecutive messages of a room, oldest first. The cursors point at the first and the last of them."""
 
     messages: list[Message]
     has_older: bool
@@ -17,14 +17,14 @@ class MessagePage(Record, frozen=True, kw_only=True):
 
 
 class MessageList(Record, frozen=True, kw_only=True):
-    """A stretch of a channel's messages, newest first."""
+    """Consecutive messages of a channel, newest first."""
 
     messages: list[Message]
     has_more: bool
 
 
 class Media(Record, frozen=True, kw_only=True):
-    """A file that is kept beside the database, by its content: the same bytes are kept once."""
+    """A file stored beside the database. Identical files are stored once."""
 
     id: Id
     sha256: str
@@ -36,7 +36,7 @@ class Media(Record, frozen=True, kw_only=True):
 
 
 class ScopeInfo(Record, frozen=True, kw_only=True):
-    """One account's data: bytes on disk with media, rows by table, and the version of its tables."""
+    """The size of a scope: bytes on disk including media, rows by table, and the version of its tables."""
 
     scope: str
     bytes: Bytes
@@ -45,9 +45,9 @@ class ScopeInfo(Record, frozen=True, kw_only=True):
 
 
 class RowPage(Record, frozen=True, kw_only=True):
-    """Some rows of a table, each a map of columns to values.
+    """Rows of a table, each a map of columns to values.
 
-    `key` are the columns that tell rows apart, `next` their values in the last one, null at the end.
+    `key` lists the primary key columns; `next` has their values in the last row, or is null at the end of the table.
     """
 
     rows: list[dict[str, Any]]
@@ -56,7 +56,7 @@ class RowPage(Record, frozen=True, kw_only=True):
 
 
 class Session(Record, frozen=True, kw_only=True):
-    """Who a token stands for, and until when."""
+    """A session: the user that its token authenticates, and until when."""
 
     token: str
     user_id: Id
@@ -66,13 +66,13 @@ class Session(Record, frozen=True, kw_only=True):
 
 
 class Pong(Record, frozen=True, kw_only=True):
-    """The daemon is there."""
+    """The reply to `ping`."""
 
     pong: bool
 
 
 class StorageHealth(Record, frozen=True, kw_only=True):
-    """The database system in use. `walResetBug` says whether this SQLite can lose commits (versions 3.7.0–3.51.2)."""
+    """The database system in use. `walResetBug`: this SQLite can lose commits (versions 3.7.0–3.51.2)."""
 
     engine: str
     version: str
@@ -80,7 +80,7 @@ class StorageHealth(Record, frozen=True, kw_only=True):
 
 
 class HealthReport(Record, frozen=True, kw_only=True):
-    """The state of the daemon: versions, protocol level, time since its start (ms), and how much waits where."""
+    """The state of the daemon: versions, protocol level, time since its start (ms), and the lengths of its queues."""
 
     ready: bool
     version: str

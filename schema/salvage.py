@@ -1,6 +1,7 @@
-"""What can still be read of a body that cannot be decoded: its id, and where a text stands that is no Unicode.
+"""What can be read from a body that cannot be decoded: its id, and the path of text that is not valid Unicode.
 
-Asked only after decoding has failed, so plain code matters more than speed; what a hostile body can cost is bounded.
+Used only after decoding has failed, so simple code matters more than speed. The work that a hostile body can cause is
+bounded.
 """
 
 import json
@@ -16,12 +17,12 @@ from backscroll.schema.errors import Invalid
 if TYPE_CHECKING:
     from backscroll.schema.wire import Codec
 
-SEARCHED_BYTES_MAX = 4 * 1024 * 1024  # of one value: larger ones are not taken apart to find a path
+SEARCHED_BYTES_MAX = 4 * 1024 * 1024  # of one value; larger ones are not searched for the path
 ID_BYTES_RETURNED_MAX = 64 * 1024
 DEPTH_MAX = 64
 
 PLACEHOLDER = "\ufdd0"
-"""A code point that stands for no character (Unicode keeps it free for programs); written where half a pair stood."""
+"""Replaces lone surrogates. A Unicode noncharacter, reserved for use inside programs."""
 
 _LONE_SURROGATE = re.compile(
     rb"(?<!\\)((?:\\\\)*)(?:(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
@@ -34,7 +35,7 @@ class _AnyId(Struct):
 
 
 def read_id(body: bytes, codec: "Codec") -> Any:
-    """The id in a body, as it was sent: a text or a number; None where there is none."""
+    """The id in a body as it was sent, a string or a number; None if it has none."""
     try:
         found = codec.decode(body, _AnyId).id
     except DECODE_ERRORS:
@@ -45,7 +46,7 @@ def read_id(body: bytes, codec: "Codec") -> Any:
 
 
 def replace_lone_surrogates(body: bytes) -> bytes | None:
-    """JSON with a placeholder in place of each `\\uD800` … `\\uDFFF` that is not part of a pair; None where none is."""
+    """JSON with every unpaired `\\uD800` … `\\uDFFF` replaced by a placeholder; None if there is none."""
     placeholder = json.dumps(PLACEHOLDER)[1:-1].encode()
     lone = 0
 
@@ -61,10 +62,10 @@ def replace_lone_surrogates(body: bytes) -> bytes | None:
 
 
 def find_bad_text(body: bytes | Raw, codec: "Codec", path: str) -> Invalid:
-    """The error for a text that is no Unicode, with its path and, inside a batch, its command's index."""
+    """The error for text that is not valid Unicode, with its path and, inside a batch, the command's index."""
     where, surrogate = _find(bytes(body), codec, path, 0)
     problem = (
-        "half of a surrogate pair stands alone; was the text cut inside an emoji?"
+        "the text contains an unpaired surrogate; was it cut inside an emoji?"
         if surrogate
         else "the text is not valid UTF-8"
     )
@@ -73,7 +74,7 @@ def find_bad_text(body: bytes | Raw, codec: "Codec", path: str) -> Invalid:
 
 
 def _find(value: bytes, codec: "Codec", path: str, depth: int) -> tuple[str, bool]:
-    """The path of the first bad text in a value that has one, and whether it is a placeholder."""
+    """The path of the first bad text in a value that contains one, and whether it is a placeholder."""
     for step, child in _children(value, codec) if depth < DEPTH_MAX else ():
         bad = _bad(bytes(child), codec)
         if bad is not None:
@@ -98,7 +99,7 @@ def _children(value: bytes, codec: "Codec") -> Iterator[tuple[str, Raw]]:
 
 
 def _bad(value: bytes, codec: "Codec") -> bool | None:
-    """True where a value holds a placeholder, False where it holds text that is no UTF-8, None where it is fine."""
+    """True if a value contains a placeholder, False if it contains text that is not valid UTF-8, None if it is fine."""
     if codec.name == "json" and (json.dumps(PLACEHOLDER)[1:-1].encode() in value or PLACEHOLDER.encode() in value):
         return True
     if len(value) > SEARCHED_BYTES_MAX:
@@ -113,7 +114,7 @@ def _bad(value: bytes, codec: "Codec") -> bool | None:
 
 
 def _scan_json(body: bytes) -> Any:
-    """The id at the top level of JSON that is broken somewhere after it."""
+    """The id at the top level of JSON that is invalid somewhere after it."""
     depth, key, expecting = 0, b"", False
     for match in _TOKEN.finditer(body, 0, SEARCHED_BYTES_MAX):
         token = match[0]
@@ -138,7 +139,7 @@ def _json_scalar(token: bytes) -> Any:
 
 
 def _scan_msgpack(body: bytes, codec: "Codec") -> Any:
-    """The id at the top level of MessagePack that is broken somewhere after it."""
+    """The id at the top level of MessagePack that is invalid somewhere after it."""
     try:
         count, at = _map_header(body)
         for _ in range(count):
@@ -153,7 +154,7 @@ def _scan_msgpack(body: bytes, codec: "Codec") -> Any:
 
 
 def _map_header(body: bytes) -> tuple[int, int]:
-    """The number of a map's entries, and where the first begins."""
+    """The number of a map's entries, and the offset of the first."""
     first = body[0]
     if 0x80 <= first <= 0x8F:
         return first & 0x0F, 1
@@ -171,7 +172,7 @@ _NESTED = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
 
 
 def _end_of_value(body: bytes, at: int) -> int:
-    """Where the MessagePack value that begins here ends; raises IndexError where it is broken or cut off."""
+    """The end offset of the MessagePack value at `at`; raises IndexError if the value is invalid or truncated."""
     pending = 1
     while pending:
         first = body[at]
@@ -190,7 +191,7 @@ def _end_of_value(body: bytes, at: int) -> int:
             width, extra = _SIZED[first]
             at += width + extra + int.from_bytes(body[at : at + width], "big")
         else:
-            width, each = _NESTED[first] if first in _NESTED else (len(body), 0)  # 0xc1 is no value
+            width, each = _NESTED[first] if first in _NESTED else (len(body), 0)  # 0xc1 is never used
             pending += each * int.from_bytes(body[at : at + width], "big")
             at += width
     if at > len(body):

@@ -1,8 +1,8 @@
-"""How much free JSON a payload holds, measured before any of it is decoded.
+"""How much free JSON a payload contains, measured before any of it is decoded.
 
-A megabyte of MessagePack can be a million empty lists, each of which takes fifty bytes once it is decoded. So a large
-payload is first decoded into a probe: the records of its type, in which every free JSON field (`metadata`,
-`permissions`, …) is left as encoded bytes, and all other fields are left out.
+A megabyte of MessagePack can be a million empty lists, each of which takes fifty bytes once decoded. So a large payload
+is first decoded into a probe: the records of its type with every free JSON field (`metadata`, `permissions`, …) left
+encoded, and all other fields left out.
 """
 
 from functools import cache
@@ -15,12 +15,12 @@ from msgspec import Raw, Struct, UnsetType
 
 @cache
 def size_probe_of(record_type: type[Struct]) -> type[Struct] | None:
-    """The probe of a record type; None where no field is free JSON."""
+    """The probe of a record type; None if none of its fields is free JSON."""
     hints = get_type_hints(record_type, include_extras=True)
     names = zip(record_type.__struct_fields__, record_type.__struct_encode_fields__, strict=True)
     kinds = [(wire_name, _in_probe(plain(hints[name]))) for name, wire_name in names]
     fields = [
-        (name, Raw, Raw()) if kind is Raw else (name, kind | None, None)  # Raw takes null, but no union
+        (name, Raw, Raw()) if kind is Raw else (name, kind | None, None)  # Raw accepts null, but cannot be in a union
         for name, kind in kinds
         if kind is not None
     ]
@@ -28,7 +28,7 @@ def size_probe_of(record_type: type[Struct]) -> type[Struct] | None:
 
 
 def free_json_bytes(probe: Any) -> int:
-    """The encoded bytes of all free JSON in a decoded probe."""
+    """The encoded size of all free JSON in a decoded probe, in bytes."""
     match probe:
         case Raw():
             return len(bytes(probe))
@@ -41,13 +41,13 @@ def free_json_bytes(probe: Any) -> int:
 
 
 def plain(hint: Any) -> Any:
-    """An annotation without its `None`, `UNSET` and limits; a union of several types as it is."""
+    """An annotation without `None`, `UNSET` and limits; a union of several types is returned unchanged."""
     hint = present(hint)
     return plain(get_args(hint)[0]) if get_origin(hint) is Annotated else hint
 
 
 def present(hint: Any) -> Any:
-    """An annotation without its `None` and `UNSET`; a union of several types as it is."""
+    """An annotation without `None` and `UNSET`; a union of several types is returned unchanged."""
     if get_origin(hint) not in (Union, UnionType):
         return hint
     members = [member for member in get_args(hint) if member not in (NoneType, UnsetType)]

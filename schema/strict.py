@@ -1,11 +1,11 @@
 """The stricter subclasses of records and operations that the daemon decodes requests into.
 
-The public classes are tolerant, because clients decode replies into them: a reply of a later level may have more fields
-and more values. A request must not, or a misspelt field would be dropped without a word. `strict(Message)` is `Message`
-but refuses unknown fields, values that `OneOf` does not name, and fields that only the daemon sets. Its optional fields
-compare equal to their defaults by identity, so that a default that is spelled out is encoded like one that is left out.
+The public classes are tolerant because clients decode replies into them: a reply of a later level may have more fields
+and values. Requests must not, or a misspelt field would be silently dropped. `strict(Message)` is a `Message` that
+refuses unknown fields, values not listed in `OneOf`, and fields that only the daemon sets. A field that was sent with
+its default value becomes identical to the default, so that it is encoded as if it had been left out.
 
-`loose(Message)` is for the requests of programs that write integers as floats (`1767225600000.0`): see `decoding.py`.
+`loose(Message)` is for requests of programs that write integers as floats (`1767225600000.0`); see `decoding.py`.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from backscroll.schema.markers import OneOf, ReplyOnly, marker
 S = TypeVar("S", bound=Struct)
 
 SPELLED_OUT = {bool: False, int: 0}
-"""Defaults that replies spell out, by the factory that marks them: requests may leave them out."""
+"""The defaults that replies always include, by the factory that marks them. Requests may leave them out."""
 
 
 @cache
@@ -33,7 +33,7 @@ def strict(record_type: type[S]) -> type[S]:
 
 @cache
 def loose(record_type: type[S]) -> type[S]:
-    """The strict subclass in which integers are decoded as floats, without their limits."""
+    """A subclass like the strict one, but with integers decoded as floats and without their limits."""
     return _subclass(record_type, _loose_hint)
 
 
@@ -68,7 +68,7 @@ def _definition(field: FieldInfo, hint: Any) -> tuple[Any, ...]:
 
 
 def _namespace(record_type: type[Struct], fields: tuple[FieldInfo, ...]) -> dict[str, Any]:
-    """msgspec leaves out a field whose value *is* its default, so texts that equal it are replaced by it."""
+    """msgspec leaves out a field whose value *is* its default, so equal strings are replaced by the default object."""
     defaults = [(each.name, each.default) for each in fields if isinstance(each.default, str)]
     namespace: dict[str, Any] = {"__doc__": record_type.__doc__}
     if defaults:
@@ -97,7 +97,7 @@ def _loose_hint(hint: Any) -> Any:
 
 
 def _rebuilt(hint: Any, change: Callable[[Any], Any], variant: Callable[[Any], Any]) -> Any:
-    """An annotation whose parts are changed."""
+    """The annotation with its parts changed: element types by `change`, records by `variant`."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         inner = change(arguments[0])

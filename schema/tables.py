@@ -1,7 +1,7 @@
 """The tables as peewee models, for building SQL; imported by the daemon only.
 
-Columns have the names of the records' fields in snake case. The migrations make the tables; a test compares the two.
-Nothing here belongs to one database system: a store compiles queries for its own dialect.
+Columns have the names of the records' fields in snake case. The migrations create the tables; a test compares the two.
+Nothing here is specific to one database system: a store compiles queries for its own dialect.
 """
 
 from peewee import BlobField, CompositeKey, IntegerField, Model, TextField
@@ -12,11 +12,11 @@ class Flag(IntegerField):
 
 
 class Json(TextField):
-    """A JSON document, stored as its text."""
+    """A JSON document, stored as text."""
 
 
 class InternalColumn(IntegerField):
-    """A number that the daemon keeps for itself; no caller stored it or reads it."""
+    """A number for the daemon's own use; callers neither store nor read it."""
 
 
 class Table(Model):
@@ -265,9 +265,9 @@ TABLES: tuple[type[Table], ...] = (
     Commands,
     LogReferences,
 )
-"""All tables. A table comes after those that it refers to, so rows are deleted in reverse order."""
+"""All tables. A table comes after those it references, so rows are deleted in reverse order."""
 
 CONTENT: tuple[type[Table], ...] = tuple(
     table for table in TABLES if table not in (Sequence, Scope, Commands, LogReferences)
 )
-"""The tables of what callers stored; the others are the daemon's own."""
+"""The tables that contain callers' data; the others are the daemon's own."""

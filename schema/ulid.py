@@ -1,8 +1,7 @@
-"""ULIDs: 26 characters that sort by time, and never backwards even when the clock does.
+"""ULIDs: ids of 26 characters that sort by time; each is greater than the one before even if the clock goes back.
 
-Forty-eight bits of milliseconds, then eighty random bits that count up within a millisecond; see the ULID
-specification, version of 2016. Clients name their requests with them: ids that grow with time keep the
-daemon's indexes compact.
+48 bits of milliseconds, then 80 random bits that are incremented within a millisecond (monotonic ULIDs). Clients use
+them as request ids: ids that grow with time keep the daemon's indexes compact.
 """
 
 import secrets
@@ -12,14 +11,14 @@ from collections.abc import Callable
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
-_PYTHONS = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")  # the digits that `int` reads
+_TO_BASE_32 = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")  # the digits that `int` reads
 _RANDOM_BITS = 80
 
 
 class UlidGenerator:
-    """Makes ULIDs, each greater than the one before. Safe to share between threads.
+    """Generates ULIDs, each greater than the one before. Safe to use from several threads.
 
-    `now_ms` gives milliseconds since the epoch, `random_bits` a random integer of so many bits.
+    `now_ms` returns milliseconds since the epoch, `random_bits` a random integer with the given number of bits.
     """
 
     def __init__(
@@ -29,18 +28,18 @@ class UlidGenerator:
     ) -> None:
         self._now_ms = now_ms
         self._random_bits = random_bits
-        self._last = -1  # before the first millisecond, so that even that one gets its random bits
+        self._last = -1  # before the epoch, so that the first millisecond gets random bits, too
         self._lock = threading.Lock()
 
     def __call__(self, now_ms: int | None = None) -> str:
-        """The next ULID, of this time or of the clock's."""
+        """The next ULID, for `now_ms` (milliseconds since the epoch) or else for the current time."""
         with self._lock:
             self._last = _next(self._last, self._now_ms() if now_ms is None else now_ms, self._random_bits)
             return _encode(self._last)
 
 
 def ulid_after(last: str, now_ms: int, random: int) -> str:
-    """A ULID of this time that is greater than `last` (empty: there is none); `random` has eighty bits."""
+    """A ULID for `now_ms` that is greater than `last`, which may be empty; `random` has 80 bits."""
     return _encode(_next(_decode(last) if last else -1, now_ms, lambda _: random))
 
 
@@ -55,9 +54,9 @@ def _encode(value: int) -> str:
 
 
 def time_of(ulid: str) -> int:
-    """The milliseconds since the epoch that a ULID was made at."""
+    """The time of a ULID in milliseconds since the epoch."""
     return _decode(ulid) >> _RANDOM_BITS
 
 
 def _decode(ulid: str) -> int:
-    return int(ulid.translate(_PYTHONS), 32)
+    return int(ulid.translate(_TO_BASE_32), 32)

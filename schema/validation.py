@@ -1,7 +1,7 @@
-"""The checks that a type alone cannot express, each naming its field: text in bytes, NUL, free JSON, duplicate keys.
+"""The checks that types alone cannot express: bytes of text, NUL, free JSON, duplicate keys.
 
-msgspec has decoded the record and checked types, required fields and lengths in characters before this runs. The
-checks of a record type are derived once, from its annotations.
+Before these run, msgspec has decoded the record and checked types, required fields and lengths in characters. The
+checks of a record type are derived from its annotations once.
 """
 
 import math
@@ -17,14 +17,14 @@ from backscroll.schema.limits import FREE_JSON_VALUES_MAX, JSON_DEPTH_MAX, JSON_
 from backscroll.schema.size_probe import present
 
 Check = Callable[[Any], None]
-"""Takes a value that is set; raises `_Wrong`."""
+"""Checks a value that is set; raises `_Wrong`."""
 
 UTF8_BYTES_MAX = 4
-"""Of one character."""
+"""The maximum size of one character."""
 
 
 class _Wrong(Exception):
-    """What is wrong, and the path to it, which is built while the exception propagates: valid input needs none."""
+    """A failed check. Its path is built while the exception propagates, so that valid input costs nothing."""
 
     def __init__(self, error: type[CallerError], problem: str) -> None:
         self.error = error
@@ -33,7 +33,7 @@ class _Wrong(Exception):
 
 
 def validate(record: Struct, path: str) -> None:
-    """Raise `Invalid` or `TooLarge` for the first field of `record`, which lies at `path`."""
+    """Raise `Invalid` or `TooLarge` for the first invalid field of `record`, which is at `path`."""
     try:
         _record_check(type(record))(record)
     except _Wrong as wrong:
@@ -42,10 +42,10 @@ def validate(record: Struct, path: str) -> None:
 
 @cache
 def _record_check(record_type: type[Struct]) -> Check:
-    """A function that checks every field that needs it; it runs for each record that is received.
+    """A function that checks all fields that need a check; it runs for every received record.
 
-    It is compiled from source text, as the standard library does for dataclasses and named tuples: a loop over the
-    fields takes four times as long. Fields that are empty, None or UNSET are skipped.
+    It is compiled from source text, as the standard library does for dataclasses and named tuples, because a loop over
+    the fields takes four times as long. Fields that are empty, None or UNSET are skipped.
     """
     hints = get_type_hints(record_type, include_extras=True)
     wire_names = zip(record_type.__struct_fields__, record_type.__struct_encode_fields__, strict=True)
@@ -63,14 +63,14 @@ def _record_check(record_type: type[Struct]) -> Check:
 
 
 def _condition(check: Check) -> str:
-    """A cheap condition under which a set value may be invalid at all: few texts are long and not ASCII, or hold NUL."""
+    """A cheap condition that skips the check for most texts: those that are short or ASCII, and without NUL."""
     if not isinstance(check, TextCheck):
         return ""
     return f" and ('\\0' in value or len(value) > {check.bytes_max // UTF8_BYTES_MAX} and not value.isascii())"
 
 
 def _check_for(hint: Any) -> Check | None:
-    """The check that values of this annotation need; None where their type is enough."""
+    """The check that values of this annotation need, or None."""
     hint, meta = present(hint), None
     if get_origin(hint) is Annotated:
         hint, meta = get_args(hint)[0], next((m for m in get_args(hint)[1:] if isinstance(m, Meta)), None)
@@ -86,7 +86,7 @@ def _check_for(hint: Any) -> Check | None:
 
 
 class TextCheck:
-    """Checks the bytes of a text; its characters were counted while it was decoded."""
+    """Checks the size of a text in bytes; its characters were counted while decoding."""
 
     def __init__(self, bytes_max: int) -> None:
         self.bytes_max = bytes_max
@@ -101,7 +101,7 @@ class TextCheck:
 def _list_check(item_type: Any) -> Check | None:
     check_item = _check_for(item_type)
     if check_item is None:
-        return None  # a record with a key has text in it
+        return None  # has no key either: the keys of records contain text
     key = attrgetter(*item_type.KEY) if getattr(item_type, "KEY", ()) else None
 
     def check(items: list[Any]) -> None:
@@ -119,7 +119,7 @@ def _list_check(item_type: Any) -> Check | None:
 
 
 def _first_duplicate(keys: list[Any]) -> int | None:
-    """The index of the first key that occurred before."""
+    """The index of the first key that repeats an earlier one."""
     if len(set(keys)) == len(keys):
         return None
     first = {key: at for at, key in reversed(list(enumerate(keys)))}
@@ -127,7 +127,7 @@ def _first_duplicate(keys: list[Any]) -> int | None:
 
 
 def _check_json(document: Any) -> None:
-    """Accept what JSON carries both ways unchanged, not nested too deeply, and not too many values."""
+    """Check that a document survives a round trip through JSON, and is neither nested too deeply nor too large."""
     values = 0
 
     def check(value: Any, depth: int) -> None:
@@ -147,7 +147,7 @@ def _check_json(document: Any) -> None:
             try:
                 check(child, depth + 1)
             except _Wrong as wrong:
-                if wrong.error is not TooLarge:  # which is about the whole document
+                if wrong.error is not TooLarge:  # that is about the whole document
                     wrong.path = (f"[{step}]" if is_list else f".{step}") + wrong.path
                 raise
 

@@ -1,7 +1,7 @@
-"""Envelopes to bytes and back, in MessagePack and JSON; pure functions that never touch a socket.
+"""Encoding and decoding of envelopes in MessagePack and JSON; pure functions without I/O.
 
-A body is one map. Its first byte tells the encoding: below 0x80 is JSON, the rest MessagePack. `PROTOCOL.md` beside
-this file describes the protocol for people.
+A body is one map. Its first byte tells the encoding: below 0x80 is JSON, everything else MessagePack. `PROTOCOL.md` in
+this folder specifies the protocol.
 """
 
 import threading
@@ -28,16 +28,16 @@ PROTOCOL_LEVEL: Final = 1
 LOWEST_COMPATIBLE_LEVEL: Final = 1
 DEFAULT_SCOPE = "default"
 UNKNOWN_FIELD = f" (this daemon speaks protocol level {PROTOCOL_LEVEL})"
-"""What the message about an unknown field adds."""
+"""Appended to error messages about unknown fields."""
 
 T = TypeVar("T")
 RequestId = Annotated[str, Meta(min_length=1, max_length=REQUEST_ID_BYTES_MAX)]
 
 
 class Envelope(Struct, frozen=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
-    """A request. `deadlineMs` is how long the caller waits, counted from the daemon's receipt.
+    """A request. `deadlineMs` is how long the caller waits, counted from when the daemon receives the request.
 
-    `level` is the protocol level that the client was made for; it makes error messages better and changes nothing else.
+    `level` is the protocol level the client was written for; it is informational.
     """
 
     id: RequestId
@@ -63,7 +63,7 @@ class Success(Struct, frozen=True):
 
 
 class ErrorBody(Struct, frozen=True, omit_defaults=True):
-    """Why a request had no effect. `fault` says on whose side the reason lies, for codes that a client does not know."""
+    """Why a request had no effect. `fault` classifies the error for clients that do not know the code."""
 
     code: str
     message: str
@@ -75,7 +75,7 @@ class ErrorBody(Struct, frozen=True, omit_defaults=True):
 class Failure(Struct, frozen=True):
     """The reply to a request that had no effect.
 
-    `id` is the request's as it was sent, also where that is not a valid id; null where the body has none.
+    `id` is the request's id as it was sent, even if it is not valid; null if none can be read.
     """
 
     id: str | int | float | None
@@ -84,7 +84,7 @@ class Failure(Struct, frozen=True):
 
 
 class ReceivedError(Struct, frozen=True):
-    """An `ErrorBody` as a client reads it, whatever a later level puts into it."""
+    """An `ErrorBody` as a client decodes it: tolerant of what later levels may change."""
 
     code: str
     message: str
@@ -94,7 +94,7 @@ class ReceivedError(Struct, frozen=True):
 
 
 class Reply(Struct, Generic[T], frozen=True):
-    """Either reply as a client reads it, `Reply[Raw]` with its result still encoded; `Raw()` where there is none."""
+    """Either kind of reply as a client decodes it. `Reply[Raw]` keeps the result encoded; a failure has `Raw()`."""
 
     id: str | int | float | None
     ok: bool
@@ -104,7 +104,7 @@ class Reply(Struct, Generic[T], frozen=True):
 
 
 MAKING_DECODERS = threading.Lock()
-"""msgspec crashes the process when two threads make decoders of one record type at the same time."""
+"""Held while a decoder is created: msgspec crashes if two threads create decoders of one type at the same time."""
 
 
 class Codec:
@@ -124,13 +124,13 @@ class Codec:
         return self.name
 
     def decode(self, body: bytes | Raw, as_type: type[T]) -> T:
-        """Decode strictly; raises what msgspec raises (see `DECODE_ERRORS`)."""
+        """Decode a body as this type; raises one of `DECODE_ERRORS`."""
         decode = self._decoders.get(as_type) or self._new_decoder(as_type)
         value: T = decode(body)
         return value
 
     def decoder(self, as_type: Any) -> Callable[[bytes | Raw], Any]:
-        """`decode` of one type."""
+        """The function that decodes this type."""
         return self._decoders.get(as_type) or self._new_decoder(as_type)
 
     def _new_decoder(self, as_type: Any) -> Callable[[bytes | Raw], Any]:
@@ -145,12 +145,12 @@ MSGPACK: Final = Codec("msgpack", msgspec.msgpack.Encoder().encode, msgspec.msgp
 
 
 def codec_of(body: bytes) -> Codec:
-    """The encoding that a body is written in. No MessagePack map starts below 0x80."""
+    """The encoding of a body. No MessagePack map starts below 0x80."""
     return MSGPACK if body and body[0] >= 0x80 else JSON
 
 
 def read_envelope(body: bytes, codec: Codec) -> Envelope:
-    """Decode a request's envelope, its payload still encoded; raises `Malformed`, `Invalid` or `TooLarge`."""
+    """Decode a request's envelope, but not its payload; raises `Malformed`, `Invalid` or `TooLarge`."""
     try:
         envelope = codec.decode(body, _RawEnvelope)
     except DECODE_ERRORS as error:
@@ -160,7 +160,7 @@ def read_envelope(body: bytes, codec: Codec) -> Envelope:
 
 
 class SalvagedRequest(Struct, frozen=True):
-    """What can be read of a body that is not a valid request: its id, and a better explanation where there is one."""
+    """What can be read from a body that is not a valid request: its id, and a more precise error if there is one."""
 
     id: Any
     error: BackscrollError | None
@@ -169,8 +169,8 @@ class SalvagedRequest(Struct, frozen=True):
 def salvage(body: bytes, codec: Codec) -> SalvagedRequest:
     """Read what a failure reply needs from a body that cannot be decoded.
 
-    JSON in which one half of a surrogate pair stands alone (a text that was cut inside an emoji) is no Unicode text, but
-    everything else in it is readable.
+    JSON with an unpaired surrogate (text that was cut inside an emoji) is not valid Unicode, but the rest of it can
+    still be read.
     """
     if codec is JSON and (mended := replace_lone_surrogates(body)) is not None:
         return SalvagedRequest(read_id(mended, codec), find_bad_text(mended, codec, "$"))
@@ -178,7 +178,7 @@ def salvage(body: bytes, codec: Codec) -> SalvagedRequest:
 
 
 def read_type(body: bytes, codec: Codec) -> str | None:
-    """The operation that a body names, without decoding the rest, if that much can be read."""
+    """The operation name in a body, without decoding the rest; None if it cannot be read."""
     try:
         return codec.decode(body, _OnlyType).type
     except DECODE_ERRORS:
@@ -190,7 +190,7 @@ class _OnlyType(Struct):
 
 
 def write_failure(request_id: Any, error: BackscrollError, codec: Codec) -> bytes:
-    """Encode the reply that says why a request had no effect."""
+    """Encode the reply to a request that had no effect."""
     return codec.encode(Failure(request_id, False, error_body(error)))
 
 
@@ -200,19 +200,19 @@ def error_body(error: BackscrollError) -> ErrorBody:
 
 
 def read_reply(body: bytes, result_type: Any = Raw) -> tuple[Reply[Any], Codec]:
-    """Decode a reply; raises what msgspec raises for bytes that are not a reply, or whose result has another type."""
+    """Decode a reply; raises one of `DECODE_ERRORS` if it is not a reply or its result has another type."""
     codec = codec_of(body)
     return _reply_decoder(codec, result_type)(body), codec
 
 
 @cache
 def _reply_decoder(codec: Codec, result_type: Any) -> Callable[[bytes], Reply[Any]]:
-    """Cached for each type of result: making `Reply[…]` anew takes longer than decoding a small one."""
+    """Cached per result type, because creating `Reply[…]` takes longer than decoding a small reply."""
     return codec.decoder(Reply[result_type])
 
 
 def error_of(reply: Reply[Any]) -> BackscrollError:
-    """The exception that a failure stands for."""
+    """The exception for a failure reply."""
     error = reply.error
     if error is None:
         return Internal("the daemon sent a failure without an error")

@@ -1,1 +1,1 @@
-"""All that only SQLite needs: opening files, transactions, the write-ahead log, scopes as files, media beside them."""
+"""Everything specific to SQLite: opening files, transactions, the write-ahead log, scopes as files, and media."""

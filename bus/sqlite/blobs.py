@@ -1,7 +1,7 @@
-"""BlobDirectory of media: files beside a scope's database, each named by the SHA-256 of its bytes.
+"""The parts of media: files beside a scope's database, each named by the SHA-256 of its bytes.
 
-A part is written to a temporary file, synced, and renamed: it is there whole or not at all. Reading holds it against
-its name. Knows nothing of who uses a part; the database does.
+A part is written to a temporary file, synced and renamed, so it exists completely or not at all. When it is read, it is
+verified against its name. Which parts are in use is known only to the database.
 """
 
 import hashlib
@@ -17,14 +17,14 @@ HASH_CHARACTERS = 64
 
 
 class BlobDirectory:
-    """The parts of one scope, in a directory that is created with the first."""
+    """The parts of one scope, in a directory that is created with the first part."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._putting = threading.Lock()
 
     def put(self, data: bytes) -> str:
-        """Store these bytes, durably; their hash. A part that exists counts as put now; a damaged one is repaired."""
+        """Store a part durably and return its hash. An existing part counts as put now; a damaged one is repaired."""
         sha256 = hashlib.sha256(data).hexdigest()
         path = self._path(sha256)
         with self._putting:
@@ -36,7 +36,7 @@ class BlobDirectory:
         return sha256
 
     def put_again(self, sha256: str) -> bool:
-        """Let a part that exists count as put now; whether it exists."""
+        """Count an existing part as put now. Returns False if it does not exist."""
         try:
             os.utime(self._path(sha256))
         except FileNotFoundError:
@@ -44,7 +44,7 @@ class BlobDirectory:
         return True
 
     def read(self, sha256: str) -> bytes | None:
-        """The bytes of a part, or None; raises `DamagedBlob` when they are no longer what they were."""
+        """The bytes of a part, or None if it does not exist; raises `DamagedBlob` if they do not match its hash."""
         try:
             data = self._path(sha256).read_bytes()
         except FileNotFoundError:
@@ -57,7 +57,7 @@ class BlobDirectory:
         self._path(sha256).unlink(missing_ok=True)
 
     def put_before(self, time_ms: int) -> Iterator[str]:
-        """The parts that were last put before a time. Temporary files that a crash left are removed on the way."""
+        """The hashes of the parts last put before a time (ms). Also removes temporary files left by a crash."""
         for path in self.directory.glob("*/*"):
             if path.stat().st_mtime * 1000 >= time_ms:
                 continue
@@ -67,7 +67,7 @@ class BlobDirectory:
                 path.unlink(missing_ok=True)
 
     def size(self) -> int:
-        """How many bytes all parts have."""
+        """The total size of all parts in bytes."""
         return sum(path.stat().st_size for path in self.directory.glob("*/*"))
 
     def _path(self, sha256: str) -> Path:

@@ -1,4 +1,4 @@
-"""What errors of SQLite, the disk and the files mean to a caller."""
+"""Translation of errors of SQLite, the disk and files into errors for callers."""
 
 import errno
 
@@ -10,15 +10,15 @@ from backscroll.schema.errors import BackscrollError, Busy, Conflict, Storage, U
 
 
 class DamagedBlob(Exception):
-    """A part of a file whose bytes no longer have the hash that they were stored under."""
+    """The bytes of a part of a file do not match the hash that they were stored under."""
 
 
 TEMPORARY = (apsw.BusyError, apsw.FullError, apsw.IOError, OSError)
-"""Why a sound file cannot be opened for the moment."""
+"""Errors that can prevent an intact file from being opened, but are temporary."""
 
 
 def wire_error(error: Exception) -> BackscrollError | None:
-    """The error that a caller receives for an error of SQLite or the disk; None for any other."""
+    """The error that a caller gets for an error of SQLite or the disk; None for any other error."""
     if isinstance(error, CannotOpen) and isinstance(error.__cause__, TEMPORARY):
         error = error.__cause__
     match error:
@@ -39,7 +39,7 @@ def _storage_error(error: Exception) -> Storage | None:
         case apsw.ReadOnlyError():
             return Storage("the database file is read-only")
         case apsw.CorruptError() | apsw.NotADBError():
-            return Storage("the database file is damaged")
+            return Storage("the database file is damaged; restore it from a backup")
         case apsw.IOError() | apsw.CantOpenError():
             return Storage(f"the disk reported an error ({_symbol(error)})", retryable=True)
         case OSError():
@@ -47,8 +47,8 @@ def _storage_error(error: Exception) -> Storage | None:
         case CannotOpen():
             return Storage("the scope's database cannot be opened; the daemon's log says why")
         case DamagedBlob():
-            return Storage("a part of the file is damaged on the disk")
-        # Handlers decode nothing but what is stored, and it was valid when it was stored.
+            return Storage("a part of the file is damaged on the disk; put the part again")
+        # Handlers decode only stored data, which was valid when it was stored.
         case UnicodeDecodeError() | msgspec.DecodeError():
             return Storage("the database file is damaged: a stored text cannot be decoded")
         case _:

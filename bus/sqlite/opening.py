@@ -1,4 +1,4 @@
-"""Opening a database file: recognised, migrated, compared with the tables as they must be, and with its scope."""
+"""Opening database files: checking what they are, migrating them, and checking their tables and scope."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -15,8 +15,8 @@ from backscroll.handlers.sql import Named, statement
 from backscroll.schema.migrations.sqlite import APPLICATION_ID, migrations
 from backscroll.schema.tables import Scope
 
-FILE_BYTES_MIN = 512  # one page of the smallest size
-WAL_BYTES_KEPT = 64 * 2**20  # what a write-ahead log that once grew is truncated to
+FILE_BYTES_MIN = 512  # the smallest page size
+WAL_BYTES_KEPT = 64 * 2**20  # the size that a larger write-ahead log is truncated to
 WRITER_CACHE_KIB = 16_384
 READER_CACHE_KIB = 4_096
 STATEMENTS_CACHED = 256
@@ -29,19 +29,19 @@ WalHook = Callable[[apsw.Connection, str, int], int]
 
 
 def open_writer(path: Path, *, vfs: str, lock_wait_ms: int, wal_hook: WalHook) -> apsw.Connection:
-    """The one connection that commits and checkpoints; the file is created if it is new. Raises `CannotOpen`."""
+    """Open the one connection that commits and checkpoints; creates the file if it is new. Raises `CannotOpen`."""
     connection = connect(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, vfs, lock_wait_ms)
     try:
         _recognise(connection, path)
         if connection.pragma("journal_mode", "wal") != "wal":
             raise CannotOpen(f"{path} is on a file system without shared memory. Name a directory on a local disk.")
         connection.pragma("synchronous", "full")
-        connection.pragma("fullfsync", True)  # on macOS only this reaches the disk; elsewhere it changes nothing
+        connection.pragma("fullfsync", True)  # on macOS only this flushes to the disk; elsewhere it has no effect
         connection.pragma("foreign_keys", True)
-        connection.pragma("secure_delete", True)  # deleted text is overwritten, not just unlinked
+        connection.pragma("secure_delete", True)  # overwrites deleted text
         connection.pragma("journal_size_limit", WAL_BYTES_KEPT)
         connection.pragma("cache_size", -WRITER_CACHE_KIB)
-        connection.set_wal_hook(wal_hook)  # in place of SQLite's own checkpoint inside COMMIT
+        connection.set_wal_hook(wal_hook)  # replaces SQLite's own checkpoint inside COMMIT
     except BaseException:
         connection.close()
         raise
@@ -49,7 +49,7 @@ def open_writer(path: Path, *, vfs: str, lock_wait_ms: int, wal_hook: WalHook) -
 
 
 def open_reader(path: Path, *, vfs: str, lock_wait_ms: int) -> apsw.Connection:
-    """A connection that only reads."""
+    """Open a connection that only reads."""
     connection = connect(path, apsw.SQLITE_OPEN_READWRITE, vfs, lock_wait_ms)
     connection.pragma("query_only", True)
     connection.pragma("wal_autocheckpoint", 0)
@@ -66,9 +66,9 @@ def connect(path: Path, flags: int, vfs: str, lock_wait_ms: int) -> apsw.Connect
 
 
 def refuse_emptied(path: Path, lineage: WalLineage) -> None:
-    """Raise `CannotOpen` for a file that lost its content: SQLite would take it for a new one and write over it."""
+    """Raise `CannotOpen` for a file that lost its content: SQLite would treat it as new and overwrite it."""
     if path.is_dir():
-        return  # SQLite will say that it is no file
+        return  # SQLite reports that it is not a file
     size = path.stat().st_size if path.is_file() else 0
     if 0 < size < FILE_BYTES_MIN:
         raise CannotOpen(f"{path} is damaged or not an SQLite database. Restore it from a backup.")
@@ -81,7 +81,7 @@ def refuse_emptied(path: Path, lineage: WalLineage) -> None:
 
 
 def migrate(connection: apsw.Connection, path: Path) -> None:
-    """Take the steps that the file has not taken yet; each is committed together with its version."""
+    """Apply the migrations that the file does not have yet; each is committed together with its version."""
     version = connection.pragma("user_version")
     for number, script in enumerate(migrations()[version:], start=version + 1):
         connection.execute("BEGIN IMMEDIATE")
@@ -98,7 +98,7 @@ def migrate(connection: apsw.Connection, path: Path) -> None:
 
 
 def check_schema(connection: apsw.Connection, path: Path) -> None:
-    """Refuse a file that lacks any of what the migrations make, just as they make it."""
+    """Raise `CannotOpen` if anything that the migrations create is missing or has another definition."""
     with closing(apsw.Connection(":memory:")) as fresh:
         for script in migrations():
             fresh.execute(script)
@@ -109,7 +109,7 @@ def check_schema(connection: apsw.Connection, path: Path) -> None:
 
 
 def claim(connection: apsw.Connection, path: Path, scope: str | None) -> None:
-    """Write the scope's name into a file that has none, or compare it."""
+    """Write the scope's name into a new file; raise `CannotOpen` if the file belongs to another scope."""
     if scope is None:
         return
     rows: Any = connection.execute(COMPILED[SELECT_SCOPE]).fetchall()
@@ -117,14 +117,14 @@ def claim(connection: apsw.Connection, path: Path, scope: str | None) -> None:
         connection.execute(COMPILED[INSERT_SCOPE], {"id": 1, "name": scope})
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)  # so that `scope_named_in` finds it
     elif rows[0][0] != scope:
-        raise CannotOpen(f"{path} belongs to another scope.")
+        raise CannotOpen(f"{path} belongs to another scope. Was the file renamed or copied? Restore its name.")
 
 
 def scope_named_in(path: Path) -> str | None:
-    """The scope that a closed file belongs to; None where the file does not say.
+    """The scope that a closed file belongs to; None if it cannot be read.
 
-    Its write-ahead log is not read, because that would need a lock. The name is in the file before any command is; a
-    crash during a checkpoint may leave the file shorter than its header says, which SQLite ignores under
+    The write-ahead log is not read, because that would need a lock; the name is in the file itself before any command
+    is. A crash during a checkpoint may leave the file shorter than its header says, which SQLite ignores with
     `writable_schema`.
     """
     try:
@@ -138,7 +138,7 @@ def scope_named_in(path: Path) -> str | None:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn what SQLite says when it cannot open a file into what a person can act on."""
+    """Turn errors from opening a file into a `CannotOpen` that says what to do."""
     try:
         yield
     except (apsw.NotADBError, apsw.CorruptError, UnicodeDecodeError, IndexError) as error:
@@ -152,7 +152,7 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def _recognise(connection: apsw.Connection, path: Path) -> None:
-    """Refuse what is not ours, is of a later version, or cannot be written, before anything is changed."""
+    """Refuse files of other programs and of later versions, and read-only files, before anything is changed."""
     if connection.readonly("main"):
         raise CannotOpen(f"{path} is read-only. Make it writable for this user.")
     application_id = connection.pragma("application_id")
@@ -168,6 +168,6 @@ def _recognise(connection: apsw.Connection, path: Path) -> None:
 
 
 def _schema(connection: apsw.Connection) -> set[tuple[str, str]]:
-    """What is defined in a file: names, and the SQL that made them."""
+    """The names and the SQL of everything that is defined in a file."""
     rows: Any = connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
     return set(rows.fetchall())

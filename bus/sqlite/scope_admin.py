@@ -1,4 +1,4 @@
-"""One scope as a whole: deleted, compacted, replayed into, or taken over from a database file of elsewhere."""
+"""One scope as a whole: deletion, compaction, replay, and import of a database file."""
 
 import shutil
 import tempfile
@@ -19,7 +19,7 @@ LOGS = ("-wal", "-journal")
 
 
 class SqliteScopeAdmin:
-    """The `ScopeAdmin` of handlers: one scope, for the operations that are about it as a whole."""
+    """The `ScopeAdmin` that handlers get: one scope, for operations on it as a whole."""
 
     def __init__(self, scopes: SqliteScopes, name: str, handlers: Handlers) -> None:
         self._scopes = scopes
@@ -41,24 +41,22 @@ class SqliteScopeAdmin:
             yield transaction
 
     def compact(self) -> None:
-        """Rewrite the database beside itself, while queries go on, then put the new file in its place."""
+        """Write a compact copy beside the database while queries continue, then replace the database by it."""
         copy = beside(self._scopes.scope_named(self.name).path, COMPACTED)
-        _remove_copy(copy)  # of a compaction that was interrupted
+        _remove_copy(copy)  # left by an interrupted compaction
         try:
             with self._scopes.use(self.name) as store:
                 store.vacuum_into(copy)
             with self._scopes.exclusive(self.name) as scope:
                 if beside(scope.path, "-wal").exists():
-                    raise Busy(
-                        "the write-ahead log cannot be emptied: another process has the database open, or the disk is full",
-                        retryable=True,
-                    )
+                    reason = "another process has the database open, or the disk is full"
+                    raise Busy(f"the write-ahead log cannot be emptied: {reason}", retryable=True)
                 scope.take_over(copy, scope.closed_at_seq)
         finally:
             _remove_copy(copy)
 
     def bytes_on_disk(self) -> int:
-        with self._scopes.use(self.name):  # so that its files do not come or go meanwhile
+        with self._scopes.use(self.name):  # so that its files stay open meanwhile
             return self._scopes.scope_named(self.name).bytes_on_disk()
 
     def all_names(self) -> list[str]:
@@ -70,10 +68,13 @@ class SqliteScopeAdmin:
 
     @contextmanager
     def legacy_file(self, path: str) -> Iterator["LegacyFile"]:
-        """A copy of a file outside the data directory, opened and migrated to the present tables."""
+        """A copy of a file outside the data directory, opened and migrated.
+
+        Raises `NotFound`, `Forbidden` for a file in the data directory, `Invalid` for another kind of file, and `Busy`.
+        """
         source = self._outside(Path(path))
         if source is None:
-            raise NotFound.at("$.payload.path", "there is no such file")
+            raise NotFound.at("$.payload.path", "there is no such file on the daemon's machine")
         with tempfile.TemporaryDirectory(prefix=ADOPTING, dir=self._scopes.directory) as directory:
             copy = Path(directory) / "legacy.db"
             for suffix in ("", *LOGS):
@@ -89,13 +90,13 @@ class SqliteScopeAdmin:
                 self._take_over(copy, store.seq)
 
     def _outside(self, path: Path) -> Path | None:
-        """The file that a path leads to, if any; raises `Forbidden` where that is in the data directory."""
+        """The file that a path leads to, or None; raises `Forbidden` if it is in the data directory."""
         try:
             path = path.resolve()
             inside = any(parent.samefile(self._scopes.directory) for parent in path.parents if parent.exists())
             if not inside:
                 return path if path.is_file() else None
-        except (OSError, ValueError, RuntimeError):  # not a name that a file can have, or a circle of links
+        except (OSError, ValueError, RuntimeError):  # not a valid file name, or a loop of links
             return None
         raise Forbidden.at("$.payload.path", "the file is in the data directory of this daemon")
 
@@ -104,19 +105,19 @@ class SqliteScopeAdmin:
             return self._scopes.store_at(copy, self.name)
         except CannotOpen as error:
             explained = wire_error(error)
-            if explained is not None and explained.retryable:  # the disk's fault and not the file's
+            if explained is not None and explained.retryable:  # a problem of the disk, not of the file
                 raise
             raise Invalid.at("$.payload.path", "the file is not a backscroll database") from error
 
     def _take_over(self, database: Path, seq: int) -> None:
-        """Make a closed database file this scope's."""
+        """Replace the scope's files by a closed database file."""
         with self._scopes.exclusive(self.name) as scope:
             scope.remove_files()
             scope.take_over(database, seq)
 
 
 class LegacyFile:
-    """A copy of a file, which becomes the scope's own at the end of the block if `take_over` was called."""
+    """A copy of a file, which becomes the scope's database at the end of the block if `take_over` was called."""
 
     def __init__(self, db: Snapshot) -> None:
         self.db = db
@@ -127,7 +128,7 @@ class LegacyFile:
 
 
 def _copy_unchanged(source: Path, copy: Path) -> None:
-    """Copy a file; raises `Busy` when somebody wrote to it meanwhile."""
+    """Copy a file; raises `Busy` if it was written to meanwhile."""
     before = source.stat()
     shutil.copyfile(source, copy)
     after = source.stat()
@@ -136,5 +137,5 @@ def _copy_unchanged(source: Path, copy: Path) -> None:
 
 
 def _remove_copy(copy: Path) -> None:
-    for file in (copy, beside(copy, "-journal")):  # SQLite leaves the journal where the disk is full
+    for file in (copy, beside(copy, "-journal")):  # SQLite leaves the journal if the disk is full
         file.unlink(missing_ok=True)

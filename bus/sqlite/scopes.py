@@ -1,8 +1,8 @@
 """The scopes of one data directory: each a database of its own, opened when used and closed when idle.
 
-A scope's name is opaque text. Its files are named by the name's hash, so that no name can reach outside the directory
-or collide with another's file on any file system; the name itself is stored inside and compared at each opening. The
-scope `default` has the file `default.db`.
+A scope's name may be any text. Its files are named by the hash of the name, so that no name can lead outside the
+directory or collide with another one on any file system; the name itself is stored in the database and compared
+whenever it is opened. The scope `default` has the file `default.db`.
 """
 
 import hashlib
@@ -33,16 +33,16 @@ from backscroll.schema.wire import DEFAULT_SCOPE
 WAL_RESET_BUG_FROM, WAL_RESET_BUG_UNTIL = (3, 7, 0), (3, 51, 3)
 OPEN_MAX = 16
 IDLE_SECONDS = 60.0
-COMPACTED = "-compacted"  # the end of the name of a database that is being written anew
+COMPACTED = "-compacted"  # the suffix of a compact copy in progress
 COMPANIONS = ("", "-wal", "-shm", "-wal-lineage", "-wal-lineage.new", "-key", "-key.new", COMPACTED)
-ADOPTING = "adopting-"  # the beginning of the names of directories for copies of older files
+ADOPTING = "adopting-"  # the prefix of directories for copies of files to import
 
 
 class Scope:
-    """One scope: its files, and its store while that is open.
+    """One scope: its files, and its store while it is open.
 
-    `gate` is held by whoever opens, closes or replaces the files; `users` counts those who use the store. `seq` is
-    the last commit number as far as it is known: 0 until the file is opened for the first time.
+    The lock `gate` is held to open, close or replace the files; `users` is the number of current uses of the store.
+    `seq` is the last known seq: 0 until the file is opened for the first time.
     """
 
     def __init__(self, name: str, path: Path) -> None:
@@ -66,7 +66,7 @@ class Scope:
             self.users += 1
 
     def leave(self, *, used: bool = True) -> None:
-        """End a use. The daemon's own work does not count as use: it keeps no idle scope open."""
+        """End a use. With `used=False`, for the daemon's own work, the scope does not count as used."""
         with self.left:
             self.users -= 1
             if used:
@@ -78,27 +78,27 @@ class Scope:
             self.left.wait_for(lambda: self.users == 0)
 
     def close(self) -> None:
-        """Close the files, if they are open. Where the last checkpoint fails, the write-ahead log stays beside them."""
+        """Close the files if they are open. If the last checkpoint fails, the write-ahead log stays beside them."""
         store = self.store
         if store is None:
             return
         self.closed_at_seq, self.store = store.seq, None
         try:
             store.close()
-        except Exception as error:  # noqa: BLE001  # apsw passes on whatever a VFS raises
-            log.error("a write-ahead log stays beside its database", path=str(self.path), error=str(error))
+        except Exception as error:  # noqa: BLE001  # apsw passes on any exception of a VFS
+            log.error("last checkpoint failed; the write-ahead log stays", path=str(self.path), error=str(error))
 
     def bytes_on_disk(self) -> int:
-        """The size of the scope's files, media included."""
+        """The size of the scope's files, including media."""
         return sum(file.stat().st_size for file in self._files() if file.exists()) + BlobDirectory(self.media).size()
 
     def remove_files(self) -> None:
-        """Remove everything, durably; the database last, so that the scope is known until the rest is gone."""
+        """Remove all files, durably; the database last, so that the scope is listed until the others are gone."""
         with suppress(FileNotFoundError):
             shutil.rmtree(self.media)
         for file in reversed(self._files()):
             file.unlink(missing_ok=True)
-        if self.path.parent.is_dir():  # it is made with the first scope
+        if self.path.parent.is_dir():  # it is created with the first scope
             sync_directory(self.path.parent)
         self.closed_at_seq = 0
 
@@ -106,7 +106,7 @@ class Scope:
         return [beside(self.path, suffix) for suffix in COMPANIONS]
 
     def take_over(self, database: Path, seq: int) -> None:
-        """Make a closed database file this scope's, durably, in place of its own."""
+        """Replace the database by a closed database file, durably."""
         database.replace(self.path)
         sync_directory(self.path.parent)
         self.closed_at_seq = seq
@@ -115,7 +115,7 @@ class Scope:
 class SqliteScopes:
     """All scopes of a data directory. Safe to use from any thread.
 
-    `clock` gives milliseconds since the epoch; `vfs` names an apsw VFS; `committed` receives every commit.
+    `clock` returns milliseconds since the epoch; `vfs` names an apsw VFS; `committed` receives every commit.
     """
 
     def __init__(
@@ -139,14 +139,14 @@ class SqliteScopes:
         self._scopes: dict[str, Scope] = {}
         self._open: dict[str, Scope] = {}
         self._lock = threading.Lock()
-        for left in directory.glob(f"{ADOPTING}*"):  # by a daemon that was killed while it adopted a file
+        for left in directory.glob(f"{ADOPTING}*"):  # by a daemon that was killed during an import
             shutil.rmtree(left, ignore_errors=True)
-        for left in (*directory.glob(f"*{COMPACTED}*"), *directory.glob(f"scopes/*{COMPACTED}*")):  # or compacted one
+        for left in (*directory.glob(f"*{COMPACTED}*"), *directory.glob(f"scopes/*{COMPACTED}*")):  # or compaction
             left.unlink(missing_ok=True)
 
     @contextmanager
     def use(self, name: str) -> Iterator[SqliteStore]:
-        """The open store of a scope, which is made if it is new; it stays open for the length of the block."""
+        """The store of a scope, which is created if it is new. It stays open until the end of the block."""
         scope = self._scopes.get(name) or self.scope_named(name)
         with scope.gate:
             store = scope.store or self._open_store(scope)
@@ -160,7 +160,7 @@ class SqliteScopes:
 
     @contextmanager
     def borrow_if_open(self, name: str) -> Iterator[SqliteStore | None]:
-        """The store of a scope if it is open, for the daemon's own work: that does not count as use, and opens nothing."""
+        """The store of a scope if it is open, for the daemon's own work, which does not count as use."""
         scope = self.scope_named(name)
         with scope.gate:
             store = scope.store
@@ -177,7 +177,7 @@ class SqliteScopes:
 
     @contextmanager
     def exclusive(self, name: str) -> Iterator[Scope]:
-        """A scope that nobody else uses and whose files are closed, for the length of the block."""
+        """The scope with its files closed and no other user, until the end of the block."""
         scope = self.scope_named(name)
         with scope.gate:
             scope.wait_until_unused()
@@ -185,12 +185,12 @@ class SqliteScopes:
             yield scope
 
     def seq(self, name: str) -> int:
-        """The last commit number of a scope; 0 while nobody has used it since the start."""
+        """The last seq of a scope; 0 if it was not used since the start of the daemon."""
         scope = self._scopes.get(name)
         return scope.seq if scope else 0
 
     def store_in_use(self, name: str) -> SqliteStore | None:
-        """The store of a scope if it is open, for a brief look that counts as use."""
+        """The store of a scope if it is open. Counts as use, but does not keep the store open."""
         scope = self._scopes.get(name)
         if scope is None:
             return None
@@ -198,12 +198,12 @@ class SqliteScopes:
         return scope.store
 
     def interrupt_readers(self) -> None:
-        """Interrupt every statement that a reader is running now; from any thread."""
+        """Interrupt all statements that readers are running. May be called from any thread."""
         for store in self.open_stores().values():
             store.interrupt_readers()
 
     def open_stores(self) -> dict[str, SqliteStore]:
-        """The stores that are open now, by the names of their scopes."""
+        """The stores that are open now, by scope."""
         with self._lock:
             return {name: store for name, scope in self._open.items() if (store := scope.store)}
 
@@ -220,7 +220,7 @@ class SqliteScopes:
         return sorted({DEFAULT_SCOPE, *opened, *named})
 
     def close_idle(self, idle_s: float = IDLE_SECONDS) -> None:
-        """Close the scopes that nobody has used for so long."""
+        """Close the scopes that have not been used for `idle_s` seconds."""
         before = time.monotonic() - idle_s
         for scope in self._unused():
             if scope.last_used < before:
@@ -245,7 +245,7 @@ class SqliteScopes:
         return self.directory / "scopes" / f"{hashlib.sha256(name.encode()).hexdigest()}.db"
 
     def store_at(self, path: Path, scope: str) -> SqliteStore:
-        """Open a scope's database file, wherever it is; raises `CannotOpen`."""
+        """Open a database file of a scope at any path; raises `CannotOpen`."""
         return SqliteStore(
             path,
             clock=self._clock,
@@ -258,17 +258,17 @@ class SqliteScopes:
         )
 
     def admin(self, name: str, handlers: Handlers) -> ScopeAdmin:
-        """A scope as a whole, for maintenance."""
+        """A scope as a whole, for maintenance operations."""
         from backscroll.bus.sqlite.scope_admin import SqliteScopeAdmin
 
         return SqliteScopeAdmin(self, name, handlers)
 
     def wire_error(self, error: Exception) -> BackscrollError | None:
-        """What an error of SQLite or the disk means to a caller; None for any other error."""
+        """The error that a caller gets for an error of SQLite or the disk; None for any other error."""
         return errors.wire_error(error)
 
     def health(self) -> StorageHealth:
-        """Which SQLite this is, and whether it has the WAL-reset bug."""
+        """The version of SQLite, and whether it has the WAL-reset bug."""
         version = apsw.sqlite_lib_version()
         numbers = tuple(int(part) for part in version.split("."))
         exposed = WAL_RESET_BUG_FROM <= numbers < WAL_RESET_BUG_UNTIL
@@ -282,19 +282,19 @@ class SqliteScopes:
         return store
 
     def _close(self, scope: Scope) -> None:
-        """Close a scope whose gate is held and whose store nobody uses."""
+        """Close a scope; its gate must be held, and its store unused."""
         scope.close()
         with self._lock:
             self._open.pop(scope.name, None)
 
     def _unused(self) -> list[Scope]:
-        """The open scopes that nobody uses now, the longest unused first; `default` is always kept open."""
+        """The open scopes that are unused, least recently used first, without `default`, which stays open."""
         with self._lock:
             scopes = [each for each in self._open.values() if not each.users]
         return sorted((each for each in scopes if each.name != DEFAULT_SCOPE), key=lambda scope: scope.last_used)
 
     def _close_excess(self) -> None:
-        """Keep no more scopes open than so many, apart from those in use."""
+        """Close unused scopes while more than `OPEN_MAX` are open."""
         for scope in self._unused()[: len(self._open) - OPEN_MAX]:
             self._close_if_unused(scope)
 
@@ -309,5 +309,5 @@ class SqliteScopes:
 
 
 def beside(database: Path, suffix: str) -> Path:
-    """The file of a database with this at the end of its name."""
+    """The path of a database with this suffix."""
     return database.with_name(database.name + suffix)

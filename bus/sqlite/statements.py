@@ -1,4 +1,4 @@
-"""The handlers' statements as SQLite's text, compiled once for all stores of a process."""
+"""The handlers' statements as SQL text for SQLite, compiled once for all stores of a process."""
 
 import peewee
 
@@ -8,7 +8,7 @@ DIALECT = peewee.SqliteDatabase(None)  # never opened
 
 
 class CompiledStatements(dict[Statement, str]):
-    """The text of each statement; one that was not compiled yet is compiled when it is first used."""
+    """The SQL text of each statement; one that is not compiled yet is compiled when it is first used."""
 
     def compile_all(self) -> None:
         for statement in STATEMENTS:

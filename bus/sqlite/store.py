@@ -1,7 +1,7 @@
-"""The SQLite file of one scope: written by one connection, read by several.
+"""The SQLite database of one scope: written through one connection, read through several.
 
-One connection does every commit and every checkpoint, so nothing waits for a lock of our own; readers are `query_only`
-and see the snapshot of the moment they begin. Knows of the tables only where the log stands, and no operation.
+One connection does all commits and checkpoints, so the daemon never waits for a lock that it holds itself; readers are
+`query_only` and see the snapshot of the moment they begin. Of the tables, this module knows only the end of the log.
 """
 
 import os
@@ -38,7 +38,7 @@ from backscroll.schema.tables import Sequence
 
 WAL_PAGES_BEFORE_CHECKPOINT = 1_000
 WAL_PAGES_LONG = 4_000
-RESTART_WAIT_MS = 50  # how long a long write-ahead log waits for queries to leave it; the longer it is, the longer
+RESTART_WAIT_MS = 50  # to wait for readers of a long write-ahead log; proportional to its length
 RESTART_WAIT_MS_MAX = 2_000
 
 SELECT_SEQ = statement(Sequence.select(Sequence.seq))
@@ -53,7 +53,7 @@ def wall_clock_ms() -> int:
 
 
 class SqliteStore:
-    """An open database file: the `Store` of the daemon. `position` is the end of what is durable in its log."""
+    """An open database: the `Store` of the daemon. `position` is the durable end of its log."""
 
     def __init__(
         self,
@@ -68,10 +68,10 @@ class SqliteStore:
         query_cache: QueryCache | None = None,
         committed: Committed = lambda *_: None,
     ) -> None:
-        """Raises `CannotOpen`. `scope` is whose data this is: written into a new file, compared with an older one.
+        """Open the file; raises `CannotOpen`. `scope` is written into a new file and compared with an existing one.
 
-        Before each commit the query cache is asked to evict what the commit makes wrong; after it, and before anybody
-        is answered, `committed` receives what was committed.
+        Before each commit, the query cache evicts what the commit changes; after it, and before callers are answered,
+        `committed` receives the commit.
         """
         self.path = path
         self.query_cache = QueryCache() if query_cache is None else query_cache
@@ -87,9 +87,9 @@ class SqliteStore:
         self.seq_shown, self._showing = 0, threading.Lock()
         self._idle_readers: list[apsw.Connection] = []
         self._busy_readers: set[apsw.Connection] = set()
-        self._wal_pages = self._wal_pages_seen = 0  # in the log, and those that were there at the last checkpoint
+        self._wal_pages = self._wal_pages_seen = 0  # now, and at the last checkpoint
         self.checkpoint_due = False
-        self._wal_is_new = True  # begun, or begun anew, since its lineage was noted
+        self._wal_is_new = True  # created or restarted since its lineage was noted
         COMPILED.compile_all()
         with opening.explained(path):
             self._open(scope)
@@ -114,14 +114,14 @@ class SqliteStore:
         blobs = BlobsInTransaction(self.blobs)
         self.position = position_of(Snapshot(self._writer, blobs, self._clock(), LogPosition()))
         self.seq = self.position.seq
-        self._commit_nothing()  # the write-ahead log exists now, and its lineage is noted before a command needs it
+        self._commit_nothing()  # creates the write-ahead log, so that its lineage is noted before the first command
         self._lineage.write_note()
 
     def transact(self, work: Callable[[Transaction], T]) -> T:
-        """Do work in one durable transaction; a command that fails inside it takes no other with it.
+        """Call `work` with a durable transaction; a command that fails inside it does not affect the others.
 
-        The first time there are no savepoints, which cost as much as a row for each command. Where a command fails
-        after it has written, all is rolled back and done again with them.
+        The first attempt has no savepoints, because each would cost as much as a row. If a command fails after it has
+        written, everything is rolled back and repeated with savepoints.
         """
         try:
             with self.write(savepoints=False) as transaction:
@@ -132,7 +132,7 @@ class SqliteStore:
 
     @contextmanager
     def write(self, *, savepoints: bool = True) -> Iterator[Transaction]:
-        """One durable transaction; on any error it has no effect. `savepoints` lets commands fail one by one."""
+        """A durable transaction; on any error it has no effect. With `savepoints`, commands can fail individually."""
         self._writer.execute("BEGIN IMMEDIATE")
         blobs = BlobsInTransaction(self.blobs)
         transaction = Transaction(
@@ -155,7 +155,7 @@ class SqliteStore:
             self._committed(Commit(self._scope, self.seq, transaction.commands), self)
 
     def _finish(self, transaction: Transaction) -> None:
-        """Write what is due at the end of a transaction, and commit."""
+        """Redact the log, write its new end, and commit."""
         if transaction.redactions:
             apply_redactions(transaction)
         position = transaction.position
@@ -186,17 +186,17 @@ class SqliteStore:
             self._idle_readers.append(connection)
 
     def interrupt_readers(self) -> None:
-        """Interrupt every statement that a reader is running now; from any thread."""
+        """Interrupt all statements that readers are running. May be called from any thread."""
         for connection in list(self._busy_readers):
             with suppress(apsw.ConnectionClosedError):  # its query has ended, and its scope was closed
                 connection.interrupt()
 
     def checkpoint_if_due(self) -> None:
-        """Copy the write-ahead log back into the file each time it has grown by so much.
+        """Copy the write-ahead log into the database each time it has grown by `WAL_PAGES_BEFORE_CHECKPOINT`.
 
-        A failure loses nothing and is tried again later. SQLite begins the log anew once all of it is copied and no
-        reader is in it. Where queries never pause, that moment does not come by itself: then a long log waits for it
-        after each batch, and the next batch with it.
+        A failure loses nothing and is retried later. SQLite restarts the log when all of it has been copied and no
+        reader uses it. If queries overlap without a pause, that never happens by itself; so with a long log, this waits
+        for readers after each batch, which delays the next batch.
         """
         if not self.checkpoint_due:
             return
@@ -214,16 +214,16 @@ class SqliteStore:
             self._writer.set_busy_timeout(self._lock_wait_ms)
 
     def checkpoint_fully(self) -> None:
-        """Copy the whole write-ahead log into the file, durably, and empty it; raises where that is not possible."""
+        """Copy the whole write-ahead log into the database, durably, and truncate it; raises if that fails."""
         self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def vacuum_into(self, path: Path) -> None:
-        """Write what is stored now into a new file, durably, and nothing that was deleted."""
+        """Write a compact copy of the database, without any deleted data, into a new file, durably."""
         self._writer.execute("VACUUM INTO :path", {"path": str(path)})
         sync_file(path)
 
     def close(self) -> None:
-        """Close every connection; the last one copies the write-ahead log into the file."""
+        """Close all connections; closing the last one copies the write-ahead log into the database."""
         while self._idle_readers:
             self._idle_readers.pop().close()
         self._writer.close()
@@ -246,13 +246,13 @@ class SqliteStore:
         try:
             self._lineage.write_note()
             self._wal_is_new = False
-        except OSError as error:  # the commit stands; the next one tries again
-            log.error("the write-ahead log in use cannot be noted", path=str(self.path), error=str(error))
+        except OSError as error:  # the commit is valid; the next one tries again
+            log.error("cannot note the lineage of the write-ahead log", path=str(self.path), error=str(error))
 
     def _overwrite_failed_commit(self) -> None:
-        """Write over what a failed COMMIT left in the log: when only its sync failed, a crash would bring it back.
+        """Overwrite what a failed COMMIT left in the log: if only its sync failed, a crash would bring it back.
 
-        Where the disk does not accept this either, the next commit that succeeds does it.
+        If the disk refuses this as well, the next successful commit does it.
         """
         try:
             if self._writer.in_transaction:
@@ -262,7 +262,7 @@ class SqliteStore:
             log.error("a failed commit may reappear after a crash", path=str(self.path), error=str(error))
 
     def _commit_nothing(self) -> None:
-        """Commit a page without changing anything. SQLite skips an UPDATE of equal values, but not this."""
+        """Commit a page without changes. SQLite skips an UPDATE with equal values, but not this."""
         self._writer.execute("BEGIN IMMEDIATE")
         try:
             self._writer.pragma("user_version", self._writer.pragma("user_version"))
@@ -273,7 +273,7 @@ class SqliteStore:
             raise
 
     def _note_wal_size(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
-        if pages < self._wal_pages:  # the log was begun anew
+        if pages < self._wal_pages:  # the log was restarted
             self._wal_pages_seen = 0
             self._wal_is_new = True
         self._wal_pages = pages

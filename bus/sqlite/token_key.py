@@ -1,8 +1,8 @@
 """A scope's token key: a secret in a file beside its database, from which the tokens of sessions are derived.
 
-A token is derived from the key and the id of the command that asked for it, so a command that is sent again gets the
-same one, and neither the command log nor any other part of the database holds it. Without the key's file nobody can
-derive a token, and no token that was given stops working.
+A token is derived from the key and the id of the command that creates it. So a command that is sent again gets the same
+token, although neither the command log nor the rest of the database contains it. If the key file is lost, retries of
+old commands can no longer be answered, but existing tokens stay valid.
 """
 
 import base64
@@ -23,7 +23,7 @@ class TokenKey:
         self._key = b""
 
     def token(self, request_id: str, number: int) -> str:
-        """The so many-th token of a command, from 0: 256 bits as text. Raises OSError."""
+        """The `number`th token of a command, from 0: 256 bits in URL-safe base64. Raises OSError."""
         mac = hmac.digest(self._key or self._load(), f"{number} {request_id}".encode(), "sha256")
         return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
 

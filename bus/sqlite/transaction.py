@@ -1,6 +1,6 @@
 """One transaction on one connection: what handlers see as `Reads` and `Writes`.
 
-It knows when a command inside it is undone; when the whole begins and is durable, the store decides.
+It undoes commands that fail; the store begins and commits it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,18 +19,18 @@ from backscroll.schema.command_log import Generated
 
 
 class TransactionRolledBack(BaseException):
-    """SQLite rolled the whole transaction back by itself, as it does on a full disk; the cause says why.
+    """SQLite rolled back the whole transaction by itself, as it does on a full disk; see the `__cause__`.
 
-    No `Exception`, so that nobody but the store takes it for the failure of one command.
+    Not an `Exception`, so that only the store handles it: it is not the failure of one command.
     """
 
 
 class SavepointNeeded(BaseException):
-    """A command failed after it had written, in a transaction without savepoints: the whole has to be repeated."""
+    """A command failed after it had written, in a transaction without savepoints, which has to be repeated."""
 
 
 class Snapshot:
-    """What can be read at one moment."""
+    """A read transaction, which sees the database as of one moment."""
 
     def __init__(
         self, connection: apsw.Connection, blobs: "BlobsInTransaction", now: int, position: LogPosition
@@ -49,7 +49,7 @@ class Snapshot:
 
 
 class Environment(NamedTuple):
-    """What a store's transactions have in common."""
+    """What all transactions of a store share."""
 
     retention: Retention
     token_key: TokenKey
@@ -57,7 +57,7 @@ class Environment(NamedTuple):
 
 
 class Transaction(Snapshot):
-    """A write transaction. With `savepoints` each command begins with one, so that it can be undone by itself."""
+    """A write transaction. With `savepoints`, each command begins with one, so that it can be undone individually."""
 
     def __init__(
         self,
@@ -93,9 +93,9 @@ class Transaction(Snapshot):
     def command(
         self, request_id: str, *, at: int | None = None, replayed: Generated | None = None
     ) -> Iterator[CommandContext]:
-        """What happens inside is one command: it happens as a whole and takes the next `seq`, or not at all.
+        """The block executes one command: it takes the next `seq`, or it raises and nothing of it takes effect.
 
-        Raises `SavepointNeeded` where a command that failed had written and there is no savepoint to go back to.
+        Raises `SavepointNeeded` if the command failed after it had written, and there is no savepoint.
         """
         if self._savepoints:
             self._connection.execute("SAVEPOINT command")
@@ -117,7 +117,7 @@ class Transaction(Snapshot):
         self.commands.append(CommittedCommand(context.seq, now, request_id, context.type, context.changes))
 
     def _undo_command(self, error: Exception, written: int) -> None:
-        """Go back to where the command began; raises where that is not possible."""
+        """Undo what the command wrote; raises if that is not possible."""
         if not self._connection.in_transaction:
             raise TransactionRolledBack from error
         if not self._savepoints:
@@ -132,9 +132,9 @@ class Transaction(Snapshot):
 
 
 class BlobsInTransaction:
-    """The parts of files as one transaction sees them: what it puts exists at once, what it removes goes after it.
+    """Parts of files as one transaction sees them: those it puts exist immediately, those it removes until it commits.
 
-    A part that is to be removed reads as missing, as it will to the next transaction, until it is put again.
+    A part that is to be removed reads as missing, as it will in the next transaction, unless it is put again.
     """
 
     def __init__(self, blobs: BlobDirectory) -> None:
@@ -157,7 +157,7 @@ class BlobsInTransaction:
         self.removals |= {sha256}
 
     def remove_now(self) -> None:
-        """Remove what was to go; a part that cannot be removed is unused from now on."""
+        """Remove the parts that are to be removed; one that cannot be removed stays, unused."""
         for sha256 in sorted(self.removals):
             with suppress(OSError):
                 self._blobs.remove(sha256)

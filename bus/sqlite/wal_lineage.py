@@ -1,9 +1,10 @@
-"""Does this write-ahead log belong to this database?
+"""Check that a write-ahead log belongs to its database.
 
-SQLite replays any intact `-wal` file that lies beside a database, whatever database it was written for; one that is left
-from another file (a restored backup, a copied folder) silently replaces pages. The header of a write-ahead log holds a
-salt that starts at random when the log is made and grows by one whenever it is begun anew (SQLite's file format, section
-4). The salt in use is noted in a small file beside the database, and a log whose salt is nowhere near it is refused.
+SQLite replays any intact `-wal` file beside a database, whichever database it was written for; one that was left by
+another file (a restored backup, a copied folder) silently replaces pages. The header of a write-ahead log contains a
+salt that is random when the log is created and is incremented whenever the log is restarted (SQLite file format,
+section 4). The current salt is noted in a small file beside the database, and a log with a different salt is refused,
+unless it is only slightly greater.
 """
 
 from pathlib import Path
@@ -13,11 +14,11 @@ from backscroll.bus.files import write_whole
 
 _HEADER_BYTES = 32
 _MAGIC = {0x377F0682, 0x377F0683}
-_RESETS_UNNOTED_MAX = 2**20  # others may checkpoint the file meanwhile; of 2**32 salts this lets in few strangers
+_RESETS_UNNOTED_MAX = 2**20  # other programs may restart the log unnoticed; of 2**32 salts this accepts few others
 
 
 class WalLineage:
-    """Watches over the write-ahead log of one database, for the connection that writes it.
+    """Identifies the write-ahead log of one database, for the connection that writes it.
 
     `note` is the file in which the salt is noted; it exists from the first commit on.
     """
@@ -29,9 +30,9 @@ class WalLineage:
         self._header = b""
 
     def check(self) -> None:
-        """Raise `CannotOpen` when the log beside the database is not the one noted.
+        """Raise `CannotOpen` if the log beside the database is not the one noted.
 
-        Where there is no log the note is removed: the next log has a new salt, and a crash may come before it is noted.
+        If there is no log, the note is removed: the next log has a new salt, and a crash may happen before it is noted.
         """
         found, noted = _salt(_header(self._wal)), self._noted()
         if found is None:
@@ -39,13 +40,13 @@ class WalLineage:
         elif noted is not None and (found - noted) % 2**32 > _RESETS_UNNOTED_MAX:
             name = self._database.name
             raise CannotOpen(
-                f"{self._wal} seems to belong to another database than {name}. If they do belong together, or if in "
-                f"doubt, remove {self.note.name} and start again; if it is left from another database, move it and "
-                f"{name}-shm away instead."
+                f"{self._wal} seems to belong to another database than {name}. If they belong together, or if you are "
+                f"not sure, remove {self.note.name} and start the daemon again. If it was left by another database, "
+                f"move it and {name}-shm away."
             )
 
     def write_note(self) -> None:
-        """Note, durably, which log is in use now; to be called after each commit. Raises OSError."""
+        """Note durably which log is in use. Call it after each commit. Raises OSError."""
         header = _header(self._wal)
         if header == self._header or (salt := _salt(header)) is None:
             return
@@ -69,7 +70,7 @@ def _header(wal: Path) -> bytes:
 
 
 def _salt(header: bytes) -> int | None:
-    """The part of a log's header that is counted up; None where there is no log or it is empty."""
+    """The salt in a log's header that is incremented; None if there is no log or it is empty."""
     if len(header) < _HEADER_BYTES or int.from_bytes(header[:4], "big") not in _MAGIC:
         return None
     return int.from_bytes(header[16:20], "big")

@@ -1,9 +1,9 @@
-"""The callers: `Client`, `AsyncClient` and the command line. They import the schema only.
+"""The Python clients: `Client` and `AsyncClient`. They import only the schema.
 
-One module is excepted: `pytest_plugin` gives a test its store in the test's own process, so it imports the bus as well.
+The exception is `pytest_plugin`, which also imports the bus to run a store in the process of a test.
 
-The classes are loaded when they are first asked for, because pytest imports `pytest_plugin` from here in every test run
-of whoever has backscroll installed.
+The classes are loaded when they are first used, because pytest imports `pytest_plugin` from here in every test run
+where backscroll is installed.
 """
 
 from importlib import import_module

@@ -4,8 +4,8 @@ async with AsyncClient() as client:
     await client.execute(SaveMessage(message))
     pages = await asyncio.gather(*(client.ask(GetMessages(room)) for room in rooms))
 
-What is to be sent, and what again, `PendingCalls` (in `calls`) says. Callers send; a task, the carrier's `run`, receives,
-and minds the connection.
+`PendingCalls` (in `pending_calls`) decides what is sent, and what is sent again. Callers send; a task, the transport's
+`run`, receives and maintains the connection.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ import zmq
 import zmq.asyncio
 
 from backscroll.clients.python.client import Transport, ZmqTransport
-from backscroll.clients.python.connection import ATTEMPT_MS, FRESH_MS, RECONNECT_MS, Connection
+from backscroll.clients.python.connection import ASSUME_ALIVE_MS, CONNECT_TIMEOUT_MS, RECONNECT_DELAY_MS, Connection
 from backscroll.clients.python.pending_calls import (
     CLOSED,
     DEFAULT_SCOPE,
-    PAUSE_MS,
+    RETRY_DELAY_MS,
     TIMEOUT_MS,
     Call,
     PendingCalls,
@@ -38,11 +38,11 @@ R = TypeVar("R")
 
 
 class AsyncClient:
-    """Talks to one daemon in one scope; any number of requests may be under way at once.
+    """An asynchronous client for one scope of a daemon; any number of requests may be in flight.
 
-    Takes what `Client` takes, and sends again as it does: all that is not answered, in the order of the calls. But a
-    `transport` must answer each request while it is sent, as the in-process one does; a `ZmqTransport` is `Invalid`.
-    Belongs to the event loop that it is first used in.
+    Has the same arguments as `Client` and retries like it: all unanswered requests, in the order of the calls. A
+    `transport` must answer each request while it is sent, like the in-process one; a `ZmqTransport` raises `Invalid`.
+    Use it only in the event loop in which it is used first.
     """
 
     def __init__(
@@ -54,7 +54,9 @@ class AsyncClient:
         timeout_ms: int = TIMEOUT_MS,
         transport: Transport | None = None,
     ) -> None:
-        self._carrier: _Carrier = _Inline(transport) if transport else _Socket(endpoint, data_dir)
+        self._transport: _AsyncTransport = (
+            _InlineTransport(transport) if transport else _SocketTransport(endpoint, data_dir)
+        )
         self._scope = scope
         self._timeout_ms = timeout_ms
         self._pending = PendingCalls()
@@ -63,26 +65,26 @@ class AsyncClient:
     async def execute(
         self, command: Command[R] | Maintenance[R], *, timeout_ms: int | None = None, request_id: str | None = None
     ) -> R:
-        """Carry out a command; returns once it is on disk. Takes and raises what `Client.execute` does.
+        """Execute a command and return its result when it is on disk. Arguments and errors are as in `Client.execute`.
 
-        So a `Conflict` with a `seq` in its `details` means that it took effect earlier, as that number.
+        A `Conflict` with a `seq` in its `details` means that the command took effect earlier, with that seq.
         """
         result: R = await self._request(command, timeout_ms, request_id)
         return result
 
     async def ask(self, query: Query[R], *, timeout_ms: int | None = None) -> R:
-        """Answer a query. Raises what `Client.ask` raises."""
+        """Send a query and return its result; raises what `Client.ask` raises."""
         result: R = await self._request(query, timeout_ms)
         return result
 
     async def close(self) -> None:
-        """Nothing is waited for any more; from now on every request is `Unavailable`."""
+        """Close the connection. Waiting requests raise `NoReply` or `Unavailable`, later ones `Unavailable`."""
         self._pending.closed = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        self._pending.fail_all(lambda call: call.gave_up(CLOSED))
-        self._carrier.close()
+        self._pending.fail_all(lambda call: call.unanswered(CLOSED))
+        self._transport.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -101,80 +103,80 @@ class AsyncClient:
             call_id=request_id,
             level=self._pending.level,
         )
-        call.give_up_at = time.monotonic() + timeout_ms / 1000
+        call.deadline = time.monotonic() + timeout_ms / 1000
         settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        call.on_settled = partial(_wake, settled)
+        call.on_settled = partial(_resolve, settled)
         self._pending.add(call)
         try:
-            self._start()
-            self._send_line()
+            self._ensure_receiving()
+            self._send_queued()
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout_ms / 1000):
                     await settled
-            if call.outcome is None:  # else it came, if only at the last moment
-                raise call.gave_up()
+            if call.outcome is None:  # it may still have come at the last moment
+                raise call.unanswered()
         finally:
             self._pending.forget(call)
         return call.result()
 
-    def _start(self) -> None:
-        """Have somebody receive."""
+    def _ensure_receiving(self) -> None:
+        """Start the receiving task if it is not running."""
         if self._task is None:
-            self._task = asyncio.create_task(self._carrier.run(self._arrived, self._connected))
-            self._task.add_done_callback(self._ended)
+            self._task = asyncio.create_task(self._transport.run(self._on_reply, self._on_connected))
+            self._task.add_done_callback(self._on_task_done)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        """Whoever waits is told when nobody receives any more; the next request has somebody receive again."""
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        """Fail all waiting calls if receiving failed; the next request starts it again."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._task = None
-            self._pending.fail_all(lambda call: call.gave_up(f"receiving failed: {error!r}"))
+            self._pending.fail_all(lambda call: call.unanswered(f"receiving failed: {error!r}"))
 
-    def _send_line(self) -> None:
-        """Send what is to be sent, in its order; what cannot be waits for a connection."""
-        while self._pending.line:
-            call, now = self._pending.line[0], time.monotonic()
-            if not self._carrier.send(call.body_at(now)):
+    def _send_queued(self) -> None:
+        """Send the queued calls in order; those that cannot be sent wait for a connection."""
+        while self._pending.send_queue:
+            call, now = self._pending.send_queue[0], time.monotonic()
+            if not self._transport.send(call.body_at(now)):
                 return
-            self._pending.sent(call)
+            self._pending.mark_sent(call)
 
-    def _arrived(self, body: bytes) -> None:
+    def _on_reply(self, body: bytes) -> None:
         try:
-            refused = self._pending.take(body, time.monotonic())
-        except BackscrollError as error:  # what came is no reply, so nobody knows whose it was
-            no_reply = error
-            self._pending.fail_all(lambda _call: no_reply)
+            refused = self._pending.handle_reply(body, time.monotonic())
+        except BackscrollError as error:  # it is not a reply, so it is unknown which call it belongs to
+            invalid_reply = error
+            self._pending.fail_all(lambda _call: invalid_reply)
             return
         if refused:
-            asyncio.get_running_loop().call_later(PAUSE_MS / 1000, self._repeat, self._pending.again_at)
+            asyncio.get_running_loop().call_later(RETRY_DELAY_MS / 1000, self._retry, self._pending.retry_at)
 
-    def _connected(self) -> None:
-        self._pending.lost()
-        self._send_line()
+    def _on_connected(self) -> None:
+        self._pending.reconnected()
+        self._send_queued()
 
-    def _repeat(self, now: float) -> None:
-        self._pending.repeat(now)
-        self._send_line()
+    def _retry(self, now: float) -> None:
+        self._pending.queue_retry(now)
+        self._send_queued()
 
 
-class _Carrier(Protocol):
-    """Carries bodies to a daemon and back, on the event loop."""
+class _AsyncTransport(Protocol):
+    """Exchanges bodies with a daemon, on the event loop."""
 
     def send(self, body: bytes) -> bool:
-        """Whether the body was taken; it is not while there is no connection."""
+        """Send a body. Returns False if there is no connection."""
 
-    async def run(self, arrived: Callable[[bytes], None], connected: Callable[[], None]) -> None:
-        """Until cancelled, hand over each reply, and tell of each new connection."""
+    async def run(self, on_reply: Callable[[bytes], None], on_connected: Callable[[], None]) -> None:
+        """Until cancelled, call `on_reply` with each reply and `on_connected` after each new connection."""
 
     def close(self) -> None: ...
 
 
-class _Socket:
-    """One connection after another to a daemon, which is looked for at each."""
+class _SocketTransport:
+    """A connection to a daemon, replaced when it is lost. The endpoint is looked up for each connection."""
 
     def __init__(self, endpoint: str | None, data_dir: Path | str | None) -> None:
         self._find = partial(find_endpoint, endpoint, data_dir)
         endpoint = self._find()
-        self._heard_at = 0.0
+        self._received_at = 0.0
         self._context = zmq.asyncio.Context()
         try:
             self._connection: Connection | None = Connection(self._context, endpoint)
@@ -185,24 +187,24 @@ class _Socket:
     def send(self, body: bytes) -> bool:
         if self._connection is None or not self._connection.connected:
             return False
-        if time.monotonic() > self._heard_at + FRESH_MS / 1000 and self._connection.has_news():
-            return False  # `run` will hear of it next
+        if time.monotonic() > self._received_at + ASSUME_ALIVE_MS / 1000 and self._connection.has_event():
+            return False  # `run` will handle the event
         self._connection.socket.send(body)
         return True
 
-    async def run(self, arrived: Callable[[bytes], None], connected: Callable[[], None]) -> None:
+    async def run(self, on_reply: Callable[[bytes], None], on_connected: Callable[[], None]) -> None:
         while True:
             if self._connection is not None:
-                with suppress(zmq.ZMQError):  # a socket that fails is as good as a connection that is lost
-                    await self._use(self._connection, arrived, connected)
-            await asyncio.sleep(RECONNECT_MS / 1000)
-            with suppress(Unavailable, Invalid, zmq.ZMQError):  # not there, or not to be reached: it is tried again
+                with suppress(zmq.ZMQError):  # a failed socket is treated like a lost connection
+                    await self._use(self._connection, on_reply, on_connected)
+            await asyncio.sleep(RECONNECT_DELAY_MS / 1000)
+            with suppress(Unavailable, Invalid, zmq.ZMQError):  # no daemon, or not reachable: try again
                 self._connection = Connection(self._context, self._find())
 
-    async def _use(self, link: Connection, arrived: Callable[[bytes], None], connected: Callable[[], None]) -> None:
-        """Receive on a connection until it is lost, or has not come about; raises what goes wrong with that."""
-        receiving = asyncio.create_task(self._receive(link, arrived))
-        watching = asyncio.create_task(_watch(link, connected))
+    async def _use(self, link: Connection, on_reply: Callable[[bytes], None], on_connected: Callable[[], None]) -> None:
+        """Receive on a connection until it is lost or could not be established; raises errors of either task."""
+        receiving = asyncio.create_task(self._receive(link, on_reply))
+        watching = asyncio.create_task(_watch(link, on_connected))
         try:
             await asyncio.wait([receiving, watching], return_when=asyncio.FIRST_COMPLETED)
             while not receiving.done() and await link.socket.poll(0):  # what arrived before the end is received first
@@ -217,11 +219,11 @@ class _Socket:
             if isinstance(end, Exception):
                 raise end
 
-    async def _receive(self, link: Connection, arrived: Callable[[bytes], None]) -> None:
+    async def _receive(self, link: Connection, on_reply: Callable[[bytes], None]) -> None:
         while True:
             body = await link.socket.recv()
-            self._heard_at = time.monotonic()
-            arrived(body)
+            self._received_at = time.monotonic()
+            on_reply(body)
 
     def close(self) -> None:
         if self._connection is not None:
@@ -229,19 +231,19 @@ class _Socket:
         self._context.term()
 
 
-async def _watch(link: Connection, connected: Callable[[], None]) -> None:
-    """Tell when the connection is there; return when it is lost, or takes too long."""
+async def _watch(link: Connection, on_connected: Callable[[], None]) -> None:
+    """Call `on_connected` when the connection is established; return when it is lost or takes too long."""
     with suppress(TimeoutError):
-        async with asyncio.timeout(ATTEMPT_MS / 1000) as patience:
+        async with asyncio.timeout(CONNECT_TIMEOUT_MS / 1000) as timeout:
             while not link.lost:
-                link.note(await link.events.recv_multipart())
+                link.handle_event(await link.events.recv_multipart())
                 if link.connected:
-                    patience.reschedule(None)
-                    connected()
+                    timeout.reschedule(None)
+                    on_connected()
 
 
-class _Inline:
-    """A transport that answers while it sends, such as the in-process one. It has nothing to lose, nor to reconnect."""
+class _InlineTransport:
+    """A transport that answers each request while it is sent, such as the in-process one. It never reconnects."""
 
     def __init__(self, transport: Transport) -> None:
         if isinstance(transport, ZmqTransport):
@@ -251,21 +253,23 @@ class _Inline:
 
     def send(self, body: bytes) -> bool:
         self._transport.send(body, 0)
-        replies = list(iter(partial(self._transport.receive, 0), None))  # others of this transport may have left some
+        replies = list(
+            iter(partial(self._transport.receive, 0), None)
+        )  # may include replies to other clients of this transport
         if not replies:
             raise NoReply("the transport did not answer at once: whether the request took effect is unknown")
         for reply in replies:
             self._replies.put_nowait(reply)
         return True
 
-    async def run(self, arrived: Callable[[bytes], None], connected: Callable[[], None]) -> None:  # noqa: ARG002
+    async def run(self, on_reply: Callable[[bytes], None], on_connected: Callable[[], None]) -> None:  # noqa: ARG002
         while True:
-            arrived(await self._replies.get())
+            on_reply(await self._replies.get())
 
     def close(self) -> None:
         self._transport.close()
 
 
-def _wake(settled: asyncio.Future[None]) -> None:
+def _resolve(settled: asyncio.Future[None]) -> None:
     if not settled.done():
         settled.set_result(None)

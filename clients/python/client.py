@@ -4,8 +4,8 @@ with Client() as client:
     client.execute(SaveMessage(message))
     page = client.ask(GetMessages("room", limit=50))
 
-A request goes down from `Client`, which says when its caller gives up, through `PendingCalls` (in `calls`), which says what
-is to be sent next, to a `Transport`, which says when nothing came in time and when there is a new connection.
+Three layers: `Client` knows when a caller stops waiting, `PendingCalls` (in `pending_calls`) decides what is sent next,
+and a `Transport` reports timeouts and new connections.
 """
 
 import math
@@ -21,7 +21,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 import zmq
 
-from backscroll.clients.python.connection import ATTEMPT_MS, FRESH_MS, RECONNECT_MS, Connection
+from backscroll.clients.python.connection import ASSUME_ALIVE_MS, CONNECT_TIMEOUT_MS, RECONNECT_DELAY_MS, Connection
 from backscroll.clients.python.pending_calls import CLOSED, DEFAULT_SCOPE, TIMEOUT_MS, Call, PendingCalls, find_endpoint
 from backscroll.schema.errors import BackscrollError, Invalid, NoReply, Unavailable
 from backscroll.schema.operations import Command, Maintenance, Operation, Query
@@ -30,29 +30,29 @@ R = TypeVar("R")
 
 
 class Reconnected(NoReply):
-    """What was sent on an earlier connection, and was not answered, was perhaps never received; there is a new one."""
+    """There is a new connection. Requests that were sent on an earlier one may not have been received."""
 
 
 class Transport(Protocol):
-    """What carries bodies to a daemon and back. `backscroll.bus.inprocess.InProcess` is one without a socket.
+    """Exchanges bodies with a daemon. `backscroll.bus.inprocess.InProcess` is one without a socket.
 
-    One that can lose what it took raises `Reconnected` from either method, once for each time that it may have, when it
-    can carry again; `send` has sent nothing then.
+    A transport that can lose requests raises `Reconnected` from either method, once after each loss, when it can send
+    again; a `send` that raises it has not sent its body.
     """
 
     def send(self, body: bytes, timeout_ms: float, /) -> None:
-        """Raises `Unavailable` when nobody took the body in time."""
+        """Send a body; raises `Unavailable` if that is not possible in time."""
 
     def receive(self, timeout_ms: float, /) -> bytes | None:
-        """The next reply, or None when none came in time."""
+        """The next reply, or None if none came in time."""
 
     def close(self) -> None: ...
 
 
 class ZmqTransport:
-    """One connection after another to a daemon. Nothing is queued for a daemon that is not there.
+    """A connection to a daemon, replaced when it is lost. Without a connection nothing is queued.
 
-    The daemon is looked for at each connection: started again, it may have another address.
+    The endpoint is looked up for each connection, because it can change when the daemon is restarted.
     """
 
     def __init__(self, endpoint: str | None = None, data_dir: Path | str | None = None) -> None:
@@ -63,8 +63,8 @@ class ZmqTransport:
         self._connection: Connection | None = None
         self._connected = False
         self._connect_at = 0.0  # when to make the next connection
-        self._heard_at = 0.0
-        self._sent = False  # anything, since there last was a new connection
+        self._received_at = 0.0
+        self._sent = False  # whether anything was sent on the last established connection
         self._unread: deque[bytes] = deque()  # what had arrived when the connection was lost
         try:
             self._connect()
@@ -73,8 +73,8 @@ class ZmqTransport:
             raise
 
     def send(self, body: bytes, timeout_ms: float, /) -> None:
-        """Raises `Unavailable` when no daemon takes the request; then it has no effect."""
-        if not self._connected or time.monotonic() > self._heard_at + FRESH_MS / 1000:
+        """Send a body; raises `Unavailable` if there is no daemon: then it was not sent."""
+        if not self._connected or time.monotonic() > self._received_at + ASSUME_ALIVE_MS / 1000:
             self._await_connection(_after(timeout_ms))
         assert self._connection is not None
         self._connection.socket.send(body)
@@ -97,32 +97,32 @@ class ZmqTransport:
         self._context.term()
 
     def _await_connection(self, until: float) -> None:
-        """Return once there is a connection, which may be the one we had."""
+        """Wait until there is a connection, which may be the existing one."""
         connection = self._connection
         if connection is not None and any(socket is connection.events for socket, _ in self._poller.poll(0)):
-            self._note_event(connection)
+            self._handle_event(connection)
         while not self._connected:
             self._wait(until)
             if not self._connected and time.monotonic() >= until:
                 raise Unavailable(f"no daemon answers at {self._endpoint}; nothing was sent", retryable=True)
 
     def _wait(self, until: float) -> bool:
-        """Wait until there is a reply, which is true, or the connection changes, or it is time."""
+        """Wait until a reply arrives, the connection changes, or it is `until`. Returns True for a reply."""
         now = time.monotonic()
         if now >= self._connect_at:
             self._reconnect()
-        arrived = self._poller.poll(_whole((min(until, self._connect_at) - now) * 1000))
+        arrived = self._poller.poll(_poll_timeout_ms((min(until, self._connect_at) - now) * 1000))
         link = self._connection
         if link is None or not arrived:
             return False
         if arrived[0][0] is link.socket:
-            self._heard_at = now
+            self._received_at = now
             return True
-        self._note_event(link)
+        self._handle_event(link)
         return False
 
-    def _note_event(self, link: Connection) -> None:
-        link.note(link.events.recv_multipart())
+    def _handle_event(self, link: Connection) -> None:
+        link.handle_event(link.events.recv_multipart())
         if link.lost:
             self._drop(link)
         elif link.connected:
@@ -133,21 +133,21 @@ class ZmqTransport:
 
     def _connect(self) -> None:
         self._connection = Connection(self._context, self._endpoint)
-        self._connect_at = _after(ATTEMPT_MS)
+        self._connect_at = _after(CONNECT_TIMEOUT_MS)
         self._poller.register(self._connection.socket, zmq.POLLIN)
         self._poller.register(self._connection.events, zmq.POLLIN)
 
     def _reconnect(self) -> None:
         if self._connection is not None:
             self._drop(self._connection)
-        self._connect_at = _after(RECONNECT_MS)
-        with suppress(Unavailable, Invalid, zmq.ZMQError):  # not there, or not to be reached: it is tried again then
+        self._connect_at = _after(RECONNECT_DELAY_MS)
+        with suppress(Unavailable, Invalid, zmq.ZMQError):  # no daemon, or not reachable: try again later
             self._endpoint = self._find()
             self._connect()
 
     def _drop(self, link: Connection) -> None:
-        """Give up a connection that is lost, or does not come about."""
-        self._connected, self._connect_at = False, _after(RECONNECT_MS)
+        """Close a connection that was lost or could not be established."""
+        self._connected, self._connect_at = False, _after(RECONNECT_DELAY_MS)
         while link.socket.poll(0):
             self._unread.append(link.socket.recv())
         self._poller.unregister(link.socket)
@@ -157,14 +157,14 @@ class ZmqTransport:
 
 
 class Client:
-    """Talks to one daemon in one scope. Threads may share it; they then take turns.
+    """A client for one scope of a daemon. Threads may share it; their requests are sent one after the other.
 
-    Finds the daemon by `endpoint`, else by the `endpoint.json` in `data_dir`, else in the default data directory;
-    raises `Unavailable` where none is ready. `timeout_ms` is how long each request waits for its reply. Close it,
-    or use it in a `with` block.
+    The daemon is found by `endpoint`, else by the `endpoint.json` in `data_dir`, else by that in the default data
+    directory; raises `Unavailable` if none is ready. `timeout_ms` is how long each request waits for its reply. Close
+    the client, or use it in a `with` block.
 
-    When the connection is lost, because the daemon was killed and started again, say, what was not answered is sent
-    again by itself within that time. The daemon knows commands by their ids, so each is carried out once.
+    When the connection is lost, for example because the daemon was restarted, unanswered requests are automatically
+    sent again within that time. The daemon recognises commands by their ids, so each is executed only once.
     """
 
     def __init__(
@@ -185,42 +185,42 @@ class Client:
     def execute(
         self, command: Command[R] | Maintenance[R], *, timeout_ms: int | None = None, request_id: str | None = None
     ) -> R:
-        """Carry out a command; returns once it is on disk.
+        """Execute a command and return its result when it is on disk.
 
-        Raises the `BackscrollError` of the daemon's reply: then it had no effect. Raises `Unavailable` when no daemon
-        was there and nothing was sent, and `NoReply` when no reply came in time: then the outcome is unknown. One error
-        says that it had an effect: a `Conflict` with a `seq` in its `details` means that this command took effect
-        earlier, under its `request_id` and as that number, and that its result is no longer kept.
+        Raises the `BackscrollError` of the daemon's reply if the command had no effect, `Unavailable` if there was no
+        daemon and nothing was sent, and `NoReply` if no reply came in time: then the outcome is unknown. There is one
+        error after which the command did have an effect: a `Conflict` with a `seq` in its `details` means that it took
+        effect earlier, under its `request_id` and with that seq, and that its result is no longer stored.
 
-        `request_id` is for an application that wants to know that outcome later, even after its own restart: it makes
-        an id (1 to 64 bytes, a ULID at best), keeps it, and executes the same command with the same id again. A command
-        that took effect then gives the reply it gave, and one that did not is carried out. The same id with another
+        With `request_id`, an application can resolve an unknown outcome later, even after its own restart: create an id
+        (1 to 64 bytes, preferably a ULID), store it, and execute the same command with the same id again. If the
+        command took effect, this returns the same result, otherwise it is executed now. The same id with another
         command is a `Conflict`. The ids of `Maintenance` operations are not remembered.
         """
         result: R = self._request(command, timeout_ms, request_id)
         return result
 
     def ask(self, query: Query[R], *, timeout_ms: int | None = None) -> R:
-        """Answer a query; raises like `execute`."""
+        """Send a query and return its result; raises like `execute`."""
         result: R = self._request(query, timeout_ms)
         return result
 
     def pipeline(self, operations: Iterable[Operation[R]], *, window: int = 256) -> Iterator[R]:
         """Send many requests without waiting for each reply; yields the results in the order sent.
 
-        At most `window` are on their way at once. The first error is raised when its turn comes; the requests
-        already sent then still take effect. No other thread gets a turn until the iterator ends. `timeout_ms` counts
-        from each request's turn.
+        At most `window` requests are in flight. The first error is raised in its place among the results; the requests
+        sent until then still take effect. Other threads have to wait until the iterator ends. The timeout of a request
+        starts when its result is next.
 
-        After a lost connection what was not answered is sent again, in its order and before anything new. A query among
-        it may then see commands that were sent after it.
+        After a lost connection, unanswered requests are sent again, in order and before new ones. A query among them
+        may then see commands that were sent after it.
         """
         with self._lock:
             calls: deque[Call] = deque()
             unsent: BackscrollError | None = None
             try:
                 for operation in operations:
-                    if len(calls) >= window:  # then half of them: to take turns one by one wakes everybody each time
+                    if len(calls) >= window:  # yield half of them: one at a time would wake both processes for each
                         while len(calls) > window // 2:
                             yield self._settle(calls.popleft(), _after(self._timeout_ms))
                     try:
@@ -232,7 +232,7 @@ class Client:
                         )
                         self._send(call, _after(self._timeout_ms))
                         calls.append(call)
-                    except BackscrollError as error:  # its turn comes after those that were sent
+                    except BackscrollError as error:  # raised after the results of those that were sent
                         unsent = error
                         break
                 while calls:
@@ -244,10 +244,10 @@ class Client:
                 raise unsent
 
     def close(self) -> None:
-        """Waits for what another thread has under way; from now on every request is `Unavailable`."""
+        """Close the connection, after waiting for requests of other threads. Later requests raise `Unavailable`."""
         self._pending.closed = True
         with self._lock:
-            self._pending.fail_all(lambda call: call.gave_up(CLOSED))
+            self._pending.fail_all(lambda call: call.unanswered(CLOSED))
             self._transport.close()
 
     def __enter__(self) -> Self:
@@ -268,66 +268,66 @@ class Client:
                 call_id=request_id,
                 level=self._pending.level,
             )
-            give_up_at = _after(timeout_ms)
-            self._send(call, give_up_at)
-            return self._settle(call, give_up_at)
+            deadline = _after(timeout_ms)
+            self._send(call, deadline)
+            return self._settle(call, deadline)
 
-    def _send(self, call: Call, give_up_at: float) -> None:
-        """Send a call, after those that are to be sent again; raises `Unavailable` when nobody took it in time."""
+    def _send(self, call: Call, deadline: float) -> None:
+        """Send a call, after those that are to be sent again; raises `Unavailable` if that is not possible in time."""
         self._pending.add(call)
         try:
-            self._send_line(give_up_at)
+            self._send_queued(deadline)
         except BaseException:
             self._pending.forget(call)
             raise
 
-    def _settle(self, call: Call, give_up_at: float) -> Any:
-        """Wait for a call's outcome, taking in those of other calls meanwhile."""
-        call.give_up_at = give_up_at
+    def _settle(self, call: Call, deadline: float) -> Any:
+        """Wait for the outcome of a call and return its result; replies to other calls are handled meanwhile."""
+        call.deadline = deadline
         try:
             while call.outcome is None:
-                self._wait(call, give_up_at)
+                self._wait(call, deadline)
             return call.result()
         finally:
             self._pending.forget(call)
 
-    def _wait(self, call: Call, give_up_at: float) -> None:
-        """Let one thing happen: a reply comes, or there is something to send again, or the caller gives up."""
-        until = 0.0 if self._pending.line else min(give_up_at, self._pending.again_at)
+    def _wait(self, call: Call, deadline: float) -> None:
+        """Wait for one event: a reply, a call to send again, or the deadline, which raises."""
+        until = 0.0 if self._pending.send_queue else min(deadline, self._pending.retry_at)
         try:
             body = self._transport.receive((until - time.monotonic()) * 1000)
         except Reconnected:
-            self._pending.lost()
+            self._pending.reconnected()
             return
         if body is not None:
-            self._pending.take(body, time.monotonic())
+            self._pending.handle_reply(body, time.monotonic())
             return
-        if until >= give_up_at:
-            raise call.gave_up()
-        # The time that was asked for is over, even where the transport knew at once that nothing would come.
-        self._pending.repeat(until)
+        if until >= deadline:
+            raise call.unanswered()
+        # `until` has passed, even if the transport returned early because nothing can come.
+        self._pending.queue_retry(until)
         try:
-            self._send_line(give_up_at)
+            self._send_queued(deadline)
         except Unavailable:
-            raise call.gave_up() from None
+            raise call.unanswered() from None
 
-    def _send_line(self, give_up_at: float) -> None:
-        """Send what is to be sent, in its order."""
+    def _send_queued(self, deadline: float) -> None:
+        """Send the queued calls in order."""
         pending = self._pending
-        while pending.line:
-            call, now = pending.line[0], time.monotonic()
+        while pending.send_queue:
+            call, now = pending.send_queue[0], time.monotonic()
             try:
-                self._transport.send(call.body_at(now), (give_up_at - now) * 1000)
+                self._transport.send(call.body_at(now), (deadline - now) * 1000)
             except Reconnected:
-                pending.lost()
+                pending.reconnected()
             else:
-                pending.sent(call)
+                pending.mark_sent(call)
 
 
 def _after(timeout_ms: float) -> float:
     return time.monotonic() + timeout_ms / 1000
 
 
-def _whole(timeout_ms: float) -> int:
-    """What poll takes: no fractions, and nothing below zero, which would mean for ever."""
+def _poll_timeout_ms(timeout_ms: float) -> int:
+    """A timeout for poll(): an integer, and not negative, which would mean to wait forever."""
     return max(0, math.ceil(timeout_ms))

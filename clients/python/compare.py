@@ -1,4 +1,4 @@
-"""What a scope holds, row by row: as one document for a snapshot, or against what another scope holds."""
+"""The rows of a scope: as one document for a snapshot, or compared with those of another scope."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -13,14 +13,14 @@ from backscroll.schema.wire import JSON
 Row = dict[str, Any]
 
 COMMANDS = "commands"
-"""The log itself is no part of a state: `clients/logs.py` reads it."""
+"""The command log is not part of the state; `log_export.py` reads it."""
 DIFFERENCES_MAX = 20
 SHOWN_CHARS = 80
 
 
 @dataclass
 class TableDifferences:
-    """How a table differs between two scopes: the first few differences for people, and how many there are."""
+    """The differences of a table between two scopes: the first `DIFFERENCES_MAX` as text, and how many there are."""
 
     table: str
     total: int = 0
@@ -32,7 +32,7 @@ class TableDifferences:
             self.shown.append(difference)
 
     def lines(self) -> list[str]:
-        """What to show, with a count of what is left out."""
+        """The lines to show, with the number of differences that are left out."""
         rest = self.total - len(self.shown)
         return [*self.shown, f"{self.table}: and {rest} more"] if rest else self.shown
 
@@ -54,9 +54,9 @@ def rows_of(client: Client, table: str) -> Iterator[Row]:
 
 
 def state_of(client: Client) -> str:
-    """All that a scope holds as JSON that is the same for the same state. What is unset is left out.
+    """All rows of a scope as JSON, which is equal for equal states.
 
-    So a column more in some later version is no change, as long as nothing is in it.
+    Unset columns and empty tables are left out, so new ones in a later version make no difference until they are used.
     """
     tables = {table: [_set(row) for row in rows_of(client, table)] for table in tables_of(client)}
     held = {table: rows for table, rows in tables.items() if rows}
@@ -68,7 +68,7 @@ def _set(row: Row) -> Row:
 
 
 def differences(ours: Client, theirs: Client) -> Iterator[TableDifferences]:
-    """The tables in which two scopes differ."""
+    """The differences between two scopes, for each table that differs."""
     for table in sorted({*tables_of(ours), *tables_of(theirs)}):
         found = TableDifferences(table)
         key = ours.ask(GetRows(table, limit=1)).key
@@ -79,7 +79,7 @@ def differences(ours: Client, theirs: Client) -> Iterator[TableDifferences]:
 
 
 def _pairs(ours: Iterator[Row], theirs: Iterator[Row], key: Sequence[str]) -> Iterator[tuple[Row | None, Row | None]]:
-    """Rows with the same key side by side; SQLite orders text by UTF-8 bytes, which is Python's order too."""
+    """Pairs of rows with the same key, both in key order. SQLite's order of text, by UTF-8 bytes, is also Python's."""
 
     def key_of(row: Row) -> tuple[Any, ...]:
         return tuple(row[column] for column in key)
@@ -103,7 +103,7 @@ def _compare(found: TableDifferences, key: Sequence[str], left: Row | None, righ
         return
     name = f"{found.table} {', '.join(str(row[column]) for column in key)}"
     if left is None or right is None:
-        found.add(f"{name}: only {'there' if left is None else 'in the replay'}")
+        found.add(f"{name}: {'missing in the replay' if left is None else 'only in the replay'}")
         return
     for column in sorted({*left, *right}):
         first, second = left.get(column), right.get(column)
@@ -117,5 +117,5 @@ def _shown(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """A value as JSON, in which `1`, `1.0` and `true` differ, and the order of keys does not count."""
+    """A value as JSON, in which `1`, `1.0` and `true` differ but the order of keys does not matter."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True)

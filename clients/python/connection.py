@@ -1,8 +1,8 @@
-"""One connection to a daemon: a socket that connects once, and tells what becomes of its connection.
+"""One connection to a daemon: a socket that connects only once, and reports the state of its connection.
 
-ZeroMQ would connect again by itself, without a word. Then what is sent next could overtake what was lost with the old
-connection, and one client's requests are to take effect in the order sent. So a `Connection` is for one connection; whoever
-owns it makes another one when it is lost, and sends first what was not answered. Knows no request and never waits.
+ZeroMQ would reconnect automatically and silently. Requests sent then could overtake those that were lost with the old
+connection, but the requests of a client must take effect in the order sent. So the owner of a `Connection` creates a
+new one when it is lost, and first sends the unanswered requests again. This module knows no requests and never blocks.
 """
 
 from typing import Any
@@ -12,47 +12,47 @@ from zmq.utils.monitor import parse_monitor_message
 
 from backscroll.schema.errors import Invalid
 
-RECONNECT_MS = 50
-"""How long to wait before the next connection after one that was lost or refused."""
-FRESH_MS = 10
-"""A connection that was heard on so lately is taken to be there still: asking costs more than the rest of sending."""
-ATTEMPT_MS = 2_000
-"""How long a connection may take before another is tried: ZeroMQ does not tell of every failure."""
+RECONNECT_DELAY_MS = 50
+"""The delay before the next connection after one that was lost or refused."""
+ASSUME_ALIVE_MS = 10
+"""How long after receiving a connection is assumed to be alive: to check it takes longer than the rest of sending."""
+CONNECT_TIMEOUT_MS = 2_000
+"""How long to wait for a connection before trying another one: ZeroMQ does not report every failure."""
 
 A_DAY_MS = 86_400_000
-WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
+MONITORED_EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
 
 
 class Connection:
-    """A DEALER socket with its one connection, and `events`, the socket to pass on to `note` what arrives on.
+    """A DEALER socket with one connection. Pass what arrives on the socket `events` to `handle_event`.
 
-    First neither `connected` nor `lost`; then one of them, `lost` for good. Of the queues in between nothing is
-    bounded: what a client has under way is kept by it in any case, and sending never blocks. Where `context` is one of
-    `zmq.asyncio`, so are the sockets.
+    At first it is neither `connected` nor `lost`, then one of them; once `lost`, it stays lost. The send queue is
+    unbounded, because the client keeps its requests in flight anyway, so sending never blocks. The sockets are
+    asynchronous if `context` is one of `zmq.asyncio`.
     """
 
     def __init__(self, context: zmq.Context[Any], endpoint: str) -> None:
-        """Begin to connect; raises `Invalid` for what is no address."""
+        """Start to connect; raises `Invalid` if `endpoint` is not a valid address."""
         self.connected = self.lost = False
         self.socket = context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.IPV6, 1)
         self.socket.setsockopt(zmq.SNDHWM, 0)
-        # As good as never. -1 would be never, but then replies that came before the end could not be read any more.
+        # Practically never. With -1, which means never, replies received before the disconnect could not be read.
         self.socket.setsockopt(zmq.RECONNECT_IVL, A_DAY_MS)
-        self.events = self.socket.get_monitor_socket(WATCHED)
+        self.events = self.socket.get_monitor_socket(MONITORED_EVENTS)
         try:
             self.socket.connect(endpoint)
         except zmq.ZMQError as error:
             self.close()
-            raise Invalid(f"{endpoint!r} is no address to connect to: {error.strerror}") from error
+            raise Invalid(f"{endpoint!r} is not an address to connect to: {error.strerror}") from error
 
-    def has_news(self) -> bool:
-        """Whether something became of the connection that was not noted yet."""
+    def has_event(self) -> bool:
+        """Whether there is an event that has not been handled."""
         return bool(self.events.get(zmq.EVENTS) & zmq.POLLIN)
 
-    def note(self, event: list[bytes]) -> None:
-        """Take in what became of the connection."""
+    def handle_event(self, event: list[bytes]) -> None:
+        """Update the state of the connection from a monitor event."""
         succeeded = parse_monitor_message(event)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
         self.connected = succeeded and not self.lost
         self.lost = not self.connected
@@ -60,6 +60,6 @@ class Connection:
     def close(self) -> None:
         if self.socket.closed:
             return
-        self.socket.disable_monitor()  # else libzmq keeps its end of `events` until the whole context ends
+        self.socket.disable_monitor()  # otherwise libzmq keeps its end of `events` open until the context ends
         self.events.close()
         self.socket.close()

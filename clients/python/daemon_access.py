@@ -1,6 +1,6 @@
-"""Reach a data directory: through the daemon that runs there, or else through one of our own for the time being.
+"""Access to a data directory: through the daemon that serves it, or else through one that is started temporarily.
 
-Nothing here opens a database. Whoever may not is told so by the directory's lock, which the daemon takes.
+Nothing here opens a database itself; the daemon's lock on the directory prevents concurrent use.
 """
 
 import json
@@ -18,17 +18,17 @@ from backscroll.schema.operations import Health, ListScopes
 from backscroll.schema.paths import ENDPOINT_FILE, default_data_dir
 from backscroll.schema.wire import DEFAULT_SCOPE
 
-PING_MS = 1_000  # a daemon answers at once; whoever does not in this time was killed and left its address behind
+PING_MS = 1_000  # a daemon that does not answer in this time was killed and has left its address behind
 TIMEOUT_MS = 60_000  # for a thousand commands on a slow disk
-CHORES_MS = 2**31 - 1  # never: what a log from last year put must not be tidied away before it is used
+CHORES_MS = 2**31 - 1  # never, so that media parts from an old log are not removed before they are used
 
 
 class CannotReach(Exception):
-    """There is nothing to talk to, and nothing to start a daemon on; the message says what to do."""
+    """There is no daemon or no such scope, and no database to start a daemon on; the message says what to do."""
 
 
 class Clients:
-    """Clients of one daemon on one socket, by scope. For one thread at a time."""
+    """The clients of one daemon by scope, on one socket. Use it from one thread at a time."""
 
     def __init__(self, endpoint: str) -> None:
         self._transport = ZmqTransport(endpoint)
@@ -40,10 +40,10 @@ class Clients:
         return self._clients[scope]
 
     def existing(self, scope: str) -> Client:
-        """The client of a scope that is there: a question alone would make it. Raises `CannotReach`."""
+        """The client of an existing scope; raises `CannotReach` if there is none, because a query would create it."""
         names = self[DEFAULT_SCOPE].execute(ListScopes())
         if scope not in names:
-            raise CannotReach(f"there is no scope {scope!r}, but {', '.join(map(repr, names))}")
+            raise CannotReach(f"there is no scope {scope!r}; the scopes are: {', '.join(map(repr, names))}")
         return self[scope]
 
     def close(self) -> None:
@@ -52,9 +52,9 @@ class Clients:
 
 @contextmanager
 def clients_of(endpoint: str | None, data_dir: Path | None) -> Iterator[Clients]:
-    """Clients of the daemon at `endpoint`, or of the data directory's own, or else of one started on it.
+    """Clients of the daemon at `endpoint`, or of the one that serves the data directory, or else of one started on it.
 
-    Raises `CannotReach` where the directory holds no database, `Unavailable` where another process has its lock.
+    Raises `CannotReach` if the directory holds no database, and `Unavailable` if the started daemon is not ready.
     """
     with _endpoint_of(endpoint, data_dir) as found, closing(Clients(found)) as clients:
         yield clients
@@ -75,9 +75,9 @@ def _endpoint_of(endpoint: str | None, data_dir: Path | None) -> Iterator[str]:
 
 @contextmanager
 def private_daemon(directory: Path, *, log: TextIO | None = None) -> Iterator[DaemonProcess]:
-    """A daemon on a directory for our own purpose, with settings of its own, whatever is set for others.
+    """A temporary daemon on a directory. It ignores the user's settings file and `BACKSCROLL_*` variables.
 
-    `log` is a file for its log lines (left out: this process's standard error).
+    `log` is a file for its log lines (default: this process's standard error).
     """
     with tempfile.TemporaryDirectory(prefix="backscroll-") as private:
         settings = Path(private) / "backscroll.toml"
@@ -94,16 +94,16 @@ def _plain_environment(settings: Path) -> dict[str, str]:
 
 
 def holds_database(directory: Path) -> bool:
-    """Whether a daemon has kept anything in this directory."""
+    """Whether a daemon has stored anything in this directory."""
     return any(True for pattern in ("default.db*", "scopes/*") for _ in directory.glob(pattern))
 
 
 def _running_in(directory: Path) -> str | None:
-    """The address of the daemon that serves a directory; None where none does."""
+    """The address of the daemon that serves a directory, or None."""
     try:
         ready = json.loads((directory / ENDPOINT_FILE).read_text(encoding="utf-8"))
         endpoint, pid = str(ready["endpoints"][0]), ready["pid"]
         with Client(endpoint, timeout_ms=PING_MS) as client:
             return endpoint if client.ask(Health()).pid == pid else None
-    except (OSError, ValueError, LookupError, TypeError, BackscrollError):  # none there, or none that answers
+    except (OSError, ValueError, LookupError, TypeError, BackscrollError):  # there is none, or it does not answer
         return None

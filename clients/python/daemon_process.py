@@ -1,4 +1,4 @@
-"""A daemon as a child process: started next to a UI process, and gone with it."""
+"""A daemon as a child process, which ends together with its parent."""
 
 import json
 import os
@@ -15,18 +15,19 @@ STOP_SECONDS = 15
 
 
 class DaemonProcess:
-    """Runs `backscroll serve` on a data directory for as long as the `with` block, or until `stop()`.
+    """Runs `backscroll serve` on a data directory until the end of the `with` block, or until `stop()`.
 
         with DaemonProcess(directory) as daemon, Client(daemon.endpoint) as client: ...
 
-    The daemon also stops when this process ends, however it ends. `flags` go to `backscroll serve` as they are;
-    `log` is a file for its log lines (left out: this process's standard error), `env` its environment (left out: ours).
+    The daemon also stops when this process ends, however it ends. `flags` are passed to `backscroll serve`; `log` is a
+    file for its log lines (default: this process's standard error), `env` its environment (default: that of this
+    process). `ready` is the daemon's ready line, a JSON object.
     """
 
     def __init__(
         self, data_dir: Path | str, *flags: str, log: Any = None, env: Mapping[str, str] | None = None
     ) -> None:
-        """Start the daemon and wait until it is ready; raises `Unavailable` when it gives up before."""
+        """Start the daemon and wait until it is ready; raises `Unavailable` if it ends before."""
         command = [
             sys.executable,
             "-m",
@@ -42,7 +43,7 @@ class DaemonProcess:
         if not line:
             code = self.process.wait()
             self._close_pipes()
-            raise Unavailable(f"the daemon gave up with exit code {code}; its standard error says why")
+            raise Unavailable(f"the daemon ended with exit code {code} before it was ready; see its standard error")
         self.ready: dict[str, Any] = json.loads(line)
 
     @property
@@ -54,7 +55,10 @@ class DaemonProcess:
         return self.endpoints[0]
 
     def stop(self) -> int:
-        """Ask the daemon to finish what it has received and end; its exit code."""
+        """Ask the daemon to answer the requests it has received and end; returns its exit code.
+
+        Raises `subprocess.TimeoutExpired` after `STOP_SECONDS`.
+        """
         if os.name == "nt":  # where terminate() would be a kill; the daemon also stops when its standard input ends
             self._close_pipes()
         else:
@@ -62,12 +66,12 @@ class DaemonProcess:
         return self.wait()
 
     def kill(self) -> int:
-        """End the daemon at once, as a crash would."""
+        """Kill the daemon, like a crash; returns its exit code."""
         self.process.kill()
         return self.wait()
 
     def wait(self) -> int:
-        """Wait for the daemon to end; its exit code."""
+        """Wait until the daemon has ended; returns its exit code."""
         try:
             return self.process.wait(STOP_SECONDS)
         finally:

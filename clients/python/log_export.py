@@ -1,4 +1,4 @@
-"""A scope's command log from the daemon: page by page, as a file, and verified by its digests and chain."""
+"""A scope's command log: reading it in pages, exporting it as a file, and verifying its digests and chain."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ from backscroll.schema.wire import DEFAULT_SCOPE, MSGPACK
 
 
 class Broken(Exception):
-    """A log that was altered or damaged; the message names the first number at which that shows."""
+    """A log was altered or damaged; the message names the first seq at which this is visible."""
 
 
 @dataclass(frozen=True)
 class LogRange:
-    """A range of a log: its first and last number (empty where `to` is before `start`), the chain before and after."""
+    """A range of a log: its first and last seq (`to` < `start` if it is empty), and the chain before and after it."""
 
     start: int
     to: int
@@ -40,7 +40,7 @@ class LogRange:
 
 
 def pages_of(client: Client, from_seq: int = 1) -> Iterator[LogPage]:
-    """The log from a number on; the last page has no entries."""
+    """The pages of the log from a seq on; the last page has no entries."""
     while True:
         page = client.ask(GetLog(from_seq, PAGE_ITEMS_MAX))
         yield page
@@ -50,9 +50,9 @@ def pages_of(client: Client, from_seq: int = 1) -> Iterator[LogPage]:
 
 
 def log_range_of(client: Client, from_seq: int, to_seq: int | None) -> LogRange:
-    """The range between two numbers, both included; raises `ValueError` where it begins after the end of the log.
+    """The range from one seq to another, both included; raises `ValueError` if it begins after the end of the log.
 
-    Raises `Broken` where its first or last entry is missing.
+    Raises `Broken` if its first or last entry is missing.
     """
     page = client.ask(GetLog(from_seq, limit=1))
     if from_seq > page.last_seq + 1:
@@ -89,19 +89,19 @@ def file_of(client: Client, scope: str, log_range: LogRange) -> Iterator[str]:
 
 @dataclass
 class Chain:
-    """A chain that is followed entry by entry. Changing, removing or adding an entry changes its end."""
+    """A chain that is computed entry by entry. Changing, removing or adding an entry changes its end."""
 
     value: bytes
     seq: int
     digests: int = 0
-    """How many entries have the payload that their digest says; the others are counted below."""
+    """The number of entries whose payload matches its digest; the others are counted below."""
     redacted: int = 0
     not_kept: int = 0
 
     def add(self, entry: LogEntry) -> None:
-        """Follow the chain to the next entry; raises `Broken` where it does not fit."""
+        """Extend the chain by the next entry; raises `Broken` if the entry does not fit."""
         if entry.seq != self.seq + 1:
-            raise Broken(f"seq {entry.seq}: number {self.seq + 1} is missing before it")
+            raise Broken(f"seq {entry.seq}: seq {self.seq + 1} is missing before it")
         facts = encode_facts(Facts(FORMAT, entry.principal, self._digest(entry), entry.changes, entry.generated))
         self.value = chain_after(self.value, entry.seq, entry.at, entry.type, entry.id, facts)
         self.seq = entry.seq
@@ -109,7 +109,7 @@ class Chain:
             raise Broken(f"seq {entry.seq}: the entry does not fit the chain")
 
     def summary(self) -> str:
-        """How many payloads could be compared with their digest: what is left of a redacted one could be anything."""
+        """How many payloads were compared with their digest: redacted payloads cannot be compared."""
         total = self.digests + self.redacted + self.not_kept
         parts = [f"{self.digests} of {total} payloads match their digest"]
         if self.redacted:
@@ -119,14 +119,14 @@ class Chain:
         return ", ".join(parts)
 
     def _digest(self, entry: LogEntry) -> bytes:
-        """The digest of an entry's payload, compared with the payload where that is complete."""
+        """The digest of an entry's payload, compared with the payload if that is complete."""
         if entry.payload is None or entry.redacted:
             if entry.digest is None:
                 raise Broken(f"seq {entry.seq}: both the payload and its digest are missing")
             self.redacted += entry.redacted
             self.not_kept += not entry.redacted
             return bytes.fromhex(entry.digest)
-        salt = bytes.fromhex(entry.salt) if entry.salt is not None else b""  # none in a line written by hand
+        salt = bytes.fromhex(entry.salt) if entry.salt is not None else b""  # lines written by hand have none
         digest = digest_of(salt, canonical(_command(entry)))
         if entry.digest is not None and digest.hex() != entry.digest:
             raise Broken(f"seq {entry.seq}: the payload does not match its digest")
@@ -135,7 +135,7 @@ class Chain:
 
 
 def verify_scope(client: Client) -> Chain:
-    """Follow a scope's whole log to its end; raises `Broken`."""
+    """Verify a scope's whole log and return its chain; raises `Broken`."""
     chain: Chain | None = None
     for page in pages_of(client):
         before = bytes.fromhex(page.chain_start)
@@ -151,15 +151,15 @@ def verify_scope(client: Client) -> Chain:
                 raise Broken(f"seq {first}: missing; the log begins with {entry.seq}")
             chain.add(entry)
         if not page.entries and page.last_seq != chain.seq:
-            raise Broken(f"seq {chain.seq + 1}: missing; the scope is at {page.last_seq}")
+            raise Broken(f"seq {chain.seq + 1}: missing; the last seq of the scope is {page.last_seq}")
     assert chain is not None  # there is at least one page
     return chain
 
 
 def verify_file(lines: Iterable[bytes]) -> dict[str, tuple[Chain, bool]]:
-    """Follow the chains of a file's scopes; whether each ends as its header says, for where that says so.
+    """Verify the chains of all scopes in a log file; raises `Broken` or `BadLine`.
 
-    Raises `Broken` or `BadLine`.
+    Returns the chain of each scope, and whether its end was compared with a header: not every header has an end.
     """
     file = _FileChains()
     for line in LogReader().read_all(lines):
@@ -174,14 +174,14 @@ def verify_file(lines: Iterable[bytes]) -> dict[str, tuple[Chain, bool]]:
 
 
 class _FileChains:
-    """The chains of a file's scopes, each with the header that was its last, if it had any."""
+    """The chains of the scopes in a file, and the last header of each scope that has one."""
 
     def __init__(self) -> None:
         self._chains: dict[str, Chain] = {}
         self._headers: dict[str, LogHeader] = {}
 
     def begin(self, header: LogHeader) -> None:
-        """Go on at a header; raises `Broken` where what stands before of its scope does not lead there."""
+        """Continue with a header; raises `Broken` if the scope's lines before it do not lead to it."""
         scope = header.scope
         if scope in self._headers or scope in self._chains:
             self._ends_as_said(scope)
@@ -190,7 +190,7 @@ class _FileChains:
                 raise Broken("the lines before this header do not lead to its chainStart")
             if header.from_seq not in (None, chain.seq + 1):
                 raise Broken(
-                    f"the lines before this header end with seq {chain.seq}, and it begins with {header.from_seq}"
+                    f"the lines before this header end with seq {chain.seq}, but it begins with {header.from_seq}"
                 )
         self._headers[scope] = header
 
@@ -198,12 +198,12 @@ class _FileChains:
         self._chain(scope, entry.seq).add(entry)
 
     def ended(self) -> dict[str, tuple[Chain, bool]]:
-        """The chains, and whether a header says how each ends; raises `Broken` where that is not so."""
-        scopes = {**self._headers, **self._chains} or [DEFAULT_SCOPE]  # where there is nothing there is an empty log
+        """The chains, and whether the end of each was compared with a header; raises `Broken` if one differs."""
+        scopes = {**self._headers, **self._chains} or [DEFAULT_SCOPE]  # an empty file is an empty log
         return {scope: (self._chain(scope), self._ends_as_said(scope)) for scope in scopes}
 
     def _chain(self, scope: str, first_seq: int = 1) -> Chain:
-        """The scope's chain, which begins where its header says."""
+        """The scope's chain, which begins as its header says."""
         if scope not in self._chains:
             header = self._headers.get(scope, LogHeader())
             self._chains[scope] = Chain(bytes.fromhex(header.chain_start), (header.from_seq or first_seq) - 1)

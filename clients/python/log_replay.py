@@ -1,4 +1,4 @@
-"""Carry out a log file's commands again: lines in, `append-log` out, and every complaint with the line it is about."""
+"""Replay of log files: sends the commands with `append-log`, and reports errors with the line they are about."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -13,17 +13,17 @@ from backscroll.schema.operations import AppendLog, Batch
 
 CHUNK_BYTES = 512 * 1024
 WAITING_BYTES_MAX = 8 * CHUNK_BYTES  # of all scopes together
-LINE_BYTES_MAX = 8 * BODY_BYTES_MAX  # no request that was taken needs more, whatever of it JSON has to escape
+LINE_BYTES_MAX = 8 * BODY_BYTES_MAX  # enough for any accepted request, even with every character escaped in JSON
 
 ClientFor = Callable[[str], Client]
-"""The client of the scope of this name."""
+"""Returns the client of a scope."""
 
 _ENTRY = re.compile(r"\$\.payload\.entries\[(\d+)\]")
 
 
 @dataclass
 class Chunk:
-    """Some lines of one scope that are sent together."""
+    """Lines of one scope that are sent together."""
 
     scope: str
     lines: list[LogLine] = field(default_factory=list)
@@ -44,13 +44,13 @@ class Chunk:
 
 
 def _commands(line: LogLine) -> int:
-    """How many commands a line is, those in a batch included."""
+    """The number of commands in a line, including those in a batch."""
     return 1 + (len(line.entry.payload.commands) if isinstance(line.entry.payload, Batch) else 0)
 
 
 @dataclass(frozen=True)
 class Until:
-    """Where to stop: after the command of this number, or of this time (milliseconds); None is the end."""
+    """Where to stop: after the command with this seq, or of this time (ms since the epoch); None is the end."""
 
     seq: int | None = None
     at: int | None = None
@@ -61,17 +61,17 @@ class Until:
 
 
 def lines_of(file: BinaryIO, *, bytes_max: int = LINE_BYTES_MAX) -> Iterator[bytes]:
-    """The lines of a file; raises `BadLine` for one that is longer than any line of a log."""
+    """The lines of a file; raises `BadLine` for a line that is longer than `bytes_max`."""
     number = 0
     while line := file.readline(bytes_max + 1):
         number += 1
         if len(line) > bytes_max:
-            raise BadLine(number, f"longer than {bytes_max} bytes")
+            raise BadLine(number, f"the line is longer than {bytes_max} bytes")
         yield line
 
 
 def until(lines: Iterable[LogLine], end: Until) -> Iterator[LogLine]:
-    """The lines up to an end, which each scope comes to for itself; all are read, for another scope may begin later."""
+    """The lines up to an end, for each scope separately. Reads all lines, because a scope may begin anywhere."""
     ended: set[str] = set()
     for line in lines:
         if not end.includes(line):
@@ -81,35 +81,35 @@ def until(lines: Iterable[LogLine], end: Until) -> Iterator[LogLine]:
 
 
 def checked(lines: Iterable[LogLine], *, fresh: bool = False) -> Iterator[LogLine]:
-    """The lines, as long as they can be carried out, where `fresh` in scopes that are empty; raises `BadLine`."""
+    """The lines, checked that they can be executed, with `fresh` in empty scopes; raises `BadLine`."""
     seen: set[str] = set()
     for line in lines:
         entry = line.entry
         if fresh and line.scope not in seen and entry.seq != 1:
-            problem = f"the log of the scope {line.scope!r} begins at seq {entry.seq}, and an empty scope begins at 1"
-            raise BadLine(line.number, f"{problem}: what was said before is not in this file")
+            problem = f"the log of the scope {line.scope!r} begins at seq {entry.seq}, but an empty scope begins at 1"
+            raise BadLine(line.number, f"{problem}: the commands before it are not in this file")
         if entry.payload is None and not entry.redacted:
-            raise BadLine(line.number, "$.payload: it was not kept, so this command cannot be carried out again")
+            raise BadLine(line.number, "$.payload: it was not kept, so this command cannot be executed again")
         seen.add(line.scope)
         yield line
 
 
 def of_one_scope(lines: Iterable[LogLine]) -> Iterator[LogLine]:
-    """The lines, which must all be of one scope, whichever; raises `BadLine`."""
+    """The lines, checked that all are of the same scope; raises `BadLine`."""
     scope = None
     for line in lines:
         scope = scope or line.scope
         if line.scope != scope:
-            raise BadLine(line.number, f"of the scope {line.scope!r}, and those before it are of {scope!r}")
+            raise BadLine(line.number, f"of the scope {line.scope!r}, but the lines before it are of {scope!r}")
         yield line
 
 
 def replay(lines: Iterable[LogLine], client_for: ClientFor) -> Iterator[Chunk]:
-    """Carry the commands out; yields each chunk that is on disk.
+    """Execute the commands; yields each chunk when it is on disk.
 
-    One chunk is under way at a time: reading the next meanwhile would gain a fifth at most, the daemon's part being the
-    larger one. Raises `BadLine` for the first command that cannot be carried out, or what the client raises for trouble
-    of the daemon's; in that scope all commands before it have been carried out, and none after it.
+    Only one chunk is in flight: reading the next one meanwhile would save a fifth at most, because most of the time is
+    spent in the daemon. Raises `BadLine` for the first command that cannot be executed, or what the client raises for
+    errors of the daemon; all earlier commands of that scope have then been executed, and none after it.
     """
     readable = _Readable(lines)
     yield from (_send(chunk, client_for) for chunk in _chunks(readable))
@@ -118,7 +118,7 @@ def replay(lines: Iterable[LogLine], client_for: ClientFor) -> Iterator[Chunk]:
 
 
 class _Readable:
-    """The lines before the first bad one, which is kept until they are all sent."""
+    """The lines before the first bad one. The error is kept in `bad`, to be raised when all of them are sent."""
 
     def __init__(self, lines: Iterable[LogLine]) -> None:
         self._lines = lines
@@ -132,7 +132,7 @@ class _Readable:
 
 
 def _chunks(lines: Iterable[LogLine]) -> Iterator[Chunk]:
-    """The lines of each scope in their order, as many together as are sent together."""
+    """The lines grouped into chunks, in order for each scope."""
     waiting: dict[str, Chunk] = {}
     for line in lines:
         chunk = waiting.setdefault(line.scope, Chunk(line.scope))
@@ -147,7 +147,7 @@ def _chunks(lines: Iterable[LogLine]) -> Iterator[Chunk]:
 
 
 def _send(chunk: Chunk, client_for: ClientFor) -> Chunk:
-    """Have a chunk carried out, or where a line of it is bad all before that one."""
+    """Have a chunk executed, or if a line of it is bad all lines before that one."""
     try:
         client_for(chunk.scope).execute(AppendLog([line.entry for line in chunk.lines]))
     except BackscrollError as error:
@@ -156,7 +156,7 @@ def _send(chunk: Chunk, client_for: ClientFor) -> Chunk:
 
 
 def _blamed(chunk: Chunk, error: BackscrollError, client_for: ClientFor) -> Exception:
-    """The complaint about the line that a refusal is about; those before it are carried out first."""
+    """The error about the line that was refused; the lines before it are executed first."""
     named = _ENTRY.match(str((error.details or {}).get("path", "")))
     first, last = chunk.lines[0].number, chunk.lines[-1].number
     if named is None:

@@ -1,4 +1,4 @@
-"""Whole files to a daemon and back, part by part, so that no more than a few parts are ever in memory.
+"""Upload and download of whole files in parts, with only a few parts in memory at a time.
 
 with open("photo.jpg", "rb") as file:
     media = upload(client, file, "image/jpeg")
@@ -17,31 +17,31 @@ from backscroll.schema.limits import MEDIA_PART_BYTES_MAX
 from backscroll.schema.operations import GetMedia, GetMediaPart, PutMedia, PutMediaPart
 from backscroll.schema.replies import Media
 
-PARTS_UNDER_WAY = 3
-READING_MS = 100  # what a part may take a slow disk
+PARTS_IN_FLIGHT = 3
+READ_MS_PER_PART = 100  # on a slow disk
 
 
 def upload(client: Client, file: BinaryIO, mime: str, *, uploader_id: str | None = None) -> Media:
-    """Put what is left to read of a file; the media that it is, or already was.
+    """Upload a file from its current position, and return its media, which may have existed already.
 
-    `file` is read to its end and not closed. Other threads that share the client wait meanwhile. What was put before
-    an error is removed by the daemon within a day or two. Raises what `Client.execute` raises, and `Storage` when the
-    daemon has not kept the bytes that were sent.
+    `file` is read to its end and not closed. Other threads that share the client wait meanwhile. Parts that were put
+    before an error are removed by the daemon within two days. Raises what `Client.execute` raises, and `Storage` if
+    what the daemon stored is not what was sent.
     """
     digest = hashlib.sha256()
     commands = (PutMediaPart(data) for data in _parts_of(file, digest))
-    parts = list(client.pipeline(commands, window=PARTS_UNDER_WAY))
-    timeout_ms = TIMEOUT_MS + READING_MS * len(parts)  # the daemon reads them all again
+    parts = list(client.pipeline(commands, window=PARTS_IN_FLIGHT))
+    timeout_ms = TIMEOUT_MS + READ_MS_PER_PART * len(parts)  # the daemon reads them all again
     media = client.execute(PutMedia(parts, mime, uploader_id), timeout_ms=timeout_ms)
     _compare(digest, media)
     return media
 
 
 def download(client: Client, media_id: str, file: BinaryIO) -> Media:
-    """Write the bytes of a media to a file, from where it stands; what is known of the media.
+    """Write the bytes of a media to a file, at its current position, and return the media.
 
-    `file` is not closed; after an error it holds a part of the bytes. Other threads that share the client wait
-    meanwhile. Raises `NotFound` for an unknown media, what `Client.ask` raises, and `Storage` when the bytes that came
+    `file` is not closed; after an error it contains a part of the bytes. Other threads that share the client wait
+    meanwhile. Raises `NotFound` for an unknown media, what `Client.ask` raises, and `Storage` if the received bytes
     are not those that were put.
     """
     media = client.ask(GetMedia(media_id))
@@ -49,7 +49,7 @@ def download(client: Client, media_id: str, file: BinaryIO) -> Media:
         raise NotFound(f"there is no media {media_id!r}")
     digest = hashlib.sha256()
     queries = (GetMediaPart(media_id, number) for number in range(media.parts))
-    for data in client.pipeline(queries, window=PARTS_UNDER_WAY):
+    for data in client.pipeline(queries, window=PARTS_IN_FLIGHT):
         digest.update(data)
         file.write(data)
     _compare(digest, media)
@@ -57,7 +57,7 @@ def download(client: Client, media_id: str, file: BinaryIO) -> Media:
 
 
 def _parts_of(file: BinaryIO, digest: "hashlib._Hash") -> Iterator[bytes]:
-    """The file's bytes in parts as large as they may be, at least one; all go through the digest."""
+    """Read a file in parts of the maximum size, at least one, and update the digest with them."""
     data = file.read(MEDIA_PART_BYTES_MAX)
     yield data  # an empty file has one empty part
     while data:
@@ -68,4 +68,4 @@ def _parts_of(file: BinaryIO, digest: "hashlib._Hash") -> Iterator[bytes]:
 
 def _compare(digest: "hashlib._Hash", media: Media) -> None:
     if digest.hexdigest() != media.sha256:
-        raise Storage(f"media {media.id!r} is not made of the same bytes")
+        raise Storage(f"media {media.id!r} does not have the same bytes as the file")

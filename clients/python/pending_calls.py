@@ -1,30 +1,32 @@
-"""What both clients do alike, without any I/O: find the daemon, write requests, read replies, decide what goes again.
+"""What both clients have in common, without any I/O: finding the daemon, encoding, decoding, and sending again.
 
-    operation ──▶ Call ──add()──▶ PendingCalls.line ──▶ the client sends it ──sent()──┐
-                                     ▲  ▲                                         │
-                   lost(), repeat() ─┘  └──take()── the client receives ◀─ daemon ◀┘
+    operation ──▶ Call ──add()──▶ send_queue ──▶ client sends it ──mark_sent()──▶ daemon
+                                     ▲  ▲                                           │
+      reconnected(), queue_retry() ──┘  └──handle_reply()◀── client receives ◀──────┘
 
-A `Call` is one request with its one id, and what is known of it: whether the present connection owes it a reply,
-whether an attempt is in doubt because its connection was lost, and in the end its outcome. `PendingCalls` holds a client's
-calls in the order first sent, and the line of those to be sent next. Times are seconds of a clock that never goes back.
+A `Call` is one request with its id and its state: whether a reply to it is expected on the current connection, whether
+an earlier attempt is in doubt because its connection was lost, and finally its outcome. `PendingCalls` has a client's
+calls in the order first sent, and the queue of those to send next. Times are seconds of a monotonic clock.
 
-The daemon carries out a command once, however often it gets the same id. So what was not answered is sent again:
+The daemon executes a command only once, however often it receives the same id. So unanswered calls are sent again:
 
-- *When there is a new connection*, everything in its order, before anything new.
-- *When it was refused* and an earlier attempt is in doubt, after `PAUSE_MS`, unless others were sent after it. Refusals
-  that are the fault of the daemon or of the hour say nothing about the attempt in doubt.
+- *On a new connection*, all of them in order, before anything new.
+- *After a refusal* while an earlier attempt is in doubt, after `RETRY_DELAY_MS`, unless others were sent after it. A
+  refusal that is the daemon's fault or temporary says nothing about the attempt in doubt.
 
-What a live connection owes a reply is never sent a second time, however long nothing comes: a connection loses nothing.
-The second copy would stand behind later requests, and where the first is refused it would be judged anew, after them:
-a command could take effect although its caller was told that it did not, and undo what was sent after it.
+A call is never sent twice on the same connection, however long its reply takes: a connection loses nothing while it
+lives. The second copy would wait behind later requests, and if the first was refused it would be executed after them: a
+command could take effect although its caller got an error, and undo what was sent after it.
 
-An error that is the caller's own fault is the outcome whichever attempt it answers, although an earlier one may still
-wait in the daemon: it drops what waits on a connection as soon as it notices that the connection is lost.
+A `CallerError` is the outcome whichever attempt it answers, although an earlier attempt may still be waiting in the
+daemon: the daemon drops the waiting requests of a connection as soon as it notices that the connection is lost.
 
-One gap is left: a connection may be lost while the daemon lives on. What it then refuses of the old one, unheard,
-is judged anew on the new one, and may succeed after a later request of the old connection that took effect.
+One gap remains: a connection may be lost while the daemon runs on. If the daemon then refuses a request of the old
+connection, and the client never sees that, the request is executed on the new connection, and may succeed after a later
+request of the old connection that took effect.
 
-A maintenance operation is not remembered by its id, so it is sent once; it is in doubt when its connection is lost.
+The ids of maintenance operations are not remembered, so these are sent only once. If their connection is lost, the
+outcome is unknown.
 """
 
 import json
@@ -64,16 +66,16 @@ from backscroll.schema.wire import (
 R = TypeVar("R")
 
 TIMEOUT_MS = 5_000
-PAUSE_MS = 100
+RETRY_DELAY_MS = 100
 CLOSED = "the client was closed"
 
 new_id = UlidGenerator()
 
 
 def find_endpoint(endpoint: str | None, data_dir: Path | str | None) -> str:
-    """The address to connect to: the one given, or the one a daemon wrote into its data directory.
+    """The endpoint to connect to: the given one, or the one that a daemon wrote into its data directory.
 
-    Raises `Unavailable` where no daemon has said that it is ready.
+    Raises `Unavailable` if no daemon is ready there.
     """
     if endpoint is not None:
         return endpoint
@@ -89,14 +91,14 @@ def find_endpoint(endpoint: str | None, data_dir: Path | str | None) -> str:
 
 
 class Call:
-    """One request, from when it is made until its outcome is known.
+    """One request, from its creation until its outcome is known.
 
-    `give_up_at` is when its caller stops waiting; None while its turn has not come. `on_settled` is called once there
-    is an outcome.
+    `deadline` is when its caller stops waiting; None until the caller waits for this call. `on_settled` is called when
+    there is an outcome.
     """
 
-    give_up_at: float | None = None
-    owed = False
+    deadline: float | None = None
+    awaiting_reply = False
     in_doubt = False
     outcome: tuple[Reply[Any], Codec] | BackscrollError | None = None
     on_settled: Callable[[], None] | None = None
@@ -111,7 +113,7 @@ class Call:
         call_id: str | None = None,
         level: int | None = None,
     ) -> None:
-        """Raises `Invalid` for text that is no Unicode and `TooLarge` for a body over its limit."""
+        """Encode the request; raises `Invalid` if that is not possible, and `TooLarge` for a body over its limit."""
         self.id = new_id() if call_id is None else call_id
         self.operation_type = type(operation)
         self.timeout_ms = timeout_ms
@@ -131,23 +133,23 @@ class Call:
         except (UnicodeEncodeError, OverflowError, TypeError, RecursionError) as error:
             raise Invalid(f"the payload cannot be written: {error}") from error
         if len(self.body) > operation.body_bytes_max:
-            raise TooLarge(f"a body of {len(self.body)} bytes, at most {operation.body_bytes_max} are taken")
+            raise TooLarge(f"the body has {len(self.body)} bytes; at most {operation.body_bytes_max} are allowed")
 
     @property
     def was_sent(self) -> bool:
-        """Whether a call without an outcome may have had an effect."""
-        return self.owed or self.in_doubt
+        """Whether the call may have had an effect, while it has no outcome."""
+        return self.awaiting_reply or self.in_doubt
 
     def body_at(self, now: float) -> bytes:
-        """What to send: at another attempt the same, but for `deadlineMs`, which is what is left."""
-        if not self.was_sent or self.give_up_at is None:
+        """The bytes to send: for another attempt the same, except that `deadlineMs` is the remaining time."""
+        if not self.was_sent or self.deadline is None:
             return self.body
-        fields: dict[str, Any] = self._codec.decode(self.body, dict[str, Raw])  # the payload stays as it was written
-        fields["deadlineMs"] = max(1, math.ceil((self.give_up_at - now) * 1000))
+        fields: dict[str, Any] = self._codec.decode(self.body, dict[str, Raw])  # the payload stays as it was encoded
+        fields["deadlineMs"] = max(1, math.ceil((self.deadline - now) * 1000))
         return self._codec.encode(fields)
 
     def is_settled_by(self, reply: Reply[Any]) -> bool:
-        """Whether a reply is the last word: a refusal is not while it leaves open what an earlier attempt has done."""
+        """Whether a reply is final. A refusal is not, while the outcome of an earlier attempt is still unknown."""
         if reply.error is None or not self.in_doubt:
             return True
         return isinstance(error_of(reply), CallerError)
@@ -158,7 +160,7 @@ class Call:
             self.on_settled()
 
     def result(self) -> Any:
-        """The typed result, or the error that the outcome is."""
+        """The typed result; raises the error if that is the outcome."""
         assert self.outcome is not None
         if isinstance(self.outcome, BackscrollError):
             raise self.outcome
@@ -170,10 +172,10 @@ class Call:
         try:
             return codec.decode(reply.result, self.operation_type.reply_type)
         except DECODE_ERRORS as error:
-            raise Internal(f"the daemon's result is not of the declared type: {error}") from error
+            raise Internal(f"the daemon's result does not have the declared type: {error}") from error
 
-    def gave_up(self, why: str = "") -> BackscrollError:
-        """The error for a caller who waits no longer."""
+    def unanswered(self, why: str = "") -> BackscrollError:
+        """The error for a call that got no reply: `Unavailable` if it was not sent, otherwise `NoReply`."""
         if not self.was_sent:
             return Unavailable(f"{why or 'no daemon answers'}; nothing was sent", retryable=True)
         why = why or f"no reply within {self.timeout_ms} ms"
@@ -181,50 +183,50 @@ class Call:
 
 
 class PendingCalls:
-    """A client's calls without an outcome, in the order they were first sent, and the line of those to be sent next.
+    """A client's calls without an outcome, in the order first sent, and the queue of those to send next.
 
-    `again_at` is when to `repeat` what was refused. Once it is `closed` it takes no more calls.
+    `retry_at` is when to call `queue_retry`, infinite if there is nothing to retry. When `closed`, it accepts no calls.
     """
 
     def __init__(self) -> None:
-        self.line: deque[Call] = deque()
-        self.again_at = math.inf
+        self.send_queue: deque[Call] = deque()
+        self.retry_at = math.inf
         self.closed = False
-        self.level: int | None = PROTOCOL_LEVEL  # to be stated in the first request only
+        self.level: int | None = PROTOCOL_LEVEL  # for the first request only
         self._calls: dict[Any, Call] = {}
-        self._by_age: deque[Call] = deque()  # with those that were removed since, until they are the oldest
+        self._by_age: deque[Call] = deque()  # includes removed calls until they are the oldest
         self._newest: Call | None = None
 
     def __len__(self) -> int:
         return len(self._calls)
 
     def add(self, call: Call) -> None:
-        """Put a new call at the end of the line.
+        """Append a new call to the send queue.
 
-        Raises `Invalid` when one with its id is under way, and `Unavailable` when the client was closed.
+        Raises `Invalid` if a call with the same id is in flight, and `Unavailable` if the client was closed.
         """
         if self.closed:
-            raise call.gave_up(CLOSED)
+            raise call.unanswered(CLOSED)
         if call.id in self._calls:
-            raise Invalid(f"a request with the id {call.id!r} is under way already")
+            raise Invalid(f"a request with the id {call.id!r} is already in flight")
         self.level = None
-        if self.again_at < math.inf:
-            self.repeat(math.inf)  # what was refused goes before what is new
+        if self.retry_at < math.inf:
+            self.queue_retry(math.inf)  # a refused call goes before a new one
         self._newest = self._calls[call.id] = call
         self._by_age.append(call)
-        self.line.append(call)
+        self.send_queue.append(call)
 
-    def sent(self, call: Call) -> None:
-        """Note that the call at the head of the line was sent."""
-        self.line.popleft()
-        call.owed = True
+    def mark_sent(self, call: Call) -> None:
+        """Note that the first call of the send queue was sent."""
+        self.send_queue.popleft()
+        call.awaiting_reply = True
 
-    def take(self, body: bytes, now: float) -> bool:
-        """Take in a reply; whether its call is now to be repeated at `again_at`. Raises `Internal` for what is none.
+    def handle_reply(self, body: bytes, now: float) -> bool:
+        """Process a reply. Returns whether its call is to be sent again at `retry_at`; raises `Internal` if invalid.
 
-        A reply that nobody waits for, or that nobody waits for any more, is dropped.
+        A reply to a call that is unknown, or that nobody waits for any more, is dropped.
         """
-        # In one pass where it is that of the oldest call, as it nearly always is.
+        # In one pass if it is the reply to the oldest call, as it nearly always is.
         guess = self._oldest_type()
         reply, codec = open_reply(body, guess)
         call = self._calls.get(reply.id)
@@ -232,43 +234,43 @@ class PendingCalls:
             return False
         if call.operation_type.reply_type is not guess and not isinstance(reply.result, Raw):
             reply, codec = open_reply(body)
-        call.owed = False
+        call.awaiting_reply = False
         if call.is_settled_by(reply):
             self._settle(call, (reply, codec))
         elif call is self._newest:
-            self.again_at = now + PAUSE_MS / 1000
+            self.retry_at = now + RETRY_DELAY_MS / 1000
             return True
         else:
-            self._settle(call, call.gave_up("it was refused when it was sent again, and others were sent after it"))
+            self._settle(call, call.unanswered("a retry was refused, and other requests were sent after it"))
         return False
 
-    def lost(self) -> None:
-        """There is a new connection: whatever has no outcome is to be sent on it, in order."""
+    def reconnected(self) -> None:
+        """There is a new connection: queue all calls without an outcome to be sent on it, in order."""
         for call in list(self._calls.values()):
-            call.owed, call.in_doubt = False, call.was_sent
+            call.awaiting_reply, call.in_doubt = False, call.was_sent
             if call.in_doubt and issubclass(call.operation_type, Maintenance):
-                self._settle(call, call.gave_up("the connection was lost"))
-        self.line = deque(self._calls.values())
-        self.again_at = math.inf
+                self._settle(call, call.unanswered("the connection was lost"))
+        self.send_queue = deque(self._calls.values())
+        self.retry_at = math.inf
 
-    def repeat(self, now: float) -> None:
-        """Put the call that was refused into the line if its pause is over by now."""
-        if self._newest is not None and self.again_at < math.inf and now >= self.again_at:
-            self.again_at = math.inf
-            self.line.append(self._newest)
+    def queue_retry(self, now: float) -> None:
+        """Queue the refused call to be sent again if its delay is over."""
+        if self._newest is not None and self.retry_at < math.inf and now >= self.retry_at:
+            self.retry_at = math.inf
+            self.send_queue.append(self._newest)
 
     def forget(self, call: Call) -> None:
-        """Nobody waits for it any more."""
+        """Drop a call that nobody waits for any more."""
         if self._calls.get(call.id) is call:
             self._remove(call)
 
     def fail_all(self, error_of_call: Callable[[Call], BackscrollError]) -> None:
-        """Nothing will be answered any more."""
+        """Settle all calls with errors."""
         for call in list(self._calls.values()):
             self._settle(call, error_of_call(call))
 
     def _oldest_type(self) -> Any:
-        """What the oldest call asks for; `Raw` where there is none."""
+        """The result type of the oldest call; `Raw` if there is none."""
         while self._by_age and self._calls.get(self._by_age[0].id) is not self._by_age[0]:
             self._by_age.popleft()
         return self._by_age[0].operation_type.reply_type if self._by_age else Raw
@@ -280,25 +282,25 @@ class PendingCalls:
     def _remove(self, call: Call) -> None:
         del self._calls[call.id]
         if call is self._newest:
-            self._newest, self.again_at = None, math.inf
-        if self.line:
-            self.line = deque(each for each in self.line if each is not call)
+            self._newest, self.retry_at = None, math.inf
+        if self.send_queue:
+            self.send_queue = deque(each for each in self.send_queue if each is not call)
 
 
 def open_reply(body: bytes, result_type: Any = Raw) -> tuple[Reply[Any], Codec]:
-    """A reply, or its outside where its result is not of that type; raises `Internal` where the bytes are none."""
+    """Decode a reply; if its result is not of this type, it stays encoded. Raises `Internal` if it is not a reply."""
     try:
         return read_reply(body, result_type)
     except DECODE_ERRORS as error:
         if result_type is not Raw:
             return open_reply(body)
-        raise Internal(f"the daemon sent what is no reply: {error}") from error
+        raise Internal(f"the daemon sent an invalid reply: {error}") from error
 
 
 def _check_id(call_id: str) -> None:
-    """A daemon could not say whose an id of another length is."""
+    """Raise `Invalid` for an id with a length that the daemon refuses."""
     if not 1 <= len(call_id.encode()) <= REQUEST_ID_BYTES_MAX:
-        raise Invalid(f"a request's id has 1 to {REQUEST_ID_BYTES_MAX} bytes")
+        raise Invalid(f"a request id must have 1 to {REQUEST_ID_BYTES_MAX} bytes")
 
 
 __all__ = ["DEFAULT_SCOPE", "TIMEOUT_MS", "Call", "PendingCalls", "find_endpoint", "new_id", "open_reply"]

@@ -1,8 +1,8 @@
-"""The pytest plugin: a store for a test, its history from a log file, and a snapshot of what the test left there.
+"""The pytest plugin: a store for each test, its history from a log file, and snapshots of the store.
 
-pytest loads this module wherever backscroll is installed, so it imports nothing of ours or of others until a fixture
-is used. The client is in-process unless a real daemon is asked for; that is the one place where a caller's module
-reaches into the bus.
+pytest loads this module wherever backscroll is installed, so it imports no other part of backscroll and no other
+package until a fixture is used. The client is in-process unless a real daemon is requested, so this is the only client
+module that imports the bus.
 """
 
 import difflib
@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Let the marker work in a test that talks to the daemon in its own way."""
+    """Make the marker work in tests that do not use `backscroll_client` themselves."""
     names: list[str] = getattr(item, "fixturenames", [])
     if item.get_closest_marker(MARKER) and "backscroll_client" not in names:
         names.append("backscroll_client")
@@ -47,7 +47,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.fixture
 def backscroll_daemon(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[DaemonProcess]":
-    """A daemon of this test's own in a temporary directory; its log lines are in `daemon.log` there."""
+    """A daemon for this test in a temporary directory; its log lines are in `daemon.log` there."""
     from backscroll.clients.python.daemon_access import private_daemon
 
     directory = tmp_path_factory.mktemp("backscroll")
@@ -57,10 +57,10 @@ def backscroll_daemon(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Dae
 
 @pytest.fixture
 def backscroll_client(request: pytest.FixtureRequest) -> "Iterator[Client]":
-    """A client of an empty store, with what the test's `backscroll_log` marker names replayed into it.
+    """A client of an empty store, into which the log files of the test's `backscroll_log` markers are replayed.
 
     The store is in this process; with `--backscroll-real`, or in a test that also uses `backscroll_daemon`, it is that
-    daemon's.
+    of the daemon.
     """
     real = request.config.getoption("--backscroll-real") or "backscroll_daemon" in request.fixturenames
     with _real_client(request) if real else _inprocess_client(request) as client:
@@ -72,19 +72,20 @@ def backscroll_client(request: pytest.FixtureRequest) -> "Iterator[Client]":
 
 @pytest.fixture
 def replay_log(request: pytest.FixtureRequest, backscroll_client: "Client") -> ReplayLog:
-    """`replay_log(path)` replays a log file into `backscroll_client`'s scope; how many commands there were.
+    """`replay_log(path)` replays a log file into the scope of `backscroll_client`, and returns the number of commands.
 
-    The path is relative to the test's file. Where lines have no `seq` they follow what the scope has already.
+    The path is relative to the test's file. Lines without `seq` continue the log of the scope.
     """
     return lambda path: _replay(backscroll_client, _beside_test(request, path))
 
 
 @pytest.fixture
 def backscroll_snapshot(request: pytest.FixtureRequest, backscroll_client: "Client") -> Snapshot:
-    """`backscroll_snapshot(name=None)` fails unless the scope holds what it held when the snapshot was written.
+    """`backscroll_snapshot(name=None)` fails if the scope differs from the stored snapshot.
 
-    It is the file `__snapshots__/<module>/<test>.json` beside the test, or `<test>.<name>.json`; `--backscroll-update`
-    writes it. It has every row of every table, so ids and times that the daemon made belong into a replayed log.
+    The snapshot is the file `__snapshots__/<module>/<test>.json` beside the test, or `<test>.<name>.json`;
+    `--backscroll-update` writes it. It has every row of every table. Ids and times that the daemon generates are the
+    same each time only in a replayed log.
     """
     from backscroll.clients.python.compare import state_of
 
@@ -135,7 +136,7 @@ def _replay(client: "Client", path: Path) -> int:
 
 
 def _snapshot_path(request: pytest.FixtureRequest, name: str | None) -> Path:
-    """Where a snapshot lies: named by the test's classes, name and parameters, as far as a file can be named so."""
+    """The path of a snapshot, from the test's classes, name and parameters as far as file names allow."""
     test = ".".join(request.node.nodeid.split("::")[1:])
     whole = test if name is None else f"{test}.{name}"
     plain = re.sub(r"[^\w.\[\]-]", "_", whole)
@@ -161,5 +162,5 @@ def _difference(path: Path, expected: str, state: str) -> str:
     lines = list(difflib.unified_diff(expected.splitlines(), state.splitlines(), "snapshot", "now", lineterm=""))
     if len(lines) > DIFF_LINES_MAX:
         lines[DIFF_LINES_MAX:] = [f"… and {len(lines) - DIFF_LINES_MAX} more lines"]
-    head = f"the scope is not as it was in {path}"
-    return "\n".join([head, *lines, "if it is right now: pytest --backscroll-update"])
+    head = f"the scope differs from the snapshot {path}"
+    return "\n".join([head, *lines, "to accept the difference: pytest --backscroll-update"])

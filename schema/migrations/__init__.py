@@ -1,1 +1,1 @@
-"""The steps that bring a database to the present tables: a folder for each database system."""
+"""The migrations that create and upgrade the tables: a folder for each database system."""

@@ -1,7 +1,7 @@
-"""Every operation there is, by its wire name: a module for each noun, a class for each operation.
+"""All operations by wire name: a module for each noun, a class for each operation.
 
-`OPERATIONS` collects the classes by itself. The star imports make them importable from here (and from
-`backscroll.schema`) for type checkers and editors; a new noun needs a line, a new operation none.
+`OPERATIONS` collects the classes automatically. The star imports make them importable from here (and from
+`backscroll.schema`) for type checkers and editors; a new module needs a line, a new operation does not.
 """
 
 from importlib import import_module
@@ -27,11 +27,11 @@ NOUNS = (
     *("messages", "reactions", "users", "rooms", "channels", "bans", "attachments", "sessions", "media"),
     *("scopes", "batch", "log", "lifecycle"),
 )
-"""The order in which documentation lists the modules; one that is missing here comes last."""
+"""The order of the modules in the documentation; a module that is missing here comes last."""
 
 
 def _collect() -> dict[str, type[Operation[Any]]]:
-    """The operations that are declared in the modules of this package, in the order of `NOUNS` and of declaration."""
+    """The operations declared in the modules of this package, in the order of `NOUNS` and of declaration."""
     modules = [each.name for each in iter_modules(__path__)]
     ordered = sorted(modules, key=lambda name: NOUNS.index(name) if name in NOUNS else len(NOUNS))
     found: dict[str, type[Operation[Any]]] = {}

@@ -1,4 +1,4 @@
-"""Attachments: what messages carry besides text."""
+"""Attachments of messages."""
 
 from backscroll.schema.limits import Id
 from backscroll.schema.operations.base import Command, Query
@@ -6,9 +6,9 @@ from backscroll.schema.records import Attachment
 
 
 class SaveAttachment(Command[None], frozen=True):
-    """Save an attachment, or replace the one with the same id. It may come before its message.
+    """Save an attachment, or replace the one with the same id. Its message need not be stored yet.
 
-    On a deleted message it succeeds and changes nothing.
+    If the message was deleted, this succeeds and changes nothing.
 
     Example: {"attachment": {"id": "a1", "messageId": "m1", "filename": "cat.png", "size": 5120,
         "mime": "image/png", "isImage": true}}
@@ -18,7 +18,7 @@ class SaveAttachment(Command[None], frozen=True):
 
 
 class DeleteAttachmentsForMessage(Command[None], frozen=True):
-    """Remove all attachments of a message, if there are any.
+    """Remove all attachments of a message. Succeeds if there are none.
 
     Example: {"messageId": "m1"}
     """
@@ -27,7 +27,7 @@ class DeleteAttachmentsForMessage(Command[None], frozen=True):
 
 
 class GetAttachmentsForMessage(Query[list[Attachment]], frozen=True):
-    """The attachments of a message by id.
+    """The attachments of a message, ordered by id.
 
     Example: {"messageId": "m1"}
     """
@@ -36,7 +36,7 @@ class GetAttachmentsForMessage(Query[list[Attachment]], frozen=True):
 
 
 class GetAllAttachments(Query[list[Attachment]], frozen=True):
-    """Every attachment of the scope by id.
+    """All attachments of the scope, ordered by id.
 
     Example: {}
     """

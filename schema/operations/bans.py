@@ -1,4 +1,4 @@
-"""Bans: who may not enter which room, and until when."""
+"""Bans of users from rooms."""
 
 from backscroll.schema.limits import Id
 from backscroll.schema.operations.base import Command, Query
@@ -6,7 +6,7 @@ from backscroll.schema.records import Ban
 
 
 class SaveBan(Command[None], frozen=True):
-    """Save a ban, or replace the same person's ban from the same room.
+    """Save a ban, or replace the user's existing ban from the room.
 
     Example: {"ban": {"roomId": "r1", "oderId": "eve", "timestamp": 1767225600000, "reason": "spam"}}
     """
@@ -15,7 +15,7 @@ class SaveBan(Command[None], frozen=True):
 
 
 class RemoveBan(Command[None], frozen=True):
-    """Lift a ban, if there is one.
+    """Remove a user's ban from a room. Succeeds if there is none.
 
     Example: {"roomId": "r1", "oderId": "eve"}
     """
@@ -25,7 +25,7 @@ class RemoveBan(Command[None], frozen=True):
 
 
 class GetBansForRoom(Query[list[Ban]], frozen=True):
-    """The bans of a room that are in force now, by (timestamp, oderId).
+    """The bans of a room that are in force, ordered by (timestamp, oderId).
 
     Example: {"roomId": "r1"}
     """
@@ -34,7 +34,7 @@ class GetBansForRoom(Query[list[Ban]], frozen=True):
 
 
 class IsUserBanned(Query[bool], frozen=True):
-    """Whether a ban of the room is in force now for this oderId or userId.
+    """Whether a user is banned from a room now. `userId` is compared with the oderId and the userId of bans.
 
     Example: {"userId": "eve", "roomId": "r1"}
     """

@@ -1,4 +1,4 @@
-"""What every operation is: a frozen record of its payload that knows its wire name and the type of its result."""
+"""The base classes of operations: frozen records of the payload that know their wire name and result type."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -12,11 +12,11 @@ R = TypeVar("R", covariant=True)
 
 
 class Operation(Struct, Generic[R], frozen=True, rename="camel", omit_defaults=True):
-    """A request. `class SaveMessage(Command[None])` is `save-message` in the protocol and its result is null.
+    """A request's payload. `class SaveMessage(Command[None])` is `save-message` on the wire, and its result is null.
 
-    `SINCE` is the protocol level in which it appeared. `MEANING` goes up when what it does changes although its fields do
-    not. `REPLACED_BY` is the operation that new code should use instead,
-    by its name. `ERRORS` names the codes, besides those that every operation may get, that it is refused with.
+    `SINCE` is the protocol level that added it. `MEANING` is incremented when its behaviour changes but its fields do
+    not. `REPLACED_BY` is the wire name of the operation that new code should use instead. `ERRORS` lists its error
+    codes besides those that every operation can have.
     """
 
     SINCE: ClassVar[int] = 1
@@ -28,7 +28,7 @@ class Operation(Struct, Generic[R], frozen=True, rename="camel", omit_defaults=T
     reply_type: ClassVar[Any]
     body_bytes_max: ClassVar[int] = BODY_BYTES_MAX
     deferred_type: ClassVar["type[DeferredCommands] | None"] = None
-    """How it is decoded first, where it contains commands."""
+    """For operations that contain commands: the type that is decoded first."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -38,13 +38,13 @@ class Operation(Struct, Generic[R], frozen=True, rename="camel", omit_defaults=T
 
 
 class Command(Operation[R], Generic[R], frozen=True):
-    """Changes the database. Takes a `seq` of its own, and a row in the command log.
+    """Changes the database. Each command takes the next `seq` and a row in the command log.
 
-    `REDACTABLE` names the fields whose text is erased from the log when the thing that they are about is deleted, with
-    what replaces it. `NOUN` and `KEY` say which thing that is, where the command names one without a record.
-    `RESULT_SECRET` is the field of the result, if any, that the log must not keep: a token made by `new_token`.
-    `ALONE` keeps it out of batches. A command that holds secrets or the bytes of files has a method `as_logged` that
-    returns it as the log keeps it, with hashes in place of them.
+    `REDACTABLE` maps the fields whose text is erased from the log when the item they are about is deleted to their
+    replacements. `NOUN` and `KEY` identify that item if the command names it without a record. `RESULT_SECRET` is the
+    field of the result, if any, that must not be stored in the log: a token from `new_token`. Commands with `ALONE`
+    cannot be part of a batch. A command that contains secrets or the bytes of files has a method `as_logged`, which
+    returns the command as it is stored in the log, with hashes in their place.
     """
 
     NOUN: ClassVar[str] = ""
@@ -55,25 +55,28 @@ class Command(Operation[R], Generic[R], frozen=True):
 
 
 class Query(Operation[R], Generic[R], frozen=True):
-    """Reads and changes nothing. At most `run_max` of them are answered from one snapshot, their replies in memory."""
+    """Reads only. Up to `run_max` queries are answered from one snapshot, with all their replies in memory."""
 
     run_max: ClassVar[int] = 64
 
 
 class Builtin(Query[R], Generic[R], frozen=True):
-    """A query that is answered at once and without a database."""
+    """A query that is answered immediately and without a database."""
 
 
 class Maintenance(Operation[R], Generic[R], frozen=True):
-    """About a whole scope; executed alone, between the scope's commits, and takes no `seq`."""
+    """Concerns a whole scope. Executed exclusively, between the scope's commits; takes no `seq`."""
 
 
 DecodeCommand = Callable[[str, Raw], Command[Any]]
-"""Decodes the command of this wire name from its payload; errors name fields from the command's own root."""
+"""Decodes a command from its wire name and payload; the paths of errors start at the command."""
 
 
 class Budget:
-    """How much the commands inside one request may contain together: bytes of free JSON, and commands."""
+    """The limits on all commands inside one request together: bytes of free JSON, and number of commands.
+
+    `subject` names the request in error messages.
+    """
 
     def __init__(
         self,
@@ -87,16 +90,21 @@ class Budget:
 
 
 class DeferredCommands(Struct, frozen=True):
-    """An operation as it is decoded first, with the commands inside it still encoded."""
+    """An operation that contains commands, with these commands still encoded.
+
+    With `may_nest`, these commands may themselves contain commands.
+    """
+
+    may_nest: ClassVar[bool] = False
 
     def with_commands(self, decode: DecodeCommand) -> Operation[Any]:
         """The operation with its commands decoded."""
         raise NotImplementedError
 
     def encoded_commands(self) -> list[tuple[str, Raw]]:
-        """The commands' names and encoded payloads."""
+        """The wire names and encoded payloads of the commands."""
         raise NotImplementedError
 
     def budget(self) -> Budget:
-        """How much may be inside."""
+        """The limits on the commands."""
         return Budget()

@@ -1,4 +1,4 @@
-"""Many commands, executed as one."""
+"""Batches: several commands that are executed as one."""
 
 from collections.abc import Iterable
 from typing import Annotated, Any, Self
@@ -16,17 +16,17 @@ Commands = Annotated[list["BatchedCommand"], Meta(min_length=1, max_length=BATCH
 
 
 class BatchedCommand(Record, frozen=True, kw_only=True):
-    """A command inside a batch: its type and its payload."""
+    """A command inside a batch: its type and payload."""
 
     type: OperationName
     payload: Any = field(default_factory=dict)
 
 
 class Batch(Command[list[Any]], frozen=True):
-    """Execute commands of one scope in their order, all or none; the result is the list of their results.
+    """Execute commands of one scope in order, all or none; the result is the list of their results.
 
-    They share one id, one `seq` and one row in the log. If one fails nothing happens, and the error's path and
-    `details.index` name it. A batch cannot contain batches, nor commands about files or the whole scope.
+    They share one id, one `seq` and one row in the log. If one fails, none takes effect; the error's path and
+    `details.index` identify it. A batch cannot contain `batch`, `clear-all-data`, `put-media-part` or `put-media`.
 
     Example: {"commands": [{"type": "save-ban", "payload": {"ban": {"roomId": "r1", "oderId": "eve",
         "timestamp": 1767225600000}}}, {"type": "delete-message", "payload": {"messageId": "m1"}}]}
@@ -38,7 +38,7 @@ class Batch(Command[list[Any]], frozen=True):
 
     @classmethod
     def of(cls, commands: Iterable[Command[Any]]) -> Self:
-        """A batch of these commands."""
+        """Create a batch of these commands."""
         return cls([BatchedCommand(type=command.wire_name, payload=command) for command in commands])
 
     def as_logged(self) -> Self:
@@ -76,7 +76,7 @@ def _decoded(member: _DeferredCommand, index: int, decode: DecodeCommand) -> Bat
             raise Invalid.at("$.type", "a batch cannot contain a batch")
         command = decode(member.type, member.payload)
         if command.ALONE:
-            raise Invalid.at("$.type", f"{member.type!r} cannot be part of a batch; send it alone")
+            raise Invalid.at("$.type", f"{member.type!r} cannot be part of a batch; send it separately")
     except CallerError as error:
         raise inside(f"$.payload.commands[{index}]", index, error) from error
     return BatchedCommand(type=member.type, payload=command)

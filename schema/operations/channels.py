@@ -1,15 +1,15 @@
-"""Channels and the categories they are listed under, one by one; `save-room` writes a room's whole list."""
+"""Channels and the categories they are listed under, one at a time; `save-room` writes a room's whole lists."""
 
 from backscroll.schema.limits import Id, Integer, Text
 from backscroll.schema.operations.base import Command, Query
 from backscroll.schema.records import Category, CategoryUpdates, Channel, ChannelType, ChannelUpdates
 
 DEFAULT_ROOM = "default"
-"""The room of applications that have no rooms; made when its first channel or category is."""
+"""The room of applications that have no rooms; it is created with its first channel or category."""
 
 
 class CreateChannel(Command[Channel], frozen=True):
-    """Make a channel, with an id of the daemon's. `not-found` for a room or category that is not there.
+    """Create a channel; the daemon generates its id. `not-found` if the room or category does not exist.
 
     Example: {"name": "general", "topic": "anything", "position": 1}
     """
@@ -27,7 +27,7 @@ class CreateChannel(Command[Channel], frozen=True):
 
 
 class UpdateChannel(Command[Channel], frozen=True):
-    """Change some fields of a channel; `not-found` for an unknown one.
+    """Change some fields of a channel. `not-found` if it does not exist.
 
     Example: {"channelId": "general", "updates": {"topic": null, "position": 2}}
     """
@@ -40,7 +40,7 @@ class UpdateChannel(Command[Channel], frozen=True):
 
 
 class DeleteChannel(Command[None], frozen=True):
-    """Remove a channel. One that has messages goes only with `cascade`, which takes them along; else `conflict`.
+    """Delete a channel. `conflict` if it has messages, except with `cascade`, which deletes them too.
 
     Example: {"channelId": "general", "cascade": true}
     """
@@ -53,7 +53,7 @@ class DeleteChannel(Command[None], frozen=True):
 
 
 class GetChannel(Query[Channel | None], frozen=True):
-    """One channel, or null.
+    """The channel with this id, or null.
 
     Example: {"channelId": "general"}
     """
@@ -63,7 +63,7 @@ class GetChannel(Query[Channel | None], frozen=True):
 
 
 class ListChannels(Query[list[Channel]], frozen=True):
-    """The channels of a room by (position, id).
+    """The channels of a room, ordered by (position, id).
 
     Example: {"roomId": "r1"}
     """
@@ -72,7 +72,7 @@ class ListChannels(Query[list[Channel]], frozen=True):
 
 
 class CreateCategory(Command[Category], frozen=True):
-    """Make a category, with an id of the daemon's. `not-found` for a room that is not there.
+    """Create a category; the daemon generates its id. `not-found` if the room does not exist.
 
     Example: {"name": "Talk", "position": 1}
     """
@@ -87,7 +87,7 @@ class CreateCategory(Command[Category], frozen=True):
 
 
 class UpdateCategory(Command[Category], frozen=True):
-    """Change some fields of a category; `not-found` for an unknown one.
+    """Change some fields of a category. `not-found` if it does not exist.
 
     Example: {"categoryId": "talk", "updates": {"name": "Talking"}}
     """
@@ -100,7 +100,7 @@ class UpdateCategory(Command[Category], frozen=True):
 
 
 class DeleteCategory(Command[None], frozen=True):
-    """Remove a category; its channels stay, without one. `not-found` for an unknown one.
+    """Delete a category; its channels stay, without a category. `not-found` if it does not exist.
 
     Example: {"categoryId": "talk"}
     """
@@ -112,7 +112,7 @@ class DeleteCategory(Command[None], frozen=True):
 
 
 class ListCategories(Query[list[Category]], frozen=True):
-    """The categories of a room by (position, id).
+    """The categories of a room, ordered by (position, id).
 
     Example: {}
     """

@@ -1,4 +1,4 @@
-"""From a name and an encoded payload to the operation, the commands inside it included."""
+"""Decoding of operations, including the commands inside them, from a wire name and an encoded payload."""
 
 import difflib
 import math
@@ -22,11 +22,11 @@ from backscroll.schema.wire import PROTOCOL_LEVEL, UNKNOWN_FIELD, Codec
 S = TypeVar("S", bound=Struct)
 
 UNLIMITED = Budget(math.inf, math.inf)
-"""For what was accepted once already, and lies in the caller's own memory."""
+"""For commands that were accepted before or whose budget was already checked."""
 
 
 def operation_type(name: str) -> type[Operation[Any]]:
-    """The operation of a wire name; raises `UnknownOperation`."""
+    """The operation with this wire name; raises `UnknownOperation`."""
     as_type = OPERATIONS.get(name)
     if as_type is None:
         details = {"path": "$.type", "level": PROTOCOL_LEVEL, "known": sorted(OPERATIONS)}
@@ -38,7 +38,7 @@ def operation_type(name: str) -> type[Operation[Any]]:
 def decode_operation(name: str, payload: Raw, codec: Codec, budget: Budget | None = None) -> Operation[Any]:
     """Decode and check an operation; raises `UnknownOperation`, `Invalid`, `TooLarge` or `Malformed`.
 
-    `budget` is how much free JSON and how many commands it may contain; what the protocol allows where it is left out.
+    `budget` limits the free JSON and the commands in it; by default the limits of the protocol apply.
     """
     return decode_as(operation_type(name), payload, codec, budget)
 
@@ -46,18 +46,22 @@ def decode_operation(name: str, payload: Raw, codec: Codec, budget: Budget | Non
 def decode_as(
     as_type: type[Operation[Any]], payload: Raw, codec: Codec, budget: Budget | None = None
 ) -> Operation[Any]:
-    """`decode_operation` where the operation is known."""
+    """Like `decode_operation`, for an operation whose class is known."""
     if as_type.deferred_type is None:
         if len(payload) > FREE_JSON_BYTES_MAX:
             _check_free_json([(as_type.wire_name, payload)], codec, budget or Budget())
         return decode_payload(payload, codec, as_type)
     deferred = decode_payload(payload, codec, as_type.deferred_type)
-    _check_budget(deferred, codec, budget or deferred.budget())
+    if as_type.deferred_type.may_nest or len(payload) > FREE_JSON_BYTES_MAX:
+        _check_budget(deferred, codec, budget or deferred.budget())
     return deferred.with_commands(partial(_decode_command, codec))
 
 
 def decode_payload(payload: Raw, codec: Codec, as_type: type[S]) -> S:
-    """Decode and check one record or operation; absent and null are an empty payload. Ignores budgets."""
+    """Decode and check one record or operation; raises `Invalid`, `TooLarge` or `Malformed`. Ignores budgets.
+
+    An absent or null payload is an empty one.
+    """
     body = payload if payload and bytes(payload) != codec.null else codec.empty_map
     try:
         decoded: S = codec.decode(body, strict(as_type))
@@ -72,9 +76,9 @@ def decode_payload(payload: Raw, codec: Codec, as_type: type[S]) -> S:
 
 
 def _decode_loosely(refusal: msgspec.ValidationError, body: bytes | Raw, codec: Codec, as_type: type[S]) -> S:
-    """Decode what was refused for a float in place of an integer; raises the error for any other refusal.
+    """Decode a body that was refused because of a float in place of an integer; raise the error for other refusals.
 
-    An integral float (`1767225600000.0`) is accepted for an integer, because some programs write all numbers so.
+    A float without a fraction (`1767225600000.0`) is accepted as an integer: some programs write all numbers as floats.
     """
     error: Exception = refusal
     if is_integral_float(refusal):
@@ -89,7 +93,7 @@ def _decode_loosely(refusal: msgspec.ValidationError, body: bytes | Raw, codec: 
 
 
 def _with_integers(record: Struct, path: str) -> dict[str, Any]:
-    """The fields of a loosely decoded record, floats made integers; free JSON keeps its floats."""
+    """The fields of a loosely decoded record, with floats converted to integers; free JSON keeps its floats."""
     names = zip(record.__struct_fields__, record.__struct_encode_fields__, strict=True)
     fields = ((wire_name, getattr(record, name)) for name, wire_name in names)
     return {name: _with_integer(value, f"{path}.{name}") for name, value in fields if value is not UNSET}
@@ -108,7 +112,7 @@ def _with_integer(value: Any, path: str) -> Any:
 
 
 def _check_budget(deferred: DeferredCommands, codec: Codec, budget: Budget) -> None:
-    """Count what is inside a batch or a piece of a log, batches in it included, before its commands are decoded."""
+    """Check the budget of a batch or of log entries, including batches in them, before their commands are decoded."""
     commands = _all_commands(deferred, codec)
     if len(commands) > budget.commands:
         problem = f"{len(commands)} commands in {budget.subject}; the limit is {budget.commands}"
@@ -117,7 +121,7 @@ def _check_budget(deferred: DeferredCommands, codec: Codec, budget: Budget) -> N
 
 
 def _all_commands(deferred: DeferredCommands, codec: Codec) -> list[tuple[str, Raw]]:
-    """The commands inside, those of inner batches besides the batches themselves. What is invalid fails later."""
+    """All commands inside, batches as well as their members. Invalid ones are refused later."""
     found: list[tuple[str, Raw]] = []
     for name, payload in deferred.encoded_commands():
         found.append((name, payload))
@@ -131,7 +135,7 @@ def _all_commands(deferred: DeferredCommands, codec: Codec) -> list[tuple[str, R
 
 
 def _check_free_json(commands: list[tuple[str, Raw]], codec: Codec, budget: Budget) -> None:
-    """Raise `TooLarge` for more free JSON than the budget allows. It is measured only where there could be too much."""
+    """Raise `TooLarge` for more free JSON than the budget allows. Small payloads need not be measured."""
     if budget.free_json_bytes == math.inf or sum(len(payload) for _, payload in commands) <= FREE_JSON_BYTES_MAX:
         return
     measured = sum(_free_json_in(name, payload, codec) for name, payload in commands)
@@ -148,11 +152,11 @@ def _free_json_in(name: str, payload: Raw, codec: Codec) -> int:
     try:
         return free_json_bytes(codec.decode(payload or codec.empty_map, probe))
     except DECODE_ERRORS:
-        return 0  # it is refused with its path when it is decoded
+        return 0  # decoding refuses it later, with its path
 
 
 def _decode_command(codec: Codec, name: str, payload: Raw) -> Command[Any]:
-    """A command inside another operation, whose budget was checked with it."""
+    """Decode a command inside another operation, whose budget has been checked."""
     operation = decode_operation(name, payload, codec, UNLIMITED)
     if not isinstance(operation, Command):
         raise Invalid.at("$.type", f"{name!r} is not a command")

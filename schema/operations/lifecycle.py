@@ -1,4 +1,4 @@
-"""The life of a database, and of the daemon that owns it."""
+"""Operations on the database as a whole, and on the daemon itself."""
 
 from typing import Any
 
@@ -7,14 +7,14 @@ from backscroll.schema.replies import HealthReport, Pong
 
 
 class Initialize(Command[None], frozen=True):
-    """Do nothing, successfully: the database exists before any client can connect.
+    """Do nothing and succeed: the database is created before any client can connect.
 
     Example: {}
     """
 
 
 class ClearAllData(Command[None], frozen=True):
-    """Remove everything in the scope, the current user and all media included.
+    """Remove all data in the scope, including the current user and all media.
 
     Example: {}
     """
@@ -23,7 +23,7 @@ class ClearAllData(Command[None], frozen=True):
 
 
 class Ping(Builtin[Pong], frozen=True):
-    """Whether the daemon answers.
+    """Check that the daemon answers.
 
     Example: {}
     """

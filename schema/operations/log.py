@@ -1,4 +1,4 @@
-"""The command log, read and replayed; and the rows that it leads to, as they are stored."""
+"""Reading and replaying the command log, and reading the resulting rows as they are stored."""
 
 from typing import Annotated, Any
 
@@ -23,22 +23,22 @@ Entries = Annotated[list[LogEntry], Meta(min_length=1, max_length=BATCH_COMMANDS
 
 
 class GetLog(Query[LogPage], frozen=True):
-    """The command log from a number on: at most `limit` entries, fewer where they are large.
+    """The command log from `fromSeq` on: at most `limit` entries, fewer if they are large.
 
     Example: {"fromSeq": 101, "limit": 50}
     """
 
-    run_max = 4  # of many megabytes each
+    run_max = 4  # each page can have several megabytes
 
     from_seq: Seq = 1
     limit: PageSize = 100
 
 
 class AppendLog(Maintenance[None], frozen=True):
-    """Execute commands again as a log recorded them: with their numbers, times, ids and generated values.
+    """Execute commands again as a log recorded them: with the same seq, time, id and generated values.
 
-    All of them, in one commit, or none. The first must follow the scope's last command, or it is a `conflict`; entries
-    that the scope's log has already are skipped, so sending them again is harmless.
+    All of them in one commit, or none. The first must follow the scope's last command, otherwise it is a `conflict`;
+    entries that are already in the scope's log are skipped, so sending them again is harmless.
 
     Example: {"entries": [{"seq": 1, "at": 1767225600000, "id": "line-1", "type": "initialize", "payload": {}}]}
     """
@@ -51,9 +51,9 @@ class AppendLog(Maintenance[None], frozen=True):
 
 
 class GetRows(Query[RowPage], frozen=True):
-    """The rows of one table as they are stored, in the order of its key; `after` is the `next` of the page before.
+    """The rows of one table as they are stored, in the order of its key; `after` is the `next` of the previous page.
 
-    For comparing two scopes, and for looking at what a command did.
+    For comparing two scopes, and for inspecting what a command changed.
 
     Example: {"table": "messages", "limit": 50}
     """
@@ -72,6 +72,8 @@ class _DeferredEntry(LogEntry, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class _DeferredLog(DeferredCommands, frozen=True, forbid_unknown_fields=True):
+    may_nest = True
+
     entries: Annotated[list[_DeferredEntry], Meta(min_length=1, max_length=BATCH_COMMANDS_MAX)]
 
     def with_commands(self, decode: DecodeCommand) -> Operation[Any]:
@@ -81,7 +83,7 @@ class _DeferredLog(DeferredCommands, frozen=True, forbid_unknown_fields=True):
         return [(entry.type, entry.payload) for entry in self.entries if not _is_empty(entry.payload)]
 
     def budget(self) -> Budget:
-        """More than other requests: what came as JSON is larger in MessagePack, and entries may be batches."""
+        """Larger than for other requests: some JSON is larger in MessagePack, and entries may be batches."""
         return Budget(LOG_FREE_JSON_BYTES_MAX, LOG_COMMANDS_MAX, "the entries")
 
 

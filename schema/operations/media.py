@@ -1,4 +1,4 @@
-"""Media: files kept beside the database by the hash of their content, put and fetched in parts."""
+"""Media: files stored beside the database by the hash of their content, uploaded and downloaded in parts."""
 
 import hashlib
 from typing import Annotated, Self
@@ -13,10 +13,10 @@ PartData = Annotated[bytes, Meta(max_length=MEDIA_PART_BYTES_MAX)]
 
 
 class PutMediaPart(Command[str], frozen=True):
-    """Keep some bytes (base64 in JSON), for `put-media` to name; the result is their SHA-256 in hex.
+    """Store a part of a file (base64 in JSON) for a later `put-media`; the result is its SHA-256 in hex.
 
-    Parts that no media name within a day are removed. With `sha256` in place of `data` a part that is there already
-    counts as put now; `not-found` where it is not.
+    Parts that no file uses are removed a day after they were put. With `sha256` instead of `data`, the part that is
+    already stored counts as put now; `not-found` if it is not stored.
 
     Example: {"data": "aGVsbG8="}
     """
@@ -33,9 +33,9 @@ class PutMediaPart(Command[str], frozen=True):
 
 
 class PutMedia(Command[Media], frozen=True):
-    """Make a file of parts, in their order; `not-found` when one was not put, or not put lately.
+    """Create a file from parts, in order. `not-found` if a part was not put, or was removed since.
 
-    The same content again gives the media that is there.
+    If a file with the same content exists, that one is the result.
 
     Example: {"parts": ["2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"], "mime": "text/plain"}
     """
@@ -50,7 +50,7 @@ class PutMedia(Command[Media], frozen=True):
 
 
 class DeleteMedia(Command[None], frozen=True):
-    """Remove a file, if it is there.
+    """Delete a file. Succeeds if it does not exist.
 
     Example: {"mediaId": "01JGH0000000000000000000000"}
     """
@@ -59,7 +59,7 @@ class DeleteMedia(Command[None], frozen=True):
 
 
 class GetMedia(Query[Media | None], frozen=True):
-    """What is known of a file, or null.
+    """The properties of a file, without its bytes; null if it does not exist.
 
     Example: {"mediaId": "01JGH0000000000000000000000"}
     """
@@ -68,14 +68,14 @@ class GetMedia(Query[Media | None], frozen=True):
 
 
 class GetMediaPart(Query[bytes], frozen=True):
-    """The bytes of one part of a file, held against their hash; `not-found` past the last part.
+    """The bytes of one part of a file, verified against their hash. `not-found` past the last part.
 
     Example: {"mediaId": "01JGH0000000000000000000000"}
     """
 
     ERRORS = ("not-found",)
 
-    run_max = 4  # of four megabytes each
+    run_max = 4  # each part can have 4 MiB
 
     media_id: Id
     part: Count = 0

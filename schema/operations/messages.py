@@ -1,4 +1,4 @@
-"""Messages: what was said in a room."""
+"""Messages in rooms and their channels."""
 
 from typing import Annotated
 
@@ -16,8 +16,8 @@ Cursor = Annotated[str, Meta(min_length=1, max_length=CURSOR_CHARS_MAX)]
 class SaveMessage(Command[None], frozen=True):
     """Save a message with its reactions, or replace the one with the same id.
 
-    Without `reactions` the stored ones stay. A message that was deleted stays deleted: the save succeeds
-    and changes nothing. A save with `isDeleted` deletes.
+    Without `reactions` the stored ones stay. If the message was deleted, it stays deleted: the save succeeds and
+    changes nothing. A save with `isDeleted` deletes the message.
 
     Example: {"message": {"id": "m1", "roomId": "r1", "senderId": "ada", "content": "hello",
         "timestamp": 1767225600000, "isDeleted": false,
@@ -28,7 +28,7 @@ class SaveMessage(Command[None], frozen=True):
 
 
 class UpdateMessage(Command[None], frozen=True):
-    """Change some fields of a message; `not-found` for an unknown one, `conflict` for a deleted one.
+    """Change some fields of a message. `not-found` if it does not exist, `conflict` if it was deleted.
 
     Example: {"messageId": "m1", "updates": {"content": "hello, world", "editedAt": 1767225660000}}
     """
@@ -40,7 +40,7 @@ class UpdateMessage(Command[None], frozen=True):
 
 
 class DeleteMessage(Command[None], frozen=True):
-    """Delete a message: its text, reactions and attachments go, its place stays. `not-found` for an unknown one.
+    """Delete a message's text, reactions and attachments; it keeps its place. `not-found` if it does not exist.
 
     Example: {"messageId": "m1"}
     """
@@ -51,7 +51,7 @@ class DeleteMessage(Command[None], frozen=True):
 
 
 class ClearRoomMessages(Command[None], frozen=True):
-    """Remove every message of a room, with reactions and attachments; an empty room is fine.
+    """Remove all messages of a room with their reactions and attachments. Succeeds if there are none.
 
     Example: {"roomId": "r1"}
     """
@@ -60,7 +60,7 @@ class ClearRoomMessages(Command[None], frozen=True):
 
 
 class CreateMessage(Command[Message], frozen=True):
-    """Say something in a stored channel as a stored user; the id is the daemon's and grows, the time is its clock's.
+    """Post a message by a stored user to a stored channel. The daemon sets the time, and an id that sorts last.
 
     Example: {"channelId": "general", "authorId": "ada", "content": "hello"}
     """
@@ -77,7 +77,7 @@ class CreateMessage(Command[Message], frozen=True):
 
 
 class ListMessages(Query[MessageList], frozen=True):
-    """The messages of a channel, newest first, without deleted ones; `before` is the id of the last one seen.
+    """The messages of a channel, newest first, without deleted ones. `before` is the id of the last message seen.
 
     Example: {"channelId": "general", "limit": 20}
     """
@@ -93,10 +93,10 @@ class ListMessages(Query[MessageList], frozen=True):
 
 
 class GetMessagePage(Query[MessagePage], frozen=True):
-    """Exactly `limit` messages of a room or of one of its channels, oldest first, unless an end is reached.
+    """A page of `limit` messages of a room or of one of its channels, oldest first; fewer only at an end.
 
-    The newest without a cursor; else those `before` or `after` a cursor of an earlier page, or `around` a message's
-    id. Cursors stay valid whatever is saved, edited or deleted.
+    Without a cursor the newest messages; else those `before` or `after` a cursor of an earlier page, or `around` the id
+    of a message. Cursors stay valid when messages are saved, edited or deleted.
 
     Example: {"roomId": "r1", "channelId": "general", "limit": 20, "includeDeleted": false}
     """
@@ -113,7 +113,7 @@ class GetMessagePage(Query[MessagePage], frozen=True):
 
 
 class GetMessages(Query[list[Message]], frozen=True):
-    """Messages of a room by (timestamp, id) ascending, from `offset`, at most `limit`.
+    """Messages of a room, ordered by (timestamp, id): at most `limit`, starting at `offset`.
 
     Example: {"roomId": "r1", "limit": 50, "offset": 100}
     """
@@ -126,7 +126,7 @@ class GetMessages(Query[list[Message]], frozen=True):
 
 
 class GetMessageById(Query[Message | None], frozen=True):
-    """One message, or null.
+    """The message with this id, or null.
 
     Example: {"messageId": "m1"}
     """

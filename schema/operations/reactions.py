@@ -1,4 +1,4 @@
-"""Reactions: one person's emoji on one message."""
+"""Reactions: emoji that users add to messages."""
 
 from backscroll.schema.limits import Id
 from backscroll.schema.operations.base import Command, Query
@@ -6,9 +6,9 @@ from backscroll.schema.records import Reaction
 
 
 class SaveReaction(Command[None], frozen=True):
-    """Save a reaction, or replace the same person's same emoji. It may come before its message.
+    """Save a reaction, or replace the user's existing one with this emoji. Its message need not be stored yet.
 
-    On a deleted message it succeeds and changes nothing.
+    If the message was deleted, this succeeds and changes nothing.
 
     Example: {"reaction": {"messageId": "m1", "oderId": "bob", "emoji": "👍", "timestamp": 1767225601000}}
     """
@@ -17,7 +17,7 @@ class SaveReaction(Command[None], frozen=True):
 
 
 class RemoveReaction(Command[None], frozen=True):
-    """Remove one person's one emoji from a message, if it is there.
+    """Remove one emoji of a user from a message. Succeeds if there is none.
 
     Example: {"messageId": "m1", "oderId": "bob", "emoji": "👍"}
     """
@@ -31,7 +31,7 @@ class RemoveReaction(Command[None], frozen=True):
 
 
 class GetReactionsForMessage(Query[list[Reaction]], frozen=True):
-    """The reactions on a message by (timestamp, oderId, emoji).
+    """The reactions to a message, ordered by (timestamp, oderId, emoji).
 
     Example: {"messageId": "m1"}
     """

@@ -1,4 +1,4 @@
-"""Rooms, with the channels, categories and members that belong to each."""
+"""Rooms, with their channels, categories and members."""
 
 from backscroll.schema.limits import Id
 from backscroll.schema.operations.base import Command, Query
@@ -6,7 +6,7 @@ from backscroll.schema.records import Room, RoomUpdates
 
 
 class SaveRoom(Command[None], frozen=True):
-    """Save a room, or replace the one with the same id. A list that is there replaces the stored list.
+    """Save a room, or replace the one with the same id. Each list in the payload replaces the stored list.
 
     Example: {"room": {"id": "r1", "name": "Home", "channels": [{"id": "general", "name": "general",
         "type": "text", "position": 0}], "members": [{"oderId": "ada", "joinedAt": 1767225600000}]}}
@@ -16,7 +16,7 @@ class SaveRoom(Command[None], frozen=True):
 
 
 class UpdateRoom(Command[None], frozen=True):
-    """Change some fields of a room; `not-found` for an unknown one. A list replaces the stored list.
+    """Change some fields of a room; each list replaces the stored list. `not-found` if it does not exist.
 
     Example: {"roomId": "r1", "updates": {"topic": null, "maxUsers": 50}}
     """
@@ -28,7 +28,7 @@ class UpdateRoom(Command[None], frozen=True):
 
 
 class DeleteRoom(Command[None], frozen=True):
-    """Remove a room and all that is in it: channels, categories, members, messages, bans. Unknown is fine.
+    """Delete a room with its channels, categories, members, messages and bans. Succeeds if it does not exist.
 
     Example: {"roomId": "r1"}
     """
@@ -37,7 +37,7 @@ class DeleteRoom(Command[None], frozen=True):
 
 
 class GetRoom(Query[Room | None], frozen=True):
-    """One room, or null.
+    """The room with this id, or null.
 
     Example: {"roomId": "r1"}
     """
@@ -46,7 +46,7 @@ class GetRoom(Query[Room | None], frozen=True):
 
 
 class GetAllRooms(Query[list[Room]], frozen=True):
-    """All rooms by (createdAt, id).
+    """All rooms, ordered by (createdAt, id).
 
     Example: {}
     """

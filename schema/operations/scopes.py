@@ -1,4 +1,4 @@
-"""Accounts: each scope's data is a database of its own, and these are about one whole database."""
+"""Operations on whole scopes. A scope is an account, with a database of its own."""
 
 from typing import Annotated
 
@@ -12,14 +12,14 @@ FilePath = Annotated[str, Meta(min_length=1, max_length=PATH_CHARS_MAX)]
 
 
 class GetScopeInfo(Maintenance[ScopeInfo], frozen=True):
-    """How much the request's own scope holds: bytes on disk, rows by table, the version of its tables.
+    """The size of the request's scope: bytes on disk, rows by table, and the version of its tables.
 
     Example: {}
     """
 
 
 class ListScopes(Maintenance[list[str]], frozen=True):
-    """The names of all scopes, in order; asked in the scope `default`, elsewhere `forbidden`.
+    """The names of all scopes, in order. Allowed only in the scope `default`, otherwise `forbidden`.
 
     Example: {}
     """
@@ -28,17 +28,17 @@ class ListScopes(Maintenance[list[str]], frozen=True):
 
 
 class DeleteScope(Maintenance[None], frozen=True):
-    """Remove everything of the request's own scope from the disk; used again, it starts empty, at seq 0.
+    """Delete all files of the request's scope. When the scope is used again, it starts empty, at seq 0.
 
     Example: {}
     """
 
 
 class AdoptLegacyDatabase(Maintenance[None], frozen=True):
-    """Take over a database file of an older layout into the request's own, empty scope.
+    """Import a database file of an older layout into the request's scope, which must be empty.
 
-    Only when the file's current user is `userId`, else `forbidden`; `conflict` when the scope holds anything. The file
-    itself is read and never changed. `path` is on the daemon's machine.
+    `forbidden` if the file's current user is not `userId`; `conflict` if the scope is not empty. The file is only read.
+    `path` is on the daemon's machine.
 
     Example: {"path": "/home/ada/.old/chat.db", "userId": "ada"}
     """
@@ -50,7 +50,7 @@ class AdoptLegacyDatabase(Maintenance[None], frozen=True):
 
 
 class CompactScope(Maintenance[None], frozen=True):
-    """Write the scope's files anew, so that no byte of what was deleted is left in any of them, and they are small.
+    """Rewrite the scope's files so that they are small and contain no byte of deleted data.
 
     Example: {}
     """

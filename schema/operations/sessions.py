@@ -1,4 +1,4 @@
-"""Sessions: proof of who somebody is, for a while. Only a hash of the token is in the file."""
+"""Sessions: tokens that identify a user for a limited time. Only a hash of the token is stored."""
 
 import hashlib
 from typing import Annotated, Self
@@ -13,14 +13,14 @@ Token = Annotated[str, Meta(min_length=1, max_length=TOKEN_BYTES_MAX)]
 
 
 def hash_of(token: str) -> str:
-    """What a token is known by wherever it is kept."""
+    """The SHA-256 of a token in hex, which is stored in its place."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 class CreateSession(Command[Session], frozen=True):
-    """Begin a session of a stored user, named by oderId or else by id, for so many milliseconds.
+    """Create a session of `durationMs` for a stored user, given by oderId or id. `not-found` if there is no such user.
 
-    Its reply is the only place where the token ever stands: the file has its hash.
+    Only the reply contains the token; the database has its hash.
 
     Example: {"userId": "ada", "durationMs": 86400000}
     """
@@ -35,7 +35,7 @@ class CreateSession(Command[Session], frozen=True):
 
 
 class DeleteSession(Command[None], frozen=True):
-    """End a session, if there is one with this token, or whose token has this SHA-256 (in hex).
+    """End the session with this token, or whose token has this SHA-256 (in hex). Succeeds if there is none.
 
     Example: {"token": "bm90IGEgcmVhbCB0b2tlbg"}
     """
@@ -52,14 +52,14 @@ class DeleteSession(Command[None], frozen=True):
 
 
 class DeleteExpiredSessions(Command[int], frozen=True):
-    """Remove the sessions that are over; how many. The daemon does so by itself now and then.
+    """Remove expired sessions; the result is their number. The daemon also does this periodically.
 
     Example: {}
     """
 
 
 class GetSession(Query[Session | None], frozen=True):
-    """The session with this token, or null when there is none or it is over.
+    """The session with this token, or null if there is none or it has expired.
 
     Example: {"token": "bm90IGEgcmVhbCB0b2tlbg"}
     """

@@ -1,4 +1,4 @@
-"""Users: who is there, and which of them is me."""
+"""Users, and which of them is the current user of the application."""
 
 from backscroll.schema.limits import Id, Text
 from backscroll.schema.operations.base import Command, Query
@@ -6,7 +6,7 @@ from backscroll.schema.records import User, UserUpdates
 
 
 class SaveUser(Command[None], frozen=True):
-    """Save a user, or replace the one with the same oderId; `conflict` when another has the same pubkey.
+    """Save a user, or replace the one with the same oderId. `conflict` if another user has the same pubkey.
 
     Example: {"user": {"oderId": "ada", "id": "u1", "username": "ada", "displayName": "Ada"}}
     """
@@ -17,7 +17,7 @@ class SaveUser(Command[None], frozen=True):
 
 
 class UpdateUser(Command[None], frozen=True):
-    """Change some fields of the user with this oderId, or else this id; `not-found` for an unknown one.
+    """Change some fields of the user with this oderId, or else this id. `not-found` if there is none.
 
     Example: {"userId": "ada", "updates": {"status": "away", "displayName": null}}
     """
@@ -29,7 +29,7 @@ class UpdateUser(Command[None], frozen=True):
 
 
 class SetCurrentUserId(Command[None], frozen=True):
-    """Say who is using the application; null says nobody. The user need not be stored.
+    """Set the current user of the application; null unsets it. The user need not be stored.
 
     Example: {"userId": "ada"}
     """
@@ -38,7 +38,7 @@ class SetCurrentUserId(Command[None], frozen=True):
 
 
 class CreateUser(Command[User], frozen=True):
-    """Make a user from a public key, with ids of the daemon's; `conflict` when the key is taken.
+    """Create a user from a public key; the daemon generates the ids. `conflict` if the key is taken.
 
     Example: {"pubkey": "ed25519:8f3a", "displayName": "Ada"}
     """
@@ -61,14 +61,14 @@ class GetUserByPubkey(Query[User | None], frozen=True):
 
 
 class ListUsers(Query[list[User]], frozen=True):
-    """All users by (createdAt, oderId).
+    """All users, ordered by (createdAt, oderId).
 
     Example: {}
     """
 
 
 class GetUser(Query[User | None], frozen=True):
-    """The user with this oderId, or else with this id, or null.
+    """The user with this oderId, or else this id; null if there is none.
 
     Example: {"userId": "ada"}
     """
@@ -77,14 +77,14 @@ class GetUser(Query[User | None], frozen=True):
 
 
 class GetCurrentUser(Query[User | None], frozen=True):
-    """The user named by set-current-user-id, or null when unset or not stored.
+    """The user set by `set-current-user-id`; null if none is set or the user is not stored.
 
     Example: {}
     """
 
 
 class GetUsersByRoom(Query[list[User]], frozen=True):
-    """The members of a room as users, by (joinedAt, oderId); of one not stored, what the member row knows.
+    """The members of a room as users, ordered by (joinedAt, oderId); unstored users get the fields of the member.
 
     Example: {"roomId": "r1"}
     """

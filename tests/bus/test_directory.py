@@ -57,7 +57,7 @@ def test_a_lock_without_a_pid_file_is_still_held(tmp_path: Path) -> None:
     """The refusal is the same, without the process id."""
     with locked(tmp_path / "data"):
         (tmp_path / "data" / "pid").write_text("")
-        with pytest.raises(AlreadyRunning, match=r"another daemon holds"), locked(tmp_path / "data"):
+        with pytest.raises(AlreadyRunning, match=r"another daemon is using"), locked(tmp_path / "data"):
             pass
 
 

@@ -19,7 +19,7 @@ from backscroll.bus.inprocess import InProcess
 from backscroll.clients.python import AsyncClient, Client
 from backscroll.clients.python.client import ZmqTransport
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.clients.python.pending_calls import PAUSE_MS, Call, PendingCalls
+from backscroll.clients.python.pending_calls import RETRY_DELAY_MS, Call, PendingCalls
 from backscroll.schema import (
     BackscrollError,
     Busy,
@@ -407,7 +407,7 @@ def test_a_transient_error_of_a_later_attempt_is_retried(
     for _ in range(2):
         client, request = fake.receive()
         fake.refuse(client, request, error_class("not now"))
-        assert fake.is_silent(PAUSE_MS // 2)
+        assert fake.is_silent(RETRY_DELAY_MS // 2)
     client, request = fake.receive()
     fake.answer(client, request)
     assert outcome.result() is None
@@ -450,10 +450,10 @@ def test_a_caller_error_of_any_attempt_is_the_outcome(
 def sent(pending: PendingCalls) -> list[str]:
     """The ids of the calls that are due to be sent, which marks them as sent."""
     ids = []
-    while pending.line:
-        call = pending.line[0]
+    while pending.send_queue:
+        call = pending.send_queue[0]
         ids.append(call.id)
-        pending.sent(call)
+        pending.mark_sent(call)
     return ids
 
 
@@ -481,11 +481,11 @@ def test_time_alone_causes_no_resending() -> None:
     """A call waits for the reply on the current connection, however long it takes."""
     pending = PendingCalls()
     first, _ = calls(pending, SAVE, ASK)
-    pending.lost()
+    pending.reconnected()
     assert sent(pending) == ["1", "2"]
-    pending.take(ok(first), 0)
-    assert pending.again_at == math.inf
-    pending.repeat(1e9)
+    pending.handle_reply(ok(first), 0)
+    assert pending.retry_at == math.inf
+    pending.queue_retry(1e9)
     assert sent(pending) == []
 
 
@@ -493,17 +493,17 @@ def test_a_refused_call_in_doubt_is_resent_after_a_pause() -> None:
     """Once after each refusal, for as long as the outcome of the earlier attempt is unknown."""
     pending = PendingCalls()
     [call] = calls(pending, SAVE)
-    pending.lost()
+    pending.reconnected()
     assert sent(pending) == ["1"]
     for now in (1, 2):
-        assert pending.take(busy(call), now)
-        assert pending.again_at == now + PAUSE_MS / 1000
-        pending.repeat(now + PAUSE_MS / 2000)
+        assert pending.handle_reply(busy(call), now)
+        assert pending.retry_at == now + RETRY_DELAY_MS / 1000
+        pending.queue_retry(now + RETRY_DELAY_MS / 2000)
         assert sent(pending) == []
-        pending.repeat(now + PAUSE_MS / 1000)
+        pending.queue_retry(now + RETRY_DELAY_MS / 1000)
         assert sent(pending) == ["1"]
-        assert pending.again_at == math.inf
-    assert not pending.take(ok(call), 3)
+        assert pending.retry_at == math.inf
+    assert not pending.handle_reply(ok(call), 3)
     assert call.result() is None
 
 
@@ -511,13 +511,13 @@ def test_a_refused_call_is_not_resent_behind_a_later_one() -> None:
     """Later requests that were sent may have taken effect, so the outcome of the refused one is unknown."""
     pending = PendingCalls()
     first, second = calls(pending, SAVE, SAVE)
-    pending.lost()
+    pending.reconnected()
     assert sent(pending) == ["1", "2"]
-    assert not pending.take(busy(first), 0)
+    assert not pending.handle_reply(busy(first), 0)
     with pytest.raises(NoReply):
         first.result()
-    assert pending.take(busy(second), 0)
-    pending.repeat(pending.again_at)
+    assert pending.handle_reply(busy(second), 0)
+    pending.queue_retry(pending.retry_at)
     assert sent(pending) == ["2"]
 
 
@@ -525,9 +525,9 @@ def test_a_refused_call_is_resent_before_a_new_one() -> None:
     """Its pause ends when another call is to be sent."""
     pending = PendingCalls()
     [call] = calls(pending, SAVE)
-    pending.lost()
+    pending.reconnected()
     assert sent(pending) == ["1"]
-    assert pending.take(busy(call), 0)
+    assert pending.handle_reply(busy(call), 0)
     pending.add(Call(SAVE, scope=DEFAULT_SCOPE, timeout_ms=1, call_id="2"))
     assert sent(pending) == ["1", "2"]
 
@@ -536,11 +536,11 @@ def test_a_refused_call_is_resent_once_on_a_new_connection() -> None:
     """There it is sent in its order, and its pause is over."""
     pending = PendingCalls()
     [call] = calls(pending, SAVE)
-    pending.lost()
+    pending.reconnected()
     assert sent(pending) == ["1"]
-    assert pending.take(busy(call), 0)
-    pending.lost()
-    pending.repeat(1e9)
+    assert pending.handle_reply(busy(call), 0)
+    pending.reconnected()
+    pending.queue_retry(1e9)
     assert sent(pending) == ["1"]
 
 
@@ -548,14 +548,14 @@ def test_calls_nobody_waits_for_are_not_resent() -> None:
     """Neither answered nor abandoned calls are resent, also while they wait after a refusal."""
     pending = PendingCalls()
     first, second, third = calls(pending, SAVE, SAVE, SAVE)
-    pending.take(ok(first), 0)
-    pending.lost()
+    pending.handle_reply(ok(first), 0)
+    pending.reconnected()
     pending.forget(second)
     assert sent(pending) == ["3"]
-    assert pending.take(busy(third), 0)
+    assert pending.handle_reply(busy(third), 0)
     pending.forget(third)
     assert not pending
-    pending.repeat(1e9)
+    pending.queue_retry(1e9)
     assert sent(pending) == []
 
 
@@ -565,7 +565,7 @@ def test_a_payload_is_resent_unchanged() -> None:
     """
     metadata = {"n": 1}
     call = Call(SaveUser(User(oder_id="a", id="a", username="a", metadata=metadata)), scope="s", timeout_ms=5_000)
-    call.in_doubt, call.give_up_at = True, 5.0
+    call.in_doubt, call.deadline = True, 5.0
     metadata["n"] = 2
     first, again = MSGPACK.decode(call.body, Envelope), MSGPACK.decode(call.body_at(3.5), Envelope)
     assert (again.deadline_ms, first.deadline_ms) == (1_500, 5_000)

@@ -162,12 +162,12 @@ def test_a_snapshot_is_compared_row_by_row(inner: Inner, monkeypatch: pytest.Mon
     different = run(inner, SNAPSHOT, failed=1)
     different.stdout.fnmatch_lines(
         [
-            "the scope is not as it was in *test_state.json",
+            "the scope differs from the snapshot *test_state.json",
             "--- snapshot",
             "+++ now",
             '-*"content": "Grüße",',
             '+*"content": "howdy",',
-            "if it is right now: pytest --backscroll-update",
+            "to accept the difference: pytest --backscroll-update",
         ]
     )
     different.stdout.no_fnmatch_line("*pytest_plugin.py*")

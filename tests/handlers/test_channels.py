@@ -12,7 +12,7 @@ from backscroll.bus.dispatch import Dispatcher
 from backscroll.bus.inprocess import InProcess
 from backscroll.bus.status import DaemonStatus
 from backscroll.clients.python import Client
-from backscroll.handlers import HANDLERS, Handlers
+from backscroll.handlers.storage import CommandContext
 from backscroll.schema import (
     Attachment,
     Ban,
@@ -54,6 +54,7 @@ from backscroll.schema import (
 )
 from backscroll.schema.ulid import time_of
 from tests.support.clocks import Clock
+from tests.support.handlers import handler_of, replacing
 from tests.support.messages import save_message
 from tests.support.requests import body
 from tests.support.sql import sql
@@ -266,7 +267,7 @@ def test_cascade_deletes_only_the_messages_of_the_channel(client: Client, transp
 
 def mentioned_messages(transport: InProcess) -> list[tuple[object, ...]]:
     """The ids of messages whose text is in the command log."""
-    return [row for row in all_rows(transport.store.path)["mentions"] if row[0] == "message"]
+    return [row for row in all_rows(transport.store.path)["log_references"] if row[0] == "message"]
 
 
 def test_deleting_a_category_keeps_its_channels(client: Client) -> None:
@@ -356,9 +357,9 @@ def test_ids_increase_when_the_clock_stands_or_steps_back(client: Client, clock:
         clock.now += step
         made.append(post(client, channel, f"at {clock.now}"))
     assert [each.id for each in made] == sorted({each.id for each in made})
-    assert [each.timestamp - start for each in made] == [0, 0, 0, 7, 7, 7, 7, 7, 7, 8]
-    assert [time_of(each.id) for each in made] == [each.timestamp for each in made]
-    assert client.ask(GetMessages("default")) == made
+    assert [each.timestamp - start for each in made] == [0, 0, 0, 7, 7, 6, 6 - 86_400_000, 6 - 86_400_000, 5, 8]
+    assert [time_of(each.id) - start for each in made] == [0, 0, 0, 7, 7, 7, 7, 7, 7, 8]
+    assert client.ask(GetMessages("default")) == sorted(made, key=lambda each: (each.timestamp, each.id))
 
 
 def test_ids_increase_over_a_restart_with_the_clock_set_back(tmp_path: Path) -> None:
@@ -392,15 +393,15 @@ def test_a_handler_that_fails_after_writing_leaves_no_row(client: Client, transp
     channel = client.execute(CreateChannel("general"))
     first = post(client, channel)
 
-    def fail_at_the_second(command: CreateMessage, db: Any) -> Message:
-        message: Message = HANDLERS[CreateMessage](command, db)
-        if db.entry.request_id == "r1":
+    def fail_at_the_second(command: CreateMessage, db: Any, context: CommandContext) -> Message:
+        message: Message = handler_of(CreateMessage)(command, db, context)
+        if context.request_id == "r1":
             assert db.rows(sql("SELECT 1 FROM messages WHERE id = :id"), id=message.id), "it was written"
             raise RuntimeError("a later step")
         return message
 
-    handlers: Handlers = {**HANDLERS, CreateMessage: fail_at_the_second}
-    dispatcher = Dispatcher(transport.scopes, DaemonStatus(dict, lambda: 1), handlers)
+    handlers = replacing({CreateMessage: fail_at_the_second})
+    dispatcher = Dispatcher(transport.scopes, DaemonStatus(dict, transport.scopes), handlers)
     payload = {"channelId": channel.id, "authorId": "ada", "content": "hello"}
     requests = [dispatcher.receive(body("create-message", payload, id=f"r{at}")) for at in range(3)]
     replies = [json.loads(answer) for answer in dispatcher.execute_commands(requests)]

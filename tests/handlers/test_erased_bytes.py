@@ -32,6 +32,8 @@ class World:
         self.made = ""  # by create-message
         self.texts: list[str] = []
         self.of_room: list[str] = []
+        self.of_channel: list[str] = []
+        self.removed: list[str] = []
         self._prefix = f"<{fate}/{way}"
 
     def text(self, what: str) -> str:
@@ -71,7 +73,7 @@ class World:
         """All commands that write text, alone and in batches; some reactions and attachments come before
         their message.
         """
-        removed = self.reaction("removed reaction")
+        removed = {"messageId": self.name, "oderId": "ada", "emoji": self._new("removed reaction", self.removed)}
         return [
             ("save-room", {"room": self._room("room") | {"id": self.room}}),
             ("update-room", {"roomId": self.room, "updates": self._room("room update")}),
@@ -131,7 +133,13 @@ class World:
             return self.room_text(f"{what} {field.lower()}")
 
         plain = ("name", "description", "topic", "hostName", "password", "icon", "sourceName", "sourceUrl")
-        channel = {"id": "c1", "name": room_text("c name"), "type": "text", "topic": room_text("c topic")}
+        channel = {
+            "id": "c1",
+            "type": "text",
+            "name": self._new(f"{what} c name", self.of_channel),
+            "topic": self._new(f"{what} c topic", self.of_channel),
+            "metadata": {"a": self._new(f"{what} c metadata", self.of_channel)},
+        }
         category = {"id": "k1", "name": room_text("k name"), "metadata": {"a": room_text("k metadata")}}
         member = {name: room_text(f"m {name}") for name in ("username", "displayName", "avatarUrl")}
         return {name: room_text(name) for name in plain} | {
@@ -140,13 +148,13 @@ class World:
             "roleAssignments": [room_text("assignments")],
             "channelPermissions": [{"a": room_text("channel permissions")}],
             "metadata": {room_text("key"): room_text("value")},
-            "channels": [channel | {"metadata": {"a": room_text("c metadata")}}],
+            "channels": [channel],
             "categories": [category],
             "members": [member | {"oderId": "ada", "metadata": {"a": room_text("m metadata")}}],
         }
 
     def _channel(self, what: str) -> Plain:
-        updates = {"name": self.room_text(f"{what} name"), "topic": self.room_text(f"{what} topic")}
+        updates = {name: self._new(f"{what} {name}", self.of_channel) for name in ("name", "topic")}
         return {"channelId": "c1", "roomId": self.room, "updates": updates}
 
     def _ban(self, what: str) -> Plain:
@@ -191,13 +199,17 @@ def test_deleted_text_is_in_no_file(start_daemon: Callable[..., DaemonProcess], 
             for command in world.commands():
                 ask(peer, command)
             world.made = ask(peer, world.create())["id"]
-        everything = {text for world in gone + kept for text in world.texts + world.of_room}
-        assert markers_in(data) == everything
+        everything = {text for world in gone + kept for text in world.texts + world.of_room + world.of_channel}
+        removed = {text for world in gone + kept for text in world.removed}
+        assert markers_in(data) - removed == everything
         for world in gone:
             for command in world.deletion():
                 ask(peer, command)
-        wanted = {text for world in kept for text in world.texts + world.of_room}
+        wanted = {text for world in kept for text in world.texts + world.of_room + world.of_channel}
         wanted |= {text for world in gone if world.way != "delete-room" for text in world.of_room}
+        wanted |= {
+            text for world in gone if world.way not in ("delete-room", "delete-channel") for text in world.of_channel
+        }
         if compact:
             ask(peer, ("compact-scope", {}))
             assert markers_in(data) == wanted

@@ -23,8 +23,10 @@ from backscroll.schema import (
     SaveRoom,
     SaveUser,
     SetCurrentUserId,
+    StorageHealth,
     User,
 )
+from backscroll.schema.wire import PROTOCOL_LEVEL
 from tests.support.messages import save_message
 from tests.support.sql import sql
 from tests.support.tables import all_rows, content_rows
@@ -49,7 +51,7 @@ def test_clear_all_data_deletes_everything_but_the_seq(client: Client, transport
     assert client.ask(GetCurrentUser()) is None
     assert not any(content_rows(transport.store.path).values())
     rows = all_rows(transport.store.path)
-    assert rows["mentions"] == []
+    assert rows["log_references"] == []
     assert len(rows["commands"]) == transport.store.seq == 8
     with transport.store.read() as snapshot:
         assert snapshot.rows(sql("SELECT type FROM commands WHERE payload IS NOT NULL")) == [("clear-all-data",)]
@@ -62,6 +64,5 @@ def test_ping_and_health_report_on_the_daemon(client: Client) -> None:
     health = client.ask(Health())
     assert health.ready
     assert health.pid == os.getpid()
-    assert health.protocol == 1
-    assert health.sqlite_version == apsw.sqlite_lib_version()
-    assert not health.wal_reset_bug
+    assert health.level == PROTOCOL_LEVEL == 1
+    assert health.storage == StorageHealth(engine="sqlite", version=apsw.sqlite_lib_version(), wal_reset_bug=False)

@@ -34,7 +34,7 @@ from backscroll.schema import (
     Storage,
     TooLarge,
 )
-from backscroll.schema.operations.media import MEDIA_PART_BYTES_MAX, MEDIA_PARTS_MAX
+from backscroll.schema.limits import MEDIA_PART_BYTES_MAX, MEDIA_PARTS_MAX
 from backscroll.schema.wire import JSON, MSGPACK
 from tests.support.clocks import Clock
 from tests.support.requests import body, result, send
@@ -340,7 +340,7 @@ def test_a_download_is_verified_as_a_whole(client: Client, transport: InProcess)
     media = put(client, b"a", b"b")
     with transport.store.write() as db:
         db.run(sql("UPDATE media_parts SET sha256 = :sha256 WHERE position = 1"), sha256=sha256(b"a"))
-    with pytest.raises(Storage, match="not made of the same bytes"):
+    with pytest.raises(Storage, match="does not have the same bytes"):
         download(client, media.id, io.BytesIO())
 
 

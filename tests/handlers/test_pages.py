@@ -39,6 +39,7 @@ from backscroll.schema import (
     UpdateMessage,
     User,
 )
+from backscroll.schema.limits import MILLIS_MAX
 from tests.support.clocks import Clock
 from tests.support.messages import from_history, save_message
 from tests.support.requests import body, send
@@ -376,9 +377,9 @@ def test_a_cursor_of_another_room_or_channel_is_invalid(client: Client, name: st
 
 def test_cursors_of_the_longest_ids_are_accepted(client: Client) -> None:
     """However long the ids of room, channel and message are, the cursor is within its limit."""
-    longest: dict[str, Any] = {"room_id": "🙂" * 32, "channel_id": "👍" * 32}
+    longest: dict[str, Any] = {"room_id": "🙂" * 128, "channel_id": "👍" * 128}
     for letter in "ab":
-        save(client, letter + "🎉" * 31, 2**53 - 1, **longest)
+        save(client, letter + "🎉" * 127, MILLIS_MAX, **longest)
     page = client.ask(GetMessagePage(**longest, limit=1))
     assert client.ask(GetMessagePage(**longest, before=page.older_cursor)).messages[0].id[0] == "a"
 

@@ -91,6 +91,7 @@ def save(number: int, content: str = "hello", **fields: Any) -> Document:
 
 def tamper(directory: Path, change: str) -> None:
     with closing(sqlite3.connect(directory / "default.db")) as database:
+        database.create_function("forged", 1, lambda facts: facts.replace(b"m1", b"m9"))
         database.execute(change)
         database.commit()
 
@@ -134,19 +135,17 @@ def test_an_exported_file_can_be_verified(exported: Path, run: Run) -> None:
 def test_verify_counts_entries_checked_by_digest(
     exported: Path, start_daemon: StartDaemon, run: Run, tmp_path: Path
 ) -> None:
-    """Redacted entries cannot be compared with their digest and are counted separately, in a file and in a daemon's
-    log.
-    """
-    held = "default: 10 of 12 payloads were held against their digest, 2 are redacted and cannot be"
+    """What is redacted is known by a digest of something else, so it is counted: of a file, and of a daemon's log."""
+    held = "default: 10 of 12 payloads match their digest, 2 are redacted and cannot be compared"
     for words in ([exported], ["--data-dir", tmp_path / "data"]):
         code, out, _ = run("log", "verify", *words)
         assert (code, out.splitlines()[1:]) == (0, [held])
     again = write(tmp_path / "hand.jsonl", [save(1)])
-    assert run("log", "verify", again)[1].splitlines()[1] == ("default: 1 of 1 payloads were held against their digest")
+    assert run("log", "verify", again)[1].splitlines()[1] == ("default: 1 of 1 payloads match their digest")
     with Client(start_daemon("--command-log", "ids-only", data_dir=tmp_path / "ids").endpoint) as client:
         client.execute(save_message(1))
     _, out, _ = run("log", "verify", "--data-dir", tmp_path / "ids")
-    assert out.endswith("0 of 1 payloads were held against their digest, 1 was not kept\n")
+    assert out.endswith("0 of 1 payloads match their digest, 1 was not kept\n")
 
 
 def forged(line: str, content: str, **fields: Any) -> str:
@@ -163,25 +162,21 @@ def test_a_forged_line_marked_as_redacted_is_detected(exported: Path, run: Run, 
 
     In a batch it is not known which commands are redacted, but at least one must be.
     """
-    with InProcess(tmp_path / "other") as transport, Client(transport=transport) as client:
-        client.execute(save_message(1))
-        [entry] = client.ask(GetLog()).entries
+    [endpoint] = json.loads((tmp_path / "data" / "endpoint.json").read_text())["endpoints"]
+    with Client(endpoint) as client:
+        digests = {entry.seq: entry.digest for entry in client.ask(GetLog()).entries}
     lines = exported.read_text(encoding="utf-8").split("\n")[:-1]
-    [secret] = [at for at, line in enumerate(lines) if '"m2"' in line and "save-message" in line]
-    [batch] = [at for at, line in enumerate(lines) if '"batch"' in line]
     changes = {
-        4: forged(
-            lines[4], "forged", redacted=True, digest=entry.digest
-        ),  # a complete entry that is marked as redacted
-        secret: forged(lines[secret], "forged"),
-        batch: forged(lines[batch], "forged"),
+        forged(lines[4], "forged"): "the chain up to seq 12 differs",  # with another digest, then
+        forged(lines[4], "forged", digest=digests[4]): "line 5: seq 4: the payload does not match its digest",
+        forged(lines[4], "forged", digest=digests[5], redacted=True): "the chain up to seq 12 differs",
+        forged(lines[4], "forged", redacted=True): "line 5: $.digest: a redacted command needs the digest",
     }
-    for at, line in changes.items():
-        changed = write(tmp_path / "changed.jsonl", [*lines[:at], line, *lines[at + 1 :]])
-        code, out, err = run("log", "verify", changed)
+    for line, named in changes.items():
+        code, out, err = run("log", "verify", write(tmp_path / "changed.jsonl", [*lines[:4], line, *lines[5:]]))
         assert (code, out) == (1, "")
-        assert f"line {at + 1}: seq {at}: it is said to be redacted" in err
-    hollow = [*lines[:4], forged(lines[4], "", redacted=True, digest=entry.digest), *lines[5:]]
+        assert named in err
+    hollow = [*lines[:4], forged(lines[4], "forged", redacted=True, digest=digests[4]), *lines[5:]]
     code, out, _ = run("log", "verify", write(tmp_path / "hollow.jsonl", hollow))
     assert (code, "9 of 12 payloads" in out, "3 are redacted" in out) == (
         0,
@@ -193,14 +188,17 @@ def test_a_forged_line_marked_as_redacted_is_detected(exported: Path, run: Run, 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda lines: [*lines[:4], lines[4].replace("hello", "howdy"), *lines[5:]], "the chain up to seq 12 is not"),
+        (
+            lambda lines: [*lines[:4], lines[4].replace("hello", "howdy"), *lines[5:]],
+            "the chain up to seq 12 differs from the header's",
+        ),
         (
             lambda lines: [*lines[:4], lines[4].replace('"at": 1', '"at": 2'), *lines[5:]],
-            "the chain up to seq 12 is not",
+            "the chain up to seq 12 differs from the header's",
         ),
-        (lambda lines: [*lines[:4], *lines[5:]], "line 5: $.seq: 5 where 4 is due"),
-        (lambda lines: lines[:-1], "default: the lines end with seq 11, and their header says 12"),
-        (lambda lines: lines[:1], "default: the lines end with seq 0, and their header says 12"),
+        (lambda lines: [*lines[:4], *lines[5:]], "line 5: $.seq: 5 where 4 is expected"),
+        (lambda lines: lines[:-1], "default: the lines end with seq 11; the header says 12"),
+        (lambda lines: lines[:1], "default: the lines end with seq 0; the header says 12"),
     ],
 )
 def test_a_changed_file_fails_verification(
@@ -244,27 +242,30 @@ def test_concatenated_parts_verify_as_a_whole(exported: Path, run: Run, tmp_path
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda first, second: [*first, second[0]], "default: the lines end with seq 5, and their header says 12"),
+        (lambda first, second: [*first, second[0]], "default: the lines end with seq 5; the header says 12"),
         (
             lambda first, second: [*first[:-1], *second],
-            "line 6: default: the lines end with seq 4, and their header says 5",
+            "line 6: default: the lines end with seq 4; the header says 5",
         ),
         (
             lambda first, second: [first[0], *second],
-            "line 2: default: the lines end with seq 0, and their header says 5",
+            "line 2: default: the lines end with seq 0; the header says 5",
         ),
-        (lambda first, second: [*first, *second, second[0]], "line 15: what stands before does not lead to this"),
+        (
+            lambda first, second: [*first, *second, second[0]],
+            "line 15: the lines before this header do not lead to its chainStart",
+        ),
         (
             lambda first, second: [*first, without(second[0], "to").replace('"from": 6', '"from": 7'), second[1]],
-            "line 7: what stands before leads to seq 5, and this header is from 7 on",
+            "line 7: the lines before this header end with seq 5, and it begins with 7",
         ),
         (
             lambda first, second: [*first, without(second[0], "to"), *second[1:-1]],
-            "default: the chain up to seq 11 is not",
+            "default: the chain up to seq 11 differs from the header's",
         ),
         (
             lambda first, second: [*first, *second, '{"format": "backscroll-log", "scope": "ada", "to": 3}'],
-            "ada: the lines end with seq 0, and their header says 3",
+            "ada: the lines end with seq 0; the header says 3",
         ),
     ],
 )
@@ -313,13 +314,14 @@ def test_a_stale_endpoint_file_does_not_block_verify(start_daemon: StartDaemon, 
             "seq 4: the payload",
         ),
         ("UPDATE commands SET at = at + 1 WHERE seq = 4", "seq 4: the entry does not fit"),
-        ("UPDATE commands SET generated = NULL WHERE seq = 3", "seq 3: the entry does not fit"),
-        ("DELETE FROM commands WHERE seq = 4", "seq 5: 4 is missing"),
-        ("DELETE FROM commands WHERE seq = 12", "seq 12: the log ends before it"),
-        ("DELETE FROM commands WHERE seq = 1", "seq 1: the log is said to begin with it, and begins with 2"),
-        ("DELETE FROM commands WHERE seq < 12", "seq 1: the log is said to begin with it, and begins with 12"),
-        ("UPDATE sequence SET log_from = 2", "seq 2: the log is said to begin with it, and begins with 1"),
-        ("DELETE FROM commands", "seq 1: the log ends before it, and the scope at 12"),
+        ("UPDATE commands SET salt = zeroblob(16) WHERE seq = 4", "seq 4: the payload"),
+        ("UPDATE commands SET facts = forged(facts) WHERE seq = 4", "seq 4: the entry does not fit"),
+        ("DELETE FROM commands WHERE seq = 4", "seq 5: number 4 is missing before it"),
+        ("DELETE FROM commands WHERE seq = 12", "seq 12: missing; the scope is at 12"),
+        ("DELETE FROM commands WHERE seq = 1", "seq 1: missing; the log begins with 2"),
+        ("DELETE FROM commands WHERE seq < 12", "seq 1: missing; the log begins with 12"),
+        ("UPDATE sequence SET log_from = 2", "seq 2: missing; the log begins with 1"),
+        ("DELETE FROM commands", "seq 1: missing; the scope is at 12"),
     ],
 )
 def test_verify_names_the_first_changed_entry(tmp_path: Path, change: str, named: str) -> None:
@@ -334,10 +336,10 @@ def test_verify_names_the_first_changed_entry(tmp_path: Path, change: str, named
 @pytest.mark.parametrize(
     ("change", "words", "named"),
     [
-        ("DELETE FROM commands", [], "seq 1: it is missing in the log, which is from 1 to 12"),
-        ("DELETE FROM commands WHERE seq = 12", [], "seq 12: it is missing"),
-        ("DELETE FROM commands WHERE seq = 4", ["--to", "4"], "seq 4: it is missing"),
-        ("DELETE FROM commands WHERE seq = 4", ["--from", "4"], "seq 4: it is missing"),
+        ("DELETE FROM commands", [], "seq 1: missing in the log, which has 1 to 12"),
+        ("DELETE FROM commands WHERE seq = 12", [], "seq 12: missing in the log, which has 1 to 12"),
+        ("DELETE FROM commands WHERE seq = 4", ["--to", "4"], "seq 4: missing in the log, which has 1 to 12"),
+        ("DELETE FROM commands WHERE seq = 4", ["--from", "4"], "seq 4: missing in the log, which has 1 to 12"),
     ],
 )
 def test_a_log_whose_ends_are_missing_is_not_exported(
@@ -400,7 +402,7 @@ def test_an_unknown_scope_is_not_created(start_daemon: StartDaemon, run: Run, tm
     for _ in range(2):
         code, out, err = run("log", "export", "--data-dir", tmp_path / "data", "--scope", "nobody")
         assert (code, out) == (2, "")
-        assert "there is no scope 'nobody', but 'default'" in err
+        assert "there is no scope 'nobody'; the scopes are: 'default'" in err
 
 
 def test_an_invalid_line_stops_a_replay(start_daemon: StartDaemon, run: Run, tmp_path: Path) -> None:
@@ -443,7 +445,7 @@ def test_an_invalid_line_after_the_end_is_reported(start_daemon: StartDaemon, ru
     """Its scope cannot be known, so it is an error; the commands before the end are executed."""
     log = write(tmp_path / "log.jsonl", [save(1, "a"), save(2, "b"), "{"])
     code, _, err = run("replay", log, "--into", tmp_path / "data", "--until", 1)
-    assert (code, "line 3: no JSON object" in err) == (1, True)
+    assert (code, "line 3: not a JSON object" in err) == (1, True)
     assert contents(start_daemon()) == ["a"]
 
 
@@ -485,7 +487,7 @@ def test_differences_are_shown_row_by_row(start_daemon: StartDaemon, run: Run, t
     assert code == 1
     assert out.splitlines() == [
         'default: messages m1: content: "howdy" ≠ "hello"',
-        "default: messages m2: only there",
+        "default: messages m2: missing in the replay",
         "default: messages m3: only in the replay",
     ]
     code, out, err = run("replay", write(log, [save(number) for number in range(3, 103)]), *there)

@@ -136,10 +136,11 @@ def test_delete_expired_sessions_counts_removed_sessions(client: Client, ada: st
 
 def test_any_text_can_be_looked_up_as_a_token(client: Client, ada: str) -> None:
     """An unknown token is no session, and too long a text is refused."""
-    for token in ("x", "'; DROP TABLE sessions; --", "👍" * 32, "\x00"):
+    for token in ("x", "'; DROP TABLE sessions; --", "👍" * 32, "\x01"):
         assert client.ask(GetSession(token)) is None
-    with pytest.raises(Invalid):
-        client.ask(GetSession(""))
+    for token in ("", "a\0b"):
+        with pytest.raises(Invalid):
+            client.ask(GetSession(token))
 
 
 def test_expired_sessions_are_removed_periodically(start_daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
@@ -158,4 +159,4 @@ def test_expired_sessions_are_removed_periodically(start_daemon: Callable[..., D
 def _counted(log: Path) -> int:
     """The number of sessions that the periodic task removed according to the log."""
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    return sum(line.get("delete-expired-sessions", 0) for line in lines if line["event"] == "tidied")
+    return sum(line.get("delete-expired-sessions", 0) for line in lines if line["event"] == "chores done")

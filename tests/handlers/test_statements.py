@@ -1,11 +1,12 @@
 """The number of SQL statements of each operation, and that SQLite serves each of them from an index."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import product
+from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, cast
+from types import ModuleType
+from typing import Any
 
 import apsw
 import pytest
@@ -13,8 +14,13 @@ from msgspec.structs import replace
 
 from backscroll import handlers
 from backscroll.bus.inprocess import InProcess
+from backscroll.bus.sqlite import opening, store
+from backscroll.bus.sqlite.statements import COMPILED
 from backscroll.clients.python import Client
-from backscroll.handlers.storage import Database
+from backscroll.handlers.messages import Deletion
+from backscroll.handlers.rooms import ChildList
+from backscroll.handlers.rows import TablePages
+from backscroll.handlers.sql import STATEMENTS, Statement
 from backscroll.schema import (
     OPERATIONS,
     Attachment,
@@ -170,54 +176,45 @@ def test_the_number_of_statements_does_not_grow_with_rows(
     assert counts[0] <= 3 + 4, "more than BEGIN, seq and ROLLBACK around four statements"
 
 
-MODULES = sorted(each.name for each in iter_modules(handlers.__path__) if each.name not in ("sql", "scopes"))
-"""Where statements are; those of scopes.py count a whole scope's rows, and read its tables through to do so."""
+MODULES = [import_module(f"{handlers.__name__}.{each.name}") for each in iter_modules(handlers.__path__)]
+COUNTING = "backscroll.handlers.scopes"
+"""Its statements count a whole scope's rows, and read its tables through to do so."""
 
 
-class Recorder:
-    """A database that records the statements it is asked for, and finds nothing."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-
-    def rows(self, sql: str, **_values: Any) -> list[Any]:
-        self.asked.append(sql)
-        return []
+def statements_in(value: Any) -> Iterator[tuple[str, Statement]]:
+    """The statements in a value and in what it consists of, each with the way to it."""
+    inside: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Statement):
+        yield "", value
+    elif isinstance(value, dict):
+        inside = [(getattr(key, "__name__", key), each) for key, each in value.items()]
+    elif isinstance(value, tuple | list):
+        inside = enumerate(value)
+    elif isinstance(value, ModuleType | ChildList | Deletion | TablePages):
+        inside = vars(value).items()
+    for name, each in inside:
+        if not str(name).startswith("__") and not isinstance(each, ModuleType):
+            yield from ((f".{name}{path}", found) for path, found in statements_in(each))
 
 
 def all_statements() -> dict[str, str]:
     """Every statement that the handlers compiled, by name, and those of every kind of page."""
-    found: dict[str, str] = {}
-    for module in (getattr(handlers, name) for name in MODULES):
-        for name, value in vars(module).items():
-            texts = value if isinstance(value, tuple) else (value,)
-            for number, text in enumerate(texts):
-                if isinstance(text, str) and re.match("(SELECT|UPDATE|DELETE|INSERT) ", text):
-                    found[f"{module.__name__.rpartition('.')[2]}.{name}[{number}]"] = text
-    for channel_id, include_deleted, or_at in product((None, "c0"), (False, True), (False, True)):
-        timeline = handlers.pages.Timeline("r0", channel_id, include_deleted)
-        name, recorder = f"pages.{channel_id},{include_deleted},{or_at}", Recorder()
-        database = cast(Database, recorder)  # all that a page needs of one
-        timeline.older(handlers.pages.END, 1, database, or_at=or_at)
-        timeline.newer(handlers.pages.END, 1, database, or_at=or_at)
-        found |= {f"{name}[{number}]": sql for number, sql in enumerate(recorder.asked)}
-    of_children = ("upsert", "delete_of_room", "delete_one", "select_all", "select_of_room", "select_one")
-    for child in handlers.rooms.CHILD_LISTS:
-        found |= {f"rooms.{child.name}.{name}": getattr(child, name) for name in of_children}
-    for place in ("DELETION_OF_ONE", "DELETION_OF_ROOM", "DELETION_OF_CHANNEL"):
-        deletion = getattr(handlers.messages, place)
-        texts = (*deletion.sayings, *deletion.around, deletion.delete)
-        found |= {f"messages.{place}[{number}]": text for number, text in enumerate(texts)}
-    for table, pages in handlers.rows.PAGES.items():
-        found |= {f"rows.{table}.select_all": pages.select_all, f"rows.{table}.select_after": pages.select_after}
-    return found
+    named = {
+        found: f"{module.__name__.rpartition('.')[2]}{path}"
+        for module in [*MODULES, store, opening]
+        for path, found in statements_in(module)
+        if not path.startswith(".STATEMENTS.")
+    }
+    counting = {found for module in MODULES if module.__name__ == COUNTING for _, found in statements_in(module)}
+    assert named.keys() == set(STATEMENTS)
+    return {name: COMPILED[found] for found, name in named.items() if found not in counting}
 
 
 def reads_one_row(sql: str) -> bool:
     """Whether a statement without a search ends after one row: the first in index order, or the only one."""
     return bool(
         re.fullmatch(r'SELECT "t1"\."\w+" FROM "\w+" AS "t1" ORDER BY "t1"\."\w+" DESC LIMIT 1', sql)
-        or re.match(r'(SELECT ("t1"\."\w+",? )+FROM|UPDATE) "sequence"', sql)
+        or re.match(r'(SELECT ("t1"\."\w+",? )+FROM|UPDATE) "(sequence|scope)"', sql)
     )
 
 
@@ -231,9 +228,9 @@ def plan(connection: apsw.Connection, sql: str) -> list[str]:
 def test_every_query_plan_uses_an_index(transport: InProcess, name: str, sql: str) -> None:
     """No statement scans a table to search it, and no list is sorted that an index gives in order.
 
-    Lists of all records read their table in the order of an index. The children of a page are sorted within each parent
-    only ("LAST n TERMS"). json_each is the bound list of a page's ids. The end of the log is the first row from there,
-    and `sequence` has a single row.
+    Lists of everything read their table, in the order of an index. The children of a page are sorted inside each
+    parent only ("LAST n TERMS"). json_each is the bound list of a page's ids. The end of the log is the first row that
+    is met from there, and `sequence` has but one, as has `scope`.
     """
     with apsw.Connection(str(transport.store.path)) as connection:
         steps = [step for step in plan(connection, sql) if "json_each" not in step]
@@ -255,7 +252,10 @@ def test_the_sequence_table_has_exactly_one_row(transport: InProcess) -> None:
     with transport.store.write() as transaction:
         with pytest.raises(apsw.ConstraintError):
             transaction.run(sql("INSERT INTO sequence (id, seq) VALUES (2, 0)"))
+        with pytest.raises(apsw.ConstraintError):
+            transaction.run(sql("INSERT INTO scope (id, name) VALUES (2, 'other')"))
         assert transaction.rows(sql("SELECT count(*) FROM sequence")) == [(1,)]
+        assert transaction.rows(sql("SELECT count(*) FROM scope")) == [(1,)]
 
 
 def test_a_save_without_reactions_takes_one_statement(statements: list[str], transport: InProcess) -> None:

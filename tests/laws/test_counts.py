@@ -80,7 +80,7 @@ TOLERANCE = {"steps": 0.05, "calls": 0.05}  # of the stored figure; 0 for the re
 OF_ANOTHER_SQLITE = {"steps": 0.25}  # than the one that ran when the figures were stored
 IN_FLIGHT = 64
 IN_DAEMON = (
-    Daemon._take_in,
+    Daemon._handle_message,
     Daemon._start_queries,
     Daemon._send_finished,
     Dispatcher.execute_commands,

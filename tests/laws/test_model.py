@@ -33,6 +33,11 @@ def maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.none() | strategy
 
 
+def words(max_size: int) -> st.SearchStrategy[str]:
+    """Texts as people write them; NUL is `invalid` outside of free JSON."""
+    return st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=max_size)
+
+
 def some_of(strategy: st.SearchStrategy[Payload], *key: str) -> st.SearchStrategy[list[Payload]]:
     return st.lists(strategy, max_size=3, unique_by=lambda each: tuple(each[name] for name in key))
 
@@ -64,7 +69,7 @@ reactions = st.fixed_dictionaries(
     optional={"timestamp": maybe(TIMES), "id": st.just("x")},
 )
 message_fields = {
-    "senderName": maybe(st.text(max_size=3)),
+    "senderName": maybe(words(3)),
     "channelId": maybe(channel_ids),
     "editedAt": maybe(TIMES),
     "metadata": metadata,
@@ -73,21 +78,21 @@ message_fields = {
 }
 channels = st.fixed_dictionaries(
     {"id": st.sampled_from("abc"), "name": st.just("c"), "type": st.just("text"), "position": st.integers(0, 2)},
-    optional={"topic": st.text(max_size=3), "categoryId": st.sampled_from("abc")},
+    optional={"topic": words(3), "categoryId": st.sampled_from("abc")},
 )
 categories = st.fixed_dictionaries({"id": st.sampled_from("abc"), "name": st.just("k"), "position": st.integers(0, 2)})
 members = st.fixed_dictionaries(
     {"oderId": people},
-    optional={"joinedAt": TIMES, "username": st.text(max_size=3), "role": st.just("host"), "roleIds": st.just(["x"])},
+    optional={"joinedAt": TIMES, "username": words(3), "role": st.just("host"), "roleIds": st.just(["x"])},
 )
 room_fields = {
-    "topic": maybe(st.text(max_size=3)),
+    "topic": maybe(words(3)),
     "createdAt": maybe(TIMES),
     "isPrivate": maybe(st.booleans()),
     "roles": maybe(st.just([{"id": 1}])),
 }
 user_fields = {
-    "displayName": maybe(st.text(max_size=3)),
+    "displayName": maybe(words(3)),
     "pubkey": maybe(st.sampled_from(KEYS)),
     "createdAt": maybe(TIMES),
     "isAdmin": maybe(st.booleans()),
@@ -102,7 +107,7 @@ def messages(draw: st.DrawFn) -> Payload:
                 "id": message_ids,
                 "roomId": room_ids,
                 "senderId": people,
-                "content": st.text(max_size=4),
+                "content": words(4),
                 "timestamp": TIMES,
             },
             optional=message_fields,
@@ -118,9 +123,7 @@ PAYLOADS: dict[str, st.SearchStrategy[Payload]] = {
     "update-message": st.fixed_dictionaries(
         {
             "messageId": message_ids,
-            "updates": st.fixed_dictionaries(
-                {}, optional=message_fields | {"content": st.text(max_size=4), "roomId": room_ids}
-            ),
+            "updates": st.fixed_dictionaries({}, optional=message_fields | {"content": words(4), "roomId": room_ids}),
         }
     ),
     "delete-message": st.fixed_dictionaries({"messageId": message_ids}),
@@ -133,7 +136,7 @@ PAYLOADS: dict[str, st.SearchStrategy[Payload]] = {
                 {
                     "id": st.sampled_from("xyz"),
                     "messageId": message_ids,
-                    "filename": st.text(max_size=3),
+                    "filename": words(3),
                     "size": TIMES,
                     "mime": st.just("a/b"),
                 },
@@ -145,7 +148,7 @@ PAYLOADS: dict[str, st.SearchStrategy[Payload]] = {
     "save-user": st.fixed_dictionaries(
         {
             "user": st.fixed_dictionaries(
-                {"oderId": people, "id": st.sampled_from(["u1", "u2", "ada"]), "username": st.text(max_size=3)},
+                {"oderId": people, "id": st.sampled_from(["u1", "u2", "ada"]), "username": words(3)},
                 optional=user_fields,
             )
         }
@@ -157,7 +160,7 @@ PAYLOADS: dict[str, st.SearchStrategy[Payload]] = {
     "save-room": st.fixed_dictionaries(
         {
             "room": st.fixed_dictionaries(
-                {"id": room_ids, "name": st.text(max_size=3)},
+                {"id": room_ids, "name": words(3)},
                 optional=room_fields
                 | {
                     "channels": maybe(some_of(channels, "id")),
@@ -186,22 +189,22 @@ PAYLOADS: dict[str, st.SearchStrategy[Payload]] = {
         {
             "ban": st.fixed_dictionaries(
                 {"roomId": room_ids, "oderId": people, "timestamp": TIMES},
-                optional={"userId": maybe(people), "expiresAt": maybe(TIMES), "reason": st.text(max_size=3)},
+                optional={"userId": maybe(people), "expiresAt": maybe(TIMES), "reason": words(3)},
             )
         }
     ),
     "remove-ban": st.fixed_dictionaries({"roomId": room_ids, "oderId": people}),
-    "create-user": st.fixed_dictionaries({"pubkey": st.sampled_from(KEYS), "displayName": maybe(st.text(max_size=3))}),
+    "create-user": st.fixed_dictionaries({"pubkey": st.sampled_from(KEYS), "displayName": maybe(words(3))}),
     "create-message": st.fixed_dictionaries(
-        {"channelId": channel_ids, "authorId": user_ids, "content": st.text(max_size=4)},
+        {"channelId": channel_ids, "authorId": user_ids, "content": words(4)},
         optional={"roomId": room_ids, "replyToId": maybe(message_ids)},
     ),
     "create-channel": st.fixed_dictionaries(
-        {"name": st.text(max_size=3)},
+        {"name": words(3)},
         optional={
             "roomId": room_ids,
             "type": st.just("voice"),
-            "topic": maybe(st.text(max_size=3)),
+            "topic": maybe(words(3)),
             "categoryId": maybe(category_ids),
             "position": st.integers(-1, 2),
         },
@@ -213,8 +216,8 @@ PAYLOADS: dict[str, st.SearchStrategy[Payload]] = {
             "updates": st.fixed_dictionaries(
                 {},
                 optional={
-                    "name": st.text(max_size=3),
-                    "topic": maybe(st.text(max_size=3)),
+                    "name": words(3),
+                    "topic": maybe(words(3)),
                     "categoryId": maybe(category_ids),
                     "position": st.integers(-1, 2),
                     "updatedAt": maybe(TIMES),
@@ -225,13 +228,13 @@ PAYLOADS: dict[str, st.SearchStrategy[Payload]] = {
     ),
     "delete-channel": st.fixed_dictionaries({"channelId": channel_ids, "roomId": room_ids, "cascade": st.booleans()}),
     "create-category": st.fixed_dictionaries(
-        {"name": st.text(max_size=3)}, optional={"roomId": room_ids, "position": st.integers(-1, 2)}
+        {"name": words(3)}, optional={"roomId": room_ids, "position": st.integers(-1, 2)}
     ),
     "update-category": st.fixed_dictionaries(
         {
             "categoryId": category_ids,
             "roomId": room_ids,
-            "updates": st.fixed_dictionaries({}, optional={"name": st.text(max_size=3), "metadata": metadata}),
+            "updates": st.fixed_dictionaries({}, optional={"name": words(3), "metadata": metadata}),
         }
     ),
     "delete-category": st.fixed_dictionaries({"categoryId": category_ids, "roomId": room_ids}),

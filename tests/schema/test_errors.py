@@ -47,9 +47,9 @@ def test_the_error_codes_are_those_of_the_protocol() -> None:
 def test_every_error_is_a_caller_or_a_daemon_error() -> None:
     """Each class is either a `CallerError` or a `DaemonError`; only `DeadlineExceeded` is neither."""
     for error_class in ERRORS.values():
-        assert issubclass(error_class, CallerError) + issubclass(error_class, DaemonError) == (
-            error_class is not DeadlineExceeded
-        )
+        assert issubclass(error_class, CallerError) + issubclass(error_class, DaemonError) == 1
+        assert error_class.fault == ("caller" if issubclass(error_class, CallerError) else "daemon")
+    assert issubclass(DeadlineExceeded, DaemonError)
 
 
 def test_the_docstring_draws_the_error_tree() -> None:
@@ -89,15 +89,25 @@ def test_an_error_survives_the_wire(
 def test_a_failure_without_request_id_has_a_null_id(codec: Codec) -> None:
     """The reply to a request whose id cannot be read has the id null."""
     fields = codec.decode(write_failure(None, Invalid("x"), codec), dict[str, Any])
-    assert fields == {"id": None, "ok": False, "error": {"code": "invalid", "message": "x", "retryable": False}}
+    error = {"code": "invalid", "message": "x", "fault": "caller", "retryable": False}
+    assert fields == {"id": None, "ok": False, "error": error}
 
 
 @both
-def test_an_unknown_error_code_becomes_internal(codec: Codec) -> None:
+@pytest.mark.parametrize(
+    ("fault", "error_class"),
+    [("caller", CallerError), ("daemon", DaemonError), ("nobody", DaemonError), (None, DaemonError)],
+)
+def test_an_unknown_error_code_becomes_internal(
+    codec: Codec, fault: str | None, error_class: type[BackscrollError]
+) -> None:
     """A client raises `Internal` for a code it does not know, and for a failure without an error."""
-    body = codec.encode({"id": "x", "ok": False, "error": {"code": "on-fire", "message": "hot", "retryable": True}})
+    error_fields = {"code": "on-fire", "message": "hot", "retryable": True, "details": {"degrees": 451}, "since": 9}
+    body = codec.encode({"id": "x", "ok": False, "error": error_fields | ({"fault": fault} if fault else {})})
     error = error_of(read_reply(body)[0])
-    assert (type(error), error.message, error.retryable) == (Internal, "hot", True)
+    assert (type(error), error.code, error.message) == (error_class, "on-fire", "hot")
+    assert (error.retryable, error.details) == (True, {"degrees": 451})
+    assert error_class.code == ""  # of this error alone
     assert isinstance(error_of(read_reply(codec.encode({"id": "x", "ok": False}))[0]), Internal)
 
 

@@ -1,15 +1,16 @@
 """Log files: what is written can be read again, hand-written lines are completed, and errors name their line."""
 
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw, Struct
 
 from backscroll.schema import DeleteMessage, Generated, Initialize, LogEntry, Message, PutMediaPart, SaveMessage
-from backscroll.schema.command_log import CHAIN_START
-from backscroll.schema.limits import INTEGER_MAX
+from backscroll.schema.command_log import CHAIN_START, Change
+from backscroll.schema.limits import INTEGER_MAX, MILLIS_MAX
 from backscroll.schema.log_file import (
     FIRST_AT,
     BadLine,
@@ -22,10 +23,14 @@ from backscroll.schema.log_file import (
     time_of,
 )
 from backscroll.schema.operations import Command
-from tests.support.messages import save_message
+from backscroll.schema.operations.decoding import decode_payload
+from backscroll.schema.wire import JSON
 from tests.support.strategies import ids, integers, json_objects, records, texts
 
+S = TypeVar("S", bound=Struct)
+
 DIGEST, ULID = "ab" * 32, "01KDVDNK00SVZ77XBJPKBFK8R2"
+SALT = "cd" * 16
 HEADER = '{"format": "backscroll-log", "version": 1}'
 
 
@@ -44,6 +49,11 @@ def problem(*lines: str) -> str:
     return str(caught.value)
 
 
+def received(value: S) -> S:
+    """A command or record as it is decoded from what is sent, into a stricter class."""
+    return decode_payload(Raw(JSON.encode(value)), JSON, type(value))
+
+
 def commands() -> st.SearchStrategy[Command[Any]]:
     return st.one_of(
         records(Message).map(SaveMessage),
@@ -55,22 +65,25 @@ def commands() -> st.SearchStrategy[Command[Any]]:
 
 @st.composite
 def log_entries(draw: st.DrawFn) -> LogEntry:
-    command = draw(commands())
+    command = received(draw(commands()))
     kept, redacted = draw(st.booleans()), draw(st.booleans())
     made, hashes = st.lists(st.just(ULID), max_size=2), st.lists(st.just(DIGEST), max_size=2)
     return LogEntry(
         seq=draw(integers(1, INTEGER_MAX)),
-        at=draw(integers(0, INTEGER_MAX)),
+        at=draw(integers(0, MILLIS_MAX)),
         id=draw(texts(1, 16)),
         type=command.wire_name,
         payload=command if kept else None,
-        generated=draw(st.none() | st.builds(Generated, ids=made, token_hashes=hashes)),
+        changes=draw(st.lists(records(Change).map(received), max_size=2)),
+        generated=draw(st.none() | st.builds(Generated, ids=made, token_hashes=hashes).map(received)),
+        principal=draw(st.none() | ids()),
+        salt=None if redacted else draw(st.none() | st.just(SALT)),
         redacted=redacted,
         digest=DIGEST if redacted or not kept else None,
     )
 
 
-@given(log_entries(), st.none() | ids())
+@given(log_entries(), st.none() | texts(1, 32))
 def test_an_entry_survives_a_round_trip_as_a_line(entry: LogEntry, scope: str | None) -> None:
     """An entry written as a line is one line in every language, whatever its texts hold, and is read back unchanged."""
     text = entry_text(entry, scope)
@@ -84,8 +97,8 @@ def test_an_entry_survives_a_round_trip_as_a_line(entry: LogEntry, scope: str | 
 @given(json_objects())
 def test_free_json_is_read_back_exactly(metadata: dict[str, Any]) -> None:
     """`1` and `1.0` stay different, and the order of keys is preserved."""
-    command = save_message("m", "", metadata=metadata)
-    entry = LogEntry(seq=1, at=0, id="i", type="save-message", payload=command)
+    message = Message(id="m", room_id="r", sender_id="a", content="", timestamp=0, metadata=metadata)
+    entry = LogEntry(seq=1, at=0, id="i", type="save-message", payload=received(SaveMessage(message)))
     [read_again] = entries(entry_text(entry))
     assert repr(read_again) == repr(entry)
 
@@ -99,10 +112,20 @@ def test_a_line_has_a_fixed_key_order_and_omits_defaults() -> None:
         '{"seq": 1, "at": 2, "id": "i", "type": "delete-message", "payload": {"messageId": "ü"}}\n'
     )
     full = LogEntry(
-        seq=1, at=2, id="i", type="initialize", generated=Generated(ids=[ULID]), redacted=True, digest=DIGEST
+        seq=1,
+        at=2,
+        id="i",
+        type="initialize",
+        changes=[Change(noun="message")],
+        generated=Generated(ids=[ULID]),
+        principal="ada",
+        salt=SALT,
+        redacted=True,
+        digest=DIGEST,
     )
     assert re.findall(r'"(\w+)": ', entry_text(full, "ada")) == [
-        *("seq", "at", "id", "type", "payload", "generated", "ids", "redacted", "digest", "scope"),
+        *("seq", "at", "id", "type", "payload", "changes", "noun", "generated", "ids", "principal", "salt"),
+        *("redacted", "digest", "scope"),
     ]
 
 
@@ -140,7 +163,7 @@ def test_missing_fields_are_filled_in_deterministically() -> None:
 def test_a_byte_order_mark_and_crlf_are_ignored() -> None:
     """A byte order mark and carriage returns, as some editors write them, are not part of a line."""
     [line] = LogReader().read([b'\xef\xbb\xbf{"type": "initialize"}\r\n', b"\r\n"])
-    assert line.entry.payload == Initialize()
+    assert line.entry.payload == received(Initialize())
 
 
 def test_each_scope_is_numbered_separately() -> None:
@@ -167,8 +190,8 @@ def test_read_all_yields_every_header() -> None:
 def test_a_line_may_exceed_the_request_size_limit() -> None:
     """The limit on free JSON applies to requests; as a line of JSON the same data may take more bytes."""
     metadata = {"said": "\x01" * 1_000_000}
-    command = save_message("m", "", metadata=metadata)
-    entry = LogEntry(seq=1, at=0, id="i", type="save-message", payload=command)
+    message = Message(id="m", room_id="r", sender_id="a", content="", timestamp=0, metadata=metadata)
+    entry = LogEntry(seq=1, at=0, id="i", type="save-message", payload=received(SaveMessage(message)))
     assert entries(entry_text(entry)) == [entry]
 
 
@@ -181,28 +204,32 @@ def test_numbering_can_continue_after_another_file() -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("{", "no JSON object"),
-        ("[]", "no JSON object"),
-        ('{"type": "initialize"} {}', "no JSON object"),
-        ('{"payload": {}}', "$.type: it is missing"),
+        ("{", "not a JSON object"),
+        ("[]", "not a JSON object"),
+        ('{"type": "initialize"} {}', "not a JSON object"),
+        ('{"payload": {}}', "$.type: required key is missing"),
         ('{"type": 5}', "$.type: input should be a valid string"),
         ('{"type": "save-mesage"}', "did you mean 'save-message'?"),
-        ('{"type": "get-messages", "payload": {"roomId": "r"}}', "$.type: 'get-messages' is no command"),
+        ('{"type": "get-messages", "payload": {"roomId": "r"}}', "$.type: 'get-messages' is not a command"),
         ('{"type": "append-log", "payload": {"entries": []}}', "$.payload.entries"),
-        ('{"type": "delete-message"}', "$.payload.messageId: object missing required field"),
-        ('{"type": "delete-message", "payload": []}', "$.payload: expected `object`, got `array`"),
+        ('{"type": "delete-message"}', "$.payload.messageId: required field is missing"),
+        ('{"type": "delete-message", "payload": []}', "$.payload: expected object, got array"),
         (
             '{"type": "batch", "payload": {"commands": [{"type": "delete-message", "payload": {"messageId": 5}}]}}',
-            "$.payload.commands[0].payload.messageId: expected `str`, got `int`",
+            "$.payload.commands[0].payload.messageId: expected string, got integer",
         ),
         ('{"type": "initialize", "seq": "1"}', "$.seq: input should be a valid integer"),
         ('{"type": "initialize", "seq": 0}', "$.seq: input should be greater"),
         ('{"type": "initialize", "at": true}', "$.at: input should be a valid integer"),
         ('{"type": "initialize", "at": "today"}', "$.at: invalid isoformat string: 'today'"),
         ('{"type": "initialize", "at": "1969-12-31"}', "$.at: input should be greater"),
-        ('{"type": "initialize", "id": ""}', "$.id: 1 to 64 bytes"),
-        ('{"type": "initialize", "sequence": 1}', "$.sequence: there is no such field"),
-        ('{"type": "initialize", "generated": {"ids": [5]}}', "$.generated.ids[0]: expected `str`, got `int`"),
+        ('{"type": "initialize", "id": ""}', "$.id: the text must have 1 to 64 bytes"),
+        ('{"type": "initialize", "sequence": 1}', "$.sequence: unknown key"),
+        ('{"type": "initialize", "generated": {"ids": [5]}}', "$.generated.ids[0]: expected string, got integer"),
+        ('{"type": "initialize", "generated": {"tokens": []}}', "$.generated.tokens: unknown field"),
+        ('{"type": "initialize", "changes": [{"noun": "mood"}]}', "$.changes[0].noun: 'mood' is not one of: message, "),
+        ('{"type": "initialize", "salt": "00"}', "$.salt: "),
+        ('{"type": "initialize", "principal": ""}', "$.principal: must not be empty"),
         ('{"type": "initialize", "redacted": true}', "$.digest: "),
         ('{"type": "initialize", "payload": null}', "$.payload: "),
         ('{"type": "initialize", "digest": "AB"}', "$.digest: "),
@@ -220,9 +247,15 @@ def test_an_invalid_line_is_reported_with_number_and_path(line: str, expected: s
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        (['{"type": "initialize", "seq": 3}', '{"type": "initialize", "seq": 5}'], "line 2: $.seq: 5 where 4 is due"),
-        (['{"type": "initialize", "seq": 3}', '{"type": "initialize", "seq": 3}'], "line 2: $.seq: 3 where 4 is due"),
-        ([HEADER[:-1] + ', "from": 7}', '{"type": "initialize", "seq": 8}'], "line 2: $.seq: 8 where 7 is due"),
+        (
+            ['{"type": "initialize", "seq": 3}', '{"type": "initialize", "seq": 5}'],
+            "line 2: $.seq: 5 where 4 is expected",
+        ),
+        (
+            ['{"type": "initialize", "seq": 3}', '{"type": "initialize", "seq": 3}'],
+            "line 2: $.seq: 3 where 4 is expected",
+        ),
+        ([HEADER[:-1] + ', "from": 7}', '{"type": "initialize", "seq": 8}'], "line 2: $.seq: 8 where 7 is expected"),
     ],
 )
 def test_a_gap_or_duplicate_in_seq_is_an_error(lines: list[str], expected: str) -> None:

@@ -89,7 +89,6 @@ class HistoryCommands:
             ("update-message", about | {"updates": edit}),
             ("update-message", about | {"updates": {"roomId": draw.choice(self._saved)["roomId"]}}),
             ("save-reaction", {"reaction": self._reaction(message["id"])}),
-            ("remove-reaction", self._reaction(message["id"])),
             ("save-attachment", {"attachment": attachment}),
             ("create-message", {"channelId": channel, "authorId": "ada", "content": message["content"][:50]}),
             ("create-channel", {"name": message["channelId"], "topic": "made"}),
@@ -111,6 +110,7 @@ class HistoryCommands:
             choices += [("delete-message", about)] * 3
             choices += [("save-message", {"message": message | {"isDeleted": True}})]
             choices += [
+                ("remove-reaction", self._reaction(message["id"])),
                 ("delete-attachments-for-message", about),
                 ("delete-channel", {"channelId": channel, "cascade": True}),
             ]

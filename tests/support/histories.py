@@ -26,6 +26,10 @@ PART_NAMES = [
 HOUR = 3_600_000
 
 
+Subject = tuple[str, ...]
+"""What a text is about: a noun and its key, which for things in a room begins with the room's id."""
+
+
 class Ref(NamedTuple):
     """The n-th id of a kind that a store made, modulo their number."""
 
@@ -60,13 +64,14 @@ def _reaction(message: st.SearchStrategy[Any]) -> st.SearchStrategy[Plain]:
     fields = _fields(
         {"messageId": message, "oderId": st.sampled_from(PEOPLE), "emoji": st.integers(0, 1)}, timestamp=times
     )
-    return fields.map(lambda each: each | {"emoji": _Emoji(each["messageId"], each["emoji"])})
+    return fields.map(lambda each: each | {"emoji": _Emoji(each["messageId"], each["oderId"], each["emoji"])})
 
 
 class _Emoji(NamedTuple):
     """One of a few emoji that are used on a single message."""
 
     message: Any
+    person: str
     number: int
 
 
@@ -212,7 +217,8 @@ def histories(stretches: int) -> st.SearchStrategy[list[Step]]:
 class HistoryRunner:
     """Executes a history on a store, and records which texts were written about what, and what was deleted since.
 
-    `texts` has the subject of each text, as long as that exists; `gone` the texts whose subject was deleted after they
+    `texts` has the subject of each text, as long as that exists: these must be in the log. `unsure` has those of which
+    it is not known, because something happened inside a batch. `gone` has those whose subject was deleted after they
     were last written, which must not be anywhere. `accepted` are the commands that took effect, with ids and payloads.
     """
 
@@ -220,12 +226,12 @@ class HistoryRunner:
         self.local = local
         self.clock = clock
         self.made: dict[str, list[str]] = {"token": []}
-        self.texts: dict[str, tuple[str, str]] = {}
+        self.texts: dict[str, Subject] = {}
+        self.unsure: dict[str, Subject] = {}
         self.gone: set[str] = set()
         self.accepted: list[tuple[str, str, Plain]] = []
         self.done = 0
         self._text_number = 0
-        self._attachments: dict[str, tuple[str, set[str]]] = {}  # the last message of each, and the texts of that time
 
     def execute(self, step: Step) -> None:
         if step.name == "time":
@@ -239,7 +245,7 @@ class HistoryRunner:
             self._command(step.name, self._filled_in(step.payload))
 
     def _command(self, name: str, payload: Plain) -> None:
-        before = self._messages()
+        before, rows_before = self._messages(), self._rows()
         self.done += 1
         reply = self.local.ask(name, payload, f"history-{self.done:06}")
         if not reply["ok"]:
@@ -253,68 +259,91 @@ class HistoryRunner:
         for command, result in zip(commands, results, strict=True):
             self._note(command["type"], command["payload"], result)
         self._note_outcome(commands, results, after)
+        self._note_removed_rows(rows_before - self._rows(), commands)
 
     def _note(self, name: str, payload: Plain, result: Any) -> None:
-        subject = _subject_of(name, payload, result)
-        for text in TEXT.findall(repr(payload)):
-            self.gone.discard(text)
-            self.texts[text] = subject
-        if name == "save-attachment":
-            self._note_attachment(payload["attachment"])
+        for subject, about in _parts_of(name, payload, result):
+            for text in TEXT.findall(repr(about)):
+                self.gone.discard(text)
+                self.unsure.pop(text, None)
+                self.texts[text] = subject
         if isinstance(result, dict):
             if "token" in result:
                 self.made["token"].append(result["token"])
             elif name.startswith(("create-", "put-media")):
                 kind = name.removeprefix("create-").removeprefix("put-")
                 self.made.setdefault(kind, []).append(result.get("id", ""))
-        if name == "delete-room":
-            self._forget("room", payload["roomId"])
-        if name == "delete-media":
-            self._forget("media", payload["mediaId"])
-        if name == "clear-all-data":
-            for owner in set(self.texts.values()):
-                self._forget(*owner)
+        self._note_deleted(name, payload, result)
 
-    def _note_attachment(self, attachment: Plain) -> None:
-        """The texts of an attachment on an earlier message may be redacted with the message that it is on now."""
-        message, texts = self._attachments.get(attachment["id"], ("", set()))
-        if message != attachment["messageId"]:
-            for text in texts:
-                self.texts.pop(text, None)
-            texts = set()
-        self._attachments[attachment["id"]] = (attachment["messageId"], texts | set(TEXT.findall(repr(attachment))))
+    def _note_deleted(self, name: str, payload: Plain, result: Any) -> None:
+        if name == "delete-room":
+            self._forget_room(payload["roomId"])
+        elif name in ("delete-channel", "delete-category"):
+            self._forget(_subject_of(name, payload, result))
+        elif name == "remove-reaction":
+            self._forget(("message", payload["messageId"]), only={payload["emoji"]})
+        elif name == "delete-media":
+            self._forget(("media", payload["mediaId"]))
+        elif name == "clear-all-data":
+            for owner in {*self.texts.values(), *self.unsure.values()}:
+                self._forget(owner)
 
     def _note_deleted_messages(self, before: dict[str, bool], after: dict[str, bool]) -> None:
         for message_id, was_deleted in before.items():
             if not was_deleted and after.get(message_id, True):
-                self._forget("message", message_id)
+                self._forget(("message", message_id))
 
     def _note_outcome(self, commands: list[Plain], results: list[Any], after: dict[str, bool]) -> None:
         """Texts about a tombstone are gone, and texts about a message that did not outlive its batch."""
         executed = [(each["type"], each["payload"], result) for each, result in zip(commands, results, strict=True)]
         deleting = any(name.startswith(("delete-", "clear-")) for name, _, _ in executed)
         for name, payload, result in executed:
-            noun, subject = _subject_of(name, payload, result)
+            subject = _subject_of(name, payload, result)
             saved = name in ("save-message", "create-message", "update-message")
-            if noun == "message" and (after.get(subject) or (subject not in after and saved)):
-                self._forget(noun, subject)
-            elif noun == "message" and deleting and len(executed) > 1:  # it may have been deleted in between
-                self._stop_tracking(noun, subject)
+            message_id = (payload["attachment"] if name == "save-attachment" else payload).get("messageId", subject[-1])
+            if subject[0] == "attachment" and after.get(message_id) and len(executed) == 1:
+                self._forget(subject, only=set(TEXT.findall(repr(payload))))
+            elif subject[0] == "message" and (after.get(subject[1]) or (subject[1] not in after and saved)):
+                self._forget(subject)
+            elif subject[0] == "message" and deleting and len(executed) > 1:  # it may have been deleted in between
+                self._stop_tracking(subject)
             elif name == "put-media" and result["mime"] != payload["mime"]:  # the file was there already
-                self._stop_tracking(noun, subject, only=payload["mime"])
+                self._stop_tracking(subject, only=payload["mime"])
 
-    def _stop_tracking(self, *subject: str, only: str = "") -> None:
+    def _note_removed_rows(self, removed: set[Subject], commands: list[Plain]) -> None:
+        """Texts of removed attachments and bans are gone; after a batch it is not known exactly which."""
+        if len(commands) == 1:
+            for subject in removed:
+                self._forget(subject)
+        else:
+            for subject in {each for each in self.texts.values() if each[0] in ("attachment", "ban")}:
+                self._stop_tracking(subject)
+
+    def _stop_tracking(self, subject: Subject, only: str = "") -> None:
         for text in [text for text, owner in self.texts.items() if owner == subject and (not only or text == only)]:
-            del self.texts[text]
+            self.unsure[text] = self.texts.pop(text)
 
-    def _forget(self, *subject: str) -> None:
-        for text in [text for text, owner in self.texts.items() if owner == subject]:
-            del self.texts[text]
-            self.gone.add(text)
+    def _forget(self, subject: Subject, only: set[str] | None = None) -> None:
+        for known in (self.texts, self.unsure):
+            for text in [text for text, owner in known.items() if owner == subject and (only is None or text in only)]:
+                del known[text]
+                self.gone.add(text)
+
+    def _forget_room(self, room_id: str) -> None:
+        for subject in {*self.texts.values(), *self.unsure.values()}:
+            if subject[0] in ("room", "channel", "category", "ban") and subject[1] == room_id:
+                self._forget(subject)
 
     def _messages(self) -> dict[str, bool]:
         with self.local.store().read() as snapshot:
             return {row[0]: bool(row[1]) for row in snapshot.rows(sql("SELECT id, is_deleted FROM messages"))}
+
+    def _rows(self) -> set[Subject]:
+        """The attachments and bans that exist."""
+        attachments = sql("SELECT 'attachment', id FROM attachments")
+        bans = sql("SELECT 'ban', room_id, oder_id FROM bans")
+        with self.local.store().read() as snapshot:
+            return {row for query in (attachments, bans) for row in snapshot.rows(query)}
 
     def _filled_in(self, value: Any) -> Any:
         if isinstance(value, Ref):
@@ -322,7 +351,7 @@ class HistoryRunner:
             return made[value.number % len(made)]
         if isinstance(value, _Emoji):
             own = self._filled_in(value.message).lower()
-            return f"text-{own}-{value.number}."
+            return f"text-{own}-{value.person}-{value.number}."
         if isinstance(value, dict):
             return {name: self._filled_in(each) for name, each in value.items()}
         if isinstance(value, list):
@@ -333,7 +362,20 @@ class HistoryRunner:
         return value
 
 
-def _subject_of(name: str, payload: Plain, result: Any) -> tuple[str, str]:
+def _parts_of(name: str, payload: Plain, result: Any) -> Iterator[tuple[Subject, Any]]:
+    """The subjects of a command, each with the fields that are about it."""
+    subject = _subject_of(name, payload, result)
+    if subject[0] != "room":
+        yield subject, payload
+        return
+    room: Plain = payload.get("room") or payload.get("updates") or payload
+    yield subject, {field: value for field, value in room.items() if field not in ("channels", "categories")}
+    for field, noun in (("channels", "channel"), ("categories", "category")):
+        for child in room.get(field, []):
+            yield (noun, subject[1], child["id"]), child
+
+
+def _subject_of(name: str, payload: Plain, result: Any) -> Subject:
     """What the texts in a command are about."""
     inner: Plain = next(
         (payload[each] for each in ("message", "reaction", "attachment", "room", "ban") if each in payload), {}
@@ -342,14 +384,22 @@ def _subject_of(name: str, payload: Plain, result: Any) -> tuple[str, str]:
         return "message", result["id"]
     if name == "save-message":
         return "message", inner["id"]
-    if name in ("update-message", "save-reaction", "remove-reaction", "save-attachment"):
+    if name in ("update-message", "save-reaction", "remove-reaction"):
         return "message", (inner or payload)["messageId"]
+    if name == "save-attachment":
+        return "attachment", inner["id"]
     if name == "save-room":
         return "room", inner["id"]
+    if name == "update-room":
+        return "room", payload["roomId"]
     if name == "put-media":
         return "media", result["id"]
-    if name in ("update-room", "save-ban") or name.partition("-")[2] in ("channel", "category"):
-        return "room", (inner or payload).get("roomId", "default")
+    if name == "save-ban":
+        return "ban", inner["roomId"], inner["oderId"]
+    noun = name.partition("-")[2]
+    if noun in ("channel", "category"):
+        made = result["id"] if name.startswith("create-") else payload[f"{noun}Id"]
+        return noun, payload.get("roomId", "default"), made
     return "other", ""
 
 

@@ -116,8 +116,8 @@ class Local:
         """What a replay must reproduce: all rows but those of the log, and of its internal references."""
         found = self.tables(scope)
         found["sequence"] = [row[:3] for row in found["sequence"]]
-        payloads = {row[0]: row[5] for row in found.pop("commands")}
-        found["mentions"] = [row for row in found["mentions"] if payloads[row[2]] is not None]
+        payloads = {row[0]: row[4] for row in found.pop("commands")}
+        found["log_references"] = [row for row in found["log_references"] if payloads[row[3]] is not None]
         return found
 
     def rows(self, table: str, scope: str = DEFAULT_SCOPE, *, limit: int = 500) -> list[Plain]:
@@ -150,7 +150,7 @@ class Local:
 
 def comparable(entries: Iterable[Plain]) -> list[Plain]:
     """Entries without what a scope may drop by itself: the bytes of parts that are in no media."""
-    parts = {"payload": None, "redacted": None}
+    parts = {"payload": None, "redacted": None, "salt": None}
     return [entry | parts if entry["type"] == "put-media-part" else entry for entry in entries]
 
 

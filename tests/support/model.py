@@ -334,6 +334,7 @@ class Model:
         for message in messages:
             self._remove(message["id"])
         self._take_out("channels", channelId, roomId)
+        self._forget("channels", f"{channelId} in {roomId}")
         return None
 
     def create_category(
@@ -356,6 +357,7 @@ class Model:
             if channel.get("categoryId") == categoryId:
                 del channel["categoryId"]
         self._take_out("categories", categoryId, roomId)
+        self._forget("categories", f"{categoryId} in {roomId}")
         return None
 
     def get_channel(self, channel_id: str, room_id: str) -> Payload | None:
@@ -378,6 +380,7 @@ class Model:
         child = _without_nulls({"id": self._new_id()} | fields)
         self.rooms[room_id][name] = [*self.rooms[room_id][name], child]
         self._note_subject("room", room_id)
+        self._note_subject(name, f"{child['id']} in {room_id}")
         return child
 
     def _change(self, name: str, child_id: str, room_id: str, updates: Payload) -> Payload | Refused:
@@ -388,6 +391,7 @@ class Model:
         self._take_out(name, child_id, room_id)
         self.rooms[room_id][name].append(changed)
         self._note_subject("room", room_id)
+        self._note_subject(name, f"{child_id} in {room_id}")
         return changed
 
     def _take_out(self, name: str, child_id: str, room_id: str) -> None:

@@ -13,19 +13,20 @@ from hypothesis.strategies import SearchStrategy
 from msgspec import UnsetType
 
 from backscroll.schema.limits import JSON_INTEGER_MAX, JSON_INTEGER_MIN
+from backscroll.schema.markers import OneOf, ReplyOnly, marker
 from backscroll.schema.records import Message, Record
 
 R = TypeVar("R", bound=Record)
 
 TEXT_CHARS_MAX = 24
-ID_CHARS_MAX = 32  # of up to four bytes each: the limit of an id
+ID_CHARS_MAX = 128  # of four bytes each, as much as an id may have
 LIST_ITEMS_MAX = 4
 MILLIS = 1_767_225_600_000
 
 NASTY_TEXTS = (
     "general",
     "a-b:c-d",
-    "a\x00b",
+    "a\x01b",
     "👍🏽",
     "👩‍👩‍👧",
     "e\u0301 é",
@@ -48,7 +49,9 @@ NASTY_TEXTS = (
 
 def texts(min_size: int = 0, max_size: int = TEXT_CHARS_MAX) -> SearchStrategy[str]:
     """Any Unicode text, often one that some layer might mishandle."""
-    whole = st.text(st.characters(exclude_categories=["Cs"]), min_size=min_size, max_size=max_size)
+    whole = st.text(
+        st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=min_size, max_size=max_size
+    )
     return st.one_of(whole, st.sampled_from(NASTY_TEXTS))
 
 
@@ -71,6 +74,7 @@ def json_values() -> SearchStrategy[Any]:
         integers(JSON_INTEGER_MIN, JSON_INTEGER_MAX),
         st.floats(allow_nan=False, allow_infinity=False),
         texts(),
+        st.just("a\0b"),  # which only free JSON may hold
     )
     return st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | json_objects(inner), max_leaves=6)
 
@@ -85,6 +89,8 @@ def documents(record_type: type[Record]) -> SearchStrategy[dict[str, Any]]:
     required: dict[str, SearchStrategy[Any]] = {}
     optional: dict[str, SearchStrategy[Any]] = {}
     for field in msgspec.structs.fields(record_type):
+        if marker(hints[field.name], ReplyOnly) is not None:
+            continue
         (required if field.required else optional)[field.encode_name] = _of(hints[field.name])
     drawn = st.fixed_dictionaries(required, optional=optional)
     return drawn.map(_with_own_reactions) if record_type is Message else drawn
@@ -115,6 +121,8 @@ def _of(hint: Any) -> SearchStrategy[Any]:
     if origin in (Union, UnionType):
         return st.one_of(*(_of(member) for member in arguments if member is not UnsetType))
     if origin is Annotated:
+        if (known := marker(hint, OneOf)) is not None:
+            return st.sampled_from(known.values)
         return _bounded(arguments[0], next(each for each in arguments[1:] if isinstance(each, msgspec.Meta)))
     if origin is Literal:
         return st.sampled_from(arguments)

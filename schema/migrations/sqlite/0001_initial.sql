@@ -1,19 +1,19 @@
 -- Version 1: all tables.
 --
--- Times are milliseconds since the epoch. Flags are 0 or 1. Columns that hold JSON say so. A column that may be
--- NULL is an optional field, NULL meaning unset. Names are those of the records, in snake case.
+-- Times are milliseconds since the epoch. Flags are 0 or 1. Columns that contain JSON are marked. A column that may
+-- be NULL is an optional field; NULL means unset. Names are those of the records, in snake case.
 
--- Where the scope's log stands. One row.
+-- The end of the scope's command log. One row.
 CREATE TABLE sequence (
     id           INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
     seq          INTEGER NOT NULL DEFAULT 0,  -- the number of the last command that took effect
-    last_id      TEXT NOT NULL DEFAULT '',    -- the last id that the daemon made: the next is greater, whatever the clock
+    last_id      TEXT NOT NULL DEFAULT '',    -- the last generated id: the next is greater even if the clock goes back
     results_from INTEGER NOT NULL DEFAULT 1,  -- the results of commands before this one are no longer stored
-    log_from     INTEGER NOT NULL DEFAULT 1   -- the first row that the log has
+    log_from     INTEGER NOT NULL DEFAULT 1   -- the first row of the log
 ) STRICT;
 INSERT INTO sequence (id) VALUES (1);
 
--- Whose data this is: the name that the file's own name was derived from.
+-- The scope that the file belongs to; its file name is derived from this name. One row.
 CREATE TABLE scope (
     id   INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
     name TEXT NOT NULL
@@ -24,7 +24,7 @@ CREATE TABLE meta (
     value TEXT NOT NULL               -- JSON
 ) STRICT, WITHOUT ROWID;
 
--- A message may name a room, sender or reply that is not stored: history arrives out of order.
+-- A message may refer to a room, sender or message that is not stored: history can arrive out of order.
 CREATE TABLE messages (
     id            TEXT NOT NULL PRIMARY KEY,
     room_id       TEXT NOT NULL,
@@ -34,19 +34,19 @@ CREATE TABLE messages (
     channel_id    TEXT,
     sender_name   TEXT,
     edited_at     INTEGER,
-    is_deleted    INTEGER NOT NULL DEFAULT 0,  -- 1: a tombstone; it never comes back to life
+    is_deleted    INTEGER NOT NULL DEFAULT 0,  -- 1: a tombstone, which is never overwritten
     reply_to_id   TEXT,
     revision      INTEGER,
     head_hash     TEXT,
     link_metadata TEXT,                        -- JSON object
     metadata      TEXT,                        -- JSON object
-    origin_seq    INTEGER NOT NULL DEFAULT 0,  -- the command that saved it first; log_references has the others
+    origin_seq    INTEGER NOT NULL DEFAULT 0,  -- the command that saved it first; the others are in log_references
     origin_member INTEGER NOT NULL DEFAULT 0   -- its index in a batch
 ) STRICT;
 CREATE INDEX messages_by_room ON messages (room_id, timestamp, id);
 CREATE INDEX messages_by_channel ON messages (room_id, channel_id, timestamp, id);
 
--- May arrive before its message, so the message is no foreign key.
+-- A reaction may arrive before its message, so message_id is not a foreign key.
 CREATE TABLE reactions (
     message_id TEXT NOT NULL,
     oder_id    TEXT NOT NULL,
@@ -168,7 +168,7 @@ CREATE TABLE members (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX members_by_age ON members (room_id, joined_at, oder_id);
 
--- Stands by itself: neither the room, the banned nor the banning person need be stored.
+-- Neither the room nor the banned or banning user need be stored, so there are no foreign keys.
 CREATE TABLE bans (
     room_id      TEXT NOT NULL,
     oder_id      TEXT NOT NULL,
@@ -177,7 +177,7 @@ CREATE TABLE bans (
     banned_by    TEXT,
     display_name TEXT,
     reason       TEXT,
-    expires_at   INTEGER,                      -- NULL: for ever; else in force before this time
+    expires_at   INTEGER,                      -- NULL: never expires
     metadata     TEXT,                         -- JSON object
     PRIMARY KEY (room_id, oder_id)
 ) STRICT, WITHOUT ROWID;
@@ -194,10 +194,10 @@ CREATE TABLE sessions (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX sessions_by_expiry ON sessions (expires_at);
 
--- A file whose parts lie beside the database, each named by the SHA-256 of its bytes.
+-- Files. Their parts are stored beside the database, each named by the SHA-256 of its bytes.
 CREATE TABLE media (
     id          TEXT NOT NULL PRIMARY KEY,
-    sha256      TEXT NOT NULL UNIQUE,          -- of the whole, in hex
+    sha256      TEXT NOT NULL UNIQUE,          -- of the whole file, in hex
     mime        TEXT NOT NULL,
     size        INTEGER NOT NULL,              -- bytes
     uploader_id TEXT,
@@ -211,27 +211,27 @@ CREATE TABLE media_parts (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX media_parts_by_hash ON media_parts (sha256);
 
--- Every command that took effect, in order. A row commits together with the command's effects, or neither does.
--- Binary columns are MessagePack where nothing else is said.
+-- Every command that took effect, in order. A row is committed in the same transaction as the command's effects.
+-- Binary columns are MessagePack unless noted otherwise.
 CREATE TABLE commands (
     seq      INTEGER NOT NULL PRIMARY KEY,
-    id       TEXT NOT NULL UNIQUE,             -- made by the caller
+    id       TEXT NOT NULL UNIQUE,             -- chosen by the caller
     type     TEXT NOT NULL,
-    at       INTEGER NOT NULL,                 -- the time that the command took for the current one
+    at       INTEGER NOT NULL,                 -- the current time as the command saw it
     payload  BLOB,                             -- NULL: not kept, or erased as a whole
-    salt     BLOB,                             -- 16 random bytes that went into the digest; NULL: destroyed with the text
-    redacted INTEGER NOT NULL DEFAULT 0,       -- 1: text that was deleted since was erased from the payload, or all of it
+    salt     BLOB,                             -- 16 random bytes, part of the digest; NULL: erased with the text
+    redacted INTEGER NOT NULL DEFAULT 0,       -- 1: the payload, or text in it that was deleted later, was erased
     facts    BLOB NOT NULL,                    -- [format, principal, digest, changes, generated]
-    result   BLOB,                             -- NULL: null; of no bytes: no longer stored
-    chain    BLOB NOT NULL                     -- SHA-256 of the chain before it and of what the row says
+    result   BLOB,                             -- NULL: the result is null; empty: it is no longer stored
+    chain    BLOB NOT NULL                     -- SHA-256 of the previous row's chain and this row
 ) STRICT;
 
--- Which commands contain text about what, so that it can be erased from them when that is deleted.
+-- Which commands contain text about which item, so that the text can be erased when the item is deleted.
 CREATE TABLE log_references (
     noun    TEXT NOT NULL,                     -- message, reaction, attachment, room, channel, category, ban or media
-    parent  TEXT NOT NULL,                     -- the room or message that it belongs to; empty where it has a key of its own
+    parent  TEXT NOT NULL,                     -- the room or message it belongs to; empty if its key is globally unique
     subject TEXT NOT NULL,                     -- its key
     seq     INTEGER NOT NULL,
-    member  INTEGER NOT NULL,                  -- the index of the command in a batch; 0 elsewhere
+    member  INTEGER NOT NULL,                  -- the index of the command in its batch, else 0
     PRIMARY KEY (noun, parent, subject, seq, member)
 ) STRICT, WITHOUT ROWID;

@@ -1,16 +1,16 @@
-"""The steps that bring a database file to the present tables, in order; append-only.
+"""The migrations of SQLite database files, in order; append-only.
 
-`0001_initial.sql` makes version 1, and so on. A step and its version number are committed together.
+`0001_initial.sql` creates version 1, and so on. Each migration is committed together with its version number.
 """
 
 from importlib import resources
 
 APPLICATION_ID = 0x62736372
-"""`PRAGMA application_id` of our files: the bytes `bscr`."""
+"""`PRAGMA application_id` of backscroll's files: the bytes `bscr`."""
 
 
 def migrations() -> list[str]:
-    """The SQL of every step; the step at index i brings a file from version i to version i + 1."""
+    """The SQL of every migration; the one at index i upgrades a file from version i to version i + 1."""
     scripts = sorted(
         (entry for entry in resources.files(__package__).iterdir() if entry.name.endswith(".sql")),
         key=lambda entry: entry.name,
