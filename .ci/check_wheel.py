@@ -1,4 +1,4 @@
-"""Check what a wheel would install: only `backscroll/…`, with its types, migrations, protocol page and level, and no tests."""
+"""Check what a wheel would install: only `backscroll/…`, with types, migrations, protocol page and level, no tests."""
 
 import sys
 import zipfile

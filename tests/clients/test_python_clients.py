@@ -23,12 +23,17 @@ from backscroll.clients.python.pending_calls import find_endpoint
 from backscroll.schema import (
     BackscrollError,
     Busy,
+    CallerError,
+    Channel,
     ClearAllData,
     Command,
     Conflict,
+    DaemonError,
     DeadlineExceeded,
     DeleteMessage,
     GetAllRooms,
+    GetChannel,
+    GetLog,
     GetMessageById,
     GetMessages,
     GetUser,
@@ -38,7 +43,6 @@ from backscroll.schema import (
     Invalid,
     IsUserBanned,
     Maintenance,
-    Malformed,
     MessageUpdates,
     NoReply,
     NotFound,
@@ -46,6 +50,9 @@ from backscroll.schema import (
     Ping,
     Pong,
     Query,
+    Reaction,
+    Room,
+    SaveRoom,
     SaveUser,
     TooLarge,
     Unavailable,
@@ -55,7 +62,7 @@ from backscroll.schema import (
 )
 from backscroll.schema.errors import ERRORS
 from backscroll.schema.limits import BODY_BYTES_MAX
-from backscroll.schema.wire import JSON, MSGPACK, Envelope, Success, write_failure
+from backscroll.schema.wire import JSON, MSGPACK, PROTOCOL_LEVEL, Envelope, Success, write_failure
 from tests.support.messages import message_record, save_message
 from tests.support.waiting import wait_until
 
@@ -202,13 +209,14 @@ def test_results_have_the_declared_types(do: Do) -> None:
     assert do(Ping()) == Pong(pong=True)
     health = do(Health())
     assert isinstance(health, HealthReport)
-    assert (health.ready, health.protocol, health.scopes_open) == (True, 1, 1)
+    assert (health.ready, health.level, health.scopes_open) == (True, PROTOCOL_LEVEL, 1)
+    assert (health.storage.engine, health.storage.wal_reset_bug) == ("sqlite", False)
 
 
 PROVOKED: list[tuple[type[BackscrollError], Operation[Any], str]] = [
     (UnknownOperation, FlyToTheMoon(), r"\$\.type: there is no operation 'fly-to-the-moon'"),
     (Invalid, GetMessages("r1", limit=0), r"\$\.payload\.limit: "),
-    (TooLarge, save_message("x" * 129), r"\$\.payload\.message\.id: "),
+    (TooLarge, save_message("x" * 513), r"\$\.payload\.message\.id: "),
     (NotFound, DeleteMessage("unknown"), r"\$\.payload\.messageId: "),
     (Conflict, UpdateMessage("deleted", MessageUpdates(content="x")), r"\$\.payload\.messageId: "),
     (Invalid, save_message("\ud800"), "cannot be written"),
@@ -233,12 +241,12 @@ def test_an_error_reply_raises_its_class(
     assert do(Ping()) == Pong(pong=True)
 
 
-@pytest.mark.parametrize(("scope", "error_class"), [("", Malformed), ("é" * 65, TooLarge)])
+@pytest.mark.parametrize(("scope", "error_class"), [("", Invalid), ("a\0b", Invalid), ("é" * 65, TooLarge)])
 @pytest.mark.parametrize("client_class", [Client, AsyncClient])
 def test_an_invalid_scope_name_is_refused(
     transport: InProcess, client_class: Any, scope: str, error_class: type[BackscrollError]
 ) -> None:
-    """A scope's name is not empty and has at most 128 bytes."""
+    """A scope's name has at least one character, no NUL, and at most 128 bytes."""
     with pytest.raises(error_class, match=r"^\$\.scope: "):
         _once(client_class, Ping(), transport=Borrowed(transport), scope=scope)
 
@@ -307,6 +315,71 @@ def test_an_invalid_reply_raises_internal(client_class: Any, reply: Callable[[st
     """What a broken daemon sends is neither returned nor waited for."""
     with pytest.raises(Internal):
         _once(client_class, Ping(), transport=Scripted(reply))
+
+
+# --- a daemon of a later level ---
+
+
+def succeeded(result: Any) -> Callable[[str], bytes]:
+    """A success with this result, and a field outside it that no client of this level knows."""
+    return lambda call: MSGPACK.encode({"id": call, "ok": True, "result": result, "seq": 7, "shard": "b"})
+
+
+@pytest.mark.parametrize("client_class", [Client, AsyncClient])
+@pytest.mark.parametrize("codec", [JSON, MSGPACK], ids=repr)
+def test_a_field_of_a_later_level_is_ignored(client_class: Any, codec: Any) -> None:
+    """In the envelope, in records and in what is inside them; what this client knows is as it was sent."""
+    reaction = {"messageId": "m1", "oderId": "bob", "emoji": "x", "skinTone": 3}
+    fields = {"id": "m1", "roomId": "r1", "senderId": "ada", "content": "hello", "timestamp": 1, "isDeleted": False}
+    sent = {**fields, "mood": {"colour": "red"}, "reactions": [reaction]}
+    reply = {"id": "", "ok": True, "result": [sent], "seq": 7, "shard": "b"}
+    transport = Scripted(lambda call: codec.encode(reply | {"id": call}))
+    expected = message_record(reactions=[Reaction(message_id="m1", oder_id="bob", emoji="x")])
+    assert _once(client_class, GetMessages("r1"), transport=transport) == [expected]
+
+
+@pytest.mark.parametrize("client_class", [Client, AsyncClient])
+def test_a_value_of_a_later_level_is_kept_as_text(client_class: Any) -> None:
+    """A kind of channel, or of change in the log, that this client does not know is told as it is, not refused."""
+    stage = {"id": "c1", "name": "c", "type": "stage", "position": 0}
+    channel = _once(client_class, GetChannel("c1"), transport=Scripted(succeeded(stage)))
+    assert (channel.type, channel) == ("stage", Channel(id="c1", name="c", type="stage"))
+    with pytest.raises(Invalid, match="'stage' is not one of: text, voice, audio, video"):
+        _daemon_once(client_class, SaveRoom(Room(id="r1", name="r", channels=[channel])))
+
+
+@pytest.mark.parametrize("client_class", [Client, AsyncClient])
+def test_the_log_of_a_later_level_can_be_read(client_class: Any) -> None:
+    """Changes of things that this client does not know are told as they are."""
+    hashes = {"digest": "0" * 64, "chain": "0" * 64}
+    entry = {"seq": 1, "at": 1, "id": "i", "type": "pin", "payload": {"a": 1}, "changes": [{"noun": "pin", "id": "p"}]}
+    page = {"entries": [entry | hashes], "chainStart": "0" * 64, "firstSeq": 1, "lastSeq": 1}
+    read = _once(client_class, GetLog(), transport=Scripted(succeeded(page)))
+    assert (read.entries[0].type, read.entries[0].changes[0].noun) == ("pin", "pin")
+
+
+@pytest.mark.parametrize("client_class", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    ("fault", "error_class"), [("caller", CallerError), ("daemon", DaemonError), ("moon", DaemonError)]
+)
+def test_a_code_of_a_later_level_is_kept_with_its_fault(
+    client_class: Any, fault: str, error_class: type[BackscrollError]
+) -> None:
+    """It is raised as the caller's error or the daemon's, so that a program may decide without knowing the code."""
+    error = {"code": "rate-limited", "message": "slow down", "retryable": True, "details": {"ms": 5}, "since": 3}
+    reply = {"ok": False, "error": error | {"fault": fault}, "shard": "b"}
+    transport = Scripted(lambda call: MSGPACK.encode(reply | {"id": call}))
+    with pytest.raises(error_class) as caught:
+        _once(client_class, Ping(), transport=transport)
+    assert type(caught.value) is error_class
+    assert (caught.value.code, caught.value.message) == ("rate-limited", "slow down")
+    assert (caught.value.retryable, caught.value.details) == (True, {"ms": 5})
+    assert error_class.code == ""
+
+
+def _daemon_once(client_class: Any, operation: Operation[Any]) -> Any:
+    with tempfile.TemporaryDirectory() as directory, InProcess(Path(directory)) as transport:
+        return _once(client_class, operation, transport=Borrowed(transport))
 
 
 # --- time ---

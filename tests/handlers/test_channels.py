@@ -376,6 +376,35 @@ def test_ids_increase_over_a_restart_with_the_clock_set_back(tmp_path: Path) -> 
     assert ids == sorted(set(ids))
 
 
+def test_a_clock_that_was_a_year_ahead_once_does_no_lasting_harm(tmp_path: Path) -> None:
+    """One message bears the wrong time; those after it bear the right one, over a restart too, and are shown in its
+    order. Ids grow all the same, and tell the time again as soon as the clock has come to where it once was.
+    """
+    clock, year = Clock(), 365 * 86_400_000
+    start, made = clock.now, []
+    with InProcess(tmp_path / "data", clock=clock) as transport, Client(transport=transport) as client:
+        channel = client.execute(CreateChannel("general"))
+        clock.now += year
+        ahead = post(client, channel, "from the future")
+        clock.now = start
+        for _ in range(200):
+            clock.now += 10
+            made.append(post(client, channel, f"at {clock.now}"))
+    with InProcess(tmp_path / "data", clock=clock) as transport, Client(transport=transport) as client:
+        for _ in range(200):
+            clock.now += 10
+            made.append(post(client, channel, f"at {clock.now}"))
+        assert [each.timestamp for each in made] == [start + 10 * number for number in range(1, 401)]
+        assert ahead.timestamp == start + year
+        ids = [ahead.id, *(each.id for each in made)]
+        assert ids == sorted(set(ids))
+        assert client.ask(GetMessages("default", limit=500)) == [*made, ahead]
+        clock.now = start + 2 * year
+        later = post(client, channel, "two years on")
+        assert later.id > ids[-1]
+        assert (later.timestamp, time_of(later.id)) == (clock.now, clock.now)
+
+
 def test_ids_of_failed_commands_are_not_reused(tmp_path: Path) -> None:
     """Not even where the failed command was the last one before a restart."""
     clock = Clock()

@@ -135,7 +135,8 @@ def _rename(schema: Description, old: str, new: str) -> None:
     schema["required"] = [new if name == old else name for name in schema["required"]]
 
 
-def _add(schema: Description, name: str, *, required: bool = False) -> None:
+def _add(schema: Description, name: str, *, required: bool = False) -> Description:
     schema["properties"][name] = {"type": "string"}
     if required:
         schema["required"].append(name)
+    return schema
