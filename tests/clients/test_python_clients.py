@@ -38,7 +38,6 @@ from backscroll.schema import (
     Invalid,
     IsUserBanned,
     Maintenance,
-    Malformed,
     MessageUpdates,
     NoReply,
     NotFound,
@@ -202,13 +201,13 @@ def test_results_have_the_declared_types(do: Do) -> None:
     assert do(Ping()) == Pong(pong=True)
     health = do(Health())
     assert isinstance(health, HealthReport)
-    assert (health.ready, health.protocol, health.scopes_open) == (True, 1, 1)
+    assert (health.ready, health.level, health.scopes_open) == (True, 1, 1)
 
 
 PROVOKED: list[tuple[type[BackscrollError], Operation[Any], str]] = [
     (UnknownOperation, FlyToTheMoon(), r"\$\.type: there is no operation 'fly-to-the-moon'"),
     (Invalid, GetMessages("r1", limit=0), r"\$\.payload\.limit: "),
-    (TooLarge, save_message("x" * 129), r"\$\.payload\.message\.id: "),
+    (TooLarge, save_message("x" * 513), r"\$\.payload\.message\.id: "),
     (NotFound, DeleteMessage("unknown"), r"\$\.payload\.messageId: "),
     (Conflict, UpdateMessage("deleted", MessageUpdates(content="x")), r"\$\.payload\.messageId: "),
     (Invalid, save_message("\ud800"), "cannot be written"),
@@ -233,12 +232,12 @@ def test_an_error_reply_raises_its_class(
     assert do(Ping()) == Pong(pong=True)
 
 
-@pytest.mark.parametrize(("scope", "error_class"), [("", Malformed), ("é" * 65, TooLarge)])
+@pytest.mark.parametrize(("scope", "error_class"), [("", Invalid), ("é" * 65, TooLarge)])
 @pytest.mark.parametrize("client_class", [Client, AsyncClient])
 def test_an_invalid_scope_name_is_refused(
     transport: InProcess, client_class: Any, scope: str, error_class: type[BackscrollError]
 ) -> None:
-    """A scope's name is not empty and has at most 128 bytes."""
+    """A scope's name is not empty, has no NUL, and has at most 128 bytes."""
     with pytest.raises(error_class, match=r"^\$\.scope: "):
         _once(client_class, Ping(), transport=Borrowed(transport), scope=scope)
 

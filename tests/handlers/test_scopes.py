@@ -16,12 +16,15 @@ from typing import Any, NamedTuple
 import apsw
 import pytest
 
+from backscroll.bus.dispatch import Dispatcher
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.inprocess import InProcess
+from backscroll.bus.sqlite import opening, scope_admin
 from backscroll.bus.sqlite.errors import wire_error
 from backscroll.bus.sqlite.opening import scope_named_in
 from backscroll.bus.sqlite.scopes import OPEN_MAX, SqliteScopes
 from backscroll.bus.sqlite.store import SqliteStore
+from backscroll.bus.status import DaemonStatus
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema import (
@@ -52,7 +55,6 @@ from tests.support.stores import command
 from tests.support.tables import all_rows
 
 StartDaemon = Callable[..., DaemonProcess]
-LEGACY = Path(__file__).parents[1] / "fixtures" / "schema-1.db"
 MIB = 2**20
 
 LOOK_ALIKES = [
@@ -74,7 +76,7 @@ LOOK_ALIKES = [
         "ſ",
     ),
     *(".", "..", "../a", "../default", "a/b", "a\\b", "/etc/passwd", "C:\\a", "CON", "con", "NUL.db", "a:b", "a*?"),
-    *("a\x00b", "a\x00", "\n", "-", "--help", "%2e%2e", "default.db", "scopes", "'; DROP TABLE scope; --"),
+    *("a\x01b", "a\x01", "\n", "-", "--help", "%2e%2e", "default.db", "scopes", "'; DROP TABLE scope; --"),
     *("😀", "😀\ufe0f", "\u200b", "x" * 128, "X" * 128, "x" * 127, "é" * 64, "I", "ı", "İ", "i"),
 ]
 """Names that some file system, or some carelessness, takes for each other or for something else."""
@@ -261,13 +263,18 @@ def test_file_names_of_scopes_are_safe_on_every_file_system(start_daemon: StartD
 
 @pytest.mark.parametrize(
     ("scope", "code"),
-    [("", "malformed"), ("x" * 129, "too-large"), ("é" * 65, "too-large"), (None, "malformed"), (1, "malformed")],
+    [
+        *(("x" * 129, "too-large"), ("é" * 65, "too-large")),
+        *(("", "invalid"), ("a\x00b", "invalid"), (None, "invalid"), (1, "invalid")),
+    ],
 )
 @pytest.mark.parametrize("operation", ["ping", "get-all-rooms", "initialize", "get-scope-info", "delete-scope"])
 def test_an_invalid_scope_name_creates_no_file(
     transport: InProcess, tmp_path: Path, operation: str, scope: object, code: str
 ) -> None:
-    """A name is text of 1 to 128 bytes; anything else is refused by its path, for every kind of request."""
+    """A scope's name is text of 1 to 128 bytes without NUL; everything else is refused by its path, for every kind of
+    request.
+    """
     before = files_of(tmp_path)
     error = send(transport, body(operation, {}, scope=scope))["error"]
     assert (error["code"], error["details"]["path"]) == (code, "$.scope")
@@ -558,15 +565,17 @@ def test_a_scope_in_use_is_not_closed(scopes: SqliteScopes) -> None:
 def test_background_work_does_not_keep_a_scope_open(scopes: SqliteScopes) -> None:
     """The daemon's own work does not count as use, and does not open a scope."""
     write(scopes, "a", "k")
-    before = scopes.scope_of("a").last_used
+    before = scopes.scope_named("a").last_used
     with scopes.borrow_if_open("a") as store:
         assert store is not None
-    scopes.checkpoint_if_due("a")
-    assert scopes.scope_of("a").last_used == before
+    dispatcher = Dispatcher(scopes, DaemonStatus(dict, scopes))
+    dispatcher.run_chores("a")
+    assert scopes.scope_named("a").last_used == before
     scopes.close_idle(0)
     with scopes.borrow_if_open("a") as store:
         assert store is None
-    scopes.checkpoint_if_due("a")
+    dispatcher.run_chores("a")
+    dispatcher.checkpoint("a")
     assert scopes.open_stores() == {}
 
 
@@ -582,10 +591,12 @@ def test_a_scope_file_is_never_opened_twice(tmp_path: Path, long: bool) -> None:
     written: dict[str, list[str]] = {name: [] for name in names}
     until = time.monotonic() + (30 if long else 3)
 
+    dispatcher = Dispatcher(scopes, DaemonStatus(dict, scopes))
+
     def write_one(name: str, key: str) -> None:
         with writers[name]:
             write(scopes, name, key)
-            scopes.checkpoint_if_due(name)
+            dispatcher.checkpoint(name)
             written[name].append(key)
 
     def read_one(name: str) -> None:
@@ -711,6 +722,7 @@ def test_a_scope_locked_by_another_process_is_busy(scopes: SqliteScopes) -> None
             with pytest.raises(CannotOpen) as caught:
                 again.open("a")
             error = wire_error(caught.value)
+            assert error is not None
             assert (error.code, error.retryable) == ("busy", True)
     assert keys(scopes, "a") == ["k"]
 
@@ -741,7 +753,9 @@ def test_creating_a_scope_on_a_full_disk_is_retryable(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", ["other", "never used"])
 def test_a_scope_refuses_the_file_of_another_scope(start_daemon: StartDaemon, tmp_path: Path, target: str) -> None:
-    """Exchanged files are never served: the error is `storage`, without name or content of the other scope."""
+    """Exchanged files are never served: the error is `storage`, without name or content of the other scope, and the
+    owner does not get an empty scope either.
+    """
     data_dir = tmp_path / "data"
     daemon = start_daemon()
     owner, other = clients(daemon.endpoint, "owner", "other")
@@ -762,8 +776,7 @@ def test_a_scope_refuses_the_file_of_another_scope(start_daemon: StartDaemon, tm
             assert reply["error"]["code"] == "storage"
             assert "owner" not in str(reply)
             assert "secret" not in str(reply)
-        assert peer.ask("get-messages", {"roomId": "r1"}, scope="owner")["result"] == []
-        assert "owner" in peer.ask("list-scopes")["result"]  # because it was just used again
+        assert peer.ask("get-messages", {"roomId": "r1"}, scope="owner")["error"]["code"] == "storage"
     daemon.stop()
     assert database_of(data_dir, target).read_bytes() == before
 
@@ -771,11 +784,25 @@ def test_a_scope_refuses_the_file_of_another_scope(start_daemon: StartDaemon, tm
 # Older files
 
 
+@pytest.fixture(scope="session")
+def chat_of_ada(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A closed file of an application with one account, which names no scope: 204 messages in 218 commands."""
+    directory = tmp_path_factory.mktemp("chat")
+    requests = [body("set-current-user-id", {"userId": "ada"})]
+    requests += [body("save-user", {"user": {"oderId": "ada", "id": f"u{at}", "username": "ada"}}) for at in range(13)]
+    requests += [body("save-message", save_payload(at, f"content {at}", metadata={"a": at})) for at in range(204)]
+    with InProcess(directory) as transport:
+        transport.dispatcher.execute_commands(list(map(transport.dispatcher.receive, requests)))
+    with closing(apsw.Connection(str(directory / "default.db"))) as connection:
+        connection.execute("DELETE FROM scope")
+    return directory / "default.db"
+
+
 @pytest.fixture
-def legacy(tmp_path: Path) -> Path:
-    """A file of an older schema, outside the data directory, whose current user is `ada`."""
+def legacy(tmp_path: Path, chat_of_ada: Path) -> Path:
+    """A file outside the data directory, whose current user is `ada`."""
     (tmp_path / "old").mkdir()
-    return Path(shutil.copy(LEGACY, tmp_path / "old" / "chat.db"))
+    return Path(shutil.copy(chat_of_ada, tmp_path / "old" / "chat.db"))
 
 
 def everything(directory: Path) -> dict[str, str]:
@@ -801,7 +828,7 @@ def test_a_legacy_file_is_adopted_by_its_current_user(start_daemon: StartDaemon,
     assert everything(legacy.parent) == before
     rows = all_rows(database_of(tmp_path / "data", "ada"))
     rows["messages"] = [row for row in rows["messages"] if row[0] != "new"]
-    expected["messages"] = [(*row, 0, 0) for row in expected["messages"]]  # without an origin in the log
+    rows["commands"] = [row for row in rows["commands"] if row[0] != 219]
     assert {name: rows[name] for name in expected} == expected
     assert not list((tmp_path / "data").glob("adopting-*"))
     daemon = start_daemon()
@@ -812,6 +839,23 @@ def test_a_legacy_file_is_adopted_by_its_current_user(start_daemon: StartDaemon,
         assert client.execute(GetScopeInfo()).schema_version == len(migrations())
         with pytest.raises(Conflict):
             client.execute(AdoptLegacyDatabase(str(legacy), "ada"))
+
+
+def test_an_older_file_is_migrated_on_adoption(
+    transport: InProcess, legacy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy is migrated, and the file itself is not changed."""
+    before = everything(legacy.parent)
+    steps = [*migrations(), "ALTER TABLE messages ADD COLUMN mood TEXT NOT NULL DEFAULT 'calm'"]
+    for module in (opening, scope_admin):
+        monkeypatch.setattr(module, "migrations", lambda: steps)
+    client = Client(transport=transport, scope="ada")
+    client.execute(AdoptLegacyDatabase(str(legacy), "ada"))
+    assert everything(legacy.parent) == before
+    info = client.execute(GetScopeInfo())
+    assert (info.schema_version, info.rows["messages"]) == (len(steps), 204)
+    with transport.scopes.use("ada") as store, store.read() as snapshot:
+        assert snapshot.rows(sql("SELECT DISTINCT mood FROM messages")) == [("calm",)]
 
 
 Refusal = tuple[type[BackscrollError], str]
@@ -861,15 +905,18 @@ def test_a_scope_with_data_cannot_adopt_a_file(transport: InProcess, tmp_path: P
     assert [each.content for each in client.ask(GetMessages("r1"))] == ["mine"]
 
 
-@pytest.mark.parametrize(
-    "path", ["missing.db", "", ".", "old", "a\x00b", "x" * 300, "old/chat.db/x", "circle", "pipe"], ids=repr
-)
+@pytest.mark.parametrize("path", ["missing.db", "", ".", "old", "x" * 300, "old/chat.db/x", "circle", "pipe"], ids=repr)
 def test_a_path_without_a_file_is_not_found(transport: InProcess, tmp_path: Path, legacy: Path, path: str) -> None:
     """Whatever is wrong with a path, nothing is created there."""
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     if path == "pipe":
         os.mkfifo(tmp_path / "pipe")
     adoption_is_refused(transport, tmp_path, f"{tmp_path}/{path}", (NotFound, PATH))
+
+
+def test_a_path_with_nul_cannot_be_adopted(transport: InProcess, tmp_path: Path) -> None:
+    """For the system the path would end at the NUL."""
+    adoption_is_refused(transport, tmp_path, f"{tmp_path}/a\x00b", (Invalid, PATH))
 
 
 @pytest.mark.parametrize(
