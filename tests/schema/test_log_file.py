@@ -104,7 +104,7 @@ def test_free_json_is_read_back_exactly(metadata: dict[str, Any]) -> None:
 
 
 def test_a_line_has_a_fixed_key_order_and_omits_defaults() -> None:
-    """`generated`, `redacted`, `digest` and `scope` are written only where they are set."""
+    """The keys after `payload` are written only where they are set."""
     entry = LogEntry(
         seq=1, at=2, id="i", type="delete-message", payload={"messageId": "ü"}, digest=DIGEST, chain=DIGEST
     )
