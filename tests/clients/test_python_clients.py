@@ -62,7 +62,7 @@ from backscroll.schema import (
 )
 from backscroll.schema.errors import ERRORS
 from backscroll.schema.limits import BODY_BYTES_MAX
-from backscroll.schema.wire import JSON, MSGPACK, PROTOCOL_LEVEL, Envelope, Success, write_failure
+from backscroll.schema.wire import JSON, MSGPACK, Envelope, Success, write_failure
 from tests.support.messages import message_record, save_message
 from tests.support.waiting import wait_until
 

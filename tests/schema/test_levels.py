@@ -141,4 +141,3 @@ def _add(schema: Description, name: str, *, required: bool = False) -> None:
     schema["properties"][name] = {"type": "string"}
     if required:
         schema["required"].append(name)
-    return schema
