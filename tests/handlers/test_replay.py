@@ -196,7 +196,7 @@ def test_a_forged_line_is_detected_or_counted_as_redacted(exported: Path, run: R
             lambda lines: [*lines[:4], lines[4].replace('"at": 1', '"at": 2'), *lines[5:]],
             "the chain up to seq 12 differs from the header's",
         ),
-        (lambda lines: [*lines[:4], *lines[5:]], "line 5: $.seq: 5 where 4 is expected"),
+        (lambda lines: [*lines[:4], *lines[5:]], "line 5: $.seq: expected 4, got 5"),
         (lambda lines: lines[:-1], "default: the lines end with seq 11; the header says 12"),
         (lambda lines: lines[:1], "default: the lines end with seq 0; the header says 12"),
     ],
