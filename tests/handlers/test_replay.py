@@ -257,7 +257,7 @@ def test_concatenated_parts_verify_as_a_whole(exported: Path, run: Run, tmp_path
         ),
         (
             lambda first, second: [*first, without(second[0], "to").replace('"from": 6', '"from": 7'), second[1]],
-            "line 7: the lines before this header end with seq 5, and it begins with 7",
+            "line 7: the lines before this header end with seq 5, but it begins with 7",
         ),
         (
             lambda first, second: [*first, without(second[0], "to"), *second[1:-1]],
@@ -629,6 +629,6 @@ def test_a_command_accepted_in_one_encoding_replays_in_the_other(run: Run, tmp_p
 def test_an_oversized_line_is_refused_without_reading_it() -> None:
     """Whatever file is given, memory stays bounded."""
     file = io.BytesIO(b"12345\n" + b"x" * 100)
-    with pytest.raises(BadLine, match="line 2: longer than 6 bytes"):
+    with pytest.raises(BadLine, match="line 2: the line is longer than 6 bytes"):
         list(lines_of(file, bytes_max=6))
     assert file.tell() == 13
