@@ -13,7 +13,7 @@ from backscroll.schema.operations import DeleteMedia, GetMedia, GetMediaPart, Pu
 from backscroll.schema.replies import Media as MediaRecord
 from backscroll.schema.tables import Media, MediaParts
 
-ROWS = RowMapper(MediaRecord, Media)
+ROWS = RowMapper(MediaRecord, Media, elsewhere=("parts",))
 PART_COUNT = MediaParts.select(fn.COUNT(MediaParts.position)).where(MediaParts.media_id == Media.id)
 
 INSERT = statement(ROWS.insert())

@@ -22,7 +22,7 @@ from backscroll.schema.operations import (
 from backscroll.schema.records import DELETED_TEXT, Message
 from backscroll.schema.tables import Attachments, LogReferences, Messages, Reactions
 
-ROWS = RowMapper(Message, Messages)
+ROWS = RowMapper(Message, Messages, elsewhere=("reactions", "attachments"))
 ID_AT = ROWS.names.index("id")
 
 INSERT = statement(insertion(Messages, [*ROWS.names, "origin_seq", "origin_member"]).on_conflict_ignore())

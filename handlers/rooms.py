@@ -16,7 +16,7 @@ from backscroll.schema.records import Category, Channel, Record, Room, RoomMembe
 from backscroll.schema.tables import Categories, Channels, Members, Rooms, Table
 
 T = TypeVar("T", bound=Record)
-ROWS = RowMapper(Room, Rooms)
+ROWS = RowMapper(Room, Rooms, elsewhere=("members", "channels", "categories"))
 
 UPSERT = ROWS.upsert()
 DELETE = statement(Rooms.delete().where(Rooms.id == Named("room_id")))

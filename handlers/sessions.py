@@ -11,7 +11,7 @@ from backscroll.schema.operations.sessions import hash_of
 from backscroll.schema.replies import Session
 from backscroll.schema.tables import Sessions
 
-ROWS = RowMapper(Session, Sessions, ("token_hash",))
+ROWS = RowMapper(Session, Sessions, ("token_hash",), elsewhere=("token",))
 
 INSERT = statement(ROWS.insert())
 DELETE = statement(Sessions.delete().where(Sessions.token_hash == Named("token_hash")))

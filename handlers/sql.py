@@ -81,12 +81,22 @@ def insertion(table: type[Table], names: Iterable[str] | None = None) -> peewee.
 
 
 class RowMapper(Generic[T]):
-    """Maps records of one type to rows of a table. `parents` are leading columns that are not fields of the record."""
+    """Maps records of one type to rows of a table.
 
-    def __init__(self, record_type: type[T], table: type[Table], parents: Sequence[str] = ()) -> None:
+    `parents` are leading columns that are not fields of the record; `elsewhere` are fields of the record that are
+    not columns of this table. Raises `TypeError` for any other field without a column, because it would be lost.
+    """
+
+    def __init__(
+        self, record_type: type[T], table: type[Table], parents: Sequence[str] = (), *, elsewhere: Sequence[str] = ()
+    ) -> None:
         self.table = table
         fields = table._meta.fields
         self.names = [name for name in record_type.__struct_fields__ if name in fields]
+        lost = set(record_type.__struct_fields__) - {*self.names, *elsewhere, "damaged"}
+        if lost:
+            missing = f"{record_type.__name__}.{min(lost)}"
+            raise TypeError(f"{table.__name__} has no column for {missing}; add one, with a migration")
         self.columns = [fields[name] for name in self.names]
         self._parents = parents
         self._documents = [at for at, column in enumerate(self.columns) if isinstance(column, Json)]

@@ -31,8 +31,8 @@ FOLDERS = ("schema", "handlers", "bus", "clients")
 
 OPERATION_CLASS = '''
 
-class PinMessage(Command[None], frozen=True):
-    """Pin a message: its metadata says so. `not-found` for an unknown one.
+class JuggleMessage(Command[None], frozen=True):
+    """Juggle a message: its metadata says so. `not-found` for an unknown one.
 
     Example: {"messageId": "m1"}
     """
@@ -43,30 +43,30 @@ class PinMessage(Command[None], frozen=True):
 '''
 OPERATION_HANDLER = """
 
-@handles(PinMessage)
-def pin_message(command: PinMessage, db: Writes, context: CommandContext) -> None:
+@handles(JuggleMessage)
+def juggle_message(command: JuggleMessage, db: Writes, context: CommandContext) -> None:
     stored = _stored(command.message_id, db)
-    pinned = (stored.metadata or {}) | {"pinned": True}
-    save(replace(stored, metadata=pinned), "$.payload", db, context)
+    juggled = (stored.metadata or {}) | {"juggled": True}
+    save(replace(stored, metadata=juggled), "$.payload", db, context)
 """
-OPERATION_TEST = '''"""Pinning messages."""
+OPERATION_TEST = '''"""Juggling messages."""
 
 from pathlib import Path
 
 from backscroll.bus.inprocess import InProcess
 from backscroll.clients.python import Client
-from backscroll.schema import GetMessageById, Message, PinMessage, SaveMessage
+from backscroll.schema import GetMessageById, Message, JuggleMessage, SaveMessage
 
 
-def test_a_pinned_message_says_so(tmp_path: Path) -> None:
+def test_a_juggled_message_says_so(tmp_path: Path) -> None:
     """The metadata that it had stays."""
     with InProcess(tmp_path / "data") as transport, Client(transport=transport) as client:
         message = Message(id="m1", room_id="r1", sender_id="ada", content="x", timestamp=1, metadata={"a": 1})
         client.execute(SaveMessage(message))
-        client.execute(PinMessage("m1"))
-        pinned = client.ask(GetMessageById("m1"))
-        assert pinned is not None
-        assert pinned.metadata == {"a": 1, "pinned": True}
+        client.execute(JuggleMessage("m1"))
+        juggled = client.ask(GetMessageById("m1"))
+        assert juggled is not None
+        assert juggled.metadata == {"a": 1, "juggled": True}
 '''
 FIELD_USE = """
 import tempfile
@@ -77,10 +77,10 @@ from backscroll.clients.python import Client
 from backscroll.schema import GetMessageById, Message, MessageUpdates, SaveMessage, UpdateMessage
 
 with InProcess(Path(tempfile.mkdtemp()) / "data") as transport, Client(transport=transport) as client:
-    client.execute(SaveMessage(Message(id="m1", room_id="r", sender_id="a", content="x", timestamp=1, sent_at=5)))
-    assert client.ask(GetMessageById("m1")).sent_at == 5
-    client.execute(UpdateMessage("m1", MessageUpdates(sent_at=None)))
-    assert client.ask(GetMessageById("m1")).sent_at is None
+    client.execute(SaveMessage(Message(id="m1", room_id="r", sender_id="a", content="x", timestamp=1, juggled_at=5)))
+    assert client.ask(GetMessageById("m1")).juggled_at == 5
+    client.execute(UpdateMessage("m1", MessageUpdates(juggled_at=None)))
+    assert client.ask(GetMessageById("m1")).juggled_at is None
 """
 
 
@@ -115,23 +115,25 @@ class Copy:
 def add_operation(copy: Copy) -> list[str]:
     """The steps of "Add an operation" in CONTRIBUTING.md; the files that were changed."""
     copy.append("schema/operations/messages.py", OPERATION_CLASS)
-    copy.edit("handlers/messages.py", "    GetMessages,\n", "    GetMessages,\n    PinMessage,\n")
+    copy.edit("handlers/messages.py", "    GetMessages,\n", "    GetMessages,\n    JuggleMessage,\n")
     copy.append("handlers/messages.py", OPERATION_HANDLER)
-    (copy.root / "test_pin_message.py").write_text(OPERATION_TEST, encoding="utf-8")
-    return ["schema/operations/messages.py", "handlers/messages.py", "test_pin_message.py"]
+    (copy.root / "test_juggle_message.py").write_text(OPERATION_TEST, encoding="utf-8")
+    return ["schema/operations/messages.py", "handlers/messages.py", "test_juggle_message.py"]
 
 
 def add_field(copy: Copy) -> list[str]:
     """The steps of "Add a field" in CONTRIBUTING.md; the files that were changed."""
     edited = "    edited_at: Millis | None = None\n"
-    copy.edit("schema/records.py", edited, edited + "    sent_at: Millis | None = None\n")
+    copy.edit("schema/records.py", edited, edited + "    juggled_at: Millis | None = None\n")
     updated = "    edited_at: Clearable[Millis] = UNSET\n"
-    copy.edit("schema/records.py", updated, updated + "    sent_at: Clearable[Millis] = UNSET\n")
+    copy.edit("schema/records.py", updated, updated + "    juggled_at: Clearable[Millis] = UNSET\n")
     column = "    edited_at = IntegerField(null=True)\n"
-    copy.edit("schema/tables.py", column, column + "    sent_at = IntegerField(null=True)\n")
-    migration = copy.root / "backscroll" / "schema" / "migrations" / "sqlite" / "0002_sent_at.sql"
-    migration.write_text("-- Version 2: when a message was sent.\nALTER TABLE messages ADD COLUMN sent_at INTEGER;\n")
-    return ["schema/records.py", "schema/tables.py", "schema/migrations/sqlite/0002_sent_at.sql"]
+    copy.edit("schema/tables.py", column, column + "    juggled_at = IntegerField(null=True)\n")
+    migration = copy.root / "backscroll" / "schema" / "migrations" / "sqlite" / "0002_juggled_at.sql"
+    migration.write_text(
+        "-- Version 2: when a message was sent.\nALTER TABLE messages ADD COLUMN juggled_at INTEGER;\n"
+    )
+    return ["schema/records.py", "schema/tables.py", "schema/migrations/sqlite/0002_juggled_at.sql"]
 
 
 @pytest.fixture
@@ -147,10 +149,10 @@ def test_adding_an_operation_touches_three_files(tmp_path: Path) -> None:
     """Its class, its handler and its test; the registry, the exports and the description follow from them."""
     copy = Copy(tmp_path / "copy")
     assert len(add_operation(copy)) == 3
-    done = copy.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_pin_message.py")
+    done = copy.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_juggle_message.py")
     assert done.returncode == 0, done.stdout + done.stderr
     described = copy.run("-c", "from backscroll.schema.description import describe; print(*describe()['operations'])")
-    assert "pin-message" in described.stdout.split()
+    assert "juggle-message" in described.stdout.split()
 
 
 def test_adding_a_field_touches_record_table_and_migration(tmp_path: Path) -> None:
@@ -171,8 +173,8 @@ def test_additions_are_listed_and_compatible_with_the_level(grown: Copy) -> None
     done = grown.run("-c", code, str(ROOT / "schema" / "levels" / "1.json"))
     breaking, additions = json.loads(done.stdout)
     assert breaking == []
-    assert any("pin-message" in each for each in additions)
-    assert any("sentAt" in each for each in additions)
+    assert any("juggle-message" in each for each in additions)
+    assert any("juggledAt" in each for each in additions)
 
 
 @pytest.fixture
@@ -200,8 +202,8 @@ def future_daemon(grown: Copy, tmp_path: Path) -> Iterator[str]:
 def test_a_client_works_with_a_newer_daemon(future_daemon: str) -> None:
     """It ignores an unknown field, keeps an unknown value as text, and maps an unknown error code to a base class."""
     with Client(future_daemon) as client, Peer(future_daemon) as peer:
-        assert peer.ask("save-message", save_payload(1, "x", sentAt=7))["ok"]
-        assert peer.ask("get-messages", {"roomId": "r1"})["result"][0]["sentAt"] == 7
+        assert peer.ask("save-message", save_payload(1, "x", juggledAt=7))["ok"]
+        assert peer.ask("get-messages", {"roomId": "r1"})["result"][0]["juggledAt"] == 7
         [message] = client.ask(GetMessages("r1"))
         assert (message.id, message.content) == ("m1", "x")
         stage = {"id": "c1", "name": "c", "type": "stage"}

@@ -68,7 +68,7 @@ BREACHES: dict[str, Callable[[Description], object]] = {
 }
 
 ADDITIONS: dict[str, Callable[[Description], object]] = {
-    "an operation": lambda it: it["operations"].update({"pin-message": it["operations"]["delete-message"]}),
+    "an operation": lambda it: it["operations"].update({"juggle-message": it["operations"]["delete-message"]}),
     "an optional payload field": lambda it: _add(_payload(it, "get-messages"), "sort"),
     "a field of a record": lambda it: _add_to_records(it, "MessageInput", "Message"),
     "a request's value": lambda it: it["$defs"]["ChannelInput"]["properties"]["type"]["enum"].append("stage"),
@@ -134,7 +134,7 @@ def _rename(schema: Description, old: str, new: str) -> None:
 
 def _add_to_records(description: Description, *names: str) -> None:
     for name in names:
-        _add(description["$defs"][name], "sentAt")
+        _add(description["$defs"][name], "juggledAt")
 
 
 def _add(schema: Description, name: str, *, required: bool = False) -> None:

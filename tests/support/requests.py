@@ -13,11 +13,9 @@ from backscroll.schema.wire import JSON, MSGPACK, Codec, codec_of
 CODECS = (JSON, MSGPACK)
 NUMBERS = itertools.count(1)
 
-ORDER = (
-    *("initialize", "save", "create", "put", "set", "update", "get", "list", "is", "ping", "health", "describe"),
-    *("remove", "batch", "compact", "delete", "append", "adopt", "clear"),
-)
-"""First words of operations in an order in which their examples make sense, one after the other."""
+FIRST = ("initialize", "save", "create", "put", "set")
+LAST = ("remove", "batch", "compact", "delete", "append", "adopt", "clear")
+"""First words of operations whose examples have to run before or after all others, in this order."""
 
 
 def fresh_id() -> str:
@@ -55,4 +53,8 @@ def example(operation: type[Operation[Any]]) -> dict[str, Any]:
 
 def in_sensible_order() -> list[type[Operation[Any]]]:
     """All operations: those that save first, then those that read, and those that delete last."""
-    return sorted(OPERATIONS.values(), key=lambda operation: ORDER.index(operation.wire_name.split("-")[0]))
+    return sorted(OPERATIONS.values(), key=lambda operation: _rank(operation.wire_name.split("-")[0]))
+
+
+def _rank(verb: str) -> int:
+    return FIRST.index(verb) if verb in FIRST else len(FIRST) + (LAST.index(verb) + 1 if verb in LAST else 0)
