@@ -57,9 +57,8 @@ def tune_process() -> None:
     gc.set_threshold(GC_ALLOCATIONS)
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
-        if hasattr(
-            libc, "mallopt"
-        ):  # glibc, which otherwise returns large blocks to the system and faults them in again
+        # glibc otherwise returns large blocks to the system and faults them in again; other libraries have no mallopt.
+        if hasattr(libc, "mallopt"):
             libc.mallopt(M_TRIM_THRESHOLD, FREED_BYTES_KEPT)
             libc.mallopt(M_MMAP_THRESHOLD, PIECE_BYTES_KEPT)
 

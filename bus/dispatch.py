@@ -179,7 +179,7 @@ class Dispatcher:
         cached = self._handlers[request.as_type.wire_name].cached
         if cached is Cached.NOT or (request.deadline is not None and self._clock() >= request.deadline):
             return None
-        store = self._scopes.store_in_use(request.scope)
+        store = self._scopes.store_if_open(request.scope)
         if store is None:
             return None
         seq = store.seq
@@ -210,7 +210,7 @@ class Dispatcher:
 
     def checkpoint(self, scope: str) -> None:
         """Checkpoint a scope if that is due. Call it from the thread that writes to the scope."""
-        store = self._scopes.store_in_use(scope)
+        store = self._scopes.store_if_open(scope, used=False)
         if store is None or not store.checkpoint_due:
             return
         with self._scopes.borrow_if_open(scope) as store:

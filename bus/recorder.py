@@ -4,7 +4,9 @@ One file for all scopes; lines of scopes other than `default` have the scope's n
 the file.
 """
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from backscroll.bus.failures import BadSettings
@@ -24,15 +26,18 @@ class Recorder:
         """Create the file; raises `BadSettings` if it exists or cannot be created."""
         self._lock = threading.Lock()
         self._ended = False
-        try:
+        self._path = path
+        with self._explained():
             self._file = path.open("x", encoding="utf-8")
-        except OSError as error:
-            raise BadSettings(f"cannot record into {path}: {error.strerror}") from error
 
     def begin(self, seq: int, chain: bytes) -> None:
-        """Write the header: the position of the log of the scope `default` before the first recorded commit."""
-        self._file.write(header_text(LogHeader(from_seq=seq + 1, chain_start=chain.hex())))
-        self._file.flush()
+        """Write the header: the position of the log of the scope `default` before the first recorded commit.
+
+        Raises `BadSettings` if it cannot be written.
+        """
+        with self._explained():
+            self._file.write(header_text(LogHeader(from_seq=seq + 1, chain_start=chain.hex())))
+            self._file.flush()
 
     def committed(self, commit: Commit, store: Store) -> None:
         """Write the commands of a commit.
@@ -49,7 +54,18 @@ class Recorder:
                 log.error("recording ended", path=self._file.name, error=str(error))
 
     def close(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # what could not be written before is tried once more
+            self._file.close()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise BadSettings(
+                f"cannot record into {self._path}: {error.strerror}. Name a file that does not exist yet, on a disk"
+                " with free space."
+            ) from error
 
     def _write(self, commit: Commit, store: Store) -> None:
         scope = None if commit.scope == DEFAULT_SCOPE else commit.scope

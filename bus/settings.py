@@ -2,7 +2,7 @@
 
 Flags (`--data-dir`) override environment variables (`BACKSCROLL_DATA_DIR`). Those override a TOML file (`data_dir = …`
 in the file that `BACKSCROLL_CONFIG` names, or else in `backscroll.toml` in the user's configuration directory). The
-file overrides the defaults below.
+file overrides the defaults below. A name that is no setting is an error in each of them.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from backscroll.schema.paths import default_data_dir
 
 LOCAL_TCP = ("tcp://127.0.0.1:", "tcp://localhost:", "tcp://[::1]:")
 ENVIRONMENT_PREFIX = "BACKSCROLL_"
+CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
 HELP_COLUMN = 30
 
 
@@ -212,9 +213,9 @@ def _is_port(text: str) -> bool:
 
 def config_file() -> Path:
     """The TOML file that settings are read from, if it exists; one that is named must exist."""
-    named = os.environ.get("BACKSCROLL_CONFIG")
+    named = os.environ.get(CONFIG_VARIABLE)
     if named and not Path(named).is_file():
-        raise FileNotFoundError(f"BACKSCROLL_CONFIG names {named}, and there is no such file; create it or unset it")
+        raise FileNotFoundError(f"{CONFIG_VARIABLE} names {named}, and there is no such file; create it or unset it")
     return Path(named) if named else _default_config_file()
 
 
@@ -233,10 +234,22 @@ def from_command_line(arguments: Sequence[str]) -> Settings:
     flags, unknown = parser.parse_known_args(arguments)
     if unknown:
         parser.error(_unknown_flag(unknown[0], parser))
+    _refuse_unknown_variables()
     try:
         return Settings(**vars(flags))
     except ValidationError as error:
         raise ValueError("; ".join(_problem(each, vars(flags)) for each in error.errors())) from error
+
+
+def _refuse_unknown_variables() -> None:
+    """Raise `ValueError` for a variable that is no setting, which would leave the default in force unnoticed."""
+    for variable in sorted(os.environ):
+        name = variable.upper().removeprefix(ENVIRONMENT_PREFIX).lower()
+        if not variable.upper().startswith(ENVIRONMENT_PREFIX) or variable.upper() == CONFIG_VARIABLE:
+            continue
+        if name not in Settings.model_fields:
+            hint = _did_you_mean(name, list(Settings.model_fields)) or "; unset it"
+            raise ValueError(f"the environment variable {variable} names an unknown setting, {name!r}{hint}")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -80,8 +80,8 @@ class Scopes(Protocol):
     def seq(self, name: str) -> int:
         """The last seq of a scope; 0 if it was not used since the start of the daemon."""
 
-    def store_in_use(self, name: str) -> Store | None:
-        """The store of a scope if it is open. Counts as use, but does not keep the store open."""
+    def store_if_open(self, name: str, *, used: bool = True) -> Store | None:
+        """The store of a scope if it is open, which may close at any time. `used` is whether this counts as use."""
 
     def open_names(self) -> list[str]:
         """The names of the scopes that are open now."""

@@ -189,12 +189,13 @@ class SqliteScopes:
         scope = self._scopes.get(name)
         return scope.seq if scope else 0
 
-    def store_in_use(self, name: str) -> SqliteStore | None:
-        """The store of a scope if it is open. Counts as use, but does not keep the store open."""
+    def store_if_open(self, name: str, *, used: bool = True) -> SqliteStore | None:
+        """The store of a scope if it is open, which may close at any time. `used` is whether this counts as use."""
         scope = self._scopes.get(name)
         if scope is None:
             return None
-        scope.last_used = time.monotonic()
+        if used:
+            scope.last_used = time.monotonic()
         return scope.store
 
     def interrupt_readers(self) -> None:
@@ -295,7 +296,7 @@ class SqliteScopes:
 
     def _close_excess(self) -> None:
         """Close unused scopes while more than `OPEN_MAX` are open."""
-        for scope in self._unused()[: len(self._open) - OPEN_MAX]:
+        for scope in self._unused()[: max(0, len(self._open) - OPEN_MAX)]:
             self._close_if_unused(scope)
 
     def _close_if_unused(self, scope: Scope) -> None:

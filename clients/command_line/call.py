@@ -28,14 +28,17 @@ def call(options: argparse.Namespace) -> int:
         payload = _payload("{}" if options.payload is None else options.payload)
     except OSError as error:
         return complain(f"cannot read the payload: {error}", EXIT_USAGE)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return complain(f"the payload is not JSON: {error}; quote it like {EXAMPLE}", EXIT_USAGE)
     scope = DEFAULT_SCOPE if options.scope is None else options.scope
     timeout_ms = options.timeout_ms or TIMEOUT_MS
-    envelope = Envelope(new_id(), options.type, payload, scope, deadline_ms=timeout_ms)
+    try:
+        body = JSON.encode(Envelope(new_id(), options.type, payload, scope, deadline_ms=timeout_ms))
+    except UnicodeEncodeError:
+        return complain("the operation and the scope must be valid UTF-8", EXIT_USAGE)
     try:
         endpoint = find_endpoint(options.endpoint, options.data_dir)
-        reply = _exchange(endpoint, JSON.encode(envelope), timeout_ms)
+        reply = _exchange(endpoint, body, timeout_ms)
     except BackscrollError as error:
         _show_error(error, options)
         return EXIT_FAILED

@@ -253,9 +253,8 @@ class _InlineTransport:
 
     def send(self, body: bytes) -> bool:
         self._transport.send(body, 0)
-        replies = list(
-            iter(partial(self._transport.receive, 0), None)
-        )  # may include replies to other clients of this transport
+        # There may be replies to other clients of this transport among them.
+        replies = list(iter(partial(self._transport.receive, 0), None))
         if not replies:
             raise NoReply("the transport did not answer at once: whether the request took effect is unknown")
         for reply in replies:

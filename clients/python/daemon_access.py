@@ -67,7 +67,7 @@ def _endpoint_of(endpoint: str | None, data_dir: Path | None) -> Iterator[str]:
     if found is not None:
         yield found
     elif not holds_database(directory):
-        raise CannotReach(f"{directory} holds no database; name the data directory with --data-dir")
+        raise CannotReach(f"{directory} holds no database; name the data directory of a daemon")
     else:
         with private_daemon(directory) as daemon:
             yield daemon.endpoint

@@ -22,8 +22,8 @@ from tests.bench.sockets import TIMEOUT_MS, Dealer
 from tests.bench.work import ONE, PAGE, Page, Way, Work
 
 QUIET = ("--log-level", "warning")
-CACHE_OFF: tuple[str, ...] = ("--query-cache-bytes", "0")
-"""The flags that leave out what makes pages faster that are asked for again."""
+CACHE_OFF = ("--query-cache-bytes", "0")
+"""The flags of a daemon that builds each page, even if it was just sent."""
 
 
 class ByClient:

@@ -68,6 +68,20 @@ def test_a_recording_never_overwrites_a_file(tmp_path: Path) -> None:
         Recorder(path)
 
 
+def test_a_header_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
+    """The daemon does not start, with a message; closing the file after that is no error."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    recorder = Recorder(tmp_path / "session.jsonl")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(BadSettings, match="cannot record into"):
+            recorder.begin(0, bytes(32))
+        recorder.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def test_a_failing_recording_does_not_affect_commands(tmp_path: Path) -> None:
     """A full disk, or any other error, ends the recording and fails no command."""
     recorder = Recorder(tmp_path / "session.jsonl")

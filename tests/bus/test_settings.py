@@ -187,6 +187,21 @@ def test_an_invalid_value_is_named_with_its_variable(
 
 
 @pytest.mark.parametrize(
+    ("variable", "message"),
+    [
+        ("BACKSCROLL_RAEDERS", "BACKSCROLL_RAEDERS names an unknown setting, 'raeders'; did you mean readers?"),
+        ("BACKSCROLL_XYZZY", "BACKSCROLL_XYZZY names an unknown setting, 'xyzzy'; unset it"),
+        ("backscroll_xyzzy", "backscroll_xyzzy names an unknown setting, 'xyzzy'; unset it"),
+    ],
+)
+def test_an_unknown_variable_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, message: str) -> None:
+    """As an unknown flag is, and an unknown line of the file: otherwise the default would hold unnoticed."""
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(ValueError, match=re.escape(message)):
+        from_command_line([])
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("unknown = 1", ": unknown setting 'unknown'"),

@@ -314,6 +314,18 @@ def test_a_payload_that_is_not_json_exits_with_2(payload: str, run: Run) -> None
     assert "no/such/file" in ended.err if payload.startswith("@") else "is not JSON" in ended.err
 
 
+def test_unencodable_arguments_of_call_exit_with_2(tmp_path: Path, run: Run) -> None:
+    """JSON that is nested too deeply, and a scope that is not valid UTF-8, are refused without a traceback."""
+    deep = tmp_path / "deep.json"
+    deep.write_text("[" * 100_000 + "]" * 100_000)
+    ended = run("call", "ping", f"@{deep}")
+    assert (ended.code, ended.out) == (2, "")
+    assert "is not JSON" in ended.err
+    ended = run("call", "ping", "--scope", "\udcff")
+    assert (ended.code, ended.out) == (2, "")
+    assert "valid UTF-8" in ended.err
+
+
 # call, for people
 
 

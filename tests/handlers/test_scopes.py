@@ -579,6 +579,16 @@ def test_background_work_does_not_keep_a_scope_open(scopes: SqliteScopes) -> Non
     assert scopes.open_stores() == {}
 
 
+def test_chores_and_checkpoints_do_not_count_as_use(scopes: SqliteScopes) -> None:
+    """A writer that ran a scope's chores looks for a checkpoint that is due; the scope still becomes idle."""
+    write(scopes, "a", "k")
+    before = scopes.scope_named("a").last_used
+    dispatcher = Dispatcher(scopes, DaemonStatus(dict, scopes))
+    dispatcher.run_chores("a")
+    dispatcher.checkpoint("a")
+    assert scopes.scope_named("a").last_used == before
+
+
 def test_a_scope_file_is_never_opened_twice(tmp_path: Path, long: bool) -> None:
     """Threads use, close and exclusively lock scopes at random: a file has one store at any time, no thread blocks for
     ever, and every write is there at the end.

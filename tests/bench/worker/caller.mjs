@@ -49,7 +49,7 @@ function newest(roomId) {
   return call("get-messages", { roomId, limit: 50 });
 }
 
-/** How long `ask` takes for all items with so many of them under way at once, whoever the callers are. */
+/** How long `ask` takes for all items with so many of them in flight at once, whoever the callers are. */
 async function timed(atOnce, items, ask) {
   const started = performance.now();
   let next = 0;
