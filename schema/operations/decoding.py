@@ -3,7 +3,7 @@
 import difflib
 import math
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Raw, Struct
@@ -121,12 +121,16 @@ def _check_budget(deferred: DeferredCommands, codec: Codec, budget: Budget) -> N
 
 
 def _all_commands(deferred: DeferredCommands, codec: Codec) -> list[tuple[str, Raw]]:
-    """All commands inside, batches as well as their members. Invalid ones are refused later."""
+    """All commands inside, batches as well as their members. Invalid ones are refused later.
+
+    Deeper nesting than that of the batches in a log is refused later too, so it is not followed: each level would be
+    scanned again by the next.
+    """
     found: list[tuple[str, Raw]] = []
     for name, payload in deferred.encoded_commands():
         found.append((name, payload))
-        inner = OPERATIONS[name].deferred_type if name in OPERATIONS else None
-        if inner is not None:
+        inner = OPERATIONS[name].deferred_type if deferred.may_nest and name in OPERATIONS else None
+        if inner is not None and not inner.may_nest:
             try:
                 found += _all_commands(codec.decode(payload or codec.empty_map, inner), codec)
             except DECODE_ERRORS:
@@ -157,10 +161,10 @@ def _free_json_in(name: str, payload: Raw, codec: Codec) -> int:
 
 def _decode_command(codec: Codec, name: str, payload: Raw) -> Command[Any]:
     """Decode a command inside another operation, whose budget has been checked."""
-    operation = decode_operation(name, payload, codec, UNLIMITED)
-    if not isinstance(operation, Command):
+    as_type = operation_type(name)
+    if not issubclass(as_type, Command):
         raise Invalid.at("$.type", f"{name!r} is not a command")
-    return operation
+    return cast(Command[Any], decode_as(as_type, payload, codec, UNLIMITED))
 
 
 def _suggestion(name: str) -> str:
