@@ -71,11 +71,11 @@ def _run_members(batch: Batch, db: Writes, context: CommandContext, handlers: Ha
         context.member = index
         try:
             results.append(handlers[member.type].function(member.payload, db, context))
-            size += 0 if results[-1] is None else len(MSGPACK.encode(results[-1]))
-            if size > REPLY_BYTES_MAX:
-                raise TooLarge.at("$", f"the results together exceed {REPLY_BYTES_MAX} bytes; split the batch")
         except CallerError as error:
             raise inside(f"$.payload.commands[{index}]", index, error) from error
+        size += 0 if results[-1] is None else len(MSGPACK.encode(results[-1]))
+        if size > REPLY_BYTES_MAX:
+            raise TooLarge.at("$.payload", f"the results together exceed {REPLY_BYTES_MAX} bytes; split the batch")
     return results
 
 
