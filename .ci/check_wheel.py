@@ -1,4 +1,4 @@
-"""Check what a wheel would install: only `backscroll/…`, with its types, migrations and protocol page, and no tests."""
+"""Check what a wheel would install: only `backscroll/…`, with types, migrations, protocol page and level, no tests."""
 
 import sys
 import zipfile
@@ -6,6 +6,7 @@ import zipfile
 MUST_HAVE = (
     "backscroll/schema/py.typed",
     "backscroll/schema/PROTOCOL.md",
+    "backscroll/schema/levels/1.json",
     "backscroll/schema/migrations/sqlite/0001_initial.sql",
     "backscroll/bus/__main__.py",
 )

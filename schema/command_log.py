@@ -5,13 +5,14 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, cast, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, field
 from msgspec.structs import replace
 
 from backscroll.schema.limits import Count, HexDigest, Id, Many, Millis, OperationName, Seq
+from backscroll.schema.markers import OneOf
 from backscroll.schema.records import Record
 from backscroll.schema.wire import MSGPACK, RequestId
 
@@ -43,8 +44,8 @@ class Change(Record, frozen=True, kw_only=True):
     changes of their room.
     """
 
-    noun: Noun
-    kind: ChangeKind = "saved"
+    noun: Annotated[str, OneOf(*get_args(Noun))]
+    kind: Annotated[str, OneOf(*get_args(ChangeKind))] = "saved"
     id: Id | None = None
     room_id: Id | None = None
     channel_id: Id | None = None

@@ -1,7 +1,7 @@
-"""What tests share: clients on real stores and real daemons, a clock that tests move, and the chat history.
+"""Fixtures shared by all tests: clients on real stores and real daemons, a settable clock, and a chat history.
 
-`--long` runs the long forms. Hypothesis is derandomised in the short form, so a run repeats itself; the long form
-draws anew and prints what reproduces a failure.
+`--long` runs the long forms. In the short form Hypothesis is derandomised, so that a run can be repeated; the long form
+draws new examples and prints how to reproduce a failure.
 """
 
 import gzip
@@ -21,6 +21,7 @@ from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema.errors import BackscrollError
 from tests.support.clocks import Clock
+from tests.support.notes import notes_in
 from tests.support.schemas import ReplyChecker
 
 CORPUS = Path(__file__).parent.parent.parent / "shared" / "corpus" / "equational.jsonl.gz"
@@ -33,7 +34,7 @@ hypothesis.settings.register_profile("long", max_examples=2_000, deadline=None, 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long forms of simulations and property tests")
-    parser.addoption("--store-counts", action="store_true", help="store what tests/test_counts.py counts")
+    parser.addoption("--store-counts", action="store_true", help="store what tests/laws/test_counts.py counts")
 
 
 REPLY_CHECKER = pytest.StashKey[ReplyChecker]()
@@ -41,13 +42,19 @@ REPLY_CHECKER = pytest.StashKey[ReplyChecker]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[REPLY_CHECKER] = ReplyChecker()
-    config.addinivalue_line("markers", "undescribed: replies are not held against the description")
+    config.addinivalue_line("markers", "undescribed: replies are not compared with the description")
     hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for title, text in notes_in(terminalreporter.config.stash):
+        terminalreporter.section(title)
+        terminalreporter.write_line(text)
 
 
 @pytest.fixture
 def long(request: pytest.FixtureRequest) -> bool:
-    """Whether the long forms were asked for."""
+    """Whether the long forms are run."""
     return bool(request.config.getoption("--long"))
 
 
@@ -58,7 +65,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def transport(tmp_path: Path, clock: Clock) -> Iterator[InProcess]:
-    """A real store and dispatcher without a socket, at the time of `clock`."""
+    """A real store and dispatcher without a socket, with `clock` as its clock."""
     with InProcess(tmp_path / "data", clock=clock) as transport:
         yield transport
 
@@ -71,7 +78,7 @@ def client(transport: InProcess) -> Client:
 
 @pytest.fixture(autouse=True)
 def _replies_are_as_described(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every reply of a dispatcher in this process is held against the schemas and error codes of `describe`.
+    """Every reply of a dispatcher in this process is compared with the schemas and error codes of `describe`.
 
     The marker `undescribed` turns it off, for tests that count calls or have handlers of their own.
     """
@@ -103,7 +110,7 @@ StartDaemon = Callable[..., DaemonProcess]
 
 @pytest.fixture
 def start_daemon(tmp_path: Path) -> Iterator[StartDaemon]:
-    """Start real daemon processes: `start_daemon(*flags, data_dir=…)`; they are stopped after the test.
+    """Starts real daemon processes, `start_daemon(*flags, data_dir=…)`, which are stopped after the test.
 
     Their log lines are in `tmp_path / "daemon.log"`.
     """
@@ -117,7 +124,7 @@ def start_daemon(tmp_path: Path) -> Iterator[StartDaemon]:
 
 
 class ChatHistory(NamedTuple):
-    """Messages as `{"id", "stream", "topic", "sender", "timestamp", "content"}` in order of time."""
+    """Messages as `{"id", "stream", "topic", "sender", "timestamp", "content"}`, ordered by time."""
 
     source: str
     messages: list[dict[str, Any]]
@@ -125,7 +132,7 @@ class ChatHistory(NamedTuple):
 
 @pytest.fixture(scope="session")
 def chat_history() -> ChatHistory:
-    """Real chat history where it lies beside the repository, else a generated conversation."""
+    """A real chat history if there is one beside the repository, else a generated conversation."""
     if CORPUS.exists():
         with gzip.open(CORPUS, "rt", encoding="utf-8") as lines:
             return ChatHistory("real chat history", [json.loads(line) for line in lines])

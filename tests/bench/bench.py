@@ -1,7 +1,7 @@
 """What the workloads share: a directory, the sizes of this run, and the peers, each checked before it is used.
 
-A peer is started when a workload first asks for it. It then saves and reads the check's rooms; where its pages or its
-tables differ from the daemon's, the benchmark ends and nothing more is measured.
+A peer is started when a workload first needs it. It then saves and reads the rooms of the check; if its pages or tables
+differ from the daemon's, the benchmark ends without measuring anything more.
 """
 
 import sys
@@ -27,7 +27,7 @@ CHECKED_MESSAGES, CHECKED_ROOMS = 160, 2
 
 
 class Sizes(NamedTuple):
-    """How much is done; a round's, where not said otherwise."""
+    """How much is done, in each round unless stated otherwise."""
 
     rounds: int
     pipelined: int  # messages saved with many in flight, and by eight callers
@@ -38,7 +38,7 @@ class Sizes(NamedTuple):
     import_rounds: int
     latency_rounds: int
     latency_seconds: float  # of reading, for each p99
-    users: int  # whom the slow query lists
+    users: int  # listed by the slow query
     large: int  # messages in the large file
     small: int  # and in the small one
     visits: int  # pages of each place in either file
@@ -50,12 +50,12 @@ QUICK = Sizes(1, 64, 16, 24, 8, 300, 1, 1, 0.1, 500, 10_000, 5_000, 8, 1)
 
 
 class Bench:
-    """One run. `close` ends the peers."""
+    """One run of the benchmark. `close` ends the peers."""
 
     def __init__(self, directory: Path, sizes: Sizes) -> None:
         self.directory = directory
         self.sizes = sizes
-        self.missing: dict[str, str] = {}  # peers that cannot run here, and why
+        self.missing: dict[str, str] = {}  # peers that cannot run here, with the reason
         self.checked: list[str] = []
         self._peers: dict[str, Peer] = {}
         self._saved: set[tuple[str, str]] = set()
@@ -63,7 +63,7 @@ class Bench:
         self._work = make_work("check", CHECKED_MESSAGES, CHECKED_ROOMS, CHECKED_ROOMS)
 
     def peer(self, name: str) -> Peer | None:
-        """A peer that keeps and gives the same data as the daemon, or None where it cannot run."""
+        """A peer that stores and returns the same data as the daemon, or None where it cannot run."""
         if name not in self._peers and name not in self.missing:
             if name != ByClient.name:
                 self.peer(ByClient.name)
@@ -90,7 +90,7 @@ class Bench:
         self._stack.close()
 
     def _check(self, peer: Peer) -> None:
-        """Let a peer save and read the check's rooms; equal pages, and equal rows where it has tables."""
+        """Let a peer save and read the rooms of the check; pages, and rows where it has tables, must be equal."""
         peer.save(self._work, ONE)
         if peer.read_back(self._work) != expected_pages(self._work):
             sys.exit(f"{peer.name} does not read back what was saved: nothing more is measured")

@@ -1,6 +1,6 @@
 """The targets as a chart: a bar for each, as long as the share of the target that is reached, and a line at 1.
 
-Written by hand as SVG, so that drawing it needs nothing installed.
+Written directly as SVG, so that no drawing package is needed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from tests.bench.measuring import Row
 COLOURS = {True: "#2a9d5c", False: "#d1495b", None: "#999999"}
 WIDTH, LABELS, BARS = 1200, 560, 400
 TOP, LINE, THICK = 76, 24, 14
-SHARE_MAX = 2.0  # a bar that would reach further is cut off there
+SHARE_MAX = 2.0  # longer bars are cut off there
 
 
 def svg(rows: Sequence[Row], subtitle: str) -> str:

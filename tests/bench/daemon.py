@@ -1,7 +1,7 @@
-"""The daemon as a process of its own, asked over ipc: by the Python client, and by a bare socket.
+"""The daemon as a process of its own, used over ipc by the Python client and by a bare socket.
 
-The bare socket sends requests that were encoded beforehand and decodes no reply, so it shows what the daemon alone can
-do; the difference to the client is the client's own work, done in the process of the caller.
+The bare socket sends requests that were encoded beforehand and does not decode replies, so it shows what the daemon
+alone can do; the difference to the client is the client's own work in the caller's process.
 """
 
 from collections import deque
@@ -27,7 +27,9 @@ CACHE_OFF: tuple[str, ...] = ("--query-cache-bytes", "0")
 
 
 class ByClient:
-    """`Client.execute` and `Client.ask`, or `Client.pipeline` where many are under way; a thread for each caller."""
+    """`Client.execute` and `Client.ask`, or `Client.pipeline` with many requests in flight; a thread for each
+    caller.
+    """
 
     name = "daemon"
 
@@ -51,7 +53,7 @@ class ByClient:
         return seconds(lambda: _send(self._client, queries, way.in_flight))
 
     def read_back(self, work: Work) -> list[Page]:
-        """By both operations, which must agree."""
+        """Read by both operations, which must agree."""
         pages = [self._client.ask(newest(work, room, "get-messages")) for room in work.rooms]
         assert pages == [self._client.ask(newest(work, room, "get-message-page")).messages for room in work.rooms]
         return [msgspec.to_builtins(page) for page in pages]
@@ -65,7 +67,7 @@ class ByClient:
 
 
 class ByBareSocket:
-    """Ready-made requests, replies left as they are."""
+    """Prepared requests, and replies that are not decoded."""
 
     name = "daemon, bare socket"
 
@@ -96,7 +98,7 @@ class ByBareSocket:
 
 
 class Uncached(ByClient):
-    """The same daemon without its cache."""
+    """The same daemon without its query cache."""
 
     name = "daemon without its cache"
 
@@ -118,19 +120,19 @@ def queries_of(work: Work, operation: str) -> list[Any]:
 
 
 def body_of(operation: Any) -> bytes:
-    """The request that the client would send, with an id of its own."""
+    """The request that the client would send, with a new id."""
     return Call(operation, scope=DEFAULT_SCOPE, timeout_ms=TIMEOUT_MS).body
 
 
 def check_all_ok(replies: Iterable[bytes]) -> None:
-    """End the benchmark where a request failed, for refusals are quick."""
+    """End the benchmark if a request failed, because errors are quick."""
     for body in replies:
         reply, _ = open_reply(body)
         assert reply.ok, reply.error
 
 
 def page_in(body: bytes) -> Page:
-    """The payloads in the reply to a page's request."""
+    """The payloads in the reply to the request of a page."""
     reply, codec = open_reply(body)
     assert reply.ok, reply.error
     return codec.decode(reply.result, Page)

@@ -1,7 +1,7 @@
-"""A process that does nothing but answer: the floor under any daemon that is asked over the same sockets.
+"""A process that only replies: the floor for any daemon that uses the same sockets.
 
-The same bytes travel as to and from the daemon, so a page's request is answered with a page. Messages are a key and a
-body; the first body under a key is the answer to it and to every later message with that key.
+The same bytes travel as to and from the daemon, so the request of a page is answered with a page. Messages are a key
+and a body; the first body under a key is the reply to it and to every later message with that key.
 """
 
 import subprocess
@@ -21,7 +21,7 @@ from tests.bench.work import Page, Way, Work, expected_pages
 
 
 def serve(endpoint: str) -> None:
-    """Answer until the process is ended."""
+    """Reply until the process is ended."""
     answers: dict[bytes, bytes] = {}
     with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
         socket.bind(endpoint)
@@ -31,7 +31,7 @@ def serve(endpoint: str) -> None:
 
 
 class Echo:
-    """The echo process, asked by a bare socket."""
+    """The echo process, used by a bare socket."""
 
     name = "echo"
     file = None
@@ -62,7 +62,7 @@ class Echo:
         self._process.wait()
 
     def _teach_pages(self, work: Work) -> None:
-        """Make the pages what the process answers, unless it has answers already."""
+        """Store the pages as replies of the process, unless it has them already."""
         for room, page in zip(work.rooms, expected_pages(work), strict=True):
             self._dealer.ask(room.encode(), MSGPACK.encode(Success(new_id(), True, page, 1)))
 

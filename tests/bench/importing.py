@@ -1,4 +1,4 @@
-"""How a client brings in a whole history at full rate; here alone is said how."""
+"""How a client imports a whole history at full rate."""
 
 import subprocess
 import sys
@@ -22,19 +22,19 @@ BATCH, IN_FLIGHT = 250, 4
 
 
 def history(name: str, count: int) -> list[Message]:
-    """So many messages of a name's own."""
+    """A number of messages with ids of this name."""
     return list(islice(stream(name, [f"{name}-{number}" for number in range(ROOMS)]), count))
 
 
 def import_messages(endpoint: str, messages: Sequence[Message]) -> float:
-    """Save all of them in batches, by one client; the seconds it took."""
+    """Save all of them in batches by one client; the seconds it took."""
     batches = (Batch.of(map(SaveMessage, messages[at : at + BATCH])) for at in range(0, len(messages), BATCH))
     with Client(endpoint, timeout_ms=TIMEOUT_MS) as client:
         return seconds(lambda: deque(client.pipeline(batches, window=IN_FLIGHT), maxlen=0))
 
 
 def replay_messages(directory: Path, messages: Sequence[Message]) -> float:
-    """Carry out a log file of as many saves, by the command line, start and stop included; the seconds it took."""
+    """Replay a log file of the same saves by the command line, start and stop included; the seconds it took."""
     with tempfile.TemporaryDirectory(dir=directory) as place:
         log = Path(place) / "commands.jsonl"
         with log.open("wb") as file:

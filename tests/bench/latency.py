@@ -1,7 +1,7 @@
-"""How long one reader waits at worst (p99) while others keep the daemon busy, against its quiet p99.
+"""The p99 latency of a reader while others keep the daemon busy, compared with its p99 when the daemon is idle.
 
-The reader asks for the newest page of rooms, one at a time, by a bare socket; quiet and busy stretches alternate. What
-keeps the daemon busy is another client in a process of its own.
+The reader queries the newest page of rooms, one at a time, by a bare socket; quiet and busy periods alternate. The
+daemon is kept busy by another client in a process of its own.
 """
 
 import json
@@ -34,13 +34,13 @@ SYNC_MS = 20
 SETTLE_SECONDS = 0.05
 STEPS_TRIED = 1_000_000
 NO_VFS, NO_STEPS = -1, 0
-LESS_THAN_A_LIST = 2**20  # so that pages are kept and the list is not
+LESS_THAN_A_LIST = 2**20  # so that pages are cached and the list is not
 SLOWEST = Target(3, at_least=False)
 WITH = "quiet p99"
 
 
 def wait_during_import(bench: Bench) -> Outcome:
-    """Another client imports at full rate. Pages that are kept are what a screen asks for again; others are new."""
+    """Another client imports at full rate. Cached pages are those of a screen that is refreshed; others are new."""
     what = "reader's p99 during an import"
     with closing(Served(bench, "latency-import")) as served:
         kept = served.compare(what, "import")
@@ -50,20 +50,22 @@ def wait_during_import(bench: Bench) -> Outcome:
 
 
 def wait_during_statement(bench: Bench) -> Outcome:
-    """Another client's query is one statement that SQLite works at for a second."""
+    """Another client's query is a single statement that takes SQLite a second."""
     steps = _steps_of(1.0) if bench.sizes.latency_seconds >= 1 else STEPS_TRIED
     with closing(Served(bench, "latency-statement", steps=steps)) as served:
         return served.compare("reader's p99 during a 1-second statement", "statement")
 
 
 def wait_during_list(bench: Bench) -> Outcome:
-    """Another client's query is a long list, which Python works at for about a second."""
+    """Another client's query is a long list that takes Python about a second."""
     with closing(Served(bench, "latency-list", users=bench.sizes.users, query_cache_bytes=LESS_THAN_A_LIST)) as served:
         return served.compare(f"reader's p99 during list-users of {bench.sizes.users:,}", "list-users")
 
 
 def wait_during_syncs(bench: Bench) -> Outcome:
-    """Each sync takes 20 ms more, and another client saves one at a time, so that nearly always one is under way."""
+    """Each sync takes 20 ms more, and another client saves one message at a time, so that a sync is nearly always
+    running.
+    """
     with closing(Served(bench, "latency-sync", sync_ms=SYNC_MS)) as served:
         return served.compare(f"reader's p99 with {SYNC_MS} ms syncs", "save")
 
@@ -98,7 +100,7 @@ class Served:
         self._dealer = Dealer(self._endpoint)
 
     def compare(self, what: str, kind: str) -> Outcome:
-        """The p99 while a load of some kind is there, against that without."""
+        """The p99 under a load of this kind, compared with the p99 without."""
         pieces: list[float] = []
 
         def busy(_number: int) -> float:
@@ -116,7 +118,7 @@ class Served:
         return Outcome(figures, [row])
 
     def _settle(self) -> None:
-        """Wait until nothing is left of what the load asked for."""
+        """Wait until nothing is left of the load's requests."""
         while self._waiting():
             time.sleep(SETTLE_SECONDS)
 
@@ -130,7 +132,7 @@ class Served:
         self._process.communicate()
 
     def _p99(self) -> float:
-        """The p99 of a reader that asks for so long."""
+        """The p99 of a reader that runs for a fixed time."""
         queries, answer = cycle(queries_of(self._work, "get-messages")), b""
         times: list[float] = []
         until = time.perf_counter() + self._sizes.latency_seconds
@@ -144,7 +146,7 @@ class Served:
 
 
 def _fill(directory: Path, work: Work, users: int) -> None:
-    """A data directory with the rooms in it, and so many users."""
+    """A data directory with the rooms, and a number of users."""
     with DaemonProcess(directory, *QUIET) as daemon, closing(Dealer(daemon.endpoint)) as dealer:
         check_all_ok(dealer.exchange(([body_of(SaveMessage(message))] for message in work.messages), 256))
     with closing(tables.connect(directory / "default.db")) as connection, connection:
@@ -153,7 +155,7 @@ def _fill(directory: Path, work: Work, users: int) -> None:
 
 
 def _steps_of(duration: float) -> int:
-    """How many steps of the statement take so long here."""
+    """The number of steps of the statement that take this long here."""
     with closing(apsw.Connection(":memory:")) as connection:
         took = seconds(lambda: connection.execute(COUNT, {"steps": STEPS_TRIED}).fetchall())
     return int(STEPS_TRIED * duration / took)

@@ -1,4 +1,4 @@
-"""The limits that no daemon passes: SQLite alone, fed with ready-made rows, and the disk's own sync."""
+"""Limits that no daemon can exceed: SQLite alone with prepared rows, and the sync of the disk."""
 
 import os
 import statistics
@@ -14,7 +14,7 @@ SYNC_BYTES = 4096
 
 
 class Apsw:
-    """Prepared inserts of ready-made rows, all in one transaction: the limit of the storage."""
+    """Inserts of prepared rows in one transaction: the limit of the storage."""
 
     name = "apsw"
 
@@ -23,7 +23,7 @@ class Apsw:
         self.file = make_file(directory / "apsw.db")
 
     def save(self, work: Work, _way: Way) -> float:
-        """A connection for each job, which ends after the clock has stopped: so its log is folded in, untimed."""
+        """A connection for each job, closed after the clock has stopped, so that the checkpoint is not timed."""
         messages = [tables.message_row(message) for message in work.messages]
         reactions = [tables.reaction_row(each) for message in work.messages for each in message.reactions or []]
 
@@ -56,7 +56,7 @@ class Apsw:
 
 
 def sync_seconds(directory: Path, times: int) -> float:
-    """The median time of appending 4 KiB to a file and making them durable."""
+    """The median time to append 4 KiB to a file and sync it."""
 
     def append() -> None:
         file.write(bytes(SYNC_BYTES))

@@ -1,9 +1,9 @@
 """Another client, in a process of its own, that keeps the daemon busy until it is ended.
 
-    python load.py ENDPOINT import|save|list-users|statement
+    python -m tests.bench.load ENDPOINT import|save|list-users|statement
 
-It prints a first line when it begins, and then after each piece of the work how many seconds that took. `import`
-brings in a history at full rate; `save` saves one message at a time; the rest ask that query again and again.
+It prints a first line when it begins, and then after each piece of work how many seconds that took. `import` imports a
+history at full rate; `save` saves one message at a time; the others repeat that query.
 """
 
 import os
@@ -23,11 +23,14 @@ from tests.bench.work import stream
 
 IMPORTED = 20_000  # messages
 WATCH_SECONDS = 0.01
-QUERIES = {"list-users": ListUsers(), "statement": GetBansForRoom("load")}  # what `serving.py` makes of this one
+QUERIES = {
+    "list-users": ListUsers(),
+    "statement": GetBansForRoom("load"),
+}  # `serving.py` replaces the handler of this one
 
 
 def work(endpoint: str, kind: str) -> None:
-    """Never ends."""
+    """Runs for ever."""
     pieces = _imports(endpoint) if kind == "import" else _asked(endpoint, kind)
     for took in pieces:
         print(took, flush=True)
@@ -35,7 +38,7 @@ def work(endpoint: str, kind: str) -> None:
 
 @contextmanager
 def load(endpoint: str, kind: str) -> Iterator[list[float]]:
-    """Have the daemon kept busy for the length of the block; afterwards the list says how long each piece took."""
+    """Keep the daemon busy for the length of the block; afterwards the list has how long each piece of work took."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
         process = subprocess.Popen([sys.executable, "-m", "tests.bench.load", endpoint, kind], stdout=printed, cwd=ROOT)
         pieces: list[float] = []
@@ -52,7 +55,7 @@ def load(endpoint: str, kind: str) -> Iterator[list[float]]:
 
 
 def _imports(endpoint: str) -> Iterator[float]:
-    """The same messages over and over: making new ones would leave the daemon pauses."""
+    """The same messages again and again, because generating new ones would leave the daemon idle."""
     messages = history(f"load-{os.getpid()}", IMPORTED)
     yield 0.0
     while True:
@@ -60,7 +63,7 @@ def _imports(endpoint: str) -> Iterator[float]:
 
 
 def _asked(endpoint: str, kind: str) -> Iterator[float]:
-    """One request after the other, made before its clock starts."""
+    """One request after the other, encoded before its clock starts."""
     dealer = Dealer(endpoint)
     yield 0.0
     for message in stream(f"load-{os.getpid()}", ["load"]):

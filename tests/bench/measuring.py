@@ -1,6 +1,6 @@
-"""Figures and what is made of them: rounds that alternate, medians, ratios, and rows that are held against targets.
+"""Figures and their evaluation: alternating rounds, medians, ratios, and rows that are compared with targets.
 
-Knows no peer and no workload.
+Independent of peers and workloads.
 """
 
 import gc
@@ -13,7 +13,7 @@ Rounds = dict[str, list[float]]
 
 
 class Figure(NamedTuple):
-    """What one peer took or did in a workload, round by round."""
+    """What one peer measured in a workload, round by round."""
 
     what: str
     peer: str
@@ -22,7 +22,7 @@ class Figure(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What is asked for: at least so much, or at most."""
+    """A bound that a value must reach at least, or at most."""
 
     bound: float
     at_least: bool = True
@@ -33,7 +33,7 @@ class Target(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One line of the table; `rounds` is empty where it could not be measured, and `note` says why."""
+    """One line of the table; `rounds` is empty where it could not be measured, and `note` gives the reason."""
 
     what: str
     against: str
@@ -65,20 +65,22 @@ class Row(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a workload found."""
+    """The figures and rows of a workload."""
 
     figures: list[Figure]
     rows: list[Row]
 
 
 def alternate(jobs: Mapping[str, Callable[[int], float]], rounds: int) -> Rounds:
-    """What each job gives in each round; rounds start with another job each, so a slow minute hits all of them."""
+    """The values of each job in each round; rounds begin with different jobs, so that a slow minute affects all of
+    them.
+    """
     names = list(jobs)
     found: Rounds = {name: [] for name in jobs}
     for number in range(rounds):
         start = number % len(names)
         for name in names[start:] + names[:start]:
-            gc.collect()  # so that nobody pays for what others left
+            gc.collect()  # so that no job pays for the garbage of another
             found[name].append(jobs[name](number))
     return found
 
@@ -91,19 +93,19 @@ def seconds(job: Callable[[], object]) -> float:
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """The value that so many percent do not exceed."""
+    """The value that this percentage of values does not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
 
 
 def compare(what: str, against: str, target: Target, above: Sequence[float], below: Sequence[float]) -> Row:
-    """The row of a ratio of medians; its spread is that of the rounds' own ratios."""
+    """The row of a ratio of medians; its spread is that of the ratios of the rounds."""
     rounds = [a / b for a, b in zip(above, below, strict=True)]
     return Row(what, against, target, statistics.median(above) / statistics.median(below), rounds)
 
 
 def plain(what: str, against: str, target: Target, rounds: Sequence[float]) -> Row:
-    """The row of a median that is held against the target as it is."""
+    """The row of a median that is compared with the target directly."""
     return Row(what, against, target, statistics.median(rounds), rounds)
 
 

@@ -1,7 +1,7 @@
 """What the daemon is an alternative to: peewee models on the same tables, in the caller's own process.
 
-The file has the same migrations, write-ahead log and `synchronous=FULL`, so a save that returned is as durable as the
-daemon's. One transaction a save; a page is two queries whose models are made into the wire's payloads.
+The file has the same schema, WAL mode and `synchronous=FULL`, so a save is as durable as the daemon's when it returns.
+Each save is a transaction; a page is two queries whose models are converted to the payloads of the wire.
 """
 
 import json
@@ -24,7 +24,7 @@ PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "cac
 
 
 class Orm:
-    """The models of `schema/tables.py`, bound to a file; nothing can be under way beside the one call."""
+    """The models of `schema/tables.py`, bound to a file; only one call can be in flight."""
 
     name = "orm"
 
@@ -80,7 +80,7 @@ def _row(record: Record, table: type[Table]) -> dict[str, Any]:
 
 
 def _payload(model: Table) -> Payload:
-    """A model's fields as the wire names them; what is unset is left out."""
+    """A model's fields by their names on the wire, without unset ones."""
     payload = {}
     for name, wire_name, convert in SPELLINGS[type(model)]:
         value = getattr(model, name)

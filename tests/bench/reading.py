@@ -18,7 +18,7 @@ OPERATIONS = ("get-messages", "get-message-page")
 
 
 def read_pipelined(bench: Bench) -> Outcome:
-    """One client with 32 under way, or as many as the peer can have."""
+    """One client with 32 requests in flight, or as many as the peer can have."""
     names = [ByClient.name, ByBareSocket.name, Echo.name, Worker.name, Orm.name]
     peers = bench.available(*names, *([Uncached.name] if CACHE_OFF else []))
     outcome = Outcome([], [])
@@ -32,7 +32,7 @@ def read_pipelined(bench: Bench) -> Outcome:
 
 
 def read_single(bench: Bench) -> Outcome:
-    """One at a time."""
+    """One request at a time."""
     what = f"get-messages of {PAGE}, one at a time"
     peers = bench.available(ByClient.name, ByBareSocket.name, Echo.name, Worker.name, Orm.name)
     figures = _rates(bench, what, peers, "get-messages", ONE, bench.sizes.single_pages)
@@ -47,7 +47,7 @@ def _against_uncached(bench: Bench, what: str, figures: list[Figure]) -> Iterato
 
 
 def _rates(bench: Bench, what: str, peers: dict[str, Peer], operation: str, way: Way, visits: int) -> list[Figure]:
-    """Pages a second. The rooms are saved beforehand and are the same in each round; the visits are not."""
+    """Pages per second. The rooms are saved beforehand and the same in each round; the visits differ."""
     rooms = make_work("read", ROOMS * MESSAGES_OF_ROOM, rooms=ROOMS)
     for peer in peers.values():
         bench.save_once(peer, rooms)

@@ -10,7 +10,7 @@ VERDICTS = {True: "met", False: "NOT met", None: "not measured"}
 
 
 def figure_lines(figures: Sequence[Figure]) -> Iterator[str]:
-    """What was measured, one peer's on each line."""
+    """The figures, one peer's on each line."""
     yield f"{'measured':62}{'peer':34}{'median':>9}{'':14}min–max"
     for figure in figures:
         scale, unit = (1e3, "m" + figure.unit) if figure.unit.startswith("s") else (1, figure.unit)
@@ -28,7 +28,7 @@ def row_lines(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def as_json(about: dict[str, str], figures: Sequence[Figure], rows: Sequence[Row]) -> dict[str, Any]:
-    """Everything, every round's values included."""
+    """Everything, including the values of every round."""
     return {
         "about": about,
         "targets": [

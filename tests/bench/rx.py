@@ -1,10 +1,10 @@
-"""SQLite as a service over the same ZeroMQ: sqlite-rx, whose requests are SQL and which knows no messages.
+"""SQLite as a service over ZeroMQ: sqlite-rx, whose requests are SQL.
 
-A save is one request, a script with the values written into it: that is its only way to make several statements one
-transaction without a round trip for each, and without another client's statements in between. Its own client asks one
-thing at a time; for many in flight the same requests are made by a bare socket. A page is two requests.
+A save is one request, a script with the values written into it: it has no other way to make several statements one
+transaction without a round trip for each, and without statements of other clients in between. Its own client sends one
+request at a time; for many in flight the same requests are sent by a bare socket. A page is two requests.
 
-The package is fetched once into `.packages` beside this file, where nothing else sees it.
+The package is fetched once into `.packages` beside this file, where nothing else uses it.
 """
 
 import importlib.util
@@ -35,7 +35,7 @@ ALLOW = {sqlite3.SQLITE_OK: {sqlite3.SQLITE_DELETE, sqlite3.SQLITE_PRAGMA}}  # w
 
 
 def serve(endpoint: str, database: str) -> None:
-    """Run its server in this process until that is ended."""
+    """Run its server in this process until it is ended."""
     install()
     from sqlite_rx.server import SQLiteServer
 
@@ -43,7 +43,7 @@ def serve(endpoint: str, database: str) -> None:
 
 
 class SqliteRx:
-    """Its server in a process of its own, asked by its client or by a bare socket."""
+    """Its server in a process of its own, used by its client or by a bare socket."""
 
     name = "sqlite-rx"
 
@@ -76,7 +76,7 @@ class SqliteRx:
     def close(self) -> None:
         self._client.cleanup()
         self._dealer.close()
-        self._process.kill()  # asked to end, it may wait for ever to send what nobody takes
+        self._process.kill()  # terminated, it may wait for ever for a reader
         self._process.wait()
 
     def _pipelined(self, work: Work, way: Way) -> float:
@@ -98,7 +98,7 @@ class SqliteRx:
 
 
 def install() -> None:
-    """Make `sqlite_rx` importable, fetching it unless it is there; raises `NotHere`."""
+    """Make `sqlite_rx` importable, fetching it if needed; raises `NotHere`."""
     if importlib.util.find_spec("sqlite_rx"):
         return
     sys.path.append(str(PACKAGES))
@@ -114,7 +114,7 @@ def install() -> None:
 
 
 def _packed(sql: str, *values: Any, **options: bool) -> bytes:
-    """A request as its client makes it."""
+    """A request as its client encodes it."""
     request = {"client_id": "bench", "query": sql, "params": values, "execute_many": False, **options}
     return zlib.compress(msgspec.msgpack.encode(request))
 
@@ -138,7 +138,7 @@ def _inserts_of_reactions(message: Message) -> Iterator[str]:
 
 
 def _filled(sql: str, values: tuple[Any, ...]) -> str:
-    """A statement with its values written into it; the work holds no NUL."""
+    """A statement with its values written into it; no text here has a NUL."""
     return sql.replace("?", "{}").format(*map(_literal, values))
 
 

@@ -1,4 +1,4 @@
-"""Workloads of `save-message`: many in flight, eight callers, one at a time, and an import of a whole history."""
+"""Workloads of `save-message`: many in flight, eight callers, one at a time, and the import of a whole history."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -20,7 +20,7 @@ SYNCS = 100
 
 
 def save_pipelined(bench: Bench) -> Outcome:
-    """One client with 256 under way, or as many as the peer can have: in-process there is only one."""
+    """One client with 256 requests in flight, or as many as the peer can have: in process there is only one."""
     what = f"save-message, one client, {PIPELINED.title}"
     peers = bench.available(ByClient.name, ByBareSocket.name, Echo.name, Worker.name, Orm.name, SqliteRx.name)
     figures = _rates(bench, what, peers, PIPELINED, bench.sizes.pipelined)
@@ -29,14 +29,14 @@ def save_pipelined(bench: Bench) -> Outcome:
 
 
 def save_by_eight(bench: Bench) -> Outcome:
-    """Eight callers that wait for each reply. The daemon's are eight connections; the worker's share its channel."""
+    """Eight callers that wait for each reply. The daemon's have eight connections; the worker's share its channel."""
     what = f"save-message, {EIGHT.title}"
     figures = _rates(bench, what, bench.available(ByClient.name, Worker.name), EIGHT, bench.sizes.pipelined)
     return Outcome(figures, list(rows_of_rates(bench, what, figures, {Worker.name: 3})))
 
 
 def save_single(bench: Bench) -> Outcome:
-    """One at a time, against what it cannot do without: carrying the bytes, and one sync of the disk."""
+    """One at a time, compared with what cannot be avoided: sending the bytes, and one sync of the disk."""
     what, count = "save-message, one at a time", bench.sizes.single
     peers = bench.available(ByClient.name, ByBareSocket.name, Echo.name, Worker.name, Orm.name, SqliteRx.name)
 
@@ -55,7 +55,9 @@ def save_single(bench: Bench) -> Outcome:
 
 
 def import_history(bench: Bench) -> Outcome:
-    """A whole history, one client at full rate, against ready-made rows in one transaction. Each round a new one."""
+    """A whole history by one client at full rate, compared with prepared rows in one transaction; a new one in each
+    round.
+    """
     what, count = f"import of {bench.sizes.imported:,} messages", bench.sizes.imported
     daemon, apsw = bench.peer(ByClient.name), bench.peer(Apsw.name)
     assert isinstance(daemon, ByClient)
@@ -73,7 +75,7 @@ def import_history(bench: Bench) -> Outcome:
 
 
 def replay_history(bench: Bench) -> Outcome:
-    """The rates of replay and of batches beside that of saves one by one, each round with new messages."""
+    """The rates of replays and of batches beside that of single saves, with new messages in each round."""
     daemon = bench.peer(ByClient.name)
     assert isinstance(daemon, ByClient)
     many, few = bench.sizes.imported // 4, bench.sizes.single
@@ -90,7 +92,7 @@ def replay_history(bench: Bench) -> Outcome:
 
 
 def rows_of_rates(bench: Bench, what: str, figures: list[Figure], targets: Mapping[str, float]) -> Iterator[Row]:
-    """How many times a peer's rate the daemon's is, for each peer that there is a target for."""
+    """The ratio of the daemon's rate to that of each peer that has a target."""
     rates = {figure.peer: figure.rounds for figure in figures}
     for name, bound in targets.items():
         if name in rates:
@@ -100,7 +102,7 @@ def rows_of_rates(bench: Bench, what: str, figures: list[Figure], targets: Mappi
 
 
 def _rates(bench: Bench, what: str, peers: dict[str, Peer], way: Way, count: int) -> list[Figure]:
-    """Saves a second; every round is a work of its own, the same for all. Beside it, how quick the disk was."""
+    """Saves per second; the work differs between rounds and is the same for all peers. Also how quick the disk was."""
 
     def job(peer: Peer) -> Callable[[int], float]:
         name = f"{way.callers}x{way.in_flight}"

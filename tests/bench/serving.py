@@ -1,10 +1,9 @@
 """A daemon as `backscroll serve` starts it, but with a slow query or a slow disk: a process for the benchmark.
 
-    python serving.py DIRECTORY SYNC_MS STATEMENT_STEPS ANSWERS_BYTES
+    python -m tests.bench.serving DIRECTORY SYNC_MS STATEMENT_STEPS QUERY_CACHE_BYTES
 
-`get-bans-for-room`, whose answers are not kept, runs a statement of so many steps (0: it does what it always does).
-Each sync of the disk takes at least so many milliseconds, the file being reached through a VFS of Python's; below 0
-there is no such VFS.
+`get-bans-for-room`, whose results are not cached, runs a statement of so many steps (0: its normal handler). Each sync
+of the disk takes at least so many milliseconds, through a VFS in Python; below 0 there is no such VFS.
 """
 
 import json
@@ -33,7 +32,7 @@ COUNT = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i 
 
 
 class SlowDisk(apsw.VFS):
-    """The system's files, whose syncs take so long."""
+    """The system's files, with slow syncs."""
 
     def __init__(self, seconds: float) -> None:
         self.name = "slow"

@@ -1,7 +1,7 @@
-"""A file of a million messages: pages from it against the same from a small one, the start, and the memory.
+"""A file of a million messages: its pages compared with those of a small file, its start, and its memory.
 
-The files are written by SQLite alone, into the tables that a daemon made, in the order in which a chat grows: by time,
-the rooms in turn, so that a room's rows lie all over the file. Rooms are of one size in both files.
+The files are written by SQLite alone, into the tables that a daemon created, in the order in which a chat grows: by
+time, with the rooms in turn, so that the rows of a room are spread over the file. Rooms have the same size in both.
 """
 
 import random
@@ -33,7 +33,7 @@ NO_PROC = "only Linux tells a process's peak memory in /proc"
 
 
 def read_large_file(bench: Bench) -> Outcome:
-    """Pages of 50 at three places of a room; then starting with that file, and what serving it took of memory."""
+    """Pages of 50 at three places of a room; then the time to start with that file, and the memory used to serve it."""
     files = {count: _data_directory(bench, count) for count in (bench.sizes.small, bench.sizes.large)}
     large = f"a file of {bench.sizes.large:,}"
     starts = [_start_seconds(files[bench.sizes.large]) for _ in range(bench.sizes.starts)]
@@ -52,10 +52,10 @@ def read_large_file(bench: Bench) -> Outcome:
 
 
 class Server:
-    """A daemon on one of the files, asked by a bare socket."""
+    """A daemon on one of the files, used by a bare socket."""
 
     def __init__(self, directory: Path) -> None:
-        self._process = DaemonProcess(directory, *QUIET, *CACHE_OFF)  # or the pages of a small file would all be kept
+        self._process = DaemonProcess(directory, *QUIET, *CACHE_OFF)  # or the pages of a small file would all be cached
         self._dealer = Dealer(self._process.endpoint)
 
     def page_seconds(self, queries: list[GetMessagePage]) -> float:
@@ -65,14 +65,14 @@ class Server:
         return statistics.median(seconds(partial(self._dealer.ask, body)) for body in bodies)
 
     def work_hard(self, messages: int) -> None:
-        """Saves, and pages as large as they get, with many under way."""
+        """Saves, and pages of the largest size, with many in flight."""
         saves = ([body_of(SaveMessage(message))] for message in history("hard", messages))
         pages = ([body_of(GetMessagePage(_room(number % ROOMS_READ), limit=500))] for number in range(LARGEST_PAGES))
         check_all_ok(self._dealer.exchange(saves, 256))
         check_all_ok(self._dealer.exchange(pages, 32))
 
     def peak_megabytes(self) -> float | None:
-        """The most memory that the daemon has held so far."""
+        """The peak memory of the daemon so far."""
         status = Path(f"/proc/{self._process.process.pid}/status")
         if not status.exists():
             return None
@@ -104,7 +104,7 @@ def _rows_of_places(bench: Bench, times: Rounds) -> Iterator[Row]:
 
 
 def _queries(place: str, messages: int, count: int, number: int) -> Iterator[GetMessagePage]:
-    """Pages of rooms drawn by lot."""
+    """Pages of randomly drawn rooms."""
     rooms = messages // MESSAGES_OF_ROOM
     draw = random.Random(f"{SEED} {place} {number}")
     for _ in range(count):
@@ -125,7 +125,7 @@ def _start_seconds(directory: Path) -> float:
 
 
 def _data_directory(bench: Bench, messages: int) -> Path:
-    """A data directory with a file of so many messages; made once in a run."""
+    """A data directory with a file of this many messages; created once in a run."""
     directory = bench.directory / f"messages-{messages}"
     if directory.exists():
         return directory

@@ -1,4 +1,4 @@
-"""A DEALER that carries ready-made messages: what a client costs when it neither encodes nor decodes."""
+"""A DEALER that sends prepared messages: the cost of a client that neither encodes nor decodes."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,7 +8,7 @@ TIMEOUT_MS = 60_000
 
 
 class Dealer:
-    """Sends messages and collects their answers, of which the last frame is kept."""
+    """Sends messages and collects the last frames of their replies."""
 
     def __init__(self, endpoint: str) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -18,7 +18,7 @@ class Dealer:
         self._socket.connect(endpoint)
 
     def exchange(self, messages: Iterable[Sequence[bytes]], in_flight: int) -> list[bytes]:
-        """The answers in the order they come; at most `in_flight` messages are under way at once."""
+        """The replies in the order they come; at most `in_flight` messages are in flight at once."""
         socket, sent = self._socket, 0
         answers: list[bytes] = []
         for message in messages:
@@ -31,7 +31,7 @@ class Dealer:
         return answers
 
     def ask(self, *message: bytes) -> bytes:
-        """Send one message and wait for its answer."""
+        """Send one message and wait for its reply."""
         self._socket.send_multipart(message)
         return self._socket.recv_multipart()[-1]
 

@@ -1,6 +1,6 @@
-"""The tables that all peers save into: an empty file with the migrations' schema, plain SQL for it, and its rows.
+"""The tables that all peers write to: an empty file with the schema of the migrations, plain SQL for it, and its rows.
 
-The peers that speak SQL themselves (sqlite-rx, apsw) take their statements from here, so that they do the same work.
+The peers that use SQL directly (sqlite-rx, apsw) take their statements from here, so that they do the same work.
 """
 
 import json
@@ -47,7 +47,7 @@ def connect(path: Path) -> apsw.Connection:
 
 
 def make_file(path: Path) -> Path:
-    """A new file with the tables and nothing in them."""
+    """A new file with empty tables."""
     with closing(connect(path)) as connection:
         for script in migrations():
             connection.execute(script)
@@ -65,7 +65,7 @@ def reaction_row(reaction: Reaction) -> tuple[Any, ...]:
 
 
 def page_of(messages: Iterable[Sequence[Any]], reactions: Iterable[Sequence[Any]]) -> Page:
-    """The payloads of rows that were selected newest first, with the reactions put back."""
+    """The payloads of rows that were selected newest first, with their reactions."""
     by_message: dict[str, Page] = defaultdict(list)
     for row in reactions:
         by_message[row[0]].append(_payload(REACTION, row))
@@ -74,7 +74,7 @@ def page_of(messages: Iterable[Sequence[Any]], reactions: Iterable[Sequence[Any]
 
 
 def rows_of(path: Path, rooms: Sequence[str]) -> list[list[tuple[Any, ...]]]:
-    """What a file holds of some rooms, whoever wrote it: messages and reactions, JSON as what it means."""
+    """The rows of some rooms in a file, whoever wrote it: messages and reactions, with JSON decoded."""
     marks = ", ".join("?" * len(rooms))
     messages = f"SELECT {', '.join(MESSAGE)} FROM messages WHERE room_id IN ({marks}) ORDER BY id"
     ids = f"SELECT id FROM messages WHERE room_id IN ({marks})"
@@ -86,7 +86,7 @@ def rows_of(path: Path, rooms: Sequence[str]) -> list[list[tuple[Any, ...]]]:
 
 
 def totals_of(path: Path, rooms: Sequence[str]) -> tuple[int, ...]:
-    """How many messages, characters and reactions a file holds of some rooms: all of a history at a glance."""
+    """The numbers of messages, characters and reactions of some rooms in a file."""
     marks = ", ".join("?" * len(rooms))
     messages = f"SELECT count(*), sum(length(content)) FROM messages WHERE room_id IN ({marks})"
     reactions = f"SELECT count(*) FROM reactions JOIN messages m ON m.id = message_id WHERE m.room_id IN ({marks})"
@@ -102,7 +102,7 @@ def _stored(name: str, value: Any) -> Any:
 
 
 def _payload(names: Sequence[str], row: Sequence[Any]) -> Payload:
-    """A row's values as the wire names them; what is unset is left out."""
+    """The values of a row by their names on the wire, without unset ones."""
     return {CAMEL[name]: _shown(name, value) for name, value in zip(names, row, strict=True) if value is not None}
 
 

@@ -1,8 +1,8 @@
-"""The work that every peer of the benchmark is given: the same messages to save, and the same rooms to read.
+"""The work of every peer of the benchmark: the same messages to save, and the same rooms to read.
 
-Knows no peer. Texts and senders come from the chat history beside the repository where that is there, else they are
-generated; ids, rooms and reactions are seeded. Every second message carries three reactions. What is read is always
-the newest 50 messages of a room, as the payloads of the wire.
+Independent of peers. Texts and senders come from the chat history beside the repository if there is one, else they are
+generated; ids, rooms and reactions are seeded. Every second message has three reactions. Reads are always of the newest
+50 messages of a room, as the payloads of the wire.
 """
 
 import gzip
@@ -34,7 +34,7 @@ Page = list[Payload]
 
 
 class Text(NamedTuple):
-    """What somebody said."""
+    """A message's text and sender."""
 
     sender: str
     topic: str
@@ -42,7 +42,7 @@ class Text(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Rooms of its own: the messages to save into them, and which rooms to read once those are there."""
+    """Messages to save into rooms of their own, and which of the rooms to read afterwards."""
 
     name: str
     messages: list[Message]
@@ -50,12 +50,12 @@ class Work(NamedTuple):
     visits: list[str]
 
     def offset(self, room: str) -> int:
-        """How many messages of a room stand before its newest page."""
+        """How many messages of a room come before its newest page."""
         return max(0, sum(message.room_id == room for message in self.messages) - PAGE)
 
 
 class Way(NamedTuple):
-    """How requests are made: by so many callers, each with so many under way at once."""
+    """How requests are sent: by how many callers, each with how many in flight."""
 
     callers: int = 1
     in_flight: int = 1
@@ -71,11 +71,11 @@ ONE = Way()
 
 
 class NotHere(Exception):
-    """A peer that cannot run on this machine, and why."""
+    """A peer that cannot run on this machine, and the reason."""
 
 
 class Peer(Protocol):
-    """One way to store messages and read them. Jobs take seconds, in which only the peer's own work is counted."""
+    """One way to store messages and read them. Jobs return seconds that count only the peer's own work."""
 
     name: str
 
@@ -84,33 +84,33 @@ class Peer(Protocol):
         """The peer's database, where it has one."""
 
     def save(self, work: Work, way: Way, /) -> float:
-        """Save every message durably, each in a transaction or shared one."""
+        """Save every message durably, in a transaction each or in shared ones."""
 
     def read(self, work: Work, way: Way, operation: str, /) -> float:
         """Read the newest page of each room to be visited."""
 
     def read_back(self, work: Work) -> list[Page]:
-        """The newest page of every room as the wire's payloads, to be compared before anything is timed."""
+        """The newest page of every room as payloads of the wire, to be compared before anything is timed."""
 
     def close(self) -> None: ...
 
 
 def make_work(name: str, messages: int, visits: int = 0, rooms: int = 1) -> Work:
-    """Work under a name; the same name gives the same work. Messages go round the rooms."""
+    """The work of a name; the same name gives the same work. Messages are distributed over the rooms in turn."""
     draw = random.Random(f"{SEED} {name}")
     names = [f"{name}-{number}" for number in range(rooms)]
     return Work(name, list(islice(stream(name, names), messages)), names, [draw.choice(names) for _ in range(visits)])
 
 
 def stream(name: str, rooms: list[str]) -> Iterator[Message]:
-    """Messages without end, with ids that no other name's messages have."""
+    """Messages without end, with ids that no other name has."""
     draw = random.Random(f"{SEED} {name} messages")
     for number, (room, text) in enumerate(zip(cycle(rooms), cycle(texts()), strict=False)):
         yield _message(f"{name}-{number:07}-{draw.getrandbits(40):010x}", room, number, text, draw)
 
 
 def expected_pages(work: Work) -> list[Page]:
-    """What every peer must read back, worked out from the messages alone."""
+    """What every peer must read back, computed from the messages alone."""
     by_room: dict[str, list[Message]] = defaultdict(list)
     for message in work.messages:
         by_room[message.room_id].append(message)
@@ -124,10 +124,10 @@ def source() -> str:
 
 @cache
 def texts() -> list[Text]:
-    """The chat history, or as good as one."""
+    """The chat history, or generated texts."""
     if CORPUS.exists():
         with gzip.open(CORPUS, "rt", encoding="utf-8") as lines:
-            return [Text(said["sender"], said["topic"], said["content"]) for said in map(json.loads, lines)]
+            return [Text(item["sender"], item["topic"], item["content"]) for item in map(json.loads, lines)]
     draw = random.Random(SEED)
     return [
         Text(

@@ -1,7 +1,7 @@
 """What Electron applications do today: better-sqlite3 in a child process of Node, over Node's own IPC channel.
 
-The programs are in `worker/`: `caller.mjs` is the application that asks and takes the time, `worker.mjs` its child
-that owns the file. Node fetches (or builds) better-sqlite3 once, into `worker/node_modules`.
+The programs are in `worker/`: `caller.mjs` is the application that sends requests and measures the time, `worker.mjs`
+its child that owns the file. Node fetches (or builds) better-sqlite3 once, into `worker/node_modules`.
 """
 
 import json
@@ -17,11 +17,11 @@ from tests.bench.work import NotHere, Page, Way, Work
 
 FOLDER = Path(__file__).parent / "worker"
 PACKAGE, INSTALLED = FOLDER / "package.json", FOLDER / "node_modules" / "installed-package.json"
-INSTALL_SECONDS = 400  # where nobody offers a finished build, it is compiled
+INSTALL_SECONDS = 400  # without a prebuilt binary it is compiled
 
 
 class Worker:
-    """The Node application, told on its standard input what to do."""
+    """The Node application, controlled by its standard input."""
 
     name = "worker"
 
@@ -73,7 +73,7 @@ class Worker:
 
 
 def install() -> str:
-    """Fetch the package unless it is there; the path of node. Raises `NotHere`."""
+    """Fetch the package if needed; the path of node. Raises `NotHere`."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         raise NotHere("node and npm are not installed")

@@ -1,1 +1,1 @@
-"""The daemon."""
+"""Tests of the daemon: its socket, its threads and its store."""

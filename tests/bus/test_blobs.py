@@ -1,4 +1,4 @@
-"""BlobDirectory of media on the disk: whole or not at all, named by their hash, and nothing left lying around."""
+"""Parts of media on disk: complete or absent, named by their hash, and without leftovers."""
 
 import hashlib
 import os
@@ -32,7 +32,7 @@ def path_of(parts: BlobDirectory, sha256: str) -> Path:
 
 
 def age(path: Path, seconds: float) -> None:
-    """Make a file look as if it had been written so long ago."""
+    """Set the modification time of a file into the past."""
     then = time.time() - seconds
     os.utime(path, (then, then))
 
@@ -42,16 +42,16 @@ def in_an_hour() -> int:
 
 
 @pytest.mark.parametrize("data", [b"", b"x", bytes(range(256)) * 16_384], ids=len)
-def test_what_is_put_is_read_under_its_hash(parts: BlobDirectory, data: bytes) -> None:
-    """A part's name is the SHA-256 of its bytes in hex, and its bytes come back as they were."""
+def test_a_part_is_stored_under_its_hash(parts: BlobDirectory, data: bytes) -> None:
+    """Its name is the SHA-256 of its bytes in hex, and the bytes are read unchanged."""
     sha256 = parts.put(data)
     assert sha256 == hashlib.sha256(data).hexdigest()
     assert parts.read(sha256) == data
     assert parts.size() == len(data)
 
 
-def test_a_part_that_is_not_there_is_none_and_removing_it_is_nothing(parts: BlobDirectory) -> None:
-    """Nothing is made by asking."""
+def test_a_missing_part_is_none_and_removing_it_succeeds(parts: BlobDirectory) -> None:
+    """Reading creates nothing."""
     assert parts.read("0" * 64) is None
     parts.remove("0" * 64)
     assert (list(parts.put_before(in_an_hour())), parts.size()) == ([], 0)
@@ -59,7 +59,7 @@ def test_a_part_that_is_not_there_is_none_and_removing_it_is_nothing(parts: Blob
 
 
 def test_a_removed_part_is_gone_and_can_be_put_again(parts: BlobDirectory) -> None:
-    """Its file is off the disk; the others stay."""
+    """Its file is removed; other parts stay."""
     one, other = parts.put(b"one"), parts.put(b"other")
     parts.remove(one)
     assert (parts.read(one), parts.read(other)) == (None, b"other")
@@ -68,8 +68,8 @@ def test_a_removed_part_is_gone_and_can_be_put_again(parts: BlobDirectory) -> No
     assert parts.read(one) == b"one"
 
 
-def test_the_same_bytes_are_kept_once(parts: BlobDirectory) -> None:
-    """However often they are put, and from however many threads at once."""
+def test_the_same_bytes_are_stored_once(parts: BlobDirectory) -> None:
+    """However often they are put, also from several threads at once."""
     threads = [threading.Thread(target=parts.put, args=(b"the same" * 1_000,)) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -79,8 +79,8 @@ def test_the_same_bytes_are_kept_once(parts: BlobDirectory) -> None:
     assert parts.size() == 8_000
 
 
-def test_a_part_is_there_whole_or_not_at_all(parts: BlobDirectory) -> None:
-    """A reader at any moment while parts are put and removed finds nothing or all of it."""
+def test_readers_see_a_complete_part_or_none(parts: BlobDirectory) -> None:
+    """At any moment, while other threads put and remove it."""
     data = b"x" * 1_000_000
     sha256 = hashlib.sha256(data).hexdigest()
     done = threading.Event()
@@ -95,13 +95,13 @@ def test_a_part_is_there_whole_or_not_at_all(parts: BlobDirectory) -> None:
     writer.start()
     seen = set()
     while not done.is_set():
-        seen.add(parts.read(sha256))  # raises if it is not whole
+        seen.add(parts.read(sha256))  # raises if it is incomplete
     writer.join()
     assert seen <= {None, data}
 
 
-def test_a_temporary_file_that_a_crash_left_is_never_read_and_goes_in_time(parts: BlobDirectory) -> None:
-    """It has no part's name, so nobody can ask for it; once it is old it is removed, and a young one is left alone."""
+def test_temporary_files_of_a_crash_are_removed_when_old(parts: BlobDirectory) -> None:
+    """Such a file does not have the name of a part, so it is never read; a recent one is kept."""
     kept = parts.put(b"kept")
     directory = path_of(parts, kept).parent
     old, young = directory / "new-old", directory / "new-young"
@@ -114,8 +114,8 @@ def test_a_temporary_file_that_a_crash_left_is_never_read_and_goes_in_time(parts
     assert (old.exists(), young.exists()) == (False, True)
 
 
-def test_a_failed_put_leaves_nothing(parts: BlobDirectory) -> None:
-    """When the part cannot take its place, the temporary file goes too."""
+def test_a_failed_put_leaves_no_file(parts: BlobDirectory) -> None:
+    """When the part cannot be renamed into place, the temporary file is removed."""
     sha256 = hashlib.sha256(b"data").hexdigest()
     path_of(parts, sha256).mkdir(parents=True)
     (path_of(parts, sha256) / "in the way").touch()
@@ -125,9 +125,8 @@ def test_a_failed_put_leaves_nothing(parts: BlobDirectory) -> None:
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "grow", "empty"])
-def test_a_damaged_part_is_named_and_whole_again_once_it_is_put_again(parts: BlobDirectory, harm: str) -> None:
-    """Wrong bytes are never given out: reading raises, and callers are told `storage`. The same bytes put again mend
-    it."""
+def test_a_damaged_part_raises_until_it_is_put_again(parts: BlobDirectory, harm: str) -> None:
+    """Wrong bytes are never returned: callers get `storage`. Putting the same bytes again repairs the part."""
     data = b"some bytes" * 100
     sha256 = parts.put(data)
     harmed = {"flip": bytes([data[0] ^ 1]) + data[1:], "cut": data[:-1], "grow": data + b"x", "empty": b""}[harm]
@@ -141,8 +140,8 @@ def test_a_damaged_part_is_named_and_whole_again_once_it_is_put_again(parts: Blo
     assert parts.read(sha256) == data
 
 
-def test_a_part_counts_as_put_when_it_was_last_put(parts: BlobDirectory) -> None:
-    """Putting it again makes an old part young, so that an upload that names it later still finds it."""
+def test_putting_a_part_again_renews_its_age(parts: BlobDirectory) -> None:
+    """An upload that uses an old part later still finds it."""
     old, again = parts.put(b"old"), parts.put(b"again")
     for sha256 in (old, again):
         age(path_of(parts, sha256), 2 * DAY_SECONDS)
@@ -153,8 +152,8 @@ def test_a_part_counts_as_put_when_it_was_last_put(parts: BlobDirectory) -> None
     assert set(parts.put_before(in_an_hour())) == {old, again}
 
 
-def test_a_part_that_is_there_can_be_put_again_by_its_name(parts: BlobDirectory) -> None:
-    """That makes it young as putting its bytes does; one that is not there is told so, and not made."""
+def test_an_existing_part_can_be_renewed_by_its_name(parts: BlobDirectory) -> None:
+    """This renews its age like putting its bytes; a missing part is reported, and not created."""
     old = parts.put(b"old")
     age(path_of(parts, old), 2 * DAY_SECONDS)
     assert parts.put_again(old)
@@ -163,17 +162,17 @@ def test_a_part_that_is_there_can_be_put_again_by_its_name(parts: BlobDirectory)
     assert parts.read("0" * 64) is None
 
 
-def test_files_and_directories_of_parts_are_their_owners_alone(parts: BlobDirectory) -> None:
-    """Every level that is made is closed to others."""
+def test_parts_are_accessible_to_their_owner_only(parts: BlobDirectory) -> None:
+    """Every directory that is created has mode 0700."""
     path = path_of(parts, parts.put(b"x"))
     assert [stat.S_IMODE(each.stat().st_mode) for each in (path, path.parent, parts.directory)] == [0o600, 0o700, 0o700]
 
 
-# Tidied up without being asked
+# Periodic clean-up
 
 
-def test_expired_sessions_are_removed_and_counted_in_the_log(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """A daemon removes the sessions that are over, in every open scope, and logs how many; others stay."""
+def test_expired_sessions_are_removed_and_logged(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """The daemon removes them in every open scope, and logs their number; other sessions stay."""
     daemon = start_daemon("--chores-ms", "200", "--log-format", "json")
     for scope, sessions in (("default", 3), ("other", 2)):
         with Client(daemon.endpoint, scope=scope) as client:
@@ -195,8 +194,8 @@ def test_expired_sessions_are_removed_and_counted_in_the_log(start_daemon: Start
             assert peer.ask("delete-expired-sessions", scope=scope)["result"] == 0
 
 
-def test_parts_that_no_media_names_for_a_day_are_removed(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """An upload that was never finished goes after a day; what is younger, or named, stays, however old."""
+def test_parts_unused_for_a_day_are_removed(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """Parts of an unfinished upload are removed after a day; recent parts, and parts of a media, stay."""
     daemon = start_daemon("--chores-ms", "200", "--log-format", "json")
     media = BlobDirectory(tmp_path / "data" / "default.media")
     with Client(daemon.endpoint) as client:

@@ -23,7 +23,7 @@ from backscroll.schema.wire import DEFAULT_SCOPE, JSON
 from tests.support.clocks import Clock
 from tests.support.disks import FaultyDisk
 from tests.support.handlers import handler_of, replacing
-from tests.support.peers import message
+from tests.support.messages import save_payload
 from tests.support.requests import body
 from tests.support.sql import sql
 from tests.support.stores import command
@@ -98,7 +98,7 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
 
 
 def save(number: int, **envelope: Any) -> bytes:
-    return body("save-message", message(number), id=f"save-{number}", **envelope)
+    return body("save-message", save_payload(number), id=f"save-{number}", **envelope)
 
 
 def numbers(commits: Iterable[Commit]) -> list[list[int]]:
@@ -135,7 +135,7 @@ def test_a_commit_tells_its_commands_in_order_with_what_they_changed(watched: Wa
 
 def test_a_batch_is_one_command_with_the_changes_of_all_its_members(watched: Watched) -> None:
     """In the order of the members."""
-    members = [{"type": "save-message", "payload": message(number)} for number in (1, 2, 1)]
+    members = [{"type": "save-message", "payload": save_payload(number)} for number in (1, 2, 1)]
     watched.commit(body("batch", {"commands": members}, id="batch"))
     [commit] = watched.take()
     assert commit.commands == watched.logged()
@@ -186,7 +186,7 @@ def test_commands_of_the_daemons_own_are_told_like_all_others(watched: Watched) 
 def test_a_replay_is_told_as_it_was_the_first_time(watched: Watched) -> None:
     """Ids, times and changes are those of the log; all of an `append-log` is one commit, also what lost its text."""
     reaction = {"messageId": "m1", "oderId": "ada", "emoji": "x"}
-    watched.commit(body("save-message", message(1, reactions=[reaction]), id="save"))
+    watched.commit(body("save-message", save_payload(1, reactions=[reaction]), id="save"))
     watched.commit(body("remove-reaction", reaction, id="remove"), save(2))
     entries = watched.ask("get-log", {"fromSeq": 1, "limit": 500})["result"]["entries"]
     first = [each for commit in watched.take() for each in commit.commands]

@@ -1,4 +1,4 @@
-"""A daemon that is killed again and again, and copies taken while it works: nothing acknowledged is lost or twice."""
+"""A daemon that is killed again and again, and copies of a database in use: nothing acknowledged is lost or doubled."""
 
 import random
 import shutil
@@ -21,9 +21,10 @@ from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema.command_log import CHAIN_START, FORMAT, Facts, LogEntry, chain_after, encode_facts
 from backscroll.schema.wire import DEFAULT_SCOPE, MSGPACK
 from tests.support.callers import Caller, Ledger, setup
-from tests.support.copies import copied_plainly, copied_whole, header_of, log_of
+from tests.support.copies import copy_once, copy_until_complete, header_of, wal_of
 from tests.support.exchanges import exchange, logged, value_of
-from tests.support.peers import Peer, message
+from tests.support.messages import save_payload
+from tests.support.peers import Peer
 from tests.support.requests import body, send
 from tests.support.tables import all_rows
 from tests.support.waiting import wait_until
@@ -45,7 +46,7 @@ StartDaemon = Callable[..., DaemonProcess]
 
 
 def seed_of(long: bool) -> int:
-    """What decides a run: another one each time in the long form. It is shown when the test fails."""
+    """The seed of a run, a random one in the long form; it is shown when the test fails."""
     seed = random.SystemRandom().randrange(2**32) if long else 20260106
     say(f"seed {seed}")
     return seed
@@ -57,7 +58,7 @@ def say(line: str) -> None:
 
 @contextmanager
 def at_work(endpoint: str, ledgers: list[Ledger], seed: int, bytes_max: int) -> Iterator[None]:
-    """Callers that work while the block lasts; at its end each waits until all it sent is answered."""
+    """Callers that send commands during the block; at its end each waits until everything it sent is acknowledged."""
     callers = [
         Caller(f"{ledger.scope}-{number}", endpoint, ledger, f"{seed} {ledger.scope} {number}", bytes_max)
         for ledger in ledgers
@@ -79,20 +80,21 @@ def acknowledged(ledgers: list[Ledger]) -> int:
     return sum(len(ledger.replies) for ledger in ledgers)
 
 
-def killed_while_starting(data_dir: Path, flags: tuple[str, ...], after_s: float) -> None:
-    """A daemon that lives so long, whether or not it came to serve."""
+def kill_while_starting(data_dir: Path, flags: tuple[str, ...], after_s: float) -> None:
+    """Kill a daemon after a time, whether or not it is ready by then."""
     command = [sys.executable, "-m", "backscroll.bus", "--data-dir", str(data_dir), *flags]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    time.sleep(after_s)  # the moment is to be a random one
+    time.sleep(after_s)  # kill at a random moment, not to synchronise
     process.kill()
     process.wait()
 
 
-def test_whatever_was_acknowledged_happened_once_however_often_the_daemon_is_killed(tmp_path: Path, long: bool) -> None:
-    """Callers send random commands and send them again until they are acknowledged, while the daemon is killed at
-    random moments, also while it starts, and started again on the same directory. In the end each acknowledged command
-    is in the log once, under the number it was told; the numbers have no gap and the chain holds; each is answered with
-    the same bytes once more; nothing was made twice; and the log carried out anew gives the same rows."""
+def test_acknowledged_commands_take_effect_once_over_kills(tmp_path: Path, long: bool) -> None:
+    """Callers send random commands, and resend them until they are acknowledged, while the daemon is killed at random
+    moments, also during its start, and started again. At the end each acknowledged command is in the log once under its
+    number; the numbers have no gaps and the chain is valid; each command sent again gets the same reply; nothing was
+    created twice; and replaying the log gives the same rows.
+    """
     draw = random.Random(seed := seed_of(long))
     kills = 220 if long else 10
     data_dir, endpoint = tmp_path / "d", f"ipc://{tmp_path}/s"
@@ -107,12 +109,12 @@ def test_whatever_was_acknowledged_happened_once_however_often_the_daemon_is_kil
     with at_work(endpoint, ledgers, seed, bytes_max=3_000):
         for kill in range(kills):
             if kill % 4 == 3:
-                killed_while_starting(data_dir, flags, draw.uniform(0.2, 1.2))
+                kill_while_starting(data_dir, flags, draw.uniform(0.2, 1.2))
                 continue
             with DaemonProcess(data_dir, *flags) as daemon:
                 wanted = acknowledged(ledgers) + draw.randrange(ACKNOWLEDGED_BETWEEN_KILLS)
-                wait_until(partial(goes_on, ledgers, wanted), 60)
-                time.sleep(draw.uniform(0, 0.02))  # the moment is to be a random one
+                wait_until(partial(is_past, ledgers, wanted), 60)
+                time.sleep(draw.uniform(0, 0.02))  # kill at a random moment, not to synchronise
                 daemon.kill()
             assert not problems(ledgers), seed
         last = DaemonProcess(data_dir, *flags, "--chores-ms", "3600000")
@@ -128,8 +130,8 @@ def test_whatever_was_acknowledged_happened_once_however_often_the_daemon_is_kil
         )
 
 
-def goes_on(ledgers: list[Ledger], wanted: int) -> bool:
-    """Whether more commands than `wanted` are acknowledged, or something is wrong already."""
+def is_past(ledgers: list[Ledger], wanted: int) -> bool:
+    """Whether more than `wanted` commands are acknowledged, or something is wrong already."""
     return acknowledged(ledgers) > wanted or bool(problems(ledgers))
 
 
@@ -138,13 +140,13 @@ def problems(ledgers: list[Ledger]) -> list[str]:
 
 
 def path_of(data_dir: Path, scope: str) -> Path:
-    """Where a scope's database lies."""
+    """The path of a scope's database."""
     with closing(SqliteScopes(data_dir)) as scopes:
         return scopes.scope_named(scope).path
 
 
 def check(ledger: Ledger, peer: Peer, database: Path, replayed: Path) -> None:
-    """Hold what a scope holds against the ledger of its callers."""
+    """Compare a scope with the ledger of its callers."""
     assert ledger.problems == []
     entries = logged(peer, scope=ledger.scope, codec=MSGPACK)
     check_log(entries)
@@ -157,7 +159,7 @@ def check(ledger: Ledger, peer: Peer, database: Path, replayed: Path) -> None:
 
 
 def check_log(entries: list[dict[str, Any]]) -> None:
-    """Numbers without gaps, each id once, and a chain that holds."""
+    """The numbers have no gaps, each id is there once, and the chain is valid."""
     assert [entry["seq"] for entry in entries] == list(range(1, len(entries) + 1))
     twice = [request_id for request_id, count in Counter(entry["id"] for entry in entries).items() if count > 1]
     assert twice == []
@@ -170,7 +172,7 @@ def check_log(entries: list[dict[str, Any]]) -> None:
 
 
 def check_acknowledged(ledger: Ledger, entries: list[dict[str, Any]]) -> None:
-    """Each acknowledged command is there under its number; the rest was sent too, or is the daemon's own."""
+    """Each acknowledged command is in the log under its number; every other entry was sent too, or is of the setup."""
     seqs = {entry["id"]: entry["seq"] for entry in entries}
     lost = [request_id for request_id, seq in ledger.seqs.items() if seqs.get(request_id) != seq]
     assert lost == []
@@ -179,7 +181,7 @@ def check_acknowledged(ledger: Ledger, entries: list[dict[str, Any]]) -> None:
 
 
 def check_created(rows: dict[str, list[tuple[object, ...]]], entries: list[dict[str, Any]]) -> None:
-    """What the commands in the log made is there once each, and nothing else is."""
+    """Everything that commands in the log created is there exactly once, and nothing else."""
     made: dict[str, Counter[object]] = {operation: Counter() for operation in CREATED}
     for entry in entries:
         for single in entry["payload"]["commands"] if entry["type"] == "batch" else [entry]:
@@ -193,8 +195,9 @@ def check_created(rows: dict[str, list[tuple[object, ...]]], entries: list[dict[
 
 
 def check_resent(ledger: Ledger, peer: Peer, entries: list[dict[str, Any]]) -> None:
-    """Every command that took effect, acknowledged or not, is answered with its number when it is sent again, and with
-    the same bytes if it was acknowledged. Of one whose text was deleted since only the number is left."""
+    """Every command that took effect is acknowledged with its number when it is sent again, and with the same bytes if
+    it was acknowledged before. Where its text was deleted since, the reply has only the number.
+    """
     entries = [entry for entry in entries if entry["id"] in ledger.sent]
     for at in range(0, len(entries), RESENT_AT_ONCE):
         asked = entries[at : at + RESENT_AT_ONCE]
@@ -210,7 +213,7 @@ def check_resent(ledger: Ledger, peer: Peer, entries: list[dict[str, Any]]) -> N
 
 
 def check_replayed(rows: dict[str, list[tuple[object, ...]]], entries: list[dict[str, Any]], data_dir: Path) -> None:
-    """The log carried out anew, in order, gives the same rows in every table but what the log keeps for retries."""
+    """Replaying the log gives the same rows in every table, except those the log keeps for retries."""
     with InProcess(data_dir) as transport:
         for at in range(0, len(entries), ENTRIES_AT_ONCE):
             reply = send(transport, body("append-log", {"entries": entries[at : at + ENTRIES_AT_ONCE]}, MSGPACK))
@@ -227,12 +230,12 @@ def _without_results(rows: dict[str, list[tuple[object, ...]]]) -> dict[str, lis
 # Copies
 
 
-def test_copies_taken_under_load_are_whole_and_hold_what_was_acknowledged(
+def test_copies_under_load_have_all_acknowledged_commands(
     start_daemon: StartDaemon, tmp_path: Path, long: bool
 ) -> None:
-    """The file and then its log, copied at any moment under load, checkpoints or not, and copied again where the log's
-    header says that it was begun anew meanwhile: the copy opens whole, holds every command acknowledged before the
-    copy began, and answers those with the same bytes."""
+    """The database and then its WAL, copied at any moment under load and copied again where the header of the WAL shows
+    that it was reset meanwhile: the copy is intact, has every command acknowledged before, and repeats their replies.
+    """
     seed = seed_of(long)
     draw = random.Random(seed)
     daemon = start_daemon(*FLAGS)
@@ -245,11 +248,11 @@ def test_copies_taken_under_load_are_whole_and_hold_what_was_acknowledged(
     with at_work(daemon.endpoint, [ledger], seed, bytes_max=40_000):
         for number in range(300 if long else 8):
             wanted = len(ledger.replies) + draw.randrange(100)
-            wait_until(partial(goes_on, [ledger], wanted))
+            wait_until(partial(is_past, [ledger], wanted))
             before = dict(ledger.replies)
-            beginnings.add(header_of(log_of(database)))
+            beginnings.add(header_of(wal_of(database)))
             copy = tmp_path / f"copy-{number}"
-            attempts[copied_whole(database, copy)] += 1
+            attempts[copy_until_complete(database, copy)] += 1
             check_copy(copy, before, ledger, draw)
             shutil.rmtree(copy)
     assert ledger.problems == []
@@ -257,7 +260,7 @@ def test_copies_taken_under_load_are_whole_and_hold_what_was_acknowledged(
 
 
 def check_copy(copy: Path, acknowledged_before: dict[str, bytes], ledger: Ledger, draw: random.Random) -> None:
-    """Hold a copied database against what was acknowledged before."""
+    """Compare a copied database with the commands acknowledged before the copy."""
     with closing(apsw.Connection(str(copy / "default.db"))) as connection:
         assert connection.pragma("integrity_check") == "ok"
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
@@ -277,9 +280,9 @@ def check_copy(copy: Path, acknowledged_before: dict[str, bytes], ledger: Ledger
 
 
 def filled(transport: InProcess, numbers: range) -> None:
-    """Save so many messages of two pages each, with the checkpoints that are due."""
+    """Save a number of messages of two pages each, with the checkpoints that become due."""
     for number in numbers:
-        request = body("save-message", message(number, "x" * 8_000), id=f"save-{number}")
+        request = body("save-message", save_payload(number, "x" * 8_000), id=f"save-{number}")
         transport.send(request)
         reply = transport.receive(0)
         assert reply is not None
@@ -291,42 +294,43 @@ def ids_in(database: Path) -> list[str]:
         return [row[0] for row in connection.execute("SELECT id FROM commands ORDER BY seq")]
 
 
-def test_a_checkpoint_between_the_copies_of_file_and_log_harms_nothing(tmp_path: Path) -> None:
-    """Also commands that come meanwhile do not: what the copied file lacks is in the copied log."""
+def test_a_copy_is_complete_despite_a_checkpoint_in_between(tmp_path: Path) -> None:
+    """Commands that commit meanwhile do no harm either: what the copied file lacks is in the copied WAL."""
     database = tmp_path / "data" / "default.db"
     with InProcess(tmp_path / "data") as transport:
         filled(transport, range(20))
 
         def meanwhile() -> None:
             filled(transport, range(20, 40))
-            assert checkpointed(database)
+            assert run_checkpoint(database)
 
-        assert copied_plainly(database, tmp_path / "copy", meanwhile)
+        assert copy_once(database, tmp_path / "copy", meanwhile)
         assert ids_in(tmp_path / "copy" / "default.db") == [f"save-{number}" for number in range(40)]
 
 
-def checkpointed(database: Path) -> bool:
-    """Copy the log into the file, from outside; whether all of it was."""
+def run_checkpoint(database: Path) -> bool:
+    """Checkpoint from another connection; whether it was complete."""
     with closing(apsw.Connection(str(database))) as connection:
         connection.pragma("user_version")  # so that it is open
         pages, copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
     return pages == copied > 0
 
 
-def test_a_log_begun_anew_between_the_copies_is_seen(tmp_path: Path) -> None:
-    """That is what a plain copy under load may meet: commands are then in neither of the two copies. The log's header
-    says so, and the copy taken anew is whole."""
+def test_a_wal_reset_between_the_copies_is_detected(tmp_path: Path) -> None:
+    """Commands may then be in neither of the two copies. The header of the WAL shows it, and the next copy is
+    complete.
+    """
     database = tmp_path / "data" / "default.db"
     with InProcess(tmp_path / "data") as transport:
         filled(transport, range(20))
 
         def meanwhile() -> None:
-            assert checkpointed(database)
+            assert run_checkpoint(database)
             filled(transport, range(20, 25))
 
-        assert not copied_plainly(database, tmp_path / "copy", meanwhile)
+        assert not copy_once(database, tmp_path / "copy", meanwhile)
         everything = [f"save-{number}" for number in range(25)]
         with suppress(apsw.CorruptError):
             assert ids_in(tmp_path / "copy" / "default.db") != everything
-        assert copied_whole(database, tmp_path / "again") == 1
+        assert copy_until_complete(database, tmp_path / "again") == 1
         assert ids_in(tmp_path / "again" / "default.db") == everything

@@ -1,4 +1,4 @@
-"""The daemon as a process: its beginning, its end, and what bad peers cannot do to it."""
+"""The daemon as a process: start, stop, exit codes, and peers that misbehave."""
 
 import contextlib
 import json
@@ -24,35 +24,32 @@ from backscroll.bus.inprocess import InProcess
 from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.schema import GetMessageById, GetMessages, GetRoom, Health, Message, Ping, SaveMessage
+from backscroll.schema import GetMessageById, GetMessages, GetRoom, Health, Ping, SaveMessage
 from backscroll.schema.limits import BODY_BYTES_MAX, FRAME_BYTES_MAX, ROUTING_FRAMES_MAX
 from tests.support.handlers import replacing
-from tests.support.peers import Peer, is_alive, message, resident_bytes, running
+from tests.support.messages import save_message, save_payload
+from tests.support.peers import Peer, is_alive, resident_bytes, running
 from tests.support.requests import body
 from tests.support.sql import sql
 from tests.support.waiting import wait_until
 
 StartDaemon = Callable[..., DaemonProcess]
 MIB = 2**20
-PROMPT_SECONDS = 2  # for another client's ping while one misbehaves; many times what it takes
+PROMPT_SECONDS = 2  # for a ping of another client while one misbehaves; many times the usual
 
 
 def serve(*flags: str) -> subprocess.CompletedProcess[str]:
-    """Run a daemon that is expected to give up by itself."""
+    """Run a daemon that is expected to exit by itself."""
     command = [sys.executable, "-m", "backscroll.bus", *flags]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def code_of(flags: list[str]) -> int | str | None:
-    """The exit code for flags that are refused before anything is begun."""
+    """The exit code of a daemon with flags that are refused before it starts."""
     try:
         return main(flags)
     except SystemExit as end:
         return end.code
-
-
-def said(number: int, content: str = "hello") -> SaveMessage:
-    return SaveMessage(Message(id=f"m{number}", room_id="r1", sender_id="ada", content=content, timestamp=number))
 
 
 def is_prompt(client: Client) -> bool:
@@ -61,13 +58,11 @@ def is_prompt(client: Client) -> bool:
     return time.monotonic() - started < PROMPT_SECONDS
 
 
-# Beginning
+# Start
 
 
-def test_the_ready_line_is_also_in_endpoint_json_for_the_owner_alone_until_the_daemon_stops(
-    start_daemon: StartDaemon, tmp_path: Path
-) -> None:
-    """`endpoint.json` says what the ready line says, nobody else can read it, and it goes with the daemon."""
+def test_endpoint_json_has_the_ready_line_until_the_stop(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """Only the owner can read `endpoint.json`, and it is removed when the daemon stops."""
     daemon = start_daemon()
     file = tmp_path / "data" / "endpoint.json"
     assert json.loads(file.read_text()) == daemon.ready
@@ -79,8 +74,8 @@ def test_the_ready_line_is_also_in_endpoint_json_for_the_owner_alone_until_the_d
     assert left == {"default.db", "default.db-wal-lineage", "lock"}
 
 
-def test_everything_in_the_data_directory_is_its_owners_alone(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """No file, socket or directory that a daemon makes is open to other users."""
+def test_files_in_the_data_directory_are_private(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """No file, socket or directory of the daemon is accessible to other users."""
     start_daemon()
     modes = {
         path.name: stat.S_IMODE(path.stat().st_mode) for path in [tmp_path / "data", *(tmp_path / "data").iterdir()]
@@ -95,23 +90,23 @@ def test_one_daemon_serves_several_endpoints(start_daemon: StartDaemon, tmp_path
     assert by_ipc == f"ipc://{tmp_path}/own.sock"
     assert by_tcp.startswith("tcp://127.0.0.1:")
     with Client(by_ipc) as one, Client(by_tcp) as other:
-        one.execute(said(1))
+        one.execute(save_message(1))
         assert other.ask(GetMessageById("m1")) is not None
 
 
 def test_a_data_directory_with_a_long_path_is_served_over_ipc(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """A path that no socket address can hold is no obstacle, and its short stand-in is removed at the end."""
+    """A path too long for a socket address is served through a short one, which is removed at the end."""
     directory = tmp_path / ("ü" * 60) / ("long" * 30)
     daemon = start_daemon(data_dir=directory)
     assert daemon.endpoint.startswith("ipc://")
     with Client(data_dir=directory) as client:
-        client.execute(said(1))
+        client.execute(save_message(1))
     daemon.stop()
     assert not Path(daemon.endpoint.removeprefix("ipc://")).parent.exists()
 
 
 def test_ipv6_loopback_is_served_where_there_is_one(start_daemon: StartDaemon) -> None:
-    """`tcp://[::1]` is an address of this machine like the others."""
+    """`tcp://[::1]` is a local address like the others."""
     with socket.socket(socket.AF_INET6) as probe:
         try:
             probe.bind(("::1", 0))
@@ -122,17 +117,17 @@ def test_ipv6_loopback_is_served_where_there_is_one(start_daemon: StartDaemon) -
         assert client.ask(Ping()).pong
 
 
-# The end
+# Stop
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_drains_what_was_received_and_exits_with_0(start_daemon: StartDaemon, number: signal.Signals) -> None:
-    """Every request that has been received when the daemon is told to stop gets its reply, and takes effect."""
+def test_sigterm_drains_received_requests_and_exits_with_0(start_daemon: StartDaemon, number: signal.Signals) -> None:
+    """Every request that was received before the signal is executed and gets its reply."""
     daemon = start_daemon()
     with Peer(daemon.endpoint) as peer:
         for at in range(500):
-            peer.request("save-message", message(at), request_id=f"save-{at}")
-        first = peer.reply()  # it is busy with them now
+            peer.request("save-message", save_payload(at), request_id=f"save-{at}")
+        first = peer.reply()  # it is executing them now
         daemon.process.send_signal(number)
         outcomes = [first]
         while not peer.silent(0) or daemon.process.poll() is None:
@@ -148,7 +143,7 @@ def test_a_signal_drains_what_was_received_and_exits_with_0(start_daemon: StartD
 
 
 def test_a_second_signal_changes_nothing(start_daemon: StartDaemon) -> None:
-    """SIGTERM sent again and again while the daemon stops still ends it with 0."""
+    """Repeated SIGTERM during the drain still exits with 0."""
     daemon = start_daemon()
     while daemon.process.poll() is None:
         daemon.process.send_signal(signal.SIGTERM)
@@ -156,14 +151,14 @@ def test_a_second_signal_changes_nothing(start_daemon: StartDaemon) -> None:
 
 
 def test_stopping_under_load_keeps_every_acknowledged_message(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """With many clients writing, a stop ends in time with 0, and what was acknowledged is stored."""
+    """With many clients writing, the daemon stops in time with 0, and acknowledged messages are stored."""
     daemon = start_daemon()
     acknowledged: set[str] = set()
 
     def write(name: int) -> None:
         with Peer(daemon.endpoint) as peer:
             for at in range(100_000):
-                peer.request("save-message", message(f"{name}-{at}"), request_id=f"m{name}-{at}")
+                peer.request("save-message", save_payload(f"m{name}-{at}"), request_id=f"m{name}-{at}")
                 if at >= 50:
                     if peer.silent(1_000):
                         return
@@ -184,11 +179,11 @@ def test_stopping_under_load_keeps_every_acknowledged_message(start_daemon: Star
     assert acknowledged <= stored
 
 
-def test_a_stalled_client_does_not_keep_a_daemon_from_stopping(start_daemon: StartDaemon) -> None:
-    """A drain ends when its time is up, though somebody does not take his replies."""
+def test_a_stalled_client_does_not_prevent_stopping(start_daemon: StartDaemon) -> None:
+    """The drain ends at its time limit, although a client does not read its replies."""
     daemon = start_daemon("--drain-ms", "200")
     with Peer(daemon.endpoint, queue=1) as sleeper, Client(daemon.endpoint) as client:
-        client.execute(said(1, "x" * 100_000))
+        client.execute(save_message(1, "x" * 100_000))
         for at in range(3_000):
             sleeper.request("get-message-by-id", {"messageId": "m1"}, request_id=str(at))
         with Peer(daemon.endpoint) as other:
@@ -196,8 +191,8 @@ def test_a_stalled_client_does_not_keep_a_daemon_from_stopping(start_daemon: Sta
         assert daemon.stop() == 0
 
 
-def test_a_query_that_runs_for_ever_is_broken_off_when_the_daemon_stops(tmp_path: Path) -> None:
-    """Stopping interrupts what SQLite is busy with once the drain's time is up; all that waited are told so."""
+def test_stopping_interrupts_a_running_query(tmp_path: Path) -> None:
+    """SQLite is interrupted at the end of the drain, and all waiting queries are answered `unavailable`."""
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     started = threading.Event()
 
@@ -218,14 +213,14 @@ def test_a_query_that_runs_for_ever_is_broken_off_when_the_daemon_stops(tmp_path
     assert codes == ["unavailable"] * 100
 
 
-def test_commands_that_were_not_begun_when_the_drain_ends_are_told_so(tmp_path: Path) -> None:
-    """The commit under way is finished and acknowledged; what waited behind it has no effect and is `unavailable`."""
+def test_commands_not_begun_at_the_drain_limit_are_unavailable(tmp_path: Path) -> None:
+    """The commit in flight is finished and acknowledged; the commands behind it have no effect."""
     started = threading.Event()
     running_daemon: list[Daemon] = []
 
     def until_the_end(_command: SaveMessage, _db: Any, _context: Any) -> None:
         started.set()
-        # Private: the daemon tells nobody that its writers are stopping before the commit in flight is finished, and
+        # Private: nothing shows that the writers are stopping before the commit in flight is finished, and
         # this is that commit.
         wait_until(lambda: running_daemon[0]._writers._stopping)
 
@@ -235,7 +230,7 @@ def test_commands_that_were_not_begun_when_the_drain_ends_are_told_so(tmp_path: 
         with running(data_dir, handlers=handlers, drain_ms=50, batch_requests=1) as daemon:
             running_daemon.append(daemon.daemon)
             for at in range(20):
-                peer.request("save-message", message(at), request_id=str(at))
+                peer.request("save-message", save_payload(at), request_id=str(at))
             peer.request("ping")
             assert peer.reply()["result"] == {"pong": True}
             assert started.wait(20)
@@ -244,8 +239,8 @@ def test_commands_that_were_not_begun_when_the_drain_ends_are_told_so(tmp_path: 
     assert {replies[str(at)]["error"]["code"] for at in range(1, 20)} == {"unavailable"}
 
 
-def test_a_log_that_nobody_reads_stops_nobody(tmp_path: Path) -> None:
-    """An application may leave the daemon's standard error unread in a pipe; lines are lost, and nothing else."""
+def test_an_unread_stderr_pipe_does_not_block_the_daemon(tmp_path: Path) -> None:
+    """Where the parent does not read standard error, log lines are lost, and nothing else."""
     with DaemonProcess(tmp_path / "data", "--log-level", "debug", log=subprocess.PIPE) as daemon:
         with Client(daemon.endpoint) as client:
             for _ in client.pipeline([Ping()] * 3_000):
@@ -255,8 +250,8 @@ def test_a_log_that_nobody_reads_stops_nobody(tmp_path: Path) -> None:
         daemon.process.stderr.close()
 
 
-def test_free_json_that_is_much_to_decode_holds_nobody_up(start_daemon: StartDaemon) -> None:
-    """Millions of empty lists in a body of a few megabytes are refused before they are decoded."""
+def test_expensive_free_json_is_refused_before_decoding(start_daemon: StartDaemon) -> None:
+    """Millions of empty lists in a few megabytes are refused quickly, while other clients are served."""
     daemon = start_daemon()
     much = [b"[]," * 4_000_000, b"[]," * 300_000]
     with Peer(daemon.endpoint) as hostile, Client(daemon.endpoint, timeout_ms=4_000) as other:
@@ -272,8 +267,8 @@ def test_free_json_that_is_much_to_decode_holds_nobody_up(start_daemon: StartDae
     assert resident_bytes(daemon.ready["pid"]) < 300e6
 
 
-def test_frames_before_the_body_are_bounded_in_bytes(start_daemon: StartDaemon) -> None:
-    """What is only echoed may not be used to fill the daemon's memory."""
+def test_routing_frames_are_limited_in_bytes(start_daemon: StartDaemon) -> None:
+    """Frames that are only echoed cannot be used to fill the daemon's memory."""
     daemon = start_daemon()
     with Peer(daemon.endpoint) as peer:
         peer.send(b"x" * 5_000, b'{"id":"1","type":"ping"}')
@@ -281,8 +276,10 @@ def test_frames_before_the_body_are_bounded_in_bytes(start_daemon: StartDaemon) 
 
 
 @pytest.mark.parametrize("operation", ["save-message", "get-room"])
-def test_a_worker_that_dies_ends_the_daemon(tmp_path: Path, operation: str) -> None:
-    """What the dispatcher cannot turn into a reply ends `run()` with that error, rather than leave callers waiting."""
+def test_a_crashed_worker_thread_ends_the_daemon(tmp_path: Path, operation: str) -> None:
+    """An error that the dispatcher cannot turn into a reply ends `run()` with that error, instead of blocking
+    callers.
+    """
 
     def die(*_: Any) -> None:
         raise SystemExit("a thread that ends before its time")
@@ -292,7 +289,7 @@ def test_a_worker_that_dies_ends_the_daemon(tmp_path: Path, operation: str) -> N
     with running(tmp_path / "data", handlers=handlers) as daemon, Peer(daemon.endpoint) as peer:
         hook, threading.excepthook = threading.excepthook, lambda args: caught.append(args.exc_value or args.exc_type())
         try:
-            peer.request(operation, message(1) if operation == "save-message" else {"roomId": "r1"})
+            peer.request(operation, save_payload(1) if operation == "save-message" else {"roomId": "r1"})
             daemon.thread.join(20)
         finally:
             threading.excepthook = hook
@@ -300,14 +297,14 @@ def test_a_worker_that_dies_ends_the_daemon(tmp_path: Path, operation: str) -> N
     assert [str(error) for error in caught] == ["a thread that ends before its time"]
 
 
-def test_kill_loses_nothing_that_was_acknowledged(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """After `kill -9` the next daemon starts over stale files of the old one and has every acknowledged message."""
+def test_kill_loses_no_acknowledged_message(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """After `kill -9` the next daemon starts with the stale files and has every acknowledged message."""
     acknowledged = 0
     for _ in range(3):
         daemon = start_daemon()
         with Peer(daemon.endpoint) as peer:
             for at in range(acknowledged, acknowledged + 400):
-                peer.request("save-message", message(at), request_id=str(at))
+                peer.request("save-message", save_payload(at), request_id=str(at))
             for _ in range(200):
                 assert peer.reply()["ok"]
                 acknowledged += 1
@@ -321,22 +318,22 @@ def test_kill_loses_nothing_that_was_acknowledged(start_daemon: StartDaemon, tmp
         assert all(reply["result"] for reply in peer.replies(acknowledged).values())
 
 
-def test_a_daemon_whose_log_nobody_reads_any_more_goes_on_and_stops_with_0(tmp_path: Path) -> None:
-    """A closed standard error loses log lines and nothing else."""
+def test_a_closed_stderr_only_loses_log_lines(tmp_path: Path) -> None:
+    """The daemon continues, and stops with 0."""
     reading, writing = os.pipe()
     with DaemonProcess(tmp_path / "data", "--log-level", "debug", log=writing) as daemon:
         os.close(writing)
         os.close(reading)
         with Client(daemon.endpoint) as client:
-            client.execute(said(1))
+            client.execute(save_message(1))
             assert client.ask(GetMessageById("m1"))
         assert daemon.stop() == 0
 
 
-# With the parent
+# Stopping with the parent process
 
 
-def test_exit_with_parent_ends_when_standard_input_does(start_daemon: StartDaemon) -> None:
+def test_exit_with_parent_stops_at_the_end_of_stdin(start_daemon: StartDaemon) -> None:
     """Closing the pipe to its standard input stops the daemon, with 0."""
     daemon = start_daemon()
     assert daemon.process.stdin is not None
@@ -345,8 +342,8 @@ def test_exit_with_parent_ends_when_standard_input_does(start_daemon: StartDaemo
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no signal for it")
-def test_exit_with_parent_ends_though_somebody_else_holds_the_pipe(tmp_path: Path) -> None:
-    """A daemon whose parent was killed stops even while another process keeps its standard input open."""
+def test_exit_with_parent_stops_while_another_holds_the_pipe(tmp_path: Path) -> None:
+    """A daemon whose parent was killed stops even if another process keeps its standard input open."""
     script = f"""
 import os, subprocess, sys, time
 reading, writing = os.pipe()
@@ -368,8 +365,8 @@ time.sleep(600)
     wait_until(lambda: not is_alive(holder))
 
 
-def test_exit_with_parent_ends_when_the_parent_is_killed(tmp_path: Path) -> None:
-    """A daemon started by a client library does not outlive its process, even one that had no chance to clean up."""
+def test_exit_with_parent_stops_when_the_parent_is_killed(tmp_path: Path) -> None:
+    """A daemon started by a client library does not outlive its process, even after `kill -9`."""
     script = f"""
 import time
 from backscroll.clients.python.daemon_process import DaemonProcess
@@ -389,22 +386,24 @@ with DaemonProcess({str(tmp_path / "data")!r}) as daemon:
 
 
 def test_a_daemon_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
-    """Only the end of the parent process counts, not that of the thread in it that started the daemon."""
+    """Only the end of the parent process counts, not that of the thread that started the daemon."""
     daemons: list[DaemonProcess] = []
     thread = threading.Thread(target=lambda: daemons.append(DaemonProcess(tmp_path / "data")))
     thread.start()
     thread.join()
     with daemons[0] as daemon, Client(daemon.endpoint) as client:
         for at in range(20):
-            client.execute(said(at))
+            client.execute(save_message(at))
         assert daemon.process.poll() is None
 
 
-# One daemon to a directory
+# One daemon for a directory
 
 
 def test_a_second_daemon_names_the_first_and_exits_with_3(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """A data directory has one daemon, also when it is named through a symbolic link; the first is not disturbed."""
+    """A data directory has one daemon, also when it is named through a symbolic link; the first one is not
+    disturbed.
+    """
     daemon = start_daemon()
     (tmp_path / "link").symlink_to(tmp_path / "data")
     for name in ("data", "link"):
@@ -416,8 +415,8 @@ def test_a_second_daemon_names_the_first_and_exits_with_3(start_daemon: StartDae
         assert client.ask(Ping()).pong
 
 
-def test_of_daemons_that_start_at_once_exactly_one_wins(tmp_path: Path) -> None:
-    """However many start together on one directory, one serves and the others exit with 3 and its process id."""
+def test_of_daemons_started_at_once_exactly_one_serves(tmp_path: Path) -> None:
+    """The others exit with 3 and name its process id."""
     command = [sys.executable, "-m", "backscroll.bus", "--data-dir", str(tmp_path / "data")]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     daemons = [subprocess.Popen(command, **pipes) for _ in range(4)]
@@ -440,8 +439,8 @@ def test_of_daemons_that_start_at_once_exactly_one_wins(tmp_path: Path) -> None:
                 daemon.communicate()
 
 
-def test_an_ipc_path_that_somebody_listens_on_is_not_taken_away(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """A daemon that is given another's address exits with 2, and the other one is still reached there."""
+def test_an_ipc_path_in_use_is_not_taken_over(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """A daemon with the address of another exits with 2, and the other is still reached there."""
     first = start_daemon()
     second = serve("--data-dir", str(tmp_path / "other"), "--endpoint", first.endpoint)
     assert second.returncode == 2
@@ -451,7 +450,7 @@ def test_an_ipc_path_that_somebody_listens_on_is_not_taken_away(start_daemon: St
 
 
 def test_an_ipc_path_that_is_a_file_is_not_removed(tmp_path: Path) -> None:
-    """An address where an ordinary file lies is refused with 2, and the file stays."""
+    """An address where an ordinary file is exits with 2, and the file stays."""
     (tmp_path / "diary.txt").write_text("dear diary")
     end = serve("--data-dir", str(tmp_path / "data"), "--endpoint", f"ipc://{tmp_path}/diary.txt")
     assert end.returncode == 2
@@ -479,20 +478,20 @@ def test_an_ipc_path_that_is_a_file_is_not_removed(tmp_path: Path) -> None:
         (["--log-level", "loud"], "--log-level"),
     ],
 )
-def test_bad_settings_exit_with_2(
+def test_invalid_settings_exit_with_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], says: str
 ) -> None:
-    """A setting that cannot be is named, and nothing is begun."""
+    """The message names the invalid setting, and nothing is started."""
     assert code_of(["--data-dir", str(tmp_path / "data"), *flags]) == 2
-    said = capsys.readouterr()
-    assert not said.out
-    assert says in said.err
+    captured = capsys.readouterr()
+    assert not captured.out
+    assert says in captured.err
     assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("endpoint", ["ipc:///no/such/directory/x.sock", f"ipc:///tmp/{'x' * 120}"])
 def test_an_endpoint_that_cannot_be_bound_exits_with_2(tmp_path: Path, endpoint: str) -> None:
-    """An address that the system refuses is named."""
+    """The message names the address that the system refuses."""
     end = serve("--data-dir", str(tmp_path / "data"), "--endpoint", endpoint)
     assert (end.returncode, end.stdout) == (2, "")
     assert f"cannot bind {endpoint}" in end.stderr
@@ -503,14 +502,14 @@ def test_an_endpoint_that_cannot_be_bound_exits_with_2(tmp_path: Path, endpoint:
     ("text", "says"),
     [("readers = ", "Invalid value"), ("raeders = 3", "raeders"), ('readers = "x"', "readers"), (None, "no such file")],
 )
-def test_a_bad_settings_file_exits_with_2(
+def test_an_invalid_settings_file_exits_with_2(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     text: str | None,
     says: str,
 ) -> None:
-    """A file that is no TOML, has unknown keys or wrong values, or that is named and missing, is refused."""
+    """A file that is not TOML, has unknown keys or invalid values, or is named and missing, is refused."""
     file = tmp_path / "backscroll.toml"
     if text is not None:
         file.write_text(text)
@@ -543,8 +542,8 @@ def a_directory(path: Path) -> None:
     path.mkdir()
 
 
-def with_a_foreign_log(path: Path) -> None:
-    """A log left over from a database that was killed, in the place of this one's."""
+def with_a_foreign_wal(path: Path) -> None:
+    """A WAL left over from another database, in place of this one's."""
     other = path.parent.parent / "other"
     other.mkdir()
     store = SqliteStore(other / "default.db")
@@ -562,16 +561,16 @@ def with_a_foreign_log(path: Path) -> None:
         (garbage, "Restore it from a backup"),
         (truncated, "Restore it from a backup"),
         (a_directory, "Is it a file"),
-        (with_a_foreign_log, "seems to belong to another"),
+        (with_a_foreign_wal, "seems to belong to another"),
     ],
 )
-def test_a_database_that_cannot_be_opened_exits_with_4_and_is_left_as_it_is(
+def test_an_unusable_database_exits_with_4_and_is_unchanged(
     tmp_path: Path, harm: Callable[[Path], None], says: str
 ) -> None:
-    """A file that is not ours, from the future or damaged is refused with words on what to do, and not changed."""
+    """A file of another program, of a later version or damaged is refused with advice on what to do."""
     with InProcess(tmp_path / "data") as transport, Client(transport=transport) as client:
         for at in range(50):
-            client.execute(said(at, "x" * 1_000))
+            client.execute(save_message(at, "x" * 1_000))
     path = tmp_path / "data" / "default.db"
     harm(path)
     before = path.read_bytes() if path.is_file() else None
@@ -583,8 +582,8 @@ def test_a_database_that_cannot_be_opened_exits_with_4_and_is_left_as_it_is(
     assert before == (path.read_bytes() if path.is_file() else None)
 
 
-def test_a_database_that_another_process_has_locked_exits_with_4(tmp_path: Path) -> None:
-    """A file under somebody else's write lock is refused after the wait, with words on what to do."""
+def test_a_database_locked_by_another_process_exits_with_4(tmp_path: Path) -> None:
+    """It is refused after the wait, with advice on what to do."""
     InProcess(tmp_path / "data").close()
     other = apsw.Connection(str(tmp_path / "data" / "default.db"))
     other.execute("BEGIN IMMEDIATE")
@@ -595,7 +594,7 @@ def test_a_database_that_another_process_has_locked_exits_with_4(tmp_path: Path)
 
 
 def test_a_data_directory_that_is_a_file_exits_with_4(tmp_path: Path) -> None:
-    """What cannot be a data directory is named."""
+    """The message names what cannot be a data directory."""
     (tmp_path / "data").write_text("")
     end = serve("--data-dir", str(tmp_path / "data"))
     assert end.returncode == 4
@@ -606,18 +605,24 @@ def test_a_data_directory_that_is_a_file_exits_with_4(tmp_path: Path) -> None:
 
 
 def test_a_req_socket_with_plain_json_is_served(start_daemon: StartDaemon) -> None:
-    """The simplest possible client needs no library of ours: lock-step, JSON text, delimiter and all."""
+    """A REQ socket and JSON are enough for a client."""
     daemon = start_daemon()
     with Peer(daemon.endpoint, zmq.REQ) as peer:
         for at in range(10):
-            peer.send(json.dumps({"id": str(at), "type": "save-message", "payload": message(at)}).encode())
+            peer.send(json.dumps({"id": str(at), "type": "save-message", "payload": save_payload(at)}).encode())
             assert peer.reply() == {"id": str(at), "ok": True, "result": None, "seq": at + 1}
 
 
-def test_frames_before_the_body_are_echoed(start_daemon: StartDaemon) -> None:
-    """Whatever stands before the body comes back before the reply: delimiters, proxies' hops, empty frames."""
+def test_routing_frames_are_echoed(start_daemon: StartDaemon) -> None:
+    """All frames before the body are sent before the reply: delimiters, hops of proxies, empty frames."""
     daemon = start_daemon()
-    requests = [body("ping"), body("save-message", message(1)), body("get-messages", {"roomId": "r1"}), body("x"), b""]
+    requests = [
+        body("ping"),
+        body("save-message", save_payload(1)),
+        body("get-messages", {"roomId": "r1"}),
+        body("x"),
+        b"",
+    ]
     with Peer(daemon.endpoint) as peer:
         for number in (0, 1, 2, ROUTING_FRAMES_MAX - 1):
             frames = [b"" if at % 2 else bytes([at]) * at for at in range(number)]
@@ -626,8 +631,8 @@ def test_frames_before_the_body_are_echoed(start_daemon: StartDaemon) -> None:
                 assert peer.frames()[:-1] == frames
 
 
-def test_too_many_frames_are_malformed(start_daemon: StartDaemon) -> None:
-    """A message of thousands of frames is refused in one, under its request's id."""
+def test_too_many_routing_frames_are_malformed(start_daemon: StartDaemon) -> None:
+    """A message of thousands of frames gets one error, with the id of its request."""
     daemon = start_daemon()
     with Peer(daemon.endpoint) as peer:
         for number in (ROUTING_FRAMES_MAX, 10_000):
@@ -638,7 +643,7 @@ def test_too_many_frames_are_malformed(start_daemon: StartDaemon) -> None:
 
 
 def test_a_request_without_a_body_is_malformed(start_daemon: StartDaemon) -> None:
-    """A message that holds no request is answered, with the id null."""
+    """A message without a body gets an error with the id null."""
     daemon = start_daemon()
     with Peer(daemon.endpoint) as peer:
         for frames in ([b""], [b"", b""], [b"\x00"], [b"\xff"], [b"{"], [b"[]"], [b"null"]):
@@ -647,10 +652,10 @@ def test_a_request_without_a_body_is_malformed(start_daemon: StartDaemon) -> Non
             assert (reply["id"], reply["error"]["code"]) == (None, "malformed")
 
 
-def test_a_body_over_the_limit_is_too_large_and_a_frame_over_the_hard_limit_harms_nobody(
+def test_oversized_bodies_are_refused_and_others_are_served(
     start_daemon: StartDaemon,
 ) -> None:
-    """20 MB are answered `too-large` under their id; above the hard limit the connection ends; others are served."""
+    """20 MB are `too-large` with the id null; above the hard limit the connection is closed."""
     daemon = start_daemon()
     with Peer(daemon.endpoint) as peer, Client(daemon.endpoint) as other:
         peer.send(b'{"id": "1", "type": "ping", "x": "' + b"x" * 20_000_000 + b'"}')
@@ -661,13 +666,13 @@ def test_a_body_over_the_limit_is_too_large_and_a_frame_over_the_hard_limit_harm
         assert peer.reply()["error"]["code"] == "too-large"
         peer.send(b"x" * (FRAME_BYTES_MAX + 1))
         assert is_prompt(other)
-        other.execute(said(1))
+        other.execute(save_message(1))
     with Peer(daemon.endpoint) as peer:
         assert peer.ask("get-message-by-id", {"messageId": "m1"})["result"]["id"] == "m1"
     wait_until(lambda: resident_bytes(daemon.process.pid) < 300 * MIB)
 
 
-def test_a_body_of_exactly_the_limit_is_taken(start_daemon: StartDaemon) -> None:
+def test_a_body_of_exactly_the_limit_is_accepted(start_daemon: StartDaemon) -> None:
     """The limit on bodies is inclusive."""
     daemon = start_daemon()
     request = body("ping")
@@ -678,22 +683,22 @@ def test_a_body_of_exactly_the_limit_is_taken(start_daemon: StartDaemon) -> None
         assert peer.reply()["error"]["code"] == "too-large"
 
 
-def test_a_client_that_dies_between_request_and_reply_harms_nobody(start_daemon: StartDaemon) -> None:
-    """Replies that nobody waits for any more vanish, again and again, and nothing of their clients is kept."""
+def test_clients_that_vanish_before_their_reply_leave_nothing(start_daemon: StartDaemon) -> None:
+    """Their replies are dropped, and nothing of them is kept."""
     daemon = start_daemon()
     with Client(daemon.endpoint) as other:
         for number in range(50):
             peer = Peer(daemon.endpoint)
             peer.socket.setsockopt(zmq.LINGER, 1_000)
             for at in range(20):
-                peer.request("save-message", message(number * 100 + at), request_id=str(at))
+                peer.request("save-message", save_payload(number * 100 + at), request_id=str(at))
             peer.close()
-        other.execute(said(1_000_000))
+        other.execute(save_message(1_000_000))
         wait_until(lambda: not any(other.ask(Health()).queues.values()))
 
 
-def test_garbage_on_a_tcp_endpoint_harms_nobody(start_daemon: StartDaemon) -> None:
-    """A web browser, a port scanner and random bytes get nowhere, and others are served meanwhile."""
+def test_garbage_on_a_tcp_endpoint_is_ignored(start_daemon: StartDaemon) -> None:
+    """HTTP, port scans and random bytes have no effect, and other clients are served meanwhile."""
     daemon = start_daemon("--endpoint", "tcp://127.0.0.1:*")
     port = int(daemon.endpoint.rpartition(":")[2])
     greetings = [
@@ -708,7 +713,7 @@ def test_garbage_on_a_tcp_endpoint_harms_nobody(start_daemon: StartDaemon) -> No
         for at, connection in enumerate(connections):
             with contextlib.suppress(ConnectionError):
                 connection.sendall(greetings[at % len(greetings)])
-        client.execute(said(1))
+        client.execute(save_message(1))
         assert is_prompt(client)
         for connection in connections:
             connection.close()
@@ -716,16 +721,15 @@ def test_garbage_on_a_tcp_endpoint_harms_nobody(start_daemon: StartDaemon) -> No
 
 
 @pytest.mark.parametrize("wakes_up", [True, False])
-def test_a_client_that_never_reads_costs_bounded_memory_and_nobody_else_time(
-    start_daemon: StartDaemon, wakes_up: bool, long: bool
-) -> None:
-    """Thousands of pipelined requests whose replies nobody takes: memory stays bounded, others are served promptly, and
-    all is well again once the client reads or vanishes."""
+def test_a_client_that_never_reads_costs_bounded_memory(start_daemon: StartDaemon, wakes_up: bool, long: bool) -> None:
+    """With thousands of unread replies memory stays bounded and others are served promptly, until the client reads or
+    vanishes.
+    """
     daemon = start_daemon("--client-requests", "2000")
     pid = daemon.process.pid
     number = 100_000 if long else 20_000
     with Client(daemon.endpoint, timeout_ms=20_000) as other:
-        other.execute(said(1, "x" * 30_000))
+        other.execute(save_message(1, "x" * 30_000))
         sleeper = Peer(daemon.endpoint, queue=1)
         for at in range(number):
             sleeper.request("get-message-by-id", {"messageId": "m1"}, request_id=str(at))
@@ -733,9 +737,9 @@ def test_a_client_that_never_reads_costs_bounded_memory_and_nobody_else_time(
                 assert is_prompt(other)
         wait_until(lambda: other.ask(Health()).queues["replies"])
         for at in range(2, 52):
-            other.execute(said(at))
+            other.execute(save_message(at))
             assert other.ask(GetMessageById(f"m{at}")) is not None
-        # 1000 replies in libzmq's pipe and a run of 64 in ours make 32 MB; whoever keeps all needs hundreds.
+        # 1000 replies in libzmq's pipe and a run of 64 in ours make 32 MB; keeping all of them would take hundreds.
         assert resident_bytes(pid) < 200 * MIB
         assert other.ask(Health()).queues["replies"] <= 64
         if wakes_up:
@@ -750,22 +754,22 @@ def test_a_client_that_never_reads_costs_bounded_memory_and_nobody_else_time(
         wait_until(lambda: not any(other.ask(Health()).queues.values()))
 
 
-def test_a_client_that_stalls_too_long_is_forgotten(start_daemon: StartDaemon) -> None:
-    """After `--stall-ms` what is kept for a client that does not read is dropped, with what it had waiting."""
+def test_replies_of_a_stalled_client_are_dropped(start_daemon: StartDaemon) -> None:
+    """After `--stall-ms` its replies and its waiting requests are dropped."""
     daemon = start_daemon("--stall-ms", "300")
     with Peer(daemon.endpoint, queue=1) as sleeper, Client(daemon.endpoint) as other:
-        other.execute(said(1, "x" * 100_000))
+        other.execute(save_message(1, "x" * 100_000))
         for at in range(3_000):
             sleeper.request("get-message-by-id", {"messageId": "m1"}, request_id=str(at))
         wait_until(lambda: other.ask(Health()).queues["replies"])
         wait_until(lambda: not any(other.ask(Health()).queues.values()))
 
 
-def test_an_idle_daemon_sleeps(start_daemon: StartDaemon) -> None:
-    """A daemon with nothing to do uses no processor time, also after clients have come and gone."""
+def test_an_idle_daemon_uses_no_processor_time(start_daemon: StartDaemon) -> None:
+    """Also after clients have connected and disconnected."""
     daemon = start_daemon()
     with Client(daemon.endpoint) as client:
-        client.execute(said(1))
+        client.execute(save_message(1))
         client.ask(GetMessageById("m1"))
 
     def processor_ticks() -> int:

@@ -1,4 +1,4 @@
-"""The data directory: made, locked, announced."""
+"""The data directory: creating it, locking it, and announcing the endpoint."""
 
 import json
 import os
@@ -13,8 +13,8 @@ from backscroll.bus.failures import AlreadyRunning, CannotOpen
 from backscroll.bus.inprocess import InProcess
 
 
-def test_a_directory_is_made_with_all_above_it(tmp_path: Path) -> None:
-    """A first start needs nothing prepared; the directory is its owner's alone."""
+def test_a_data_directory_is_created_with_its_parents(tmp_path: Path) -> None:
+    """It is accessible to its owner only."""
     directory = tmp_path / "a" / "b" / "c"
     with locked(directory):
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
@@ -23,7 +23,7 @@ def test_a_directory_is_made_with_all_above_it(tmp_path: Path) -> None:
 
 
 def test_a_directory_has_one_holder_at_a_time(tmp_path: Path) -> None:
-    """A second one is refused, also through a link or another spelling, until the first lets go."""
+    """A second one is refused, also through a link or another spelling, until the first releases it."""
     directory = tmp_path / "data"
     (tmp_path / "link").symlink_to(directory, target_is_directory=True)
     with locked(directory):
@@ -35,8 +35,8 @@ def test_a_directory_has_one_holder_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-def test_the_lock_is_let_go_when_the_holder_fails(tmp_path: Path) -> None:
-    """An error inside ends the hold like an orderly end, and leaves no process id behind."""
+def test_the_lock_is_released_when_the_holder_fails(tmp_path: Path) -> None:
+    """An exception releases it like a regular end, and leaves no process id."""
     with pytest.raises(ZeroDivisionError), locked(tmp_path / "data"):
         raise ZeroDivisionError
     assert not (tmp_path / "data" / "pid").exists()
@@ -44,7 +44,7 @@ def test_the_lock_is_let_go_when_the_holder_fails(tmp_path: Path) -> None:
         pass
 
 
-def test_the_lock_can_be_let_go_by_another_thread(tmp_path: Path) -> None:
+def test_the_lock_can_be_released_by_another_thread(tmp_path: Path) -> None:
     """An application may open and close in different threads."""
     transport = InProcess(tmp_path / "data")
     thread = threading.Thread(target=transport.close)
@@ -53,16 +53,16 @@ def test_the_lock_can_be_let_go_by_another_thread(tmp_path: Path) -> None:
     InProcess(tmp_path / "data").close()
 
 
-def test_a_holder_that_has_not_said_its_number_is_still_a_holder(tmp_path: Path) -> None:
-    """Without a readable pid file the refusal is the same, less the number."""
+def test_a_lock_without_a_pid_file_is_still_held(tmp_path: Path) -> None:
+    """The refusal is the same, without the process id."""
     with locked(tmp_path / "data"):
         (tmp_path / "data" / "pid").write_text("")
         with pytest.raises(AlreadyRunning, match=r"another daemon is using"), locked(tmp_path / "data"):
             pass
 
 
-def test_what_cannot_be_a_directory_is_named(tmp_path: Path) -> None:
-    """A file in its place, or above it, is a database that cannot be opened."""
+def test_an_impossible_data_directory_is_named_in_the_error(tmp_path: Path) -> None:
+    """A file in its place, or as its parent, raises `CannotOpen`."""
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "data"):
         with pytest.raises(CannotOpen, match="cannot be used") as caught, locked(place):
@@ -70,8 +70,8 @@ def test_what_cannot_be_a_directory_is_named(tmp_path: Path) -> None:
         assert str(place) in str(caught.value)
 
 
-def test_an_announcement_is_whole_private_and_gone_at_the_end(tmp_path: Path) -> None:
-    """Whatever a crash left in the way is replaced."""
+def test_endpoint_json_is_complete_private_and_temporary(tmp_path: Path) -> None:
+    """It replaces what a crash left, and is removed at the end."""
     for name in ("endpoint.json", "endpoint.json.new"):
         (tmp_path / name).write_text("left over")
     with announced(tmp_path, {"endpoints": ["ipc:///x"]}):
@@ -81,15 +81,15 @@ def test_an_announcement_is_whole_private_and_gone_at_the_end(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_announcement_ends_with_an_error_too(tmp_path: Path) -> None:
-    """A daemon that fails no longer says that it is ready."""
+def test_endpoint_json_is_removed_after_an_error(tmp_path: Path) -> None:
+    """A daemon that fails does not look ready."""
     with pytest.raises(ZeroDivisionError), announced(tmp_path, {}):
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_default_endpoint_is_in_the_directory_where_its_path_is_short_enough(tmp_path: Path) -> None:
-    """A long path, counted in bytes, gets a short stand-in that only its owner can enter, and that goes again."""
+def test_the_default_endpoint_of_a_long_path_is_a_short_one(tmp_path: Path) -> None:
+    """A path that is too long in bytes is replaced by a private temporary one, which is removed at the end."""
     room = SOCKET_PATH_BYTES_MAX - len(os.fsencode(Path("/") / "backscroll.sock"))
     with default_endpoint(Path("/" + "x" * (room - 1))) as endpoint:
         assert endpoint == f"ipc:///{'x' * (room - 1)}/backscroll.sock"

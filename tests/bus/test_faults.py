@@ -1,4 +1,4 @@
-"""Disks that fill up, fail, forget and lie: what is said then, and that nothing acknowledged is lost."""
+"""Full, failing, read-only and damaged disks: the errors are typed, and nothing acknowledged is lost."""
 
 import os
 import random
@@ -17,10 +17,11 @@ from backscroll.bus.inprocess import InProcess
 from backscroll.bus.sqlite.store import WAL_PAGES_BEFORE_CHECKPOINT, SqliteStore
 from backscroll.clients.python import Client
 from backscroll.clients.python.log_export import Broken, verify_scope
-from backscroll.schema import GetMessages, Message, SaveMessage, Storage
+from backscroll.schema import GetMessages, Storage
 from backscroll.schema.wire import JSON
 from tests.support.disks import FaultyDisk
-from tests.support.peers import Peer, message, running
+from tests.support.messages import save_message, save_payload
+from tests.support.peers import Peer, running
 from tests.support.requests import body
 from tests.support.sql import sql
 from tests.support.stores import command
@@ -35,7 +36,7 @@ def disk() -> FaultyDisk:
 
 @pytest.fixture
 def on_disk(tmp_path: Path, disk: FaultyDisk) -> Iterator[InProcess]:
-    """A transport whose file lies on `disk`, with one message in it."""
+    """A transport whose file is on `disk`, with one message in it."""
     transport = InProcess(tmp_path / "data", vfs=disk.name)
     assert commit(transport, 0)[0]["ok"]
     yield transport
@@ -45,7 +46,7 @@ def on_disk(tmp_path: Path, disk: FaultyDisk) -> Iterator[InProcess]:
 
 def commit(transport: InProcess, *numbers: int, content: str = "hello") -> list[Reply]:
     """Save messages in one commit; the replies."""
-    bodies = [body("save-message", message(number, content), id=f"{number}") for number in numbers]
+    bodies = [body("save-message", save_payload(number, content), id=f"{number}") for number in numbers]
     requests = [transport.dispatcher.receive(each) for each in bodies]
     return [JSON.decode(reply, Reply) for reply in transport.dispatcher.execute_commands(requests)]
 
@@ -60,7 +61,7 @@ def codes(replies: list[Reply]) -> set[tuple[str, bool]]:
 
 
 def stored_in_copy(data_dir: Path, copy: Path) -> list[str]:
-    """What a daemon would find after a crash at this moment: the file and its log as they lie there."""
+    """The messages a daemon would find after a crash at this moment: in a copy of the file and its WAL."""
     copy.mkdir()
     for name in ("default.db", "default.db-wal"):
         shutil.copy(data_dir / name, copy / name)
@@ -69,16 +70,14 @@ def stored_in_copy(data_dir: Path, copy: Path) -> list[str]:
         return [row[0] for row in connection.execute("SELECT id FROM messages ORDER BY timestamp")]
 
 
-# Full
+# Full disks
 
 
 @pytest.mark.parametrize("content", ["small", "large " * 50_000])
-def test_a_full_disk_fails_the_whole_batch_and_nothing_of_it_happened(
-    on_disk: InProcess, disk: FaultyDisk, content: str
-) -> None:
-    """Every command of a commit that meets a full disk is told so, retryably; with space again all is well.
+def test_a_full_disk_fails_a_commit_as_a_whole(on_disk: InProcess, disk: FaultyDisk, content: str) -> None:
+    """Every command of the commit is answered `storage`, retryable, and succeeds once there is space.
 
-    Large ones overflow SQLite's cache, so that the disk fills up in the middle of a command rather than at the end.
+    Large commands overflow SQLite's cache, so that the disk fills up in the middle of a command.
     """
     disk.full = True
     replies = commit(on_disk, *range(1, 61), content=content)
@@ -92,10 +91,8 @@ def test_a_full_disk_fails_the_whole_batch_and_nothing_of_it_happened(
     assert len(stored(on_disk)) == 61
 
 
-def test_wherever_the_disk_fills_up_a_commit_is_whole_or_nothing(
-    on_disk: InProcess, disk: FaultyDisk, tmp_path: Path
-) -> None:
-    """The n-th write fails, for every n of a commit: the answer says what a crash right then would leave."""
+def test_a_commit_is_atomic_at_any_failing_write(on_disk: InProcess, disk: FaultyDisk, tmp_path: Path) -> None:
+    """For every n the n-th write of a commit fails: the replies match what a crash at that moment would leave."""
     done = ["m0"]
     for writes in range(30):
         disk.writes_until_full = writes
@@ -110,7 +107,7 @@ def test_wherever_the_disk_fills_up_a_commit_is_whole_or_nothing(
 
 
 def test_a_full_disk_at_a_checkpoint_loses_nothing(tmp_path: Path, disk: FaultyDisk) -> None:
-    """While the file cannot grow, commits go on in the log; the file catches up when there is space."""
+    """Commits continue in the WAL while the file cannot grow; the file catches up when there is space."""
     disk.only = ".db"
     with InProcess(tmp_path / "data", vfs=disk.name) as transport:
         disk.full = True
@@ -128,30 +125,30 @@ def test_a_full_disk_at_a_checkpoint_loses_nothing(tmp_path: Path, disk: FaultyD
         assert len(stored(transport)) == len(numbers) + WAL_PAGES_BEFORE_CHECKPOINT
 
 
-def test_a_daemon_on_a_full_disk_answers_and_recovers(tmp_path: Path, disk: FaultyDisk) -> None:
-    """Over a socket: queries are served on, commands get `storage`, and the same commands succeed later."""
+def test_a_daemon_on_a_full_disk_recovers(tmp_path: Path, disk: FaultyDisk) -> None:
+    """Queries are answered, commands get `storage`, and the same commands succeed later."""
     with running(tmp_path / "data", vfs=disk.name) as daemon, Peer(daemon.endpoint) as peer:
-        assert peer.ask("save-message", message(0))["ok"]
+        assert peer.ask("save-message", save_payload(0))["ok"]
         disk.full = True
         for number in range(1, 200):
-            peer.request("save-message", message(number), request_id=f"{number}")
+            peer.request("save-message", save_payload(number), request_id=f"{number}")
         assert codes(list(peer.replies(199).values())) == {("storage", True)}
         assert len(peer.ask("get-messages", {"roomId": "r1"})["result"]) == 1
         disk.full = False
         for number in range(1, 200):
-            peer.request("save-message", message(number), request_id=f"{number}")
+            peer.request("save-message", save_payload(number), request_id=f"{number}")
         assert all(reply["ok"] for reply in peer.replies(199).values())
         assert peer.ask("ping")["seq"] == 200
 
 
-# Failing and read-only
+# Failing and read-only disks
 
 
 @pytest.mark.parametrize("failures", [1, 2, 5])
-def test_a_commit_whose_sync_failed_did_not_happen(
+def test_a_commit_whose_sync_fails_has_no_effect(
     on_disk: InProcess, disk: FaultyDisk, tmp_path: Path, failures: int
 ) -> None:
-    """`storage` names the error; readers do not see the commands, and the commands after them stand."""
+    """The error is `storage`; readers do not see its commands, and later commands succeed."""
     disk.failing_syncs = failures
     replies = commit(on_disk, 1, 2)
     assert codes(replies) == {("storage", True)}
@@ -163,17 +160,15 @@ def test_a_commit_whose_sync_failed_did_not_happen(
     assert stored_in_copy(tmp_path / "data", tmp_path / "copy") == ["m0", "m3"]
 
 
-def test_a_commit_whose_sync_failed_does_not_return_after_a_crash(
-    on_disk: InProcess, disk: FaultyDisk, tmp_path: Path
-) -> None:
-    """What was answered with `storage` is not in the log either, where the next start would find it."""
+def test_a_commit_whose_sync_fails_is_not_in_the_wal(on_disk: InProcess, disk: FaultyDisk, tmp_path: Path) -> None:
+    """The next start after a crash does not find its commands there."""
     disk.failing_syncs = 1
     assert not commit(on_disk, 1)[0]["ok"]
     assert stored_in_copy(tmp_path / "data", tmp_path / "copy") == ["m0"]
 
 
-def test_a_disk_that_has_become_read_only_is_not_worth_a_retry(on_disk: InProcess, disk: FaultyDisk) -> None:
-    """Commands are told that the file is read-only; queries are served; nothing happened."""
+def test_a_read_only_disk_is_not_retryable(on_disk: InProcess, disk: FaultyDisk) -> None:
+    """Commands fail with an error that says so and have no effect; queries are answered."""
     disk.read_only = True
     replies = commit(on_disk, 1, 2)
     assert codes(replies) == {("storage", False)}
@@ -183,25 +178,14 @@ def test_a_disk_that_has_become_read_only_is_not_worth_a_retry(on_disk: InProces
     assert commit(on_disk, 1)[0]["seq"] == 2
 
 
-# Damaged
+# Damaged files
 
 
 def filled(data_dir: Path) -> Path:
     """A database of some hundred messages; its path."""
     with InProcess(data_dir) as transport, Client(transport=transport) as client:
         for number in range(300):
-            client.execute(
-                SaveMessage(
-                    Message(
-                        id=f"m{number}",
-                        room_id="r1",
-                        sender_id="ada",
-                        content=f"text {number} " * 20,
-                        timestamp=number,
-                        metadata={"n": number},
-                    )
-                )
-            )
+            client.execute(save_message(number, f"text {number} " * 20, metadata={"n": number}))
     return data_dir / "default.db"
 
 
@@ -209,13 +193,13 @@ def every_request() -> list[bytes]:
     requests = [body("get-messages", {"roomId": "r1", "limit": 100, "offset": at}) for at in (0, 100, 200)]
     requests += [body("get-message-by-id", {"messageId": f"m{at}"}) for at in range(0, 300, 50)]
     requests += [body(f"get-{what}", {}) for what in ("all-rooms", "all-attachments", "current-user")]
-    requests += [body("save-message", message(1_000)), body("delete-message", {"messageId": "m7"})]
+    requests += [body("save-message", save_payload(1_000)), body("delete-message", {"messageId": "m7"})]
     requests += [body("clear-room-messages", {"roomId": "r1"}), body("get-messages", {"roomId": "r1"})]
     return requests
 
 
 def check_damaged(data_dir: Path, about: str) -> str:
-    """Open what is damaged and ask everything: `ok`, `storage` where that is told, or why it was not opened."""
+    """Open a damaged database and send every request; `ok`, `storage`, or why it was not opened."""
     try:
         transport = InProcess(data_dir)
     except CannotOpen as error:
@@ -233,7 +217,7 @@ def check_damaged(data_dir: Path, about: str) -> str:
 
 
 def end_of_log(transport: InProcess) -> str:
-    """What comes of reading the whole command log, which is held against its chain as it is read."""
+    """The outcome of reading the whole command log, which verifies its chain."""
     try:
         verify_scope(Client(transport=transport))
     except (Broken, Storage):
@@ -241,8 +225,8 @@ def end_of_log(transport: InProcess) -> str:
     return "ok"
 
 
-def test_flipped_bytes_are_refused_or_answered_but_never_a_crash(tmp_path: Path, long: bool) -> None:
-    """Whatever bytes of the file have changed: it is not opened, or each reply is a result or `storage`."""
+def test_flipped_bytes_never_crash_the_daemon(tmp_path: Path, long: bool) -> None:
+    """A file with changed bytes is not opened, or each request gets a result or `storage`."""
     original = filled(tmp_path / "original").read_bytes()
     ends = set()
     for seed in range(1_000 if long else 60):
@@ -260,8 +244,8 @@ def test_flipped_bytes_are_refused_or_answered_but_never_a_crash(tmp_path: Path,
     assert ends == {"refused", "storage", "ok"}
 
 
-def test_truncated_files_are_refused_or_answered(tmp_path: Path) -> None:
-    """Wherever a file was cut off. One of no bytes at all is a new database, as SQLite itself has it."""
+def test_truncated_files_never_crash_the_daemon(tmp_path: Path) -> None:
+    """A file cut off at any place is not opened or answered; an empty file is a new database."""
     original = filled(tmp_path / "original")
     size = original.stat().st_size
     draw = random.Random(11)
@@ -276,8 +260,8 @@ def test_truncated_files_are_refused_or_answered(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", ["flip", "truncate"])
-def test_a_damaged_log_costs_at_most_the_commands_from_the_damage_on(tmp_path: Path, cut: str) -> None:
-    """A log that a crash or a disk spoiled in the middle is replayed up to there: the commands before it are whole."""
+def test_a_damaged_wal_loses_only_commands_after_the_damage(tmp_path: Path, cut: str) -> None:
+    """The WAL is replayed up to the damage, and the commands before it are complete."""
     store = SqliteStore(tmp_path / "default.db")
     for number in range(50):
         with store.write() as transaction, command(transaction):
@@ -295,7 +279,7 @@ def test_a_damaged_log_costs_at_most_the_commands_from_the_damage_on(tmp_path: P
         (copy / "default.db-wal").write_bytes(spoiled)
         try:
             again = SqliteStore(copy / "default.db")
-        except CannotOpen:  # the log held the very first page
+        except CannotOpen:  # the WAL held the first page
             continue
         with again.read() as snapshot:
             keys = [row[0] for row in snapshot.rows(sql("SELECT key FROM meta ORDER BY key"))]
@@ -304,13 +288,13 @@ def test_a_damaged_log_costs_at_most_the_commands_from_the_damage_on(tmp_path: P
         assert again.seq == len(keys)
 
 
-# Copied
+# Copied files
 
 
-def test_copies_of_file_and_log_hold_every_command_acknowledged_before(tmp_path: Path, long: bool) -> None:
-    """While no checkpoint runs, copying the file and then its log at any moment gives a whole database with every
-    command that was acknowledged before the copy began: commits only append to the log, so what the copied file lacks
-    is in it. (Under checkpoints a plain copy promises nothing: the file changes while it is being read.)"""
+def test_copies_without_checkpoints_have_acknowledged_commands(tmp_path: Path, long: bool) -> None:
+    """Without a checkpoint, a copy of the database and then of its WAL has every command acknowledged before the copy
+    began, because commits only append to the WAL. (Under checkpoints the file changes while it is read.)
+    """
     acknowledged = 0
     stop = threading.Event()
 
@@ -335,8 +319,8 @@ def test_copies_of_file_and_log_hold_every_command_acknowledged_before(tmp_path:
     assert acknowledged
 
 
-def test_a_copy_opens_as_a_daemons_own(tmp_path: Path) -> None:
-    """A copy of a directory in use, log and all, is opened like one whose daemon was killed."""
+def test_a_copied_directory_opens_like_one_of_a_killed_daemon(tmp_path: Path) -> None:
+    """A copy of a directory in use can be opened with its WAL."""
     with InProcess(tmp_path / "data") as transport:
         commit(transport, *range(10))
         shutil.copytree(tmp_path / "data", tmp_path / "copy")
@@ -352,8 +336,10 @@ HARMS: dict[str, Callable[[FaultyDisk], None]] = {
 }
 
 
-def test_a_disk_that_comes_and_goes_loses_nothing_acknowledged(tmp_path: Path, long: bool) -> None:
-    """Random faults between random commits, reopening now and then: what was acknowledged is there, and only that."""
+def test_random_disk_faults_lose_nothing_acknowledged(tmp_path: Path, long: bool) -> None:
+    """With random faults between random commits, and reopening now and then, exactly the acknowledged commands are
+    there.
+    """
     for seed in range(50 if long else 5):
         draw = random.Random(seed)
         disk, data_dir = FaultyDisk(), tmp_path / f"seed-{seed}"

@@ -1,6 +1,6 @@
-"""File systems that cannot hold an SQLite database: the daemon says so at start, in place of SQLite's own riddles.
+"""File systems that cannot hold an SQLite database: the daemon names the missing ability when it starts.
 
-A network file system is simulated by a small library that makes the system calls fail as they do there.
+A network file system is simulated by a small library that makes system calls fail as they do there.
 """
 
 import os
@@ -60,7 +60,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library that is loaded before all others."""
+    """The library that is preloaded."""
     directory = tmp_path_factory.mktemp("shim")
     source, library = directory / "shim.c", directory / "shim.so"
     source.write_text(SHIM, encoding="utf-8")
@@ -69,7 +69,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(data_dir: Path, shim: Path, *missing: str) -> "subprocess.CompletedProcess[str]":
-    """Start a daemon where these abilities are missing; it must end by itself."""
+    """Start a daemon where these abilities are missing; it must exit by itself."""
     environment = {**os.environ, "LD_PRELOAD": str(shim), **dict.fromkeys(missing, "1")}
     command = [sys.executable, "-m", "backscroll.bus", "--data-dir", str(data_dir), "--exit-with-parent"]
     return subprocess.run(
@@ -77,8 +77,8 @@ def start(data_dir: Path, shim: Path, *missing: str) -> "subprocess.CompletedPro
     )
 
 
-def test_the_simulation_itself_disturbs_nothing(shim: Path, tmp_path: Path) -> None:
-    """With all abilities the daemon starts, and stops because its standard input has ended."""
+def test_the_simulation_with_all_abilities_changes_nothing(shim: Path, tmp_path: Path) -> None:
+    """The daemon starts, and stops because its standard input ends."""
     done = start(tmp_path / "data", shim)
     assert done.returncode == 0, done.stderr
     assert '"event": "ready"' in done.stdout
@@ -88,8 +88,8 @@ def test_the_simulation_itself_disturbs_nothing(shim: Path, tmp_path: Path) -> N
     ("missing", "words"),
     [("SHIM_NO_LOCKS", "file locks do not work there"), ("SHIM_NO_MMAP", "cannot be mapped into shared memory there")],
 )
-def test_an_unsuitable_file_system_is_named(missing: str, words: str, shim: Path, tmp_path: Path) -> None:
-    """Exit code 4, what is missing, and what to do; not "locked by another process" or "disk I/O error"."""
+def test_an_unsuitable_file_system_is_named_at_start(missing: str, words: str, shim: Path, tmp_path: Path) -> None:
+    """Exit code 4, with what is missing and what to do, instead of "locked by another process" or "disk I/O error"."""
     done = start(tmp_path / "data", shim, missing)
     assert done.returncode == 4
     assert words in done.stderr

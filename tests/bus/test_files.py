@@ -1,4 +1,4 @@
-"""bus/files.py: files that are there whole or not at all, and closed to others."""
+"""bus/files.py: files that are written atomically and durably, and private directories."""
 
 import os
 import stat
@@ -10,8 +10,8 @@ import pytest
 from backscroll.bus.files import make_directory, sync_file, write_whole
 
 
-def test_what_is_written_is_there_for_its_owner_alone(tmp_path: Path) -> None:
-    """New or in place of another file, whose mode and content make no difference; nothing else is left."""
+def test_a_written_file_is_private(tmp_path: Path) -> None:
+    """Whether it is new or replaces another file, whatever its mode and content; no other file is left."""
     path = tmp_path / "file"
     for data in (b"first, and longer", b"second", b""):
         write_whole(path, data)
@@ -21,8 +21,8 @@ def test_what_is_written_is_there_for_its_owner_alone(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_crash_left_is_written_over(tmp_path: Path) -> None:
-    """Whoever has it open sees nothing of what is written now."""
+def test_temporary_files_of_a_crash_are_replaced(tmp_path: Path) -> None:
+    """A process that has such a file open sees nothing of the new content."""
     path, left = tmp_path / "file", tmp_path / "file.new"
     left.write_bytes(b"left over, and longer than what follows")
     left.chmod(0o666)
@@ -34,7 +34,7 @@ def test_what_a_crash_left_is_written_over(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_reader_finds_one_whole_content_or_another(tmp_path: Path) -> None:
+def test_readers_see_a_complete_old_or_new_file(tmp_path: Path) -> None:
     """However often the file is written meanwhile."""
     path, contents = tmp_path / "file", {b"a" * 100_000, b"b" * 200_000}
     write_whole(path, b"a" * 100_000)
@@ -55,8 +55,8 @@ def test_a_reader_finds_one_whole_content_or_another(tmp_path: Path) -> None:
     assert seen <= contents
 
 
-def test_a_failed_write_leaves_everything_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that does not take the bytes costs neither the older file nor a place for a half one."""
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk neither damages the old file nor leaves a partial one."""
     path = tmp_path / "file"
     write_whole(path, b"older")
 
@@ -70,10 +70,8 @@ def test_a_failed_write_leaves_everything_as_it_was(tmp_path: Path, monkeypatch:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_is_written_is_synced_before_it_has_its_name_and_its_name_after(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A crash at any moment finds the older file or the whole newer one."""
+def test_a_file_is_synced_before_and_after_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crash at any moment leaves the old file or the complete new one."""
     path, synced = tmp_path / "file", []
     fsync = os.fsync
 
@@ -86,8 +84,8 @@ def test_what_is_written_is_synced_before_it_has_its_name_and_its_name_after(
     assert synced == [(False, False), (True, True)]
 
 
-def test_a_file_that_somebody_wrote_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is the file itself that is, and it stays what it was."""
+def test_an_existing_file_can_be_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file itself is synced, and its content does not change."""
     path, synced = tmp_path / "file", []
     path.write_bytes(b"data")
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
@@ -96,8 +94,8 @@ def test_a_file_that_somebody_wrote_is_synced(tmp_path: Path, monkeypatch: pytes
     assert path.read_bytes() == b"data"
 
 
-def test_directories_are_made_with_all_above_them_for_their_owner_alone(tmp_path: Path) -> None:
-    """Every level that is made is closed to others; making one that is there changes nothing."""
+def test_directories_are_created_private_with_their_parents(tmp_path: Path) -> None:
+    """Every new level has mode 0700; an existing directory is not changed."""
     for _ in range(2):
         make_directory(tmp_path / "a" / "b" / "c")
     made = [tmp_path / "a", tmp_path / "a" / "b", tmp_path / "a" / "b" / "c"]

@@ -1,4 +1,4 @@
-"""Lanes alone: runs, bounds, pauses, and that nothing of a client that is done stays behind."""
+"""Lanes alone: runs, limits, pauses, and that nothing of a client is left when it is done."""
 
 import random
 
@@ -8,7 +8,7 @@ from backscroll.bus.dispatch import Dispatcher, Request
 from backscroll.bus.inprocess import InProcess
 from backscroll.bus.lanes import RUN_COMMANDS_MAX, Bounds, Lanes
 from backscroll.schema import Busy, Query
-from tests.support.peers import message
+from tests.support.messages import save_payload
 from tests.support.requests import body
 
 WIDE = Bounds(10**6, 10**9, 10**6, 10**9)
@@ -16,7 +16,7 @@ A, B = b"A", b"B"
 
 
 class Starts:
-    """Lanes whose started runs are noted instead of run."""
+    """Lanes whose started runs are recorded instead of executed."""
 
     def __init__(self, dispatcher: Dispatcher, bounds: Bounds = WIDE) -> None:
         self.runs: list[tuple[str, list[str]]] = []
@@ -29,9 +29,10 @@ class Starts:
         self.started += run
 
     def request(self, request_id: str, client: bytes = A) -> Request:
-        """`c…` is a command, anything else a query."""
+        """A command if the id begins with `c`, else a query."""
         is_command = request_id.startswith("c")
-        text = body("save-message", message(1), id=request_id) if is_command else body("get-all-rooms", id=request_id)
+        operation, payload = ("save-message", save_payload()) if is_command else ("get-all-rooms", {})
+        text = body(operation, payload, id=request_id)
         return self.dispatcher.receive(text, [client])
 
     def add(self, *ids: str, client: bytes = A) -> None:
@@ -64,7 +65,7 @@ def starts(transport: InProcess) -> Starts:
     return Starts(transport.dispatcher)
 
 
-def test_a_run_is_of_one_kind_and_the_next_starts_when_it_is_answered(starts: Starts) -> None:
+def test_queries_and_commands_of_a_client_run_in_turn(starts: Starts) -> None:
     """Queries wait for the commands before them, and commands for the queries before them."""
     starts.lanes.add(starts.request("c1"))
     starts.add("c2", "q1", "q2", "c3", "q3")
@@ -81,8 +82,8 @@ def test_a_run_is_of_one_kind_and_the_next_starts_when_it_is_answered(starts: St
     assert starts.is_empty
 
 
-def test_commands_follow_commands_at_once_and_queries_do_not_follow_queries(starts: Starts) -> None:
-    """A run of commands is lengthened while it runs, so that the writer's commits fill; a query's snapshot is not."""
+def test_a_run_of_commands_is_extended_but_not_one_of_queries(starts: Starts) -> None:
+    """Commands join the current run so that commits are full; a run of queries has a single snapshot."""
     starts.add("c1")
     starts.add("c2")
     assert starts.taken() == [("commands", ["c1"]), ("commands", ["c2"])]
@@ -95,15 +96,15 @@ def test_commands_follow_commands_at_once_and_queries_do_not_follow_queries(star
 
 
 def test_clients_do_not_wait_for_each_other(starts: Starts) -> None:
-    """Each client has a lane of its own."""
+    """Each client has its own lane."""
     starts.add("q1", "c1")
     starts.add("c2", "q2", client=B)
     assert starts.taken() == [("queries", ["q1"]), ("commands", ["c2"])]
 
 
 @pytest.mark.parametrize(("letter", "most"), [("c", RUN_COMMANDS_MAX), ("q", Query.run_max)])
-def test_a_run_has_a_greatest_length(starts: Starts, letter: str, most: int) -> None:
-    """No client has more under way at once than one run's bound."""
+def test_the_length_of_a_run_is_limited(starts: Starts, letter: str, most: int) -> None:
+    """A client has at most one run of that length in flight."""
     for at in range(most + 5):
         starts.lanes.add(starts.request(f"{letter}{at}"))
     starts.lanes.advance()
@@ -113,8 +114,8 @@ def test_a_run_has_a_greatest_length(starts: Starts, letter: str, most: int) -> 
 
 
 @pytest.mark.parametrize("bounds", [WIDE._replace(client_requests=3), WIDE._replace(queue_requests=3)], ids=str)
-def test_requests_over_the_bound_are_busy_until_others_are_answered(transport: InProcess, bounds: Bounds) -> None:
-    """What waits and what runs both count, and a refused request leaves no trace."""
+def test_requests_over_the_limit_are_busy_until_others_finish(transport: InProcess, bounds: Bounds) -> None:
+    """Waiting and running requests both count, and a refused request leaves nothing behind."""
     starts = Starts(transport.dispatcher, bounds)
     starts.add("q1", "c1", "q2")
     with pytest.raises(Busy) as caught:
@@ -127,8 +128,8 @@ def test_requests_over_the_bound_are_busy_until_others_are_answered(transport: I
 
 
 @pytest.mark.parametrize("field", ["client_bytes", "queue_bytes"])
-def test_bytes_over_the_bound_are_busy_and_bytes_up_to_it_are_not(transport: InProcess, field: str) -> None:
-    """The bound on bytes is inclusive."""
+def test_the_limit_on_bytes_is_inclusive(transport: InProcess, field: str) -> None:
+    """Requests of exactly the limit are accepted, and the next one is busy."""
     size = Starts(transport.dispatcher).request("q1").size
     starts = Starts(transport.dispatcher, WIDE._replace(**{field: 2 * size}))
     starts.add("q1", "q2")
@@ -139,8 +140,8 @@ def test_bytes_over_the_bound_are_busy_and_bytes_up_to_it_are_not(transport: InP
     starts.add("q3")
 
 
-def test_one_clients_bound_is_not_anothers_and_everybodys_is(transport: InProcess) -> None:
-    """A full client leaves room for others until everything is full."""
+def test_limits_apply_per_client_and_in_total(transport: InProcess) -> None:
+    """A full client leaves room for others until the total is reached."""
     starts = Starts(transport.dispatcher, WIDE._replace(client_requests=2, queue_requests=3))
     starts.add("q1", "q2")
     starts.add("q3", client=B)
@@ -149,7 +150,7 @@ def test_one_clients_bound_is_not_anothers_and_everybodys_is(transport: InProces
 
 
 def test_a_first_request_that_is_refused_leaves_no_lane(transport: InProcess) -> None:
-    """A client who was only ever refused is not remembered."""
+    """A client whose only request was refused is not remembered."""
     starts = Starts(transport.dispatcher, WIDE._replace(queue_bytes=1))
     with pytest.raises(Busy):
         starts.add("q1")
@@ -158,7 +159,7 @@ def test_a_first_request_that_is_refused_leaves_no_lane(transport: InProcess) ->
 
 
 def test_a_paused_client_starts_nothing_until_it_is_resumed(starts: Starts) -> None:
-    """What runs goes on, what waits stays, and others are not touched."""
+    """Its running requests continue, its waiting ones stay, and other clients are not affected."""
     starts.add("q1")
     starts.lanes.pause(A)
     starts.add("q3")
@@ -171,7 +172,7 @@ def test_a_paused_client_starts_nothing_until_it_is_resumed(starts: Starts) -> N
 
 
 def test_a_pause_outlives_an_empty_lane(starts: Starts) -> None:
-    """A client paused while it has nothing waiting stays paused for what it sends next."""
+    """A client that is paused with nothing waiting stays paused for its next request."""
     starts.add("q1")
     starts.lanes.pause(A)
     starts.answer("q1")
@@ -184,8 +185,8 @@ def test_a_pause_outlives_an_empty_lane(starts: Starts) -> None:
     assert starts.is_empty
 
 
-def test_a_forgotten_client_keeps_only_what_already_runs(starts: Starts) -> None:
-    """What was not started is dropped, what runs is still counted, and then nothing is left."""
+def test_a_forgotten_client_keeps_only_running_requests(starts: Starts) -> None:
+    """Waiting requests are dropped, running ones still count, and then nothing is left."""
     starts.add("q1", "c1", "q2")
     starts.lanes.pause(A)
     starts.lanes.forget(A)
@@ -196,8 +197,8 @@ def test_a_forgotten_client_keeps_only_what_already_runs(starts: Starts) -> None
     assert starts.is_empty
 
 
-def test_no_lane_is_left_after_any_course_of_events(transport: InProcess) -> None:
-    """Whatever was added, answered, paused, resumed and forgotten: at the end nothing is kept of anybody."""
+def test_no_lane_is_left_after_random_events(transport: InProcess) -> None:
+    """After any sequence of requests, replies, pauses and disconnects nothing is kept of any client."""
     for seed in range(20):
         draw = random.Random(seed)
         starts = Starts(transport.dispatcher, Bounds(20, 20_000, 60, 60_000))

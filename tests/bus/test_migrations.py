@@ -1,4 +1,4 @@
-"""Files of older layouts: brought to today's tables with every row, whatever happens on the way."""
+"""Migrations: files of older schema versions are brought to the current one with every row, whatever interrupts it."""
 
 import itertools
 import os
@@ -21,7 +21,8 @@ from backscroll.schema.migrations.sqlite import migrations
 from backscroll.schema.operations import Command
 from tests import ROOT
 from tests.support.disks import FaultyDisk
-from tests.support.peers import Peer, message
+from tests.support.messages import save_payload
+from tests.support.peers import Peer
 from tests.support.requests import example, in_sensible_order, result
 from tests.support.tables import Rows, all_rows
 
@@ -30,7 +31,7 @@ TODAY = len(migrations())
 STEPS = [
     *migrations(),
     """
-    ALTER TABLE messages ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;  -- in every row from now on
+    ALTER TABLE messages ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;  -- in every row
     UPDATE messages SET pinned = timestamp % 2;
     """,
     """
@@ -39,7 +40,7 @@ STEPS = [
     INSERT INTO pins (message_id, at) SELECT id, timestamp FROM messages WHERE pinned;
     """,
 ]
-"""Today's steps and two of a time to come, in which today's layout is an older one."""
+"""The migrations of today, and two later ones, for which the schema of today is an older one."""
 OLDER = range(TODAY, len(STEPS))
 EVERY_WRITE = 10_000
 
@@ -67,14 +68,14 @@ every_version = pytest.mark.parametrize("version", OLDER)
 
 
 def know(patch: pytest.MonkeyPatch, version: int) -> None:
-    """Let this process be a backscroll whose files have a version."""
+    """Let this process be a backscroll of the given schema version."""
     for module in (opening, scope_admin):
         patch.setattr(module, "migrations", lambda: STEPS[:version])
 
 
 @pytest.fixture(scope="module")
 def fixtures(tmp_path_factory: pytest.TempPathFactory) -> Fixtures:
-    """Files with rows in most tables, each written by the backscroll of its time."""
+    """Files with rows in most tables, each written by the version it has."""
     made: Fixtures = {}
     for version in OLDER:
         directory = tmp_path_factory.mktemp(f"version-{version}")
@@ -88,7 +89,7 @@ def fixtures(tmp_path_factory: pytest.TempPathFactory) -> Fixtures:
 
 @pytest.fixture(autouse=True)
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Be the backscroll that knows all steps."""
+    """Be the version that has all migrations."""
     know(monkeypatch, len(STEPS))
 
 
@@ -100,11 +101,11 @@ def fill(transport: InProcess) -> None:
         if issubclass(operation, Command) and name.startswith(("save-", "create-c", "create-u", "set-")):
             result(transport, name, example(operation))
     for number in range(MESSAGES):
-        result(transport, "save-message", message(number, "hello " * 20))
+        result(transport, "save-message", save_payload(number, "hello " * 20))
 
 
 def served(directory: Path, data_dir: Path) -> DaemonProcess:
-    """A real daemon that knows all steps, for Python imports `sitecustomize` before anything else."""
+    """A real daemon that has all migrations, because Python imports `sitecustomize` before anything else."""
     (directory / "sitecustomize.py").write_text(LATER)
     return DaemonProcess(data_dir, "--log-level", "error", env={**os.environ, "PYTHONPATH": str(directory)})
 
@@ -116,7 +117,7 @@ def copied(fixture: Path, directory: Path) -> Path:
 
 
 def rows_of(fixture: Path, directory: Path) -> Rows:
-    """What is in a fixture; of a copy, for SQLite makes files beside what it reads."""
+    """The rows of a fixture, read from a copy because SQLite creates files beside what it reads."""
     return all_rows(copied(fixture, directory))
 
 
@@ -135,7 +136,7 @@ def version_of(path: Path) -> int:
 
 
 def holds(path: Path, rows: Rows) -> bool:
-    """Whether every row of an older file is there, in the columns that it had. New columns come last."""
+    """Whether every row of an older file is there, in the columns it had; new columns come last."""
     now = all_rows(path)
     return all(
         sorted(map(repr, old)) == sorted(repr(row[: len(old[0])]) for row in now[name]) if old else not now[name]
@@ -144,10 +145,8 @@ def holds(path: Path, rows: Rows) -> bool:
 
 
 @every_version
-def test_an_older_file_gets_exactly_todays_tables_and_keeps_every_row(
-    tmp_path: Path, fixtures: Fixtures, version: int
-) -> None:
-    """Its tables, indexes and comments are those of a new file, word for word; every row and the commit number stay."""
+def test_an_older_file_gets_the_current_schema(tmp_path: Path, fixtures: Fixtures, version: int) -> None:
+    """Its tables, indexes and comments become those of a new file, and every row and the `seq` are kept."""
     rows = rows_of(fixtures[version], tmp_path / "before")
     path = copied(fixtures[version], tmp_path / "data")
     assert version_of(path) == version
@@ -163,8 +162,8 @@ def test_an_older_file_gets_exactly_todays_tables_and_keeps_every_row(
 
 
 @every_version
-def test_a_daemon_serves_an_older_file_as_its_own(tmp_path: Path, fixtures: Fixtures, version: int) -> None:
-    """It starts on it, answers from it, and goes on counting where the file stopped."""
+def test_a_daemon_serves_an_older_file(tmp_path: Path, fixtures: Fixtures, version: int) -> None:
+    """It reads the old rows, and `seq` continues where the file ended."""
     rows = rows_of(fixtures[version], tmp_path / "before")
     copied(fixtures[version], tmp_path / "data")
     with served(tmp_path, tmp_path / "data") as daemon, Peer(daemon.endpoint) as peer:
@@ -172,11 +171,11 @@ def test_a_daemon_serves_an_older_file_as_its_own(tmp_path: Path, fixtures: Fixt
         counted = info["result"]["rows"]
         assert counted == {name: len(rows[name]) for name in counted}
         assert info["result"]["schemaVersion"] == len(STEPS)
-        assert peer.ask("save-message", message("new"))["seq"] == info["seq"] + 1
+        assert peer.ask("save-message", save_payload("new"))["seq"] == info["seq"] + 1
 
 
 def test_migrating_twice_changes_nothing(tmp_path: Path, fixtures: Fixtures) -> None:
-    """Once a file is of today, opening it takes no step."""
+    """Opening a file of the current version changes nothing."""
     path = copied(fixtures[TODAY], tmp_path / "data")
     SqliteStore(path, scope="default").close()
     rows, defined = all_rows(path), definitions(path)
@@ -185,14 +184,14 @@ def test_migrating_twice_changes_nothing(tmp_path: Path, fixtures: Fixtures) -> 
 
 
 def migrate_in_child(path: Path, writes: int) -> subprocess.Popen[str]:
-    """Begin to open a file in a process of its own, on a disk that stops at a write."""
+    """Open a file in a process of its own, on a disk that blocks at a given write."""
     script = CHILD.format(root=str(ROOT), later=LATER, writes=writes, path=str(path))
     command = [sys.executable, "-c", script]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def said_by(child: subprocess.Popen[str]) -> str:
-    """The child's one line; it is killed at once, whatever it is doing."""
+def line_of(child: subprocess.Popen[str]) -> str:
+    """The single line of output of the child, which is then killed."""
     assert child.stdout is not None
     assert child.stdin is not None
     line = child.stdout.readline().strip()
@@ -204,22 +203,19 @@ def said_by(child: subprocess.Popen[str]) -> str:
 
 
 def moments(path: Path, most: int) -> Iterator[int]:
-    """Some of the writes of a whole migration, the first and the last among them."""
-    writes = int(said_by(migrate_in_child(path, EVERY_WRITE)))
+    """Some of the writes of a complete migration, including the first and the last."""
+    writes = int(line_of(migrate_in_child(path, EVERY_WRITE)))
     yield from sorted({round(at * (writes - 1) / (most - 1)) for at in range(most)})
 
 
-def test_a_migration_killed_at_any_write_is_whole_on_the_next_start(
-    tmp_path: Path, fixtures: Fixtures, long: bool
-) -> None:
-    """`kill -9` in the middle: the file is of one version or another with every row, never between two; a daemon that
-    starts on it finishes the migration."""
+def test_a_killed_migration_is_completed_at_the_next_start(tmp_path: Path, fixtures: Fixtures, long: bool) -> None:
+    """After `kill -9` at any write the file is of one version or another with every row, and never in between."""
     rows = rows_of(fixtures[TODAY], tmp_path / "before")
     versions = set()
     whole = copied(fixtures[TODAY], tmp_path / "whole")
     for number in moments(whole, 200 if long else 16):
         path = copied(fixtures[TODAY], tmp_path / f"killed-{number}")
-        assert said_by(migrate_in_child(path, number)) == "stopped"
+        assert line_of(migrate_in_child(path, number)) == "stopped"
         look = tmp_path / f"look-{number}"
         shutil.copytree(path.parent, look)
         version = version_of(look / "default.db")
@@ -234,20 +230,21 @@ def test_a_migration_killed_at_any_write_is_whole_on_the_next_start(
     assert versions == set(range(TODAY, len(STEPS) + 1))
 
 
-def test_a_daemon_starts_on_what_a_killed_migration_left(tmp_path: Path, fixtures: Fixtures) -> None:
-    """The process that comes after is a real one, and serves everything that the file held."""
+def test_a_daemon_starts_after_a_killed_migration(tmp_path: Path, fixtures: Fixtures) -> None:
+    """It serves everything that the file had."""
     path = copied(fixtures[TODAY], tmp_path / "data")
     middle = list(moments(copied(fixtures[TODAY], tmp_path / "whole"), 3))[1]
-    assert said_by(migrate_in_child(path, middle)) == "stopped"
+    assert line_of(migrate_in_child(path, middle)) == "stopped"
     rows = rows_of(fixtures[TODAY], tmp_path / "before")
     with served(tmp_path, tmp_path / "data") as daemon, Peer(daemon.endpoint) as peer:
         assert peer.ask("get-scope-info")["result"]["rows"]["messages"] == len(rows["messages"]) >= MESSAGES
     assert holds(path, rows)
 
 
-def test_a_migration_that_meets_a_full_disk_is_whole_and_goes_on_with_space(tmp_path: Path, fixtures: Fixtures) -> None:
-    """At whichever write the disk fills up, the start is refused in words or done; no row is lost; the next one with
-    space finishes it."""
+def test_a_migration_on_a_full_disk_is_completed_with_space(tmp_path: Path, fixtures: Fixtures) -> None:
+    """At whichever write the disk fills up, the start is refused or complete; no row is lost, and the next start with
+    space completes it.
+    """
     rows = rows_of(fixtures[TODAY], tmp_path / "before")
     refused = 0
     for writes in itertools.count():
@@ -260,7 +257,7 @@ def test_a_migration_that_meets_a_full_disk_is_whole_and_goes_on_with_space(tmp_
             refused += 1
             assert "full" in str(error)  # noqa: PT017
         else:
-            with suppress(apsw.FullError):  # when the log is folded in
+            with suppress(apsw.FullError):  # at the checkpoint on closing
                 store.close()
         look = tmp_path / f"look-{writes}"
         shutil.copytree(path.parent, look)

@@ -11,7 +11,7 @@ import pytest
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.inprocess import InProcess
 from backscroll.bus.sqlite.store import SqliteStore
-from tests.support.peers import message
+from tests.support.messages import save_payload
 from tests.support.requests import body, result, send
 from tests.support.tables import all_rows
 
@@ -32,7 +32,7 @@ Lose = Callable[[Path], None]
 def path(tmp_path: Path) -> Path:
     """The database of a data directory, with a message in it, after a clean stop."""
     with InProcess(tmp_path / "data") as transport:
-        result(transport, "save-message", message(1))
+        result(transport, "save-message", save_payload(1))
     return tmp_path / "data" / "default.db"
 
 
@@ -92,7 +92,7 @@ def test_its_write_ahead_log_is_not_taken_for_the_whole(tmp_path: Path, lose: Lo
     """After a crash part of the data is in the log: that stays too, for whoever restores the file."""
     path = tmp_path / "crashed" / "default.db"
     with InProcess(tmp_path / "data") as transport:
-        result(transport, "save-message", message(1))
+        result(transport, "save-message", save_payload(1))
         path.parent.mkdir()
         for each in ("default.db", "default.db-wal", "default.db-wal-lineage"):
             (path.parent / each).write_bytes((tmp_path / "data" / each).read_bytes())
@@ -107,15 +107,15 @@ def test_its_write_ahead_log_is_not_taken_for_the_whole(tmp_path: Path, lose: Lo
 def test_another_scope_without_its_content_is_told_to_its_callers(tmp_path: Path) -> None:
     """`storage`, which no retry helps; the scope is not begun anew, and the others are served."""
     with InProcess(tmp_path / "data") as transport:
-        send(transport, body("save-message", message(1), scope="other"))
+        send(transport, body("save-message", save_payload(1), scope="other"))
     [path] = (tmp_path / "data" / "scopes").glob("*.db")
     emptied(path)
     with InProcess(tmp_path / "data") as transport:
-        for request in (body("save-message", message(2), scope="other"), body("list-users", scope="other")):
+        for request in (body("save-message", save_payload(2), scope="other"), body("list-users", scope="other")):
             error = send(transport, request)["error"]
             assert (error["code"], error["retryable"]) == ("storage", False)
         assert path.stat().st_size == 0
-        result(transport, "save-message", message(1))
+        result(transport, "save-message", save_payload(1))
 
 
 @pytest.mark.parametrize("lose", [emptied, missing])

@@ -1,4 +1,4 @@
-"""What happens before what: one client's requests in their order, many clients side by side."""
+"""Order: requests of one client take effect in the order sent, and clients do not wait for each other."""
 
 import random
 import subprocess
@@ -18,8 +18,9 @@ from backscroll.schema import Conflict, DeleteMessage, GetRoom, SaveMessage
 from backscroll.schema.wire import JSON
 from tests.support.disks import FaultyDisk
 from tests.support.handlers import handler_of, replacing
+from tests.support.messages import save_payload
 from tests.support.model import Model, Refused
-from tests.support.peers import Peer, message, running
+from tests.support.peers import Peer, running
 from tests.support.requests import body
 from tests.support.sql import sql
 from tests.support.waiting import wait_until
@@ -29,7 +30,7 @@ PROMPT_SECONDS = 2
 
 
 class Gate:
-    """A query's handler that waits until it is let go, and says that it has begun."""
+    """The handler of a query that waits until it is opened, and signals when it has begun."""
 
     def __init__(self) -> None:
         self.begun = threading.Event()
@@ -42,7 +43,7 @@ class Gate:
 
 @contextmanager
 def opened(gate: Gate) -> Iterator[Gate]:
-    """Open the gate at the end, whatever happens."""
+    """Open the gate at the end, also after a failure."""
     try:
         yield gate
     finally:
@@ -51,7 +52,7 @@ def opened(gate: Gate) -> Iterator[Gate]:
 
 @contextmanager
 def lock_of_another_process(database: Path) -> Iterator[None]:
-    """Another process's write transaction on a database file, for as long as the block."""
+    """A write transaction of another process on a database, for the length of the block."""
     script = f"""
 import apsw, sys
 connection = apsw.Connection({str(database)!r})
@@ -78,7 +79,7 @@ def one_of(draw: random.Random, at: int) -> tuple[str, dict[str, Any]]:
     name = draw.choice(["a", "b", "c"]) if draw.random() < 0.9 else f"n{at}"
     kind = draw.random()
     if kind < 0.6:
-        return "save-message", message(name, f"text {at}")
+        return "save-message", save_payload(f"m{name}", f"text {at}")
     if kind < 0.95:
         return "update-message", {"messageId": f"m{name}", "updates": {"content": f"edit {at}"}}
     if kind < 0.99:
@@ -86,11 +87,10 @@ def one_of(draw: random.Random, at: int) -> tuple[str, dict[str, Any]]:
     return "delete-message", {"messageId": f"m{name}"}
 
 
-def test_ten_thousand_commands_on_the_same_messages_end_as_if_sent_one_by_one(
-    start_daemon: StartDaemon, long: bool
-) -> None:
-    """Pipelined saves, updates and deletes end in the state of a sequential model, each with the outcome it has there;
-    `seq` grows by one with each success and with nothing else."""
+def test_pipelined_commands_equal_a_sequential_model(start_daemon: StartDaemon, long: bool) -> None:
+    """Ten thousand pipelined saves, updates and deletes have the outcomes and the final state of a sequential model;
+    `seq` grows by one with each success and with nothing else.
+    """
     draw = random.Random(7)
     commands = [one_of(draw, at) for at in range(50_000 if long else 10_000)]
     model, expected = Model(), []
@@ -114,14 +114,14 @@ def test_ten_thousand_commands_on_the_same_messages_end_as_if_sent_one_by_one(
     assert shown == [(each["id"], each["content"]) for each in model.get_messages("r1")]
 
 
-def test_each_query_sees_exactly_the_commands_before_it(start_daemon: StartDaemon) -> None:
-    """Read your write, pipelined: all is sent before any reply is read, and no query sees too little or too much."""
+def test_a_pipelined_query_sees_exactly_the_commands_before_it(start_daemon: StartDaemon) -> None:
+    """All requests are sent before any reply is read, and no query sees more or less."""
     daemon = start_daemon()
     rounds = 200
     with Peer(daemon.endpoint) as peer:
         for at in range(rounds):
             get = ("get-message-by-id", {"messageId": f"m{at}"})
-            peer.request("save-message", message(at, "first"), request_id=f"{at}-save")
+            peer.request("save-message", save_payload(at, "first"), request_id=f"{at}-save")
             peer.request(*get, request_id=f"{at}-saved")
             peer.request("update-message", {"messageId": f"m{at}", "updates": {"content": "second"}}, f"{at}-update")
             peer.request(*get, request_id=f"{at}-updated")
@@ -134,14 +134,14 @@ def test_each_query_sees_exactly_the_commands_before_it(start_daemon: StartDaemo
         assert [reply["seq"] for reply in seen] == [at * 3 + 1, at * 3 + 2, at * 3 + 3]
 
 
-def test_replies_to_one_kind_come_in_the_order_of_the_requests(start_daemon: StartDaemon) -> None:
-    """A client that only sends commands and queries may match replies by counting."""
+def test_replies_come_in_the_order_of_requests(start_daemon: StartDaemon) -> None:
+    """A client that only sends commands and queries can match replies by counting."""
     daemon = start_daemon()
     draw = random.Random(3)
     with Peer(daemon.endpoint) as peer:
         for at in range(1_000):
             if draw.random() < 0.5:
-                peer.request("save-message", message(at), request_id=str(at))
+                peer.request("save-message", save_payload(at), request_id=str(at))
             else:
                 peer.request("get-messages", {"roomId": "none"}, request_id=str(at))
         assert [peer.reply()["id"] for _ in range(1_000)] == [str(at) for at in range(1_000)]
@@ -162,8 +162,8 @@ def decoded(transport: InProcess, commands: list[tuple[str, dict[str, Any]]]) ->
     return [transport.dispatcher.receive(each) for each in bodies]
 
 
-def test_of_200_commands_in_one_commit_the_one_that_conflicts_takes_nothing_with_it(transport: InProcess) -> None:
-    """Its 199 neighbours succeed in order with numbers without a gap, in one transaction."""
+def test_one_conflict_among_200_commands_fails_alone(transport: InProcess) -> None:
+    """The other 199 commands of the transaction succeed in order, with numbers without gaps."""
     requests = decoded(transport, two_hundred_with_one_conflict())
     replies = [JSON.decode(reply, dict[str, Any]) for reply in transport.dispatcher.execute_commands(requests)]
     assert [reply["id"] for reply in replies] == [str(at) for at in range(200)]
@@ -177,7 +177,7 @@ def test_of_200_commands_in_one_commit_the_one_that_conflicts_takes_nothing_with
 
 
 def test_a_conflict_among_pipelined_commands_is_the_only_failure(start_daemon: StartDaemon) -> None:
-    """Over a socket, however the commands fall into commits, the same one fails."""
+    """However the commands are grouped into commits, the same one fails."""
     daemon = start_daemon()
     with Peer(daemon.endpoint) as peer:
         for at, (operation, payload) in enumerate(two_hundred_with_one_conflict()):
@@ -188,8 +188,8 @@ def test_a_conflict_among_pipelined_commands_is_the_only_failure(start_daemon: S
 
 
 @pytest.mark.parametrize("error", [Conflict("no"), ValueError("a bug"), KeyError(1), RecursionError()])
-def test_a_command_that_fails_after_writing_leaves_nothing(tmp_path: Path, error: Exception) -> None:
-    """What a handler wrote before it raised is undone, whatever it raised, and its neighbours stand."""
+def test_a_command_that_fails_after_writing_is_rolled_back(tmp_path: Path, error: Exception) -> None:
+    """Whatever exception its handler raises; the other commands of the commit succeed."""
 
     def write_then_raise(command: DeleteMessage, db: Any, context: Any) -> None:
         handler_of(DeleteMessage)(command, db, context)
@@ -199,7 +199,7 @@ def test_a_command_that_fails_after_writing_leaves_nothing(tmp_path: Path, error
     handlers = replacing({DeleteMessage: write_then_raise})
     with running(tmp_path / "data", handlers=handlers) as daemon, Peer(daemon.endpoint) as peer:
         for at in range(20):
-            peer.request("save-message", message(at), request_id=f"save-{at}")
+            peer.request("save-message", save_payload(at), request_id=f"save-{at}")
             peer.request("delete-message", {"messageId": "m0"}, request_id=f"delete-{at}")
         replies = peer.replies(40)
         assert {replies[f"delete-{at}"]["ok"] for at in range(20)} == {False}
@@ -208,8 +208,8 @@ def test_a_command_that_fails_after_writing_leaves_nothing(tmp_path: Path, error
     assert [(each["id"], each["content"]) for each in stored] == [(f"m{at}", "hello") for at in range(20)]
 
 
-def test_a_result_that_cannot_be_encoded_undoes_its_command(tmp_path: Path) -> None:
-    """The effect and the reply stand or fall together."""
+def test_a_result_that_cannot_be_encoded_rolls_back_its_command(tmp_path: Path) -> None:
+    """A command has its effect only if it has its reply."""
 
     def return_what_no_codec_knows(command: SaveMessage, db: Any, context: Any) -> object:
         handler_of(SaveMessage)(command, db, context)
@@ -217,41 +217,39 @@ def test_a_result_that_cannot_be_encoded_undoes_its_command(tmp_path: Path) -> N
 
     handlers = replacing({SaveMessage: return_what_no_codec_knows})
     with running(tmp_path / "data", handlers=handlers) as daemon, Peer(daemon.endpoint) as peer:
-        assert peer.ask("save-message", message(1))["error"]["code"] == "internal"
+        assert peer.ask("save-message", save_payload(1))["error"]["code"] == "internal"
         assert peer.ask("get-messages", {"roomId": "r1"})["result"] == []
 
 
-def test_while_another_process_holds_the_lock_commands_are_busy_and_queries_served(
-    start_daemon: StartDaemon, tmp_path: Path
-) -> None:
-    """A foreign write lock held past `--lock-wait-ms` costs `busy` and nothing else; then all is as before."""
+def test_commands_are_busy_while_another_process_has_the_lock(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """A lock held for longer than `--lock-wait-ms` makes commands `busy`; queries are answered."""
     daemon = start_daemon("--lock-wait-ms", "300")
     with Peer(daemon.endpoint) as writer, Peer(daemon.endpoint) as reader:
-        assert writer.ask("save-message", message(1))["seq"] == 1
+        assert writer.ask("save-message", save_payload(1))["seq"] == 1
         with lock_of_another_process(tmp_path / "data" / "default.db"):
             for at in range(2, 5):
-                writer.request("save-message", message(at), request_id=str(at))
+                writer.request("save-message", save_payload(at), request_id=str(at))
             while writer.silent():
                 assert reader.ask("get-message-by-id", {"messageId": "m1"})["ok"]
             for _ in range(3):
                 error = writer.reply()["error"]
                 assert (error["code"], error["retryable"]) == ("busy", True)
-        assert writer.ask("save-message", message(2))["seq"] == 2
+        assert writer.ask("save-message", save_payload(2))["seq"] == 2
         assert [each["id"] for each in reader.ask("get-messages", {"roomId": "r1"})["result"]] == ["m1", "m2"]
 
 
-def test_a_lock_held_for_less_than_the_wait_is_not_noticed(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """A command waits for another process's transaction, within `--lock-wait-ms`."""
+def test_a_command_waits_for_a_short_lock(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """A command waits up to `--lock-wait-ms` for another process's transaction."""
     daemon = start_daemon("--lock-wait-ms", "20000")
     with Peer(daemon.endpoint) as peer:
         with lock_of_another_process(tmp_path / "data" / "default.db"):
-            peer.request("save-message", message(1))
+            peer.request("save-message", save_payload(1))
             assert peer.silent(100)
         assert peer.reply()["ok"]
 
 
-def test_a_slow_query_delays_nobody_else(tmp_path: Path) -> None:
-    """While one client's query is stuck, others' queries and commands are answered, and the stuck one at its end."""
+def test_a_slow_query_does_not_delay_other_clients(tmp_path: Path) -> None:
+    """Other clients' queries and commands are answered while it runs."""
     with (
         opened(Gate()) as gate,
         running(tmp_path / "data", handlers=replacing({GetRoom: gate})) as daemon,
@@ -259,10 +257,10 @@ def test_a_slow_query_delays_nobody_else(tmp_path: Path) -> None:
         Peer(daemon.endpoint) as other,
     ):
         slow.request("get-room", {"roomId": "r1"}, request_id="stuck")
-        slow.request("save-message", message("slow"), request_id="later")
+        slow.request("save-message", save_payload("slow"), request_id="later")
         assert gate.begun.wait(20)
         for at in range(200):
-            other.request("save-message", message(at), request_id=str(at))
+            other.request("save-message", save_payload(at), request_id=str(at))
             other.request("get-message-by-id", {"messageId": f"m{at}"}, request_id=f"get-{at}")
         replies = other.replies(400)
         assert all(replies[f"get-{at}"]["result"]["id"] == f"m{at}" for at in range(200))
@@ -271,18 +269,18 @@ def test_a_slow_query_delays_nobody_else(tmp_path: Path) -> None:
         assert [slow.reply()["id"], slow.reply()["id"]] == ["stuck", "later"]
 
 
-def test_a_query_does_not_wait_for_another_clients_disk(tmp_path: Path) -> None:
-    """While a commit waits for the disk to sync, queries are answered from what is durable."""
+def test_a_query_does_not_wait_for_a_sync(tmp_path: Path) -> None:
+    """While a commit waits for the disk, queries are answered from the last durable state."""
     disk = FaultyDisk()
     with (
         running(tmp_path / "data", vfs=disk.name) as daemon,
         Peer(daemon.endpoint) as writer,
         Peer(daemon.endpoint) as reader,
     ):
-        assert writer.ask("save-message", message(1))["ok"]
+        assert writer.ask("save-message", save_payload(1))["ok"]
         disk.syncs_open.clear()
         try:
-            writer.request("save-message", message(2), request_id="waits")
+            writer.request("save-message", save_payload(2), request_id="waits")
             wait_until(lambda: disk.syncs_blocked)
             reply = reader.ask("get-messages", {"roomId": "r1"})
             assert ([each["id"] for each in reply["result"]], reply["seq"]) == (["m1"], 1)
@@ -298,8 +296,8 @@ def test_a_query_does_not_wait_for_another_clients_disk(tmp_path: Path) -> None:
     [{"client_requests": 10}, {"queue_requests": 10}, {"client_bytes": 2_000}, {"queue_bytes": 2_000}],
     ids=str,
 )
-def test_full_queues_answer_busy_and_recover(tmp_path: Path, bounds: dict[str, Any]) -> None:
-    """What does not fit the queues is refused as retryable and has no effect; what was taken is carried out."""
+def test_full_queues_are_busy_and_recover(tmp_path: Path, bounds: dict[str, Any]) -> None:
+    """Requests over the limit are refused as retryable without effect; accepted ones are executed."""
     with (
         opened(Gate()) as gate,
         running(tmp_path / "data", handlers=replacing({GetRoom: gate}), **bounds) as daemon,
@@ -308,7 +306,7 @@ def test_full_queues_answer_busy_and_recover(tmp_path: Path, bounds: dict[str, A
         peer.request("get-room", {"roomId": "r1"}, request_id="gate")
         assert gate.begun.wait(20)
         for at in range(100):
-            peer.request("save-message", message(at), request_id=str(at))
+            peer.request("save-message", save_payload(at), request_id=str(at))
         refused = [peer.reply()]
         with Peer(daemon.endpoint) as other:
             while other.ask("health")["result"]["queues"]["requests"] < 1 or not peer.silent(200):
@@ -320,11 +318,11 @@ def test_full_queues_answer_busy_and_recover(tmp_path: Path, bounds: dict[str, A
         stored = peer.ask("get-messages", {"roomId": "r1"})["result"]
         assert [each["id"] for each in stored] == [f"m{at}" for at in range(100) if str(at) in taken]
         assert 1 <= len(stored) <= 20
-        assert peer.ask("save-message", message(1_000))["ok"]
+        assert peer.ask("save-message", save_payload(1_000))["ok"]
 
 
-def test_one_clients_full_queue_is_not_anothers(tmp_path: Path) -> None:
-    """The bound of one client leaves room for the others."""
+def test_a_full_queue_of_one_client_does_not_affect_others(tmp_path: Path) -> None:
+    """The limit per client leaves room for other clients."""
     gate = Gate()
     with (
         opened(gate),
@@ -335,26 +333,26 @@ def test_one_clients_full_queue_is_not_anothers(tmp_path: Path) -> None:
         for at in range(20):
             full.request("get-room", {"roomId": "r1"}, request_id=str(at))
         assert full.reply()["error"]["code"] == "busy"
-        assert other.ask("save-message", message(1))["ok"]
+        assert other.ask("save-message", save_payload(1))["ok"]
         gate.open.set()
 
 
 @pytest.mark.parametrize("operation", ["save-message", "get-message-by-id"])
-def test_a_deadline_that_passes_while_queued_leaves_no_effect(tmp_path: Path, operation: str) -> None:
-    """A request not started by its deadline is answered `deadline-exceeded`, and nothing happened."""
+def test_a_request_past_its_deadline_in_the_queue_has_no_effect(tmp_path: Path, operation: str) -> None:
+    """A request that is not started by its deadline is answered `deadline-exceeded`."""
     with (
         opened(Gate()) as gate,
         running(tmp_path / "data", handlers=replacing({GetRoom: gate})) as daemon,
         Peer(daemon.endpoint) as peer,
         Peer(daemon.endpoint) as other,
     ):
-        payload = message(1) if operation == "save-message" else {"messageId": "m1"}
+        payload = save_payload(1) if operation == "save-message" else {"messageId": "m1"}
         peer.request("get-room", {"roomId": "r1"}, request_id="gate")
         assert gate.begun.wait(20)
         peer.request(operation, payload, request_id="late", deadlineMs=1)
         peer.request(operation, payload | {}, request_id="in time", deadlineMs=600_000)
         wait_until(lambda: other.ask("health")["result"]["queues"]["requests"] == 3)
-        assert peer.silent(20)  # and so its millisecond is over
+        assert peer.silent(20)  # longer than its deadline of a millisecond
         gate.open.set()
         replies = peer.replies(3)
         assert replies["late"]["error"]["code"] == "deadline-exceeded"
@@ -362,14 +360,14 @@ def test_a_deadline_that_passes_while_queued_leaves_no_effect(tmp_path: Path, op
         assert replies["in time"]["seq"] == (1 if operation == "save-message" else 0)
 
 
-def test_many_clients_each_see_their_own_order(start_daemon: StartDaemon) -> None:
-    """With several clients writing at once every client's commands keep their order, and all numbers are given once."""
+def test_concurrent_clients_each_keep_their_order(start_daemon: StartDaemon) -> None:
+    """The commands of each client keep their order, and every number is used exactly once."""
     daemon = start_daemon()
     clients, number = 6, 300
     peers = [Peer(daemon.endpoint) for _ in range(clients)]
     for at in range(number):
         for name, peer in enumerate(peers):
-            peer.request("save-message", message(f"{name}-{at}"), request_id=f"{name}-{at}")
+            peer.request("save-message", save_payload(f"m{name}-{at}"), request_id=f"{name}-{at}")
     seqs: list[int] = []
     for name, peer in enumerate(peers):
         replies = [peer.reply() for _ in range(number)]

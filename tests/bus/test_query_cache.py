@@ -1,4 +1,4 @@
-"""QueryCache that are kept: for as long as nothing that they depend on was committed, and bounded."""
+"""The query cache: replies are reused until what they depend on changes, and bounded in size."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -18,7 +18,8 @@ from backscroll.schema import OPERATIONS, GetMessagePage, GetMessages, GetRoom, 
 from backscroll.schema.command_log import Change
 from backscroll.schema.wire import JSON, MSGPACK
 from tests.support.handlers import handler_of, replacing
-from tests.support.peers import REPLY_SECONDS, Peer, message, running
+from tests.support.messages import save_payload
+from tests.support.peers import REPLY_SECONDS, Peer, running
 from tests.support.requests import body, result, send
 from tests.support.waiting import wait_until
 
@@ -32,8 +33,8 @@ def messages_of(*rooms: str | None) -> list[Change]:
     return [Change(noun="message", room_id=room) for room in rooms]
 
 
-def test_an_answer_is_of_one_query_and_one_encoding() -> None:
-    """Another query or encoding does not get it, and no snapshot from before it."""
+def test_a_cached_result_is_of_one_query_and_encoding() -> None:
+    """Another query, another encoding or an earlier snapshot does not get it."""
     kept = QueryCache()
     kept.put(ASKED, JSON, 7, PAGE, b"[]")
     assert kept.get(GetMessages("r1"), JSON, 7, PAGE) == b"[]"
@@ -41,8 +42,10 @@ def test_an_answer_is_of_one_query_and_one_encoding() -> None:
         assert kept.get(query, codec, seq, PAGE) is None
 
 
-def test_a_page_is_right_until_its_room_is_touched() -> None:
-    """Commits elsewhere leave it; one in the room, or in any, ends it, whatever was read from snapshots before."""
+def test_a_cached_page_is_valid_until_its_room_changes() -> None:
+    """Changes of other rooms keep it; one of its room, or of all rooms, drops it, also for results of older
+    snapshots.
+    """
     kept = QueryCache()
     kept.put(ASKED, JSON, 7, PAGE, b"old")
     kept.evict([*messages_of("r2"), Change(noun="room", id="r1", room_id="r1")], 8)
@@ -57,8 +60,8 @@ def test_a_page_is_right_until_its_room_is_touched() -> None:
     assert kept.get(ASKED, JSON, 11, PAGE) is None
 
 
-def test_more_rooms_than_are_told_apart_are_all_touched() -> None:
-    """What is noted of rooms is bounded, and the bound makes no answer last longer."""
+def test_the_number_of_tracked_rooms_is_limited() -> None:
+    """Where more rooms have changed than are tracked, every room counts as changed."""
     kept = QueryCache()
     kept.put(ASKED, JSON, 0, PAGE, b"old")
     touched = 0
@@ -74,15 +77,15 @@ def test_more_rooms_than_are_told_apart_are_all_touched() -> None:
     assert kept.get(ASKED, JSON, last, PAGE) is None
 
 
-def test_any_other_answer_is_right_until_the_next_commit() -> None:
-    """A room's profile is written by many commands."""
+def test_other_cached_results_are_valid_until_the_next_commit() -> None:
+    """Results that do not depend on one room's messages are dropped by any commit."""
     kept = QueryCache()
     kept.put(GetRoom("r1"), JSON, 7, COMMIT, b"{}")
     assert [kept.get(GetRoom("r1"), JSON, seq, COMMIT) for seq in (6, 7, 8)] == [None, b"{}", None]
 
 
-def test_answers_are_bounded_in_bytes() -> None:
-    """When they are more than so many bytes, and some for each, all are let go; a larger one alone is not kept."""
+def test_the_cache_is_limited_in_bytes() -> None:
+    """When results with their overhead exceed the limit all are dropped; a single result above it is not cached."""
     kept = QueryCache(bytes_max=10 + ENTRY_BYTES)
     kept.put(ASKED, JSON, 1, PAGE, b"12345678")
     assert kept.get(ASKED, JSON, 1, PAGE) == b"12345678"
@@ -93,10 +96,10 @@ def test_answers_are_bounded_in_bytes() -> None:
 
 
 @pytest.mark.parametrize(("of_room", "cached", "held_at_once"), [(GetMessages, PAGE, 10), (GetRoom, COMMIT, 7)])
-def test_however_small_answers_are_their_number_is_bounded(
+def test_the_number_of_empty_cached_results_is_limited(
     of_room: Callable[[str], Query[Any]], cached: Cached, held_at_once: int
 ) -> None:
-    """Over commits and without; and what is let go is not counted any longer."""
+    """Over commits and without; dropped results no longer count."""
     kept = QueryCache(bytes_max=10 * ENTRY_BYTES)
     for at in range(1_000):
         kept.put(of_room(f"r{at}"), JSON, at // 7, cached, b"")
@@ -107,7 +110,7 @@ def test_however_small_answers_are_their_number_is_bounded(
 
 IDS, ROOMS = st.sampled_from(["m1", "m2", "m3"]), st.sampled_from(["r1", "r2", "default"])
 SAVES = st.builds(
-    lambda message_id, room, **fields: ("save-message", message(message_id[1:], room=room, **fields)),
+    lambda message_id, room, **fields: ("save-message", save_payload(message_id, room_id=room, **fields)),
     *(IDS, ROOMS),
     content=st.sampled_from(["", "hello"]),
     isDeleted=st.sampled_from([False, False, False, True]),
@@ -138,21 +141,23 @@ STARTING = [
     ("clear-all-data", {}),
     ("save-room", {"room": DEFAULT}),
     ("save-user", {"user": {"oderId": "ada", "id": "ada-id", "username": "ada"}}),
-    *(("save-message", message(number)) for number in (1, 2, 3)),
+    *(("save-message", save_payload(number)) for number in (1, 2, 3)),
 ]
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
-    """A store for all rounds of a property."""
+    """A store for all examples of a property."""
     with InProcess(tmp_path_factory.mktemp("answers") / "data") as transport:
         yield transport
 
 
 @settings(max_examples=120)
 @given(changes=st.lists(st.one_of(CHANGES, st.lists(CHANGES, min_size=1, max_size=3)), min_size=1, max_size=10))
-def test_whatever_is_changed_a_kept_page_is_the_one_in_the_file(shared: InProcess, changes: list[Any]) -> None:
-    """After each command, alone or in a batch, refused or not, every page is what its handler reads from the file."""
+def test_cached_pages_equal_the_file_after_any_change(shared: InProcess, changes: list[Any]) -> None:
+    """After each command, alone or in a batch, refused or not, every page equals what its handler reads from
+    the file.
+    """
     for name, payload in STARTING:
         result(shared, name, payload)
     for change in changes:
@@ -171,55 +176,57 @@ def _in_the_file(query: Query[Any], transport: InProcess) -> Any:
         return to_builtins(handler_of(type(query))(query, snapshot))
 
 
-def test_a_kept_page_outlives_what_happens_in_other_rooms(tmp_path: Path) -> None:
-    """It is not asked of the handler again until its own room changes, and its `seq` goes on meanwhile."""
+def test_a_cached_page_survives_changes_of_other_rooms(tmp_path: Path) -> None:
+    """Its handler is called again only when its own room changes; its `seq` advances meanwhile."""
     asked: list[Any] = []
     with running(tmp_path / "data", handlers=_counting(asked)) as daemon, Peer(daemon.endpoint) as peer:
-        for change, times in ((message(1), 1), (message(2, room="r2"), 1), (message(3), 2), (message(3, room="r2"), 3)):
-            peer.ask("save-message", change)
+        for name, room, times in ((1, "r1", 1), (2, "r2", 1), (3, "r1", 2), (3, "r2", 3)):
+            peer.ask("save-message", save_payload(name, room_id=room))
             reply = peer.ask("get-messages", {"roomId": "r1"})
-            assert len(asked) == times, change
+            assert len(asked) == times, (name, room)
         assert (reply["seq"], [each["id"] for each in reply["result"]]) == (4, ["m1"])
 
 
-def test_what_depends_on_the_clock_is_not_kept() -> None:
-    """A ban or a session ends without a commit; a part of media may be gone."""
+def test_time_dependent_queries_are_not_cached() -> None:
+    """Bans and sessions end without a commit, and parts of media may be removed."""
     queries = {name for name, each in OPERATIONS.items() if issubclass(each, Query)}
     kept = {name for name in HANDLERS if HANDLERS[name].cached is not Cached.NOT}
     assert not kept & (BY_THE_CLOCK | {"get-media-part"})
     assert {"get-messages", "get-message-page", "get-room"} <= kept <= queries
 
 
-def test_a_kept_answer_is_given_without_the_handler_until_the_next_commit(tmp_path: Path) -> None:
-    """The same page twice asks the handler once; after a save it is another page, to every client."""
+def test_a_cached_page_is_served_without_its_handler(tmp_path: Path) -> None:
+    """The same page twice calls the handler once; after a save it is another page, for every client."""
     calls: list[Any] = []
     with (
         running(tmp_path / "data", handlers=_counting(calls)) as daemon,
         Peer(daemon.endpoint) as one,
         Peer(daemon.endpoint) as two,
     ):
-        one.ask("save-message", message(1))
+        one.ask("save-message", save_payload(1))
         first = one.ask("get-messages", {"roomId": "r1"})
         again = two.ask("get-messages", {"roomId": "r1"})
         assert (first["result"], first["seq"]) == (again["result"], again["seq"])
         assert len(calls) == 1
-        one.ask("save-message", message(2))
+        one.ask("save-message", save_payload(2))
         for peer in (one, two):
             assert [each["id"] for each in peer.ask("get-messages", {"roomId": "r1"})["result"]] == ["m1", "m2"]
         assert len(calls) == 2
 
 
-def test_nobody_sees_an_earlier_commit_after_a_later_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A snapshot shows a commit before its writer tells of it: from then on no kept answer is given as of the last."""
+def test_no_client_sees_an_older_state_after_a_newer_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A snapshot may show a commit before its writer reports it; from then on no older cached result is served as
+    current.
+    """
     with InProcess(tmp_path / "data") as transport:
         for room in ("r1", "r2"):
             result(transport, "save-room", {"room": {"id": room, "name": room}})
-    told = threading.Event()
+    released = threading.Event()
     write_note = WalLineage.write_note
 
     def note_when_told(lineage: WalLineage) -> None:
         """What the writer does between its first commit and telling of it."""
-        told.wait(REPLY_SECONDS)
+        released.wait(REPLY_SECONDS)
         write_note(lineage)
 
     with running(tmp_path / "data") as daemon, Peer(daemon.endpoint) as writer, Peer(daemon.endpoint) as reader:
@@ -228,13 +235,13 @@ def test_nobody_sees_an_earlier_commit_after_a_later_one(tmp_path: Path, monkeyp
         writer.request("delete-room", {"roomId": "r1"})
         wait_until(lambda: reader.ask("get-bans-for-room", {"roomId": "r1"})["seq"] > before["r1"])
         seqs = [reader.ask("get-messages", {"roomId": room})["seq"] for room in ("r1", "r2")]
-        told.set()
+        released.set()
         assert writer.reply()["seq"] == before["r1"] + 1
         assert seqs == [before["r1"] + 1] * 2
 
 
 def _counting(asked: list[Any]) -> Handlers:
-    """The handlers, of which that of get-messages notes what it is asked."""
+    """The handlers, of which that of `get-messages` records its calls."""
 
     def noted(query: GetMessages, db: object) -> object:
         asked.append(query)
@@ -243,12 +250,12 @@ def _counting(asked: list[Any]) -> Handlers:
     return replacing({GetMessages: noted})
 
 
-def test_a_client_sees_its_own_pipelined_writes_between_kept_answers(tmp_path: Path) -> None:
-    """Queries and commands of one client keep their order, whether answers are kept or not."""
+def test_pipelined_writes_are_visible_between_cached_results(tmp_path: Path) -> None:
+    """The requests of a client keep their order, whether results are cached or not."""
     with running(tmp_path / "data") as daemon, Peer(daemon.endpoint) as peer:
         for number in range(200):
             peer.request("get-messages", {"roomId": "r1", "limit": 500}, request_id=f"q{number}")
-            peer.request("save-message", message(number), request_id=f"s{number}")
+            peer.request("save-message", save_payload(number), request_id=f"s{number}")
         replies = peer.replies(400)
         for number in range(200):
             assert len(replies[f"q{number}"]["result"]) == number

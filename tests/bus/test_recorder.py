@@ -1,4 +1,4 @@
-"""Recording: what commits is in the file before anybody is told, and can be replayed."""
+"""`--record`: commands are in the file before their replies are sent, and can be replayed."""
 
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema import AppendLog, GetMessages, Initialize
 from backscroll.schema.log_file import LogReader
 from backscroll.schema.wire import DEFAULT_SCOPE
-from tests.support.peers import Peer, message
+from tests.support.messages import save_payload
+from tests.support.peers import Peer
 
 
 def recorded(path: Path) -> list[tuple[str, int, str]]:
@@ -22,11 +23,11 @@ def recorded(path: Path) -> list[tuple[str, int, str]]:
         return [(line.scope, line.entry.seq, line.entry.type) for line in LogReader().read(lines)]
 
 
-def test_a_session_is_in_the_file_when_its_replies_are_out(tmp_path: Path) -> None:
-    """Commands of all scopes, in the order of their commits; refused ones and queries are not."""
+def test_commands_are_recorded_before_their_replies(tmp_path: Path) -> None:
+    """Commands of all scopes are recorded in commit order; refused commands and queries are not."""
     path = tmp_path / "session.jsonl"
     with DaemonProcess(tmp_path / "data", "--record", str(path)) as daemon, Peer(daemon.endpoint) as peer:
-        peer.ask("save-message", message(1))
+        peer.ask("save-message", save_payload(1))
         peer.ask("delete-message", {"messageId": "nobody's"}, request_id="refused")
         peer.ask("set-current-user-id", {"userId": "ada"}, request_id="other", scope="ada")
         peer.ask("get-messages", {"roomId": "r1"}, request_id="query")
@@ -39,13 +40,13 @@ def test_a_session_is_in_the_file_when_its_replies_are_out(tmp_path: Path) -> No
     ]
 
 
-def test_a_recording_is_replayed_to_the_same_messages(tmp_path: Path) -> None:
-    """What a bug report is: a file that leads to the same store."""
+def test_a_recording_replays_to_the_same_messages(tmp_path: Path) -> None:
+    """A recording can serve as a bug report."""
     path = tmp_path / "session.jsonl"
     with DaemonProcess(tmp_path / "data", "--record", str(path)) as daemon, Client(daemon.endpoint) as client:
         with Peer(daemon.endpoint) as peer:
             for number in range(20):
-                peer.ask("save-message", message(number), request_id=f"s{number}")
+                peer.ask("save-message", save_payload(number), request_id=f"s{number}")
         messages = client.ask(GetMessages("r1"))
     with path.open("rb") as lines, InProcess(tmp_path / "again") as transport:
         again = Client(transport=transport)
@@ -53,22 +54,22 @@ def test_a_recording_is_replayed_to_the_same_messages(tmp_path: Path) -> None:
         assert again.ask(GetMessages("r1")) == messages
 
 
-def test_a_later_session_goes_on_in_a_file_of_its_own(tmp_path: Path) -> None:
-    """A recording begins where the scope stood; a file that is there is not written over."""
+def test_a_recording_never_overwrites_a_file(tmp_path: Path) -> None:
+    """A later run records to a file of its own, beginning with the current state of the scope."""
     for number in (1, 2):
         path = tmp_path / f"{number}.jsonl"
         with (
             DaemonProcess(tmp_path / "data", "--record", str(path)) as daemon,
             Peer(daemon.endpoint) as peer,
         ):
-            peer.ask("save-message", message(number), request_id=f"s{number}")
+            peer.ask("save-message", save_payload(number), request_id=f"s{number}")
         assert recorded(path) == [(DEFAULT_SCOPE, number, "save-message")]
     with pytest.raises(BadSettings, match="cannot record"):
         Recorder(path)
 
 
-def test_a_recording_that_cannot_go_on_ends_alone(tmp_path: Path) -> None:
-    """A full disk, or anything else, costs the recording and no command."""
+def test_a_failing_recording_does_not_affect_commands(tmp_path: Path) -> None:
+    """A full disk, or any other error, ends the recording and fails no command."""
     recorder = Recorder(tmp_path / "session.jsonl")
     with InProcess(tmp_path / "data") as transport:
         recorder.begin(transport.store.seq, transport.store.position.chain)

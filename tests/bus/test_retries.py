@@ -1,4 +1,4 @@
-"""The same request again: whenever it comes and whoever sends it, the stored reply and nothing done twice."""
+"""Retries: the same request sent again gets the stored reply, and nothing is executed twice."""
 
 import random
 import sys
@@ -23,7 +23,8 @@ from tests.support.clocks import Clock
 from tests.support.disks import FaultyDisk
 from tests.support.exchanges import answer, exchange, logged, value_of
 from tests.support.handlers import handler_of, replacing
-from tests.support.peers import Peer, Running, message, running
+from tests.support.messages import save_payload
+from tests.support.peers import Peer, Running, running
 from tests.support.requests import body, example, in_sensible_order
 from tests.support.stopping_daemon import AT_SYNC, StoppingDaemon
 from tests.support.strategies import documents, texts
@@ -49,12 +50,12 @@ DEFAULT_ROOM = {
 
 
 def create_user(number: int | str, request_id: str | None = None, codec: Codec = JSON, **envelope: Any) -> bytes:
-    """A command that cannot be carried out twice without being seen: its result and its effect are new each time."""
+    """A command whose repetition would show: its result and its effect differ each time."""
     return body("create-user", {"pubkey": f"key-{number}"}, codec, id=request_id or f"create-user-{number}", **envelope)
 
 
 def save(number: int | str, request_id: str, content: str = "hello", **envelope: Any) -> bytes:
-    return body("save-message", message(number, content), id=request_id, **envelope)
+    return body("save-message", save_payload(number, content), id=request_id, **envelope)
 
 
 def batch(commands: Commands, request_id: str, codec: Codec = JSON) -> bytes:
@@ -66,7 +67,7 @@ def member(operation: str, payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def code_of(reply: bytes) -> str:
-    """The code of a failure, or `ok`."""
+    """The code of an error reply, or `ok`."""
     value = value_of(reply)
     return "ok" if value["ok"] else str(value["error"]["code"])
 
@@ -96,24 +97,24 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
-    """A store for all rounds of a property."""
+    """A store for all examples of a property."""
     with InProcess(tmp_path_factory.mktemp("retries") / "data") as transport:
         yield transport
 
 
 def block_commits(served: Served, plug: bytes) -> None:
-    """Let a commit with one command begin, and stand still before it is durable; all others queue behind it."""
+    """Begin a commit of one command and block it before it is durable; later commands queue behind it."""
     served.disk.only = "-wal"
     served.disk.syncs_open.clear()
     served.peer.send(plug)
     wait_until(lambda: served.disk.syncs_blocked)
 
 
-# While the first is still on its way
+# While the first request is in flight
 
 
-def test_what_is_resent_while_the_first_is_queued_is_done_once(served: Served) -> None:
-    """The first waits behind another's commit; its own client and two others send it again: one effect, one reply."""
+def test_a_retry_of_a_queued_command_is_executed_once(served: Served) -> None:
+    """The first waits behind another commit while its client and two others send it again: one effect, one reply."""
     request = create_user(1)
     with Peer(served.daemon.endpoint) as second, Peer(served.daemon.endpoint) as third:
         block_commits(served, save(0, "plug"))
@@ -130,8 +131,8 @@ def test_what_is_resent_while_the_first_is_queued_is_done_once(served: Served) -
         assert len(second.ask("list-users")["result"]) == 1
 
 
-def test_what_is_resent_while_the_first_is_being_committed_is_done_once(served: Served) -> None:
-    """The commit is in the middle of its sync when the same request comes again."""
+def test_a_retry_during_the_commit_is_executed_once(served: Served) -> None:
+    """The same request arrives during the sync of its commit."""
     request = create_user(1)
     block_commits(served, request)
     with Peer(served.daemon.endpoint) as second:
@@ -144,9 +145,10 @@ def test_what_is_resent_while_the_first_is_being_committed_is_done_once(served: 
         assert len(logged(second)) == len(second.ask("list-users")["result"]) == 1
 
 
-def test_the_same_id_twice_within_one_commit_is_done_once(served: Served) -> None:
-    """The second finds what the first did in the transaction that both share; another payload there is a conflict,
-    and all neighbours stand."""
+def test_the_same_id_twice_in_one_commit_is_executed_once(served: Served) -> None:
+    """The second finds the first in their common transaction; with another payload it is a conflict, and the other
+    commands of the commit succeed.
+    """
     block_commits(served, save(0, "plug"))
     requests = [
         save(1, "a"),
@@ -173,8 +175,8 @@ def test_the_same_id_twice_within_one_commit_is_done_once(served: Served) -> Non
         assert [user["pubkey"] for user in other.ask("list-users")["result"]] == ["key-1"]
 
 
-def test_the_same_id_by_two_clients_at_once_is_done_once(start_daemon: StartDaemon, long: bool) -> None:
-    """Round after round: both get the same bytes, or with different payloads one of them a conflict."""
+def test_the_same_id_of_two_clients_is_executed_once(start_daemon: StartDaemon, long: bool) -> None:
+    """Both get the same reply, or one of them a conflict if the payloads differ."""
     rounds = 2_000 if long else 200
     daemon = start_daemon(*QUIET)
     with Peer(daemon.endpoint) as one, Peer(daemon.endpoint) as other:
@@ -193,19 +195,18 @@ def test_the_same_id_by_two_clients_at_once_is_done_once(start_daemon: StartDaem
         assert one.ask("get-scope-info")["result"]["rows"]["users"] == rounds
 
 
-# When the daemon dies in between
+# After a kill in between
 
 
-def test_what_was_committed_before_a_kill_is_answered_and_not_done_again(
-    start_daemon: StartDaemon, tmp_path: Path
-) -> None:
-    """`kill -9` after the commit and before the reply, then a new daemon: the reply that was never sent comes to
-    whoever sends the request again, with the ids that were made the first time."""
+def test_a_retry_after_a_kill_gets_the_committed_reply(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """`kill -9` between commit and reply: the next daemon sends the reply with the ids that were made the
+    first time.
+    """
     requests = [create_user(number) for number in range(5)]
     with StoppingDaemon(tmp_path / "data") as daemon, Peer(daemon.endpoint) as peer:
         assert answer(peer, save(0, "earlier"))["ok"]
         daemon.stop_at(AT_SYNC)
-        for request in requests:  # the first alone, or some together: as many as one commit takes
+        for request in requests:  # the first alone, or several: as many as one commit takes
             peer.send(request)
         daemon.wait_until_stopped()
         assert peer.silent()
@@ -223,11 +224,8 @@ def test_what_was_committed_before_a_kill_is_answered_and_not_done_again(
         assert sorted(user["oderId"] for user in peer.ask("list-users")["result"]) == sorted(made)
 
 
-def test_a_client_that_never_reads_gets_the_original_replies_after_a_kill(
-    start_daemon: StartDaemon, tmp_path: Path
-) -> None:
-    """Another client sees the commands in the log, the daemon is killed: all of them sent again get the bytes that lie
-    unread in the first client's socket."""
+def test_unread_replies_are_repeated_after_a_kill(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """Commands sent again after a kill get the same bytes as the unread replies in the first client's socket."""
     daemon = start_daemon(*QUIET)
     requests = [create_user(number) for number in range(300)] + [save(number, f"save-{number}") for number in range(50)]
     with Peer(daemon.endpoint) as silent, Peer(daemon.endpoint) as other:
@@ -253,13 +251,13 @@ def test_a_client_that_never_reads_gets_the_original_replies_after_a_kill(
         assert all_rows(tmp_path / "data" / "default.db") == rows
 
 
-def test_what_was_not_committed_before_a_kill_is_done_afresh(tmp_path: Path, long: bool) -> None:
-    """`kill -9` at any write of the commit: nothing of it is there then, or all; sent again it is there once."""
+def test_a_kill_at_any_write_of_a_commit_is_atomic(tmp_path: Path, long: bool) -> None:
+    """Either the whole commit is there afterwards or nothing; sent again, each command is there once."""
     writes = range(1, 40) if long else (1, 9, 16)
     kept = []
     for write in writes:
         data_dir = tmp_path / f"killed-{write}"
-        request = batch([member("create-user", {"pubkey": "k"}), member("save-message", message(1))], "the-batch")
+        request = batch([member("create-user", {"pubkey": "k"}), member("save-message", save_payload(1))], "the-batch")
         with StoppingDaemon(data_dir) as daemon, Peer(daemon.endpoint) as peer:
             assert answer(peer, save(0, "earlier"))["ok"]
             daemon.stop_at(write)
@@ -282,20 +280,19 @@ def test_what_was_not_committed_before_a_kill_is_done_afresh(tmp_path: Path, lon
 
 
 def _stops(daemon: StoppingDaemon, peer: Peer) -> bool:
-    """Whether the daemon stands still before its reply comes."""
+    """Whether the daemon blocks before it replies."""
     wait_until(lambda: daemon.has_stopped() or not peer.silent())
     return peer.silent()
 
 
-# The same bytes
+# Equal replies
 
 
 @pytest.mark.parametrize("codec", [JSON, MSGPACK], ids=repr)
-def test_every_command_sent_again_changes_nothing_and_gets_the_same_bytes(
-    start_daemon: StartDaemon, tmp_path: Path, codec: Codec
-) -> None:
-    """All examples, each sent twice in one encoding and once in the other: no row of any table changes. Sent again
-    after a kill they get the same bytes once more, unless what they made was deleted since."""
+def test_a_retry_of_every_command_gets_the_same_reply(start_daemon: StartDaemon, tmp_path: Path, codec: Codec) -> None:
+    """All examples, each sent twice in one encoding and once in the other: no row of any table changes. After a kill
+    they get the same replies again, unless what they created was deleted since.
+    """
     database = tmp_path / "data" / "default.db"
     daemon = start_daemon(*QUIET)
     requests: dict[str, bytes] = {}
@@ -305,14 +302,14 @@ def test_every_command_sent_again_changes_nothing_and_gets_the_same_bytes(
         assert answer(peer, body("save-room", DEFAULT_ROOM, id="default-room"))["ok"]
         for operation in COMMANDS[:-1]:
             name = operation.wire_name
-            payload = _with_what_was_made(example(operation), results, codec)
+            payload = _with_real_ids(example(operation), results, codec)
             requests[name] = body(name, payload, codec, id=f"example-{name}")
             [replies[name]] = exchange(peer, requests[name])
             assert code_of(replies[name]) == "ok", replies[name]
             results[name] = value_of(replies[name])["result"]
             before = all_rows(database)
             assert len(before["commands"]) == 1 + len(requests)
-            payload = _with_what_was_made(example(operation), results | {name: None}, OTHER[codec])
+            payload = _with_real_ids(example(operation), results | {name: None}, OTHER[codec])
             again = body(name, payload, OTHER[codec], id=f"example-{name}")
             assert exchange(peer, requests[name]) == [replies[name]]
             assert answer(peer, again) == value_of(replies[name])
@@ -337,8 +334,8 @@ def test_every_command_sent_again_changes_nothing_and_gets_the_same_bytes(
         assert sum(map(len, before.values())) == len(before["commands"]) == len(requests) + 2
 
 
-def _with_what_was_made(payload: dict[str, Any], results: dict[str, Any], codec: Codec) -> dict[str, Any]:
-    """An example with the daemon's own ids and tokens, and bytes as the encoding has them."""
+def _with_real_ids(payload: dict[str, Any], results: dict[str, Any], codec: Codec) -> dict[str, Any]:
+    """An example with ids and tokens that the daemon made, and bytes as the encoding has them."""
     made: dict[str, Any] = {}
     if "mediaId" in payload:
         made["mediaId"] = results["put-media"]["id"]
@@ -351,13 +348,13 @@ def _with_what_was_made(payload: dict[str, Any], results: dict[str, Any], codec:
 
 @given(documents(Message), st.sampled_from([JSON, MSGPACK]), texts(1, REQUEST_ID_BYTES_MAX // 4 - 4))
 @drawn_example({"id": "m", "roomId": "r", "senderId": "s", "content": "", "timestamp": 0}, JSON, "\U00010000")
-def test_any_message_saved_again_gets_the_same_bytes(
+def test_a_retry_of_any_message_gets_the_same_reply(
     shared: InProcess, document: dict[str, Any], codec: Codec, request_id: str
 ) -> None:
-    """Whatever the payload holds and whatever the id is made of: the same bytes, in the other encoding the same value,
-    and one row in the log. With any other text it is another command, unless its own text was erased: of a message that
-    had been deleted nothing is left to compare."""
-    request_id += str(shared.store.seq)  # another one in each round
+    """Whatever payload and id: the same bytes, an equal value in the other encoding, and one row in the log. With any
+    other text it is another command.
+    """
+    request_id += str(shared.store.seq)  # another one for each example
     request = body("save-message", {"message": document}, codec, id=request_id)
     [reply] = in_process(shared, request)
     before = all_rows(shared.store.path)
@@ -373,8 +370,8 @@ def test_any_message_saved_again_gets_the_same_bytes(
     assert all_rows(shared.store.path) == before
 
 
-def test_ids_may_come_in_any_order_and_of_any_characters(transport: InProcess, long: bool) -> None:
-    """Ids are looked up whether they sort before or after all others, in SQLite's order and in Python's."""
+def test_request_ids_need_no_order(transport: InProcess, long: bool) -> None:
+    """Ids are found whether they sort before or after all others, in SQLite and in Python."""
     seed = random.randrange(2**32) if long else 20260105
     sys.stdout.write(f"seed {seed}\n")
     draw = random.Random(seed)
@@ -391,8 +388,8 @@ def test_ids_may_come_in_any_order_and_of_any_characters(transport: InProcess, l
     assert transport.store.seq == len(ids)
 
 
-def test_payloads_that_say_the_same_are_the_same(transport: InProcess) -> None:
-    """Null and absent optional fields, white space, the order of fields and the envelope make no difference."""
+def test_equivalent_payloads_are_the_same_command(transport: InProcess) -> None:
+    """Null and absent fields, white space, the order of fields and the envelope make no difference."""
     terse = b'{"id":"a","type":"create-channel","payload":{"name":"x"}}'
     wordy = b""" { "payload": {"topic": null, "categoryId": null, "name": "\\u0078"}, "traceparent": "t",
         "deadlineMs": 5000, "scope": "default", "type": "create-channel", "id": "a"} """
@@ -401,8 +398,10 @@ def test_payloads_that_say_the_same_are_the_same(transport: InProcess) -> None:
     assert transport.store.seq == 1
 
 
-def test_defaults_key_order_and_integral_floats_make_no_difference(transport: InProcess) -> None:
-    """What is compared is what a payload says: at every depth the keys in one order, and no field with its default."""
+def test_payloads_are_compared_in_canonical_form(transport: InProcess) -> None:
+    """Defaults, the order of keys at any depth, and integers written as floats make no difference; another
+    value does.
+    """
     terse = b"""{"id":"a","type":"batch","payload":{"commands":[{"type":"create-category","payload":{"name":"x"}},
         {"type":"save-message","payload":{"message":{"id":"m","roomId":"r","senderId":"s","content":"","timestamp":1000,
         "metadata":{"a":1,"b":{"c":2,"d":[]}}}}}]}}"""
@@ -418,12 +417,13 @@ def test_defaults_key_order_and_integral_floats_make_no_difference(transport: In
     assert transport.store.seq == 2
 
 
-# What is no retry
+# Requests that are not retries
 
 
 def test_another_payload_or_type_under_the_same_id_is_a_conflict(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """It is answered `conflict` at `$.id`, nothing is done, and the first command's retry is answered as before; also
-    after a kill."""
+    """It is a `conflict` at `$.id` without effect; a retry of the first command still gets its reply, also after a
+    kill.
+    """
     daemon = start_daemon(*QUIET)
     request = create_user(1, "taken")
     rivals = [
@@ -447,9 +447,11 @@ def test_another_payload_or_type_under_the_same_id_is_a_conflict(start_daemon: S
         assert peer.ask("ping")["seq"] == 1
 
 
-def test_a_command_without_its_text_is_known_by_id_and_type_alone(transport: InProcess) -> None:
-    """Once the text is erased, any payload of that type gets the stored reply, or is told that the result is no longer
-    stored: a comparison would tell who guesses the deleted text right. Another type is a conflict as ever."""
+def test_a_redacted_command_is_compared_by_id_and_type_only(transport: InProcess) -> None:
+    """Once its text is erased, any payload of that type gets the stored reply, or the error that the result is no
+    longer stored: comparing payloads would reveal whether a guess of the deleted text is right. Another type is a
+    conflict.
+    """
     [_, saved, created] = in_process(
         transport,
         body("save-room", DEFAULT_ROOM),
@@ -476,8 +478,8 @@ def _all_conflict(peer: Peer, requests: list[bytes]) -> None:
         assert (error["code"], error["retryable"], error["details"]) == ("conflict", False, {"path": "$.id"})
 
 
-def test_what_is_no_command_takes_no_id(served: Served) -> None:
-    """Queries, built-ins and maintenance may use one id again and again, and a command may use it after them."""
+def test_only_commands_claim_their_request_id(served: Served) -> None:
+    """Queries, built-ins and maintenance can reuse an id, and a command can use it after them."""
     with Peer(served.daemon.endpoint) as peer:
         for name in ("ping", "list-users", "get-scope-info", "ping", "list-users", "compact-scope"):
             assert answer(peer, body(name, {}, id="again"))["ok"]
@@ -487,8 +489,8 @@ def test_what_is_no_command_takes_no_id(served: Served) -> None:
         assert answer(peer, create_user(1, "again"))["seq"] == 1
 
 
-def test_scopes_know_nothing_of_each_others_ids(served: Served) -> None:
-    """The same request in two scopes is two commands, each answered as its own afterwards."""
+def test_request_ids_are_separate_for_each_scope(served: Served) -> None:
+    """The same request in two scopes is two commands, each with its own reply."""
     with Peer(served.daemon.endpoint) as peer:
         assert answer(peer, save(0, "earlier"))["ok"]
         requests = [create_user(1, "same"), create_user(1, "same", scope="other")]
@@ -498,12 +500,12 @@ def test_scopes_know_nothing_of_each_others_ids(served: Served) -> None:
         assert answer(peer, body("delete-scope", {}, id="delete", scope="other"))["ok"]
         fresh, first = exchange(peer, requests[1], requests[0])
         assert first == replies[0]
-        assert value_of(fresh)["seq"] == 1  # the scope begins anew, and so do its ids
+        assert value_of(fresh)["seq"] == 1  # the scope starts empty, without known ids
         assert len(logged(peer, scope="other")) == 1
 
 
-def test_a_refused_command_may_be_sent_again(served: Served) -> None:
-    """Validation, not-found and conflict take no seq and leave no row; the same request succeeds once it can."""
+def test_a_refused_command_can_be_sent_again(served: Served) -> None:
+    """Errors of the caller take no number and leave no row; the same request can succeed later."""
     update = body("update-message", {"messageId": "m1", "updates": {"content": "new"}}, id="update")
     taken = body("create-user", {"pubkey": "key-1"}, id="taken")
     with Peer(served.daemon.endpoint) as peer:
@@ -522,8 +524,8 @@ def test_a_refused_command_may_be_sent_again(served: Served) -> None:
         assert [entry["id"] for entry in logged(peer)] == ["save", "update", "create-user-1", "update-user", "taken"]
 
 
-def test_trouble_of_the_daemons_is_never_stored(tmp_path: Path) -> None:
-    """After `storage` (full disk, failed sync), `internal` and `deadline-exceeded` the same request is carried out."""
+def test_errors_of_the_daemon_are_not_stored(tmp_path: Path) -> None:
+    """After `storage`, `internal` or `deadline-exceeded` the same request is executed."""
     disk, bugs = FaultyDisk(), ["a bug"]
 
     def create(command: CreateUser, db: Any, context: Any) -> Any:
@@ -551,8 +553,8 @@ def test_trouble_of_the_daemons_is_never_stored(tmp_path: Path) -> None:
         assert value_of(first)["seq"] == 1
 
 
-def test_busy_and_unavailable_are_never_stored(tmp_path: Path) -> None:
-    """What finds the queue full or the daemon stopping has no effect, and is carried out when it is sent again."""
+def test_busy_and_unavailable_are_not_stored(tmp_path: Path) -> None:
+    """A request that met a full queue or a stopping daemon had no effect, and is executed when it is sent again."""
     disk = FaultyDisk()
     disk.only = "-wal"
     requests = [create_user(number) for number in range(4)]
@@ -586,15 +588,16 @@ def test_busy_and_unavailable_are_never_stored(tmp_path: Path) -> None:
 
 
 def _is_refused(peer: Peer) -> bool:
-    """Whether the daemon has begun to stop; what is asked changes nothing."""
+    """Whether the daemon has begun to stop; the request has no effect."""
     peer.send(body("list-users", {}, id="asked"))
     reply = peer.reply()
     return not reply["ok"]
 
 
-def test_what_was_done_is_answered_after_its_deadline(served: Served) -> None:
-    """A deadline says until when to begin: a command that was carried out is answered whenever it is asked again, and
-    one that was not is not begun."""
+def test_a_retry_after_the_deadline_gets_the_stored_reply(served: Served) -> None:
+    """The deadline limits the start of a command: one that was executed is answered at any time, and one that was not
+    is not started.
+    """
     with Peer(served.daemon.endpoint) as peer:
         [reply] = exchange(peer, create_user(1, deadlineMs=60_000))
         assert exchange(peer, create_user(1, deadlineMs=0)) == [reply]
@@ -603,12 +606,13 @@ def test_what_was_done_is_answered_after_its_deadline(served: Served) -> None:
         assert answer(peer, create_user(2))["seq"] == 2
 
 
-# Results that cannot be told
+# Results that are no longer stored
 
 
-def test_a_sessions_token_comes_again_and_never_a_wrong_one(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """On a retry at once, in the other encoding, after a kill and after a quiet restart; without the key's file, or
-    with a damaged one, the retry is a conflict that names the command, and the token goes on working."""
+def test_a_retry_of_create_session_gets_the_same_token(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """At once, in the other encoding, and after a restart; without the key file, or with a damaged one, the retry is a
+    conflict that names the command, and the token stays valid.
+    """
     key = tmp_path / "data" / "default.db-key"
     user = {"user": {"oderId": "ada", "id": "u1", "username": "ada"}}
     session = {"userId": "ada", "durationMs": MILLIS_MAX // 2}
@@ -644,9 +648,10 @@ def test_a_sessions_token_comes_again_and_never_a_wrong_one(start_daemon: StartD
             assert peer.ask("get-scope-info")["result"]["rows"]["sessions"] == 5
 
 
-def test_results_that_are_forgotten_are_conflicts_and_nothing_is_done(start_daemon: StartDaemon) -> None:
-    """Once the chores have dropped a result, its retry says under which number the command took effect; commands
-    without a result are answered as before, and another payload is still told apart."""
+def test_a_retry_of_an_expired_result_is_a_conflict(start_daemon: StartDaemon) -> None:
+    """The error has the number of the command; commands with a null result still get their reply, and another payload
+    is still distinguished.
+    """
     daemon = start_daemon(*QUIET, "--kept-results", "2", "--kept-results-ms", "0", "--chores-ms", "50")
     with Peer(daemon.endpoint) as peer:
         plain = save(0, "plain")
@@ -663,8 +668,8 @@ def test_results_that_are_forgotten_are_conflicts_and_nothing_is_done(start_daem
         assert len(logged(peer)) == 6
 
 
-def test_results_are_kept_while_they_are_young_or_few(transport: InProcess, clock: Clock) -> None:
-    """Both bounds are least ones: by default the results of a week and those of a million commands stay."""
+def test_results_are_kept_by_age_or_by_number(transport: InProcess, clock: Clock) -> None:
+    """By default the results of a week and those of the last million commands are kept, whichever is more."""
     request = create_user(1)
     [reply] = in_process(transport, request)
     clock.now += 365 * 24 * 3_600_000
@@ -672,8 +677,8 @@ def test_results_are_kept_while_they_are_young_or_few(transport: InProcess, cloc
     assert in_process(transport, request) == [reply]
 
 
-def test_a_log_without_payloads_answers_retries_all_the_same(start_daemon: StartDaemon) -> None:
-    """With `--command-log ids-only` the log keeps no payload, and still tells a retry from another command."""
+def test_retries_work_with_a_log_of_ids(start_daemon: StartDaemon) -> None:
+    """With `--command-log ids-only` payloads are not stored, and a retry is still told from another command."""
     daemon = start_daemon(*QUIET, "--command-log", "ids-only")
     request = create_user(1, "one")
     with Peer(daemon.endpoint) as peer:
@@ -683,8 +688,8 @@ def test_a_log_without_payloads_answers_retries_all_the_same(start_daemon: Start
         assert [entry.get("payload") for entry in logged(peer)] == [None]
 
 
-def test_a_compacted_scope_answers_retries_all_the_same(served: Served) -> None:
-    """Writing the files anew takes the log and the key along."""
+def test_retries_work_after_compaction(served: Served) -> None:
+    """Compaction keeps the log and the token key."""
     requests = [
         create_user(1),
         body("save-user", {"user": {"oderId": "a", "id": "a", "username": "a"}}, id="a"),
@@ -699,9 +704,13 @@ def test_a_compacted_scope_answers_retries_all_the_same(served: Served) -> None:
 # Batches
 
 
-def test_a_batch_is_carried_out_once_as_a_whole(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """It has one id, one seq and one place in the log; retried in either encoding and after a kill it is the same."""
-    commands = [member("create-user", {"pubkey": "a"}), member("save-message", message(1)), member("initialize", {})]
+def test_a_batch_is_executed_once_as_a_whole(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """It has one id, one seq and one log entry; a retry in either encoding, or after a kill, gets the same reply."""
+    commands = [
+        member("create-user", {"pubkey": "a"}),
+        member("save-message", save_payload(1)),
+        member("initialize", {}),
+    ]
     request = batch(commands, "batch")
     daemon = start_daemon(*QUIET)
     with Peer(daemon.endpoint) as peer:
@@ -721,15 +730,15 @@ def test_a_batch_is_carried_out_once_as_a_whole(start_daemon: StartDaemon, tmp_p
         assert [each["type"] for each in entry["payload"]["commands"]] == [each["type"] for each in commands]
 
 
-def test_a_batch_retried_with_one_member_changed_is_a_conflict(transport: InProcess) -> None:
-    """Also with a member left out, added, moved, or of another type; the batch itself is answered as before."""
-    commands = [member("save-message", message(number)) for number in range(3)]
+def test_a_changed_batch_under_the_same_id_is_a_conflict(transport: InProcess) -> None:
+    """Also with a command left out, added, moved, or of another type; the original batch still gets its reply."""
+    commands = [member("save-message", save_payload(number)) for number in range(3)]
     commands += [member("create-user", {"pubkey": "a"})]
     [reply] = in_process(transport, batch(commands, "batch"))
     rows = all_rows(transport.store.path)
     changed = [
         [*commands[:-1], member("create-user", {"pubkey": "b"})],
-        [member("save-message", message(0, "other")), *commands[1:]],
+        [member("save-message", save_payload(0, "other")), *commands[1:]],
         commands[:-1],
         [*commands, member("initialize", {})],
         commands[::-1],
@@ -743,8 +752,8 @@ def test_a_batch_retried_with_one_member_changed_is_a_conflict(transport: InProc
     assert all_rows(transport.store.path) == rows
 
 
-def test_the_order_of_a_members_fields_makes_no_difference(transport: InProcess) -> None:
-    """A batch is compared by what it says, like every command."""
+def test_the_order_of_fields_in_a_batch_makes_no_difference(transport: InProcess) -> None:
+    """Batches are compared in canonical form, like all commands."""
     terse = b'{"id":"b","type":"batch","payload":{"commands":[{"type":"create-user","payload":{"pubkey":"a"}}]}}'
     wordy = b"""{"type": "batch", "id": "b", "payload": {"commands": [
         {"payload": {"displayName": null, "pubkey": "a"}, "type": "create-user"}]}}"""
@@ -760,7 +769,7 @@ BAD_MEMBERS: dict[str, tuple[dict[str, Any], str, str]] = {
     "unknown field": (member("initialize", {"x": 1}), "invalid", ".payload.x"),
     "text too long": (member("create-user", {"pubkey": "x" * 1_100_000}), "too-large", ".payload.pubkey"),
     "found by the handler": (
-        member("save-message", message(9, reactions=[{"messageId": "m8", "oderId": "a", "emoji": "x"}])),
+        member("save-message", save_payload(9, reactions=[{"messageId": "m8", "oderId": "a", "emoji": "x"}])),
         "invalid",
         ".payload.message.reactions[0].messageId",
     ),
@@ -783,17 +792,16 @@ BAD_MEMBERS: dict[str, tuple[dict[str, Any], str, str]] = {
 
 @pytest.mark.parametrize("where", [0, 3, 6])
 @pytest.mark.parametrize("bad", BAD_MEMBERS)
-def test_a_batch_with_a_bad_member_does_nothing_and_names_it(transport: InProcess, bad: str, where: int) -> None:
-    """Whatever is wrong with it: path and index say which member and which field, no row changes, and the id is free
-    for the mended batch."""
+def test_an_invalid_command_fails_its_batch(transport: InProcess, bad: str, where: int) -> None:
+    """Path and index name the command and the field, no row changes, and the id can be used for the corrected batch."""
     offender, code, path = BAD_MEMBERS[bad]
-    good = [member("save-message", message(number)) for number in range(3)]
+    good = [member("save-message", save_payload(number)) for number in range(3)]
     good += [member("create-user", {"pubkey": f"k{number}"}) for number in range(3)]
     in_process(transport, create_user("", "other"), body("create-user", {"pubkey": "taken"}, id="taken"))
     rows = all_rows(transport.store.path)
     request = batch([*good[:where], offender, *good[where:]], "batch")
     reply = value_of(transport.dispatcher.answer(request))
-    if code == "malformed":  # what is no command at all is refused with the batch as a whole
+    if code == "malformed":  # an operation that is not a command fails the decoding of the batch
         assert reply["error"]["code"] == "invalid"
         assert reply["error"]["details"]["path"].startswith("$.payload.commands[")
     else:
@@ -807,8 +815,8 @@ def test_a_batch_with_a_bad_member_does_nothing_and_names_it(transport: InProces
     assert (code_of(mended), value_of(mended)["seq"]) == ("ok", 3)
 
 
-def test_a_batch_holds_a_thousand_commands_and_no_more(served: Served) -> None:
-    """None, or more than a thousand, are refused at `$.payload.commands`; a thousand are one command."""
+def test_a_batch_has_1_to_1000_commands(served: Served) -> None:
+    """None, or more, are refused at `$.payload.commands`."""
     commands = [member("create-user", {"pubkey": f"{number}"}) for number in range(BATCH_COMMANDS_MAX + 1)]
     assert len(commands) == 1_001
     with Peer(served.daemon.endpoint) as peer:
@@ -829,7 +837,7 @@ def test_a_batch_holds_a_thousand_commands_and_no_more(served: Served) -> None:
 
 
 def test_a_batch_sees_its_own_commands(transport: InProcess) -> None:
-    """Each member finds what those before it did, and one that contradicts an earlier one undoes all."""
+    """Each command sees the effects of those before it, and one that fails undoes all."""
     room = member("save-room", {"room": {"id": "r1", "name": "r"}})
     channel = member("create-channel", {"roomId": "r1", "name": "c"})
     refused, done = in_process(transport, batch([channel, room], "batch"), batch([room, channel], "batch"))
@@ -841,8 +849,8 @@ def test_a_batch_sees_its_own_commands(transport: InProcess) -> None:
     assert all_rows(transport.store.path)["users"] == []
 
 
-def test_a_file_of_an_older_layout_may_be_retried_on_from_its_first_command(tmp_path: Path) -> None:
-    """A file that has no log yet begins one at its next command, whose number follows those it had counted."""
+def test_retries_work_in_a_file_without_an_older_log(tmp_path: Path) -> None:
+    """A file from before the log begins one at its next command, whose number follows those counted before."""
     InProcess(tmp_path / "data").close()
     with closing(apsw.Connection(str(tmp_path / "data" / "default.db"))) as connection:
         connection.execute("UPDATE sequence SET seq = 7, log_from = 8")
@@ -854,8 +862,8 @@ def test_a_file_of_an_older_layout_may_be_retried_on_from_its_first_command(tmp_
         assert exchange(peer, create_user(1)) == [reply]
 
 
-def test_every_command_has_an_example_here() -> None:
-    """The loop over all commands leaves none out, and ends with what clears everything."""
+def test_every_command_is_covered() -> None:
+    """The loop over all commands leaves none out, and ends with those that delete everything."""
     assert {each.wire_name for each in COMMANDS} == {
         name for name, each in OPERATIONS.items() if issubclass(each, Command)
     }

@@ -1,4 +1,4 @@
-"""The ROUTER socket alone: replies kept for clients that do not read, and let go when they do or vanish."""
+"""The ROUTER socket alone: replies are kept for clients that do not read, until they read, vanish or stall too long."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,21 +15,21 @@ REPLY = b"x" * 20_000
 
 
 def ignored(_client: bytes) -> None:
-    """Takes no notice of a client."""
+    """Ignores a client."""
 
 
 class Box:
-    """A `RouterSocket` at an address, and what it has told of its clients."""
+    """A `RouterSocket` at an address, and the callbacks it has made about its clients."""
 
     def __init__(self, directory: Path, stall_ms: int = 60_000) -> None:
-        self.told: list[tuple[str, bytes]] = []
+        self.events: list[tuple[str, bytes]] = []
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.mail = RouterSocket(
             self.context,
             stall_ms=stall_ms,
-            on_pause=lambda client: self.told.append(("pause", client)),
-            on_resume=lambda client: self.told.append(("resume", client)),
-            on_gone=lambda client: self.told.append(("gone", client)),
+            on_pause=lambda client: self.events.append(("pause", client)),
+            on_resume=lambda client: self.events.append(("resume", client)),
+            on_gone=lambda client: self.events.append(("gone", client)),
         )
         self.endpoint = self.mail.bind(f"ipc://{directory}/mail.sock")
 
@@ -45,7 +45,7 @@ class Box:
         return got[0]
 
     def fill(self, route: list[bytes]) -> int:
-        """Send replies to a client until one is kept; how many were sent."""
+        """Send replies to a client until one does not fit; the number of replies."""
         sent = 0
         while not self.mail.pending_replies:
             self.mail.send(route, REPLY)
@@ -67,31 +67,31 @@ def box(tmp_path: Path) -> Iterator[Box]:
 
 @pytest.fixture
 def sleeper(box: Box) -> Iterator[Peer]:
-    """A client that reads nothing by itself."""
+    """A client that does not read unless the test does."""
     with Peer(box.endpoint, queue=1) as peer:
         yield peer
 
 
-def test_a_reply_goes_back_the_way_its_request_came(box: Box, sleeper: Peer) -> None:
+def test_a_reply_has_the_routing_frames_of_its_request(box: Box, sleeper: Peer) -> None:
     """All frames before the body are those of the request."""
     sleeper.send(b"one", b"", b"body")
     *route, body = box.receive()
     assert body == b"body"
     box.mail.send(route, b"reply")
     assert sleeper.frames() == [b"one", b"", b"reply"]
-    assert box.told == []
+    assert box.events == []
     assert box.mail.receive() is None
 
 
-def test_what_a_client_does_not_take_is_kept_in_order_and_delivered_when_it_reads(box: Box, sleeper: Peer) -> None:
-    """Every reply arrives once, in order, however full the pipe was; the client is paused once and resumed once."""
+def test_unread_replies_are_delivered_in_order_later(box: Box, sleeper: Peer) -> None:
+    """Every reply arrives once, however full the pipe was; the client is paused once and resumed once."""
     sleeper.send(b"body")
     route = box.receive()[:-1]
     number = 0
     while box.mail.pending_replies < 50:
         box.mail.send(route, b"%d " % number + REPLY)
         number += 1
-    assert box.told == [("pause", route[0])]
+    assert box.events == [("pause", route[0])]
     got: list[int] = []
 
     def all_have_come() -> bool:
@@ -103,11 +103,11 @@ def test_what_a_client_does_not_take_is_kept_in_order_and_delivered_when_it_read
     wait_until(all_have_come)
     assert got == list(range(number))
     assert box.mail.pending_replies == 0
-    assert box.told == [("pause", route[0]), ("resume", route[0])]
+    assert box.events == [("pause", route[0]), ("resume", route[0])]
 
 
 def test_droppable_replies_are_not_kept(box: Box, sleeper: Peer) -> None:
-    """The answer to what was not taken in never costs memory."""
+    """Refusals never cost memory."""
     sleeper.send(b"body")
     route = box.receive()[:-1]
     for _ in range(3 * REPLIES_IN_PIPE_MAX):
@@ -118,39 +118,39 @@ def test_droppable_replies_are_not_kept(box: Box, sleeper: Peer) -> None:
     assert box.mail.pending_replies == 1
 
 
-def test_a_client_that_vanished_is_told_of_once_it_is_written_to(box: Box) -> None:
-    """A reply to nobody is off our hands, and the client is gone."""
+def test_a_vanished_client_is_reported_at_the_next_reply(box: Box) -> None:
+    """The reply is dropped, and the client is reported as gone."""
     with Peer(box.endpoint) as peer:
         peer.send(b"body")
         route = box.receive()[:-1]
 
     def is_gone() -> bool:
         box.mail.send(route, b"reply")
-        return bool(box.told)
+        return bool(box.events)
 
     wait_until(is_gone)
-    assert box.told == [("gone", route[0])]
+    assert box.events == [("gone", route[0])]
     assert box.mail.pending_replies == 0
 
 
-def test_a_client_that_vanishes_with_a_full_pipe_leaves_nothing(box: Box) -> None:
-    """What was kept for it goes with it."""
+def test_replies_of_a_vanished_client_are_dropped(box: Box) -> None:
+    """What was kept for it is dropped with it."""
     with Peer(box.endpoint, queue=1) as peer:
         peer.send(b"body")
         route = box.receive()[:-1]
         box.fill(route)
 
     def is_empty() -> bool:
-        assert box.mail.receive() is None  # libzmq gives a peer up once everything of it has been read
+        assert box.mail.receive() is None  # libzmq drops a peer once everything it sent has been read
         box.mail.retry()
         return not box.mail.pending_replies
 
     wait_until(is_empty)
-    assert ("gone", route[0]) in box.told
+    assert ("gone", route[0]) in box.events
 
 
-def test_a_client_that_takes_nothing_for_too_long_is_given_up(tmp_path: Path) -> None:
-    """After the stall time what is kept is dropped, and the client counts as gone."""
+def test_a_client_that_stalls_too_long_is_given_up(tmp_path: Path) -> None:
+    """After the stall time its replies are dropped, and the client is reported as gone."""
     box = Box(tmp_path, stall_ms=50)
     with Peer(box.endpoint, queue=1) as peer:
         peer.send(b"body")
@@ -162,18 +162,18 @@ def test_a_client_that_takes_nothing_for_too_long_is_given_up(tmp_path: Path) ->
             return not box.mail.pending_replies
 
         wait_until(is_empty)
-        assert box.told == [("pause", route[0]), ("gone", route[0])]
+        assert box.events == [("pause", route[0]), ("gone", route[0])]
     box.close()
 
 
-def test_a_reply_to_a_client_nobody_knows_harms_nobody(box: Box) -> None:
-    """A routing id that was never seen is a client that is gone."""
+def test_a_reply_to_an_unknown_client_is_dropped(box: Box) -> None:
+    """An unknown routing id is reported as gone."""
     box.mail.send([b"nobody"], b"reply")
-    assert box.told == [("gone", b"nobody")]
+    assert box.events == [("gone", b"nobody")]
 
 
-def test_an_address_in_use_is_refused_and_a_stale_socket_is_not(tmp_path: Path, box: Box) -> None:
-    """A path on which somebody listens is never taken from him; one that a dead process left behind is."""
+def test_a_live_address_is_refused_and_a_stale_one_replaced(tmp_path: Path, box: Box) -> None:
+    """A socket path with a listener is never taken over; one left by a dead process is."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     second = RouterSocket(context, stall_ms=1, on_pause=ignored, on_resume=ignored, on_gone=ignored)
     with pytest.raises(BadSettings, match="another process listens"):
@@ -190,7 +190,7 @@ def test_an_address_in_use_is_refused_and_a_stale_socket_is_not(tmp_path: Path, 
     again.close()
 
 
-def test_a_loopback_address_is_announced_as_every_client_can_take_it(box: Box) -> None:
-    """No IPv4 address is spelled as an IPv6 one, which clients without IPv6 could not connect to."""
+def test_ipv4_loopback_is_announced_as_ipv4(box: Box) -> None:
+    """An IPv4 address is not spelled as an IPv6 one, which clients without IPv6 could not use."""
     assert box.mail.bind("tcp://127.0.0.1:*").startswith("tcp://127.0.0.1:")
     assert box.mail.bind("tcp://localhost:*").startswith("tcp://127.0.0.1:")

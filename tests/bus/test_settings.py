@@ -1,4 +1,4 @@
-"""Settings: where they come from, which source wins, what is refused and how that is said, and what the help shows."""
+"""Settings: their sources and precedence, how errors are reported, and what the help shows."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from backscroll.bus.settings import GROUPS, Settings, config_file, from_command_
 
 @pytest.fixture(autouse=True)
 def toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty settings file, named in the environment, that stands for the user's own."""
+    """An empty settings file, named in the environment, in place of the user's own."""
     file = tmp_path / "backscroll.toml"
     file.write_text("")
     monkeypatch.setenv("BACKSCROLL_CONFIG", str(file))
@@ -20,7 +20,7 @@ def toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def shown_help(capsys: pytest.CaptureFixture[str]) -> str:
-    """The text of `backscroll serve --help`, its white space collapsed."""
+    """The text of `backscroll serve --help`, with white space collapsed."""
     with pytest.raises(SystemExit) as caught:
         from_command_line(["--help"])
     assert caught.value.code == 0
@@ -33,7 +33,7 @@ def shown_help(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_flags_override_environment_file_and_defaults(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each source gives way to the one before it, setting by setting."""
+    """Each source overrides the next one for each setting separately."""
     assert from_command_line([]).readers == 8
     toml.write_text("readers = 2\nstall_ms = 22\n")
     assert from_command_line([]).readers == 2
@@ -75,21 +75,21 @@ def test_several_endpoints_can_be_given(toml: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_flag_can_switch_off_what_the_environment_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings that are on or off have a `--no-` flag too, so that every source can be overridden."""
+    """Boolean settings also have a `--no-` flag, so that every source can be overridden."""
     monkeypatch.setenv("BACKSCROLL_EXIT_WITH_PARENT", "true")
     assert from_command_line([]).exit_with_parent
     assert not from_command_line(["--no-exit-with-parent"]).exit_with_parent
 
 
 def test_a_data_directory_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A relative path and `~` mean what they mean where the daemon starts."""
+    """A relative path and `~` are resolved where the daemon starts."""
     monkeypatch.chdir(tmp_path)
     assert from_command_line(["--data-dir", "x"]).data_dir == tmp_path / "x"
     assert from_command_line(["--data-dir", "~/x"]).data_dir == Path.home() / "x"
 
 
 def test_a_named_file_must_exist_an_unnamed_one_need_not(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever names a file wants it read."""
+    """A settings file that is named in the environment must be there."""
     toml.unlink()
     with pytest.raises(FileNotFoundError, match=r"backscroll\.toml"):
         config_file()
@@ -116,15 +116,15 @@ def test_settings_cannot_be_changed() -> None:
         *("ipc://", "ipc://x", "ipc://*", "ipc://@abstract", "inproc://x", "udp://127.0.0.1:1", "", "x"),
     ],
 )
-def test_other_addresses_than_of_this_machine_are_refused(endpoint: str) -> None:
+def test_only_local_addresses_are_accepted(endpoint: str) -> None:
     """Requests are not authenticated, so the daemon listens on loopback addresses and ipc paths only."""
     with pytest.raises(ValidationError):
         Settings(endpoint=(endpoint,))
 
 
 @pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:1", "tcp://localhost:65535", "tcp://[::1]:*", "ipc:///x y"])
-def test_addresses_of_this_machine_are_accepted(endpoint: str) -> None:
-    """Loopback by its names, with a port or any, and absolute ipc paths."""
+def test_loopback_and_ipc_addresses_are_accepted(endpoint: str) -> None:
+    """Loopback addresses by any name, with a port or any free one, and absolute ipc paths."""
     assert Settings(endpoint=(endpoint,)).endpoint == (endpoint,)
 
 
@@ -140,7 +140,7 @@ def test_addresses_of_this_machine_are_accepted(endpoint: str) -> None:
         (["--readers", "0", "--writers", "x"], "least is 1; --writers: give"),
     ],
 )
-def test_a_wrong_value_is_named_with_its_flag(flags: list[str], message: str) -> None:
+def test_an_invalid_value_is_named_with_its_flag(flags: list[str], message: str) -> None:
     """The message names the flag, says what is wrong and what to do; several mistakes are reported together."""
     with pytest.raises(ValueError, match=re.escape(message)):
         from_command_line(flags)
@@ -160,7 +160,7 @@ def test_a_wrong_value_is_named_with_its_flag(flags: list[str], message: str) ->
 def test_an_unknown_flag_exits_with_2_and_a_suggestion(
     flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Flags are not abbreviated; the message leads to the right one and to the help."""
+    """Flags cannot be abbreviated; the message suggests the right one and the help."""
     with pytest.raises(SystemExit) as caught:
         from_command_line(flags)
     assert caught.value.code == 2
@@ -177,10 +177,10 @@ def test_an_unknown_flag_exits_with_2_and_a_suggestion(
         ("BACKSCROLL_LOG_LEVEL", "loud", "BACKSCROLL_LOG_LEVEL: give one of debug, info, warning, error, not 'loud'"),
     ],
 )
-def test_a_wrong_value_is_named_with_its_variable(
+def test_an_invalid_value_is_named_with_its_variable(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
 ) -> None:
-    """What came from the environment is named as it is named there."""
+    """Values from the environment are reported under the name of the variable."""
     monkeypatch.setenv(variable, value)
     with pytest.raises(ValueError, match=re.escape(message)):
         from_command_line([])
@@ -197,8 +197,8 @@ def test_a_wrong_value_is_named_with_its_variable(
         ("\udcff", " is not valid TOML: "),
     ],
 )
-def test_a_file_with_mistakes_is_refused(toml: Path, text: str, message: str) -> None:
-    """Unknown keys, wrong values and invalid TOML are errors, which name the file."""
+def test_an_invalid_settings_file_is_refused(toml: Path, text: str, message: str) -> None:
+    """Unknown keys, invalid values and invalid TOML are errors, which name the file."""
     toml.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ValueError, match=re.escape(f"{toml}{message}")):
         from_command_line([])
@@ -218,7 +218,7 @@ def test_the_help_shows_every_setting_in_one_group(shown_help: str) -> None:
 
 
 def test_the_help_shows_values_and_defaults_in_words(shown_help: str) -> None:
-    """Readers see units, not types, and defaults as people write them."""
+    """It shows units instead of types, and defaults as people write them."""
     assert shown_help.startswith("usage: backscroll serve ")
     for words in (
         *("--data-dir DIR", "--endpoint ADDRESS", "--query-cache-bytes BYTES", "--stall-ms MS", "--readers COUNT"),

@@ -1,4 +1,4 @@
-"""The file alone: its tables, its settings, its log, and what it refuses to open."""
+"""The store alone: its tables, its settings, its WAL, and files that it refuses to open."""
 
 import os
 import sqlite3
@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def write(store: SqliteStore, *keys: str, value: str = "null") -> None:
-    """One commit of one command for each key."""
+    """One commit, with one command for each key."""
     with store.write() as transaction:
         for key in keys:
             with command(transaction):
@@ -54,7 +54,7 @@ def log_bytes(path: Path) -> int:
 
 
 def declared(table: type[Table]) -> dict[str, tuple[str, bool, int]]:
-    """What `tables.py` says of a table: for each column its type, whether NOT NULL, and its place in the key."""
+    """What `tables.py` declares of a table: for each column its type, whether NOT NULL, and its position in the key."""
     meta = table._meta
     primary_key: Any = meta.primary_key
     key = primary_key.field_names if isinstance(primary_key, CompositeKey) else (primary_key.name,)
@@ -69,8 +69,8 @@ def declared(table: type[Table]) -> dict[str, tuple[str, bool, int]]:
     }
 
 
-def test_migrations_make_exactly_the_tables_that_are_declared(path: Path) -> None:
-    """Columns, types, NOT NULL and keys of the file are those of `schema/tables.py`, and every table is STRICT."""
+def test_migrations_make_exactly_the_declared_tables(path: Path) -> None:
+    """Columns, types, NOT NULL and keys are those of `schema/tables.py`, and every table is STRICT."""
     with closing(SqliteStore(path)) as store, store.read() as snapshot:
         tables = {row[1]: row for row in snapshot.rows(sql("PRAGMA table_list")) if not row[1].startswith("sqlite_")}
         made = {
@@ -84,8 +84,8 @@ def test_migrations_make_exactly_the_tables_that_are_declared(path: Path) -> Non
     assert all(row[5] for row in tables.values())
 
 
-def test_the_file_says_what_it_is(path: Path) -> None:
-    """Any tool reads in the header whose file it is and of which version; it is sound, and its log is a WAL."""
+def test_the_file_header_identifies_the_application(path: Path) -> None:
+    """Application id and version are in the header, the file is intact, and its journal is a WAL."""
     SqliteStore(path).close()
     with closing(sqlite3.connect(path)) as other:
         pragmas = {
@@ -101,8 +101,8 @@ def test_the_file_says_what_it_is(path: Path) -> None:
     }
 
 
-def test_the_writer_waits_for_the_disk_and_readers_cannot_write(path: Path) -> None:
-    """Commits are synchronous FULL, foreign keys are in force, deleted text is overwritten; readers change nothing."""
+def test_connections_have_the_documented_pragmas(path: Path) -> None:
+    """The writer is synchronous FULL with foreign keys and secure delete; readers cannot write."""
     with closing(SqliteStore(path)) as store:
         with store.write() as transaction:
             found = {
@@ -115,8 +115,8 @@ def test_the_writer_waits_for_the_disk_and_readers_cannot_write(path: Path) -> N
         assert count(store) == 0
 
 
-def test_every_commit_is_synced_before_it_counts(path: Path) -> None:
-    """`seq` moves, and readers see a command, only once the disk has taken it."""
+def test_a_commit_is_synced_before_it_is_visible(path: Path) -> None:
+    """`seq` advances, and readers see a command, only once the disk has taken it."""
     disk = FaultyDisk()
     with closing(SqliteStore(path, vfs=disk.name)) as store:
         disk.syncs_open.clear()
@@ -137,7 +137,7 @@ def test_every_commit_is_synced_before_it_counts(path: Path) -> None:
 
 
 def test_a_reader_sees_a_snapshot(path: Path) -> None:
-    """Nothing that is committed while a query runs shows in it, nor in its `seq`; the next query sees it."""
+    """Commits during a query are not visible in it or in its `seq`; the next query sees them."""
     with closing(SqliteStore(path)) as store:
         write(store, "a")
         with store.read() as snapshot:
@@ -148,8 +148,8 @@ def test_a_reader_sees_a_snapshot(path: Path) -> None:
         assert count(store) == 3
 
 
-def test_an_error_in_a_transaction_leaves_nothing_of_it(path: Path) -> None:
-    """What fails as a whole is undone as a whole, and `seq` stays."""
+def test_an_error_rolls_back_the_whole_transaction(path: Path) -> None:
+    """`seq` does not change."""
     with closing(SqliteStore(path)) as store:
         write(store, "a")
         with suppress(ZeroDivisionError), store.write() as transaction:
@@ -162,7 +162,7 @@ def test_an_error_in_a_transaction_leaves_nothing_of_it(path: Path) -> None:
 
 
 def test_a_failed_command_takes_no_number(path: Path) -> None:
-    """One of several commands fails: its writes are undone, its neighbours' stand, and they are numbered without it."""
+    """Its writes are rolled back, those of the other commands are kept, and they are numbered without it."""
     with closing(SqliteStore(path)) as store:
         with store.write() as transaction:
             for at in range(10):
@@ -185,8 +185,8 @@ def test_seq_survives_closing_and_opening(path: Path) -> None:
             write(store, f"k{at}")
 
 
-def test_many_readers_and_a_writer_agree(path: Path) -> None:
-    """Every snapshot is of one moment: as many rows as its `seq` says, however much is being written."""
+def test_snapshots_are_consistent_under_load(path: Path) -> None:
+    """Every snapshot has as many rows as its `seq` says, however much is written."""
     wrong: list[tuple[int, int]] = []
     done = threading.Event()
 
@@ -209,11 +209,11 @@ def test_many_readers_and_a_writer_agree(path: Path) -> None:
     assert wrong == []
 
 
-# The log
+# The WAL
 
 
-def test_the_log_stays_small_over_many_small_commits(path: Path, long: bool) -> None:
-    """Checkpoints keep the log near the size at which they are due, however many commits there are."""
+def test_the_wal_stays_small_over_many_small_commits(path: Path, long: bool) -> None:
+    """Checkpoints keep it near the size at which they are due."""
     largest = 0
     with closing(SqliteStore(path)) as store:
         for at in range(100_000 if long else 20_000):
@@ -225,8 +225,8 @@ def test_the_log_stays_small_over_many_small_commits(path: Path, long: bool) -> 
     assert largest < 2 * WAL_PAGES_BEFORE_CHECKPOINT * PAGE_BYTES
 
 
-def test_the_log_stays_bounded_while_queries_never_pause(path: Path) -> None:
-    """With some snapshot open at every moment, none of them for long, the log is begun anew all the same."""
+def test_the_wal_stays_bounded_under_continuous_queries(path: Path) -> None:
+    """The WAL is reset even if some snapshot is open at every moment, none of them for long."""
     done = threading.Event()
 
     def read(store: SqliteStore) -> None:
@@ -249,8 +249,8 @@ def test_the_log_stays_bounded_while_queries_never_pause(path: Path) -> None:
     assert largest < 32 * 2**20
 
 
-def test_a_snapshot_that_stays_open_stops_no_commit(path: Path) -> None:
-    """The log grows while an old snapshot needs it, the snapshot stays what it was, and afterwards the log shrinks."""
+def test_a_long_snapshot_does_not_block_commits(path: Path) -> None:
+    """The WAL grows while the snapshot needs it, the snapshot stays the same, and afterwards the WAL shrinks."""
     value = '"' + "x" * 4_000 + '"'
     with closing(SqliteStore(path)) as store:
         write(store, "first")
@@ -264,11 +264,11 @@ def test_a_snapshot_that_stays_open_stops_no_commit(path: Path) -> None:
         for at in range(4 * WAL_PAGES_BEFORE_CHECKPOINT // 20):
             write(store, *(f"later {at}-{number}" for number in range(20)), value=value)
             store.checkpoint_if_due()
-        assert log_bytes(path) < grown + WAL_PAGES_BEFORE_CHECKPOINT * PAGE_BYTES  # it was begun anew
+        assert log_bytes(path) < grown + WAL_PAGES_BEFORE_CHECKPOINT * PAGE_BYTES  # it was reset
 
 
-def test_closing_leaves_one_whole_file(path: Path) -> None:
-    """After a stop there is no log beside the database, and everything is in it."""
+def test_closing_leaves_a_single_file(path: Path) -> None:
+    """After closing there is no WAL beside the database, and everything is in it."""
     store = SqliteStore(path)
     write(store, *(str(at) for at in range(100)))
     assert count(store) == 100
@@ -277,8 +277,8 @@ def test_closing_leaves_one_whole_file(path: Path) -> None:
     assert len(all_rows(path)["meta"]) == 100
 
 
-def test_queries_that_run_too_long_can_be_broken_off(path: Path) -> None:
-    """`interrupt_readers()` ends what readers are busy with, and the reader is as good as new."""
+def test_running_queries_can_be_interrupted(path: Path) -> None:
+    """`interrupt_readers()` ends running statements, and the reader can be used again."""
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     caught: list[Exception] = []
 
@@ -302,7 +302,7 @@ def test_queries_that_run_too_long_can_be_broken_off(path: Path) -> None:
         assert count(store) == 0
 
 
-# What is refused
+# Refused files
 
 
 def from_the_future(path: Path) -> None:
@@ -346,8 +346,8 @@ def a_directory(path: Path) -> None:
         (changed_by_hand, "lacks messages_by_room, or they were altered"),
     ],
 )
-def test_what_is_not_ours_is_refused_and_left_alone(path: Path, harm: Callable[[Path], object], says: str) -> None:
-    """The message names the file and says what to do; not a byte of the file changes."""
+def test_files_of_others_are_refused_and_not_changed(path: Path, harm: Callable[[Path], object], says: str) -> None:
+    """The message names the file and says what to do."""
     SqliteStore(path).close()
     harm(path)
     before = path.read_bytes() if path.is_file() else None
@@ -358,8 +358,8 @@ def test_what_is_not_ours_is_refused_and_left_alone(path: Path, harm: Callable[[
     assert before == (path.read_bytes() if path.is_file() else None)
 
 
-def test_a_file_that_cannot_be_written_is_refused(path: Path) -> None:
-    """A read-only database is named at the start, rather than at the first command."""
+def test_a_read_only_file_is_refused(path: Path) -> None:
+    """It is refused when it is opened, and not at the first command."""
     SqliteStore(path).close()
     disk = FaultyDisk()
     disk.opens_read_only = True
@@ -368,7 +368,7 @@ def test_a_file_that_cannot_be_written_is_refused(path: Path) -> None:
 
 
 def test_a_locked_file_is_refused_after_the_wait(path: Path) -> None:
-    """Another process in the middle of a transaction is named as the reason."""
+    """The message says that another process has locked it."""
     SqliteStore(path).close()
     with closing(apsw.Connection(str(path))) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -381,15 +381,15 @@ def test_a_locked_file_is_refused_after_the_wait(path: Path) -> None:
 
 
 def tables_made(version: int) -> int:
-    """How many tables the first migrations make."""
+    """The number of tables that the first migrations make."""
     with closing(apsw.Connection(":memory:")) as fresh:
         for script in migrations()[:version]:
             fresh.execute(script)
         return len(fresh.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table'").fetchall())
 
 
-def test_a_migration_that_fails_half_way_leaves_the_file_as_it_was(path: Path) -> None:
-    """At whichever write the disk fills up, the next start with space makes the whole file."""
+def test_a_failed_migration_leaves_the_file_unchanged(path: Path) -> None:
+    """At whichever write the disk fills up, the next start with space completes the migration."""
     writes = 0
     while True:
         disk = FaultyDisk()
@@ -398,7 +398,7 @@ def test_a_migration_that_fails_half_way_leaves_the_file_as_it_was(path: Path) -
             SqliteStore(path, vfs=disk.name).close()
             if not disk.full:
                 break
-        except (CannotOpen, apsw.FullError):  # the latter while the log is folded in at the end
+        except (CannotOpen, apsw.FullError):  # the latter at the checkpoint on closing
             pass
         if path.exists() and path.stat().st_size:
             with closing(apsw.Connection(str(path))) as connection:
@@ -412,8 +412,8 @@ def test_a_migration_that_fails_half_way_leaves_the_file_as_it_was(path: Path) -
     SqliteStore(path).close()
 
 
-def test_a_start_after_a_failed_one_finishes_it(path: Path) -> None:
-    """What a start that ran out of space left behind is no obstacle once there is space again."""
+def test_a_start_completes_a_failed_earlier_start(path: Path) -> None:
+    """Files left by a start that ran out of space do not prevent the next one."""
     for writes in range(0, 60, 3):
         disk = FaultyDisk()
         disk.writes_until_full = writes

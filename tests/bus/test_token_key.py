@@ -1,4 +1,4 @@
-"""bus/secret.py: the key of a scope, from which tokens are worked out."""
+"""bus/sqlite/token_key.py: the key of a scope, from which session tokens are derived."""
 
 import base64
 import stat
@@ -14,15 +14,15 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "scopes" / "default.db-key"
 
 
-def test_a_token_is_256_bits_as_text(path: Path) -> None:
-    """It stands in a URL or a header as it is."""
+def test_a_token_has_256_bits_as_url_safe_text(path: Path) -> None:
+    """It can be used in a URL or a header."""
     token = TokenKey(path).token("request-1", 0)
     assert len(token) == 43
     assert len(base64.urlsafe_b64decode(token + "=")) == 32
 
 
-def test_a_command_gets_the_same_token_again_and_every_other_gets_another(path: Path) -> None:
-    """Over a restart too. Neither parts of ids nor numbers run into one another."""
+def test_tokens_are_deterministic_and_distinct(path: Path) -> None:
+    """The same command gets the same token, also after a restart; ids and numbers are never ambiguous when combined."""
     places = [(request_id, number) for request_id in ("a", "b", "1 a", "", "é") for number in (0, 1, 11)]
     secret = TokenKey(path)
     tokens = [secret.token(*place) for place in places]
@@ -31,13 +31,13 @@ def test_a_command_gets_the_same_token_again_and_every_other_gets_another(path: 
     assert [again.token(*place) for place in places] == tokens
 
 
-def test_another_scope_gives_other_tokens(tmp_path: Path) -> None:
-    """Each key is drawn anew."""
+def test_tokens_differ_between_scopes(tmp_path: Path) -> None:
+    """Each scope has a random key."""
     assert len({TokenKey(tmp_path / f"{at}.db-key").token("request-1", 0) for at in range(20)}) == 20
 
 
-def test_a_key_is_made_when_it_is_first_needed_and_for_its_owner_alone(path: Path) -> None:
-    """With the directory it lies in; it is no part of any token."""
+def test_a_key_is_created_on_first_use_and_private(path: Path) -> None:
+    """The directory is created too; the key is no part of any token."""
     secret = TokenKey(path)
     assert not path.parent.exists()
     token = secret.token("request-1", 0)
@@ -49,7 +49,7 @@ def test_a_key_is_made_when_it_is_first_needed_and_for_its_owner_alone(path: Pat
 
 
 def test_a_key_that_is_read_is_kept_in_memory(path: Path) -> None:
-    """Who loses the file while a scope is open goes on with the key, as long as that is."""
+    """A scope that is open continues to use its key even if the file is lost."""
     secret = TokenKey(path)
     token = secret.token("request-1", 0)
     path.unlink()
@@ -57,8 +57,8 @@ def test_a_key_that_is_read_is_kept_in_memory(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"x" * (KEY_BYTES - 1), b"x" * (KEY_BYTES + 1)], ids=len)
-def test_what_is_no_key_is_replaced_by_one(path: Path, damage: bytes) -> None:
-    """A key of the wrong length was never one of ours, and would make tokens that can be guessed."""
+def test_an_invalid_key_file_is_replaced(path: Path, damage: bytes) -> None:
+    """A key of the wrong length would make tokens that can be guessed."""
     TokenKey(path).token("request-1", 0)
     path.write_bytes(damage)
     token = TokenKey(path).token("request-1", 0)
@@ -66,8 +66,8 @@ def test_what_is_no_key_is_replaced_by_one(path: Path, damage: bytes) -> None:
     assert TokenKey(path).token("request-1", 0) == token
 
 
-def test_a_key_that_cannot_be_read_or_made_is_an_error_of_the_disk(path: Path) -> None:
-    """No token is made without one."""
+def test_an_inaccessible_key_is_a_storage_error(path: Path) -> None:
+    """No token is made without a key."""
     path.mkdir(parents=True)
     with pytest.raises(OSError, match="directory"):
         TokenKey(path).token("request-1", 0)

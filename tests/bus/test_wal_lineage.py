@@ -1,4 +1,4 @@
-"""Whose write-ahead log lies beside the database."""
+"""Detecting a write-ahead log that belongs to another database."""
 
 from contextlib import closing
 from pathlib import Path
@@ -24,7 +24,7 @@ def keys(store: SqliteStore) -> list[str]:
 
 
 def killed(path: Path, *written: str) -> bytes:
-    """Make a database as a killed daemon leaves it, with `written` in its log; the log."""
+    """A database as a killed daemon leaves it, with `written` in its WAL; the path of the WAL."""
     path.parent.mkdir(exist_ok=True)
     store = SqliteStore(path)
     for key in written:
@@ -36,16 +36,16 @@ def killed(path: Path, *written: str) -> bytes:
     return files[path.with_name(path.name + "-wal")]
 
 
-def test_a_log_of_its_own_is_replayed(tmp_path: Path) -> None:
-    """What a killed daemon left in its log is there at the next start."""
+def test_the_own_wal_is_replayed(tmp_path: Path) -> None:
+    """What a killed daemon left in the WAL is there at the next start."""
     killed(tmp_path / "a" / "default.db", "one", "two")
     with closing(SqliteStore(tmp_path / "a" / "default.db")) as store:
         assert keys(store) == ["one", "two"]
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])
-def test_a_log_of_another_database_is_refused_and_nothing_is_changed(tmp_path: Path, how: str) -> None:
-    """A log left over from elsewhere would silently replace pages; the message names both ways out, and they work."""
+def test_a_wal_of_another_database_is_refused(tmp_path: Path, how: str) -> None:
+    """It would silently replace pages; nothing is changed, and both remedies that the message names work."""
     path = tmp_path / "a" / "default.db"
     log, note = path.with_name("default.db-wal"), path.with_name("default.db-wal-lineage")
     own = killed(path, "mine")
@@ -65,16 +65,16 @@ def test_a_log_of_another_database_is_refused_and_nothing_is_changed(tmp_path: P
         assert keys(store) == ["mine"]
 
 
-def test_a_crash_before_the_lineage_of_a_new_log_is_noted_is_no_obstacle(tmp_path: Path) -> None:
-    """A start removes the note of the log before; so a log that begins after it is never held against that."""
+def test_a_crash_before_the_new_lineage_is_noted_is_survived(tmp_path: Path) -> None:
+    """A start removes the note of the previous WAL, so that the next one is not compared with it."""
     path = tmp_path / "a" / "default.db"
     killed(path, "one")
-    SqliteStore(path).close()  # a clean stop: the log is gone, and its note is left
+    SqliteStore(path).close()  # a clean stop: the WAL is removed, and its note is left
     note = path.with_name("default.db-wal-lineage")
     assert note.exists()
     WalLineage(path).check()
     assert not note.exists()
-    with closing(apsw.Connection(str(path))) as connection:  # the log begins, and here comes the crash
+    with closing(apsw.Connection(str(path))) as connection:  # the WAL begins, and the daemon crashes
         connection.execute("INSERT INTO meta (key, value) VALUES ('two', 'null')")
         files = {each: each.read_bytes() for each in path.parent.iterdir()}
     for each, content in files.items():
@@ -83,8 +83,8 @@ def test_a_crash_before_the_lineage_of_a_new_log_is_noted_is_no_obstacle(tmp_pat
         assert keys(store) == ["one", "two"]
 
 
-def test_a_log_begun_anew_is_known_as_its_own(tmp_path: Path) -> None:
-    """However often the log is begun anew, also by others who checkpoint the file, a crash then is no obstacle."""
+def test_a_reset_wal_is_recognised(tmp_path: Path) -> None:
+    """However often the WAL is reset, also by checkpoints of other processes, the database opens after a crash."""
     path = tmp_path / "a" / "default.db"
     path.parent.mkdir()
     store, salts = SqliteStore(path), set()
@@ -104,8 +104,8 @@ def test_a_log_begun_anew_is_known_as_its_own(tmp_path: Path) -> None:
         assert len(keys(store)) == 2_500
 
 
-def test_a_restart_beside_somebody_who_reads_is_no_obstacle(tmp_path: Path) -> None:
-    """An outside connection keeps the log alive over a clean stop; the next owner's crash is survived all the same."""
+def test_a_restart_with_an_outside_reader_is_survived(tmp_path: Path) -> None:
+    """Another connection keeps the WAL over a clean stop, and the database opens after the next crash."""
     path = tmp_path / "a" / "default.db"
     path.parent.mkdir()
     SqliteStore(path).close()
@@ -125,8 +125,8 @@ def test_a_restart_beside_somebody_who_reads_is_no_obstacle(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"x" * 31, b"x" * 32, b"\0" * 4096])
-def test_what_is_no_log_belongs_to_nobody(tmp_path: Path, content: bytes) -> None:
-    """An empty, cut off or garbled header belongs to nobody; SQLite ignores such a log, and so do we."""
+def test_an_invalid_wal_is_ignored(tmp_path: Path, content: bytes) -> None:
+    """An empty, cut off or invalid header is ignored, as SQLite does."""
     log = tmp_path / "default.db-wal"
     log.write_bytes(content)
     with closing(SqliteStore(tmp_path / "default.db")) as store:
@@ -135,8 +135,8 @@ def test_what_is_no_log_belongs_to_nobody(tmp_path: Path, content: bytes) -> Non
 
 
 @pytest.mark.parametrize("note", [b"", b"\xff\xfe", b"nonsense " * 1_000])
-def test_a_garbled_note_is_none(tmp_path: Path, note: bytes) -> None:
-    """A note that names no log holds nothing against one."""
+def test_an_invalid_note_is_ignored(tmp_path: Path, note: bytes) -> None:
+    """A note without a valid salt refuses no WAL."""
     path = tmp_path / "a" / "default.db"
     killed(path, "one")
     path.with_name("default.db-wal-lineage").write_bytes(note)
@@ -144,8 +144,8 @@ def test_a_garbled_note_is_none(tmp_path: Path, note: bytes) -> None:
         assert keys(store) == ["one"]
 
 
-def test_noting_is_repeatable_and_leaves_no_other_file(tmp_path: Path) -> None:
-    """A note is written in one step; where there is no log, none is written."""
+def test_writing_the_note_is_idempotent(tmp_path: Path) -> None:
+    """A note is written atomically; without a WAL none is written."""
     WalLineage(tmp_path / "default.db").write_note()
     assert list(tmp_path.iterdir()) == []
     killed(tmp_path / "a" / "default.db", "one")

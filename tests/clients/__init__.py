@@ -1,1 +1,1 @@
-"""The callers."""
+"""Tests of the clients: Python, JavaScript and the command line."""

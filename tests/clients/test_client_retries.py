@@ -1,4 +1,4 @@
-"""Both clients send again what was not answered: each request has its one outcome, or `NoReply` says it is unknown."""
+"""Both Python clients resend unanswered requests: each request has one outcome, or `NoReply` when it is unknown."""
 
 import asyncio
 import math
@@ -36,14 +36,12 @@ from backscroll.schema import (
     Invalid,
     ListUsers,
     Maintenance,
-    Message,
     MessageUpdates,
     NoReply,
     NotFound,
     Operation,
     Ping,
     Pong,
-    SaveMessage,
     SaveUser,
     Storage,
     Unavailable,
@@ -53,6 +51,7 @@ from backscroll.schema import (
 from backscroll.schema.errors import ERRORS, CallerError, DeadlineExceeded
 from backscroll.schema.wire import DEFAULT_SCOPE, MSGPACK, Envelope, Reply, Success, write_failure
 from tests.support.disks import FaultyDisk
+from tests.support.messages import save_message
 from tests.support.peers import running
 from tests.support.waiting import wait_until
 
@@ -70,10 +69,6 @@ def user(name: str) -> User:
     return User(oder_id=name, id=f"id-{name}", username=name)
 
 
-def message(number: int) -> Message:
-    return Message(id=f"m{number}", room_id="r1", sender_id="ada", content="hello", timestamp=number)
-
-
 async def _ask(client: Any, operation: Operation[Any], **options: Any) -> Any:
     """An operation with an asynchronous client."""
     changes = isinstance(operation, Command | Maintenance)
@@ -81,7 +76,7 @@ async def _ask(client: Any, operation: Operation[Any], **options: Any) -> Any:
 
 
 class Both:
-    """Either client, used from a thread of its own: calls give a future of their outcome."""
+    """Either client, used from a thread of its own: each call gives a future of its outcome."""
 
     def __init__(self, client_class: Any, *arguments: Any, **options: Any) -> None:
         self._thread = ThreadPoolExecutor(1)
@@ -96,7 +91,7 @@ class Both:
         return self.start(operation, **options).result()
 
     def all(self, operations: list[Operation[Any]]) -> Future[list[Any]]:
-        """Many at once; the first error is raised."""
+        """Many operations at once; the first error is raised."""
         return self._thread.submit(self._all, operations)
 
     def close(self) -> None:
@@ -130,7 +125,9 @@ both = pytest.mark.parametrize("client_class", [Client, AsyncClient])
 
 
 class FakeDaemon:
-    """A ROUTER socket that answers what the test says, and may go and come back."""
+    """A ROUTER socket in the place of a daemon: the test decides what it replies, and when it goes away and
+    comes back.
+    """
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
@@ -144,12 +141,12 @@ class FakeDaemon:
         self.socket.bind(self.endpoint)
 
     def go(self) -> None:
-        """Gone for good when this returns: replies are delivered, the address is free."""
+        """Close the socket; when this returns all replies are delivered and the address is free."""
         self.socket.close()
         self.context.term()
 
     def receive(self) -> tuple[bytes, Envelope]:
-        """Who sent the next request, and the request."""
+        """The sender of the next request, and the request."""
         client, body = self.socket.recv_multipart()
         return client, MSGPACK.decode(body, Envelope)
 
@@ -160,7 +157,7 @@ class FakeDaemon:
         self.socket.send_multipart([client, MSGPACK.encode(Success(request.id, True, result, 1))])
 
     def answer_until(self, outcome: Future[Any], result: Any) -> None:
-        """Give every request this result until there is an outcome."""
+        """Reply to every request with this result until there is an outcome."""
         while not outcome.done():
             if not self.is_silent(10):
                 self.answer(*self.receive(), result)
@@ -174,7 +171,7 @@ class FakeDaemon:
 
 @pytest.fixture
 def fake() -> Iterator[FakeDaemon]:
-    """A daemon that does what the test says."""
+    """A fake daemon on a socket of its own."""
     with (
         tempfile.TemporaryDirectory(prefix="backscroll-") as directory,
         closing(FakeDaemon(f"ipc://{directory}/s")) as fake,
@@ -192,12 +189,12 @@ def do(request: pytest.FixtureRequest, fake: FakeDaemon) -> Iterator[Both]:
 with_both = pytest.mark.parametrize("do", [Client, AsyncClient], indirect=True)
 
 
-# --- a connection that is lost ---
+# --- lost connections ---
 
 
 @with_both
-def test_a_lost_request_is_sent_again(do: Both, fake: FakeDaemon) -> None:
-    """Once there is a new connection the same request goes over it, with the same id, and less time than before."""
+def test_an_unanswered_request_is_resent_after_reconnecting(do: Both, fake: FakeDaemon) -> None:
+    """The same request with the same id goes over the new connection, with the remaining time as its deadline."""
     outcome = do.start(SaveUser(user("a")))
     _, first = fake.receive()
     fake.go()
@@ -212,8 +209,8 @@ def test_a_lost_request_is_sent_again(do: Both, fake: FakeDaemon) -> None:
 
 
 @with_both
-def test_all_that_is_not_answered_is_sent_again_in_its_order(do: Both, fake: FakeDaemon) -> None:
-    """What was answered is not, and every request gets its own reply."""
+def test_unanswered_requests_are_resent_in_order(do: Both, fake: FakeDaemon) -> None:
+    """Answered requests are not resent, and every request gets its own reply."""
     names = [str(number) for number in range(20)]
     outcome = do.all([GetUser(name) for name in names])
     requests = [fake.receive() for _ in names]
@@ -229,8 +226,8 @@ def test_all_that_is_not_answered_is_sent_again_in_its_order(do: Both, fake: Fak
     assert fake.is_silent(0)
 
 
-def test_a_pipeline_sends_again_before_anything_new(fake: FakeDaemon) -> None:
-    """However the connection is lost, the daemon sees each request for the first time in the order of the pipeline."""
+def test_a_pipeline_resends_before_sending_anything_new(fake: FakeDaemon) -> None:
+    """However often the connection is lost, the daemon first sees the requests in the order of the pipeline."""
     seen: list[str] = []
     with Client(fake.endpoint, timeout_ms=LONG_MS) as client:
         results = client.pipeline((GetUser(str(number)) for number in range(40)), window=8)
@@ -257,8 +254,8 @@ def test_a_pipeline_sends_again_before_anything_new(fake: FakeDaemon) -> None:
 
 
 @with_both
-def test_nothing_that_comes_back_is_no_reply(do: Both, fake: FakeDaemon) -> None:
-    """A request that was sent, and whose daemon is gone for good, is waited for until the caller's time is over."""
+def test_a_daemon_that_never_comes_back_gives_no_reply(do: Both, fake: FakeDaemon) -> None:
+    """A request that was sent is waited for until its timeout, and then its outcome is unknown."""
     outcome = do.start(GetUser("a"), timeout_ms=SOON_MS)
     fake.receive()
     fake.go()
@@ -267,8 +264,8 @@ def test_nothing_that_comes_back_is_no_reply(do: Both, fake: FakeDaemon) -> None
 
 
 @with_both
-def test_a_request_that_was_never_sent_is_unavailable(do: Both, fake: FakeDaemon) -> None:
-    """Where the daemon has gone before, nothing is sent, and that is said."""
+def test_a_request_that_was_not_sent_raises_unavailable(do: Both, fake: FakeDaemon) -> None:
+    """Where the daemon was gone before the request, the error says that nothing was sent."""
     outcome = do.start(Ping(), timeout_ms=SOON_MS)
     fake.receive()
     fake.go()
@@ -279,8 +276,8 @@ def test_a_request_that_was_never_sent_is_unavailable(do: Both, fake: FakeDaemon
 
 
 @with_both
-def test_replies_that_came_before_the_end_count(do: Both, fake: FakeDaemon) -> None:
-    """A daemon that answers and goes at once has answered."""
+def test_replies_sent_before_a_disconnect_are_received(do: Both, fake: FakeDaemon) -> None:
+    """A daemon that replies and goes away at once has replied."""
     outcome = do.all([SaveUser(user(str(number))) for number in range(50)])
     for client, request in [fake.receive() for _ in range(50)]:
         fake.answer(client, request)
@@ -289,8 +286,10 @@ def test_replies_that_came_before_the_end_count(do: Both, fake: FakeDaemon) -> N
 
 
 @with_both
-def test_a_maintenance_operation_is_sent_once(do: Both, fake: FakeDaemon) -> None:
-    """Nobody remembers it by its id, so carrying it out again could do harm: the outcome is unknown at once."""
+def test_a_maintenance_operation_is_never_resent(do: Both, fake: FakeDaemon) -> None:
+    """The daemon does not remember it by its id, so executing it again could do harm: its outcome is unknown
+    at once.
+    """
     outcome = do.start(DeleteScope())
     fake.receive()
     fake.go()
@@ -300,18 +299,18 @@ def test_a_maintenance_operation_is_sent_once(do: Both, fake: FakeDaemon) -> Non
     assert fake.is_silent(0)
 
 
-# --- a live connection ---
+# --- live connections ---
 
 
 @pytest.fixture
 def hold_ms(long: bool) -> int:
-    """How long a daemon gives no answer."""
+    """How long a daemon does not reply."""
     return 5_000 if long else SOON_MS
 
 
 @with_both
-def test_nothing_is_sent_twice_on_one_connection(do: Both, fake: FakeDaemon, hold_ms: int) -> None:
-    """However long the daemon says nothing: it has every request, and answers it or will never."""
+def test_nothing_is_resent_on_a_live_connection(do: Both, fake: FakeDaemon, hold_ms: int) -> None:
+    """However long the daemon takes, each request is sent once on each connection."""
     outcome = do.all([SAVE, ASK, Ping()])
     requests = [fake.receive() for _ in range(3)]
     assert fake.is_silent(hold_ms)
@@ -322,8 +321,8 @@ def test_nothing_is_sent_twice_on_one_connection(do: Both, fake: FakeDaemon, hol
 
 
 @both
-def test_a_refused_command_does_not_take_effect_later(client_class: Any, tmp_path: Path, hold_ms: int) -> None:
-    """The disk holds up an update that will be refused, and a save behind it: the update is not judged anew."""
+def test_a_slow_refusal_is_final(client_class: Any, tmp_path: Path, hold_ms: int) -> None:
+    """An update that waits for the disk and is then refused is not tried again after the save behind it."""
     disk = FaultyDisk()
     with (
         running(tmp_path / "data", vfs=disk.name) as daemon,
@@ -334,7 +333,7 @@ def test_a_refused_command_does_not_take_effect_later(client_class: Any, tmp_pat
         try:
             held_up = other.start(SAVE)
             wait_until(lambda: disk.syncs_blocked)
-            outcome = do.all([UpdateMessage("m1", MessageUpdates(content="old")), SaveMessage(message(1))])
+            outcome = do.all([UpdateMessage("m1", MessageUpdates(content="old")), save_message(1)])
             with pytest.raises(TimeoutError):
                 outcome.result(hold_ms / 1000)
         finally:
@@ -346,8 +345,8 @@ def test_a_refused_command_does_not_take_effect_later(client_class: Any, tmp_pat
         assert do(GetLog()).last_seq == 2
 
 
-def test_a_socket_that_fails_is_a_lost_connection(fake: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where an asynchronous client cannot receive any more, it sends again on a new connection."""
+def test_a_failing_socket_counts_as_a_lost_connection(fake: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An asynchronous client that cannot receive resends over a new connection."""
     failing = [zmq.ZMQError(zmq.ENOTSOCK)] * 2
     receive = zmq.asyncio.Socket.recv
 
@@ -364,8 +363,10 @@ def test_a_socket_that_fails_is_a_lost_connection(fake: FakeDaemon, monkeypatch:
     assert not failing
 
 
-def test_whoever_waits_is_told_when_nobody_receives(fake: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Anything else that goes wrong there ends what is under way at once, and the client goes on."""
+def test_a_crashed_receive_task_fails_pending_requests(fake: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any other error of the receiving task fails the requests in flight at once, and the client can be used
+    afterwards.
+    """
     with monkeypatch.context() as patch, closing(Both(AsyncClient, fake.endpoint, timeout_ms=LONG_MS)) as do:
         patch.setattr(zmq.asyncio.Socket, "recv", lambda _: 1 / 0)
         with pytest.raises((NoReply, Unavailable), match="receiving failed: ZeroDivisionError"):
@@ -376,15 +377,15 @@ def test_whoever_waits_is_told_when_nobody_receives(fake: FakeDaemon, monkeypatc
         assert outcome.result() == user("a")
 
 
-# --- refusals ---
+# --- error replies ---
 
 
 @both
 @pytest.mark.parametrize("error_class", ERRORS.values(), ids=ERRORS)
-def test_a_refusal_of_the_only_attempt_is_raised(
+def test_an_error_reply_to_the_only_attempt_is_raised(
     fake: FakeDaemon, client_class: Any, error_class: type[BackscrollError]
 ) -> None:
-    """It means that nothing happened."""
+    """The only attempt was refused, so the request had no effect."""
     with closing(Both(client_class, fake.endpoint, timeout_ms=LONG_MS)) as do:
         outcome = do.start(SaveUser(user("a")))
         client, request = fake.receive()
@@ -395,10 +396,10 @@ def test_a_refusal_of_the_only_attempt_is_raised(
 
 @with_both
 @pytest.mark.parametrize("error_class", SILENT, ids=lambda error_class: error_class.code)
-def test_a_refusal_of_a_later_attempt_is_not_the_outcome(
+def test_a_transient_error_of_a_later_attempt_is_retried(
     do: Both, fake: FakeDaemon, error_class: type[BackscrollError]
 ) -> None:
-    """It says nothing about the earlier one: the request is sent until something else is said, with a pause between."""
+    """It says nothing about the first attempt, so the request is resent after a pause until there is another reply."""
     outcome = do.start(SaveUser(user("a")))
     fake.receive()
     fake.go()
@@ -413,8 +414,8 @@ def test_a_refusal_of_a_later_attempt_is_not_the_outcome(
 
 
 @with_both
-def test_a_refusal_of_every_later_attempt_is_no_reply(do: Both, fake: FakeDaemon) -> None:
-    """When the caller's time is over, what the first attempt did is still unknown."""
+def test_transient_errors_until_the_timeout_give_no_reply(do: Both, fake: FakeDaemon) -> None:
+    """At the timeout the outcome of the first attempt is still unknown."""
     outcome = do.start(SaveUser(user("a")), timeout_ms=3 * SOON_MS)
     fake.receive()
     fake.go()
@@ -429,10 +430,10 @@ def test_a_refusal_of_every_later_attempt_is_no_reply(do: Both, fake: FakeDaemon
 
 @with_both
 @pytest.mark.parametrize("error_class", [Invalid, NotFound, Conflict], ids=lambda error_class: error_class.code)
-def test_a_callers_error_is_the_outcome_of_any_attempt(
+def test_a_caller_error_of_any_attempt_is_the_outcome(
     do: Both, fake: FakeDaemon, error_class: type[BackscrollError]
 ) -> None:
-    """The daemon would have given the stored reply to a command that took effect, so it did not."""
+    """The daemon repeats the reply of a command that took effect, so an error of the caller means that it did not."""
     outcome = do.start(DeleteMessage("m1"))
     fake.receive()
     fake.go()
@@ -443,11 +444,11 @@ def test_a_callers_error_is_the_outcome_of_any_attempt(
         outcome.result()
 
 
-# --- what is sent again, without any clock ---
+# --- the queue of pending calls, without a clock ---
 
 
 def sent(pending: PendingCalls) -> list[str]:
-    """The ids of all that is to be sent now, which is sent."""
+    """The ids of the calls that are due to be sent, which marks them as sent."""
     ids = []
     while pending.send_queue:
         call = pending.send_queue[0]
@@ -457,7 +458,7 @@ def sent(pending: PendingCalls) -> list[str]:
 
 
 def calls(pending: PendingCalls, *operations: Operation[Any]) -> list[Call]:
-    """Calls with the ids 1, 2, 3 …, sent."""
+    """Calls with the ids 1, 2, 3 …, marked as sent."""
     made = [
         Call(operation, scope=DEFAULT_SCOPE, timeout_ms=LONG_MS, call_id=str(number))
         for number, operation in enumerate(operations, 1)
@@ -476,8 +477,8 @@ def busy(call: Call) -> bytes:
     return write_failure(call.id, Busy("not now"), MSGPACK)
 
 
-def test_time_alone_sends_nothing_again() -> None:
-    """What is owed a reply by the present connection waits for it."""
+def test_time_alone_causes_no_resending() -> None:
+    """A call waits for the reply on the current connection, however long it takes."""
     pending = PendingCalls()
     first, _ = calls(pending, SAVE, ASK)
     pending.reconnected()
@@ -488,8 +489,8 @@ def test_time_alone_sends_nothing_again() -> None:
     assert sent(pending) == []
 
 
-def test_a_refused_one_goes_again_after_a_pause() -> None:
-    """Once each time, for as long as the attempt in doubt is not answered."""
+def test_a_refused_call_in_doubt_is_resent_after_a_pause() -> None:
+    """Once after each refusal, for as long as the outcome of the earlier attempt is unknown."""
     pending = PendingCalls()
     [call] = calls(pending, SAVE)
     pending.reconnected()
@@ -506,8 +507,8 @@ def test_a_refused_one_goes_again_after_a_pause() -> None:
     assert call.result() is None
 
 
-def test_a_refused_one_does_not_go_behind_a_later_one() -> None:
-    """In doubt and refused, while later requests were sent that may have taken effect: the outcome is unknown."""
+def test_a_refused_call_is_not_resent_behind_a_later_one() -> None:
+    """Later requests that were sent may have taken effect, so the outcome of the refused one is unknown."""
     pending = PendingCalls()
     first, second = calls(pending, SAVE, SAVE)
     pending.reconnected()
@@ -520,8 +521,8 @@ def test_a_refused_one_does_not_go_behind_a_later_one() -> None:
     assert sent(pending) == ["2"]
 
 
-def test_a_refused_one_goes_before_a_new_one() -> None:
-    """Its pause ends when something else is to be sent."""
+def test_a_refused_call_is_resent_before_a_new_one() -> None:
+    """Its pause ends when another call is to be sent."""
     pending = PendingCalls()
     [call] = calls(pending, SAVE)
     pending.reconnected()
@@ -531,8 +532,8 @@ def test_a_refused_one_goes_before_a_new_one() -> None:
     assert sent(pending) == ["1", "2"]
 
 
-def test_a_refused_one_goes_once_over_a_new_connection() -> None:
-    """There it goes in its order, and its pause is over."""
+def test_a_refused_call_is_resent_once_on_a_new_connection() -> None:
+    """There it is sent in its order, and its pause is over."""
     pending = PendingCalls()
     [call] = calls(pending, SAVE)
     pending.reconnected()
@@ -543,8 +544,8 @@ def test_a_refused_one_goes_once_over_a_new_connection() -> None:
     assert sent(pending) == ["1"]
 
 
-def test_what_nobody_waits_for_is_not_sent_again() -> None:
-    """Neither what was answered nor what was given up, also while it waits after a refusal."""
+def test_calls_nobody_waits_for_are_not_resent() -> None:
+    """Neither answered nor abandoned calls are resent, also while they wait after a refusal."""
     pending = PendingCalls()
     first, second, third = calls(pending, SAVE, SAVE, SAVE)
     pending.handle_reply(ok(first), 0)
@@ -558,8 +559,10 @@ def test_what_nobody_waits_for_is_not_sent_again() -> None:
     assert sent(pending) == []
 
 
-def test_a_payload_is_sent_again_as_it_was() -> None:
-    """Whatever the caller has made of its lists and objects meanwhile: the same id stands for the same bytes."""
+def test_a_payload_is_resent_unchanged() -> None:
+    """Changes to the caller's objects after the call do not change the bytes under its id; only the deadline is
+    updated.
+    """
     metadata = {"n": 1}
     call = Call(SaveUser(User(oder_id="a", id="a", username="a", metadata=metadata)), scope="s", timeout_ms=5_000)
     call.in_doubt, call.deadline = True, 5.0
@@ -569,21 +572,21 @@ def test_a_payload_is_sent_again_as_it_was() -> None:
     assert (again.id, again.type, again.scope, again.payload) == (first.id, first.type, first.scope, first.payload)
 
 
-def test_the_callers_errors_are_those_of_the_tree() -> None:
-    """Every other code is the daemon's fault or the hour's."""
+def test_all_errors_but_caller_errors_are_transient() -> None:
+    """Every error that is no `CallerError` says nothing about an earlier attempt."""
     assert {error for error in ERRORS.values() if not issubclass(error, CallerError)} == set(SILENT)
 
 
-# --- an id of the caller's own ---
+# --- ids supplied by the caller ---
 
 
 @both
-def test_a_command_with_an_id_of_the_callers_is_carried_out_once(transport: InProcess, client_class: Any) -> None:
-    """Executed again with its id, it gives the reply it gave; another command with that id is a conflict."""
+def test_a_command_with_a_caller_supplied_id_is_executed_once(transport: InProcess, client_class: Any) -> None:
+    """Executed again under its id it returns the same reply; another command under that id is a conflict."""
     with closing(Both(client_class, transport=transport)) as do:
-        do(SaveMessage(message(1)))
+        do(save_message(1))
         assert do(DeleteMessage("m1"), request_id="mine") is None
-        do(SaveMessage(message(2)))
+        do(save_message(2))
         assert do(DeleteMessage("m1"), request_id="mine") is None
         with pytest.raises(Conflict):
             do(DeleteMessage("m2"), request_id="mine")
@@ -592,13 +595,15 @@ def test_a_command_with_an_id_of_the_callers_is_carried_out_once(transport: InPr
 
 @both
 @pytest.mark.parametrize("request_id", ["", "x" * 65, "é" * 33, "\ud800"])
-def test_an_id_that_is_none_is_refused_at_once(transport: InProcess, client_class: Any, request_id: str) -> None:
-    """The daemon could not say whose it is."""
+def test_an_invalid_request_id_is_refused_by_the_client(
+    transport: InProcess, client_class: Any, request_id: str
+) -> None:
+    """An id must be text of 1 to 64 bytes."""
     with closing(Both(client_class, transport=transport)) as do, pytest.raises(Invalid):
-        do(SaveMessage(message(1)), request_id=request_id)
+        do(save_message(1), request_id=request_id)
 
 
-def test_one_client_has_an_id_under_way_once(fake: FakeDaemon) -> None:
+def test_a_client_has_an_id_in_flight_only_once(fake: FakeDaemon) -> None:
     """Two requests that wait for the same reply could not be told apart."""
 
     async def scenario() -> None:
@@ -611,8 +616,8 @@ def test_one_client_has_an_id_under_way_once(fake: FakeDaemon) -> None:
     asyncio.run(scenario())
 
 
-def test_closing_says_that_the_outcome_is_unknown(fake: FakeDaemon) -> None:
-    """Of what was sent; what was not has no effect."""
+def test_closing_a_client_gives_no_reply_for_sent_requests(fake: FakeDaemon) -> None:
+    """A request that was sent when its client is closed raises `NoReply`, because its outcome is unknown."""
 
     async def scenario() -> None:
         client = AsyncClient(fake.endpoint, timeout_ms=LONG_MS)
@@ -628,22 +633,22 @@ def test_closing_says_that_the_outcome_is_unknown(fake: FakeDaemon) -> None:
 # --- real daemons ---
 
 
-def test_a_killed_daemon_is_waited_for(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """A client that knows the data directory goes on with the next daemon there, though it listens on another port."""
+def test_a_client_follows_a_restarted_daemon_to_its_new_port(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """A client that knows the data directory continues with the next daemon there."""
     daemon = start_daemon("--endpoint", "tcp://127.0.0.1:*")
     made = [Both(each, data_dir=tmp_path / "data", timeout_ms=LONG_MS) for each in (Client, AsyncClient)]
     with closing(made[0]), closing(made[1]):
         for number, do in enumerate(made):
-            do(SaveMessage(message(number)))
+            do(save_message(number))
         daemon.kill()
-        outcomes = [do.all([SaveMessage(message(2)), GetMessageById("m2"), GetMessageById("m1")]) for do in made]
+        outcomes = [do.all([save_message(2), GetMessageById("m2"), GetMessageById("m1")]) for do in made]
         assert start_daemon("--endpoint", "tcp://127.0.0.1:*").endpoint != daemon.endpoint
         for outcome in outcomes:
             assert [each and each.id for each in outcome.result()] == [None, "m2", "m1"]
 
 
 class Tap:
-    """A client's transport that notes what passes, and lets `lost` see each reply: where that is true it is dropped."""
+    """A client's transport that records what passes, and drops each reply for which `lost` returns true."""
 
     def __init__(self, transport: ZmqTransport, lost: Callable[[], bool] = lambda: False) -> None:
         self.transport, self.lost = transport, lost
@@ -663,12 +668,12 @@ class Tap:
         return self.receive(timeout_ms) if self.lost() else body
 
     def seqs(self) -> list[int | None]:
-        """The commit numbers of the replies, by the ids of the requests."""
+        """The `seq` of the replies, in the order of the requests' ids."""
         return [MSGPACK.decode(self.replies[request_id][0], Reply).seq for request_id in sorted(self.replies)]
 
 
-def test_what_was_done_before_a_kill_is_not_done_again(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """A daemon is killed when it has answered, and the answer is lost: the next one gives the same, byte for byte."""
+def test_a_command_whose_reply_was_lost_is_not_executed_again(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """A daemon is killed after its reply, which is lost: the next daemon sends the same reply, byte for byte."""
     daemon = start_daemon()
 
     def lost() -> bool:
@@ -686,14 +691,14 @@ def test_what_was_done_before_a_kill_is_not_done_again(start_daemon: StartDaemon
     assert first == again
 
 
-def test_what_was_not_done_before_a_kill_is_done_after(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """A daemon is killed before it has read the request."""
+def test_a_command_unread_at_a_kill_is_executed_afterwards(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """A daemon is killed before it has read the request; the next one executes it."""
     daemon = start_daemon()
     tap = Tap(ZmqTransport(data_dir=tmp_path / "data"))
     with closing(Both(Client, transport=tap, timeout_ms=LONG_MS)) as do:
         do(Ping())
         daemon.process.send_signal(signal.SIGSTOP)
-        outcome = do.start(SaveMessage(message(1)))
+        outcome = do.start(save_message(1))
         wait_until(lambda: len(tap.bodies) == 2)
         daemon.kill()
         start_daemon()
@@ -702,8 +707,8 @@ def test_what_was_not_done_before_a_kill_is_done_after(start_daemon: StartDaemon
         assert len(tap.bodies) == 3
 
 
-def test_a_pipeline_goes_on_over_a_kill(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """Two thousand saves are under way when the daemon is killed: each is carried out once, and all in their order."""
+def test_a_pipeline_continues_after_a_kill(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """Two thousand saves are in flight when the daemon is killed: each is executed once, and all in order."""
     daemon = start_daemon()
     restarting = threading.Thread(target=start_daemon)
 
@@ -715,7 +720,7 @@ def test_a_pipeline_goes_on_over_a_kill(start_daemon: StartDaemon, tmp_path: Pat
 
     tap = Tap(ZmqTransport(data_dir=tmp_path / "data"), kill_it_midway)
     with Client(transport=tap, timeout_ms=LONG_MS) as client:
-        saves = [SaveMessage(message(number)) for number in range(2_000)]
+        saves = [save_message(number) for number in range(2_000)]
         assert list(client.pipeline(saves, window=2_000)) == [None] * 2_000
         restarting.join()
         assert tap.seqs() == list(range(1, 2_001))
@@ -723,8 +728,8 @@ def test_a_pipeline_goes_on_over_a_kill(start_daemon: StartDaemon, tmp_path: Pat
         assert [each.id for each in page] == [f"m{number}" for number in range(1_500, 2_000)]
 
 
-def test_many_requests_go_on_over_a_kill_asynchronously(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """The same of the asynchronous client: the last save of the one message is the one that stays."""
+def test_concurrent_async_requests_continue_after_a_kill(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """The same for the asynchronous client: the last of two thousand saves of one user is the one that is stored."""
     daemon = start_daemon()
 
     async def scenario() -> None:

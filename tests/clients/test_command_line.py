@@ -1,4 +1,4 @@
-"""The command line: words in; text out for people, JSON for scripts; exit codes."""
+"""The command line: text output for people, JSON output for scripts, and exit codes."""
 
 import io
 import json
@@ -23,7 +23,7 @@ from backscroll.clients.command_line.results import readable
 from backscroll.clients.command_line.schemas import definitions_in, limits_of
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema.operations import OPERATIONS
-from tests.support.peers import message
+from tests.support.messages import save_payload
 
 StartDaemon = Callable[..., DaemonProcess]
 JARGON = ("tuple[", "default factory", "NoneType", "typing", "<class", "lambda")
@@ -31,36 +31,36 @@ ESCAPE = "\x1b"
 SCOPES = count(1)
 
 
-class Said(NamedTuple):
-    """What a command ended with: exit code, standard output, standard error."""
+class Ended(NamedTuple):
+    """The outcome of a command: exit code, standard output, standard error."""
 
     code: int
     out: str
     err: str
 
 
-Run = Callable[..., Said]
+Run = Callable[..., Ended]
 
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """`backscroll …` in this process, with its output in files."""
 
-    def run(*words: str) -> Said:
+    def run(*words: str) -> Ended:
         capsys.readouterr()
         try:
             code = main(words)
         except SystemExit as end:
             code = int(str(end.code or 0))
-        said = capsys.readouterr()
-        return Said(code, said.out, said.err)
+        captured = capsys.readouterr()
+        return Ended(code, captured.out, captured.err)
 
     return run
 
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
-    """One daemon for all tests here that need no daemon of their own."""
+    """One daemon for all tests of this module that need none of their own."""
     directory = tmp_path_factory.mktemp("command-line")
     with (directory / "daemon.log").open("w") as log, DaemonProcess(directory / "data", log=log) as daemon:
         yield daemon
@@ -68,7 +68,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
 
 @pytest.fixture
 def there(daemon: DaemonProcess) -> tuple[str, ...]:
-    """The flags that lead to the daemon, and to a scope that nobody else uses."""
+    """The flags that select the daemon, and a scope that no other test uses."""
     return "--endpoint", daemon.endpoint, "--scope", f"test-{next(SCOPES)}"
 
 
@@ -79,7 +79,7 @@ def call(there: tuple[str, ...], run: Run) -> Run:
 
 
 class Terminal(io.StringIO):
-    """A stream that says that somebody watches it."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -91,13 +91,13 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Run:
     for name, value in (("COLUMNS", "100"), ("TERM", "xterm-256color"), ("NO_COLOR", "1")):
         monkeypatch.setenv(name, value)
 
-    def run(*words: str) -> Said:
+    def run(*words: str) -> Ended:
         with monkeypatch.context() as patch:
             out, err = Terminal(), Terminal()
             patch.setattr(sys, "stdout", out)
             patch.setattr(sys, "stderr", err)
             code = main(words)
-        return Said(code, out.getvalue(), err.getvalue())
+        return Ended(code, out.getvalue(), err.getvalue())
 
     return run
 
@@ -105,7 +105,7 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Run:
 @pytest.fixture
 def call_on_terminal(there: tuple[str, ...], on_terminal: Run) -> Run:
     """`backscroll call …` on a terminal, against a running daemon, in a scope with a message in the room r1."""
-    assert on_terminal("call", *there, "save-message", json.dumps(message(1))).code == 0
+    assert on_terminal("call", *there, "save-message", json.dumps(save_payload(1))).code == 0
     return lambda *words: on_terminal("call", *there, *words)
 
 
@@ -125,7 +125,7 @@ COMMAND_LINE = "backscroll.clients.command_line"
 
 
 def imported(module: str, *words: str) -> set[str]:
-    """The names of all modules that a process has in the end which runs a module with these words."""
+    """The names of all modules that are loaded at the end of a process that runs a module with these arguments."""
     command = [sys.executable, "-c", IMPORTED, module, *words]
     end = subprocess.run(command, capture_output=True, encoding="utf-8", input="", check=True)
     return set(end.stderr.splitlines()[-1].split())
@@ -139,12 +139,12 @@ def packages(modules: set[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("words", [["no-such-command"], ["call"], ["call", "ping", "--no-such-flag"], ["log"]])
-def test_wrong_words_exit_with_2_and_usage(words: list[str], run: Run) -> None:
-    """The usage is shown on standard error, with where the help is."""
-    said = run(*words)
-    assert (said.code, said.out) == (2, "")
-    assert said.err.startswith("usage: backscroll")
-    assert "--help` for help." in said.err
+def test_wrong_arguments_exit_with_2_and_usage(words: list[str], run: Run) -> None:
+    """The usage is printed on standard error, with where to find the help."""
+    ended = run(*words)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("usage: backscroll")
+    assert "--help` for help." in ended.err
 
 
 @pytest.mark.parametrize(
@@ -159,35 +159,35 @@ def test_wrong_words_exit_with_2_and_usage(words: list[str], run: Run) -> None:
         (["completion", "ksh"], "argument SHELL: invalid choice: 'ksh'"),
     ],
 )
-def test_a_mistake_is_named_with_what_may_be_meant(words: list[str], hint: str, run: Run) -> None:
-    """The message names the word, says what is wrong and what to do."""
-    said = run(*words)
-    assert (said.code, said.out) == (2, "")
-    assert f"backscroll: {hint}" in said.err
+def test_a_mistake_is_named_with_a_suggestion(words: list[str], hint: str, run: Run) -> None:
+    """The message names the argument, says what is wrong and what to do."""
+    ended = run(*words)
+    assert (ended.code, ended.out) == (2, "")
+    assert f"backscroll: {hint}" in ended.err
 
 
 def test_without_a_command_the_help_is_shown(run: Run) -> None:
-    """On standard error and with exit 2, for nothing was done."""
-    said = run()
-    assert (said.code, said.out) == (2, "")
-    assert all(f"\n  {command} " in said.err for command in COMMANDS)
-    assert "backscroll demo" in said.err
+    """It is printed on standard error with exit code 2, because nothing was done."""
+    ended = run()
+    assert (ended.code, ended.out) == (2, "")
+    assert all(f"\n  {command} " in ended.err for command in COMMANDS)
+    assert "backscroll demo" in ended.err
 
 
 def test_version_and_help_exit_with_0(run: Run) -> None:
     """`--version` prints a version and nothing else; `--help` names the commands."""
-    said = run("--version")
-    assert (said.code, said.err) == (0, "")
-    assert re.fullmatch(r"\d+\.\d+\.\d+\n", said.out)
-    said = run("--help")
-    assert (said.code, said.err) == (0, "")
-    assert all(f"\n  {command} " in said.out for command in COMMANDS)
-    assert run("help") == said
+    ended = run("--version")
+    assert (ended.code, ended.err) == (0, "")
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", ended.out)
+    ended = run("--help")
+    assert (ended.code, ended.err) == (0, "")
+    assert all(f"\n  {command} " in ended.out for command in COMMANDS)
+    assert run("help") == ended
     assert run("help", "log", "verify") == run("log", "verify", "--help")
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "log export", "log verify"])
-def test_help_is_for_people(command: str) -> None:
+def test_help_has_no_python_jargon(command: str) -> None:
     """Every command has a help text, without Python's words for types and defaults."""
     end = backscroll(*command.split(), "--help")
     assert (end.returncode, end.stderr) == (0, "")
@@ -200,14 +200,14 @@ def test_help_is_for_people(command: str) -> None:
 
 @pytest.mark.parametrize("program", [["backscroll.bus"], [COMMAND_LINE, "serve"]])
 def test_serve_does_not_import_rich(program: list[str], tmp_path: Path) -> None:
-    """A daemon starts without what only the command line needs, however it is started."""
+    """The daemon loads nothing that only the command line needs, however it is started."""
     modules = imported(*program, "--data-dir", str(tmp_path / "data"), "--exit-with-parent")
     assert "backscroll.bus.daemon" in modules
     assert not packages(modules) & {"rich", "shtab", "pygments"}
 
 
 def test_a_call_in_a_pipe_imports_no_rich(there: tuple[str, ...]) -> None:
-    """Scripts do not pay for what people see; nor does the command line load any part of the daemon."""
+    """Scripts do not load what only terminals need, and the command line loads no part of the daemon."""
     modules = imported(COMMAND_LINE, "call", "ping", *there)
     assert f"{COMMAND_LINE}.call" in modules
     assert not packages(modules) & {"rich", "shtab", "apsw", "pydantic", "peewee"}
@@ -215,7 +215,7 @@ def test_a_call_in_a_pipe_imports_no_rich(there: tuple[str, ...]) -> None:
 
 
 def test_the_demo_opens_no_database() -> None:
-    """It shows what the daemon says; only the daemon knows SQLite."""
+    """It shows replies of the daemon, and does not use SQLite itself."""
     modules = imported(COMMAND_LINE, "demo")
     assert f"{COMMAND_LINE}.demo" in modules
     assert not packages(modules) & {"apsw", "sqlite3", "peewee"}
@@ -225,17 +225,17 @@ def test_the_demo_opens_no_database() -> None:
 
 
 def test_call_prints_the_result_as_json(call: Run) -> None:
-    """In a pipe standard output is the result and nothing else, as it always was."""
+    """In a pipe standard output is the result as JSON and nothing else."""
     assert call("ping") == (0, '{"pong": true}\n', "")
-    assert call("save-message", json.dumps(message(1))) == (0, "null\n", "")
-    said = call("get-message-by-id", '{"messageId": "m1"}')
-    assert (said.code, json.loads(said.out)["content"], said.err) == (0, "hello", "")
+    assert call("save-message", json.dumps(save_payload(1))) == (0, "null\n", "")
+    ended = call("get-message-by-id", '{"messageId": "m1"}')
+    assert (ended.code, json.loads(ended.out)["content"], ended.err) == (0, "hello", "")
     assert call("ping", "--json") == (0, '{"pong": true}\n', "")
 
 
 def test_call_takes_its_payload_from_a_file_or_stdin(there: tuple[str, ...], tmp_path: Path) -> None:
-    """`@FILE` and `-` stand for the JSON that is there, in any script."""
-    text = json.dumps(message(1, "aus der Datei: ∀ 🍵"), ensure_ascii=False)
+    """`@FILE` and `-` read the JSON from there."""
+    text = json.dumps(save_payload(1, "aus der Datei: ∀ 🍵"), ensure_ascii=False)
     (tmp_path / "payload.json").write_text(text, encoding="utf-8")
     assert backscroll("call", "save-message", f"@{tmp_path / 'payload.json'}", *there).returncode == 0
     end = backscroll("call", "get-message-by-id", *there, "-", input='{"messageId": "m1"}')
@@ -243,9 +243,9 @@ def test_call_takes_its_payload_from_a_file_or_stdin(there: tuple[str, ...], tmp
 
 
 def test_the_payload_may_come_after_the_flags(there: tuple[str, ...], run: Run) -> None:
-    """People type it where they think of it."""
-    said = run("call", "get-messages", *there, '{"roomId": "r1"}', "--timeout-ms", "9000")
-    assert said == (0, "[]\n", "")
+    """Payload and flags can be given in either order."""
+    ended = run("call", "get-messages", *there, '{"roomId": "r1"}', "--timeout-ms", "9000")
+    assert ended == (0, "[]\n", "")
 
 
 @pytest.mark.parametrize(
@@ -259,10 +259,10 @@ def test_the_payload_may_come_after_the_flags(there: tuple[str, ...], run: Run) 
     ],
 )
 def test_an_error_reply_is_json_with_exit_1(call: Run, words: list[str], code: str) -> None:
-    """Standard output stays empty; standard error is the reply's error, for scripts to read."""
-    said = call(*words)
-    assert (said.code, said.out) == (1, "")
-    error = json.loads(said.err)
+    """Standard output stays empty; standard error is the error of the reply."""
+    ended = call(*words)
+    assert (ended.code, ended.out) == (1, "")
+    error = json.loads(ended.err)
     assert error["code"] == code
     assert error["message"]
 
@@ -279,60 +279,60 @@ def test_call_finds_the_daemon_by_its_data_directory(
 
 def test_without_a_daemon_call_says_how_to_start_one(tmp_path: Path, run: Run) -> None:
     """Exit 1, and a message that names the directory and the command."""
-    said = run("call", "ping", "--data-dir", str(tmp_path))
-    assert said.code == 1
-    error = json.loads(said.err)
+    ended = run("call", "ping", "--data-dir", str(tmp_path))
+    assert ended.code == 1
+    error = json.loads(ended.err)
     assert error["code"] == "unavailable"
     assert f"backscroll serve --data-dir {tmp_path}" in error["message"]
 
 
-def test_call_waits_as_long_as_it_is_asked_to(tmp_path: Path, run: Run) -> None:
-    """No reply within `--timeout-ms` is exit 1, and the message says that the outcome is unknown."""
+def test_call_waits_for_the_given_timeout(tmp_path: Path, run: Run) -> None:
+    """No reply within `--timeout-ms` exits with 1, and the message says that the outcome is unknown."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     with context.socket(zmq.ROUTER) as silent:
         silent.bind(f"ipc://{tmp_path}/silent.sock")
-        said = run("call", "ping", "--endpoint", f"ipc://{tmp_path}/silent.sock", "--timeout-ms", "200")
+        ended = run("call", "ping", "--endpoint", f"ipc://{tmp_path}/silent.sock", "--timeout-ms", "200")
         assert silent.poll(0)
     context.term()
-    error = json.loads(said.err)
-    assert (said.code, error["code"]) == (1, "no-reply")
+    error = json.loads(ended.err)
+    assert (ended.code, error["code"]) == (1, "no-reply")
     assert "unknown" in error["message"]
 
 
-def test_an_address_where_nobody_listens_is_an_error(tmp_path: Path, run: Run) -> None:
-    """Exit 1 within the time-out, and an error on standard error."""
-    said = run("call", "ping", "--endpoint", f"ipc://{tmp_path}/nobody.sock", "--timeout-ms", "50")
-    assert said.code == 1
-    assert json.loads(said.err)["code"] in ("no-reply", "unavailable")
+def test_an_unbound_address_is_an_error(tmp_path: Path, run: Run) -> None:
+    """It exits with 1 within the timeout, with an error on standard error."""
+    ended = run("call", "ping", "--endpoint", f"ipc://{tmp_path}/nobody.sock", "--timeout-ms", "50")
+    assert ended.code == 1
+    assert json.loads(ended.err)["code"] in ("no-reply", "unavailable")
 
 
 @pytest.mark.parametrize("payload", ["{", "", "hello", "{'single': 1}", "@/no/such/file"])
 def test_a_payload_that_is_not_json_exits_with_2(payload: str, run: Run) -> None:
-    """It is found before anything is sent, and the message says what to do."""
-    said = run("call", "ping", payload)
-    assert (said.code, said.out) == (2, "")
-    assert "no/such/file" in said.err if payload.startswith("@") else "is not JSON" in said.err
+    """It is refused before anything is sent, and the message says what to do."""
+    ended = run("call", "ping", payload)
+    assert (ended.code, ended.out) == (2, "")
+    assert "no/such/file" in ended.err if payload.startswith("@") else "is not JSON" in ended.err
 
 
 # call, for people
 
 
 def test_a_list_of_records_is_a_table(call_on_terminal: Run) -> None:
-    """The fields' names are above the columns, times are readable, and nested lists are counted."""
-    said = call_on_terminal("get-messages", '{"roomId": "r1"}')
-    assert (said.code, said.err) == (0, "")
-    names, row = (line.split() for line in said.out.splitlines())
+    """Field names are above the columns, times are readable, and nested lists are counted."""
+    ended = call_on_terminal("get-messages", '{"roomId": "r1"}')
+    assert (ended.code, ended.err) == (0, "")
+    names, row = (line.split() for line in ended.out.splitlines())
     assert names == ["id", "roomId", "senderId", "content", "timestamp", "isDeleted", "reactions"]
     assert row == ["m1", "r1", "ada", "hello", *readable("at", 1).split(), "false", "–"]
 
 
 def test_a_table_that_is_too_wide_is_split(call_on_terminal: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """First what all records share goes below it; where it is still too wide, each record has lines of its own."""
-    assert call_on_terminal("save-message", json.dumps(message(2, "good bye " * 9))).code == 0
+    """Values that all records share are moved below it; if it is still too wide, each record is printed separately."""
+    assert call_on_terminal("save-message", json.dumps(save_payload(2, "good bye " * 9))).code == 0
     monkeypatch.setenv("COLUMNS", "70")
-    said = call_on_terminal("get-messages", '{"roomId": "r1"}')
-    assert said.out.splitlines()[0].split() == ["id", "content", "timestamp"]
-    assert "the same in all: roomId r1, senderId ada, isDeleted false, reactions –" in said.out
+    ended = call_on_terminal("get-messages", '{"roomId": "r1"}')
+    assert ended.out.splitlines()[0].split() == ["id", "content", "timestamp"]
+    assert "the same in all: roomId r1, senderId ada, isDeleted false, reactions –" in ended.out
     monkeypatch.setenv("COLUMNS", "30")
     lines = call_on_terminal("get-messages", '{"roomId": "r1"}').out.splitlines()
     assert lines[0] == "── 1 of 2"
@@ -340,8 +340,8 @@ def test_a_table_that_is_too_wide_is_split(call_on_terminal: Run, monkeypatch: p
     assert "── 2 of 2" in lines
 
 
-def test_one_record_is_names_and_values(call_on_terminal: Run) -> None:
-    """Records inside it are named by their path; lists of records have tables with titles."""
+def test_one_record_is_a_list_of_names_and_values(call_on_terminal: Run) -> None:
+    """Nested records are named by their path; lists of records are tables with titles."""
     lines = [line.split() for line in call_on_terminal("get-scope-info").out.splitlines()]
     assert {"scope", "bytes"} <= {line[0] for line in lines}
     assert ["rows.messages", "1"] in lines
@@ -361,12 +361,12 @@ def test_one_record_is_names_and_values(call_on_terminal: Run) -> None:
         (["compact-scope"], "done\n"),
     ],
 )
-def test_anything_else_is_plain_text(call_on_terminal: Run, words: list[str], text: str) -> None:
-    """Texts, numbers and what there is nothing of: each says what happened."""
+def test_other_results_are_plain_text(call_on_terminal: Run, words: list[str], text: str) -> None:
+    """Texts, numbers, and messages about missing results."""
     assert call_on_terminal(*words) == (0, text, "")
 
 
-def test_json_can_be_had_on_a_terminal(call_on_terminal: Run) -> None:
+def test_json_output_on_a_terminal(call_on_terminal: Run) -> None:
     """With `--json` the result is indented JSON, and an error is JSON too."""
     assert call_on_terminal("ping", "--json").out == '{\n  "pong": true\n}\n'
     assert json.loads(call_on_terminal("get-messages", "--json").err)["code"] == "invalid"
@@ -397,29 +397,29 @@ def test_json_can_be_had_on_a_terminal(call_on_terminal: Run) -> None:
 )
 def test_an_error_reply_is_text_on_a_terminal(call_on_terminal: Run, words: list[str], lines: list[str]) -> None:
     """Its code, the path of the field and what is wrong, then its details and what to do."""
-    said = call_on_terminal(*words)
-    assert (said.code, said.out, said.err.splitlines()) == (1, "", lines)
+    ended = call_on_terminal(*words)
+    assert (ended.code, ended.out, ended.err.splitlines()) == (1, "", lines)
 
 
-def test_an_unknown_operation_leads_to_describe(call_on_terminal: Run) -> None:
-    """The list of all operations is not printed; the command that prints it is."""
-    said = call_on_terminal("get-mesages")
-    assert said.code == 1
-    assert said.err.startswith("backscroll: unknown-operation at $.type: ")
-    assert said.err.endswith("  `backscroll describe` lists the operations\n")
-    assert len(said.err.splitlines()) == 2
+def test_an_unknown_operation_error_points_to_describe(call_on_terminal: Run) -> None:
+    """The list of all operations is not printed, but the command that prints it is."""
+    ended = call_on_terminal("get-mesages")
+    assert ended.code == 1
+    assert ended.err.startswith("backscroll: unknown-operation at $.type: ")
+    assert ended.err.endswith("  `backscroll describe` lists the operations\n")
+    assert len(ended.err.splitlines()) == 2
 
 
-def test_what_people_wrote_cannot_command_the_terminal(call_on_terminal: Run) -> None:
-    """Control characters are spelled out; line breaks and other scripts stay."""
+def test_control_characters_are_escaped_on_a_terminal(call_on_terminal: Run) -> None:
+    """Line breaks and other scripts are kept."""
     assert printable("a\x1b[2Jb\x07\x9b\nc\td ∀🍵") == "a\\x1b[2Jb\\x07\\x9b\nc\td ∀🍵"
-    assert call_on_terminal("save-message", json.dumps(message(3, "\x1b]0;title\x07"))).code == 0
+    assert call_on_terminal("save-message", json.dumps(save_payload(3, "\x1b]0;title\x07"))).code == 0
     assert ESCAPE not in call_on_terminal("get-message-by-id", '{"messageId": "m3"}').out
     assert ESCAPE not in call_on_terminal("delete-message", json.dumps({"messageId": "\x1b[2J"})).err
 
 
-def test_colour_is_for_terminals_that_want_it(call_on_terminal: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without NO_COLOR a terminal gets colour, and with it plain text; a terminal that can nothing gets none either."""
+def test_colour_is_used_on_capable_terminals_only(call_on_terminal: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With NO_COLOR, or on a dumb terminal, the output is plain text."""
     assert ESCAPE not in call_on_terminal("ping").out
     monkeypatch.delenv("NO_COLOR")
     assert ESCAPE in call_on_terminal("ping").out
@@ -449,7 +449,7 @@ def test_colour_is_for_terminals_that_want_it(call_on_terminal: Run, monkeypatch
     ],
 )
 def test_values_are_readable(name: str, value: Any, text: str) -> None:
-    """Times are in UTC, lists are joined or counted, and the rest is as in JSON."""
+    """Times are in UTC, lists are joined or counted, and other values are as in JSON."""
     assert readable(name, value) == text
 
 
@@ -499,15 +499,15 @@ LANGUAGE: dict[str, Any] = {
 
 @pytest.fixture
 def small_language(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`describe` of a language of two operations."""
+    """The description of a protocol with two operations."""
     monkeypatch.setattr(describe_command, "describe_language", lambda: LANGUAGE)
 
 
 def test_describe_lists_all_operations(run: Run) -> None:
-    """One line for each, with its kind and its summary, so that grep finds it."""
-    said = run("describe")
-    assert (said.code, said.err) == (0, "")
-    names, *lines = said.out.splitlines()
+    """One line for each, with its kind and its summary, which can be searched with grep."""
+    ended = run("describe")
+    assert (ended.code, ended.err) == (0, "")
+    names, *lines = ended.out.splitlines()
     assert names.split() == ["operation", "kind", "summary"]
     assert [line.split()[0] for line in lines] == list(OPERATIONS)
     assert {line.split()[1] for line in lines} == {"command", "query", "maintenance", "built-in"}
@@ -517,9 +517,9 @@ def test_describe_lists_all_operations(run: Run) -> None:
 @pytest.mark.usefixtures("small_language")
 def test_describe_shows_one_operation(run: Run) -> None:
     """Payload with types, presence and limits, the records in it, result, errors, and an example."""
-    said = run("describe", "say-hello")
-    assert (said.code, said.err) == (0, "")
-    assert said.out.splitlines() == [
+    ended = run("describe", "say-hello")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.splitlines() == [
         "say-hello  command, since protocol level 1",
         "",
         "Say hello. Replaced by greet.",
@@ -548,8 +548,8 @@ def test_describe_shows_one_operation(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("small_language")
-def test_describe_leaves_out_what_is_empty(run: Run) -> None:
-    """An operation without fields, description and errors says so in few lines."""
+def test_describe_omits_empty_sections(run: Run) -> None:
+    """An operation without fields, description and errors takes few lines."""
     assert run("describe", "greet").out.split("\n\n") == [
         "greet  query, since protocol level 1",
         "Greet.",
@@ -561,7 +561,7 @@ def test_describe_leaves_out_what_is_empty(run: Run) -> None:
 
 @pytest.mark.usefixtures("small_language")
 def test_describe_prints_json(run: Run) -> None:
-    """The whole language, or one operation with the definitions that it refers to, by themselves or through others."""
+    """The whole protocol, or one operation with all definitions that it refers to, directly or indirectly."""
     assert json.loads(run("describe", "--json").out) == LANGUAGE
     described = json.loads(run("describe", "say-hello", "--json").out)
     assert described.pop("name") == "say-hello"
@@ -575,21 +575,21 @@ def test_describe_prints_json(run: Run) -> None:
 )
 def test_an_unknown_operation_exits_with_2(name: str, hint: str, run: Run) -> None:
     """The closest names are suggested."""
-    said = run("describe", name)
-    assert (said.code, said.out) == (2, "")
-    assert said.err.startswith(f"backscroll: there is no operation {name!r}{hint}")
+    ended = run("describe", name)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith(f"backscroll: there is no operation {name!r}{hint}")
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_operation_can_be_described(name: str, run: Run, on_terminal: Run) -> None:
-    """Its last line is a command that can be pasted; on a terminal it says the same."""
+    """The last line is a command that can be pasted; on a terminal the text is the same."""
     lines = run("describe", name).out.splitlines()
     command, call, operation, *payload = shlex.split(lines[-1])
     assert (command, call, operation) == ("backscroll", "call", name)
     assert all(isinstance(json.loads(word), dict) for word in payload)
-    said = on_terminal("describe", name)
-    assert said.code == 0
-    assert lines[-1] in said.out
+    ended = on_terminal("describe", name)
+    assert ended.code == 0
+    assert lines[-1] in ended.out
 
 
 @pytest.mark.parametrize(
@@ -607,12 +607,12 @@ def test_every_operation_can_be_described(name: str, run: Run, on_terminal: Run)
         ({}, ""),
     ],
 )
-def test_limits_are_put_in_words(schema: dict[str, Any], limits: str) -> None:
-    """With their units, and also where a value may be null."""
+def test_limits_are_described_in_words(schema: dict[str, Any], limits: str) -> None:
+    """With their units, also where a value may be null."""
     assert limits_of(schema) == limits
 
 
-def test_definitions_are_found_through_others() -> None:
+def test_indirect_definitions_are_found() -> None:
     """Also where they refer to each other, and where one is missing."""
     definitions = {"A": {"items": {"$ref": "#/$defs/B"}}, "B": {"anyOf": [{"$ref": "#/$defs/A"}]}, "C": {}}
     assert definitions_in([{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/missing"}], definitions) == ["A", "B"]
@@ -624,10 +624,10 @@ def test_definitions_are_found_through_others() -> None:
 @pytest.mark.parametrize("shell", SHELLS)
 def test_completion_knows_commands_flags_and_operations(shell: str, run: Run) -> None:
     """The script is on standard output, ready to be saved."""
-    said = run("completion", shell)
-    assert (said.code, said.err) == (0, "")
+    ended = run("completion", shell)
+    assert (ended.code, ended.err) == (0, "")
     for word in ("describe", "get-message-page", "command-log", "ids-only", "against-data-dir"):
-        assert word in said.out
+        assert word in ended.out
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
@@ -643,7 +643,7 @@ def test_completion_knows_commands_flags_and_operations(shell: str, run: Run) ->
         ("completion ''", "bash zsh fish"),
     ],
 )
-def test_bash_completes(words: str, completed: str, run: Run) -> None:
+def test_bash_completion_works(words: str, completed: str, run: Run) -> None:
     """The script works in a real shell."""
     script = run("completion", "bash").out + (
         f"COMP_WORDS=(backscroll {words})\n"
@@ -658,8 +658,10 @@ def test_bash_completes(words: str, completed: str, run: Run) -> None:
 # progress
 
 
-def test_progress_is_shown_to_people_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is written where nobody watches, where colour is not wanted, or beside the results."""
+def test_progress_is_shown_on_terminals_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is written to files, without colour, or together with results."""
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     with progress("working", 10) as advance:
@@ -681,8 +683,8 @@ def test_progress_is_shown_to_people_only(monkeypatch: pytest.MonkeyPatch, capsy
 # serve and demo
 
 
-def test_serve_is_the_daemon(tmp_path: Path) -> None:
-    """`backscroll serve` takes the daemon's flags and ends with its exit codes."""
+def test_serve_runs_the_daemon(tmp_path: Path) -> None:
+    """`backscroll serve` takes the flags of the daemon and exits with its codes."""
     end = backscroll("serve", "--data-dir", str(tmp_path / "data"), "--exit-with-parent", input="")
     assert end.returncode == 0
     assert json.loads(end.stdout)["event"] == "ready"
@@ -694,7 +696,7 @@ def test_serve_is_the_daemon(tmp_path: Path) -> None:
 
 
 def test_the_demo_shows_a_conversation_and_its_rows() -> None:
-    """What a newcomer runs first works, leaves nothing behind and shows what it is about."""
+    """It succeeds and leaves no files."""
     end = backscroll("demo")
     assert (end.returncode, end.stderr) == (0, "")
     for piece in (
@@ -705,18 +707,18 @@ def test_the_demo_shows_a_conversation_and_its_rows() -> None:
         assert piece in end.stdout
     for table in ("rooms", "channels", "members", "messages", "reactions"):
         assert f"\n   {table}\n" in end.stdout
-    assert end.stdout.count("wrong channel, sorry") == 1  # where it is said; it is deleted later
+    assert end.stdout.count("wrong channel, sorry") == 1  # where it is ended; it is deleted later
 
 
-def test_the_demo_ignores_settings_of_its_user(tmp_path: Path) -> None:
-    """A daemon that the user's environment describes may be running; the demo has one of its own."""
+def test_the_demo_ignores_environment_settings(tmp_path: Path) -> None:
+    """It uses a daemon of its own, even if the environment describes another one."""
     environment = {"BACKSCROLL_ENDPOINT": f"ipc://{tmp_path}/own.sock", "BACKSCROLL_COMMAND_LOG": "ids-only"}
     end = backscroll("demo", env=os.environ | environment)
     assert (end.returncode, end.stderr) == (0, "")
     assert "own.sock" not in end.stdout
 
 
-def test_what_the_demo_suggests_can_be_pasted(start_daemon: StartDaemon, tmp_path: Path) -> None:
+def test_commands_suggested_by_the_demo_work(start_daemon: StartDaemon, tmp_path: Path) -> None:
     """The commands after the first, which starts a daemon, run in a shell next to it."""
     start_daemon()
     commands = backscroll("demo").stdout.split("6  Now you")[1].splitlines()[2:]

@@ -1,4 +1,4 @@
-"""A daemon as a child of an application."""
+"""`DaemonProcess`: a daemon as a child process of an application."""
 
 import threading
 from pathlib import Path
@@ -10,8 +10,8 @@ from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema import Ping, Unavailable
 
 
-def test_a_daemon_lives_for_the_block_and_leaves_nothing_running(tmp_path: Path) -> None:
-    """Inside the block it serves; after it, it has stopped in good order."""
+def test_the_daemon_runs_for_the_length_of_the_block(tmp_path: Path) -> None:
+    """Inside the block it serves requests; after the block it has exited with 0."""
     with DaemonProcess(tmp_path / "data") as daemon, Client(daemon.endpoint) as client:
         assert client.ask(Ping()).pong
         assert daemon.endpoints == daemon.ready["endpoints"]
@@ -20,20 +20,20 @@ def test_a_daemon_lives_for_the_block_and_leaves_nothing_running(tmp_path: Path)
 
 
 def test_a_daemon_stops_when_the_block_fails(tmp_path: Path) -> None:
-    """An error in the application ends the daemon too, and is not replaced by another."""
+    """An exception in the block stops the daemon, and is raised unchanged."""
     with pytest.raises(ZeroDivisionError), DaemonProcess(tmp_path / "data") as daemon:
         raise ZeroDivisionError
     assert daemon.process.poll() == 0
 
 
-def test_flags_are_passed_on(tmp_path: Path) -> None:
-    """What stands after the directory goes to `backscroll serve`."""
+def test_flags_are_passed_to_serve(tmp_path: Path) -> None:
+    """The arguments after the directory are flags of `backscroll serve`."""
     with DaemonProcess(tmp_path / "data", "--endpoint", "tcp://127.0.0.1:*") as daemon:
         assert daemon.endpoint.startswith("tcp://127.0.0.1:")
 
 
-def test_a_daemon_that_gives_up_is_unavailable_with_its_exit_code(tmp_path: Path) -> None:
-    """Whoever starts it is told at once, rather than waiting for a reply."""
+def test_a_daemon_that_fails_to_start_raises_unavailable(tmp_path: Path) -> None:
+    """The error has the exit code, and is raised without waiting for a reply."""
     with (tmp_path / "log").open("w+") as log:
         with pytest.raises(Unavailable, match="exit code 2"):
             DaemonProcess(tmp_path / "data", "--no-such-flag", log=log)
@@ -45,16 +45,16 @@ def test_a_daemon_that_gives_up_is_unavailable_with_its_exit_code(tmp_path: Path
     assert "another daemon" in text
 
 
-def test_killing_is_not_stopping(tmp_path: Path) -> None:
-    """`kill()` is a crash: its exit code says so, and the next daemon starts over what it left."""
+def test_kill_is_a_crash_and_not_a_shutdown(tmp_path: Path) -> None:
+    """The exit code shows it, and the next daemon starts with the files that are left."""
     daemon = DaemonProcess(tmp_path / "data")
     assert daemon.kill() == -9
     with DaemonProcess(tmp_path / "data") as again, Client(again.endpoint) as client:
         assert client.ask(Ping()).pong
 
 
-def test_threads_may_start_daemons_of_their_own(tmp_path: Path) -> None:
-    """Several directories have several daemons, side by side in one application."""
+def test_threads_can_start_daemons_concurrently(tmp_path: Path) -> None:
+    """One application can have several daemons, each with a directory of its own."""
     daemons: list[DaemonProcess] = []
     threads = [
         threading.Thread(target=lambda at=at: daemons.append(DaemonProcess(tmp_path / f"data-{at}"))) for at in range(3)

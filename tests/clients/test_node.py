@@ -1,7 +1,7 @@
-"""Node talks to a real daemon: what either side saves, the other reads. The scripts are in `tests/node`.
+"""Node and a real daemon: what JavaScript saves, Python reads, and the reverse. The scripts are in `node/`.
 
-Needs `node` and `npm`, which fetches two packages once into `tests/node/node_modules`. Without them these tests are
-skipped, except where `CI` is set: there they fail.
+Needs `node` and `npm`, which fetches two packages once into `node/node_modules`. Without them these tests are skipped,
+except where `CI` is set: there they fail.
 """
 
 import json
@@ -43,10 +43,10 @@ def node() -> str:
 
 @pytest.mark.parametrize("carrier", ENDPOINTS)
 @pytest.mark.parametrize(("script", "many"), [("dealer", MANY), ("req", 0)])
-def test_node_and_python_read_what_the_other_saved(
+def test_node_and_python_read_the_same_messages(
     node: str, start_daemon: StartDaemon, script: str, many: int, carrier: str
 ) -> None:
-    """A message saved in one language is the same message in the other: emoji, NUL, 2 ** 53 - 1, free objects."""
+    """A message saved in one language is equal in the other, with emoji, NUL, 2**53 - 1 and free JSON."""
     daemon = start_daemon(*ENDPOINTS[carrier])
     with Client(daemon.endpoint) as client:
         ours = _messages("python")
@@ -64,7 +64,7 @@ def test_node_and_python_read_what_the_other_saved(
 def test_the_javascript_example_of_the_readme_runs(
     node: str, start_daemon: StartDaemon, tmp_path: Path, way: str
 ) -> None:
-    """The example works as it is printed: given the endpoint, and in a directory that holds an `endpoint.json`."""
+    """It runs as printed, with an endpoint as its argument and in a directory with an `endpoint.json`."""
     data_dir = tmp_path / "data"
     daemon = start_daemon(data_dir=data_dir)
     if way == "argument":
@@ -76,8 +76,8 @@ def test_the_javascript_example_of_the_readme_runs(
         assert [message.content for message in client.ask(GetMessages("r1"))] == ["hello from JavaScript 👋"]
 
 
-def test_a_log_file_is_a_fixture_in_javascript(node: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replayed and served by two commands, a conversation is there for tests in any language."""
+def test_a_log_file_can_be_a_fixture_for_javascript(node: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replayed and served by two commands, a conversation is available to tests in any language."""
     monkeypatch.setenv("BACKSCROLL", str(Path(sys.executable).parent / "backscroll"))
     monkeypatch.setenv("LOG", str(Path(__file__).parents[1] / "example" / "conversation.jsonl"))
     printed = _run(node, "replayed.mjs")
@@ -86,7 +86,7 @@ def test_a_log_file_is_a_fixture_in_javascript(node: str, monkeypatch: pytest.Mo
 
 
 def _messages(writer: str) -> list[Message]:
-    """What `messages.mjs` makes of `messages.json`, for a writer whose room bears the same name."""
+    """The messages that `messages.mjs` makes of `messages.json` for a writer, whose room has the same name."""
     made = []
     for template in json.loads((NODE / "messages.json").read_text(encoding="utf-8")):
         message = {**template, "id": f"{writer}: {template['id']}", "roomId": writer, "senderId": writer}
@@ -107,7 +107,7 @@ def _all_of(room_id: str, client: Client) -> list[Message]:
 
 
 def _install(npm: str) -> None:
-    """Fetch the packages, and leave a copy of `package.json` to tell for which it was done."""
+    """Fetch the packages, and leave a copy of the `package.json` they were fetched for."""
     command = [npm, "install", "--no-audit", "--no-fund", "--no-package-lock"]
     done = subprocess.run(command, cwd=NODE, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
     if done.returncode != 0:
@@ -116,7 +116,7 @@ def _install(npm: str) -> None:
 
 
 def _run(node: str, script: str, *arguments: Any, directory: Path | None = None) -> str:
-    """What a script prints; its standard error is in the failure when it fails."""
+    """What a script prints; where it fails, its standard error is shown."""
     command = [node, str(NODE / script), *arguments]
     done = subprocess.run(
         command, cwd=directory, capture_output=True, text=True, encoding="utf-8", timeout=RUN_SECONDS, check=False
@@ -126,7 +126,7 @@ def _run(node: str, script: str, *arguments: Any, directory: Path | None = None)
 
 
 def _cannot_run(reason: str) -> NoReturn:
-    """Skip; but a continuous integration run that leaves Node out must not look green."""
+    """Skip the test, or fail it where `CI` is set, so that CI never leaves Node out silently."""
     if os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)

@@ -1,4 +1,4 @@
-"""The pytest plugin, in inner test runs of its own: what a chat application's author gets with the wheel."""
+"""The pytest plugin, in inner test runs: the fixtures that authors of chat applications get with the wheel."""
 
 import json
 import shutil
@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.messages import save_payload
+
 pytest_plugins = ["pytester"]
 
 EXAMPLE = Path(__file__).parents[1] / "example"
-MESSAGE = {"id": "m1", "roomId": "r", "senderId": "a", "content": "hello", "timestamp": 1}
-LOG = "# a hand-written log\n" + json.dumps({"type": "save-message", "payload": {"message": MESSAGE}}) + "\n"
+SAVED = save_payload(room_id="r")
+LOG = "# a hand-written log\n" + json.dumps({"type": "save-message", "payload": SAVED}) + "\n"
 USERS = '{"type": "create-user", "payload": {"pubkey": "key"}}\n'
 READS = "\n".join(["from backscroll.schema import *", "import pytest", "import os", ""])
 
@@ -27,22 +29,22 @@ def inner(pytester: Inner) -> Inner:
 
 
 def run(inner: Inner, test: str, *words: str, **outcomes: int) -> pytest.RunResult:
-    """The outcome of a run of one module, which must be as expected."""
+    """Run one module, and check its outcomes."""
     inner.makepyfile(test_inner=READS + test)
     result = inner.runpytest(*words)
     result.assert_outcomes(**outcomes)
     return result
 
 
-def test_the_example_passes(pytester: Inner) -> None:
-    """The example of the README, as it lies in `tests/example`, in a place of its own."""
+def test_the_readme_example_passes(pytester: Inner) -> None:
+    """The example in `tests/example` runs in a directory of its own, in process and with a real daemon."""
     shutil.copytree(EXAMPLE, pytester.path / "example")
     pytester.runpytest("example").assert_outcomes(passed=1)
     pytester.runpytest("example", "--backscroll-real").assert_outcomes(passed=1)
 
 
-def test_the_client_has_an_empty_store_of_its_own(inner: Inner) -> None:
-    """Each test begins with nothing, without a socket or a process."""
+def test_each_test_has_an_empty_store_in_process(inner: Inner) -> None:
+    """The store is empty for each test, and uses no socket and no other process."""
     run(
         inner,
         """
@@ -56,8 +58,10 @@ def test_one(backscroll_client, turn):
     )
 
 
-def test_the_client_talks_to_a_real_daemon_where_it_is_asked_to(inner: Inner, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With `--backscroll-real`, or in a test that also uses the daemon; settings of the person's are no matter."""
+def test_the_client_can_use_a_real_daemon(inner: Inner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `--backscroll-real`, or in a test that also uses the daemon; environment variables do not change its
+    settings.
+    """
     test = """
 def test_client(backscroll_client):
     assert backscroll_client.ask(Health()).pid != os.getpid()
@@ -76,8 +80,8 @@ def test_both(backscroll_daemon, backscroll_client):
     )
 
 
-def test_a_log_is_replayed_before_the_test(inner: Inner) -> None:
-    """The marker's files, those of the module before those of the test; with or without the client in its arguments."""
+def test_marked_logs_are_replayed_before_the_test(inner: Inner) -> None:
+    """The module's files are replayed before the test's, whether or not the test has the client as an argument."""
     run(
         inner,
         """
@@ -97,8 +101,8 @@ def test_daemon(backscroll_daemon):
     )
 
 
-def test_logs_are_replayed_one_after_another(inner: Inner) -> None:
-    """Relative to the test's file; lines without numbers follow what is there, so a test is put together of parts."""
+def test_logs_are_replayed_in_order(inner: Inner) -> None:
+    """Paths are relative to the test's file, and lines without a number continue after what is there."""
     run(
         inner,
         """
@@ -124,8 +128,10 @@ def test_parts(backscroll_client, replay_log):
         ("none.jsonl", None, "*none.jsonl: *No such file*"),
     ],
 )
-def test_a_bad_log_fails_the_test_with_its_line(inner: Inner, name: str, text: str | None, complaint: str) -> None:
-    """In one message, without a traceback through us."""
+def test_an_invalid_log_fails_the_test_and_names_the_line(
+    inner: Inner, name: str, text: str | None, complaint: str
+) -> None:
+    """In a single message, without a traceback through backscroll."""
     if text is not None:
         (inner.path / name).write_text(text, encoding="utf-8")
     result = run(inner, f"def test_it(replay_log):\n    replay_log({name!r})\n", failed=1)
@@ -141,8 +147,8 @@ def test_state(backscroll_client, backscroll_snapshot):
 """
 
 
-def test_a_snapshot_holds_what_the_scope_held(inner: Inner, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Written with `--backscroll-update`, missed without it, and compared row by row: what differs is shown."""
+def test_a_snapshot_is_compared_row_by_row(inner: Inner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--backscroll-update` writes it, without it a missing snapshot fails, and differing rows are shown."""
     monkeypatch.setenv("CONTENT", "Grüße")
     missing = run(inner, SNAPSHOT, failed=1)
     missing.stdout.fnmatch_lines(["*there is no snapshot *test_state.json*", "*pytest --backscroll-update*"])
@@ -167,8 +173,8 @@ def test_a_snapshot_holds_what_the_scope_held(inner: Inner, monkeypatch: pytest.
     different.stdout.no_fnmatch_line("*pytest_plugin.py*")
 
 
-def test_snapshots_have_names_of_their_own(inner: Inner) -> None:
-    """By class, test, parameters and the name given; a second one without a name would overwrite the first."""
+def test_snapshot_names_are_unique(inner: Inner) -> None:
+    """They are named by class, test, parameters and the given name; a second one without a name is refused."""
     test = """
 class TestRoom:
     @pytest.mark.parametrize("text", ["a/b", "a:b", "plain"])
@@ -185,6 +191,6 @@ class TestRoom:
     run(inner, twice, "--backscroll-update", failed=1).stdout.fnmatch_lines(["*second snapshot needs a name*"])
 
 
-def test_a_run_without_the_plugin_is_as_before(inner: Inner) -> None:
-    """It can be switched off like any other."""
+def test_the_plugin_can_be_disabled(inner: Inner) -> None:
+    """It can be switched off like any other plugin."""
     run(inner, "def test_it():\n    pass\n", "-p", "no:backscroll", passed=1)

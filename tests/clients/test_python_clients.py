@@ -1,4 +1,4 @@
-"""Both clients, on the in-process transport and on real daemons: typed replies, typed errors, and no mix-ups."""
+"""Both Python clients, in process and on real daemons: typed results, typed errors, and replies matched to requests."""
 
 import asyncio
 import tempfile
@@ -23,12 +23,17 @@ from backscroll.clients.python.pending_calls import find_endpoint
 from backscroll.schema import (
     BackscrollError,
     Busy,
+    CallerError,
+    Channel,
     ClearAllData,
     Command,
     Conflict,
+    DaemonError,
     DeadlineExceeded,
     DeleteMessage,
     GetAllRooms,
+    GetChannel,
+    GetLog,
     GetMessageById,
     GetMessages,
     GetUser,
@@ -38,8 +43,6 @@ from backscroll.schema import (
     Invalid,
     IsUserBanned,
     Maintenance,
-    Malformed,
-    Message,
     MessageUpdates,
     NoReply,
     NotFound,
@@ -47,7 +50,9 @@ from backscroll.schema import (
     Ping,
     Pong,
     Query,
-    SaveMessage,
+    Reaction,
+    Room,
+    SaveRoom,
     SaveUser,
     TooLarge,
     Unavailable,
@@ -57,22 +62,18 @@ from backscroll.schema import (
 )
 from backscroll.schema.errors import ERRORS
 from backscroll.schema.limits import BODY_BYTES_MAX
-from backscroll.schema.wire import JSON, MSGPACK, Envelope, Success, write_failure
+from backscroll.schema.wire import JSON, MSGPACK, PROTOCOL_LEVEL, Envelope, Success, write_failure
+from tests.support.messages import message_record, save_message
 from tests.support.waiting import wait_until
 
 StartDaemon = Callable[..., DaemonProcess]
 Do = Callable[[Operation[Any]], Any]
 SOON_MS = 30
-NOBODY = "tcp://127.0.0.1:9"  # the port of "discard"
+NOBODY = "tcp://127.0.0.1:9"  # the discard port, where nothing listens
 
 
 class FlyToTheMoon(Command[None], frozen=True):
-    """An operation of some other version."""
-
-
-def message(message_id: str = "m1", **changes: Any) -> Message:
-    fields = {"room_id": "r1", "sender_id": "ada", "content": "hello", "timestamp": 1, **changes}
-    return Message(id=message_id, **fields)
+    """An operation that the daemon does not know."""
 
 
 def user(name: str) -> User:
@@ -92,7 +93,7 @@ def perform(client: Client, operation: Operation[Any]) -> Any:
 
 
 def asynchronously(connect: Callable[..., AsyncClient]) -> Do:
-    """Let an asynchronous client do what a synchronous one would."""
+    """A function that performs operations with an asynchronous client."""
 
     async def do(operation: Operation[Any]) -> Any:
         async with connect() as client:
@@ -104,14 +105,14 @@ def asynchronously(connect: Callable[..., AsyncClient]) -> Do:
     return lambda operation: run(do(operation))
 
 
-class Lent:
-    """A transport that outlives the clients who close it."""
+class Borrowed:
+    """A transport that stays open when a client closes it."""
 
     def __init__(self, transport: InProcess) -> None:
         self.send, self.receive = transport.send, transport.receive
 
     def close(self) -> None:
-        """It belongs to the test."""
+        """Does nothing: the transport belongs to the test."""
 
 
 @pytest.fixture(scope="module")
@@ -124,9 +125,9 @@ def daemon_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
 
 @pytest.fixture(params=["in process", "on a daemon"])
 def place(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """What to make a client with: a transport, or the data directory of a running daemon; nothing is stored there."""
+    """The arguments of a client: a transport, or the data directory of a running daemon; its store is empty."""
     if request.param == "in process":
-        return {"transport": Lent(request.getfixturevalue("transport"))}
+        return {"transport": Borrowed(request.getfixturevalue("transport"))}
     directory = request.getfixturevalue("daemon_directory")
     with Client(data_dir=directory) as client:
         client.execute(ClearAllData())
@@ -135,7 +136,7 @@ def place(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 @pytest.fixture(params=["Client", "AsyncClient"])
 def do(request: pytest.FixtureRequest, place: dict[str, Any]) -> Iterator[Do]:
-    """Carry out operations with either client, in either place."""
+    """Performs operations with either client, in process or on a daemon."""
     if request.param == "AsyncClient":
         yield asynchronously(lambda: AsyncClient(**place))
         return
@@ -144,7 +145,7 @@ def do(request: pytest.FixtureRequest, place: dict[str, Any]) -> Iterator[Do]:
 
 
 class Router:
-    """A bound socket that answers when the test says so."""
+    """A bound ROUTER socket in the place of a daemon, which replies when the test does."""
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
@@ -155,7 +156,7 @@ class Router:
         self.socket.bind(endpoint)
 
     def receive(self) -> tuple[bytes, Envelope]:
-        """Who sent the next request, and the request."""
+        """The sender of the next request, and the request."""
         client, body = self.socket.recv_multipart()
         return client, MSGPACK.decode(body, Envelope)
 
@@ -169,7 +170,7 @@ class Router:
 
 @pytest.fixture
 def router() -> Iterator[Router]:
-    """A socket of ours in the daemon's place. Its path is short, as such paths must be."""
+    """A router on a socket with a short path, because such paths are limited in length."""
     with (
         tempfile.TemporaryDirectory(prefix="backscroll-") as directory,
         closing(Router(f"ipc://{directory}/s")) as router,
@@ -178,7 +179,7 @@ def router() -> Iterator[Router]:
 
 
 class Scripted:
-    """A transport on which each request finds the next of some replies; `{id}` in them is the request's id."""
+    """A transport with prepared replies; each is given the id of the request."""
 
     def __init__(self, *replies: Callable[[str], bytes]) -> None:
         self.replies = list(replies)
@@ -191,45 +192,48 @@ class Scripted:
         return self.replies.pop(0)(MSGPACK.decode(self.bodies[-1], Envelope).id) if self.replies else None
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: nothing is open."""
 
 
 # --- replies ---
 
 
 def test_results_have_the_declared_types(do: Do) -> None:
-    """Commands give None, queries records, lists, flags, or None for what is not there."""
-    assert do(SaveMessage(message())) is None
-    assert do(GetMessages("r1")) == [message(reactions=[])]
-    assert do(GetMessageById("m1")) == message(reactions=[])
+    """Commands return None; queries return records, lists, flags, or None for what does not exist."""
+    assert do(save_message()) is None
+    assert do(GetMessages("r1")) == [message_record(reactions=[])]
+    assert do(GetMessageById("m1")) == message_record(reactions=[])
     assert do(GetMessageById("unknown")) is None
     assert do(IsUserBanned("eve", "r1")) is False
     assert do(GetAllRooms()) == []
     assert do(Ping()) == Pong(pong=True)
     health = do(Health())
     assert isinstance(health, HealthReport)
-    assert (health.ready, health.protocol, health.scopes_open) == (True, 1, 1)
+    assert (health.ready, health.level, health.scopes_open) == (True, PROTOCOL_LEVEL, 1)
+    assert (health.storage.engine, health.storage.wal_reset_bug) == ("sqlite", False)
 
 
 PROVOKED: list[tuple[type[BackscrollError], Operation[Any], str]] = [
     (UnknownOperation, FlyToTheMoon(), r"\$\.type: there is no operation 'fly-to-the-moon'"),
     (Invalid, GetMessages("r1", limit=0), r"\$\.payload\.limit: "),
-    (TooLarge, SaveMessage(message("x" * 129)), r"\$\.payload\.message\.id: "),
+    (TooLarge, save_message("x" * 513), r"\$\.payload\.message\.id: "),
     (NotFound, DeleteMessage("unknown"), r"\$\.payload\.messageId: "),
     (Conflict, UpdateMessage("deleted", MessageUpdates(content="x")), r"\$\.payload\.messageId: "),
-    (Invalid, SaveMessage(message("\ud800")), "cannot be written"),
-    (Invalid, SaveMessage(message(metadata={"a": 2**64})), "cannot be written"),
-    (Invalid, SaveMessage(message(metadata={"a": object()})), "cannot be written"),
-    (TooLarge, SaveMessage(message(content="x" * BODY_BYTES_MAX)), f"at most {BODY_BYTES_MAX}"),
+    (Invalid, save_message("\ud800"), "cannot be written"),
+    (Invalid, save_message(metadata={"a": 2**64}), "cannot be written"),
+    (Invalid, save_message(metadata={"a": object()}), "cannot be written"),
+    (TooLarge, save_message(content="x" * BODY_BYTES_MAX), f"at most {BODY_BYTES_MAX}"),
 ]
 
 
 @pytest.mark.parametrize(("error_class", "operation", "text"), PROVOKED, ids=lambda each: getattr(each, "__name__", ""))
-def test_a_refusal_raises_the_class_of_its_code(
+def test_an_error_reply_raises_its_class(
     do: Do, error_class: type[BackscrollError], operation: Operation[Any], text: str
 ) -> None:
-    """What the daemon refuses, or what could not even be sent, is raised; the client goes on."""
-    do(SaveMessage(message("deleted", is_deleted=True)))
+    """Errors of the daemon, and of requests that cannot be encoded, are raised by class, and the client can
+    be used on.
+    """
+    do(save_message("deleted", is_deleted=True))
     with pytest.raises(error_class, match=text) as caught:
         do(operation)
     assert type(caught.value) is error_class
@@ -237,53 +241,55 @@ def test_a_refusal_raises_the_class_of_its_code(
     assert do(Ping()) == Pong(pong=True)
 
 
-@pytest.mark.parametrize(("scope", "error_class"), [("", Malformed), ("é" * 65, TooLarge)])
+@pytest.mark.parametrize(("scope", "error_class"), [("", Invalid), ("a\0b", Invalid), ("é" * 65, TooLarge)])
 @pytest.mark.parametrize("client_class", [Client, AsyncClient])
-def test_a_scope_that_is_none_is_refused(
+def test_an_invalid_scope_name_is_refused(
     transport: InProcess, client_class: Any, scope: str, error_class: type[BackscrollError]
 ) -> None:
-    """A scope's name has at least one character and at most 128 bytes."""
+    """A scope's name has at least one character, no NUL, and at most 128 bytes."""
     with pytest.raises(error_class, match=r"^\$\.scope: "):
-        _once(client_class, Ping(), transport=Lent(transport), scope=scope)
+        _once(client_class, Ping(), transport=Borrowed(transport), scope=scope)
 
 
 @pytest.mark.parametrize("client_class", [Client, AsyncClient])
-def test_a_client_speaks_for_its_own_scope(transport: InProcess, client_class: Any) -> None:
-    """What a client of one scope saves, a client of another never sees; each took its scope when it was made."""
+def test_a_client_uses_only_its_own_scope(transport: InProcess, client_class: Any) -> None:
+    """What a client of one scope saves, a client of another does not see."""
     for scope in ("work", "Work", "default"):
-        _once(client_class, SaveMessage(message(content=scope)), transport=Lent(transport), scope=scope)
+        _once(client_class, save_message(content=scope), transport=Borrowed(transport), scope=scope)
     for scope in ("work", "Work", "default"):
-        saved = _once(client_class, GetMessageById("m1"), transport=Lent(transport), scope=scope)
+        saved = _once(client_class, GetMessageById("m1"), transport=Borrowed(transport), scope=scope)
         assert saved.content == scope
-    assert _once(client_class, GetMessageById("m1"), transport=Lent(transport), scope="elsewhere") is None
+    assert _once(client_class, GetMessageById("m1"), transport=Borrowed(transport), scope="elsewhere") is None
 
 
 @pytest.mark.parametrize("client_class", [Client, AsyncClient])
-def test_a_deadline_that_has_passed_is_told(transport: InProcess, client_class: Any) -> None:
-    """A request that waits no time at all is not carried out, whichever end notices first."""
+def test_a_request_with_a_zero_timeout_has_no_effect(transport: InProcess, client_class: Any) -> None:
+    """It raises `DeadlineExceeded` or `NoReply`, whichever side notices first."""
     with pytest.raises((DeadlineExceeded, NoReply)):
-        _once(client_class, SaveMessage(message()), transport=Lent(transport), timeout_ms=0)
+        _once(client_class, save_message(), transport=Borrowed(transport), timeout_ms=0)
     assert Client(transport=transport).ask(GetMessages("r1")) == []
 
 
 def test_a_locked_file_is_busy(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """While another process holds the file's lock, commands may be tried again later, and queries are answered."""
+    """While another process holds the lock of the file, commands are `busy` and retryable, and queries are answered."""
     daemon = start_daemon("--lock-wait-ms", "1")
     with Client(daemon.endpoint) as client, closing(apsw.Connection(str(tmp_path / "data" / "default.db"))) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(Busy) as caught:
-            client.execute(SaveMessage(message()))
+            client.execute(save_message())
         assert caught.value.retryable
         assert client.ask(GetMessages("r1")) == []
         other.execute("ROLLBACK")
-        client.execute(SaveMessage(message()))
+        client.execute(save_message())
 
 
 @pytest.mark.parametrize("error_class", ERRORS.values(), ids=ERRORS)
 @pytest.mark.parametrize("client_class", [Client, AsyncClient])
 @pytest.mark.parametrize("codec", [JSON, MSGPACK], ids=repr)
-def test_every_code_has_its_class(client_class: Any, error_class: type[BackscrollError], codec: Any) -> None:
-    """Message, details and whether to try again are raised as they were sent."""
+def test_every_error_code_is_raised_as_its_class(
+    client_class: Any, error_class: type[BackscrollError], codec: Any
+) -> None:
+    """Message, details and `retryable` are those that were sent."""
     sent = error_class("what happened", details={"path": "$.id"}, retryable=True)
     with pytest.raises(error_class) as caught:
         _once(client_class, Ping(), transport=Scripted(lambda call: write_failure(call, sent, codec)))
@@ -305,33 +311,98 @@ def test_every_code_has_its_class(client_class: Any, error_class: type[Backscrol
     ],
     ids=["empty", "nonsense", "no map", "wrong result", "no result", "missing result", "missing error"],
 )
-def test_a_reply_that_is_none_is_internal(client_class: Any, reply: Callable[[str], bytes]) -> None:
-    """What a broken daemon sends is neither returned nor waited on."""
+def test_an_invalid_reply_raises_internal(client_class: Any, reply: Callable[[str], bytes]) -> None:
+    """What a broken daemon sends is neither returned nor waited for."""
     with pytest.raises(Internal):
         _once(client_class, Ping(), transport=Scripted(reply))
+
+
+# --- a daemon of a later level ---
+
+
+def succeeded(result: Any) -> Callable[[str], bytes]:
+    """A success with this result, and a field outside it that no client of this level knows."""
+    return lambda call: MSGPACK.encode({"id": call, "ok": True, "result": result, "seq": 7, "shard": "b"})
+
+
+@pytest.mark.parametrize("client_class", [Client, AsyncClient])
+@pytest.mark.parametrize("codec", [JSON, MSGPACK], ids=repr)
+def test_a_field_of_a_later_level_is_ignored(client_class: Any, codec: Any) -> None:
+    """In the envelope, in records and in what is inside them; what this client knows is as it was sent."""
+    reaction = {"messageId": "m1", "oderId": "bob", "emoji": "x", "skinTone": 3}
+    fields = {"id": "m1", "roomId": "r1", "senderId": "ada", "content": "hello", "timestamp": 1, "isDeleted": False}
+    sent = {**fields, "mood": {"colour": "red"}, "reactions": [reaction]}
+    reply = {"id": "", "ok": True, "result": [sent], "seq": 7, "shard": "b"}
+    transport = Scripted(lambda call: codec.encode(reply | {"id": call}))
+    expected = message_record(reactions=[Reaction(message_id="m1", oder_id="bob", emoji="x")])
+    assert _once(client_class, GetMessages("r1"), transport=transport) == [expected]
+
+
+@pytest.mark.parametrize("client_class", [Client, AsyncClient])
+def test_a_value_of_a_later_level_is_kept_as_text(client_class: Any) -> None:
+    """A kind of channel, or of change in the log, that this client does not know is told as it is, not refused."""
+    stage = {"id": "c1", "name": "c", "type": "stage", "position": 0}
+    channel = _once(client_class, GetChannel("c1"), transport=Scripted(succeeded(stage)))
+    assert (channel.type, channel) == ("stage", Channel(id="c1", name="c", type="stage"))
+    with pytest.raises(Invalid, match="'stage' is not one of: text, voice, audio, video"):
+        _daemon_once(client_class, SaveRoom(Room(id="r1", name="r", channels=[channel])))
+
+
+@pytest.mark.parametrize("client_class", [Client, AsyncClient])
+def test_the_log_of_a_later_level_can_be_read(client_class: Any) -> None:
+    """Changes of things that this client does not know are told as they are."""
+    hashes = {"digest": "0" * 64, "chain": "0" * 64}
+    entry = {"seq": 1, "at": 1, "id": "i", "type": "pin", "payload": {"a": 1}, "changes": [{"noun": "pin", "id": "p"}]}
+    page = {"entries": [entry | hashes], "chainStart": "0" * 64, "firstSeq": 1, "lastSeq": 1}
+    read = _once(client_class, GetLog(), transport=Scripted(succeeded(page)))
+    assert (read.entries[0].type, read.entries[0].changes[0].noun) == ("pin", "pin")
+
+
+@pytest.mark.parametrize("client_class", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    ("fault", "error_class"), [("caller", CallerError), ("daemon", DaemonError), ("moon", DaemonError)]
+)
+def test_a_code_of_a_later_level_is_kept_with_its_fault(
+    client_class: Any, fault: str, error_class: type[BackscrollError]
+) -> None:
+    """It is raised as the caller's error or the daemon's, so that a program may decide without knowing the code."""
+    error = {"code": "rate-limited", "message": "slow down", "retryable": True, "details": {"ms": 5}, "since": 3}
+    reply = {"ok": False, "error": error | {"fault": fault}, "shard": "b"}
+    transport = Scripted(lambda call: MSGPACK.encode(reply | {"id": call}))
+    with pytest.raises(error_class) as caught:
+        _once(client_class, Ping(), transport=transport)
+    assert type(caught.value) is error_class
+    assert (caught.value.code, caught.value.message) == ("rate-limited", "slow down")
+    assert (caught.value.retryable, caught.value.details) == (True, {"ms": 5})
+    assert error_class.code == ""
+
+
+def _daemon_once(client_class: Any, operation: Operation[Any]) -> Any:
+    with tempfile.TemporaryDirectory() as directory, InProcess(Path(directory)) as transport:
+        return _once(client_class, operation, transport=Borrowed(transport))
 
 
 # --- time ---
 
 
 @pytest.mark.parametrize("client_class", [Client, AsyncClient])
-def test_no_reply_in_time_is_no_reply(router: Router, client_class: Any) -> None:
-    """A daemon that never answers is waited for as long as was asked, and no longer."""
+def test_a_missing_reply_raises_no_reply_at_the_timeout(router: Router, client_class: Any) -> None:
+    """A daemon that never replies is waited for exactly as long as requested."""
     with pytest.raises(NoReply, match=f"no reply within {SOON_MS} ms") as caught:
         _once(client_class, Ping(), endpoint=router.endpoint, timeout_ms=SOON_MS)
     assert isinstance(caught.value, TimeoutError)
     assert not caught.value.retryable
 
 
-def test_nobody_there_is_unavailable() -> None:
-    """Where nobody has bound the endpoint nothing is sent, which is said in time; closing is not held up by it."""
+def test_an_unbound_endpoint_raises_unavailable() -> None:
+    """Nothing is sent, the error comes in time, and closing the client does not block."""
     with pytest.raises(Unavailable) as caught:
         _once(Client, Ping(), endpoint=NOBODY, timeout_ms=SOON_MS)
     assert caught.value.retryable
 
 
-def test_nobody_there_is_told_within_the_calls_own_time() -> None:
-    """A call's time-out holds for sending as well as for waiting."""
+def test_the_timeout_of_a_call_applies_to_sending() -> None:
+    """The timeout covers connecting and sending as well as waiting for the reply."""
     with Client(NOBODY, timeout_ms=1_000) as client:
         started = time.monotonic()
         with pytest.raises(Unavailable):
@@ -339,14 +410,14 @@ def test_nobody_there_is_told_within_the_calls_own_time() -> None:
         assert time.monotonic() - started < 0.5
 
 
-def test_nobody_there_is_told_asynchronously() -> None:
-    """The asynchronous client says the same: nothing was sent."""
+def test_an_unbound_endpoint_raises_unavailable_in_asyncio() -> None:
+    """The asynchronous client also reports that nothing was sent."""
     with pytest.raises(Unavailable):
         _once(AsyncClient, Ping(), endpoint=NOBODY, timeout_ms=SOON_MS)
 
 
-def test_a_requests_envelope_is_complete(router: Router) -> None:
-    """A request has an id of its own, its scope, and how long its caller waits."""
+def test_the_request_envelope_is_complete(router: Router) -> None:
+    """A request has a unique id, its scope, and the caller's timeout as its deadline."""
     requests = []
     with Client(router.endpoint, scope="work", timeout_ms=SOON_MS) as client:
         for _ in range(2):
@@ -359,7 +430,7 @@ def test_a_requests_envelope_is_complete(router: Router) -> None:
     assert (first.scope, first.deadline_ms) == ("work", SOON_MS)
 
 
-def test_a_late_reply_is_not_the_next_ones(router: Router) -> None:
+def test_a_late_reply_is_dropped(router: Router) -> None:
     """The reply to a call that timed out is dropped, and the next call gets its own."""
     with Client(router.endpoint, timeout_ms=SOON_MS) as client:
         with pytest.raises(NoReply):
@@ -375,8 +446,8 @@ def test_a_late_reply_is_not_the_next_ones(router: Router) -> None:
         assert results == [user("next")]
 
 
-def test_a_late_reply_is_not_the_next_ones_asynchronously(router: Router) -> None:
-    """The asynchronous client matches replies by id as well, also out of order."""
+def test_async_replies_are_matched_by_id(router: Router) -> None:
+    """The asynchronous client drops late replies, and accepts replies out of order."""
 
     async def scenario() -> None:
         async with AsyncClient(router.endpoint, timeout_ms=10_000) as client:
@@ -397,8 +468,8 @@ def test_a_late_reply_is_not_the_next_ones_asynchronously(router: Router) -> Non
 
 
 @pytest.mark.parametrize("window", [1, 2, 256])
-def test_a_pipeline_gives_results_in_order(place: dict[str, Any], window: int) -> None:
-    """However many are on their way, each result stands where its request stood."""
+def test_a_pipeline_yields_results_in_order(place: dict[str, Any], window: int) -> None:
+    """However many requests are in flight, results come in the order of the requests."""
     with Client(**place) as client:
         saved = list(client.pipeline((SaveUser(user(str(number))) for number in range(100)), window=window))
         assert saved == [None] * 100
@@ -407,7 +478,7 @@ def test_a_pipeline_gives_results_in_order(place: dict[str, Any], window: int) -
 
 
 def test_a_pipeline_reads_its_own_writes(place: dict[str, Any]) -> None:
-    """A query sees what the same client sent before it and nothing sent after."""
+    """A query sees all commands that the same client sent before it, and none sent after it."""
     operations: list[Operation[Any]] = []
     for number in range(50):
         operations += [SaveUser(User(oder_id="u", id="u", username=str(number))), GetUser("u")]
@@ -416,9 +487,9 @@ def test_a_pipeline_reads_its_own_writes(place: dict[str, Any]) -> None:
     assert [answer.username for answer in answers[1::2]] == [str(number) for number in range(50)]
 
 
-def test_a_pipeline_raises_the_first_error_in_its_turn(place: dict[str, Any]) -> None:
-    """Results before it are given, requests after it take effect, and the client goes on."""
-    operations = [SaveMessage(message("1")), DeleteMessage("unknown"), SaveMessage(message("2")), DeleteMessage("no")]
+def test_a_pipeline_raises_the_first_error_in_order(place: dict[str, Any]) -> None:
+    """Results before it are yielded, requests already sent after it take effect, and the client can be used on."""
+    operations = [save_message("1"), DeleteMessage("unknown"), save_message("2"), DeleteMessage("no")]
     with Client(**place) as client:
         results = client.pipeline(operations)
         assert next(results) is None
@@ -427,9 +498,9 @@ def test_a_pipeline_raises_the_first_error_in_its_turn(place: dict[str, Any]) ->
         assert [each.id for each in client.ask(GetMessages("r1"))] == ["1", "2"]
 
 
-def test_a_pipeline_raises_what_cannot_be_sent_in_its_turn(place: dict[str, Any]) -> None:
-    """A request that cannot be written is an error of its own place, too."""
-    operations = [SaveMessage(message("1")), SaveMessage(message("\ud800")), SaveMessage(message("2"))]
+def test_a_pipeline_raises_encoding_errors_in_order(place: dict[str, Any]) -> None:
+    """A request that cannot be encoded is an error at its place among the results."""
+    operations = [save_message("1"), save_message("\ud800"), save_message("2")]
     with Client(**place) as client:
         results = client.pipeline(operations)
         assert next(results) is None
@@ -438,16 +509,16 @@ def test_a_pipeline_raises_what_cannot_be_sent_in_its_turn(place: dict[str, Any]
         assert [each.id for each in client.ask(GetMessages("r1"))] == ["1"]
 
 
-def test_a_pipelines_thread_may_ask_in_between(place: dict[str, Any]) -> None:
-    """Whoever works through results can send more requests meanwhile, and no reply is lost."""
+def test_a_pipeline_allows_other_requests_of_its_thread(place: dict[str, Any]) -> None:
+    """The thread that consumes the results can send more requests meanwhile, and no reply is lost."""
     with Client(**place) as client:
         client.execute(SaveUser(user("a")))
         between = [client.ask(GetUser("a")) for _ in client.pipeline([Ping()] * 5, window=2)]
         assert between == [user("a")] * 5
 
 
-def test_a_pipeline_may_be_left_early(place: dict[str, Any]) -> None:
-    """Results that nobody took are dropped, and the client goes on."""
+def test_a_pipeline_can_be_abandoned(place: dict[str, Any]) -> None:
+    """Results that were not consumed are dropped, and the client can be used on."""
     with Client(**place) as client:
         results = client.pipeline(SaveUser(user(str(number))) for number in range(10))
         next(results)
@@ -455,8 +526,8 @@ def test_a_pipeline_may_be_left_early(place: dict[str, Any]) -> None:
         assert client.ask(GetUser("9")) == user("9")
 
 
-def test_threads_share_a_client(place: dict[str, Any]) -> None:
-    """Each thread gets the answers to its own questions."""
+def test_a_client_is_thread_safe(place: dict[str, Any]) -> None:
+    """Each thread gets the replies to its own requests."""
     answers: dict[str, list[User | None]] = {}
 
     def ask(name: str) -> None:
@@ -472,8 +543,8 @@ def test_threads_share_a_client(place: dict[str, Any]) -> None:
     assert answers == {str(number): [user(str(number))] * 20 for number in range(8)}
 
 
-def test_many_requests_are_gathered(place: dict[str, Any]) -> None:
-    """Two hundred requests of one asynchronous client are under way at once, and none is mixed up."""
+def test_an_async_client_handles_many_requests_in_flight(place: dict[str, Any]) -> None:
+    """Two hundred requests are in flight at once, and each gets its own reply."""
 
     async def scenario() -> None:
         names = [str(number) for number in range(200)]
@@ -489,8 +560,8 @@ def test_many_requests_are_gathered(place: dict[str, Any]) -> None:
     run(scenario())
 
 
-def test_a_cancelled_request_harms_no_other(place: dict[str, Any]) -> None:
-    """Who cancels a request does not wait for it; the client goes on."""
+def test_a_cancelled_request_does_not_affect_others(place: dict[str, Any]) -> None:
+    """A cancelled request is no longer waited for, and the client can be used on."""
 
     async def scenario() -> None:
         async with AsyncClient(**place) as client:
@@ -504,8 +575,8 @@ def test_a_cancelled_request_harms_no_other(place: dict[str, Any]) -> None:
     run(scenario())
 
 
-def test_a_client_may_be_closed_unused(place: dict[str, Any]) -> None:
-    """Opening and closing says nothing to anybody; closing twice is no error."""
+def test_an_unused_client_can_be_closed(place: dict[str, Any]) -> None:
+    """Opening and closing sends nothing, and closing twice is no error."""
     client = Client(**place)
     client.close()
     client.close()
@@ -513,7 +584,7 @@ def test_a_client_may_be_closed_unused(place: dict[str, Any]) -> None:
 
 
 def test_a_closed_client_sends_nothing(place: dict[str, Any]) -> None:
-    """Whoever goes on using it is told, also in the middle of a pipeline; what was sent before took effect."""
+    """Requests after closing raise `Unavailable`, also in a pipeline; what was sent before takes effect."""
     client = Client(**place)
     results: Iterator[Any] = client.pipeline([SaveUser(user("a")), *[GetUser("a")] * 2], window=2)
     next(results)
@@ -534,13 +605,13 @@ def test_a_closed_client_sends_nothing(place: dict[str, Any]) -> None:
 
 
 def test_closing_waits_for_another_thread(router: Router) -> None:
-    """What that has under way is finished; what waits for its turn is not begun."""
+    """A request in flight in another thread is finished; one that waits for its turn is not begun."""
     client = Client(router.endpoint, timeout_ms=10_000)
     with ThreadPoolExecutor(3) as threads:
         asking = threads.submit(client.ask, Ping())
         peer, request = router.receive()
         closing = threads.submit(client.close)
-        # Private: `close` tells nobody that it has begun before the other thread is done.
+        # Private: nothing shows that `close` has begun before the other thread is done.
         wait_until(lambda: client._pending.closed)
         late = threads.submit(client.ask, Ping())
         assert not closing.done()
@@ -554,36 +625,36 @@ def test_closing_waits_for_another_thread(router: Router) -> None:
 # --- transports for the asynchronous client ---
 
 
-def test_an_asynchronous_client_takes_no_transport_that_waits(router: Router) -> None:
-    """It could not wait for it, and a reply would be lost."""
+def test_an_async_client_refuses_a_blocking_transport(router: Router) -> None:
+    """It could not wait for such a transport without blocking the loop."""
     with closing(ZmqTransport(router.endpoint)) as transport, pytest.raises(Invalid, match="its own connection"):
         AsyncClient(transport=transport)
 
 
-def test_an_asynchronous_client_tells_when_a_transport_does_not_answer_at_once() -> None:
-    """At once, too, and not at the end of the time."""
+def test_an_async_client_detects_a_transport_without_reply() -> None:
+    """A transport that does not reply at once is an error at once, and not at the timeout."""
     with pytest.raises(NoReply, match="did not answer at once"):
         _once(AsyncClient, Ping(), transport=Scripted())
 
 
-def test_replies_to_others_of_a_transport_are_dropped(transport: InProcess) -> None:
-    """What another client has sent and not waited for is not taken for an answer."""
-    with closing(Client(transport=Lent(transport)).pipeline([SaveUser(user("a"))] * 3)) as results:  # type: ignore[type-var]
+def test_replies_to_other_users_of_a_transport_are_dropped(transport: InProcess) -> None:
+    """A reply that another client did not wait for is not taken for the own one."""
+    with closing(Client(transport=Borrowed(transport)).pipeline([SaveUser(user("a"))] * 3)) as results:  # type: ignore[type-var]
         next(results)
-    assert _once(AsyncClient, GetUser("a"), transport=Lent(transport)) == user("a")
+    assert _once(AsyncClient, GetUser("a"), transport=Borrowed(transport)) == user("a")
     assert Client(transport=transport).ask(GetUser("a")) == user("a")
 
 
 # --- finding the daemon ---
 
 
-def test_an_endpoint_that_is_given_is_taken(tmp_path: Path) -> None:
+def test_a_given_endpoint_is_used(tmp_path: Path) -> None:
     """Nothing is looked up then."""
     assert find_endpoint("ipc:///x", tmp_path / "nowhere") == "ipc:///x"
 
 
 def test_a_daemon_is_found_by_its_data_directory(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """The first of its endpoints is taken, whichever way the directory is written."""
+    """The first endpoint in `endpoint.json` is used, in whatever form the directory is given."""
     daemon = start_daemon()
     assert find_endpoint(None, tmp_path / "data") == daemon.endpoint
     assert find_endpoint(None, str(tmp_path / "data")) == daemon.endpoint
@@ -591,14 +662,14 @@ def test_a_daemon_is_found_by_its_data_directory(start_daemon: StartDaemon, tmp_
 
 @pytest.mark.parametrize("client_class", [Client, AsyncClient])
 def test_no_daemon_is_unavailable(tmp_path: Path, client_class: Any) -> None:
-    """Where none is ready the error says what to do, and a later try may succeed."""
+    """Without a running daemon the error says what to do, and a later attempt can succeed."""
     with pytest.raises(Unavailable, match="backscroll serve --data-dir") as caught:
         client_class(data_dir=tmp_path)
     assert caught.value.retryable
 
 
 def test_a_stopped_daemon_is_unavailable(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """A daemon that has stopped says so by taking its file away."""
+    """A daemon removes its `endpoint.json` when it stops."""
     assert start_daemon().stop() == 0
     with pytest.raises(Unavailable):
         find_endpoint(None, tmp_path / "data")
@@ -606,7 +677,7 @@ def test_a_stopped_daemon_is_unavailable(start_daemon: StartDaemon, tmp_path: Pa
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"endpoints": []}', "7"])
 def test_a_damaged_endpoint_file_is_unavailable(tmp_path: Path, text: str) -> None:
-    """Whatever stands there instead of an endpoint is no daemon."""
+    """A file without a valid endpoint counts as no daemon."""
     (tmp_path / "endpoint.json").write_text(text, encoding="utf-8")
     with pytest.raises(Unavailable):
         find_endpoint(None, tmp_path)

@@ -1,1 +1,1 @@
-"""What each operation does."""
+"""Tests of what each operation does."""

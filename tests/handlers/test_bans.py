@@ -1,4 +1,4 @@
-"""handlers/bans.py: in force while `expiresAt` is absent or later than now, and independent of everybody else."""
+"""handlers/bans.py: a ban is in force while `expiresAt` is absent or later than now."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def ban(room_id: str = "r1", oder_id: str = "eve", timestamp: int = 1, **fields:
 
 
 def test_one_user_can_be_banned_in_two_rooms(client: Client) -> None:
-    """The key is (roomId, oderId): lifting one ban leaves the other."""
+    """The key is (roomId, oderId): lifting one ban keeps the other."""
     client.execute(SaveBan(ban("r1")))
     client.execute(SaveBan(ban("r2")))
     client.execute(RemoveBan("r1", "eve"))
@@ -34,7 +34,7 @@ def test_one_user_can_be_banned_in_two_rooms(client: Client) -> None:
 
 
 def test_a_ban_ends_exactly_at_its_expiry(client: Client, clock: Clock) -> None:
-    """One millisecond before `expiresAt` it holds, at `expiresAt` it does not."""
+    """It is in force one millisecond before `expiresAt`, and not at `expiresAt`."""
     client.execute(SaveBan(ban(expires_at=clock.now + 1_000)))
     clock.now += 999
     assert client.ask(IsUserBanned("eve", "r1"))
@@ -45,7 +45,7 @@ def test_a_ban_ends_exactly_at_its_expiry(client: Client, clock: Clock) -> None:
 
 
 def test_is_user_banned_matches_oder_id_or_user_id(client: Client) -> None:
-    """Either name of the person finds the ban, in its room only."""
+    """A ban is found by either id of the person, in its room only."""
     client.execute(SaveBan(ban(user_id="u-eve")))
     assert client.ask(IsUserBanned("eve", "r1"))
     assert client.ask(IsUserBanned("u-eve", "r1"))
@@ -53,15 +53,15 @@ def test_is_user_banned_matches_oder_id_or_user_id(client: Client) -> None:
     assert not client.ask(IsUserBanned("bob", "r1"))
 
 
-def test_bans_come_by_timestamp_then_oder_id(client: Client) -> None:
+def test_bans_are_listed_by_timestamp_then_oder_id(client: Client) -> None:
     """The order is total."""
     for oder_id, timestamp in (("c", 1), ("b", 2), ("a", 2)):
         client.execute(SaveBan(ban(oder_id=oder_id, timestamp=timestamp)))
     assert [each.oder_id for each in client.ask(GetBansForRoom("r1"))] == ["c", "a", "b"]
 
 
-def test_the_moderator_goes_and_the_ban_stays(client: Client) -> None:
-    """Neither a change of the moderator nor of the members touches a ban; only its room takes it along."""
+def test_a_ban_outlives_its_moderator(client: Client) -> None:
+    """Changes of users and members keep a ban; only deleting its room deletes it."""
     client.execute(SaveUser(User(oder_id="mod", id="m", username="mod")))
     client.execute(SaveRoom(Room(id="r1", name="Room", members=[RoomMember(oder_id="mod")])))
     client.execute(SaveBan(ban(banned_by="mod")))

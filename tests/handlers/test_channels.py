@@ -1,4 +1,4 @@
-"""handlers/channels.py: channels and categories one by one, and messages with ids of the daemon's."""
+"""handlers/channels.py: channels and categories, and messages whose ids are made by the daemon."""
 
 import json
 import re
@@ -45,7 +45,6 @@ from backscroll.schema import (
     RoomMember,
     SaveAttachment,
     SaveBan,
-    SaveMessage,
     SaveReaction,
     SaveRoom,
     SaveUser,
@@ -56,24 +55,25 @@ from backscroll.schema import (
 from backscroll.schema.ulid import time_of
 from tests.support.clocks import Clock
 from tests.support.handlers import handler_of, replacing
+from tests.support.messages import save_message
 from tests.support.requests import body
 from tests.support.sql import sql
 from tests.support.tables import all_rows, content_rows
 
 
 def path_of(error: pytest.ExceptionInfo[Any]) -> str:
-    """The field that an error names."""
+    """The path of the field that an error names."""
     return str(error.value.details["path"])
 
 
-def say(client: Client, channel: Channel, content: str = "hello", room_id: str = "default") -> Message:
-    """A message in a channel, by a user who is made when needed."""
+def post(client: Client, channel: Channel, content: str = "hello", room_id: str = "default") -> Message:
+    """Create a message in a channel, by a user who is created if needed."""
     client.execute(SaveUser(User(oder_id="ada", id="u1", username="ada", display_name="Ada")))
     return client.execute(CreateMessage(channel.id, "ada", content, room_id=room_id))
 
 
 def decorate(client: Client, message: Message) -> None:
-    """A reaction and an attachment on a message."""
+    """Add a reaction and an attachment to a message."""
     client.execute(SaveReaction(Reaction(message_id=message.id, oder_id="bob", emoji="👍")))
     attachment = Attachment(id=f"a-{message.id}", message_id=message.id, filename="f", size=1, mime="x/y")
     client.execute(SaveAttachment(attachment))
@@ -82,8 +82,8 @@ def decorate(client: Client, message: Message) -> None:
 # --- channels ---
 
 
-def test_the_default_room_is_made_when_it_is_first_needed(client: Client, clock: Clock) -> None:
-    """Applications without rooms make channels and categories at once; the room that holds them is an ordinary one."""
+def test_the_default_room_is_created_on_first_use(client: Client, clock: Clock) -> None:
+    """Applications without rooms can create channels and categories at once; the room is an ordinary one."""
     assert client.ask(GetRoom("default")) is None
     assert client.ask(ListChannels()) == []
     channel = client.execute(CreateChannel("general"))
@@ -93,8 +93,8 @@ def test_the_default_room_is_made_when_it_is_first_needed(client: Client, clock:
     )
 
 
-def test_a_default_room_that_is_there_stays_as_it_is(client: Client) -> None:
-    """Making a channel changes nothing else of its room."""
+def test_an_existing_default_room_is_not_changed(client: Client) -> None:
+    """Creating a channel changes nothing else of its room."""
     room = Room(id="default", name="Home", topic="t", members=[RoomMember(oder_id="ada")])
     client.execute(SaveRoom(room))
     channel = client.execute(CreateChannel("general"))
@@ -103,16 +103,16 @@ def test_a_default_room_that_is_there_stays_as_it_is(client: Client) -> None:
 
 
 @pytest.mark.parametrize("command", [CreateChannel("general", room_id="r1"), CreateCategory("Talk", room_id="r1")])
-def test_another_room_must_be_there(client: Client, transport: InProcess, command: Any) -> None:
-    """A channel or category of an unknown room is not found, and leaves nothing."""
+def test_channels_of_an_unknown_room_are_not_found(client: Client, transport: InProcess, command: Any) -> None:
+    """A channel or category of an unknown room is refused without any effect."""
     with pytest.raises(NotFound) as refused:
         client.execute(command)
     assert path_of(refused) == "$.payload.roomId"
     assert not any(all_rows(transport.store.path).values())
 
 
-def test_a_channel_is_made_with_all_its_fields(client: Client, clock: Clock) -> None:
-    """The reply is what every later query gives."""
+def test_create_channel_sets_all_fields(client: Client, clock: Clock) -> None:
+    """The result is the channel that queries return."""
     category = client.execute(CreateCategory("Talk", position=2))
     command = CreateChannel("General", type="voice", topic="anything", category_id=category.id, position=-3)
     channel = client.execute(command)
@@ -130,8 +130,8 @@ def test_a_channel_is_made_with_all_its_fields(client: Client, clock: Clock) -> 
     assert client.ask(ListChannels()) == [channel]
 
 
-def test_channels_are_of_one_room(client: Client) -> None:
-    """The same id in another room is another channel, or none."""
+def test_a_channel_belongs_to_one_room(client: Client) -> None:
+    """The same id in another room is another channel."""
     client.execute(SaveRoom(Room(id="r1", name="R", channels=[Channel(id="general", name="one", type="text")])))
     client.execute(SaveRoom(Room(id="r2", name="R", channels=[Channel(id="general", name="two", type="text")])))
     client.execute(UpdateChannel("general", ChannelUpdates(name="renamed"), room_id="r2"))
@@ -142,8 +142,8 @@ def test_channels_are_of_one_room(client: Client) -> None:
     assert client.ask(GetChannel("general")) is None
 
 
-def test_channels_and_categories_come_by_position_then_id(client: Client) -> None:
-    """The order of a list is that of the room's own lists."""
+def test_channels_and_categories_are_listed_by_position_then_id(client: Client) -> None:
+    """The order is that of the lists in the room."""
     for position in (2, -1, 0, 2, 0):
         client.execute(CreateChannel("c", position=position))
         client.execute(CreateCategory("k", position=position))
@@ -159,8 +159,8 @@ def test_channels_and_categories_come_by_position_then_id(client: Client) -> Non
         assert len(places) == 5
 
 
-def test_update_channel_knows_three_states(client: Client, clock: Clock) -> None:
-    """Absent leaves, null clears a topic, a value sets; the reply is the channel as it is now."""
+def test_update_channel_keeps_clears_or_sets_each_field(client: Client, clock: Clock) -> None:
+    """An absent field is kept, null clears a topic, a value sets it; the result is the changed channel."""
     category = client.execute(CreateCategory("Talk"))
     made = client.execute(CreateChannel("general", topic="old", category_id=category.id, position=4))
     clock.now += 5
@@ -180,7 +180,7 @@ def test_update_channel_knows_three_states(client: Client, clock: Clock) -> None
 
 
 @pytest.mark.parametrize("updates", [{"name": None}, {"type": None}, {"position": None}, {"type": "tv"}, {"id": "x"}])
-def test_update_channel_refuses_what_no_channel_can_be(transport: InProcess, updates: dict[str, Any]) -> None:
+def test_update_channel_refuses_invalid_values(transport: InProcess, updates: dict[str, Any]) -> None:
     """Null for a required field, an unknown type and a change of the id are invalid."""
     channel = Client(transport=transport).execute(CreateChannel("general"))
     answer = transport.dispatcher.answer(body("update-channel", {"channelId": channel.id, "updates": updates}))
@@ -190,8 +190,8 @@ def test_update_channel_refuses_what_no_channel_can_be(transport: InProcess, upd
     assert Client(transport=transport).ask(GetChannel(channel.id)) == channel
 
 
-def test_a_channel_is_listed_under_a_category_of_its_own_room_only(client: Client) -> None:
-    """A category that is unknown, or of another room, is not found, in a new channel and in an update."""
+def test_a_channel_needs_a_category_of_its_own_room(client: Client) -> None:
+    """An unknown category, or one of another room, is not found, on creation and in an update."""
     client.execute(SaveRoom(Room(id="r1", name="R", categories=[Category(id="talk", name="Talk")])))
     with pytest.raises(NotFound) as refused:
         client.execute(CreateChannel("general", category_id="talk"))
@@ -213,7 +213,7 @@ def test_a_channel_is_listed_under_a_category_of_its_own_room_only(client: Clien
     ],
 )
 def test_an_unknown_channel_is_not_found(client: Client, command: Any) -> None:
-    """No update makes a channel, and what was never there cannot be removed."""
+    """Updating or deleting an unknown channel has no effect."""
     client.execute(SaveRoom(Room(id="default", name="D", channels=[Channel(id="general", name="g", type="text")])))
     with pytest.raises(NotFound) as refused:
         client.execute(command)
@@ -223,8 +223,8 @@ def test_an_unknown_channel_is_not_found(client: Client, command: Any) -> None:
 # --- deletion ---
 
 
-def test_a_channel_without_messages_is_deleted(client: Client) -> None:
-    """It is gone from every list."""
+def test_an_empty_channel_can_be_deleted(client: Client) -> None:
+    """It is in no list afterwards."""
     channel = client.execute(CreateChannel("general"))
     other = client.execute(CreateChannel("other"))
     client.execute(DeleteChannel(channel.id))
@@ -233,12 +233,10 @@ def test_a_channel_without_messages_is_deleted(client: Client) -> None:
 
 
 @pytest.mark.parametrize("deleted", [False, True], ids=["message", "tombstone"])
-def test_a_channel_with_messages_is_a_conflict_and_no_fault_of_ours(
-    client: Client, transport: InProcess, deleted: bool
-) -> None:
-    """Without `cascade` nothing happens, also where the messages are tombstones: their places count."""
+def test_deleting_a_channel_with_messages_is_a_conflict(client: Client, transport: InProcess, deleted: bool) -> None:
+    """Without `cascade` it has no effect, even where all messages are tombstones."""
     channel = client.execute(CreateChannel("general"))
-    message = say(client, channel)
+    message = post(client, channel)
     if deleted:
         client.execute(DeleteMessage(message.id))
     before = all_rows(transport.store.path)
@@ -248,32 +246,32 @@ def test_a_channel_with_messages_is_a_conflict_and_no_fault_of_ours(
     assert all_rows(transport.store.path) == before
 
 
-def test_cascade_takes_the_channels_messages_and_nothing_else(client: Client, transport: InProcess) -> None:
-    """After it every table is as if the channel had never been; the same id in another room keeps its messages."""
+def test_cascade_deletes_only_the_messages_of_the_channel(client: Client, transport: InProcess) -> None:
+    """Every table is as if the channel had never existed; the same channel id in another room keeps its messages."""
     general = Channel(id="general", name="g", type="text")
     for room_id in ("r1", "r2"):
         client.execute(SaveRoom(Room(id=room_id, name="R", channels=[general, Channel(id="b", name="b", type="text")])))
     client.execute(SaveBan(Ban(room_id="r1", oder_id="eve", timestamp=1, banned_by="ada")))
-    decorate(client, say(client, general, room_id="r2"))
-    decorate(client, say(client, Channel(id="b", name="b", type="text"), room_id="r1"))
-    client.execute(SaveMessage(Message(id="no channel", room_id="r1", sender_id="ada", content="x", timestamp=1)))
+    decorate(client, post(client, general, room_id="r2"))
+    decorate(client, post(client, Channel(id="b", name="b", type="text"), room_id="r1"))
+    client.execute(save_message("no channel", "x"))
     client.execute(DeleteChannel("general", room_id="r1"))
     before, mentioned = content_rows(transport.store.path), mentioned_messages(transport)
     client.execute(SaveRoom(Room(id="r1", name="R", channels=[general, Channel(id="b", name="b", type="text")])))
     for number in range(3):
-        decorate(client, say(client, general, f"text {number}", room_id="r1"))
+        decorate(client, post(client, general, f"text {number}", room_id="r1"))
     client.execute(DeleteChannel("general", room_id="r1", cascade=True))
     assert content_rows(transport.store.path) == before
     assert mentioned_messages(transport) == mentioned
 
 
 def mentioned_messages(transport: InProcess) -> list[tuple[object, ...]]:
-    """The messages of which the command log holds text."""
+    """The ids of messages whose text is in the command log."""
     return [row for row in all_rows(transport.store.path)["log_references"] if row[0] == "message"]
 
 
-def test_a_deleted_category_leaves_its_channels(client: Client) -> None:
-    """They stand without a category from then on; those of other categories and rooms keep theirs."""
+def test_deleting_a_category_keeps_its_channels(client: Client) -> None:
+    """They have no category afterwards; channels of other categories and rooms keep theirs."""
     talk, work = client.execute(CreateCategory("Talk")), client.execute(CreateCategory("Work"))
     under_talk = client.execute(CreateChannel("a", category_id=talk.id))
     under_work = client.execute(CreateChannel("b", category_id=work.id))
@@ -286,8 +284,8 @@ def test_a_deleted_category_leaves_its_channels(client: Client) -> None:
     assert client.ask(ListChannels("r2")) == [elsewhere]
 
 
-def test_update_category_knows_three_states(client: Client, clock: Clock) -> None:
-    """Absent leaves, null clears, a value sets; the required cannot be cleared."""
+def test_update_category_keeps_clears_or_sets_each_field(client: Client, clock: Clock) -> None:
+    """An absent field is kept, null clears it, a value sets it; a required field cannot be cleared."""
     made = client.execute(CreateCategory("Talk", position=3))
     changed = client.execute(UpdateCategory(made.id, CategoryUpdates(name="New", metadata={"a": [None]})))
     assert changed == Category(id=made.id, name="New", position=3, created_at=clock.now, metadata={"a": [None]})
@@ -300,7 +298,7 @@ def test_update_category_knows_three_states(client: Client, clock: Clock) -> Non
 
 @pytest.mark.parametrize("command", [UpdateCategory("nobody", CategoryUpdates(name="x")), DeleteCategory("nobody")])
 def test_an_unknown_category_is_not_found(client: Client, command: Any) -> None:
-    """No update makes a category, and what was never there cannot be removed."""
+    """Updating or deleting an unknown category has no effect."""
     with pytest.raises(NotFound) as refused:
         client.execute(command)
     assert path_of(refused) == "$.payload.categoryId"
@@ -309,8 +307,8 @@ def test_an_unknown_category_is_not_found(client: Client, command: Any) -> None:
 # --- create-message ---
 
 
-def test_create_message_gives_what_is_stored(client: Client, clock: Clock) -> None:
-    """The reply is the message as every query shows it, by the user's oderId and name, at the daemon's time."""
+def test_create_message_returns_the_stored_message(client: Client, clock: Clock) -> None:
+    """The result is what queries return, with the user's oderId and name, and the time of the daemon's clock."""
     channel = client.execute(CreateChannel("general"))
     client.execute(SaveUser(User(oder_id="ada", id="u1", username="ada", display_name="Ada")))
     message = client.execute(CreateMessage(channel.id, "u1", "hello", reply_to_id="m0"))
@@ -337,10 +335,10 @@ def test_create_message_gives_what_is_stored(client: Client, clock: Clock) -> No
         (CreateMessage("general", "ada", "x", room_id="nowhere"), "$.payload.channelId"),
     ],
 )
-def test_create_message_needs_its_channel_and_author(
+def test_create_message_needs_an_existing_channel_and_author(
     client: Client, transport: InProcess, command: CreateMessage, path: str
 ) -> None:
-    """What is unknown is not found, by its path, and no row is left."""
+    """An unknown one is not found, by its path, and no row is written."""
     client.execute(SaveUser(User(oder_id="ada", id="u1", username="ada")))
     client.execute(SaveRoom(Room(id="default", name="D", channels=[Channel(id="general", name="g", type="text")])))
     before = all_rows(transport.store.path)
@@ -350,22 +348,22 @@ def test_create_message_needs_its_channel_and_author(
     assert all_rows(transport.store.path) == before
 
 
-def test_ids_grow_within_a_millisecond_and_when_the_clock_steps_back(client: Client, clock: Clock) -> None:
-    """Ids never go back, so they tell in which order things were said; time stamps are the clock's, as it was then."""
+def test_ids_increase_when_the_clock_stands_or_steps_back(client: Client, clock: Clock) -> None:
+    """Ids and timestamps never decrease, so messages of a channel are ordered as they were created."""
     channel = client.execute(CreateChannel("general"))
     start = clock.now
     made = []
     for step in (0, 0, 0, 7, 0, -1, -86_400_000, 0, 86_399_999, 3):
         clock.now += step
-        made.append(say(client, channel, f"at {clock.now}"))
+        made.append(post(client, channel, f"at {clock.now}"))
     assert [each.id for each in made] == sorted({each.id for each in made})
     assert [each.timestamp - start for each in made] == [0, 0, 0, 7, 7, 6, 6 - 86_400_000, 6 - 86_400_000, 5, 8]
     assert [time_of(each.id) - start for each in made] == [0, 0, 0, 7, 7, 7, 7, 7, 7, 8]
     assert client.ask(GetMessages("default")) == sorted(made, key=lambda each: (each.timestamp, each.id))
 
 
-def test_ids_grow_over_a_restart_with_the_clock_set_back(tmp_path: Path) -> None:
-    """What was given before a restart is smaller than all that is given after it, for every kind of thing."""
+def test_ids_increase_over_a_restart_with_the_clock_set_back(tmp_path: Path) -> None:
+    """Ids made after a restart are greater than all before it, for every kind of record."""
     clock = Clock()
     ids: list[str] = []
     for _ in range(3):
@@ -373,13 +371,42 @@ def test_ids_grow_over_a_restart_with_the_clock_set_back(tmp_path: Path) -> None
         with InProcess(tmp_path / "data", clock=clock) as transport, Client(transport=transport) as client:
             channel = client.execute(CreateChannel("general"))
             ids += [channel.id, client.execute(CreateCategory("Talk")).id]
-            ids += [say(client, channel, f"{number}").id for number in range(3)]
+            ids += [post(client, channel, f"{number}").id for number in range(3)]
             ids += [client.execute(CreateUser(f"key {clock.now}")).oder_id]
     assert ids == sorted(set(ids))
 
 
-def test_ids_grow_after_a_command_that_failed(tmp_path: Path) -> None:
-    """An id that was made in vain is not made again, also where nothing else was made before a restart."""
+def test_a_clock_that_was_a_year_ahead_once_does_no_lasting_harm(tmp_path: Path) -> None:
+    """One message bears the wrong time; those after it bear the right one, over a restart too, and are shown in its
+    order. Ids grow all the same, and tell the time again as soon as the clock has come to where it once was.
+    """
+    clock, year = Clock(), 365 * 86_400_000
+    start, made = clock.now, []
+    with InProcess(tmp_path / "data", clock=clock) as transport, Client(transport=transport) as client:
+        channel = client.execute(CreateChannel("general"))
+        clock.now += year
+        ahead = post(client, channel, "from the future")
+        clock.now = start
+        for _ in range(200):
+            clock.now += 10
+            made.append(post(client, channel, f"at {clock.now}"))
+    with InProcess(tmp_path / "data", clock=clock) as transport, Client(transport=transport) as client:
+        for _ in range(200):
+            clock.now += 10
+            made.append(post(client, channel, f"at {clock.now}"))
+        assert [each.timestamp for each in made] == [start + 10 * number for number in range(1, 401)]
+        assert ahead.timestamp == start + year
+        ids = [ahead.id, *(each.id for each in made)]
+        assert ids == sorted(set(ids))
+        assert client.ask(GetMessages("default", limit=500)) == [*made, ahead]
+        clock.now = start + 2 * year
+        later = post(client, channel, "two years on")
+        assert later.id > ids[-1]
+        assert (later.timestamp, time_of(later.id)) == (clock.now, clock.now)
+
+
+def test_ids_of_failed_commands_are_not_reused(tmp_path: Path) -> None:
+    """Not even where the failed command was the last one before a restart."""
     clock = Clock()
     ids = []
     for key in ("taken", "other"):
@@ -390,10 +417,10 @@ def test_ids_grow_after_a_command_that_failed(tmp_path: Path) -> None:
     assert ids == sorted(set(ids))
 
 
-def test_a_later_step_that_fails_leaves_no_row(client: Client, transport: InProcess) -> None:
-    """A handler that raises after it wrote has written nothing; its neighbours in the commit have."""
+def test_a_handler_that_fails_after_writing_leaves_no_row(client: Client, transport: InProcess) -> None:
+    """What it wrote is rolled back, and other commands of the same commit are kept."""
     channel = client.execute(CreateChannel("general"))
-    first = say(client, channel)
+    first = post(client, channel)
 
     def fail_at_the_second(command: CreateMessage, db: Any, context: CommandContext) -> Message:
         message: Message = handler_of(CreateMessage)(command, db, context)
@@ -415,7 +442,7 @@ def test_a_later_step_that_fails_leaves_no_row(client: Client, transport: InProc
 
 
 def test_times_are_whole_milliseconds_in_every_column(client: Client, transport: InProcess, clock: Clock) -> None:
-    """Every time in the file is an integer of milliseconds, and the daemon's own are of its clock."""
+    """Every time in the file is an integer of milliseconds, and the daemon's own times are of its clock."""
     category = client.execute(CreateCategory("Talk"))
     channel = client.execute(CreateChannel("general", category_id=category.id))
     user = client.execute(CreateUser("key"))

@@ -1,7 +1,6 @@
-"""Seed 003, line by line: every item of its test list and every requirement, as they are met here.
+"""What a chat server needs of its storage, end to end: accounts, channels, messages by pages, sessions and files.
 
-Traits are operations here, `StorageError` is `BackscrollError`, the server is the daemon, and `axum` state is what
-the dispatcher hands to handlers. What is short here is tested in depth in the module of its noun.
+Each test is a short scenario of one need; the modules of the operations test them in depth.
 """
 
 import asyncio
@@ -84,13 +83,13 @@ def channel(client: Client) -> Channel:
     return client.execute(CreateChannel("general"))
 
 
-# --- "Test List" ---
+# --- scenarios ---
 
 
-def test_sqlite_storage_initializes_with_an_in_memory_database_and_runs_migrations_successfully(
+def test_migrations_make_the_same_schema_in_memory_and_on_disk(
     transport: InProcess,
 ) -> None:
-    """ "Unit test: `SqliteStorage` initializes with an in-memory database and runs migrations successfully" """
+    """The migrations run on an empty in-memory database and make the schema that a store has."""
     with apsw.Connection(":memory:") as memory, apsw.Connection(str(transport.store.path)) as file:
         for script in migrations():
             memory.execute(script)
@@ -100,8 +99,8 @@ def test_sqlite_storage_initializes_with_an_in_memory_database_and_runs_migratio
         assert memory.pragma("integrity_check") == file.pragma("integrity_check") == "ok"
 
 
-def test_user_store_create_user_get_by_id_get_by_pubkey_update_list(client: Client, clock: Clock) -> None:
-    """ "Unit test: `UserStore` — create user, get by id, get by pubkey, update, list" """
+def test_users_can_be_created_found_updated_and_listed(client: Client, clock: Clock) -> None:
+    """A user is found by id and by public key, and updates change only the given fields."""
     ada = client.execute(CreateUser("key a", display_name="Ada"))
     clock.now += 1
     bob = client.execute(CreateUser("key b"))
@@ -115,16 +114,16 @@ def test_user_store_create_user_get_by_id_get_by_pubkey_update_list(client: Clie
     assert client.ask(ListUsers()) == [updated, bob]
 
 
-def test_user_store_duplicate_pubkey_returns_appropriate_error(client: Client, user: User) -> None:
-    """ "Unit test: `UserStore` — duplicate pubkey returns appropriate error" """
+def test_a_duplicate_public_key_is_a_conflict(client: Client, user: User) -> None:
+    """The error names the field, and no second user is created."""
     with pytest.raises(Conflict) as refused:
         client.execute(CreateUser("ed25519:8f3a"))
     assert refused.value.details == {"path": "$.payload.pubkey"}
     assert client.ask(ListUsers()) == [user]
 
 
-def test_channel_store_create_get_list_update_delete(client: Client) -> None:
-    """ "Unit test: `ChannelStore` — create, get, list, update, delete" """
+def test_channels_can_be_created_listed_updated_and_deleted(client: Client) -> None:
+    """Channels are listed by position, and updates return the changed channel."""
     second = client.execute(CreateChannel("random", position=2))
     first = client.execute(CreateChannel("general", topic="old", position=1))
     assert client.ask(GetChannel(first.id)) == first
@@ -137,24 +136,20 @@ def test_channel_store_create_get_list_update_delete(client: Client) -> None:
     assert client.ask(ListChannels()) == [updated]
 
 
-def test_message_store_create_message_get_by_id_list_by_channel_with_ordering(
-    client: Client, user: User, channel: Channel
-) -> None:
-    """ "Unit test: `MessageStore` — create message, get by id, list by channel with ordering" """
-    said = [client.execute(CreateMessage(channel.id, user.id, str(number))) for number in range(5)]
+def test_messages_are_listed_by_channel_newest_first(client: Client, user: User, channel: Channel) -> None:
+    """Created messages are found by id, and listed in their channel only, with later edits."""
+    created = [client.execute(CreateMessage(channel.id, user.id, str(number))) for number in range(5)]
     other = client.execute(CreateMessage(client.execute(CreateChannel("other")).id, user.id, "elsewhere"))
-    for message in (*said, other):
+    for message in (*created, other):
         assert client.ask(GetMessageById(message.id)) == message
-    assert client.ask(ListMessages(channel.id)).messages == said[::-1]
-    client.execute(UpdateMessage(said[0].id, MessageUpdates(content="edited", edited_at=1)))
+    assert client.ask(ListMessages(channel.id)).messages == created[::-1]
+    client.execute(UpdateMessage(created[0].id, MessageUpdates(content="edited", edited_at=1)))
     edited = client.ask(ListMessages(channel.id)).messages[-1]
-    assert (edited.id, edited.content, edited.edited_at) == (said[0].id, "edited", 1)
+    assert (edited.id, edited.content, edited.edited_at) == (created[0].id, "edited", 1)
 
 
-def test_message_store_cursor_based_pagination_returns_correct_pages(
-    client: Client, user: User, channel: Channel
-) -> None:
-    """ "Unit test: `MessageStore` — cursor-based pagination returns correct pages" """
+def test_messages_of_a_channel_are_paged_by_message_id(client: Client, user: User, channel: Channel) -> None:
+    """`before` is the last message seen, and `hasMore` is false on the last page."""
     for number in range(5):
         client.execute(CreateMessage(channel.id, user.id, str(number)))
     pages, before = [], None
@@ -165,10 +160,8 @@ def test_message_store_cursor_based_pagination_returns_correct_pages(
     assert pages == [("43", True), ("21", True), ("0", False)]
 
 
-def test_message_store_soft_delete_sets_deleted_flag_message_no_longer_appears_in_list(
-    client: Client, user: User, channel: Channel
-) -> None:
-    """ "Unit test: `MessageStore` — soft delete sets `deleted` flag, message no longer appears in list" """
+def test_a_deleted_message_is_a_tombstone_and_not_listed(client: Client, user: User, channel: Channel) -> None:
+    """It is still found by id, marked as deleted and without its text."""
     gone, stays = (client.execute(CreateMessage(channel.id, user.id, text)) for text in ("gone", "stays"))
     client.execute(DeleteMessage(gone.id))
     tombstone = client.ask(GetMessageById(gone.id))
@@ -177,10 +170,8 @@ def test_message_store_soft_delete_sets_deleted_flag_message_no_longer_appears_i
     assert client.ask(ListMessages(channel.id)).messages == [stays]
 
 
-def test_session_store_create_session_retrieve_by_token_verify_expiry_time(
-    client: Client, user: User, clock: Clock
-) -> None:
-    """ "Unit test: `SessionStore` — create session, retrieve by token, verify expiry time" """
+def test_a_session_is_found_by_token_until_it_expires(client: Client, user: User, clock: Clock) -> None:
+    """It expires at exactly `expiresAt`."""
     session = client.execute(CreateSession(user.id, 90_000))
     assert (session.user_id, session.created_at, session.expires_at) == (user.id, clock.now, clock.now + 90_000)
     assert client.ask(GetSession(session.token)) == session
@@ -188,10 +179,8 @@ def test_session_store_create_session_retrieve_by_token_verify_expiry_time(
     assert client.ask(GetSession(session.token)) is None
 
 
-def test_session_store_delete_expired_sessions_removes_only_expired_sessions(
-    client: Client, user: User, clock: Clock
-) -> None:
-    """ "Unit test: `SessionStore` — `delete_expired_sessions` removes only expired sessions" """
+def test_delete_expired_sessions_removes_only_expired_ones(client: Client, user: User, clock: Clock) -> None:
+    """A session that has not expired stays."""
     expired, lasting = (client.execute(CreateSession(user.id, duration)) for duration in (10, 20))
     clock.now += 15
     assert client.execute(DeleteExpiredSessions()) == 1
@@ -200,10 +189,8 @@ def test_session_store_delete_expired_sessions_removes_only_expired_sessions(
     assert client.ask(GetSession(lasting.token)) == lasting
 
 
-def test_storage_error_variants_cover_not_found_conflict_and_internal_error_cases(
-    client: Client, transport: InProcess, user: User
-) -> None:
-    """ "Unit test: `StorageError` variants cover not-found, conflict, and internal error cases" """
+def test_errors_are_not_found_conflict_or_internal(client: Client, transport: InProcess, user: User) -> None:
+    """A bug in a handler is `internal`, and its message stays in the log."""
     with pytest.raises(NotFound):
         client.execute(UpdateUser("nobody", UserUpdates(status="x")))
     with pytest.raises(Conflict):
@@ -219,10 +206,8 @@ def test_storage_error_variants_cover_not_found_conflict_and_internal_error_case
     assert "secret" not in error["message"]
 
 
-def test_server_starts_initializes_sqlite_storage_health_still_responds(
-    start_daemon: StartDaemon, tmp_path: Path
-) -> None:
-    """ "Integration test: server starts, initializes SQLite storage, `/health` still responds" """
+def test_a_new_daemon_creates_its_database_and_is_healthy(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """In a new directory it answers `health`, and stores what it is given."""
     daemon = start_daemon(data_dir=tmp_path / "new")
     with Client(daemon.endpoint) as client:
         health = client.ask(Health())
@@ -232,19 +217,19 @@ def test_server_starts_initializes_sqlite_storage_health_still_responds(
     assert (tmp_path / "new" / "default.db").read_bytes().startswith(b"SQLite format 3\0")
 
 
-# --- "Requirements" ---
+# --- the storage itself ---
 
-TRAITS = {
-    "UserStore": ["create-user", "get-user", "get-user-by-pubkey", "update-user", "list-users"],
-    "MessageStore": ["create-message", "get-message-by-id", "list-messages", "update-message", "delete-message"],
-    "ChannelStore": ["create-channel", "get-channel", "list-channels", "update-channel", "delete-channel"],
-    "SessionStore": ["create-session", "get-session", "delete-session", "delete-expired-sessions"],
-    "MediaStore": ["put-media-part", "put-media", "get-media", "get-media-part", "delete-media"],
+OPERATIONS_OF = {
+    "users": ["create-user", "get-user", "get-user-by-pubkey", "update-user", "list-users"],
+    "messages": ["create-message", "get-message-by-id", "list-messages", "update-message", "delete-message"],
+    "channels": ["create-channel", "get-channel", "list-channels", "update-channel", "delete-channel"],
+    "sessions": ["create-session", "get-session", "delete-session", "delete-expired-sessions"],
+    "media": ["put-media-part", "put-media", "get-media", "get-media-part", "delete-media"],
 }
 
 
-def test_storage_trait_hierarchy_defined_with_async_methods(start_daemon: StartDaemon) -> None:
-    """ "Storage trait hierarchy defined in the `shared` crate (…) with async methods" """
+def test_the_asyncio_client_executes_concurrently(start_daemon: StartDaemon) -> None:
+    """Several commands can be in flight at once."""
     endpoint = start_daemon().endpoint
 
     async def use() -> None:
@@ -255,16 +240,16 @@ def test_storage_trait_hierarchy_defined_with_async_methods(start_daemon: StartD
     asyncio.run(use())
 
 
-@pytest.mark.parametrize("trait", TRAITS)
-def test_traits_user_store_message_store_channel_store_session_store(trait: str) -> None:
-    """ "Traits: `UserStore`, `MessageStore`, `ChannelStore`, `SessionStore`" """
-    for name in TRAITS[trait]:
+@pytest.mark.parametrize("kind", OPERATIONS_OF)
+def test_every_kind_of_data_has_its_operations(kind: str) -> None:
+    """Users, messages, channels, sessions and media each have documented operations."""
+    for name in OPERATIONS_OF[kind]:
         assert name in OPERATIONS
         assert OPERATIONS[name].__doc__
 
 
-def test_media_store_trait_is_defined_and_no_longer_deferred(client: Client) -> None:
-    """ "`MediaStore` trait is defined but the implementation is deferred to the file-uploads feature" """
+def test_a_file_can_be_stored_fetched_and_deleted(client: Client) -> None:
+    """A file of one part is returned byte for byte, and is gone once it is deleted."""
     media = client.execute(PutMedia([client.execute(PutMediaPart(b"hello"))], "text/plain"))
     assert client.ask(GetMedia(media.id)) == media
     assert client.ask(GetMediaPart(media.id)) == b"hello"
@@ -272,15 +257,15 @@ def test_media_store_trait_is_defined_and_no_longer_deferred(client: Client) -> 
     assert client.ask(GetMedia(media.id)) is None
 
 
-@pytest.mark.parametrize("trait", TRAITS)
-def test_sqlite_backend_implements_all_active_traits(trait: str) -> None:
-    """ "SQLite backend implements all four active traits using sqlx" """
-    for name in TRAITS[trait]:
+@pytest.mark.parametrize("kind", OPERATIONS_OF)
+def test_every_operation_of_each_kind_has_a_handler(kind: str) -> None:
+    """The handler has the operation's name."""
+    for name in OPERATIONS_OF[kind]:
         assert handler_of(OPERATIONS[name]).__name__ == name.replace("-", "_")
 
 
-def test_database_schema_is_managed_via_migrations(transport: InProcess) -> None:
-    """ "Database schema is managed via sqlx migrations" """
+def test_the_schema_is_made_by_migrations(transport: InProcess) -> None:
+    """The file has exactly the declared tables, and its `user_version` is the number of migrations."""
     assert len(migrations()) >= 1
     with apsw.Connection(str(transport.store.path), flags=apsw.SQLITE_OPEN_READONLY) as connection:
         made = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
@@ -288,27 +273,23 @@ def test_database_schema_is_managed_via_migrations(transport: InProcess) -> None
         assert connection.pragma("user_version") == len(migrations())
 
 
-def test_sqlite_database_file_is_created_automatically_on_first_run_at_the_path_specified_in_config(
-    start_daemon: StartDaemon, tmp_path: Path
-) -> None:
-    """ "SQLite database file is created automatically on first run at the path specified in config" """
+def test_the_data_directory_is_created_on_the_first_start(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """Missing parent directories are created too."""
     data_dir = tmp_path / "not" / "yet" / "there"
     start_daemon(data_dir=data_dir)
     assert (data_dir / "default.db").is_file()
 
 
-def test_wal_mode_is_enabled_for_sqlite_for_better_concurrent_read_performance(
-    client: Client, transport: InProcess
-) -> None:
-    """ "WAL mode is enabled for SQLite for better concurrent read performance" """
+def test_queries_are_answered_during_a_commit(client: Client, transport: InProcess) -> None:
+    """The database is in WAL mode, so a query does not wait for a write transaction."""
     with apsw.Connection(str(transport.store.path), flags=apsw.SQLITE_OPEN_READONLY) as connection:
         assert connection.pragma("journal_mode") == "wal"
     with transport.store.write():
-        assert client.ask(ListUsers()) == [], "a query is answered while a commit is under way"
+        assert client.ask(ListUsers()) == [], "a query is answered during a commit"
 
 
-def test_session_tokens_are_stored_in_sqlite_for_simplicity(tmp_path: Path) -> None:
-    """ "Session tokens are stored in SQLite for simplicity (…)": by their hash, and so they outlive the process."""
+def test_sessions_survive_a_restart(tmp_path: Path) -> None:
+    """Sessions are stored in the database, by the hash of their token."""
     with InProcess(tmp_path / "data") as transport, Client(transport=transport) as client:
         session = client.execute(CreateSession(client.execute(CreateUser("key")).id, 600_000))
     with InProcess(tmp_path / "data") as transport, Client(transport=transport) as client:
@@ -318,7 +299,7 @@ def test_session_tokens_are_stored_in_sqlite_for_simplicity(tmp_path: Path) -> N
 
 
 class OtherStore:
-    """Another store behind the same handlers: Python's own `sqlite3`, in memory."""
+    """Another implementation of the handlers' database: the standard library's `sqlite3`, in memory."""
 
     dialect = peewee.SqliteDatabase(None)
 
@@ -352,8 +333,8 @@ class OtherStore:
         self.connection.executemany(statement.compiled(self.dialect), rows)
 
 
-def test_storage_layer_is_injected_so_handlers_are_backend_agnostic() -> None:
-    """ "The storage layer is injected into the axum app state (…) so handlers are backend-agnostic" """
+def test_handlers_run_on_another_store() -> None:
+    """Handlers depend only on the interface in `handlers/storage.py`."""
     db = OtherStore()
 
     def call(operation: Any) -> Any:
@@ -366,10 +347,11 @@ def test_storage_layer_is_injected_so_handlers_are_backend_agnostic() -> None:
         return result
 
     with closing(db.connection):
-        _talk(call, db.now)
+        _converse(call, db.now)
 
 
-def _talk(call: Callable[[Any], Any], now: int) -> None:
+def _converse(call: Callable[[Any], Any], now: int) -> None:
+    """A short conversation by direct calls of the handlers."""
     user, channel = call(CreateUser("key")), call(CreateChannel("general"))
     message = call(CreateMessage(channel.id, user.id, "hello"))
     session = call(CreateSession(user.id, 1_000))
@@ -402,8 +384,8 @@ def _talk(call: Callable[[Any], Any], now: int) -> None:
     ],
     ids=lambda operation: operation.wire_name,
 )
-def test_all_store_methods_return_a_result_with_a_unified_error_type(client: Client, operation: Any) -> None:
-    """ "All store methods return `Result<T, StorageError>` with a unified error type" """
+def test_every_refusal_is_a_typed_error_with_a_path(client: Client, operation: Any) -> None:
+    """Whatever is wrong with a command or query, the error has a code of the protocol and the path of the field."""
     client.execute(CreateUser("taken"))
     with pytest.raises(BackscrollError) as refused:
         client.execute(operation)

@@ -1,4 +1,4 @@
-"""What the command log holds, what it never holds, and what it forgets; and files that are written anew."""
+"""The command log: what it records, what it never records, redaction of deleted text, and compaction."""
 
 import hashlib
 import random
@@ -36,16 +36,17 @@ from backscroll.schema.tables import CONTENT, InternalColumn
 from backscroll.schema.wire import Codec
 from tests.support.clocks import Clock
 from tests.support.disks import FaultyDisk
-from tests.support.histories import Step, Teller, histories, texts_in
+from tests.support.histories import HistoryRunner, Step, histories, texts_in
 from tests.support.local import JSON, MSGPACK, Local, bytes_in, check_replay, found_in
-from tests.support.peers import Peer, message
+from tests.support.messages import save_payload
+from tests.support.peers import Peer
 from tests.support.requests import body, example, in_sensible_order
 from tests.support.sql import sql
 from tests.support.stopping_daemon import StoppingDaemon
 
 Plain = dict[str, Any]
 
-FAST = "/dev/shm" if Path("/dev/shm").is_dir() else None  # where a sync costs nothing
+FAST = "/dev/shm" if Path("/dev/shm").is_dir() else None  # in memory, where a sync costs nothing
 SECRET = "a text that is deleted"
 KEPT = "a text that stays"
 HASHES = {"chain": "0" * 64, "digest": "0" * 64}
@@ -58,14 +59,14 @@ def local(tmp_path: Path, clock: Clock) -> Iterator[Local]:
 
 
 def canonical_of(name: str, payload: Any, codec: Codec = MSGPACK) -> bytes:
-    """A payload as it is kept and hashed, read as a daemon reads it."""
+    """The canonical form in which a payload is stored and hashed, decoded as a daemon decodes it."""
     command = decode_operation(name, Raw(codec.encode(payload)), codec)
     assert isinstance(command, Command)
     return canonical(command)
 
 
 def check_chain(entries: list[Plain]) -> None:
-    """Follow the chain, with nothing but what the entries say."""
+    """Recompute the hash chain from the entries alone."""
     chain = CHAIN_START
     for plain in entries:
         entry = MSGPACK.decode(MSGPACK.encode(plain), LogEntry)
@@ -76,9 +77,9 @@ def check_chain(entries: list[Plain]) -> None:
 
 
 def check_entries(local: Local, sent: list[tuple[str, str, Plain]], codec: Codec) -> None:
-    """The log holds just the commands that took effect, as they were sent or without what was deleted."""
+    """Check that the log has exactly the commands that took effect, as sent or without deleted text."""
     entries = local.entries(codec=codec)
-    own = [entry for entry in entries if entry["id"].startswith(("told-", "example-"))]
+    own = [entry for entry in entries if entry["id"].startswith(("history-", "example-"))]
     assert [(entry["id"], entry["type"]) for entry in own] == [(request_id, name) for request_id, name, _ in sent]
     for entry, (_, name, payload) in zip(own, sent, strict=True):
         wanted = canonical_of(name, payload, JSON)
@@ -91,12 +92,12 @@ def check_entries(local: Local, sent: list[tuple[str, str, Plain]], codec: Codec
     check_chain(entries)
 
 
-# What stands in it
+# Contents
 
 
 @pytest.mark.parametrize("codec", [JSON, MSGPACK], ids=str)
-def test_every_command_stands_in_the_log_as_it_was_sent(local: Local, codec: Codec) -> None:
-    """A payload read back from the log is the command that was sent; digest and chain are those of the protocol."""
+def test_commands_are_logged_as_they_were_sent(local: Local, codec: Codec) -> None:
+    """A payload in the log is the command that was sent; digest and chain are as the protocol defines them."""
     sent = []
     for number, operation in enumerate(in_sensible_order()):
         if not issubclass(operation, Command):
@@ -108,39 +109,39 @@ def test_every_command_stands_in_the_log_as_it_was_sent(local: Local, codec: Cod
     check_entries(local, sent, codec)
 
 
-def test_nothing_stands_in_the_log_but_what_took_effect(long: bool) -> None:
-    """Whatever is commanded: the log has each command that succeeded, as it was sent or without what was deleted since,
-    with the digest of what was sent, in a chain that can be followed; and none that was refused.
+def test_the_log_has_exactly_the_executed_commands(long: bool) -> None:
+    """For random histories: the log has each command that succeeded, as it was sent or redacted, with the digest of
+    what was sent, in a verifiable chain, and no command that was refused.
     """
 
-    def told(history: list[Step]) -> None:
+    def check_history(history: list[Step]) -> None:
         directory = Path(tempfile.mkdtemp(prefix="backscroll-log-", dir=FAST))
         local = Local(directory, clock=(clock := Clock()))
         try:
-            teller = Teller(local, clock)
+            runner = HistoryRunner(local, clock)
             for step in history:
-                teller.tell(step)
-            check_entries(teller.local, teller.accepted, JSON)
-            check_entries(teller.local, teller.accepted, MSGPACK)
+                runner.execute(step)
+            check_entries(runner.local, runner.accepted, JSON)
+            check_entries(runner.local, runner.accepted, MSGPACK)
         finally:
             local.close()
             shutil.rmtree(directory)
 
-    settings(max_examples=1_000 if long else 20)(given(histories(3))(told))()
+    settings(max_examples=1_000 if long else 20)(given(histories(3))(check_history))()
 
 
-def test_a_refused_command_leaves_nothing_in_the_log(local: Local) -> None:
-    """Refused alone, in a batch or by its encoding, a command has no row and takes no number."""
-    local.result("save-message", message(1))
+def test_refused_commands_are_not_logged(local: Local) -> None:
+    """Refused alone, in a batch or by its encoding, a command has no row and no number."""
+    local.result("save-message", save_payload(1))
     for operation, payload in (
         ("delete-message", {"messageId": "none"}),
         ("save-message", {"message": {"id": "m2"}}),
-        ("batch", {"commands": [{"type": "save-message", "payload": message(2)}, {"type": "ping"}]}),
+        ("batch", {"commands": [{"type": "save-message", "payload": save_payload(2)}, {"type": "ping"}]}),
         (
             "batch",
             {
                 "commands": [
-                    {"type": "save-message", "payload": message(2)},
+                    {"type": "save-message", "payload": save_payload(2)},
                     {"type": "delete-message", "payload": {"messageId": "no"}},
                 ]
             },
@@ -152,8 +153,8 @@ def test_a_refused_command_leaves_nothing_in_the_log(local: Local) -> None:
     assert len(local.rows("messages")) == 1
 
 
-def test_no_token_stands_in_any_file(start_daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
-    """Tokens, made alone or in a batch, given back or not, are in no file of the data directory, at no time."""
+def test_session_tokens_are_never_written_to_disk(start_daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
+    """Tokens, made alone or in a batch, deleted or not, are in no file of the data directory."""
     daemon = start_daemon()
     with Peer(daemon.endpoint) as peer:
         assert peer.ask("save-user", {"user": {"oderId": "ada", "id": "u1", "username": "ada"}})["ok"]
@@ -175,16 +176,16 @@ def test_no_token_stands_in_any_file(start_daemon: Callable[..., DaemonProcess],
     assert found_in(tmp_path / "data", *tokens) == {}
 
 
-# What it forgets
+# Redaction
 
 
-def say(local: Local, *, text: str = SECRET, batched: bool = False) -> None:
-    """Say a text about message m1, in every way there is."""
+def write_about_message(local: Local, *, text: str = SECRET, batched: bool = False) -> None:
+    """Write a text about message m1 with every kind of command."""
     reaction = {"messageId": "m1", "oderId": "ada", "emoji": text}
     attachment = {"id": "a1", "messageId": "m1", "filename": text, "size": 1, "mime": "a/b", "metadata": {"a": text}}
     free: dict[str, Any] = {"metadata": {text: [text]}, "linkMetadata": {"a": {"b": text}}}
     commands = [
-        ("save-message", message(1, text, reactions=[reaction], **free)),
+        ("save-message", save_payload(1, text, reactions=[reaction], **free)),
         ("update-message", {"messageId": "m1", "updates": {"content": text, "reactions": [reaction], **free}}),
         ("save-reaction", {"reaction": reaction}),
         ("remove-reaction", reaction),
@@ -200,7 +201,7 @@ def say(local: Local, *, text: str = SECRET, batched: bool = False) -> None:
 
 DELETIONS: dict[str, tuple[str, Plain]] = {
     "delete-message": ("delete-message", {"messageId": "m1"}),
-    "save-deleted": ("save-message", message(1, SECRET, isDeleted=True)),
+    "save-deleted": ("save-message", save_payload(1, SECRET, isDeleted=True)),
     "update-deleted": ("update-message", {"messageId": "m1", "updates": {"isDeleted": True, "content": SECRET}}),
     "clear-room-messages": ("clear-room-messages", {"roomId": "r1"}),
     "delete-room": ("delete-room", {"roomId": "r1"}),
@@ -216,13 +217,13 @@ def with_channel(local: Local) -> None:
 
 @pytest.mark.parametrize("batched", [False, True], ids=["alone", "batched"])
 @pytest.mark.parametrize("way", DELETIONS)
-def test_what_is_deleted_is_taken_out_of_every_command(local: Local, way: str, batched: bool) -> None:
-    """Whichever way a message goes, all that was said about it goes from every row, and what others said stays; the
-    rows, digests and chain stay too; and what is left leads a replay to the same rows.
+def test_deleted_text_is_redacted_in_every_command(local: Local, way: str, batched: bool) -> None:
+    """However a message is deleted, its text is removed from every row, and the text of other messages stays; rows,
+    digests and chain stay valid, and the redacted log still replays to the same rows.
     """
     with_channel(local)
-    local.result("save-message", message(2, KEPT, room="other"))
-    say(local, batched=batched)
+    local.result("save-message", save_payload(2, KEPT, room_id="other"))
+    write_about_message(local, batched=batched)
     local.result("update-message", {"messageId": "m1", "updates": {"channelId": "c1"}})
     before = local.entries()
     assert SECRET in repr(before)
@@ -232,7 +233,7 @@ def test_what_is_deleted_is_taken_out_of_every_command(local: Local, way: str, b
     else:
         local.result(operation, payload)
     if "-deleted" in way or way == "delete-message":
-        say_late(local)
+        write_about_deleted_message(local)
     after = local.entries()
     assert SECRET not in repr(local.tables())
     assert (KEPT in repr(after)) == (operation != "clear-all-data")
@@ -243,27 +244,27 @@ def test_what_is_deleted_is_taken_out_of_every_command(local: Local, way: str, b
     check_replay(local, "replayed")
 
 
-def say_late(local: Local) -> None:
-    """Say the text again about a message that was deleted: late copies, which change nothing."""
+def write_about_deleted_message(local: Local) -> None:
+    """Write the text about a message that was deleted; these late commands have no effect."""
     reaction = {"messageId": "m1", "oderId": "ada", "emoji": SECRET}
     attachment = {"id": "a1", "messageId": "m1", "filename": SECRET, "size": 1, "mime": "a/b"}
-    local.result("save-message", message(1, SECRET, reactions=[reaction]))
+    local.result("save-message", save_payload(1, SECRET, reactions=[reaction]))
     local.result("save-reaction", {"reaction": reaction})
     local.result("remove-reaction", reaction)
     local.result("save-attachment", {"attachment": attachment})
     assert local.code("update-message", {"messageId": "m1", "updates": {"content": SECRET}}) == "conflict"
 
 
-def test_what_a_batch_says_and_deletes_itself_is_not_kept(local: Local) -> None:
-    """A batch that makes a message and clears its room keeps neither the text nor the result that had it."""
+def test_text_a_batch_writes_and_deletes_is_not_logged(local: Local) -> None:
+    """A batch that creates a message and clears its room keeps neither the text nor the result that contained it."""
     with_channel(local)
     local.result("save-user", {"user": {"oderId": "ada", "id": "u1", "username": "ada"}})
-    said = {"channelId": "c1", "roomId": "r1", "authorId": "ada", "content": SECRET}
+    fields = {"channelId": "c1", "roomId": "r1", "authorId": "ada", "content": SECRET}
     commands = [
-        {"type": "create-message", "payload": said},
-        {"type": "save-message", "payload": message(3, SECRET)},
+        {"type": "create-message", "payload": fields},
+        {"type": "save-message", "payload": save_payload(3, SECRET)},
         {"type": "clear-room-messages", "payload": {"roomId": "r1"}},
-        {"type": "save-message", "payload": message(4, KEPT)},
+        {"type": "save-message", "payload": save_payload(4, KEPT)},
     ]
     made = local.result("batch", {"commands": commands}, "batch-1")
     assert made[0]["content"] == SECRET
@@ -274,10 +275,10 @@ def test_what_a_batch_says_and_deletes_itself_is_not_kept(local: Local) -> None:
     check_replay(local, "replayed")
 
 
-def test_an_attachment_that_moved_is_forgotten_with_its_last_message(local: Local) -> None:
-    """An attachment saved again for another message goes with that one, from every command that named it."""
+def test_a_moved_attachment_is_redacted_with_its_last_message(local: Local) -> None:
+    """Deleting the message that it is on now redacts every command that named the attachment."""
     for number in (1, 2):
-        local.result("save-message", message(number, KEPT))
+        local.result("save-message", save_payload(number, KEPT))
         attachment = {"id": "a1", "messageId": f"m{number}", "filename": SECRET, "size": 1, "mime": "a/b"}
         local.result("save-attachment", {"attachment": attachment})
     local.result("delete-message", {"messageId": "m2"})
@@ -285,9 +286,9 @@ def test_an_attachment_that_moved_is_forgotten_with_its_last_message(local: Loca
     assert SECRET not in repr(local.tables())
 
 
-def test_what_is_large_in_the_logs_encoding_can_be_deleted(local: Local) -> None:
-    """Free JSON that just passes as it is sent may be over the limit as MessagePack: deleting it succeeds, and what is
-    left leads a replay to the same rows.
+def test_payloads_larger_in_the_log_than_as_sent_can_be_deleted(local: Local) -> None:
+    """Free JSON within the limit of a request may exceed it as MessagePack; it can be deleted, and the redacted log
+    still replays to the same rows.
     """
     many = [0.5] * 45_000  # of four bytes each in JSON, and nine in MessagePack
     room = {"id": "r1", "name": SECRET, "roles": many, "roleAssignments": many, "channelPermissions": many}
@@ -300,8 +301,8 @@ def test_what_is_large_in_the_logs_encoding_can_be_deleted(local: Local) -> None
     check_replay(local, "replayed")
 
 
-def test_media_deleted_leave_the_log_with_their_bytes(local: Local) -> None:
-    """Deleted media leave hollow commands that take their number and ids; put again they are new media."""
+def test_deleted_media_are_redacted_with_their_bytes(local: Local) -> None:
+    """Their commands stay in the log without payload, with numbers and ids; put again they are new media."""
     part = local.result("put-media-part", {"data": "c2VjcmV0"})
     first = local.result("put-media", {"parts": [part], "mime": SECRET})
     assert local.result("put-media", {"parts": [part], "mime": SECRET})["id"] == first["id"]
@@ -319,18 +320,18 @@ def test_media_deleted_leave_the_log_with_their_bytes(local: Local) -> None:
     assert found_in(local.directory, SECRET).keys() <= {SECRET}
 
 
-def test_results_with_deleted_text_are_no_longer_kept(local: Local) -> None:
-    """A retry of a command whose result held what was deleted is a conflict with its number; of null, it is null."""
+def test_results_with_deleted_text_are_dropped(local: Local) -> None:
+    """A retry of a command whose result had deleted text is a conflict with its `seq`; a null result is repeated."""
     with_channel(local)
     local.result("save-user", {"user": {"oderId": "ada", "id": "u1", "username": "ada"}})
-    said = {"channelId": "c1", "roomId": "r1", "authorId": "ada", "content": SECRET}
-    made = local.ask("create-message", said, "made-1")
-    assert local.ask("create-message", said, "made-1") == made
-    saved = local.ask("save-message", message(1, SECRET), "saved-1")
+    fields = {"channelId": "c1", "roomId": "r1", "authorId": "ada", "content": SECRET}
+    made = local.ask("create-message", fields, "made-1")
+    assert local.ask("create-message", fields, "made-1") == made
+    saved = local.ask("save-message", save_payload(1, SECRET), "saved-1")
     local.result("clear-room-messages", {"roomId": "r1"})
-    retried = local.ask("create-message", said, "made-1")["error"]
+    retried = local.ask("create-message", fields, "made-1")["error"]
     assert (retried["code"], retried["details"]["seq"]) == ("conflict", made["seq"])
-    assert local.ask("save-message", message(1, SECRET), "saved-1") == saved
+    assert local.ask("save-message", save_payload(1, SECRET), "saved-1") == saved
     assert local.rows("messages") == []
 
 
@@ -338,17 +339,17 @@ def test_nobody_learns_by_guessing_what_was_deleted(local: Local) -> None:
     """While its text is there, a retry is held against the whole payload; afterwards against id and type alone, and the
     salt that a digest of a guess would need is nowhere.
     """
-    saved = local.ask("save-message", message(1, SECRET), "saved-1")
-    assert local.ask("save-message", message(1, SECRET), "saved-1") == saved
-    assert local.code("save-message", message(1, "a guess"), "saved-1") == "conflict"
+    saved = local.ask("save-message", save_payload(1, SECRET), "saved-1")
+    assert local.ask("save-message", save_payload(1, SECRET), "saved-1") == saved
+    assert local.code("save-message", save_payload(1, "a guess"), "saved-1") == "conflict"
     [entry] = local.entries()
     local.result("delete-message", {"messageId": "m1"})
     for text in (SECRET, "a guess"):
-        assert local.ask("save-message", message(1, text), "saved-1") == saved
+        assert local.ask("save-message", save_payload(1, text), "saved-1") == saved
     assert local.code("delete-message", {"messageId": "m1"}, "saved-1") == "conflict"
     redacted = local.entries()[0]
     salt = bytes.fromhex(entry["salt"])
-    wanted = digest_of(salt, canonical_of("save-message", message(1, SECRET))).hex()
+    wanted = digest_of(salt, canonical_of("save-message", save_payload(1, SECRET))).hex()
     assert redacted["digest"] == entry["digest"] == wanted
     assert "salt" not in redacted
     assert salt not in b"".join(
@@ -359,10 +360,8 @@ def test_nobody_learns_by_guessing_what_was_deleted(local: Local) -> None:
 # What is kept, and for how long
 
 
-def test_results_are_kept_by_number_or_by_time_whichever_is_longer(
-    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Results go once they are both old and many commands back, so many in a turn; nulls are answered for ever."""
+def test_results_expire_by_number_and_age(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result is dropped once it is both old and many commands back; null results never expire."""
     monkeypatch.setattr(command_log, "DROP_RESULTS_MAX", 3)
     keys = [{"pubkey": f"k{number}"} for number in range(10)]
     with Local(tmp_path / "data", clock=clock, retention=Retention(results=4, results_ms=100)) as local:
@@ -381,12 +380,12 @@ def test_results_are_kept_by_number_or_by_time_whichever_is_longer(
 
         local.dispatcher.run_chores("default")
         clock.now += 99
-        assert answered() == 10  # the last four are made by this
+        assert answered() == 10  # the last four are made by `answered`
         local.dispatcher.run_chores("default")
         assert answered() == 10  # seven commands back and more, but young
         clock.now += 1
         local.dispatcher.run_chores("default")
-        assert answered() == 7  # three in a turn
+        assert answered() == 7  # three at a time
         local.dispatcher.run_chores("default")
         assert answered() == 4
         local.dispatcher.run_chores("default")
@@ -395,19 +394,21 @@ def test_results_are_kept_by_number_or_by_time_whichever_is_longer(
         clock.now += 1_000_000
         for _ in range(5):
             local.dispatcher.run_chores("default")
-        assert answered() == 4  # the last four are kept however old
+        assert answered() == 4  # the last four are kept at any age
         assert local.ask("set-current-user-id", {"userId": "ada"}, "nothing-1") == nothing
         assert len(local.entries()) == 11
 
 
-def test_a_log_of_ids_alone_never_holds_a_payload(tmp_path: Path, clock: Clock) -> None:
-    """Without payloads none is in any file, retries are exact and other payloads conflicts; nothing replays."""
+def test_a_log_of_ids_has_no_payloads(tmp_path: Path, clock: Clock) -> None:
+    """Without payloads in the log none is in any file; retries still work and other payloads are conflicts, but nothing
+    replays.
+    """
     with Local(tmp_path / "data", clock=clock, retention=Retention(payloads=False)) as local:
         made = local.ask("create-user", {"pubkey": "k1", "displayName": KEPT}, "user-1")
         assert local.ask("create-user", {"pubkey": "k1", "displayName": KEPT}, "user-1") == made
         assert local.code("create-user", {"pubkey": "k1", "displayName": "other"}, "user-1") == "conflict"
-        local.result("save-message", message(1, SECRET))
-        local.result("batch", {"commands": [{"type": "save-message", "payload": message(1, KEPT)}]})
+        local.result("save-message", save_payload(1, SECRET))
+        local.result("batch", {"commands": [{"type": "save-message", "payload": save_payload(1, KEPT)}]})
         entries = local.entries()
         assert [entry.get("payload") for entry in entries] == [None] * 3
         check_chain(entries)
@@ -418,14 +419,14 @@ def test_a_log_of_ids_alone_never_holds_a_payload(tmp_path: Path, clock: Clock) 
         assert SECRET not in found_in(local.directory, SECRET)
 
 
-# The files written anew
+# Compaction
 
 
-def noted(local: Local) -> Plain:
-    """A scope with texts kept and deleted; its state."""
+def fill_and_delete(local: Local) -> Plain:
+    """Fill a scope with texts of which some are deleted; its rows."""
     for number in range(40):
-        local.result("save-message", message(number, f"{SECRET} {number} " * 20))
-        local.result("save-message", message(number + 100, f"{KEPT} {number} " * 20))
+        local.result("save-message", save_payload(number, f"{SECRET} {number} " * 20))
+        local.result("save-message", save_payload(number + 100, f"{KEPT} {number} " * 20))
     for number in range(40):
         local.result("delete-message", {"messageId": f"m{number}"})
     return dict(local.tables())
@@ -436,15 +437,15 @@ def check_compacted(directory: Path) -> None:
     assert not [name for name in bytes_in(directory) if "compacted" in name]
 
 
-def test_no_byte_of_what_was_deleted_is_left_after_compaction(tmp_path: Path, clock: Clock) -> None:
-    """`compact-scope` leaves nothing of deleted texts in any file, all rows, the log and the retries as they were."""
+def test_compaction_leaves_no_byte_of_deleted_text(tmp_path: Path, clock: Clock) -> None:
+    """`compact-scope` leaves deleted texts in no file, and all rows, the log and the retries as they were."""
     with Local(tmp_path / "data", clock=clock) as local:
-        before = noted(local)
+        before = fill_and_delete(local)
         seq = local.store().seq
         local.result("compact-scope")
         check_compacted(local.directory)
         assert local.tables() == before
-        assert local.ask("save-message", message(500))["seq"] == seq + 1
+        assert local.ask("save-message", save_payload(500))["seq"] == seq + 1
         local.result("compact-scope")
         check_compacted(local.directory)
     check_compacted(tmp_path / "data")
@@ -453,9 +454,9 @@ def test_no_byte_of_what_was_deleted_is_left_after_compaction(tmp_path: Path, cl
         check_chain(local.entries())
 
 
-def test_compaction_waits_for_queries_that_read(local: Local) -> None:
-    """A query that reads the old file sees it whole; the files are exchanged when it is done."""
-    before = noted(local)
+def test_compaction_waits_for_running_queries(local: Local) -> None:
+    """A query reads the old file to its end, and only then the files are exchanged."""
+    before = fill_and_delete(local)
     replies: list[Plain] = []
     with local.scopes.use("default") as store, store.read() as snapshot:
         rows = snapshot.rows(sql("SELECT * FROM commands"))
@@ -480,9 +481,9 @@ with closing(apsw.Connection(sys.argv[1])) as database:
 """Another process: reads the file and keeps it open until its standard input ends."""
 
 
-def test_compaction_is_refused_while_another_process_has_the_file(local: Local) -> None:
-    """Another process with the file open makes it `busy`, retryably, and nothing is lost; later it succeeds."""
-    before = noted(local)
+def test_compaction_is_busy_while_another_process_has_the_file(local: Local) -> None:
+    """It is `busy` and retryable, nothing is lost, and it succeeds later."""
+    before = fill_and_delete(local)
     command = [sys.executable, "-c", HOLDER, str(local.store().path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
@@ -490,7 +491,7 @@ def test_compaction_is_refused_while_another_process_has_the_file(local: Local) 
         error = local.ask("compact-scope")["error"]
         assert (error["code"], error["retryable"]) == ("busy", True)
         assert local.tables() == before
-        local.result("save-message", message(500, KEPT))
+        local.result("save-message", save_payload(500, KEPT))
         other.communicate()
     local.result("compact-scope")
     check_compacted(local.directory)
@@ -498,10 +499,10 @@ def test_compaction_is_refused_while_another_process_has_the_file(local: Local) 
 
 
 def test_compaction_on_a_full_disk_loses_nothing(tmp_path: Path, clock: Clock) -> None:
-    """Wherever the disk fills up, compaction fails as a whole or is done; every row is there, and no half file."""
+    """Wherever the disk fills up, compaction either fails as a whole or is complete, and leaves no partial file."""
     disk = FaultyDisk()
     with Local(tmp_path / "data", clock=clock, vfs=disk.name) as local:
-        before = noted(local)
+        before = fill_and_delete(local)
         outcomes = []
         for writes in [*range(0, 24, 3), *range(30, 200, 25)]:
             disk.writes_until_full = writes
@@ -509,7 +510,7 @@ def test_compaction_on_a_full_disk_loses_nothing(tmp_path: Path, clock: Clock) -
             disk.writes_until_full, disk.full = None, False
             outcomes.append(reply["ok"])
             if not reply["ok"]:
-                assert reply["error"]["code"] in ("storage", "busy")  # busy: the log could not be folded in
+                assert reply["error"]["code"] in ("storage", "busy")  # busy: a checkpoint was not possible
                 assert reply["error"]["retryable"]
             assert local.tables() == before
             assert not list(local.directory.glob("*compacted*"))
@@ -519,11 +520,11 @@ def test_compaction_on_a_full_disk_loses_nothing(tmp_path: Path, clock: Clock) -
         assert local.tables() == before
 
 
-def test_a_kill_in_the_middle_of_compaction_leaves_the_scope_whole(tmp_path: Path, long: bool) -> None:
-    """Killed at any write or sync of it, a compaction is done or was not: nothing is lost, and one later cleans up."""
+def test_a_kill_during_compaction_loses_nothing(tmp_path: Path, long: bool) -> None:
+    """Killed at any write or sync, a compaction is complete or has no effect, and a later one cleans up."""
     data, draw = tmp_path / "data", random.Random(20260103)
     with Local(data) as local:
-        before = noted(local)
+        before = fill_and_delete(local)
     for write in [0, 1, *draw.sample(range(2, 30), 20 if long else 1)]:
         daemon = StoppingDaemon(data)
         try:
@@ -543,17 +544,17 @@ def test_a_kill_in_the_middle_of_compaction_leaves_the_scope_whole(tmp_path: Pat
         assert local.tables() == before
 
 
-def test_what_a_broken_off_compaction_left_goes_with_the_scope(tmp_path: Path) -> None:
-    """A scope that is deleted leaves nothing on the disk, not even of a compaction that was killed."""
+def test_deleting_a_scope_removes_files_of_a_killed_compaction(tmp_path: Path) -> None:
+    """Nothing of the scope is left on disk."""
     with Local(tmp_path / "data") as local:
-        local.result("save-message", message(1, SECRET), scope="ada")
+        local.result("save-message", save_payload(1, SECRET), scope="ada")
         local.scopes.scope_named("ada").path.with_suffix(".db-compacted").write_text(SECRET)
         local.result("delete-scope", scope="ada")
         assert found_in(local.directory, SECRET) == {}
 
 
-def test_commands_and_queries_go_on_around_compactions(start_daemon: Callable[..., DaemonProcess]) -> None:
-    """While some write and read and others compact, everybody is answered, and everything acknowledged is there."""
+def test_commands_and_queries_continue_during_compactions(start_daemon: Callable[..., DaemonProcess]) -> None:
+    """While clients write, read and compact, every request gets a reply and every acknowledged command is there."""
     daemon = start_daemon("--log-level", "warning")
     with Client(daemon.endpoint) as client:
         stopped = threading.Event()
@@ -569,7 +570,7 @@ def test_commands_and_queries_go_on_around_compactions(start_daemon: Callable[..
             thread.start()
         with Peer(daemon.endpoint) as peer:
             for number in range(60):
-                assert peer.ask("save-message", message(number))["seq"] == number + 1
+                assert peer.ask("save-message", save_payload(number))["seq"] == number + 1
                 assert len(client.ask(GetMessages("r1", limit=500))) == number + 1
         stopped.set()
         for thread in threads:
@@ -580,10 +581,12 @@ def test_commands_and_queries_go_on_around_compactions(start_daemon: Callable[..
 # Pages
 
 
-def test_pages_of_the_log_are_bounded_in_bytes(local: Local) -> None:
-    """However many are asked for, a page has few megabytes of texts or media, and pages together have every entry."""
+def test_log_pages_are_limited_in_bytes(local: Local) -> None:
+    """However many entries are requested, a page has at most a few megabytes, and the pages together have
+    every entry.
+    """
     for number in range(12):
-        local.result("save-message", message(number, "x" * 900_000))
+        local.result("save-message", save_payload(number, "x" * 900_000))
         local.result("put-media-part", {"data": bytes([number]) * 2**20}, codec=MSGPACK)
     request = body("get-log", {"limit": 500}, MSGPACK)
     reply = local.answer(request)
@@ -593,8 +596,8 @@ def test_pages_of_the_log_are_bounded_in_bytes(local: Local) -> None:
 
 
 @pytest.mark.parametrize("from_seq", [2, 3, 2**31, 2**53 - 1])
-def test_beyond_the_end_of_the_log_is_nothing(local: Local, from_seq: int) -> None:
-    """A page from past the end is empty, and its chain is the last one."""
+def test_a_log_page_beyond_the_end_is_empty(local: Local, from_seq: int) -> None:
+    """Its chain is that of the last entry."""
     local.result("initialize")
     page = local.result("get-log", {"fromSeq": from_seq})
     assert page | {"entries": [], "chainStart": local.entries()[0]["chain"], "lastSeq": 1} == page
@@ -607,8 +610,8 @@ def test_no_number_of_the_log_is_invalid(local: Local, from_seq: int) -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 3, 16, 17, 500])
-def test_rows_are_walked_completely_in_the_order_of_their_key(local: Local, limit: int) -> None:
-    """Pages of any size give every row of every table once, in the order of its key, without the daemon's own books."""
+def test_get_rows_returns_every_row_once_in_key_order(local: Local, limit: int) -> None:
+    """Pages of any size cover every row of every table, without the daemon's internal columns."""
     fill(local, 40)
     wanted = local.tables()
     for table in CONTENT:
@@ -623,7 +626,7 @@ def test_rows_are_walked_completely_in_the_order_of_their_key(local: Local, limi
 
 
 def fill(local: Local, number: int) -> None:
-    """So many rows in every table, with keys of which some begin alike."""
+    """A number of rows in every table, some of whose keys have a common prefix."""
     odd = ["a", "a\x01", "a\x01b", "é", "z", "\ue000", "\U00010000"]
     ids = [f"{odd[at % len(odd)]}{at // len(odd)}" for at in range(number)]
     local.result("set-current-user-id", {"userId": "ada"})
@@ -634,9 +637,8 @@ def fill(local: Local, number: int) -> None:
     for each in ids:
         reaction = {"messageId": each, "oderId": each, "emoji": each}
         attachment = {"id": each, "messageId": each, "filename": "f", "size": 1, "mime": "a/b"}
-        said = {"id": each, "roomId": "r1", "senderId": "ada", "content": "", "timestamp": 1, "reactions": [reaction]}
         commands += [
-            ("save-message", {"message": said | {"metadata": {"a": 1}}}),
+            ("save-message", save_payload(each, "", reactions=[reaction], metadata={"a": 1})),
             ("save-attachment", {"attachment": attachment}),
             ("save-user", {"user": {"oderId": each, "id": each, "username": "u"}}),
             ("save-room", {"room": {"id": each, "name": "r"}}),
@@ -649,8 +651,8 @@ def fill(local: Local, number: int) -> None:
         local.result("put-media", {"parts": [part] * count, "mime": "a/b"})
 
 
-def test_pages_of_rows_are_bounded_in_bytes(local: Local) -> None:
-    """Rows of many megabytes each are walked as well: a page has few of them, and at least one."""
+def test_row_pages_are_limited_in_bytes(local: Local) -> None:
+    """A page of rows of many megabytes each has few of them, and at least one."""
     text = "x" * 2**20
     fields = ("username", "displayName", "description", "avatarUrl", "avatarHash", "avatarMime", "status", "role")
     for number in range(9):
@@ -669,18 +671,18 @@ def test_pages_of_rows_are_bounded_in_bytes(local: Local) -> None:
         ),
     ],
 )
-def test_what_is_no_key_is_refused(local: Local, table: str, after: list[Any]) -> None:
-    """`after` is a key of the table, with as many values of the types that its columns have, else `invalid`."""
+def test_get_rows_refuses_an_invalid_key(local: Local, table: str, after: list[Any]) -> None:
+    """`after` must have as many values as the key of the table, of the types of its columns."""
     assert local.code("get-rows", {"table": table, "after": after}) == "invalid"
 
 
 @pytest.mark.parametrize("table", ["commands", "log_references", "sequence", "scope", "sqlite_schema", "Messages", ""])
-def test_only_tables_of_content_are_shown(local: Local, table: str) -> None:
-    """Tables that keep the books are `not-found`, as are those that there are not."""
+def test_get_rows_shows_content_tables_only(local: Local, table: str) -> None:
+    """Internal tables and unknown ones are `not-found`."""
     assert local.code("get-rows", {"table": table}) == "not-found"
 
 
-# Carried out again
+# Replay
 
 
 def entry_of(seq: int, name: str = "initialize", payload: Any = None, **fields: Any) -> Plain:
@@ -710,8 +712,8 @@ def entry_of(seq: int, name: str = "initialize", payload: Any = None, **fields: 
         (entry_of(3, redacted=True, digest="0" * 64, generated={"ids": ["0" * 26]}) | {"payload": None}, "invalid"),
     ],
 )
-def test_a_bad_entry_takes_the_whole_append_with_it(local: Local, bad: Plain, code: str) -> None:
-    """One entry that cannot follow is refused by name, and nothing of the others happened."""
+def test_an_invalid_entry_fails_the_whole_append(local: Local, bad: Plain, code: str) -> None:
+    """The error names the first entry that cannot follow, and none of the others has an effect."""
     user = {"user": {"oderId": "ada", "id": "u1", "username": "ada"}}
     local.result("append-log", {"entries": [entry_of(1, "create-user", {"pubkey": "k1"})]})
     before = local.tables()
@@ -723,9 +725,9 @@ def test_a_bad_entry_takes_the_whole_append_with_it(local: Local, bad: Plain, co
     local.result("append-log", {"entries": [second]})
 
 
-def test_an_append_is_harmless_again(local: Local) -> None:
-    """What the log holds is passed over, alone or before what it lacks; only the ids are compared."""
-    entries = [entry_of(number, "save-message", message(number)) for number in range(1, 8)]
+def test_append_log_is_idempotent(local: Local) -> None:
+    """Entries that are in the log are skipped, alone or before new ones; they are compared by id only."""
+    entries = [entry_of(number, "save-message", save_payload(number)) for number in range(1, 8)]
     local.result("append-log", {"entries": entries[:5]})
     before = local.tables()
     local.result("append-log", {"entries": entries[:5]})
@@ -735,8 +737,8 @@ def test_an_append_is_harmless_again(local: Local) -> None:
     assert [entry["id"] for entry in local.entries()] == [f"line-{number}" for number in range(1, 8)]
 
 
-def test_a_hollow_entry_takes_its_place_and_does_nothing(local: Local) -> None:
-    """Without its payload an entry takes number, id, ids and place in the chain; a retry of it is a conflict."""
+def test_an_entry_without_payload_only_takes_its_place(local: Local) -> None:
+    """It takes its number, id, generated ids and place in the chain; a retry of it is a conflict."""
     made = "01KDVDNA00MBHX6K6QJCA9AVSS"
     hollow = {"seq": 1, "at": 7, "id": "gone-1", "type": "create-user", "redacted": True, "digest": "1" * 64}
     local.result("append-log", {"entries": [hollow | {"generated": {"ids": [made]}}]})
@@ -749,10 +751,10 @@ def test_a_hollow_entry_takes_its_place_and_does_nothing(local: Local) -> None:
 
 
 def test_a_full_disk_fails_an_append_as_a_whole(tmp_path: Path, clock: Clock) -> None:
-    """On a full disk `append-log` is answered `storage`, retryably, and nothing of it happened."""
+    """On a full disk `append-log` is `storage`, retryable, and has no effect."""
     disk = FaultyDisk()
     with Local(tmp_path / "data", clock=clock, vfs=disk.name) as local:
-        entries = [entry_of(number, "save-message", message(number, "x" * 900_000)) for number in range(1, 30)]
+        entries = [entry_of(number, "save-message", save_payload(number, "x" * 900_000)) for number in range(1, 30)]
         disk.full = True
         try:
             for entry in (entries[:1], entries[:15]):
@@ -764,8 +766,8 @@ def test_a_full_disk_fails_an_append_as_a_whole(tmp_path: Path, clock: Clock) ->
         local.result("append-log", {"entries": entries[:15]}, codec=MSGPACK)
 
 
-def test_whatever_was_taken_can_be_carried_out_again(local: Local) -> None:
-    """The largest command that a body can carry is replayed from the log's own entry."""
+def test_the_largest_command_can_be_replayed(local: Local) -> None:
+    """The largest command that fits a request body can be replayed from its log entry."""
 
     def batch(last: int) -> bytes:
         texts = ["x" * 2**20] * 15 + ["y" * last]
@@ -780,8 +782,8 @@ def test_whatever_was_taken_can_be_carried_out_again(local: Local) -> None:
     check_replay(local, "replayed")
 
 
-def test_texts_in_rows_are_found_whatever_holds_them() -> None:
-    """The search of these tests sees texts in text, in bytes and in documents."""
-    assert list(texts_in([("said-1.", b"\x00said-2.\xff", '{"a": "said-m1-0."}', None, 3)])) == [
-        *("said-1.", "said-2.", "said-m1-0.")
+def test_the_search_for_texts_covers_every_type() -> None:
+    """The helper of these tests finds texts in text, in bytes and in JSON documents."""
+    assert list(texts_in([("text-1.", b"\x00text-2.\xff", '{"a": "text-m1-0."}', None, 3)])) == [
+        *("text-1.", "text-2.", "text-m1-0.")
     ]

@@ -1,4 +1,4 @@
-"""After `compact-scope` the raw bytes of no file hold what was deleted, however it was said and however deleted."""
+"""After `compact-scope` no file has a byte of deleted text, whatever command wrote or deleted it."""
 
 import re
 from collections.abc import Callable
@@ -9,10 +9,11 @@ import pytest
 
 from backscroll.clients.python.daemon_process import DaemonProcess
 from tests.support.local import bytes_in
+from tests.support.messages import save_payload
 from tests.support.peers import Peer
 
 Plain = dict[str, Any]
-Told = tuple[str, Plain]
+NamedCommand = tuple[str, Plain]
 
 MARKER = re.compile(rb"<[a-z]+/[a-z-]+/[a-z0-9 -]+>")
 DELETE_MESSAGES = ("delete-message", "save-deleted", "update-deleted", "batch-deleted")
@@ -20,8 +21,8 @@ WAYS = (*DELETE_MESSAGES, "clear-room", "delete-channel", "delete-room")
 
 
 class World:
-    """A room with one message, in which every text is unlike any other. `texts` has those that go with the message,
-    `of_channel` and `of_room` those that go with the channel or the room, `removed` those that went by themselves.
+    """A room with one message in which every text is unique. `texts` are those that are deleted with the message,
+    `of_room` those that are deleted with the room.
     """
 
     def __init__(self, way: str, fate: str) -> None:
@@ -35,10 +36,12 @@ class World:
         self.removed: list[str] = []
         self._prefix = f"<{fate}/{way}"
 
-    def said(self, what: str) -> str:
+    def text(self, what: str) -> str:
+        """A new text that is deleted with the message."""
         return self._new(what, self.texts)
 
-    def named(self, what: str) -> str:
+    def room_text(self, what: str) -> str:
+        """A new text that is deleted with the room."""
         return self._new(what, self.of_room)
 
     def _new(self, what: str, texts: list[str]) -> str:
@@ -49,32 +52,37 @@ class World:
         return text
 
     def reaction(self, what: str) -> Plain:
-        return {"messageId": self.name, "oderId": "ada", "emoji": self.said(what)}
+        return {"messageId": self.name, "oderId": "ada", "emoji": self.text(what)}
 
     def message(self, what: str, **fields: Any) -> Plain:
-        said = {"id": self.name, "roomId": self.room, "channelId": "c1", "senderId": "ada", "timestamp": 1}
-        free = {"metadata": {self.said(f"{what} key"): 1}, "linkMetadata": {"a": [self.said(f"{what} link")]}}
-        own = {"content": self.said(what), "reactions": [self.reaction(f"{what} reaction")]}
-        return {"message": said | free | own | fields}
+        free = {"metadata": {self.text(f"{what} key"): 1}, "linkMetadata": {"a": [self.text(f"{what} link")]}}
+        reactions = [self.reaction(f"{what} reaction")]
+        known = {"channelId": "c1", "reactions": reactions, **free}
+        return save_payload(self.name, self.text(what), self.room, **(known | fields))
 
     def update(self, what: str, **fields: Any) -> Plain:
-        updates = {"content": self.said(what), "metadata": {"a": self.said(f"{what} metadata")}, **fields}
+        updates = {"content": self.text(what), "metadata": {"a": self.text(f"{what} metadata")}, **fields}
         return {"messageId": self.name, "updates": updates}
 
     def attachment(self, what: str) -> Plain:
-        texts = {name: self.said(f"{what} {name.lower()}") for name in ("filename", "filePath", "savedPath", "sha256")}
+        texts = {name: self.text(f"{what} {name.lower()}") for name in ("filename", "filePath", "savedPath", "sha256")}
         about = {"id": f"{what} {self.name}", "messageId": self.name, "size": 1, "mime": "a/b"}
-        return {"attachment": about | texts | {"metadata": {"a": self.said(f"{what} metadata")}}}
+        return {"attachment": about | texts | {"metadata": {"a": self.text(f"{what} metadata")}}}
 
-    def told(self) -> list[Told]:
-        """Everything that can be said, alone and in batches; reactions and attachments before their message too."""
+    def commands(self) -> list[NamedCommand]:
+        """All commands that write text, alone and in batches; some reactions and attachments come before
+        their message.
+        """
         removed = {"messageId": self.name, "oderId": "ada", "emoji": self._new("removed reaction", self.removed)}
         return [
             ("save-room", {"room": self._room("room") | {"id": self.room}}),
             ("update-room", {"roomId": self.room, "updates": self._room("room update")}),
             ("update-channel", self._channel("channel update")),
-            ("create-channel", {"roomId": self.room, "name": self.named("made channel"), "topic": self.named("made")}),
-            ("create-category", {"roomId": self.room, "name": self.named("made category")}),
+            (
+                "create-channel",
+                {"roomId": self.room, "name": self.room_text("made channel"), "topic": self.room_text("made")},
+            ),
+            ("create-category", {"roomId": self.room, "name": self.room_text("made category")}),
             ("save-ban", {"ban": self._ban("ban")}),
             ("save-reaction", {"reaction": self.reaction("early reaction")}),
             ("save-attachment", self.attachment("early file")),
@@ -94,14 +102,14 @@ class World:
             ),
         ]
 
-    def create(self) -> Told:
+    def create(self) -> NamedCommand:
         fields = {"channelId": "c1", "roomId": self.room, "authorId": "ada"}
-        return "create-message", fields | {"content": self.said("made message")}
+        return "create-message", fields | {"content": self.text("made message")}
 
-    def deleted(self) -> list[Told]:
-        """The way in which this world goes, and what comes too late."""
+    def deletion(self) -> list[NamedCommand]:
+        """The commands that delete this world in its way, and late commands after that."""
         of_made = ("delete-message", {"messageId": self.made})
-        gone: list[Told] = {
+        gone: list[NamedCommand] = {
             "delete-message": [("delete-message", {"messageId": self.name}), of_made],
             "save-deleted": [("save-message", self.message("deleting", isDeleted=True)), of_made],
             "update-deleted": [("update-message", self.update("deleting edit", isDeleted=True)), of_made],
@@ -112,7 +120,7 @@ class World:
         }[self.way]
         if self.way not in DELETE_MESSAGES:
             return gone
-        late: list[Told] = [
+        late: list[NamedCommand] = [
             ("save-message", self.message("late")),
             ("save-reaction", {"reaction": self.reaction("late single reaction")}),
             ("remove-reaction", self.reaction("late removed reaction")),
@@ -121,8 +129,8 @@ class World:
         return [*gone, *late, batch(("save-message", self.message("late batch")), ("initialize", {}))]
 
     def _room(self, what: str) -> Plain:
-        def named(field: str) -> str:
-            return self.named(f"{what} {field.lower()}")
+        def room_text(field: str) -> str:
+            return self.room_text(f"{what} {field.lower()}")
 
         plain = ("name", "description", "topic", "hostName", "password", "icon", "sourceName", "sourceUrl")
         channel = {
@@ -132,17 +140,17 @@ class World:
             "topic": self._new(f"{what} c topic", self.of_channel),
             "metadata": {"a": self._new(f"{what} c metadata", self.of_channel)},
         }
-        category = {"id": "k1", "name": named("k name"), "metadata": {"a": named("k metadata")}}
-        member = {name: named(f"m {name}") for name in ("username", "displayName", "avatarUrl")}
-        return {name: named(name) for name in plain} | {
-            "roles": [named("roles")],
-            "permissions": {"a": named("permissions")},
-            "roleAssignments": [named("assignments")],
-            "channelPermissions": [{"a": named("channel permissions")}],
-            "metadata": {named("key"): named("value")},
+        category = {"id": "k1", "name": room_text("k name"), "metadata": {"a": room_text("k metadata")}}
+        member = {name: room_text(f"m {name}") for name in ("username", "displayName", "avatarUrl")}
+        return {name: room_text(name) for name in plain} | {
+            "roles": [room_text("roles")],
+            "permissions": {"a": room_text("permissions")},
+            "roleAssignments": [room_text("assignments")],
+            "channelPermissions": [{"a": room_text("channel permissions")}],
+            "metadata": {room_text("key"): room_text("value")},
             "channels": [channel],
             "categories": [category],
-            "members": [member | {"oderId": "ada", "metadata": {"a": named("m metadata")}}],
+            "members": [member | {"oderId": "ada", "metadata": {"a": room_text("m metadata")}}],
         }
 
     def _channel(self, what: str) -> Plain:
@@ -150,38 +158,37 @@ class World:
         return {"channelId": "c1", "roomId": self.room, "updates": updates}
 
     def _ban(self, what: str) -> Plain:
-        texts = {"reason": self.named(what), "displayName": self.named(f"{what} name")}
+        texts = {"reason": self.room_text(what), "displayName": self.room_text(f"{what} name")}
         return {
             "roomId": self.room,
             "oderId": what,
             "timestamp": 1,
-            "metadata": {"a": self.named(f"{what} a")},
+            "metadata": {"a": self.room_text(f"{what} a")},
             **texts,
         }
 
 
-def batch(*commands: Told) -> Told:
+def batch(*commands: NamedCommand) -> NamedCommand:
     return "batch", {"commands": [{"type": name, "payload": payload} for name, payload in commands]}
 
 
 def markers_in(directory: Path) -> set[str]:
-    """All texts of this test that stand in any file."""
+    """All texts of this test that are in any file."""
     return {found.decode() for content in bytes_in(directory).values() for found in MARKER.findall(content)}
 
 
-def ask(peer: Peer, told: Told) -> Any:
-    reply = peer.ask(*told)
+def ask(peer: Peer, command: NamedCommand) -> Any:
+    reply = peer.ask(*command)
     assert reply["ok"], reply
     return reply["result"]
 
 
 @pytest.mark.parametrize("compact", [True, False])
-def test_what_was_deleted_is_in_no_file(
-    start_daemon: Callable[..., DaemonProcess], tmp_path: Path, compact: bool
-) -> None:
-    """Half of everything that was said is deleted, each part in another way: compacted, no byte of it is left in any
-    file, while the daemon runs and after it stopped; of what was not deleted every byte is there. Without compaction
-    as much goes when the daemon stops, for deleted text is overwritten where it was.
+def test_deleted_text_is_in_no_file(start_daemon: Callable[..., DaemonProcess], tmp_path: Path, compact: bool) -> None:
+    """Half of all texts are deleted, in each way there is; after compaction no byte of them is in any file, while the
+    daemon runs and after it stopped, and every other text is there.
+
+    Without compaction the same holds once the daemon has stopped, because deleted text is overwritten in place.
     """
     data = tmp_path / "data"
     gone, kept = [World(way, "gone") for way in WAYS], [World(way, "kept") for way in WAYS]
@@ -189,15 +196,15 @@ def test_what_was_deleted_is_in_no_file(
     with Peer(daemon.endpoint) as peer:
         ask(peer, ("save-user", {"user": {"oderId": "ada", "id": "u1", "username": "ada"}}))
         for world in [each for pair in zip(gone, kept, strict=True) for each in pair]:
-            for told in world.told():
-                ask(peer, told)
+            for command in world.commands():
+                ask(peer, command)
             world.made = ask(peer, world.create())["id"]
         everything = {text for world in gone + kept for text in world.texts + world.of_room + world.of_channel}
         removed = {text for world in gone + kept for text in world.removed}
         assert markers_in(data) - removed == everything
         for world in gone:
-            for told in world.deleted():
-                ask(peer, told)
+            for command in world.deletion():
+                ask(peer, command)
         wanted = {text for world in kept for text in world.texts + world.of_room + world.of_channel}
         wanted |= {text for world in gone if world.way != "delete-room" for text in world.of_room}
         wanted |= {

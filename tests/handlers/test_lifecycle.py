@@ -1,4 +1,4 @@
-"""handlers/lifecycle.py: the life of a database, and of the daemon that owns it."""
+"""handlers/lifecycle.py: `initialize`, `clear-all-data`, `ping` and `health`."""
 
 import os
 
@@ -13,14 +13,12 @@ from backscroll.schema import (
     GetCurrentUser,
     Health,
     Initialize,
-    Message,
     Ping,
     Reaction,
     Room,
     RoomMember,
     SaveAttachment,
     SaveBan,
-    SaveMessage,
     SaveReaction,
     SaveRoom,
     SaveUser,
@@ -29,22 +27,23 @@ from backscroll.schema import (
     User,
 )
 from backscroll.schema.wire import PROTOCOL_LEVEL
+from tests.support.messages import save_message
 from tests.support.sql import sql
 from tests.support.tables import all_rows, content_rows
 
 
-def test_initialize_does_nothing_successfully(client: Client, transport: InProcess) -> None:
-    """It is a command like any other: answered null, numbered."""
+def test_initialize_has_no_effect_but_a_number(client: Client, transport: InProcess) -> None:
+    """It is a command like any other, with the result null and a `seq`."""
     assert client.execute(Initialize()) is None
     assert transport.store.seq == 1
 
 
-def test_clear_all_data_empties_every_table_but_the_commit_number(client: Client, transport: InProcess) -> None:
-    """Nothing is left of what was saved, the current user included, nor of it in the command log; seq goes on."""
+def test_clear_all_data_deletes_everything_but_the_seq(client: Client, transport: InProcess) -> None:
+    """Nothing of the data is left, neither in the tables nor in the command log, and `seq` continues."""
     client.execute(SaveUser(User(oder_id="ada", id="u", username="ada")))
     client.execute(SetCurrentUserId("ada"))
     client.execute(SaveRoom(Room(id="r", name="Room", members=[RoomMember(oder_id="ada")])))
-    client.execute(SaveMessage(Message(id="m", room_id="r", sender_id="ada", content="x", timestamp=1)))
+    client.execute(save_message("m", "x", "r"))
     client.execute(SaveReaction(Reaction(message_id="elsewhere", oder_id="ada", emoji="👍")))
     client.execute(SaveAttachment(Attachment(id="a", message_id="elsewhere", filename="f", size=1, mime="x/y")))
     client.execute(SaveBan(Ban(room_id="r", oder_id="eve", timestamp=1)))
@@ -59,8 +58,8 @@ def test_clear_all_data_empties_every_table_but_the_commit_number(client: Client
         assert snapshot.rows(sql("SELECT type FROM commands WHERE length(result) > 0")) == []
 
 
-def test_ping_and_health_tell_of_the_daemon(client: Client) -> None:
-    """Health names the process, the level, the versions, and whether this SQLite can lose commits: it cannot."""
+def test_ping_and_health_report_on_the_daemon(client: Client) -> None:
+    """`health` has the process, the versions, and whether this version of SQLite is known to lose commits."""
     assert client.ask(Ping()).pong
     health = client.ask(Health())
     assert health.ready

@@ -1,4 +1,4 @@
-"""handlers/media.py, bus/parts.py and clients/media.py: bytes beside the database, by the hash of their content."""
+"""handlers/media.py, the blob directory and clients/media.py: files beside the database, named by their hash."""
 
 import base64
 import hashlib
@@ -51,29 +51,29 @@ def sha256(*parts: bytes) -> str:
 
 
 def put(client: Client, *parts: bytes, mime: str = "text/plain", uploader_id: str | None = None) -> Media:
-    """A media made of these parts."""
+    """Create a media of these parts."""
     hashes = [client.execute(PutMediaPart(part)) for part in parts]
     return client.execute(PutMedia(hashes, mime, uploader_id))
 
 
 def fetch(client: Client, media: Media) -> list[bytes]:
-    """All parts of a media."""
+    """The bytes of all parts of a media."""
     return [client.ask(GetMediaPart(media.id, number)) for number in range(media.parts)]
 
 
 def part_files(data_dir: Path) -> dict[str, Path]:
-    """The files that lie in media directories, by name."""
+    """The files in the media directories, by name."""
     return {path.name: path for path in data_dir.glob("*.media/**/*") if path.is_file()}
 
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """Where `transport` keeps its files."""
+    """The data directory of `transport`."""
     return tmp_path / "data"
 
 
-def test_what_was_put_is_fetched(client: Client, data_dir: Path, clock: Clock) -> None:
-    """A media has the hash and size of the whole, its parts come back in their order, and each is a file."""
+def test_a_media_is_fetched_as_it_was_put(client: Client, data_dir: Path, clock: Clock) -> None:
+    """A media has the hash and size of the whole, its parts are returned in order, and each is a file."""
     parts = [b"one", b"", b"three", b"one"]
     media = put(client, *parts, mime="x/y", uploader_id="ada")
     assert media == Media(
@@ -91,8 +91,8 @@ def test_what_was_put_is_fetched(client: Client, data_dir: Path, clock: Clock) -
     assert client.execute(PutMediaPart(b"one")) == sha256(b"one")
 
 
-def test_the_same_content_is_kept_once(client: Client, data_dir: Path) -> None:
-    """Put twice, in whatever parts and by whomever, it is the media that is there."""
+def test_the_same_content_is_stored_once(client: Client, data_dir: Path) -> None:
+    """The same bytes, in whatever parts and by whichever user, are the same media."""
     first = put(client, b"hello", b" ", b"world", mime="text/plain", uploader_id="ada")
     files = set(part_files(data_dir))
     assert put(client, b"hello", b" ", b"world", mime="text/html", uploader_id="bob") == first
@@ -101,8 +101,8 @@ def test_the_same_content_is_kept_once(client: Client, data_dir: Path) -> None:
     assert fetch(client, first) == [b"hello", b" ", b"world"]
 
 
-def test_other_content_of_the_same_parts_is_another_media(client: Client, data_dir: Path) -> None:
-    """The order counts; what both are made of lies there once."""
+def test_the_same_parts_in_another_order_are_another_media(client: Client, data_dir: Path) -> None:
+    """The parts themselves are stored once."""
     first, second = put(client, b"a", b"b"), put(client, b"b", b"a")
     assert first.id != second.id
     assert fetch(client, second) == [b"b", b"a"]
@@ -110,7 +110,7 @@ def test_other_content_of_the_same_parts_is_another_media(client: Client, data_d
 
 
 def test_an_unknown_media_is_null_and_its_parts_are_not_found(client: Client) -> None:
-    """Nor is there a part past the last one."""
+    """A part past the last one is not found either."""
     media = put(client, b"x")
     assert client.ask(GetMedia("nobody")) is None
     for query in (GetMediaPart("nobody"), GetMediaPart(media.id, 1), GetMediaPart(media.id, 2**53 - 1)):
@@ -119,8 +119,8 @@ def test_an_unknown_media_is_null_and_its_parts_are_not_found(client: Client) ->
         assert refused.value.details == {"path": "$.payload.part"}
 
 
-def test_a_part_that_was_not_put_is_not_found(client: Client, transport: InProcess) -> None:
-    """The refusal names the first one that is missing, and no row is left."""
+def test_a_media_with_a_missing_part_is_not_found(client: Client, transport: InProcess) -> None:
+    """The error names the first missing part, and no row is written."""
     known, unknown = client.execute(PutMediaPart(b"x")), sha256(b"never put")
     before = all_rows(transport.store.path)
     with pytest.raises(NotFound) as refused:
@@ -134,16 +134,16 @@ def test_a_part_that_was_not_put_is_not_found(client: Client, transport: InProce
     "name",
     ["", "x", "../../../etc/passwd", sha256(b"x").upper(), sha256(b"x")[:-1] + "\n", sha256(b"x")[:-1], "é" * 64],
 )
-def test_a_part_is_named_by_nothing_but_a_hash(client: Client, name: str) -> None:
-    """No text that a caller writes becomes a path."""
+def test_a_part_name_must_be_a_hash(client: Client, name: str) -> None:
+    """No text of a caller becomes a path."""
     client.execute(PutMediaPart(b"x"))
     with pytest.raises(Invalid) as refused:
         client.execute(PutMedia([name], "x/y"))
     assert refused.value.details == {"path": "$.payload.parts[0]"}
 
 
-def test_parts_have_limits(client: Client, transport: InProcess, data_dir: Path) -> None:
-    """One byte too many, one part too many, or none are refused in both encodings; as much as may be is taken."""
+def test_sizes_and_numbers_of_parts_are_limited(client: Client, transport: InProcess, data_dir: Path) -> None:
+    """One byte or one part too many, or no part, is refused in both encodings; exactly the limit is accepted."""
     largest = b"\xff" * MEDIA_PART_BYTES_MAX
     for codec in (JSON, MSGPACK):
         name = result(transport, "put-media-part", {"data": largest}, codec)
@@ -158,7 +158,7 @@ def test_parts_have_limits(client: Client, transport: InProcess, data_dir: Path)
 
 
 def test_in_json_bytes_are_base64(transport: InProcess) -> None:
-    """A caller without MessagePack puts and fetches the same bytes as text."""
+    """In JSON the same bytes are put and fetched as text."""
     data = bytes(range(256))
     name = result(transport, "put-media-part", {"data": base64.b64encode(data).decode()})
     media = result(transport, "put-media", {"parts": [name], "mime": "x/y"})
@@ -182,20 +182,20 @@ def test_in_json_bytes_are_base64(transport: InProcess) -> None:
     ],
     ids=["changed", "emptied", "longer", "gone"],
 )
-def test_a_part_that_is_damaged_is_no_answer(client: Client, data_dir: Path, damage: Callable[[Path], None]) -> None:
-    """Bytes are held against their hash whenever they are read; other parts and other requests are served."""
+def test_a_damaged_part_is_not_returned(client: Client, data_dir: Path, damage: Callable[[Path], None]) -> None:
+    """Bytes are compared with their hash whenever they are read; other parts and requests are served."""
     media = put(client, b"hello", b"world")
     file = part_files(data_dir)[sha256(b"hello")]
     damage(file)
     with pytest.raises(Storage) as refused:
         client.ask(GetMediaPart(media.id, 0))
-    assert refused.value.retryable == (not file.exists())  # one that is gone may be of a media deleted just now
+    assert refused.value.retryable == (not file.exists())  # a missing one may belong to a media that was just deleted
     assert client.ask(GetMediaPart(media.id, 1)) == b"world"
     assert client.ask(GetMedia(media.id)) == media
 
 
-def test_a_damaged_part_makes_no_media(client: Client, data_dir: Path) -> None:
-    """What does not have its hash any more goes into no file."""
+def test_a_damaged_part_cannot_become_media(client: Client, data_dir: Path) -> None:
+    """A part that does not match its hash is refused by `put-media`."""
     name = client.execute(PutMediaPart(b"hello"))
     part_files(data_dir)[name].write_bytes(b"hellp")
     with pytest.raises(Storage):
@@ -203,8 +203,10 @@ def test_a_damaged_part_makes_no_media(client: Client, data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"hellp")], ids=["gone", "changed"])
-def test_a_damaged_part_can_be_put_again(client: Client, data_dir: Path, damage: Callable[[Path], None]) -> None:
-    """Whoever has the bytes makes the media whole."""
+def test_a_damaged_part_is_repaired_by_putting_it_again(
+    client: Client, data_dir: Path, damage: Callable[[Path], None]
+) -> None:
+    """The media is complete again afterwards."""
     media = put(client, b"hello")
     damage(part_files(data_dir)[sha256(b"hello")])
     assert put(client, b"hello") == media
@@ -214,8 +216,8 @@ def test_a_damaged_part_can_be_put_again(client: Client, data_dir: Path, damage:
 # --- removal ---
 
 
-def test_delete_media_takes_what_nothing_else_uses(client: Client, data_dir: Path) -> None:
-    """Its own parts go from the disk, shared ones stay; deleting it again is fine."""
+def test_delete_media_removes_unshared_parts(client: Client, data_dir: Path) -> None:
+    """Parts of other media stay on disk; deleting a media twice is no error."""
     first, second = put(client, b"shared", b"first"), put(client, b"shared", b"second")
     for _ in range(2):
         client.execute(DeleteMedia(first.id))
@@ -227,17 +229,15 @@ def test_delete_media_takes_what_nothing_else_uses(client: Client, data_dir: Pat
 
 
 def commit(transport: InProcess, *commands: Command[Any]) -> list[bool]:
-    """Carry out commands in one transaction; which of them succeeded."""
+    """Execute commands in one transaction; for each, whether it succeeded."""
     requests = [transport.dispatcher.receive(body(command.wire_name, command, MSGPACK)) for command in commands]
     return [MSGPACK.decode(reply, dict[str, Any])["ok"] for reply in transport.dispatcher.execute_commands(requests)]
 
 
-def test_a_part_that_is_put_again_in_the_same_commit_stays(
-    client: Client, transport: InProcess, data_dir: Path
-) -> None:
-    """Deleted and put in one transaction, in either order, the bytes of the media that is left are there.
+def test_a_part_put_again_in_the_same_commit_is_kept(client: Client, transport: InProcess, data_dir: Path) -> None:
+    """A media deleted and put in one transaction, in either order, keeps the bytes of the media that is left.
 
-    What was deleted has to be put anew, as it would in a transaction of its own.
+    After a deletion the part has to be put again, as in a later transaction.
     """
     name = sha256(b"hello")
     media = put(client, b"hello")
@@ -251,26 +251,26 @@ def test_a_part_that_is_put_again_in_the_same_commit_stays(
     assert part_files(data_dir) == {}
 
 
-def test_a_command_that_fails_keeps_and_removes_nothing(client: Client, transport: InProcess, data_dir: Path) -> None:
-    """A put that is refused does not save the part that its neighbour in the commit removes."""
+def test_a_failed_put_does_not_keep_a_part(client: Client, transport: InProcess, data_dir: Path) -> None:
+    """A put that is refused does not keep the part that another command of the commit removes."""
     media = put(client, b"hello")
     refused = PutMedia([sha256(b"hello"), sha256(b"never put")], "x/y")
     assert commit(transport, DeleteMedia(media.id), refused) == [True, False]
     assert part_files(data_dir) == {}
 
 
-def test_clear_all_data_takes_all_media(client: Client, data_dir: Path) -> None:
-    """Neither the parts of a media nor those that wait for one are left on the disk."""
+def test_clear_all_data_removes_all_media(client: Client, data_dir: Path) -> None:
+    """Neither parts of media nor parts that are in no media yet are left on disk."""
     put(client, b"hello", b"world")
     client.execute(PutMediaPart(b"waits"))
     client.execute(ClearAllData())
     assert part_files(data_dir) == {}
 
 
-def test_orphans_older_than_a_day_are_removed(
+def test_orphaned_parts_are_removed_after_a_day(
     client: Client, transport: InProcess, data_dir: Path, clock: Clock
 ) -> None:
-    """Parts that no media names go after a day, with what a crash left; those of a media stay, however old."""
+    """Parts of a media stay, however old they are."""
     put(client, b"used")
     for name in (b"old", b"fresh", b"put again"):
         client.execute(PutMediaPart(name))
@@ -292,8 +292,8 @@ def _put_at(path: Path, time_ms: int) -> None:
     os.utime(path, ns=(time_ms * 1_000_000, time_ms * 1_000_000))
 
 
-def test_media_count_for_the_size_of_their_scope(client: Client) -> None:
-    """`get-scope-info` tells of the bytes beside the database too."""
+def test_scope_info_counts_the_bytes_of_media(client: Client) -> None:
+    """`get-scope-info` includes the files beside the database."""
     before = client.execute(GetScopeInfo())
     put(client, b"x" * 1_000_000)
     after = client.execute(GetScopeInfo())
@@ -305,8 +305,8 @@ def test_media_count_for_the_size_of_their_scope(client: Client) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, MEDIA_PART_BYTES_MAX, MEDIA_PART_BYTES_MAX + 1, 2 * MEDIA_PART_BYTES_MAX])
-def test_a_file_of_any_size_goes_there_and_back(client: Client, size: int) -> None:
-    """It is cut into as few parts as can be, at least one, and is the same afterwards."""
+def test_a_file_of_any_size_is_uploaded_and_downloaded(client: Client, size: int) -> None:
+    """It is cut into as few parts as possible, at least one, and is equal afterwards."""
     content = random.Random(size).randbytes(size)
     media = upload(client, io.BytesIO(content), "x/y", uploader_id="ada")
     assert media.parts == max(1, -(-size // MEDIA_PART_BYTES_MAX))
@@ -316,8 +316,8 @@ def test_a_file_of_any_size_goes_there_and_back(client: Client, size: int) -> No
     assert copy.getvalue() == content
 
 
-def test_a_file_is_read_from_where_it_stands(client: Client) -> None:
-    """What was read before is not sent; what was written before stays."""
+def test_files_are_read_and_written_at_their_position(client: Client) -> None:
+    """Upload begins at the current position of the file, and download keeps what was written before."""
     file = io.BytesIO(b"head and body")
     file.read(len("head "))
     media = upload(client, file, "x/y")
@@ -335,8 +335,8 @@ def test_an_unknown_file_cannot_be_downloaded(client: Client) -> None:
     assert copy.getvalue() == b""
 
 
-def test_a_download_holds_the_whole_against_its_hash(client: Client, transport: InProcess) -> None:
-    """Also where each part is what it was: parts that were exchanged are noticed."""
+def test_a_download_is_verified_as_a_whole(client: Client, transport: InProcess) -> None:
+    """Exchanged parts are detected even where each part matches its own hash."""
     media = put(client, b"a", b"b")
     with transport.store.write() as db:
         db.run(sql("UPDATE media_parts SET sha256 = :sha256 WHERE position = 1"), sha256=sha256(b"a"))
@@ -344,8 +344,10 @@ def test_a_download_holds_the_whole_against_its_hash(client: Client, transport: 
         download(client, media.id, io.BytesIO())
 
 
-def test_a_large_file_from_two_clients_at_once(start_daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
-    """Put and fetched by two clients at the same time it is one media, equal by hash, and the daemon stays small."""
+def test_two_clients_can_transfer_a_large_file_at_once(
+    start_daemon: Callable[..., DaemonProcess], tmp_path: Path
+) -> None:
+    """It becomes one media with the right hash, and the memory of the daemon stays small."""
     source = tmp_path / "source"
     draw = random.Random(LARGE_SEED)
     source.write_bytes(b"".join(draw.randbytes(LARGE_BYTES // 50) for _ in range(50)))
@@ -377,7 +379,7 @@ def test_a_large_file_from_two_clients_at_once(start_daemon: Callable[..., Daemo
 
 
 def _at_once(work: Callable[[int], None]) -> None:
-    """Do work in two threads at the same time; raises what either raised."""
+    """Run two functions in two threads at the same time; raises what either raised."""
     errors: list[BaseException] = []
     together = threading.Barrier(2)
 
@@ -403,14 +405,14 @@ def _file_hash(path: Path) -> str:
 
 
 def _peak_bytes(daemon: DaemonProcess) -> int:
-    """The most memory that a daemon ever held."""
+    """The peak memory of a process."""
     status = Path(f"/proc/{daemon.process.pid}/status").read_text(encoding="ascii")
     [line] = [line for line in status.splitlines() if line.startswith("VmHWM:")]
     return int(line.split()[1]) * 1024
 
 
-def test_what_is_put_again_after_everything_was_cleared_in_one_batch_stays(transport: InProcess) -> None:
-    """However often a part was to be removed in a transaction, one that is put again after that is kept."""
+def test_a_part_put_after_clearing_in_one_batch_is_kept(transport: InProcess) -> None:
+    """However often a part was to be removed in a transaction, it stays if it is put again after that."""
     data = base64.b64encode(b"hi").decode()
     clear = {"type": "clear-all-data", "payload": {}}
     put = {"type": "put-media-part", "payload": {"data": data}}

@@ -1,4 +1,4 @@
-"""handlers/pages.py: pages by cursor, held against plain lists; and a whole history paged while others write."""
+"""handlers/pages.py: pages by cursor, compared with slices of lists; and a history paged while others write."""
 
 import base64
 import itertools
@@ -41,18 +41,19 @@ from backscroll.schema import (
 )
 from backscroll.schema.limits import MILLIS_MAX
 from tests.support.clocks import Clock
+from tests.support.messages import from_history, save_message
 from tests.support.requests import body, send
 
 Expected = tuple[str, bool, bool]
 
 
 def save(client: Client, message_id: str, timestamp: int = 0, **fields: Any) -> None:
-    known = {"room_id": "r1", "sender_id": "ada", "content": f"text {message_id}"}
-    client.execute(SaveMessage(Message(id=message_id, timestamp=timestamp, **(known | fields))))
+    known: dict[str, Any] = {"content": f"text {message_id}", "timestamp": timestamp}
+    client.execute(save_message(message_id, **(known | fields)))
 
 
 def fill(client: Client, ids: str = "abcdefghij") -> None:
-    """A message for each letter, a minute after the one before, and one of another room at the same time."""
+    """A message for each letter, a minute apart, and a message of another room at each of these times."""
     for minute, letter in enumerate(ids):
         save(client, letter, minute * 60_000)
         save(client, f"{letter} elsewhere", minute * 60_000, room_id="r2")
@@ -70,7 +71,7 @@ def path_of(error: pytest.ExceptionInfo[Any]) -> str:
 # --- pages ---
 
 
-def test_the_newest_page_comes_first_and_cursors_lead_back(client: Client) -> None:
+def test_paging_backwards_from_the_newest_page(client: Client) -> None:
     """Every page has exactly `limit` messages, oldest first, until the beginning is reached."""
     fill(client)
     pages, cursor = [], None
@@ -81,8 +82,8 @@ def test_the_newest_page_comes_first_and_cursors_lead_back(client: Client) -> No
     assert pages == [("hij", True, False), ("efg", True, True), ("bcd", True, True), ("a", False, True)]
 
 
-def test_cursors_lead_forwards_too(client: Client) -> None:
-    """From the oldest page on, every page has exactly `limit` messages until the end is reached."""
+def test_paging_forwards_from_the_oldest_page(client: Client) -> None:
+    """Every page has exactly `limit` messages until the end is reached."""
     fill(client)
     page = client.ask(GetMessagePage("r1", around="a", limit=1))
     pages = [shown(page)]
@@ -92,8 +93,8 @@ def test_cursors_lead_forwards_too(client: Client) -> None:
     assert pages == [("a", False, True), ("bcde", True, True), ("fghi", True, True), ("j", True, False)]
 
 
-def test_a_page_that_ends_with_the_list_has_no_more(client: Client) -> None:
-    """The flags are exact where the last page is full."""
+def test_has_older_is_exact_for_a_full_last_page(client: Client) -> None:
+    """A full page that ends with the list has no more pages after it."""
     fill(client, "abcdef")
     newest = client.ask(GetMessagePage("r1", limit=3))
     oldest = client.ask(GetMessagePage("r1", before=newest.older_cursor, limit=3))
@@ -102,8 +103,8 @@ def test_a_page_that_ends_with_the_list_has_no_more(client: Client) -> None:
     assert again == newest
 
 
-def test_a_page_beyond_an_end_is_empty_and_has_no_cursors(client: Client) -> None:
-    """Whoever asks for more than there is keeps the cursor they have, and finds what comes later with it."""
+def test_a_page_beyond_the_end_is_empty_and_without_cursors(client: Client) -> None:
+    """The caller keeps the last cursor, which finds later messages."""
     fill(client, "abc")
     page = client.ask(GetMessagePage("r1"))
     assert client.ask(GetMessagePage("r1", before=page.older_cursor)) == MessagePage(
@@ -116,7 +117,7 @@ def test_a_page_beyond_an_end_is_empty_and_has_no_cursors(client: Client) -> Non
 
 
 def test_a_room_without_messages_has_an_empty_page(client: Client) -> None:
-    """Nothing is there, in either direction."""
+    """There is nothing in either direction."""
     assert client.ask(GetMessagePage("nowhere")) == MessagePage(messages=[], has_older=False, has_newer=False)
 
 
@@ -135,14 +136,14 @@ def test_a_room_without_messages_has_an_empty_page(client: Client) -> None:
         ("a", 50, ("abcdefghij", False, False)),
     ],
 )
-def test_around_puts_the_message_in_the_middle(client: Client, around: str, limit: int, expected: Expected) -> None:
-    """Half of the page is before it; near an end the other side fills the page up."""
+def test_around_centres_the_page_on_the_message(client: Client, around: str, limit: int, expected: Expected) -> None:
+    """Half of the page is before it; near one end the other side fills the page."""
     fill(client)
     assert shown(client.ask(GetMessagePage("r1", around=around, limit=limit))) == expected
 
 
-def test_both_cursors_of_any_page_lead_on(client: Client) -> None:
-    """A page in the middle is joined by its neighbours without a gap or a repeat."""
+def test_both_cursors_of_a_page_lead_to_its_neighbours(client: Client) -> None:
+    """The neighbours of a page in the middle join it without gaps or repeats."""
     fill(client)
     page = client.ask(GetMessagePage("r1", around="e", limit=3))
     older = client.ask(GetMessagePage("r1", before=page.older_cursor, limit=2))
@@ -150,8 +151,8 @@ def test_both_cursors_of_any_page_lead_on(client: Client) -> None:
     assert [shown(each)[0] for each in (older, page, newer)] == ["bc", "def", "gh"]
 
 
-def test_a_page_of_a_channel_has_nothing_of_its_room(client: Client) -> None:
-    """With a channel only its messages count, for pages, flags and `around`; without, all of the room do."""
+def test_a_channel_page_contains_only_that_channel(client: Client) -> None:
+    """With a channel only its messages count for pages, flags and `around`; without, all messages of the room do."""
     for minute, letter in enumerate("abcdefgh"):
         save(client, letter, minute, channel_id=("general", "random", None, "general")[minute % 4])
     save(client, "x", 3, room_id="r2", channel_id="general")
@@ -165,8 +166,8 @@ def test_a_page_of_a_channel_has_nothing_of_its_room(client: Client) -> None:
         client.ask(GetMessagePage("r1", channel_id="random", around="a"))
 
 
-def test_deleted_messages_keep_their_place_or_are_left_out(client: Client) -> None:
-    """Tombstones are masked, and counted like others; without them pages are just as full and flags as exact."""
+def test_tombstones_are_included_or_left_out_of_pages(client: Client) -> None:
+    """Tombstones count like other messages; without them pages are just as full and flags as exact."""
     fill(client, "abcdefgh")
     for message_id in "adeh":
         client.execute(DeleteMessage(message_id))
@@ -181,8 +182,8 @@ def test_deleted_messages_keep_their_place_or_are_left_out(client: Client) -> No
     assert shown(client.ask(GetMessagePage("r1", around="e", limit=3))) == ("def", True, True)
 
 
-def test_a_page_shows_whole_messages(client: Client) -> None:
-    """Reactions are put back in their order, as in every other query."""
+def test_a_page_has_complete_messages(client: Client) -> None:
+    """Reactions are included, in the order of every other query."""
     reactions = [Reaction(message_id="a", oder_id=each, emoji="👍", timestamp=1) for each in ("bob", "eve")]
     save(client, "a", reactions=reactions[::-1], metadata={"a": 1})
     [message] = client.ask(GetMessagePage("r1")).messages
@@ -192,7 +193,7 @@ def test_a_page_shows_whole_messages(client: Client) -> None:
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
 def test_messages_of_one_millisecond_are_paged_by_id(client: Client, limit: int) -> None:
-    """None is missed and none comes twice where a page ends among equal time stamps."""
+    """No message is skipped or repeated where a page ends among equal timestamps."""
     ids = ["B", "a", "a-b", "b", "é", "\ue000", "\uffff", "\U00010000"]  # in the order of UTF-8
     for message_id in random.Random(limit).sample(ids, len(ids)):
         save(client, message_id, 7)
@@ -201,7 +202,7 @@ def test_messages_of_one_millisecond_are_paged_by_id(client: Client, limit: int)
 
 
 def backwards(client: Client, limit: int) -> list[Message]:
-    """A whole room, from its newest page back."""
+    """The ids of a room, paged from the newest page back."""
     found: list[Message] = []
     page = client.ask(GetMessagePage("r1", limit=limit))
     while page.messages:
@@ -211,7 +212,7 @@ def backwards(client: Client, limit: int) -> list[Message]:
 
 
 def forwards(client: Client, first: str, limit: int) -> list[Message]:
-    """A whole room, from its first message on."""
+    """The ids of a room, paged from its first message on."""
     page = client.ask(GetMessagePage("r1", around=first, limit=1))
     found = list(page.messages)
     while page.has_newer:
@@ -245,10 +246,10 @@ FATES: list[tuple[str, Callable[[Client], None], str]] = [
 
 
 @pytest.mark.parametrize(("change", "then"), [each[1:] for each in FATES], ids=[each[0] for each in FATES])
-def test_a_cursor_stays_valid_whatever_becomes_of_its_message(
+def test_a_cursor_stays_valid_when_its_message_changes(
     client: Client, change: Callable[[Client], None], then: str
 ) -> None:
-    """It stands for a place, and what is before and after that place is found all the same."""
+    """It stands for a position, and finds what is before and after it even when its message is gone."""
     fill(client, "abcdef")
     page = client.ask(GetMessagePage("r1", around="c", limit=1))
     change(client)
@@ -258,8 +259,8 @@ def test_a_cursor_stays_valid_whatever_becomes_of_its_message(
     assert shown(newer) == (then[then.index("d") :], True, False)
 
 
-def test_has_older_and_has_newer_do_not_count_what_is_gone(client: Client) -> None:
-    """A cursor's own message counts for the flags while it is there, and no longer."""
+def test_page_flags_do_not_count_removed_messages(client: Client) -> None:
+    """The message of the cursor counts for the flags only as long as it exists."""
     fill(client, "ab")
     page = client.ask(GetMessagePage("r1", around="a", limit=1))
     assert shown(client.ask(GetMessagePage("r1", after=page.newer_cursor))) == ("b", True, False)
@@ -269,7 +270,7 @@ def test_has_older_and_has_newer_do_not_count_what_is_gone(client: Client) -> No
 
 
 def test_around_an_unknown_message_is_not_found(client: Client) -> None:
-    """Neither one that never was nor one of another room or one that was cleared is here."""
+    """Neither is a message of another room, or one that was cleared."""
     fill(client, "ab")
     save(client, "gone", room_id="r3")
     client.execute(ClearRoomMessages("r3"))
@@ -283,8 +284,8 @@ def test_around_an_unknown_message_is_not_found(client: Client) -> None:
 
 
 @pytest.mark.parametrize("limit", [0, -1, 501, 1_000_000, "5", 1.5, None])
-def test_a_limit_is_from_1_to_500(transport: InProcess, limit: object) -> None:
-    """Whatever else is invalid, by its path, for both kinds of pages."""
+def test_a_page_limit_is_from_1_to_500(transport: InProcess, limit: object) -> None:
+    """Anything else is invalid, by its path, for both kinds of pages."""
     for operation, place in (("get-message-page", {"roomId": "r1"}), ("list-messages", {"channelId": "general"})):
         error = send(transport, body(operation, {**place, "limit": limit}))["error"]
         assert (error["code"], error["details"]) == ("invalid", {"path": "$.payload.limit"})
@@ -295,8 +296,8 @@ def test_a_limit_is_from_1_to_500(transport: InProcess, limit: object) -> None:
 @pytest.mark.parametrize(
     "given_names", [*itertools.combinations(("before", "after", "around"), 2), ("before", "after", "around")]
 )
-def test_only_one_direction_can_be_asked_for(client: Client, given_names: tuple[str, ...]) -> None:
-    """Two of before, after and around are invalid, even where each alone would do."""
+def test_before_after_and_around_are_mutually_exclusive(client: Client, given_names: tuple[str, ...]) -> None:
+    """Two of them are invalid, even where each alone would be accepted."""
     fill(client, "abc")
     page = client.ask(GetMessagePage("r1", around="b", limit=1))
     places: dict[str, Any] = {"before": page.older_cursor, "after": page.newer_cursor, "around": "b"}
@@ -311,7 +312,7 @@ def one_of(name: str, cursor: str | None) -> dict[str, Any]:
 
 
 def packed(*values: Any) -> str:
-    """Text that looks like a cursor."""
+    """A text that looks like a cursor."""
     return base64.urlsafe_b64encode(msgspec.msgpack.encode(values)).decode().rstrip("=")
 
 
@@ -337,8 +338,8 @@ GARBAGE = [
 
 @pytest.mark.parametrize("name", ["before", "after"])
 @pytest.mark.parametrize("cursor", GARBAGE, ids=range(len(GARBAGE)))
-def test_what_no_page_gave_is_invalid(client: Client, name: str, cursor: str) -> None:
-    """Garbage is refused by its path, and is never a fault of the daemon's."""
+def test_a_forged_cursor_is_invalid(client: Client, name: str, cursor: str) -> None:
+    """It is refused by its path, and never an internal error."""
     fill(client, "ab")
     with pytest.raises(Invalid) as refused:
         client.ask(GetMessagePage("r1", **one_of(name, cursor)))
@@ -348,14 +349,14 @@ def test_what_no_page_gave_is_invalid(client: Client, name: str, cursor: str) ->
 @given(st.text(max_size=40) | st.binary(max_size=60).map(lambda data: base64.urlsafe_b64encode(data).decode()))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_is_a_cursor_or_invalid(transport: InProcess, cursor: str) -> None:
-    """Nothing that can be written as a cursor does harm."""
+    """Any text at all is a valid cursor or refused by its path."""
     reply = send(transport, body("get-message-page", {"roomId": "r1", "after": cursor}))
     assert reply["ok"] or (reply["error"]["code"], reply["error"]["details"]["path"]) == ("invalid", "$.payload.after")
 
 
 @pytest.mark.parametrize("name", ["before", "after"])
-def test_a_cursor_of_another_list_is_invalid(client: Client, name: str) -> None:
-    """A cursor belongs to its room and channel; with deleted messages or without is the same list."""
+def test_a_cursor_of_another_room_or_channel_is_invalid(client: Client, name: str) -> None:
+    """Whether tombstones are included makes no difference."""
     for letter in "ab":
         save(client, letter, channel_id="general")
         save(client, f"{letter} elsewhere", room_id="r2", channel_id="general")
@@ -374,8 +375,8 @@ def test_a_cursor_of_another_list_is_invalid(client: Client, name: str) -> None:
     assert client.ask(GetMessagePage("r1", include_deleted=False, **one_of(name, of_room)))
 
 
-def test_the_longest_ids_make_cursors_that_are_taken_back(client: Client) -> None:
-    """However long room, channel and message are named, the cursor fits its limit."""
+def test_cursors_of_the_longest_ids_are_accepted(client: Client) -> None:
+    """However long the ids of room, channel and message are, the cursor is within its limit."""
     longest: dict[str, Any] = {"room_id": "🙂" * 128, "channel_id": "👍" * 128}
     for letter in "ab":
         save(client, letter + "🎉" * 127, MILLIS_MAX, **longest)
@@ -388,7 +389,7 @@ def test_the_longest_ids_make_cursors_that_are_taken_back(client: Client) -> Non
 
 @pytest.fixture
 def general(client: Client) -> Channel:
-    """A channel of the default room, and a user who may speak there."""
+    """A channel of the default room, and a user who can write there."""
     channel = Channel(id="general", name="general", type="text")
     client.execute(SaveRoom(Room(id="default", name="D", channels=[channel, Channel(id="b", name="b", type="text")])))
     client.execute(SaveUser(User(oder_id="ada", id="u1", username="ada")))
@@ -396,17 +397,17 @@ def general(client: Client) -> Channel:
 
 
 def listed(client: Client, **fields: Any) -> tuple[list[str], bool]:
-    """The texts of a list, and whether there is more."""
+    """The texts of a list, and whether there are more."""
     found = client.ask(ListMessages("general", **fields))
     return [each.content for each in found.messages], found.has_more
 
 
 def test_list_messages_is_newest_first(client: Client, general: Channel, clock: Clock) -> None:
-    """`before` is the id of the last message seen; the first page is ordered as the following ones are."""
-    said = []
+    """`before` is the id of the last message seen, and all pages are in the same order."""
+    created = []
     for number in range(7):
-        clock.now += number % 2  # every other one is of the same millisecond as the one before
-        said.append(client.execute(CreateMessage("general", "ada", str(number))))
+        clock.now += number % 2  # every second one has the same millisecond as the one before
+        created.append(client.execute(CreateMessage("general", "ada", str(number))))
         client.execute(CreateMessage("b", "ada", "elsewhere"))
     pages, before = [], None
     for _ in range(3):
@@ -414,23 +415,23 @@ def test_list_messages_is_newest_first(client: Client, general: Channel, clock: 
         pages.append(([each.content for each in page.messages], page.has_more))
         before = page.messages[-1].id
     assert pages == [(["6", "5", "4"], True), (["3", "2", "1"], True), (["0"], False)]
-    assert client.ask(ListMessages("general", limit=3, before=said[3].id)).messages == said[2::-1]
+    assert client.ask(ListMessages("general", limit=3, before=created[3].id)).messages == created[2::-1]
     assert listed(client) == (["6", "5", "4", "3", "2", "1", "0"], False)
 
 
-def test_list_messages_leaves_tombstones_out(client: Client, general: Channel) -> None:
-    """Pages are full without them, and one of them still is a place to go on from."""
-    said = [client.execute(CreateMessage("general", "ada", str(number))) for number in range(8)]
+def test_list_messages_skips_tombstones(client: Client, general: Channel) -> None:
+    """Pages are full without them, and a tombstone is still a valid `before`."""
+    created = [client.execute(CreateMessage("general", "ada", str(number))) for number in range(8)]
     for number in (0, 3, 4, 7):
-        client.execute(DeleteMessage(said[number].id))
+        client.execute(DeleteMessage(created[number].id))
     assert listed(client, limit=3) == (["6", "5", "2"], True)
-    assert listed(client, limit=2, before=said[5].id) == (["2", "1"], False)
-    assert listed(client, before=said[4].id) == (["2", "1"], False)
-    assert listed(client, before=said[1].id) == ([], False)
+    assert listed(client, limit=2, before=created[5].id) == (["2", "1"], False)
+    assert listed(client, before=created[4].id) == (["2", "1"], False)
+    assert listed(client, before=created[1].id) == ([], False)
 
 
 def test_list_messages_before_an_unknown_message_is_not_found(client: Client, general: Channel) -> None:
-    """Nor is a message of another channel or room a place here; an empty channel is an empty list."""
+    """Neither is a message of another channel or room; an empty channel is an empty list."""
     elsewhere = client.execute(CreateMessage("b", "ada", "x"))
     save(client, "in r1", channel_id="general")
     for before in ("nobody", elsewhere.id, "in r1"):
@@ -467,7 +468,7 @@ ASKED = st.fixed_dictionaries(
 
 
 def stretch(messages: list[Saved], asked: Saved) -> list[tuple[int, str]]:
-    """What can be paged through, as places in order."""
+    """The positions of all messages that can be paged through, in order."""
     return sorted(
         (each["timestamp"], each["id"])
         for each in messages
@@ -479,10 +480,10 @@ def stretch(messages: list[Saved], asked: Saved) -> list[tuple[int, str]]:
 
 @given(saved, saved, ASKED, st.sampled_from([None, "before", "after"]), st.data())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_pages_are_what_plain_lists_give(
+def test_pages_equal_slices_of_a_list(
     transport: InProcess, first: list[Saved], then: list[Saved], asked: Saved, way: str | None, data: st.DataObject
 ) -> None:
-    """A cursor of any page, used after everything has changed, gives what is before or after its place."""
+    """A cursor of any page, used after everything has changed, gives what is before or after its position."""
     client = Client(transport=transport)
     client.execute(ClearAllData())
     for each in first:
@@ -512,10 +513,10 @@ def test_pages_are_what_plain_lists_give(
 
 @given(saved, ASKED, st.data())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_around_is_what_plain_lists_give(
+def test_pages_around_a_message_equal_slices_of_a_list(
     transport: InProcess, messages: list[Saved], asked: Saved, data: st.DataObject
 ) -> None:
-    """The page is full where the list has as many, holds the place, and is as near its middle as the ends let it."""
+    """The page is full where the list is long enough, has the message, and is centred as far as the ends allow."""
     client = Client(transport=transport)
     client.execute(ClearAllData())
     for each in messages:
@@ -548,8 +549,8 @@ TIMEOUT_MS = 60_000
 class Worker:
     """Another client that writes all over a history, in a thread, until it is stopped.
 
-    It inserts messages into a channel of its own, turns doomed ones into tombstones, and now and then removes that
-    channel with all its rows.
+    It inserts messages into a channel of its own, deletes the given messages, and now and then removes its channel with
+    all messages.
     """
 
     def __init__(self, endpoint: str, streams: list[str], times: tuple[int, int], doomed: list[str]) -> None:
@@ -593,27 +594,25 @@ class Worker:
                 yield DeleteMessage(self._doomed.pop())
             else:
                 self.inserted += 1
-                yield SaveMessage(
-                    Message(
-                        id=f"new-{self._draw.getrandbits(64):x}",
-                        room_id=room_id,
-                        channel_id=WORKED.id,
-                        sender_id="worker",
-                        content="in between",
-                        timestamp=self._draw.randint(*self._times),
-                    )
+                yield save_message(
+                    f"new-{self._draw.getrandbits(64):x}",
+                    "in between",
+                    room_id,
+                    channel_id=WORKED.id,
+                    sender_id="worker",
+                    timestamp=self._draw.randint(*self._times),
                 )
 
 
 class Trip(NamedTuple):
-    """Ids in the order in which pages showed them, and how long each page was."""
+    """The ids in the order in which pages showed them, and the size of each page."""
 
     ids: list[str]
     sizes: list[int]
 
 
 def travel(client: Client, room_id: str, first: str | None, include_deleted: bool) -> Trip:
-    """Page through a room: from `first` on to its end, or without it from the end back to the beginning."""
+    """Page through a room: from `first` to its end, or without it from the end to the beginning."""
     ids, sizes = [], []
     place: dict[str, Any] = {}
     if first is not None:
@@ -633,10 +632,10 @@ def travel(client: Client, room_id: str, first: str | None, include_deleted: boo
     return Trip(ids, sizes)
 
 
-def test_a_whole_history_is_paged_while_others_insert_and_delete(
+def test_a_history_is_paged_completely_under_concurrent_writes(
     start_daemon: Callable[..., DaemonProcess], chat_history: Any
 ) -> None:
-    """In both directions, no message that existed throughout is missed or seen twice, and every page is full."""
+    """In both directions no message that existed throughout is skipped or repeated, and every page is full."""
     history = chat_history.messages
     doomed_ids = random.Random(WORK_SEED).sample([str(each["id"]) for each in history], len(history) // 3)
     doomed = set(doomed_ids)
@@ -644,14 +643,14 @@ def test_a_whole_history_is_paged_while_others_insert_and_delete(
     for each in sorted(history, key=lambda each: (each["timestamp"], str(each["id"]))):
         rooms.setdefault(each["stream"], []).append(str(each["id"]))
     times = (history[0]["timestamp"], history[-1]["timestamp"])
-    # Journeys forwards begin at a message that is older than all others, and nothing is inserted before it.
+    # Paging forwards begins at a message that is older than all others, and nothing is inserted before it.
     firsts = {room_id: f"first-{room_id}"[:32] for room_id in rooms}
     daemon = start_daemon("--log-level", "warning")
     with Client(daemon.endpoint, timeout_ms=TIMEOUT_MS) as client:
         for room_id, first in firsts.items():
             save(client, first, times[0] - 1, room_id=room_id)
             client.execute(SaveRoom(Room(id=room_id, name=room_id)))
-        for _ in client.pipeline(_as_saved(each) for each in history):
+        for _ in client.pipeline(SaveMessage(from_history(each)) for each in history):
             pass
         pages = 0
         with Worker(daemon.endpoint, list(rooms), times, doomed_ids) as worker:
@@ -676,16 +675,3 @@ def _is_whole(seen: list[str], stayed: list[str]) -> None:
     assert len(seen) == len(set(seen)), "nothing comes twice"
     known = set(stayed)
     assert [each for each in seen if each in known] == stayed
-
-
-def _as_saved(item: dict[str, Any]) -> SaveMessage:
-    return SaveMessage(
-        Message(
-            id=str(item["id"]),
-            room_id=item["stream"],
-            channel_id=item["topic"][:30],
-            sender_id=item["sender"],
-            content=item["content"],
-            timestamp=item["timestamp"],
-        )
-    )

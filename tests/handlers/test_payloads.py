@@ -1,8 +1,8 @@
-"""Whatever is valid comes back: saved and read, each entity has its canonical form.
+"""Every valid entity is read back in its canonical form.
 
-Canonical means: fields that are absent or null are left out; lists that every reply carries are there, sorted; deleted
-messages are masked; everything else is what it was, `1` and `1.0` and the order of keys included. SQLite compares text
-by its bytes in UTF-8, which is the order of code points, and so is Python's.
+Canonical means: absent and null fields are left out; the lists that every reply has are there, sorted; deleted messages
+are masked; everything else is unchanged, including `1` and `1.0` and the order of keys. SQLite and Python both compare
+text by code point.
 """
 
 from collections.abc import Callable
@@ -38,23 +38,23 @@ codecs = st.sampled_from(CODECS)
 
 
 def exactly(value: Any) -> str:
-    """The JSON of a value, in which `1`, `1.0` and `true` differ and the order of keys shows."""
+    """The JSON of a value, which distinguishes `1`, `1.0` and `true`, and shows the order of keys."""
     return msgspec.json.encode(value).decode()
 
 
 def same(stored: Document, expected: Document) -> bool:
-    """Whether two entities have the same fields with exactly the same values."""
+    """Whether two entities have the same fields with exactly equal values."""
     first, second = ({name: exactly(each) for name, each in entity.items()} for entity in (stored, expected))
     return first == second
 
 
 def set_fields(document: Document) -> Document:
-    """Without what is null."""
+    """The fields that are not null."""
     return {name: value for name, value in document.items() if value is not None}
 
 
 def in_record_order(record_type: type[Record], items: list[Document]) -> list[Document]:
-    """Children as replies write them: set fields, in the record's order."""
+    """Children as replies encode them: set fields only, in the record's order."""
     return [
         {name: item[name] for name in record_type.__struct_encode_fields__ if item.get(name) is not None}
         for item in items
@@ -105,8 +105,8 @@ def canonical_room(room: Document) -> Document:
 
 @stored_anew
 @given(documents(Message), codecs)
-def test_any_message_comes_back_in_canonical_form(transport: InProcess, message: Document, codec: Codec) -> None:
-    """A message has its reactions sorted, and none of its text once it is deleted."""
+def test_any_message_is_read_in_canonical_form(transport: InProcess, message: Document, codec: Codec) -> None:
+    """Its reactions are sorted, and a deleted message has no text."""
     result(transport, "clear-all-data")
     result(transport, "save-message", {"message": message}, codec)
     expected = canonical_message(message)
@@ -119,8 +119,8 @@ def test_any_message_comes_back_in_canonical_form(transport: InProcess, message:
 
 @stored_anew
 @given(documents(Room), codecs)
-def test_any_room_comes_back_in_canonical_form(transport: InProcess, room: Document, codec: Codec) -> None:
-    """A room has channels and members always, categories where there are some, each list sorted."""
+def test_any_room_is_read_in_canonical_form(transport: InProcess, room: Document, codec: Codec) -> None:
+    """Channels and members are always there, categories if there are any, each list sorted."""
     result(transport, "clear-all-data")
     result(transport, "save-room", {"room": room}, codec)
     expected = canonical_room(room)
@@ -137,7 +137,7 @@ def test_any_room_comes_back_in_canonical_form(transport: InProcess, room: Docum
 def test_any_list_of_a_room_is_sorted(
     transport: InProcess, name: str, record_type: type[Record], data: st.DataObject
 ) -> None:
-    """However a list was written, it is read in its order."""
+    """Whatever order a list is written in, it is read in its own order."""
     room = {"id": "r1", "name": "Home", name: data.draw(children(record_type, min_size=3))}
     result(transport, "save-room", {"room": room})
     (listed,) = result(transport, "get-all-rooms")
@@ -147,8 +147,8 @@ def test_any_list_of_a_room_is_sorted(
 
 @stored_anew
 @given(documents(User), codecs)
-def test_any_user_comes_back_in_canonical_form(transport: InProcess, user: Document, codec: Codec) -> None:
-    """A user is the same by either name, and as the current one."""
+def test_any_user_is_read_in_canonical_form(transport: InProcess, user: Document, codec: Codec) -> None:
+    """A user is the same by either id, and as the current user."""
     result(transport, "clear-all-data")
     result(transport, "save-user", {"user": user}, codec)
     result(transport, "set-current-user-id", {"userId": user["oderId"]}, codec)
@@ -167,7 +167,7 @@ SIMPLE: list[tuple[type[Record], str, str, str, str]] = [
 @pytest.mark.parametrize(("record_type", "save", "noun", "read", "parent"), SIMPLE, ids=[each[2] for each in SIMPLE])
 @stored_anew
 @given(data=st.data(), codec=codecs)
-def test_anything_else_comes_back_in_canonical_form(
+def test_other_records_are_read_in_canonical_form(
     transport: InProcess,
     clock: Callable[[], int],
     record_type: type[Record],
@@ -178,7 +178,7 @@ def test_anything_else_comes_back_in_canonical_form(
     data: st.DataObject,
     codec: Codec,
 ) -> None:
-    """What has neither children nor a mask comes back as it went in; a ban while it is in force."""
+    """Records without children are read as written; a ban while it is in force."""
     document = data.draw(documents(record_type))
     result(transport, "clear-all-data")
     result(transport, save, {noun: document}, codec)
@@ -193,8 +193,8 @@ def test_anything_else_comes_back_in_canonical_form(
 
 @stored_anew
 @given(documents(Room), documents(Message), codecs)
-def test_saving_twice_changes_nothing(transport: InProcess, room: Document, message: Document, codec: Codec) -> None:
-    """A caller who repeats a save finds what the first one stored."""
+def test_saves_are_idempotent(transport: InProcess, room: Document, message: Document, codec: Codec) -> None:
+    """A repeated save stores what the first one stored."""
     result(transport, "clear-all-data")
     for _ in range(2):
         result(transport, "save-room", {"room": room}, codec)
@@ -205,10 +205,10 @@ def test_saving_twice_changes_nothing(transport: InProcess, room: Document, mess
 
 @stored_anew
 @given(documents(Message), documents(Message), codecs)
-def test_what_a_save_leaves_out_is_unset_but_for_lists(
+def test_a_save_unsets_omitted_fields_but_not_lists(
     transport: InProcess, first: Document, second: Document, codec: Codec
 ) -> None:
-    """A save replaces the whole message; reactions stay where it brings none, and the deleted stay deleted."""
+    """A save replaces the whole message; reactions stay if it has none, and a deleted message stays deleted."""
     second = {**second, "id": first["id"]}
     if second.get("reactions"):
         second["reactions"] = [{**each, "messageId": first["id"]} for each in second["reactions"]]

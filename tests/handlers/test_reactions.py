@@ -1,26 +1,25 @@
-"""handlers/reactions.py: one person's one emoji counts once, and may arrive before its message."""
+"""handlers/reactions.py: a person's emoji counts once, and a reaction may be saved before its message."""
 
 from backscroll.clients.python import Client
 from backscroll.schema import (
     GetMessageById,
     GetReactionsForMessage,
-    Message,
     Reaction,
     RemoveReaction,
-    SaveMessage,
     SaveReaction,
 )
+from tests.support.messages import save_message
 
 
 def test_the_same_reaction_counts_once(client: Client) -> None:
-    """Saved again, a reaction is replaced: the key is (messageId, oderId, emoji)."""
+    """A reaction saved again is replaced: the key is (messageId, oderId, emoji)."""
     client.execute(SaveReaction(Reaction(message_id="m", oder_id="a", emoji="👍", id="1", timestamp=1)))
     client.execute(SaveReaction(Reaction(message_id="m", oder_id="a", emoji="👍", id="2")))
     assert client.ask(GetReactionsForMessage("m")) == [Reaction(message_id="m", oder_id="a", emoji="👍", id="2")]
 
 
 def test_keys_are_never_joined_into_text(client: Client) -> None:
-    """Ids and emoji that contain separators stay apart from those they would collide with when joined."""
+    """Ids and emoji with separators do not collide with others that would be equal when joined."""
     keys = [("m-1", "a", "x"), ("m", "1-a", "x"), ("m", "1", "a-x"), ("m:1", "a", "x"), ("m", "1:a", "x")]
     for message_id, oder_id, emoji in keys:
         client.execute(SaveReaction(Reaction(message_id=message_id, oder_id=oder_id, emoji=emoji)))
@@ -33,8 +32,8 @@ def test_keys_are_never_joined_into_text(client: Client) -> None:
     assert left == [("m", "1", "a-x"), ("m", "1:a", "x"), ("m-1", "a", "x"), ("m:1", "a", "x")]
 
 
-def test_reactions_come_by_timestamp_then_oder_id_then_emoji(client: Client) -> None:
-    """The order is total; a reaction without a time comes first."""
+def test_reactions_are_ordered_by_timestamp_oder_id_emoji(client: Client) -> None:
+    """The order is total; a reaction without a timestamp comes first."""
     wanted = [("z", "x", None), ("a", "x", 1), ("b", "w", 2), ("b", "x", 2), ("a", "y", 3)]
     for oder_id, emoji, timestamp in reversed(wanted):
         client.execute(SaveReaction(Reaction(message_id="m", oder_id=oder_id, emoji=emoji, timestamp=timestamp)))
@@ -42,16 +41,16 @@ def test_reactions_come_by_timestamp_then_oder_id_then_emoji(client: Client) -> 
     assert [(each.oder_id, each.emoji, each.timestamp) for each in found] == wanted
 
 
-def test_a_reaction_may_come_before_its_message(client: Client) -> None:
-    """It is kept, and shown as soon as the message is there."""
+def test_a_reaction_can_be_saved_before_its_message(client: Client) -> None:
+    """It is stored, and shown as soon as the message is there."""
     early = Reaction(message_id="m", oder_id="a", emoji="👍")
     client.execute(SaveReaction(early))
-    client.execute(SaveMessage(Message(id="m", room_id="r", sender_id="b", content="", timestamp=1)))
+    client.execute(save_message("m", "", "r"))
     message = client.ask(GetMessageById("m"))
     assert message is not None
     assert message.reactions == [early]
 
 
-def test_removing_a_reaction_that_is_not_there_is_fine(client: Client) -> None:
-    """A removal says how things shall be, and they are."""
+def test_removing_a_missing_reaction_succeeds(client: Client) -> None:
+    """Removing is idempotent."""
     client.execute(RemoveReaction("m", "a", "👍"))

@@ -1,4 +1,4 @@
-"""`backscroll log` and `backscroll replay`: a log goes to a file and back, and is never another one unnoticed."""
+"""`backscroll log` and `backscroll replay`: exporting, verifying and replaying logs, and detecting changed ones."""
 
 import io
 import json
@@ -29,15 +29,14 @@ from backscroll.schema import (
     DeleteMessage,
     GetLog,
     GetMessages,
-    Message,
     PutMedia,
     PutMediaPart,
     Reaction,
-    SaveMessage,
     SaveReaction,
 )
 from backscroll.schema.log_file import BadLine, LogReader
 from backscroll.schema.wire import JSON, MSGPACK, Codec
+from tests.support.messages import message_record, save_message, save_payload
 from tests.support.requests import result
 
 StartDaemon = Callable[..., DaemonProcess]
@@ -52,25 +51,23 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     def run(*words: object) -> tuple[int, str, str]:
         capsys.readouterr()
         code = main([str(word) for word in words])
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return run
 
 
-def said(number: int, content: str = "hello", metadata: Document | None = None) -> Message:
-    return Message(id=f"m{number}", room_id="r1", sender_id="ada", content=content, timestamp=number, metadata=metadata)
-
-
 def converse(client: Client) -> None:
-    """A little of everything that a log must carry: ids and tokens of the daemon's, bytes, a batch, a deletion."""
+    """A conversation with everything that a log has to carry: ids and tokens of the daemon, bytes, a batch, a
+    deletion.
+    """
     user = client.execute(CreateUser("key"))
     channel = client.execute(CreateChannel("general"))
     client.execute(CreateMessage(channel.id, user.id, "ünïcödé\n\u2028"))
-    client.execute(SaveMessage(said(1)))
-    client.execute(SaveMessage(said(2, "a secret")))
+    client.execute(save_message(1))
+    client.execute(save_message(2, "a secret"))
     client.execute(SaveReaction(Reaction(message_id="m1", oder_id="bo", emoji="👋")))
-    client.execute(Batch.of([SaveMessage(said(3)), SaveMessage(said(4, "another secret"))]))
+    client.execute(Batch.of([save_message(3), save_message(4, "another secret")]))
     client.execute(DeleteMessage("m2"))
     client.execute(DeleteMessage("m4"))
     part = client.execute(PutMediaPart(b"\x00bytes\xff"))
@@ -89,8 +86,7 @@ def without(header: str, key: str) -> str:
 
 
 def save(number: int, content: str = "hello", **fields: Any) -> Document:
-    message = {"id": f"m{number}", "roomId": "r1", "senderId": "ada", "content": content, "timestamp": number}
-    return {"type": "save-message", "payload": {"message": message}, **fields}
+    return {"type": "save-message", "payload": save_payload(number, content), **fields}
 
 
 def tamper(directory: Path, change: str) -> None:
@@ -107,7 +103,7 @@ def contents(daemon: DaemonProcess, scope: str = "default") -> list[str]:
 
 @pytest.fixture
 def exported(start_daemon: StartDaemon, run: Run, tmp_path: Path) -> Path:
-    """The log of a conversation with the daemon that runs in `tmp_path / "data"`."""
+    """The exported log of a conversation with the daemon of `tmp_path / "data"`."""
     with Client(start_daemon().endpoint) as client:
         converse(client)
     code, out, err = run("log", "export", "--data-dir", tmp_path / "data")
@@ -116,8 +112,8 @@ def exported(start_daemon: StartDaemon, run: Run, tmp_path: Path) -> Path:
     return tmp_path / "log.jsonl"
 
 
-def test_a_log_replayed_leads_to_the_same_rows(exported: Path, run: Run, tmp_path: Path) -> None:
-    """Export and replay give every row again, ids and tokens included, and the log itself, chain and all."""
+def test_export_and_replay_reproduce_every_row(exported: Path, run: Run, tmp_path: Path) -> None:
+    """The rows are equal with their ids and token hashes, and so is the log with its chain."""
     code, out, err = run(
         "replay", exported, "--into", tmp_path / "again", "--verify", "--against-data-dir", tmp_path / "data"
     )
@@ -129,14 +125,14 @@ def test_a_log_replayed_leads_to_the_same_rows(exported: Path, run: Run, tmp_pat
 
 
 def test_an_exported_file_can_be_verified(exported: Path, run: Run) -> None:
-    """A file that is as it was exported ends in the chain that its header says; so does a part of it."""
+    """An unchanged file ends in the chain that its header names; so does an exported part of a log."""
     code, out, err = run("log", "verify", exported)
     assert (code, err) == (0, "")
     assert "whole up to seq 12" in out
     assert "as its header says" in out
 
 
-def test_verify_says_how_much_can_be_held_against_digests(
+def test_verify_counts_entries_checked_by_digest(
     exported: Path, start_daemon: StartDaemon, run: Run, tmp_path: Path
 ) -> None:
     """What is redacted is known by a digest of something else, so it is counted: of a file, and of a daemon's log."""
@@ -147,13 +143,13 @@ def test_verify_says_how_much_can_be_held_against_digests(
     again = write(tmp_path / "hand.jsonl", [save(1)])
     assert run("log", "verify", again)[1].splitlines()[1] == ("default: 1 of 1 payloads match their digest")
     with Client(start_daemon("--command-log", "ids-only", data_dir=tmp_path / "ids").endpoint) as client:
-        client.execute(SaveMessage(said(1)))
+        client.execute(save_message(1))
     _, out, _ = run("log", "verify", "--data-dir", tmp_path / "ids")
     assert out.endswith("0 of 1 payloads match their digest, 1 was not kept\n")
 
 
 def forged(line: str, content: str, **fields: Any) -> str:
-    """A line with another content for every message in it, whose digest is as it was."""
+    """A line with other text in every message of it, and the old digest."""
     document = json.loads(line)
     commands = document["payload"].get("commands", [document])
     for command in commands:
@@ -161,9 +157,10 @@ def forged(line: str, content: str, **fields: Any) -> str:
     return json.dumps(document | fields)
 
 
-def test_a_forged_line_cannot_call_itself_redacted(exported: Path, run: Run, tmp_path: Path) -> None:
-    """A digest is chained: whoever writes something else into a line has to leave that as it was. Then the line is one
-    more that calls itself redacted, and what stands in such a line is held against nothing, which is said.
+def test_a_forged_line_marked_as_redacted_is_detected(exported: Path, run: Run, tmp_path: Path) -> None:
+    """An entry marked as redacted that still has text does not match its digest.
+
+    In a batch it is not known which commands are redacted, but at least one must be.
     """
     [endpoint] = json.loads((tmp_path / "data" / "endpoint.json").read_text())["endpoints"]
     with Client(endpoint) as client:
@@ -181,7 +178,11 @@ def test_a_forged_line_cannot_call_itself_redacted(exported: Path, run: Run, tmp
         assert named in err
     hollow = [*lines[:4], forged(lines[4], "forged", redacted=True, digest=digests[4]), *lines[5:]]
     code, out, _ = run("log", "verify", write(tmp_path / "hollow.jsonl", hollow))
-    assert (code, "9 of 12 payloads" in out, "3 are redacted" in out) == (0, True, True)  # that much must be said
+    assert (code, "9 of 12 payloads" in out, "3 are redacted" in out) == (
+        0,
+        True,
+        True,
+    )  # what cannot be checked is counted
 
 
 @pytest.mark.parametrize(
@@ -200,18 +201,18 @@ def test_a_forged_line_cannot_call_itself_redacted(exported: Path, run: Run, tmp
         (lambda lines: lines[:1], "default: the lines end with seq 0; the header says 12"),
     ],
 )
-def test_a_changed_file_is_found_out(
+def test_a_changed_file_fails_verification(
     exported: Path, run: Run, change: Callable[[list[str]], list[str]], named: str
 ) -> None:
-    """What was said, when it was said, a line too few: each is exit 1, and says where."""
+    """A changed text, a changed time and a missing line each exit with 1 and name the place."""
     write(exported, change(exported.read_text(encoding="utf-8").split("\n")[:-1]))
     code, out, err = run("log", "verify", exported)
     assert (code, out) == (1, "")
     assert named in err
 
 
-def test_part_of_a_log(exported: Path, run: Run, tmp_path: Path) -> None:
-    """`--from` and `--to` give a stretch with the chains at both its ends; from behind the last it is empty."""
+def test_a_part_of_a_log_can_be_exported(exported: Path, run: Run, tmp_path: Path) -> None:
+    """`--from` and `--to` select a range, with the chain at both ends; a range after the last entry is empty."""
     there = ("--data-dir", tmp_path / "data")
     _, out, _ = run("log", "export", *there, "--from", 3, "--to", 5)
     assert [json.loads(line).get("seq") for line in out.splitlines()] == [None, 3, 4, 5]
@@ -227,8 +228,8 @@ def test_part_of_a_log(exported: Path, run: Run, tmp_path: Path) -> None:
     assert "ends at seq 12" in err
 
 
-def test_parts_put_together_are_the_whole(exported: Path, run: Run, tmp_path: Path) -> None:
-    """Each header is held against what stands before it: a log can be exported bit by bit and checked as one."""
+def test_concatenated_parts_verify_as_a_whole(exported: Path, run: Run, tmp_path: Path) -> None:
+    """Each header is compared with what stands before it, so that a log can be exported incrementally."""
     there = ("--data-dir", tmp_path / "data")
     parts = [run("log", "export", *there, *words)[1] for words in (("--to", 5), ("--from", 6))]
     whole = write(tmp_path / "whole.jsonl", [part.rstrip("\n") for part in parts])
@@ -268,10 +269,10 @@ def test_parts_put_together_are_the_whole(exported: Path, run: Run, tmp_path: Pa
         ),
     ],
 )
-def test_parts_of_which_something_is_cut_off_are_found_out(
+def test_truncated_parts_fail_verification(
     exported: Path, run: Run, tmp_path: Path, change: Callable[[list[str], list[str]], list[str]], named: str
 ) -> None:
-    """Every header is held against what stands before it and what follows, be it nothing at all."""
+    """Each header is compared with what stands before it and what follows, even if that is nothing."""
     there = ("--data-dir", tmp_path / "data")
     parts = [run("log", "export", *there, *words)[1].split("\n")[:-1] for words in (("--to", 5), ("--from", 6))]
     code, out, err = run("log", "verify", write(tmp_path / "whole.jsonl", change(*parts)))
@@ -279,10 +280,8 @@ def test_parts_of_which_something_is_cut_off_are_found_out(
     assert named in err
 
 
-def test_the_log_of_a_directory_is_verified_with_and_without_a_daemon(
-    start_daemon: StartDaemon, run: Run, tmp_path: Path
-) -> None:
-    """Through the daemon that is there, else through one of its own, which leaves nothing running."""
+def test_verify_uses_a_running_daemon_or_its_own(start_daemon: StartDaemon, run: Run, tmp_path: Path) -> None:
+    """Without a running daemon it starts one of its own and stops it again."""
     daemon = start_daemon()
     with Client(daemon.endpoint) as client:
         converse(client)
@@ -293,16 +292,14 @@ def test_the_log_of_a_directory_is_verified_with_and_without_a_daemon(
         assert out.startswith(f"default: the log is whole up to seq 12, chain {last}\n")
     daemon.stop()
     assert run("log", "verify", "--data-dir", tmp_path / "data")[0] == 0
-    assert run("log", "verify", "--data-dir", tmp_path / "data")[0] == 0  # the first let go of the lock
+    assert run("log", "verify", "--data-dir", tmp_path / "data")[0] == 0  # the first has released the lock
 
 
-def test_the_address_that_a_killed_daemon_left_hangs_nobody(
-    start_daemon: StartDaemon, run: Run, tmp_path: Path
-) -> None:
-    """After `kill -9` its `endpoint.json` is still there; it is tried for a moment, then the directory is opened."""
+def test_a_stale_endpoint_file_does_not_block_verify(start_daemon: StartDaemon, run: Run, tmp_path: Path) -> None:
+    """The endpoint that a killed daemon left is tried for a moment, and then the directory is opened."""
     daemon = start_daemon()
     with Client(daemon.endpoint) as client:
-        client.execute(SaveMessage(said(1)))
+        client.execute(save_message(1))
     daemon.kill()
     assert (tmp_path / "data" / "endpoint.json").exists()
     code, out, _ = run("log", "export", "--data-dir", tmp_path / "data")
@@ -327,8 +324,8 @@ def test_the_address_that_a_killed_daemon_left_hangs_nobody(
         ("DELETE FROM commands", "seq 1: missing; the scope is at 12"),
     ],
 )
-def test_a_log_that_was_tampered_with_is_found_out(tmp_path: Path, change: str, named: str) -> None:
-    """The first entry that is not what it was is named."""
+def test_verify_names_the_first_changed_entry(tmp_path: Path, change: str, named: str) -> None:
+    """A row that was changed in the database breaks the chain."""
     with InProcess(tmp_path) as transport, Client(transport=transport) as client:
         converse(client)
     tamper(tmp_path, change)
@@ -348,7 +345,7 @@ def test_a_log_that_was_tampered_with_is_found_out(tmp_path: Path, change: str, 
 def test_a_log_whose_ends_are_missing_is_not_exported(
     run: Run, tmp_path: Path, change: str, words: list[str], named: str
 ) -> None:
-    """A header that says what the file does not hold would be worse than none."""
+    """Nothing is written whose header would promise entries that are not there."""
     with InProcess(tmp_path) as transport, Client(transport=transport) as client:
         converse(client)
     tamper(tmp_path, change)
@@ -357,14 +354,14 @@ def test_a_log_whose_ends_are_missing_is_not_exported(
     assert named in err
 
 
-def test_a_log_that_begins_later_is_exported_and_verified(run: Run, tmp_path: Path) -> None:
-    """A file from before there was a log has one from some number on; what is before it is an empty stretch."""
+def test_a_log_that_does_not_begin_at_1_can_be_exported(run: Run, tmp_path: Path) -> None:
+    """A file from before there was a log has entries from some number on; the range before it is empty."""
     with InProcess(tmp_path):
         pass
     tamper(tmp_path, "UPDATE sequence SET seq = 49, log_from = 50")
     with InProcess(tmp_path) as transport, Client(transport=transport) as client:
         assert verify_scope(client).seq == 49
-        client.execute(SaveMessage(said(1)))
+        client.execute(save_message(1))
         assert verify_scope(client).seq == 50
     for words, seqs in ([], [None, 50]), (["--to", 3], [None]), (["--from", 50], [None, 50]):
         code, out, _ = run("log", "export", "--data-dir", tmp_path, *words)
@@ -372,8 +369,8 @@ def test_a_log_that_begins_later_is_exported_and_verified(run: Run, tmp_path: Pa
         assert run("log", "verify", write(tmp_path / "log.jsonl", out.splitlines()))[0] == 0
 
 
-def test_verify_exits_with_1_where_a_log_was_tampered_with(run: Run, tmp_path: Path) -> None:
-    """So a script that makes copies can refuse to."""
+def test_verify_of_a_changed_log_exits_with_1(run: Run, tmp_path: Path) -> None:
+    """Scripts that make backups can rely on the exit code."""
     with InProcess(tmp_path) as transport, Client(transport=transport) as client:
         converse(client)
     tamper(tmp_path, "UPDATE commands SET at = at + 1 WHERE seq = 4")
@@ -382,8 +379,8 @@ def test_verify_exits_with_1_where_a_log_was_tampered_with(run: Run, tmp_path: P
     assert "seq 4: " in err
 
 
-def test_a_directory_that_another_process_holds_is_left_alone(run: Run, tmp_path: Path) -> None:
-    """One without an address to reach it by, as in a test of an application: exit 1, and nothing is touched."""
+def test_a_locked_directory_without_endpoint_exits_with_1(run: Run, tmp_path: Path) -> None:
+    """A directory that is in use in another process, as in a test of an application, is not touched."""
     with InProcess(tmp_path):
         code, out, err = run("log", "verify", "--data-dir", tmp_path)
     assert (code, out) == (1, "")
@@ -391,16 +388,16 @@ def test_a_directory_that_another_process_holds_is_left_alone(run: Run, tmp_path
 
 
 @pytest.mark.parametrize("words", [["log", "export"], ["log", "verify"]])
-def test_a_directory_without_a_database_is_refused_and_not_made(run: Run, tmp_path: Path, words: list[str]) -> None:
-    """A mistyped name is exit 2, and no empty database appears under it."""
+def test_a_directory_without_a_database_is_not_created(run: Run, tmp_path: Path, words: list[str]) -> None:
+    """A mistyped name exits with 2, and no database is created."""
     code, out, err = run(*words, "--data-dir", tmp_path / "data")
     assert (code, out) == (2, "")
     assert "holds no database" in err
     assert not (tmp_path / "data").exists()
 
 
-def test_a_scope_that_is_not_there_is_not_made_either(start_daemon: StartDaemon, run: Run, tmp_path: Path) -> None:
-    """Asking would be using, which makes a scope: so the names are asked for first."""
+def test_an_unknown_scope_is_not_created(start_daemon: StartDaemon, run: Run, tmp_path: Path) -> None:
+    """The names of the scopes are looked up first, because using a scope would create it."""
     start_daemon()
     for _ in range(2):
         code, out, err = run("log", "export", "--data-dir", tmp_path / "data", "--scope", "nobody")
@@ -408,10 +405,8 @@ def test_a_scope_that_is_not_there_is_not_made_either(start_daemon: StartDaemon,
         assert "there is no scope 'nobody'; the scopes are: 'default'" in err
 
 
-def test_a_bad_line_stops_a_replay_and_what_came_before_stays(
-    start_daemon: StartDaemon, run: Run, tmp_path: Path
-) -> None:
-    """Found here or by the daemon, in the middle of a chunk: exit 1 with the line; the commands before it are kept."""
+def test_an_invalid_line_stops_a_replay(start_daemon: StartDaemon, run: Run, tmp_path: Path) -> None:
+    """The exit code is 1 and the line is named; the commands before it are kept."""
     unknown = {"type": "update-message", "payload": {"messageId": "none", "updates": {}}}
     untyped = {"type": "save-message", "payload": {"message": {"id": "m", "timestamp": "late"}}}
     for name, bad, complaint in (("a", unknown, "none"), ("b", untyped, "$.payload.message.timestamp: ")):
@@ -423,8 +418,8 @@ def test_a_bad_line_stops_a_replay_and_what_came_before_stays(
         assert contents(start_daemon(data_dir=tmp_path / name)) == ["hello", "there"]
 
 
-def test_a_replay_stops_where_it_is_told_to(start_daemon: StartDaemon, run: Run, tmp_path: Path) -> None:
-    """After a number or a time; what follows need not be of a kind that can be carried out."""
+def test_a_replay_can_end_at_a_number_or_time(start_daemon: StartDaemon, run: Run, tmp_path: Path) -> None:
+    """Lines after that need not be replayable."""
     gone = {"type": "save-message", "payload": None, "digest": "00" * 32}
     log = write(tmp_path / "log.jsonl", [*(save(number, str(number)) for number in range(1, 5)), gone])
     for words, last in (("--until", 2), 2), (("--at", "2026-01-01T00:00:02Z"), 3), (("--at", 1767225600999), 1):
@@ -433,10 +428,8 @@ def test_a_replay_stops_where_it_is_told_to(start_daemon: StartDaemon, run: Run,
         assert contents(start_daemon(data_dir=directory)) == [str(number + 1) for number in range(last)]
 
 
-def test_a_scope_that_begins_later_in_the_file_is_not_left_out(
-    start_daemon: StartDaemon, run: Run, tmp_path: Path
-) -> None:
-    """Each scope comes to the end for itself, wherever its lines stand; one that has ended does not begin again."""
+def test_the_end_of_a_replay_applies_to_each_scope(start_daemon: StartDaemon, run: Run, tmp_path: Path) -> None:
+    """Each scope reaches the end separately, wherever its lines are; a scope that has ended does not begin again."""
     first, second = [save(number, f"d{number}") for number in range(1, 4)], [save(1, "x1"), save(2, "x2")]
     log = write(tmp_path / "log.jsonl", first + [line | {"scope": "x"} for line in second])
     assert run("replay", log, "--into", tmp_path / "both", "--until", 2)[0] == 0
@@ -448,16 +441,16 @@ def test_a_scope_that_begins_later_in_the_file_is_not_left_out(
     assert (contents(daemon), contents(daemon, "x")) == (["a"], ["x"])
 
 
-def test_a_bad_line_after_the_end_is_found_too(start_daemon: StartDaemon, run: Run, tmp_path: Path) -> None:
-    """Whose it is cannot be told, so it is complained of; what was to be carried out is."""
+def test_an_invalid_line_after_the_end_is_reported(start_daemon: StartDaemon, run: Run, tmp_path: Path) -> None:
+    """Its scope cannot be known, so it is an error; the commands before the end are executed."""
     log = write(tmp_path / "log.jsonl", [save(1, "a"), save(2, "b"), "{"])
     code, _, err = run("replay", log, "--into", tmp_path / "data", "--until", 1)
     assert (code, "line 3: not a JSON object" in err) == (1, True)
     assert contents(start_daemon()) == ["a"]
 
 
-def test_each_scope_gets_its_lines(start_daemon: StartDaemon, run: Run, tmp_path: Path) -> None:
-    """Lines of several scopes go into several scopes; `--scope` picks those of one."""
+def test_replay_writes_each_line_to_its_scope(start_daemon: StartDaemon, run: Run, tmp_path: Path) -> None:
+    """`--scope` selects the lines of one scope."""
     log = write(
         tmp_path / "log.jsonl",
         [save(1, "d"), save(1, "a", scope="ada"), save(2, "d", seq=2), save(2, "a", scope="ada")],
@@ -472,8 +465,8 @@ def test_each_scope_gets_its_lines(start_daemon: StartDaemon, run: Run, tmp_path
     assert "2 commands in" in err
 
 
-def test_a_recording_is_a_log_that_can_be_replayed(start_daemon: StartDaemon, run: Run, tmp_path: Path) -> None:
-    """What `serve --record` writes of all scopes leads to the same rows."""
+def test_a_recording_can_be_replayed(start_daemon: StartDaemon, run: Run, tmp_path: Path) -> None:
+    """What `serve --record` writes of all scopes replays to the same rows."""
     daemon = start_daemon("--record", str(tmp_path / "recording.jsonl"))
     with closing(Clients(daemon.endpoint)) as clients:
         for scope in ("default", "ada"):
@@ -484,10 +477,10 @@ def test_a_recording_is_a_log_that_can_be_replayed(start_daemon: StartDaemon, ru
 
 
 def test_differences_are_shown_row_by_row(start_daemon: StartDaemon, run: Run, tmp_path: Path) -> None:
-    """With table, key and column, left the replay and right what it is compared with; at most twenty of a table."""
+    """Each with table, key and column, the replay on the left; at most twenty of a table."""
     with Client(start_daemon().endpoint) as client:
         for number in range(1, 3):
-            client.execute(SaveMessage(said(number)))
+            client.execute(save_message(number))
     there = ("--verify", "--against-data-dir", tmp_path / "data")
     log = write(tmp_path / "log.jsonl", [save(1, "howdy"), save(3)])
     code, out, _ = run("replay", log, *there)
@@ -504,8 +497,8 @@ def test_differences_are_shown_row_by_row(start_daemon: StartDaemon, run: Run, t
     assert "the replay ends at seq 100, and what it is compared with at 2" in err
 
 
-def test_a_replay_begins_in_an_empty_place(run: Run, tmp_path: Path) -> None:
-    """A directory that holds a database is exit 2, a log whose beginning is missing exit 1; neither leaves anything."""
+def test_a_replay_needs_an_empty_directory_and_a_whole_log(run: Run, tmp_path: Path) -> None:
+    """A directory with a database exits with 2, a log without its beginning with 1, and neither changes anything."""
     log = write(tmp_path / "log.jsonl", [save(1)])
     assert run("replay", log, "--into", tmp_path / "data")[0] == 0
     code, _, err = run("replay", log, "--into", tmp_path / "data")
@@ -517,12 +510,10 @@ def test_a_replay_begins_in_an_empty_place(run: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "later").exists()
 
 
-def test_commands_whose_payloads_were_not_kept_cannot_be_carried_out(
-    start_daemon: StartDaemon, run: Run, tmp_path: Path
-) -> None:
-    """With `--command-log ids-only` there is a log that can be exported and verified, but not replayed."""
+def test_a_log_of_ids_cannot_be_replayed(start_daemon: StartDaemon, run: Run, tmp_path: Path) -> None:
+    """With `--command-log ids-only` a log can be exported and verified, but not replayed."""
     with Client(start_daemon("--command-log", "ids-only").endpoint) as client:
-        client.execute(SaveMessage(said(1, "a secret")))
+        client.execute(save_message(1, "a secret"))
     assert run("log", "verify", "--data-dir", tmp_path / "data")[0] == 0
     code, out, _ = run("log", "export", "--data-dir", tmp_path / "data")
     assert code == 0
@@ -548,10 +539,10 @@ def test_commands_whose_payloads_were_not_kept_cannot_be_carried_out(
         ["log", "verify", "no-such-file.jsonl"],
     ],
 )
-def test_wrong_words_exit_with_2(
+def test_wrong_arguments_exit_with_2(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Usage, or a message that says what is wrong."""
+    """With the usage, or with a message that names the mistake."""
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "log.jsonl", [save(1)])
     try:
@@ -562,8 +553,8 @@ def test_wrong_words_exit_with_2(
     assert capsys.readouterr().err
 
 
-def test_in_a_pipe(exported: Path, tmp_path: Path) -> None:
-    """`export | replay -` copies a scope; a reader that has seen enough is no error to be told of."""
+def test_export_and_replay_work_in_a_pipe(exported: Path, tmp_path: Path) -> None:
+    """`export | replay -` copies a scope; a closed pipe is not reported as an error."""
     program = "import sys; from backscroll.clients.command_line.main import main; sys.exit(main())"
     command = [sys.executable, "-c", program]
     export = [*command, "log", "export", "--data-dir", str(tmp_path / "data")]
@@ -580,8 +571,8 @@ def test_in_a_pipe(exported: Path, tmp_path: Path) -> None:
     assert process.returncode == 1
 
 
-def test_what_is_sent_together_is_bounded(client: Client) -> None:
-    """A thousand commands, or half a megabyte of lines; a larger line goes alone. Sent again they change nothing."""
+def test_replay_requests_are_limited_in_size(client: Client) -> None:
+    """A request has at most a thousand commands or half a megabyte of lines; repeating them changes nothing."""
     sizes = [100] * 2_100 + [200_000] * 7 + [900_000, 100]
     lines = [json.dumps(save(number, "x" * size)).encode() + b"\n" for number, size in enumerate(sizes)]
     chunks = list(replay(LogReader().read(lines), lambda _: client))
@@ -593,8 +584,8 @@ def test_what_is_sent_together_is_bounded(client: Client) -> None:
     assert (state_of(client), client.ask(GetLog(limit=1)).last_seq) == (before, len(lines))
 
 
-def test_many_batches_are_not_sent_together(client: Client) -> None:
-    """Their commands count: more than the daemon takes in one piece go in several."""
+def test_commands_in_batches_count_for_the_size_of_a_request(client: Client) -> None:
+    """Batches with more commands than the daemon accepts at once are sent in several requests."""
     batch = {"type": "batch", "payload": {"commands": [{"type": "initialize"}] * 1_000}}
     lines = [json.dumps(batch, separators=(",", ":")).encode()] * 25
     assert len(b"".join(lines[:22])) < CHUNK_BYTES
@@ -602,7 +593,7 @@ def test_many_batches_are_not_sent_together(client: Client) -> None:
 
 
 MUCH = {
-    MSGPACK: ("save-message", {"message": said(1, metadata={"said": "\x01" * 1_000_000})}),
+    MSGPACK: ("save-message", {"message": message_record(1, metadata={"said": "\x01" * 1_000_000})}),
     JSON: (
         "save-room",
         {
@@ -617,8 +608,10 @@ MUCH = {
 
 
 @pytest.mark.parametrize("codec", MUCH, ids=["taken as MessagePack", "taken as JSON"])
-def test_what_was_taken_in_one_encoding_is_replayed_from_the_other(run: Run, tmp_path: Path, codec: Codec) -> None:
-    """A command near the limit of free JSON is some times larger as a line or in `append-log`; nothing refuses it."""
+def test_a_command_accepted_in_one_encoding_replays_in_the_other(run: Run, tmp_path: Path, codec: Codec) -> None:
+    """A command near the limit of free JSON is several times larger as a line or in `append-log`, and still
+    accepted.
+    """
     name, payload = MUCH[codec]
     with InProcess(tmp_path / "data") as transport:
         assert len(codec.encode(payload)) <= 2**20
@@ -633,8 +626,8 @@ def test_what_was_taken_in_one_encoding_is_replayed_from_the_other(run: Run, tmp
     assert (code, out) == (0, ""), err
 
 
-def test_a_line_longer_than_any_request_is_refused_unread() -> None:
-    """Whatever file it is that was named, memory stays bounded."""
+def test_an_oversized_line_is_refused_without_reading_it() -> None:
+    """Whatever file is given, memory stays bounded."""
     file = io.BytesIO(b"12345\n" + b"x" * 100)
     with pytest.raises(BadLine, match="line 2: longer than 6 bytes"):
         list(lines_of(file, bytes_max=6))

@@ -1,4 +1,4 @@
-"""A log that is carried out again leads to the same rows, whatever was commanded and whatever was deleted since."""
+"""Replaying a log leads to the same rows, whatever commands were executed and whatever was deleted since."""
 
 import random
 import shutil
@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.clocks import Clock
-from tests.support.corpus import Strewn
-from tests.support.histories import Step, Teller, histories, texts_in
+from tests.support.corpus import HistoryCommands
+from tests.support.histories import HistoryRunner, Step, histories, texts_in
 from tests.support.local import JSON, MSGPACK, Local, check_replay
 
 Plain = dict[str, Any]
@@ -22,18 +22,18 @@ HISTORY = 3_000  # messages in the short form
 SEED = 20260104
 STRETCHES, STRETCHES_LONG = 4, 8
 EXAMPLES, EXAMPLES_LONG = 60, 3_000
-FAST = "/dev/shm" if Path("/dev/shm").is_dir() else None  # where a sync costs nothing
+FAST = "/dev/shm" if Path("/dev/shm").is_dir() else None  # in memory, where a sync costs nothing
 
 
-def told(history: list[Step], cut: int, at_once: int, codec_number: int) -> None:
-    """Tell a history, replay it whole and in two portions, and hold everything against everything."""
+def check_history(history: list[Step], cut: int, at_once: int, codec_number: int) -> None:
+    """Execute a history, replay it as a whole and in two parts, and compare all scopes."""
     directory = Path(tempfile.mkdtemp(prefix="backscroll-replay-", dir=FAST))
     clock, codec = Clock(), (JSON, MSGPACK)[codec_number]
     local = Local(directory, clock=clock)
     try:
-        teller = Teller(local, clock)
+        runner = HistoryRunner(local, clock)
         for number, step in enumerate(history):
-            teller.tell(step)
+            runner.execute(step)
             if number == cut:
                 local.replay(local.entries(codec=codec), "follower", at_once=at_once, codec=codec)
                 check_replay(local, "follower")
@@ -43,32 +43,34 @@ def told(history: list[Step], cut: int, at_once: int, codec_number: int) -> None
         check_replay(local, "replayed")
         local.replay(entries[behind:], "follower", at_once=at_once, codec=codec)
         check_replay(local, "follower")
-        check_texts(local, teller)
+        check_texts(local, runner)
     finally:
         local.close()
         shutil.rmtree(directory)
 
 
-def check_texts(local: Local, teller: Teller) -> None:
-    """What is gone stands in no row of any scope; what is there stands in the log."""
+def check_texts(local: Local, runner: HistoryRunner) -> None:
+    """Deleted texts are in no row of any scope; all others are in the log."""
     for scope in ("default", "replayed", "follower"):
         for table, rows in local.tables(scope).items():
-            assert not teller.gone & set(texts_in(rows)), (scope, table)
+            assert not runner.gone & set(texts_in(rows)), (scope, table)
     logged = set(texts_in((repr(entry.get("payload")),) for entry in local.entries()))
-    assert teller.texts.keys() <= logged
+    assert runner.texts.keys() <= logged
 
 
 def test_a_replay_leads_to_the_same_rows(long: bool) -> None:
-    """Whatever was commanded, moved, deleted and made anew: GetLog's entries, carried out in an empty scope, lead to
-    equal rows in every table, equal media and an equal log; so do they where the first of them were carried out before
-    anything of the rest happened. What was deleted stands in none of the three scopes, what was not stands in the log.
+    """For random histories with moves and deletions: the entries of `get-log`, appended to an empty scope, lead to
+    equal rows in every table, equal media and an equal log; so do the first entries if they are replayed before the
+    rest happens.
+
+    Deleted texts are in none of the three scopes.
     """
     stretches, examples = (STRETCHES_LONG, EXAMPLES_LONG) if long else (STRETCHES, EXAMPLES)
     search = given(histories(stretches), st.integers(0, 5 * stretches), st.sampled_from([1, 3, 100]), st.integers(0, 1))
-    settings(max_examples=examples)(search(told))()
+    settings(max_examples=examples)(search(check_history))()
 
 
-# A whole history
+# A chat history
 
 
 @pytest.fixture
@@ -79,15 +81,15 @@ def local() -> Iterator[Local]:
     shutil.rmtree(directory)
 
 
-def tell(local: Local, strewn: Strewn, after: Callable[[int], object] = bool) -> list[int]:
-    """Command what was strewn, and now and then the chores; `after` is told each number that took effect."""
+def execute_all(local: Local, commands: HistoryCommands, after: Callable[[int], object] = bool) -> list[int]:
+    """Execute the commands, and from time to time the chores; `after` is called with each `seq`."""
     numbers = []
     clock: Any = local.clock
-    for count, (name, payload) in enumerate(strewn.commands()):
+    for count, (name, payload) in enumerate(commands.commands()):
         clock.now += 7
-        reply = local.ask(name, payload, f"told-{count:06}")
+        reply = local.ask(name, payload, f"history-{count:06}")
         if reply["ok"]:
-            strewn.took(name, reply["result"])
+            commands.note_result(name, reply["result"])
             numbers.append(reply["seq"])
             after(reply["seq"])
         else:
@@ -98,25 +100,25 @@ def tell(local: Local, strewn: Strewn, after: Callable[[int], object] = bool) ->
     return numbers
 
 
-def shown(local: Local, scope: str) -> dict[str, list[Plain]]:
-    """All rows by `get-rows`, for whoever has nothing else."""
+def rows_by_query(local: Local, scope: str) -> dict[str, list[Plain]]:
+    """All rows of a scope by `get-rows`, as a client can read them."""
     tables = local.result("get-scope-info", scope=scope)["rows"]
     return {table: local.rows(table, scope) for table in tables if table != "commands"}
 
 
-def test_a_history_with_deletions_is_replayed_to_equal_rows(local: Local, chat_history: Any, long: bool) -> None:
-    """Real chat with edits, moves, deletions and all the rest: the log replays to equal rows, media and chain."""
+def test_a_history_with_deletions_replays_to_equal_rows(local: Local, chat_history: Any, long: bool) -> None:
+    """A chat history with edits, moves and deletions: rows, media and chain are equal."""
     history = chat_history.messages if long else chat_history.messages[:HISTORY]
-    numbers = tell(local, Strewn(history, SEED, deleting=True))
+    numbers = execute_all(local, HistoryCommands(history, SEED, deleting=True))
     entries = local.entries()
     assert len(entries) >= len(numbers) > len(history) * 0.7
     assert sum(entry.get("redacted", False) for entry in entries) > 50
     local.replay(entries, at_once=1_000 if long else 500)
     check_replay(local, "replayed")
-    assert shown(local, "replayed") == shown(local, "default")
+    assert rows_by_query(local, "replayed") == rows_by_query(local, "default")
 
 
-def test_part_of_a_log_leads_to_the_rows_of_that_moment(local: Local, chat_history: Any, long: bool) -> None:
+def test_a_prefix_of_a_log_replays_to_the_rows_of_its_time(local: Local, chat_history: Any, long: bool) -> None:
     """Where nothing was deleted since, the first entries lead to the rows that there were after the last of them."""
     history = chat_history.messages if long else chat_history.messages[:HISTORY]
     draw, snapshots = random.Random(SEED), {}
@@ -124,15 +126,15 @@ def test_part_of_a_log_leads_to_the_rows_of_that_moment(local: Local, chat_histo
 
     def note(seq: int) -> None:
         if seq in chosen:
-            snapshots[seq] = shown(local, "default")
+            snapshots[seq] = rows_by_query(local, "default")
 
-    tell(local, Strewn(history, SEED, deleting=False), note)
+    execute_all(local, HistoryCommands(history, SEED, deleting=False), note)
     entries = local.entries()
     assert not any(entry.get("redacted") for entry in entries if entry["type"] not in ("put-media", "put-media-part"))
     done = 0
     for seq in sorted(chosen):
         local.replay(entries[done:seq], at_once=500)
-        assert shown(local, "replayed") == snapshots[seq]
+        assert rows_by_query(local, "replayed") == snapshots[seq]
         done = seq
     local.replay(entries[done:], at_once=500)
     check_replay(local, "replayed")

@@ -1,4 +1,4 @@
-"""handlers/rooms.py: channels, categories and members in rows of their own, put back on reading."""
+"""handlers/rooms.py: rooms, with channels, categories and members in tables of their own."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from backscroll.schema import (
     GetAllRooms,
     GetRoom,
     Invalid,
-    Message,
     NotFound,
     Reaction,
     Room,
@@ -26,10 +25,10 @@ from backscroll.schema import (
     RoomUpdates,
     SaveAttachment,
     SaveBan,
-    SaveMessage,
     SaveRoom,
     UpdateRoom,
 )
+from tests.support.messages import save_message
 from tests.support.requests import body, send
 from tests.support.tables import Rows, all_rows
 
@@ -46,8 +45,8 @@ def full_room(room_id: str = "r1") -> Room:
     return room(room_id, channels=CHANNELS, members=MEMBERS, categories=CATEGORIES, created_at=1)
 
 
-def test_a_room_comes_back_with_its_lists(client: Client) -> None:
-    """Channels and members always come, categories where there are some."""
+def test_a_room_is_read_with_its_lists(client: Client) -> None:
+    """Channels and members are always there, categories if there are any."""
     client.execute(SaveRoom(full_room()))
     client.execute(SaveRoom(room("r2", categories=[])))
     assert client.ask(GetRoom("r1")) == full_room()
@@ -55,15 +54,15 @@ def test_a_room_comes_back_with_its_lists(client: Client) -> None:
     assert client.ask(GetRoom("r3")) is None
 
 
-def test_a_list_that_is_there_replaces_and_one_left_out_stays(client: Client) -> None:
-    """A channel missing from a saved list is gone; members that were left out are untouched."""
+def test_saved_lists_replace_and_omitted_lists_are_kept(client: Client) -> None:
+    """A channel missing from a saved list is removed; members that are left out are kept."""
     client.execute(SaveRoom(full_room()))
     client.execute(SaveRoom(room(channels=CHANNELS[1:], categories=[])))
     assert client.ask(GetRoom("r1")) == room(channels=CHANNELS[1:], members=MEMBERS)
 
 
-def test_lists_come_in_their_order(client: Client) -> None:
-    """Channels and categories by (position, id), members by (joinedAt, oderId), the unset first."""
+def test_lists_of_a_room_are_sorted(client: Client) -> None:
+    """Channels and categories by (position, id), members by (joinedAt, oderId), unset values first."""
     channels = [Channel(id=each, name=each, type="text", position=at) for each, at in (("b", 1), ("a", 1), ("c", 0))]
     members = [RoomMember(oder_id="b", joined_at=1), RoomMember(oder_id="a", joined_at=1), RoomMember(oder_id="z")]
     client.execute(SaveRoom(room(channels=channels, members=members)))
@@ -74,15 +73,15 @@ def test_lists_come_in_their_order(client: Client) -> None:
 
 
 def test_the_same_channel_id_in_two_rooms_is_two_channels(client: Client) -> None:
-    """Changing one room's `general` leaves the other's alone."""
+    """Changing the `general` of one room does not change that of another."""
     client.execute(SaveRoom(full_room("r1")))
     client.execute(SaveRoom(full_room("r2")))
     client.execute(SaveRoom(room("r1", channels=[])))
     assert client.ask(GetRoom("r2")) == full_room("r2")
 
 
-def test_all_rooms_come_by_age(client: Client) -> None:
-    """Rooms come by (createdAt, id), each with its own lists."""
+def test_rooms_are_listed_by_creation_time(client: Client) -> None:
+    """Rooms are ordered by (createdAt, id), each with its own lists."""
     for room_id, created_at in (("b", 2), ("a", 2), ("c", 1)):
         channels = [Channel(id=f"in-{room_id}", name="", type="text")]
         client.execute(SaveRoom(room(room_id, created_at=created_at, channels=channels)))
@@ -91,16 +90,16 @@ def test_all_rooms_come_by_age(client: Client) -> None:
     assert [each.channels[0].id for each in found if each.channels] == ["in-c", "in-a", "in-b"]
 
 
-def test_update_room_knows_three_states(client: Client) -> None:
-    """Absent leaves, null clears (a topic, the categories), a value sets and a list replaces."""
+def test_update_room_keeps_clears_or_sets_each_field(client: Client) -> None:
+    """An absent field is kept, null clears it (also the categories), a value sets it and a list replaces the list."""
     client.execute(SaveRoom(room(topic="old", icon="i", channels=CHANNELS, categories=CATEGORIES, members=MEMBERS)))
     updates = RoomUpdates(topic=None, max_users=9, categories=None, members=MEMBERS[:1])
     client.execute(UpdateRoom("r1", updates))
     assert client.ask(GetRoom("r1")) == room(icon="i", max_users=9, channels=CHANNELS, members=MEMBERS[:1])
 
 
-def test_update_room_cannot_clear_what_is_required(client: Client) -> None:
-    """`null` for the name or for the channels is invalid."""
+def test_update_room_cannot_clear_required_fields(client: Client) -> None:
+    """Null for the name or for the channels is invalid."""
     client.execute(SaveRoom(full_room()))
     no_name = RoomUpdates(name=None)  # type: ignore[arg-type]  # the null that is to be refused
     no_channels = RoomUpdates(channels=None)  # type: ignore[arg-type]  # likewise
@@ -110,22 +109,18 @@ def test_update_room_cannot_clear_what_is_required(client: Client) -> None:
     assert client.ask(GetRoom("r1")) == full_room()
 
 
-def test_update_room_of_an_unknown_one_is_not_found(client: Client) -> None:
-    """An update never makes a room."""
+def test_updating_an_unknown_room_is_not_found(client: Client) -> None:
+    """An update never creates a room."""
     with pytest.raises(NotFound):
         client.execute(UpdateRoom("r1", RoomUpdates(name="x")))
 
 
 def _fill(client: Client, room_id: str) -> None:
-    """A room with something of everything that can be in one."""
+    """A room with every kind of record that belongs to a room."""
     message_id = f"m-{room_id}"
     reaction = Reaction(message_id=message_id, oder_id="bob", emoji="👍")
     client.execute(SaveRoom(full_room(room_id)))
-    client.execute(
-        SaveMessage(
-            Message(id=message_id, room_id=room_id, sender_id="ada", content="x", timestamp=1, reactions=[reaction])
-        )
-    )
+    client.execute(save_message(message_id, "x", room_id, reactions=[reaction]))
     client.execute(
         SaveAttachment(Attachment(id=f"a-{room_id}", message_id=message_id, filename="f", size=1, mime="x/y"))
     )
@@ -133,12 +128,12 @@ def _fill(client: Client, room_id: str) -> None:
 
 
 def all_but_commands(path: Path) -> Rows:
-    """Every row, what the log knows of texts included, but not that there were commands."""
+    """All rows but those of the log of commands."""
     return {name: rows for name, rows in all_rows(path).items() if name != "commands"}
 
 
-def test_delete_room_leaves_nothing_of_it_and_everything_else(client: Client, transport: InProcess) -> None:
-    """After a room is deleted, every table is as if it had never been."""
+def test_delete_room_removes_everything_of_that_room_only(client: Client, transport: InProcess) -> None:
+    """Afterwards every table is as if the room had never existed."""
     _fill(client, "r2")
     before = all_but_commands(transport.store.path)
     assert all(before[table] for table in ("rooms", "channels", "members", "categories", "bans", "attachments"))
@@ -149,15 +144,15 @@ def test_delete_room_leaves_nothing_of_it_and_everything_else(client: Client, tr
     assert all_but_commands(transport.store.path) == before
 
 
-def test_a_batch_that_deletes_its_own_room_leaves_no_text_of_it(client: Client, transport: InProcess) -> None:
-    """Neither in its payload nor in its result, which tells what was in the room."""
+def test_a_batch_that_deletes_its_own_room_keeps_no_text(client: Client, transport: InProcess) -> None:
+    """Neither its payload nor its result in the log has any text of the room."""
     client.execute(SaveRoom(Room(id="r1", name="R")))
     client.execute(Batch.of([CreateChannel("a secret", room_id="r1"), DeleteRoom("r1")]))
     assert "a secret" not in repr(all_rows(transport.store.path))
 
 
-def test_a_batch_that_said_nothing_is_answered_again_after_a_deletion(client: Client, transport: InProcess) -> None:
-    """Its result tells nothing of what was deleted, so it stays; one that tells something is no longer kept."""
+def test_results_without_deleted_text_survive_a_deletion(client: Client, transport: InProcess) -> None:
+    """The result of a batch stays cached if it has no text of the deleted room, and is dropped if it has."""
     save = {"type": "save-room", "payload": {"room": {"id": "r1", "name": "a secret"}}}
     create = {"type": "create-channel", "payload": {"name": "a secret", "roomId": "r1"}}
     silent, telling = body("batch", {"commands": [save]}), body("batch", {"commands": [save, create]})

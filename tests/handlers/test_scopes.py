@@ -1,4 +1,4 @@
-"""Accounts that never mix: each scope is a file of its own, and no request reaches another's."""
+"""Isolation of scopes: each scope is a file of its own, and no request reaches another scope's data."""
 
 import hashlib
 import os
@@ -16,12 +16,15 @@ from typing import Any, NamedTuple
 import apsw
 import pytest
 
+from backscroll.bus.dispatch import Dispatcher
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.inprocess import InProcess
+from backscroll.bus.sqlite import opening, scope_admin
 from backscroll.bus.sqlite.errors import wire_error
 from backscroll.bus.sqlite.opening import scope_named_in
 from backscroll.bus.sqlite.scopes import OPEN_MAX, SqliteScopes
 from backscroll.bus.sqlite.store import SqliteStore
+from backscroll.bus.status import DaemonStatus
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema import (
@@ -36,24 +39,22 @@ from backscroll.schema import (
     GetScopeInfo,
     Invalid,
     ListScopes,
-    Message,
     NotFound,
     Ping,
     PutMedia,
     PutMediaPart,
-    SaveMessage,
 )
 from backscroll.schema.migrations.sqlite import migrations
 from backscroll.schema.wire import JSON
 from tests.support.disks import FaultyDisk
-from tests.support.peers import Peer, Reply, message, resident_bytes
+from tests.support.messages import save_message, save_payload
+from tests.support.peers import Peer, Reply, resident_bytes
 from tests.support.requests import body, send
 from tests.support.sql import sql
 from tests.support.stores import command
 from tests.support.tables import all_rows
 
 StartDaemon = Callable[..., DaemonProcess]
-LEGACY = Path(__file__).parents[1] / "fixtures" / "schema-1.db"
 MIB = 2**20
 
 LOOK_ALIKES = [
@@ -75,14 +76,10 @@ LOOK_ALIKES = [
         "ſ",
     ),
     *(".", "..", "../a", "../default", "a/b", "a\\b", "/etc/passwd", "C:\\a", "CON", "con", "NUL.db", "a:b", "a*?"),
-    *("a\x00b", "a\x00", "\n", "-", "--help", "%2e%2e", "default.db", "scopes", "'; DROP TABLE scope; --"),
+    *("a\x01b", "a\x01", "\n", "-", "--help", "%2e%2e", "default.db", "scopes", "'; DROP TABLE scope; --"),
     *("😀", "😀\ufe0f", "\u200b", "x" * 128, "X" * 128, "x" * 127, "é" * 64, "I", "ı", "İ", "i"),
 ]
 """Names that some file system, or some carelessness, takes for each other or for something else."""
-
-
-def said(message_id: str, content: str = "hello", room: str = "r1", timestamp: int = 1) -> SaveMessage:
-    return SaveMessage(Message(id=message_id, room_id=room, sender_id="ada", content=content, timestamp=timestamp))
 
 
 def files_of(directory: Path) -> set[str]:
@@ -99,14 +96,14 @@ def clients(endpoint: str, *names: str) -> list[Client]:
 
 @pytest.fixture
 def scopes(tmp_path: Path) -> Iterator[SqliteScopes]:
-    """Scopes without a daemon."""
+    """The scopes of a directory, without a daemon."""
     (tmp_path / "data").mkdir()
     with closing(SqliteScopes(tmp_path / "data")) as scopes:
         yield scopes
 
 
 def write(scopes: SqliteScopes, name: str, key: str) -> None:
-    """One command in a scope, as a writer would."""
+    """Execute one command in a scope, as a writer does."""
     with scopes.use(name) as store, store.write() as transaction, command(transaction):
         transaction.run(sql("INSERT INTO meta (key, value) VALUES (:key, 'null')"), key=key)
 
@@ -116,16 +113,16 @@ def keys(scopes: SqliteScopes, name: str) -> list[str]:
         return [row[0] for row in snapshot.rows(sql("SELECT key FROM meta ORDER BY key"))]
 
 
-# Never mixed
+# Isolation
 
 
 KINDS = ("save", "save", "save", "edit", "delete", "page", "one", "missing", "count", "user", "ping")
 
 
 class Resident:
-    """One client's share of a scope, with the scope's mark in every id and text; it checks every reply it gets.
+    """One client of a scope, with the scope's mark in every id and text; it checks every reply it gets.
 
-    The ids of its requests are those of its counterpart in the other scope.
+    Its request ids are the same as those of its counterpart in the other scope.
     """
 
     def __init__(self, scope: str, mark: str, number: int, seed: int) -> None:
@@ -136,7 +133,7 @@ class Resident:
         self.requests = self.commands = self.highest_seq = self.most_messages = 0
 
     def work(self, endpoint: str, forbidden: bytes, requests: int) -> None:
-        """Send so many requests, by the dozen; no reply may hold what is forbidden."""
+        """Send a number of requests, many at a time; no reply may contain `forbidden`."""
         with Peer(endpoint) as peer:
             while self.requests < requests:
                 sent = {f"{self.number}-{self.requests}": self.step() for _ in range(self.draw.randrange(1, 40))}
@@ -149,13 +146,13 @@ class Resident:
                     self.check(sent[reply["id"]][0], reply)
 
     def step(self) -> tuple[str, Any]:
-        """The next request; what it will have done is noted."""
+        """The next request; its expected effect is recorded."""
         self.requests += 1
         kind, known = self.draw.choice(KINDS), sorted(self.texts)
         if kind == "save" or not known:
             message_id = f"id-{self.room}-{self.requests}"
             text = self.texts[message_id] = f"text {self.mark} {self.draw.random()}"
-            return "save-message", message(message_id, text, room=self.room, id=message_id)
+            return "save-message", save_payload(message_id, text, self.room, timestamp=0)
         message_id = self.draw.choice(known)
         if kind == "edit":
             text = self.texts[message_id] = f"edit {self.mark} {self.draw.random()}"
@@ -173,7 +170,7 @@ class Resident:
         }[kind]
 
     def check(self, operation: str, reply: Reply) -> None:
-        """Note what a reply counts; the only error there is, is that of a missing message."""
+        """Record the numbers in a reply; the only error is that of a missing message."""
         if not reply["ok"]:
             assert (operation, reply["error"]["code"]) == ("delete-message", "not-found")
             return
@@ -189,11 +186,10 @@ PAIRS = [("alpha", "beta"), ("a", "A"), ("\u00e9", "e\u0301"), ("x", "x "), ("..
 
 
 @pytest.mark.parametrize("names", PAIRS, ids=repr)
-def test_two_scopes_under_load_see_nothing_of_each_other(
-    start_daemon: StartDaemon, long: bool, names: tuple[str, str]
-) -> None:
-    """Two clients in each of two scopes, thousands of random requests at once: no reply holds an id, a text, an error
-    or a count of the other scope, and each scope ends as its own clients left it."""
+def test_scopes_are_isolated_under_load(start_daemon: StartDaemon, long: bool, names: tuple[str, str]) -> None:
+    """Two clients in each of two scopes send thousands of random requests: no reply has an id, a text, an error or a
+    count of the other scope, and each scope ends as its own clients left it.
+    """
     seed, requests = random.randrange(2**32), 40_000 if long else 1_500
     sys.stdout.write(f"seed {seed}\n")
     daemon = start_daemon()
@@ -203,7 +199,7 @@ def test_two_scopes_under_load_see_nothing_of_each_other(
     together(*(lambda each=each: each.work(daemon.endpoint, forbidden[each.scope], requests) for each in residents))
     for scope in names:
         mine = [each for each in residents if each.scope == scope]
-        # Numbers of commits and rows are a scope's own, too: they count its commands and nobody else's.
+        # Numbers of commits and rows are a scope's own, too: they count only its commands.
         assert max(each.highest_seq for each in mine) == sum(each.commands for each in mine), f"seed {seed}"
         with Client(daemon.endpoint, scope=scope) as client:
             rows = client.execute(GetScopeInfo()).rows
@@ -214,7 +210,7 @@ def test_two_scopes_under_load_see_nothing_of_each_other(
 
 
 def content_of(client: Client, room: str) -> dict[str, str]:
-    """The texts of a room by id, without those of deleted messages; page by page."""
+    """The texts of a room by id, without deleted messages, read page by page."""
     found: dict[str, str] = {}
     while page := client.ask(GetMessages(room, limit=500, offset=len(found))):
         found |= {each.id: each.content for each in page}
@@ -222,19 +218,19 @@ def content_of(client: Client, room: str) -> dict[str, str]:
 
 
 def together(*works: Callable[[], None]) -> None:
-    """Run functions in threads of their own to their ends; the first error of any is raised here."""
+    """Run functions in threads to their end; the first error is raised."""
     with ThreadPoolExecutor(len(works)) as threads:
         for end in [threads.submit(work) for work in works]:
             end.result()
 
 
-def test_look_alike_names_are_different_scopes(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """Whatever the names look like, each keeps its own data, also over a restart; each is told its own name."""
+def test_similar_names_are_different_scopes(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """Names that some file system would confuse keep separate data, also over a restart."""
     daemon = start_daemon()
     for at, name in enumerate(LOOK_ALIKES):
         with Client(daemon.endpoint, scope=name) as client:
-            client.execute(said("m1", f"content {at}"))
-            client.execute(said(f"only {at}"))
+            client.execute(save_message("m1", f"content {at}"))
+            client.execute(save_message(f"only {at}"))
     daemon.stop()
     daemon = start_daemon()
     for at, name in enumerate(LOOK_ALIKES):
@@ -247,15 +243,13 @@ def test_look_alike_names_are_different_scopes(start_daemon: StartDaemon, tmp_pa
         assert client.execute(ListScopes()) == sorted(LOOK_ALIKES)
 
 
-def test_files_of_scopes_lie_in_the_data_directory_under_names_safe_everywhere(
-    start_daemon: StartDaemon, tmp_path: Path
-) -> None:
-    """Names reach no file name: those are lower-case, short, and different on any file system."""
+def test_file_names_of_scopes_are_safe_on_every_file_system(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """Files are named by hash: lower case, short, and inside the data directory."""
     outside = files_of(tmp_path)
     daemon = start_daemon()
     for name in LOOK_ALIKES:
         with Client(daemon.endpoint, scope=name) as client:
-            client.execute(said("m1"))
+            client.execute(save_message("m1"))
             client.execute(PutMediaPart(name.encode()))
     daemon.stop()
     made = files_of(tmp_path) - outside - {"daemon.log"}
@@ -269,13 +263,16 @@ def test_files_of_scopes_lie_in_the_data_directory_under_names_safe_everywhere(
 
 @pytest.mark.parametrize(
     ("scope", "code"),
-    [("", "malformed"), ("x" * 129, "too-large"), ("é" * 65, "too-large"), (None, "malformed"), (1, "malformed")],
+    [
+        *(("x" * 129, "too-large"), ("é" * 65, "too-large")),
+        *(("", "invalid"), ("a\x00b", "invalid"), (None, "invalid"), (1, "invalid")),
+    ],
 )
 @pytest.mark.parametrize("operation", ["ping", "get-all-rooms", "initialize", "get-scope-info", "delete-scope"])
-def test_what_is_no_name_is_refused_and_makes_no_file(
+def test_an_invalid_scope_name_creates_no_file(
     transport: InProcess, tmp_path: Path, operation: str, scope: object, code: str
 ) -> None:
-    """A scope's name is text of 1 to 128 bytes; everything else is refused by its path, for every kind of request."""
+    """A name is text of 1 to 128 bytes without NUL; anything else is refused by its path, for every kind of request."""
     before = files_of(tmp_path)
     error = send(transport, body(operation, {}, scope=scope))["error"]
     assert (error["code"], error["details"]["path"]) == (code, "$.scope")
@@ -283,8 +280,9 @@ def test_what_is_no_name_is_refused_and_makes_no_file(
 
 
 def test_a_clients_requests_keep_their_order_across_scopes(start_daemon: StartDaemon) -> None:
-    """One socket that speaks for several scopes by turns gets its replies in the order of its requests, and each query
-    sees its own earlier commands."""
+    """A socket that uses several scopes in turn gets its replies in the order of its requests, and each query sees the
+    client's earlier commands.
+    """
     daemon = start_daemon()
     draw = random.Random(5)
     saved: dict[str, int] = {}
@@ -294,7 +292,7 @@ def test_a_clients_requests_keep_their_order_across_scopes(start_daemon: StartDa
             scope = draw.choice("abc")
             if draw.random() < 0.5:
                 saved[scope] = saved.get(scope, 0) + 1
-                peer.request("save-message", message(at, scope), request_id=str(at), scope=scope)
+                peer.request("save-message", save_payload(at, scope), request_id=str(at), scope=scope)
                 expected.append((str(at), saved[scope], None))
             else:
                 peer.request("get-scope-info", {}, request_id=str(at), scope=scope)
@@ -307,11 +305,11 @@ def test_a_clients_requests_keep_their_order_across_scopes(start_daemon: StartDa
     assert seen == expected
 
 
-# Many
+# Many scopes
 
 
 class Size(NamedTuple):
-    """What a daemon process takes."""
+    """The resources of a daemon process."""
 
     files: int
     threads: int
@@ -328,15 +326,15 @@ def size_of(daemon: DaemonProcess) -> Size:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
-def test_three_hundred_scopes_cost_no_more_than_a_few(start_daemon: StartDaemon) -> None:
-    """Scopes used one after the other leave files, threads and memory bounded; all of them are there."""
+def test_many_scopes_use_bounded_resources(start_daemon: StartDaemon) -> None:
+    """Files, threads and memory stay bounded when 300 scopes are used one after the other."""
     daemon = start_daemon()
     names = [f"account {at}" for at in range(300)]
     sizes = {0: size_of(daemon)}
     with Peer(daemon.endpoint) as peer:
         for at, name in enumerate(names, start=1):
             for number in range(5):
-                peer.request("save-message", message(number, name * 50), request_id=f"s{number}", scope=name)
+                peer.request("save-message", save_payload(number, name * 50), request_id=f"s{number}", scope=name)
                 peer.request("get-messages", {"roomId": "r1"}, request_id=f"g{number}", scope=name)
             replies = peer.replies(10)
             assert [each["content"] for each in replies["g4"]["result"]] == [name * 50] * 5
@@ -353,17 +351,17 @@ def test_three_hundred_scopes_cost_no_more_than_a_few(start_daemon: StartDaemon)
     at_most, last = sizes[50], sizes[300]
     assert last.files <= at_most.files + 10, numbers
     assert last.files < 25 + OPEN_MAX * 12, numbers
-    assert last.threads <= sizes[0].threads + 4 + 8, numbers  # writers and readers, made as they are needed
+    assert last.threads <= sizes[0].threads + 4 + 8, numbers  # writers and readers, created as needed
     assert last.mib <= at_most.mib + 16, numbers
 
 
-# Which there are
+# Listing scopes
 
 
-def test_only_default_is_told_of_other_scopes(transport: InProcess) -> None:
-    """`list-scopes` elsewhere is `forbidden`, and its refusal names nobody."""
+def test_only_the_default_scope_can_list_scopes(transport: InProcess) -> None:
+    """`list-scopes` in another scope is `forbidden`, and the error names no scope."""
     for name in ("one", "two"):
-        Client(transport=transport, scope=name).execute(said("m1"))
+        Client(transport=transport, scope=name).execute(save_message("m1"))
     assert Client(transport=transport).execute(ListScopes()) == ["default", "one", "two"]
     with pytest.raises(Forbidden) as caught:
         Client(transport=transport, scope="one").execute(ListScopes())
@@ -371,13 +369,13 @@ def test_only_default_is_told_of_other_scopes(transport: InProcess) -> None:
     assert "two" not in str(caught.value)
 
 
-def test_scopes_are_listed_whether_open_or_closed_and_after_a_restart(start_daemon: StartDaemon) -> None:
-    """The names are in the files, not in memory: more than can be open are listed, and the next daemon lists them."""
+def test_list_scopes_includes_closed_scopes(start_daemon: StartDaemon) -> None:
+    """The names are in the files: more scopes than can be open are listed, also by the next daemon."""
     names = [f"n{at}" for at in range(2 * OPEN_MAX)]
     daemon = start_daemon()
     for client in clients(daemon.endpoint, *names):
         with client:
-            client.execute(said("m1"))
+            client.execute(save_message("m1"))
     for _ in range(2):
         with Client(daemon.endpoint) as client:
             assert client.execute(ListScopes()) == sorted(["default", *names])
@@ -385,14 +383,14 @@ def test_scopes_are_listed_whether_open_or_closed_and_after_a_restart(start_daem
         daemon = start_daemon()
 
 
-def test_a_scope_is_listed_though_the_daemon_was_killed_after_its_first_command(start_daemon: StartDaemon) -> None:
-    """What was acknowledged belongs to a scope that the next daemon knows by name, before anybody uses it."""
+def test_a_scope_is_listed_after_a_kill_at_its_first_command(start_daemon: StartDaemon) -> None:
+    """The next daemon knows its name before it is used again."""
     names: list[str] = []
     for at in range(4):
         daemon = start_daemon()
         names.append(f"killed {at}")
         with Client(daemon.endpoint, scope=names[-1]) as client:
-            client.execute(said("m1"))
+            client.execute(save_message("m1"))
         daemon.kill()
     daemon = start_daemon()
     with Client(daemon.endpoint) as client:
@@ -402,8 +400,8 @@ def test_a_scope_is_listed_though_the_daemon_was_killed_after_its_first_command(
             assert client.ask(GetMessageById("m1")) is not None
 
 
-def test_a_name_is_read_from_a_file_whose_checkpoint_was_cut_short(tmp_path: Path) -> None:
-    """Wherever a crash stops a checkpoint, the file beside its log still says whose it is."""
+def test_the_name_can_be_read_after_a_partial_checkpoint(tmp_path: Path) -> None:
+    """Wherever a crash stops a checkpoint, the database file still has the name of its scope."""
     disk = FaultyDisk()
     disk.only = ".db"
     path = tmp_path / "scope.db"
@@ -422,17 +420,17 @@ def test_a_name_is_read_from_a_file_whose_checkpoint_was_cut_short(tmp_path: Pat
             assert scope_named_in(tmp_path / "copy.db") == "mine", f"after {writes} writes"
 
 
-def test_scope_info_tells_of_the_own_scope_alone(transport: InProcess, tmp_path: Path) -> None:
-    """Bytes with media, rows by table, and the version of the tables; nothing that neighbours do changes them."""
+def test_scope_info_counts_only_its_own_scope(transport: InProcess, tmp_path: Path) -> None:
+    """Bytes with media, rows by table, and the schema version; other scopes do not change them."""
     mine, other = (Client(transport=transport, scope=name) for name in ("mine", "other"))
     empty = mine.execute(GetScopeInfo())
     assert (empty.scope, empty.schema_version) == ("mine", len(migrations()))
     assert set(empty.rows.values()) == {0}
     assert empty.bytes > 0
-    other.execute(said("m1"))
+    other.execute(save_message("m1"))
     other.execute(PutMediaPart(b"x" * MIB))
     assert mine.execute(GetScopeInfo()).rows == empty.rows
-    mine.execute(said("m1"))
+    mine.execute(save_message("m1"))
     part = mine.execute(PutMediaPart(b"y" * MIB))
     mine.execute(PutMedia(parts=[part], mime="text/plain"))
     filled = mine.execute(GetScopeInfo())
@@ -447,17 +445,17 @@ def test_scope_info_tells_of_the_own_scope_alone(transport: InProcess, tmp_path:
     assert filled.bytes == sum(path.stat().st_size for path in on_disk if path.is_file())
 
 
-# Deleted
+# Deleting scopes
 
 
-def test_a_deleted_scope_is_gone_from_the_disk_and_starts_anew(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """Database, log and media are removed, nothing of its text is left; used again it is empty, at seq 1."""
+def test_a_deleted_scope_is_removed_and_starts_empty(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """Database, WAL and media are removed; used again the scope is empty, at seq 1."""
     data_dir = tmp_path / "data"
     daemon = start_daemon()
     mine, other = clients(daemon.endpoint, "mine", "other")
     with mine, other:
         for client in (mine, other):
-            client.execute(said("m1", "a secret of somebody"))
+            client.execute(save_message("m1", "a secret of somebody"))
             client.execute(PutMedia(parts=[client.execute(PutMediaPart(b"a secret file"))], mime="text/plain"))
         assert mine.execute(DeleteScope()) is None
         stem = database_of(data_dir, "mine").stem
@@ -468,18 +466,18 @@ def test_a_deleted_scope_is_gone_from_the_disk_and_starts_anew(start_daemon: Sta
         with Peer(daemon.endpoint) as peer:
             assert peer.ask("ping", scope="mine")["seq"] == 0
             assert peer.ask("get-message-by-id", {"messageId": "m1"}, scope="mine")["result"] is None
-            assert peer.ask("save-message", message(2), scope="mine")["seq"] == 1
+            assert peer.ask("save-message", save_payload(2), scope="mine")["seq"] == 1
         info = other.execute(GetScopeInfo())
         assert (info.rows["messages"], info.rows["media"]) == (1, 1)
         mine.execute(DeleteScope())
-        mine.execute(DeleteScope())  # there is nothing to delete, and nothing is wrong with that
+        mine.execute(DeleteScope())  # there is nothing to delete, which is no error
 
 
-def test_the_scope_default_can_be_deleted_too(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """It is a scope like others: empty afterwards, at once usable, and the next daemon starts on it."""
+def test_the_default_scope_can_be_deleted(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """It is empty afterwards, and can be used at once and by the next daemon."""
     daemon = start_daemon()
     with Client(daemon.endpoint) as client:
-        client.execute(said("m1"))
+        client.execute(save_message("m1"))
         client.execute(DeleteScope())
         assert not list((tmp_path / "data").glob("default.db*"))
         assert client.ask(Ping()).pong
@@ -487,16 +485,17 @@ def test_the_scope_default_can_be_deleted_too(start_daemon: StartDaemon, tmp_pat
         client.execute(DeleteScope())
     daemon.stop()
     with Client(start_daemon().endpoint) as client:
-        client.execute(said("m2"))
+        client.execute(save_message("m2"))
         assert [each.id for each in client.ask(GetMessages("r1"))] == ["m2"]
 
 
-def test_commands_around_a_deletion_are_all_answered(start_daemon: StartDaemon) -> None:
-    """Clients that write and read while a scope is deleted again and again get a reply to every request; what is left
-    is what was saved after the last deletion; a neighbour loses nothing."""
+def test_requests_during_deletions_are_all_answered(start_daemon: StartDaemon) -> None:
+    """While a scope is deleted again and again, every request gets a reply; what is left is what was saved after the
+    last deletion, and another scope loses nothing.
+    """
     daemon = start_daemon()
     seqs: dict[str, list[int]] = {"mine": [], "other": []}
-    ends = [0, 0, 0]  # the greatest seq in each one's last round, which begins after the last deletion
+    ends = [0, 0, 0]  # the greatest seq of each client in its last round, after the last deletion
     deleted = threading.Event()
 
     def work(scope: str, number: int) -> None:
@@ -506,7 +505,7 @@ def test_commands_around_a_deletion_are_all_answered(start_daemon: StartDaemon) 
                 ended = deleted.is_set() and first >= 450
                 for at in range(first, first + 50):
                     save_id = f"s{number}-{at}"
-                    peer.request("save-message", message(f"{number}-{at}"), request_id=save_id, scope=scope)
+                    peer.request("save-message", save_payload(f"m{number}-{at}"), request_id=save_id, scope=scope)
                     peer.request("get-messages", {"roomId": "r1", "limit": 5}, request_id=f"g{at}", scope=scope)
                 first += 50
                 replies = peer.replies(100)
@@ -520,7 +519,7 @@ def test_commands_around_a_deletion_are_all_answered(start_daemon: StartDaemon) 
             with Peer(daemon.endpoint) as peer:
                 for _ in range(20):
                     assert peer.ask("delete-scope", scope="mine")["ok"]
-                    assert peer.ask("save-message", message("mark"), scope="mine")["ok"]
+                    assert peer.ask("save-message", save_payload("mark"), scope="mine")["ok"]
         finally:
             deleted.set()
 
@@ -534,11 +533,11 @@ def test_commands_around_a_deletion_are_all_answered(start_daemon: StartDaemon) 
         assert client.execute(GetScopeInfo()).rows["messages"] == len(seqs["other"])
 
 
-# Opened and closed
+# Opening and closing
 
 
-def test_idle_scopes_are_closed_and_lose_nothing(scopes: SqliteScopes) -> None:
-    """A scope that nobody uses has no open file; the next use finds everything, and its numbers go on."""
+def test_idle_scopes_are_closed_without_losing_data(scopes: SqliteScopes) -> None:
+    """An idle scope has no open file; the next use finds all its data, and its numbers continue."""
     for round_ in range(3):
         for name in ("a", "b"):
             write(scopes, name, f"{round_}")
@@ -552,7 +551,7 @@ def test_idle_scopes_are_closed_and_lose_nothing(scopes: SqliteScopes) -> None:
 
 
 def test_a_scope_in_use_is_not_closed(scopes: SqliteScopes) -> None:
-    """However long it takes, and however many others are opened meanwhile."""
+    """However long it is in use, and however many other scopes are opened meanwhile."""
     with scopes.use("busy") as store:
         for at in range(2 * OPEN_MAX):
             write(scopes, f"n{at}", "k")
@@ -561,36 +560,41 @@ def test_a_scope_in_use_is_not_closed(scopes: SqliteScopes) -> None:
     assert len(scopes.open_stores()) == 1
 
 
-def test_chores_keep_no_scope_open(scopes: SqliteScopes) -> None:
-    """What the daemon does by itself counts as no use, and opens nothing."""
+def test_background_work_does_not_keep_a_scope_open(scopes: SqliteScopes) -> None:
+    """The daemon's own work does not count as use, and does not open a scope."""
     write(scopes, "a", "k")
-    before = scopes.scope_of("a").last_used
+    before = scopes.scope_named("a").last_used
     with scopes.borrow_if_open("a") as store:
         assert store is not None
-    scopes.checkpoint_if_due("a")
-    assert scopes.scope_of("a").last_used == before
+    dispatcher = Dispatcher(scopes, DaemonStatus(dict, scopes))
+    dispatcher.run_chores("a")
+    assert scopes.scope_named("a").last_used == before
     scopes.close_idle(0)
     with scopes.borrow_if_open("a") as store:
         assert store is None
-    scopes.checkpoint_if_due("a")
+    dispatcher.run_chores("a")
+    dispatcher.checkpoint("a")
     assert scopes.open_stores() == {}
 
 
-def test_no_file_is_opened_twice_at_once_whatever_threads_do(tmp_path: Path, long: bool) -> None:
-    """Use, closing and standing alone at random from many threads: one store to a file at any moment, nobody waits for
-    ever, and every write is there in the end."""
+def test_a_scope_file_is_never_opened_twice(tmp_path: Path, long: bool) -> None:
+    """Threads use, close and exclusively lock scopes at random: a file has one store at any time, no thread blocks for
+    ever, and every write is there at the end.
+    """
     (tmp_path / "data").mkdir()
     disk = CountingDisk()
     scopes = SqliteScopes(tmp_path / "data", vfs=disk.name)
     names = ["a", "b", "c", *(f"n{at}" for at in range(OPEN_MAX + 2))]
-    writers = {name: threading.Lock() for name in names}  # as in a daemon: one writer to a scope
+    writers = {name: threading.Lock() for name in names}  # as in a daemon: one writer for each scope
     written: dict[str, list[str]] = {name: [] for name in names}
     until = time.monotonic() + (30 if long else 3)
+
+    dispatcher = Dispatcher(scopes, DaemonStatus(dict, scopes))
 
     def write_one(name: str, key: str) -> None:
         with writers[name]:
             write(scopes, name, key)
-            scopes.checkpoint_if_due(name)
+            dispatcher.checkpoint(name)
             written[name].append(key)
 
     def read_one(name: str) -> None:
@@ -618,7 +622,7 @@ def test_no_file_is_opened_twice_at_once_whatever_threads_do(tmp_path: Path, lon
                     (read_one if act == "read" else have_exclusively)(name)
 
     errors: list[BaseException] = []
-    threads = [threading.Thread(target=kept(errors, work), args=(number,), daemon=True) for number in range(8)]
+    threads = [threading.Thread(target=catching(errors, work), args=(number,), daemon=True) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -631,8 +635,10 @@ def test_no_file_is_opened_twice_at_once_whatever_threads_do(tmp_path: Path, lon
     assert scopes.open_stores() == {}
 
 
-def kept(errors: list[BaseException], work: Callable[[int], None]) -> Callable[[int], None]:
-    """A thread's function whose error is kept for the test to see; the test itself may have to give up on it."""
+def catching(errors: list[BaseException], work: Callable[[int], None]) -> Callable[[int], None]:
+    """A thread's function that appends its error to a list, because the test may have to give up waiting for the
+    thread.
+    """
 
     def run(number: int) -> None:
         try:
@@ -644,7 +650,7 @@ def kept(errors: list[BaseException], work: Callable[[int], None]) -> Callable[[
 
 
 class CountingDisk(apsw.VFS):
-    """Counts who has a database file open: a store opens it with CREATE once, its readers without."""
+    """Counts who has a database file open: a store opens it once with CREATE, its readers without."""
 
     def __init__(self) -> None:
         self.name = f"counting-{id(self)}"
@@ -685,18 +691,18 @@ class _Counted(apsw.VFSFile):
             self.disk.count(self.path, -1, writer=self.is_writer)
 
 
-def test_a_neighbour_that_cannot_be_closed_fails_nobodys_command(tmp_path: Path) -> None:
-    """When closing one scope fails, the command of another that made it close is durable and says so."""
+def test_a_failure_to_close_a_scope_fails_no_command(tmp_path: Path) -> None:
+    """When closing one scope fails, the command of another scope that caused it is durable and acknowledged."""
     disk = FaultyDisk()
     names = [f"n{at}" for at in range(OPEN_MAX + 4)]
     with InProcess(tmp_path / "data", vfs=disk.name) as transport:
         for name in names:
-            assert send(transport, body("save-message", message(1), scope=name))["ok"]
+            assert send(transport, body("save-message", save_payload(1), scope=name))["ok"]
         closed = [name for name in names if name not in transport.scopes.open_stores()]
         assert closed
-        disk.only, disk.full = ".db", True  # so that no log can be folded in
+        disk.only, disk.full = ".db", True  # so that no checkpoint can succeed
         for name in closed:
-            assert send(transport, body("save-message", message(2), scope=name))["seq"] == 2
+            assert send(transport, body("save-message", save_payload(2), scope=name))["seq"] == 2
         assert len(transport.scopes.open_stores()) == OPEN_MAX
         disk.full = False
         for name in names:
@@ -704,8 +710,8 @@ def test_a_neighbour_that_cannot_be_closed_fails_nobodys_command(tmp_path: Path)
             assert [each["id"] for each in stored] == (["m1", "m2"] if name in closed else ["m1"])
 
 
-def test_a_scope_that_another_process_has_locked_is_busy(scopes: SqliteScopes) -> None:
-    """A closed file that somebody else writes cannot be opened for the moment, which is worth a retry."""
+def test_a_scope_locked_by_another_process_is_busy(scopes: SqliteScopes) -> None:
+    """A closed scope whose file another process writes cannot be opened for the moment, and the error is retryable."""
     write(scopes, "a", "k")
     scopes.close_idle(0)
     with closing(apsw.Connection(str(database_of(scopes.directory, "a")))) as other:
@@ -714,12 +720,13 @@ def test_a_scope_that_another_process_has_locked_is_busy(scopes: SqliteScopes) -
             with pytest.raises(CannotOpen) as caught:
                 again.open("a")
             error = wire_error(caught.value)
+            assert error is not None
             assert (error.code, error.retryable) == ("busy", True)
     assert keys(scopes, "a") == ["k"]
 
 
-def test_a_command_that_is_no_valid_one_makes_no_scope(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """Neither a file nor a name in the list is left of a scope that nothing was done in."""
+def test_an_invalid_command_creates_no_scope(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """Neither a file nor a name in the list is left."""
     with Peer(start_daemon().endpoint) as peer:
         for name, payload in (
             ("save-message", {"nonsense": 1}),
@@ -731,27 +738,28 @@ def test_a_command_that_is_no_valid_one_makes_no_scope(start_daemon: StartDaemon
         assert not list((tmp_path / "data").glob("scopes/*"))
 
 
-def test_a_full_disk_is_told_as_such_when_a_scope_is_made(tmp_path: Path) -> None:
-    """A scope that cannot be opened for the moment is worth a retry, and succeeds with space again."""
+def test_creating_a_scope_on_a_full_disk_is_retryable(tmp_path: Path) -> None:
+    """It succeeds once there is space again."""
     disk = FaultyDisk()
     with InProcess(tmp_path / "data", vfs=disk.name) as transport:
         disk.full = True
-        error = send(transport, body("save-message", message(1), scope="new"))["error"]
+        error = send(transport, body("save-message", save_payload(1), scope="new"))["error"]
         assert (error["code"], error["retryable"]) == ("storage", True)
         disk.full = False
-        assert send(transport, body("save-message", message(1), scope="new"))["seq"] == 1
+        assert send(transport, body("save-message", save_payload(1), scope="new"))["seq"] == 1
 
 
 @pytest.mark.parametrize("target", ["other", "never used"])
-def test_a_file_moved_to_another_scopes_name_is_refused(start_daemon: StartDaemon, tmp_path: Path, target: str) -> None:
-    """What was saved in one scope is never served in another, even where somebody exchanged the files; `storage` says
-    that something is wrong, and neither name nor content of the owner."""
+def test_a_scope_refuses_the_file_of_another_scope(start_daemon: StartDaemon, tmp_path: Path, target: str) -> None:
+    """Exchanged files are never served: the error is `storage`, without name or content of the other scope. The owner
+    is refused as well, not given an empty scope.
+    """
     data_dir = tmp_path / "data"
     daemon = start_daemon()
     owner, other = clients(daemon.endpoint, "owner", "other")
     with owner, other:
-        owner.execute(said("m1", "the owner's secret"))
-        other.execute(said("m1"))
+        owner.execute(save_message("m1", "the owner's secret"))
+        other.execute(save_message("m1"))
     daemon.stop()
     before = database_of(data_dir, "owner").read_bytes()
     database_of(data_dir, "owner").rename(database_of(data_dir, target))
@@ -759,15 +767,14 @@ def test_a_file_moved_to_another_scopes_name_is_refused(start_daemon: StartDaemo
     with Peer(daemon.endpoint) as peer:
         for operation, payload in [
             ("get-messages", {"roomId": "r1"}),
-            ("save-message", message(1)),
+            ("save-message", save_payload(1)),
             ("get-scope-info", {}),
         ]:
             reply = peer.ask(operation, payload, scope=target)
             assert reply["error"]["code"] == "storage"
             assert "owner" not in str(reply)
             assert "secret" not in str(reply)
-        assert peer.ask("get-messages", {"roomId": "r1"}, scope="owner")["result"] == []
-        assert "owner" in peer.ask("list-scopes")["result"]  # which was used again just now
+        assert peer.ask("get-messages", {"roomId": "r1"}, scope="owner")["error"]["code"] == "storage"
     daemon.stop()
     assert database_of(data_dir, target).read_bytes() == before
 
@@ -775,15 +782,29 @@ def test_a_file_moved_to_another_scopes_name_is_refused(start_daemon: StartDaemo
 # Older files
 
 
+@pytest.fixture(scope="session")
+def chat_of_ada(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A closed file of an application of one account, which named no scope: 204 messages in 218 commands."""
+    directory = tmp_path_factory.mktemp("chat")
+    requests = [body("set-current-user-id", {"userId": "ada"})]
+    requests += [body("save-user", {"user": {"oderId": "ada", "id": f"u{at}", "username": "ada"}}) for at in range(13)]
+    requests += [body("save-message", save_payload(at, f"content {at}", metadata={"a": at})) for at in range(204)]
+    with InProcess(directory) as transport:
+        transport.dispatcher.execute_commands(list(map(transport.dispatcher.receive, requests)))
+    with closing(apsw.Connection(str(directory / "default.db"))) as connection:
+        connection.execute("DELETE FROM scope")
+    return directory / "default.db"
+
+
 @pytest.fixture
-def legacy(tmp_path: Path) -> Path:
-    """A file of an older layout, outside the data directory, whose current user is `ada`."""
+def legacy(tmp_path: Path, chat_of_ada: Path) -> Path:
+    """A file outside the data directory, whose current user is `ada`."""
     (tmp_path / "old").mkdir()
-    return Path(shutil.copy(LEGACY, tmp_path / "old" / "chat.db"))
+    return Path(shutil.copy(chat_of_ada, tmp_path / "old" / "chat.db"))
 
 
 def everything(directory: Path) -> dict[str, str]:
-    """Every file below a directory with the hash of its bytes."""
+    """Every file below a directory, with the hash of its bytes."""
     return {
         str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in directory.rglob("*")
@@ -792,20 +813,20 @@ def everything(directory: Path) -> dict[str, str]:
 
 
 def test_a_legacy_file_is_adopted_by_its_current_user(start_daemon: StartDaemon, tmp_path: Path, legacy: Path) -> None:
-    """All its rows are the scope's, migrated, over a restart too; the file itself is as it was."""
+    """All its rows are migrated into the scope, also over a restart; the file itself is unchanged."""
     before, expected = everything(legacy.parent), all_rows(Path(shutil.copy(legacy, tmp_path / "copy.db")))
     daemon = start_daemon()
     with Peer(daemon.endpoint) as peer:
         reply = peer.ask("adopt-legacy-database", {"path": str(legacy), "userId": "ada"}, scope="ada")
         assert (reply["ok"], reply["result"], reply["seq"]) == (True, None, 218)
-        assert peer.ask("save-message", message("new"), scope="ada")["seq"] == 219
+        assert peer.ask("save-message", save_payload("new"), scope="ada")["seq"] == 219
         assert peer.ask("get-messages", {"roomId": "r1"})["result"] == []
     assert everything(legacy.parent) == before
     daemon.stop()
     assert everything(legacy.parent) == before
     rows = all_rows(database_of(tmp_path / "data", "ada"))
-    rows["messages"] = [row for row in rows["messages"] if row[0] != "mnew"]
-    expected["messages"] = [(*row, 0, 0) for row in expected["messages"]]  # said by no command that the log has
+    rows["messages"] = [row for row in rows["messages"] if row[0] != "new"]
+    rows["commands"] = [row for row in rows["commands"] if row[0] != 219]
     assert {name: rows[name] for name in expected} == expected
     assert not list((tmp_path / "data").glob("adopting-*"))
     daemon = start_daemon()
@@ -818,13 +839,30 @@ def test_a_legacy_file_is_adopted_by_its_current_user(start_daemon: StartDaemon,
             client.execute(AdoptLegacyDatabase(str(legacy), "ada"))
 
 
+def test_an_older_file_is_migrated_when_it_is_adopted(
+    transport: InProcess, legacy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy takes the steps that the file has not taken; the file itself is as it was."""
+    before = everything(legacy.parent)
+    steps = [*migrations(), "ALTER TABLE messages ADD COLUMN mood TEXT NOT NULL DEFAULT 'calm'"]
+    for module in (opening, scope_admin):
+        monkeypatch.setattr(module, "migrations", lambda: steps)
+    client = Client(transport=transport, scope="ada")
+    client.execute(AdoptLegacyDatabase(str(legacy), "ada"))
+    assert everything(legacy.parent) == before
+    info = client.execute(GetScopeInfo())
+    assert (info.schema_version, info.rows["messages"]) == (len(steps), 204)
+    with transport.scopes.use("ada") as store, store.read() as snapshot:
+        assert snapshot.rows(sql("SELECT DISTINCT mood FROM messages")) == [("calm",)]
+
+
 Refusal = tuple[type[BackscrollError], str]
 
 
 def adoption_is_refused(
     transport: InProcess, tmp_path: Path, path: Path | str, refusal: Refusal, *, user_id: str = "ada"
 ) -> BackscrollError:
-    """Adopt into the scope `ada`: it is refused with this error about this field, and no file anywhere changes."""
+    """Check that adopting into the scope `ada` fails with this error and changes no file."""
     client = Client(transport=transport, scope="ada")
     rows = client.execute(GetScopeInfo()).rows
     before = everything(tmp_path)
@@ -842,51 +880,55 @@ PATH, USER = "$.payload.path", "$.payload.userId"
 
 
 @pytest.mark.parametrize("user_id", ["bob", "ADA", "ada ", "a", '"ada"'])
-def test_somebody_elses_legacy_file_is_refused(
+def test_only_the_current_user_can_adopt_a_legacy_file(
     transport: InProcess, tmp_path: Path, legacy: Path, user_id: str
 ) -> None:
-    """Only the file's current user adopts it; the refusal does not say who that is."""
+    """The error does not name that user."""
     error = adoption_is_refused(transport, tmp_path, legacy, (Forbidden, USER), user_id=user_id)
     assert "ada" not in str(error)
 
 
-def test_a_legacy_file_of_nobody_is_refused(transport: InProcess, tmp_path: Path, legacy: Path) -> None:
-    """Without a current user a file is nobody's."""
+def test_a_legacy_file_without_current_user_is_refused(transport: InProcess, tmp_path: Path, legacy: Path) -> None:
+    """A file without a current user cannot be adopted."""
     with closing(apsw.Connection(str(legacy))) as connection:
         connection.execute("DELETE FROM meta")
     adoption_is_refused(transport, tmp_path, legacy, (Forbidden, USER))
 
 
-def test_a_scope_that_holds_data_adopts_nothing(transport: InProcess, tmp_path: Path, legacy: Path) -> None:
-    """What is in the scope stays, and is not mixed with anything."""
+def test_a_scope_with_data_cannot_adopt_a_file(transport: InProcess, tmp_path: Path, legacy: Path) -> None:
+    """Its data stays as it is."""
     client = Client(transport=transport, scope="ada")
-    client.execute(said("m1", "mine"))
+    client.execute(save_message("m1", "mine"))
     adoption_is_refused(transport, tmp_path, legacy, (Conflict, "$.scope"))
     assert [each.content for each in client.ask(GetMessages("r1"))] == ["mine"]
 
 
-@pytest.mark.parametrize(
-    "path", ["missing.db", "", ".", "old", "a\x00b", "x" * 300, "old/chat.db/x", "circle", "pipe"], ids=repr
-)
+@pytest.mark.parametrize("path", ["missing.db", "", ".", "old", "x" * 300, "old/chat.db/x", "circle", "pipe"], ids=repr)
 def test_a_path_without_a_file_is_not_found(transport: InProcess, tmp_path: Path, legacy: Path, path: str) -> None:
-    """Whatever is wrong with a path, nothing is made there."""
+    """Whatever is wrong with a path, nothing is created there."""
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     if path == "pipe":
         os.mkfifo(tmp_path / "pipe")
     adoption_is_refused(transport, tmp_path, f"{tmp_path}/{path}", (NotFound, PATH))
 
 
+def test_a_path_with_nul_is_invalid(transport: InProcess, tmp_path: Path) -> None:
+    """It would end there for the system."""
+    adoption_is_refused(transport, tmp_path, f"{tmp_path}/a\x00b", (Invalid, PATH))
+
+
 @pytest.mark.parametrize(
     "way", ["straight", "dots", "link to the file", "link to the directory", "no such file", "companion"]
 )
 @pytest.mark.parametrize("owner", ["default", "other"])
-def test_no_file_of_the_data_directory_is_adopted(
+def test_files_in_the_data_directory_cannot_be_adopted(
     transport: InProcess, tmp_path: Path, legacy: Path, way: str, owner: str
 ) -> None:
-    """Whichever way a path leads into the data directory, and whether or not there is such a file: `forbidden`. So is
-    a log that does."""
+    """However a path leads into the data directory, whether or not the file exists, and also for a WAL there:
+    `forbidden`.
+    """
     data_dir = tmp_path / "data"
-    Client(transport=transport, scope=owner).execute(said("m1", "a secret"))
+    Client(transport=transport, scope=owner).execute(save_message("m1", "a secret"))
     path = data_dir / "default.db" if owner == "default" else database_of(data_dir, owner)
     within = path.relative_to(tmp_path)
     if way == "dots":
@@ -930,25 +972,25 @@ def of_another_scope(path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [garbage, truncated, foreign, from_the_future, of_another_scope])
-def test_what_is_no_older_database_is_invalid(
+def test_only_older_databases_can_be_adopted(
     transport: InProcess, tmp_path: Path, legacy: Path, harm: Callable[[Path], None]
 ) -> None:
-    """Garbage, other programs' files, later versions and other scopes' files are refused by their path."""
+    """Garbage, files of other programs, later versions and other scopes' files are invalid, by their path."""
     harm(legacy)
     adoption_is_refused(transport, tmp_path, legacy, (Invalid, PATH))
 
 
-def test_an_empty_file_is_nobodys(transport: InProcess, tmp_path: Path, legacy: Path) -> None:
-    """A file of no bytes is an empty database to SQLite, so it has no current user."""
+def test_an_empty_file_cannot_be_adopted(transport: InProcess, tmp_path: Path, legacy: Path) -> None:
+    """To SQLite it is an empty database, so it has no current user."""
     legacy.write_bytes(b"")
     adoption_is_refused(transport, tmp_path, legacy, (Forbidden, USER))
 
 
 @pytest.mark.parametrize("linked", [False, True], ids=["direct", "through a link"])
-def test_what_is_in_a_legacy_files_log_is_adopted_too(
+def test_adopting_a_legacy_file_includes_its_wal(
     transport: InProcess, tmp_path: Path, legacy: Path, linked: bool
 ) -> None:
-    """A file whose program was killed has its latest rows in the log beside it; also where a link leads to the two."""
+    """The latest rows of a killed program are in the WAL beside the file; also where a link leads to both."""
     with closing(apsw.Connection(str(legacy))) as connection:
         connection.pragma("journal_mode", "wal")
         connection.pragma("wal_autocheckpoint", 0)
@@ -970,8 +1012,8 @@ def test_what_is_in_a_legacy_files_log_is_adopted_too(
         assert snapshot.rows(sql("SELECT DISTINCT content FROM messages")) == [("only in the log",)]
 
 
-def test_a_legacy_file_is_not_half_adopted_on_a_full_disk(tmp_path: Path, legacy: Path) -> None:
-    """When the copy cannot be made whole the scope stays empty, the source as it was, and a retry succeeds."""
+def test_adopting_on_a_full_disk_has_no_effect(tmp_path: Path, legacy: Path) -> None:
+    """The scope stays empty, the source unchanged, and a retry succeeds."""
     disk = FaultyDisk()
     with InProcess(tmp_path / "data", vfs=disk.name) as transport:
         Client(transport=transport, scope="ada").execute(GetScopeInfo())
@@ -987,8 +1029,8 @@ def test_a_legacy_file_is_not_half_adopted_on_a_full_disk(tmp_path: Path, legacy
         assert Client(transport=transport, scope="ada").execute(GetScopeInfo()).rows["messages"] == 204
 
 
-def test_a_copy_that_a_killed_daemon_left_is_removed_by_the_next(tmp_path: Path) -> None:
-    """Somebody's history does not lie around because a daemon died while it adopted it."""
+def test_the_copy_of_a_killed_adoption_is_removed(tmp_path: Path) -> None:
+    """The next daemon removes the temporary copy."""
     left = tmp_path / "data" / "adopting-abc"
     left.mkdir(parents=True)
     (left / "legacy.db").write_bytes(b"somebody's history")
@@ -996,18 +1038,18 @@ def test_a_copy_that_a_killed_daemon_left_is_removed_by_the_next(tmp_path: Path)
     assert not left.exists()
 
 
-def test_what_a_killed_compaction_left_goes_with_its_scope(tmp_path: Path) -> None:
-    """It holds everything that the scope held."""
+def test_files_of_a_killed_compaction_are_deleted_with_the_scope(tmp_path: Path) -> None:
+    """They have everything that the scope had."""
     with InProcess(tmp_path / "data") as transport:
         client = Client(scope="mine", transport=transport)
-        client.execute(said("m1"))
+        client.execute(save_message("m1"))
         left = database_of(tmp_path / "data", "mine").with_name(f"{database_of(tmp_path, 'mine').name}-compacted")
         left.write_bytes(b"somebody's history")
         client.execute(DeleteScope())
         assert not left.exists()
 
 
-def test_deleting_a_scope_that_never_was_is_fine(tmp_path: Path) -> None:
-    """In a directory where no scope was ever made, too."""
+def test_deleting_an_unknown_scope_succeeds(tmp_path: Path) -> None:
+    """Also in a directory where no scope was ever created."""
     with InProcess(tmp_path / "data") as transport:
         Client(scope="nobody", transport=transport).execute(DeleteScope())

@@ -1,4 +1,4 @@
-"""handlers/sessions.py: tokens that nobody can guess, known to the file by their hash, for as long as they last."""
+"""handlers/sessions.py: sessions with random tokens, of which only hashes are stored."""
 
 import base64
 import json
@@ -30,13 +30,13 @@ from tests.support.waiting import wait_until
 
 @pytest.fixture
 def ada(client: Client) -> str:
-    """The oderId of a stored user, whose id is another."""
+    """The oderId of a stored user with another id."""
     client.execute(SaveUser(User(oder_id="ada", id="u1", username="ada")))
     return "ada"
 
 
 def test_a_session_is_found_by_its_token(client: Client, ada: str, clock: Clock) -> None:
-    """The reply of its making is what a query gives, until it ends."""
+    """A query returns the session as `create-session` returned it, until it ends."""
     session = client.execute(CreateSession(ada, 60_000))
     assert session == Session(token=session.token, user_id=ada, created_at=clock.now, expires_at=clock.now + 60_000)
     assert client.ask(GetSession(session.token)) == session
@@ -45,15 +45,15 @@ def test_a_session_is_found_by_its_token(client: Client, ada: str, clock: Clock)
 
 
 @pytest.mark.parametrize("read_only", [None, False, True])
-def test_read_only_is_kept(client: Client, ada: str, read_only: bool | None) -> None:
-    """The daemon keeps what the session may do, for those who ask."""
+def test_read_only_is_stored(client: Client, ada: str, read_only: bool | None) -> None:
+    """The daemon stores the flag for the application."""
     session = client.execute(CreateSession(ada, 1, read_only=read_only))
     assert session.read_only is read_only
     assert client.ask(GetSession(session.token)) == session
 
 
-def test_a_session_is_of_a_stored_user(client: Client, ada: str) -> None:
-    """An unknown user is not found; one named by id has the session under the oderId, which is nobody else's."""
+def test_a_session_needs_a_stored_user(client: Client, ada: str) -> None:
+    """An unknown user is not found; a user named by id gets a session under their oderId."""
     with pytest.raises(NotFound) as refused:
         client.execute(CreateSession("nobody", 1))
     assert refused.value.details == {"path": "$.payload.userId"}
@@ -61,7 +61,7 @@ def test_a_session_is_of_a_stored_user(client: Client, ada: str) -> None:
 
 
 def test_an_expired_session_is_not_returned(client: Client, ada: str, clock: Clock) -> None:
-    """It is over at `expiresAt` itself, before anything removed it."""
+    """It ends exactly at `expiresAt`, even before its row is removed."""
     session = client.execute(CreateSession(ada, 1_000))
     clock.now = session.expires_at - 1
     assert client.ask(GetSession(session.token)) == session
@@ -71,20 +71,20 @@ def test_an_expired_session_is_not_returned(client: Client, ada: str, clock: Clo
     assert client.ask(GetSession(session.token)) == session, "nothing removed it"
 
 
-def test_a_session_of_no_length_is_over_at_once(client: Client, ada: str) -> None:
-    """Zero milliseconds are a length like any other."""
+def test_a_session_of_zero_duration_ends_at_once(client: Client, ada: str) -> None:
+    """A duration of zero milliseconds is valid."""
     assert client.ask(GetSession(client.execute(CreateSession(ada, 0)).token)) is None
 
 
 @pytest.mark.parametrize("duration", [-1, INTEGER_MAX, INTEGER_MAX + 1, 0.5, "1", None])
-def test_a_length_that_no_time_can_have_is_invalid(transport: InProcess, ada: str, duration: object) -> None:
-    """Lengths are whole milliseconds, and sessions end before time does."""
+def test_an_out_of_range_duration_is_invalid(transport: InProcess, ada: str, duration: object) -> None:
+    """A duration is a whole number of milliseconds, and the end of a session must be a valid time."""
     reply = send(transport, body("create-session", {"userId": ada, "durationMs": duration}))
     assert (reply["error"]["code"], reply["error"]["details"]) == ("invalid", {"path": "$.payload.durationMs"})
 
 
 def test_tokens_are_distinct_and_of_at_least_128_bits(client: Client, ada: str) -> None:
-    """None comes twice, none shares a beginning with another, and each carries 32 bytes of chance."""
+    """Tokens are unique, have no common prefix, and carry 32 random bytes."""
     tokens = [each.token for each in client.pipeline([CreateSession(ada, 1)] * 500)]
     assert len({token[:12] for token in tokens}) == len(tokens)
     for token in tokens:
@@ -93,8 +93,8 @@ def test_tokens_are_distinct_and_of_at_least_128_bits(client: Client, ada: str) 
     assert all(drawn.count(value) for value in range(256)), "every byte value is drawn"
 
 
-def test_a_token_is_in_no_file_of_the_daemons(start_daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
-    """Neither the database nor its log, nor what the daemon says at its most talkative, lets anybody in."""
+def test_tokens_are_in_no_file_and_no_log_line(start_daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
+    """Neither the database and its WAL nor the debug log of the daemon has a token."""
     daemon = start_daemon("--log-level", "debug")
     with Client(daemon.endpoint) as client:
         user = client.execute(CreateUser("ed25519:8f3a"))
@@ -114,8 +114,8 @@ def _hold_none(directory: Path, tokens: list[str]) -> None:
         assert not [path for path, content in files.items() for secret in secrets if secret in content]
 
 
-def test_a_deleted_session_is_over(client: Client, ada: str) -> None:
-    """Others of the same user go on; ending it again, or one that never was, is fine."""
+def test_delete_session_ends_one_session(client: Client, ada: str) -> None:
+    """Other sessions of the user continue; deleting is idempotent."""
     gone, other = (client.execute(CreateSession(ada, 1_000)) for _ in range(2))
     for token in (gone.token, gone.token, "never was"):
         client.execute(DeleteSession(token))
@@ -123,8 +123,8 @@ def test_a_deleted_session_is_over(client: Client, ada: str) -> None:
     assert client.ask(GetSession(other.token)) == other
 
 
-def test_delete_expired_sessions_counts_what_is_over(client: Client, ada: str, clock: Clock) -> None:
-    """Those that end now or earlier go and are counted; the rest stay."""
+def test_delete_expired_sessions_counts_removed_sessions(client: Client, ada: str, clock: Clock) -> None:
+    """Sessions that end now or earlier are removed and counted; the others stay."""
     sessions = [client.execute(CreateSession(ada, duration)) for duration in (10, 20, 20, 30)]
     assert client.execute(DeleteExpiredSessions()) == 0
     clock.now += 20
@@ -134,8 +134,8 @@ def test_delete_expired_sessions_counts_what_is_over(client: Client, ada: str, c
     assert [client.ask(GetSession(each.token)) for each in sessions] == [None, None, None, sessions[3]]
 
 
-def test_a_token_of_any_characters_can_be_asked_for(client: Client, ada: str) -> None:
-    """Whatever somebody presents is no session, and too much of it is refused."""
+def test_any_text_can_be_looked_up_as_a_token(client: Client, ada: str) -> None:
+    """An unknown token is no session, and too long a text is refused."""
     for token in ("x", "'; DROP TABLE sessions; --", "👍" * 32, "\x01"):
         assert client.ask(GetSession(token)) is None
     for token in ("", "a\0b"):
@@ -143,10 +143,8 @@ def test_a_token_of_any_characters_can_be_asked_for(client: Client, ada: str) ->
             client.ask(GetSession(token))
 
 
-def test_the_daemon_removes_expired_sessions_by_itself(
-    start_daemon: Callable[..., DaemonProcess], tmp_path: Path
-) -> None:
-    """A task does it now and then, and logs how many; those that still run stay."""
+def test_expired_sessions_are_removed_periodically(start_daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
+    """The daemon removes them from time to time and logs their number; others stay."""
     daemon = start_daemon("--chores-ms", "50")
     with Client(daemon.endpoint) as client:
         user = client.execute(CreateUser("key"))
@@ -159,6 +157,6 @@ def test_the_daemon_removes_expired_sessions_by_itself(
 
 
 def _counted(log: Path) -> int:
-    """How many sessions the log says were removed by the task."""
+    """The number of sessions that the periodic task removed according to the log."""
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     return sum(line.get("delete-expired-sessions", 0) for line in lines if line["event"] == "chores done")

@@ -1,4 +1,4 @@
-"""How many statements an operation takes, and that SQLite serves each from an index."""
+"""The number of SQL statements of each operation, and that SQLite serves each of them from an index."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -54,7 +54,6 @@ from backscroll.schema import (
     ListUsers,
     Maintenance,
     Media,
-    Message,
     PutMedia,
     PutMediaPart,
     Query,
@@ -63,13 +62,13 @@ from backscroll.schema import (
     RoomMember,
     SaveAttachment,
     SaveBan,
-    SaveMessage,
     SaveRoom,
     SaveUser,
     SetCurrentUserId,
     User,
 )
 from backscroll.schema.operations import Builtin
+from tests.support.messages import save_message
 from tests.support.sql import sql
 
 MEDIA_ID = "the daemon's own"
@@ -110,7 +109,7 @@ QUERIES: list[Query[Any]] = [
 
 
 def fill(client: Client, size: int) -> Media:
-    """`size` of everything, in `size` rooms, and a file of so many parts."""
+    """`size` records of every kind, in `size` rooms, and a file of `size` parts."""
     members = [RoomMember(oder_id=f"u{at}") for at in range(size)]
     channels = [Channel(id=f"c{at}", name="c", type="text", position=at) for at in range(size)]
     categories = [Category(id=f"k{at}", name="k") for at in range(size)]
@@ -121,17 +120,15 @@ def fill(client: Client, size: int) -> Media:
         client.execute(SaveRoom(Room(id=f"r{at}", name="r", channels=channels, members=members, categories=categories)))
         client.execute(SaveBan(Ban(room_id="r0", oder_id=f"u{at}", timestamp=at)))
         client.execute(SaveAttachment(Attachment(id=f"a{at}", message_id="m0", filename="f", size=1, mime="x/y")))
-        message = Message(id=f"m{at}", room_id="r0", channel_id="c0", sender_id="u0", content="x", timestamp=at)
-        client.execute(SaveMessage(message))
-    first = Message(id="m0", room_id="r0", channel_id="c0", sender_id="u0", content="x", timestamp=0)
-    client.execute(SaveMessage(replace(first, reactions=reactions)))
+        client.execute(save_message(at, "x", "r0", channel_id="c0", sender_id="u0"))
+    client.execute(save_message(0, "x", "r0", channel_id="c0", sender_id="u0", reactions=reactions))
     parts = [client.execute(PutMediaPart(f"part {at} of {size}".encode())) for at in range(size)]
     return client.execute(PutMedia(parts, "x/y"))
 
 
 @contextmanager
 def traced() -> Iterator[list[str]]:
-    """Every statement that is run on connections opened inside the block, in order."""
+    """Every statement that is executed on connections opened inside the block, in order."""
     statements: list[str] = []
 
     def note(_cursor: apsw.Cursor, sql: str, _bindings: Any) -> bool:
@@ -154,15 +151,17 @@ def statements() -> Iterator[list[str]]:
         yield statements
 
 
-def test_every_query_is_held_against_these_laws() -> None:
-    """A query that is added must be added to this file."""
+def test_every_query_is_covered() -> None:
+    """`QUERIES` lists every query of the registry."""
     queries = {each for each in OPERATIONS.values() if issubclass(each, Query) and not issubclass(each, Builtin)}
     assert {type(query) for query in QUERIES} == queries
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.wire_name)
-def test_statements_do_not_grow_with_rows(statements: list[str], transport: InProcess, query: Query[Any]) -> None:
-    """A query takes as many statements for 12 of everything as for one."""
+def test_the_number_of_statements_does_not_grow_with_rows(
+    statements: list[str], transport: InProcess, query: Query[Any]
+) -> None:
+    """A query takes as many statements for 12 records of everything as for one."""
     client = Client(transport=transport)
     counts = []
     for size in (1, 12):
@@ -199,7 +198,7 @@ def statements_in(value: Any) -> Iterator[tuple[str, Statement]]:
 
 
 def all_statements() -> dict[str, str]:
-    """Every statement that a store compiles, by where it stands."""
+    """Every statement that the handlers compiled, by name, and those of every kind of page."""
     named = {
         found: f"{module.__name__.rpartition('.')[2]}{path}"
         for module in [*MODULES, store, opening]
@@ -212,7 +211,7 @@ def all_statements() -> dict[str, str]:
 
 
 def reads_one_row(sql: str) -> bool:
-    """Whether a statement without a search is done after one row: the first in an index's order, or the only one."""
+    """Whether a statement without a search ends after one row: the first in index order, or the only one."""
     return bool(
         re.fullmatch(r'SELECT "t1"\."\w+" FROM "\w+" AS "t1" ORDER BY "t1"\."\w+" DESC LIMIT 1', sql)
         or re.match(r'(SELECT ("t1"\."\w+",? )+FROM|UPDATE) "(sequence|scope)"', sql)
@@ -226,8 +225,8 @@ def plan(connection: apsw.Connection, sql: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("name", "sql"), all_statements().items(), ids=lambda each: each if "." in each else "")
-def test_every_plan_uses_an_index(transport: InProcess, name: str, sql: str) -> None:
-    """No statement searches by reading a table through, and no list is sorted that an index gives in order.
+def test_every_query_plan_uses_an_index(transport: InProcess, name: str, sql: str) -> None:
+    """No statement scans a table to search it, and no list is sorted that an index gives in order.
 
     Lists of everything read their table, in the order of an index. The children of a page are sorted inside each
     parent only ("LAST n TERMS"). json_each is the bound list of a page's ids. The end of the log is the first row that
@@ -247,8 +246,8 @@ def test_every_plan_uses_an_index(transport: InProcess, name: str, sql: str) -> 
     assert not reads_everything or "select_all" in name.lower()
 
 
-def test_the_table_of_how_far_a_scope_has_come_has_one_row(transport: InProcess) -> None:
-    """Whatever happens, so that it needs no search."""
+def test_the_sequence_table_has_exactly_one_row(transport: InProcess) -> None:
+    """A second row violates a constraint, so that no search is needed."""
     fill(Client(transport=transport), 2)
     with transport.store.write() as transaction:
         with pytest.raises(apsw.ConstraintError):
@@ -259,13 +258,12 @@ def test_the_table_of_how_far_a_scope_has_come_has_one_row(transport: InProcess)
         assert transaction.rows(sql("SELECT count(*) FROM scope")) == [(1,)]
 
 
-def test_a_plain_save_takes_one_statement_of_its_own(statements: list[str], transport: InProcess) -> None:
-    """Around a save without reactions stand only the transaction, the log and the commit number."""
+def test_a_save_without_reactions_takes_one_statement(statements: list[str], transport: InProcess) -> None:
+    """Besides it there are only the transaction, the log entry and the sequence."""
     client = Client(transport=transport)
-    message = Message(id="m0", room_id="r0", sender_id="u0", content="x", timestamp=0)
-    client.execute(SaveMessage(message))
+    client.execute(save_message(0))
     statements.clear()
-    client.execute(SaveMessage(replace(message, id="m1")))
+    client.execute(save_message(1))
     beginnings = [re.match(r'[A-Z ]+("\w+")?', sql) for sql in statements]
     assert [found and found[0].strip() for found in beginnings] == [
         "BEGIN IMMEDIATE",
@@ -276,8 +274,8 @@ def test_a_plain_save_takes_one_statement_of_its_own(statements: list[str], tran
     ]
 
 
-def test_commands_that_wait_share_one_commit(statements: list[str], transport: InProcess) -> None:
-    """A batch has one BEGIN and one COMMIT, however many commands are in it."""
+def test_commands_executed_together_share_one_commit(statements: list[str], transport: InProcess) -> None:
+    """There is one BEGIN and one COMMIT, however many commands are in the transaction."""
     body = b'{"id":"%d","type":"initialize"}'
     requests = [transport.dispatcher.receive(body % at) for at in range(50)]
     statements.clear()
@@ -286,7 +284,7 @@ def test_commands_that_wait_share_one_commit(statements: list[str], transport: I
     assert sum(sql.startswith("BEGIN") for sql in statements) == 1
 
 
-def test_every_command_and_query_is_of_one_kind() -> None:
-    """An operation is a command, a query, or about a whole scope, and never two of these."""
+def test_every_operation_is_command_query_or_maintenance() -> None:
+    """An operation has exactly one of the three kinds."""
     for each in OPERATIONS.values():
         assert sum(issubclass(each, kind) for kind in (Command, Query, Maintenance)) == 1

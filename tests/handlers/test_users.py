@@ -1,4 +1,4 @@
-"""handlers/users.py: profiles by oderId, unique public keys, and the one who uses the application."""
+"""handlers/users.py: users by oderId, unique public keys, and the current user."""
 
 from typing import Any
 
@@ -32,8 +32,8 @@ def user(oder_id: str = "ada", **fields: Any) -> User:
     return User(oder_id=oder_id, **(defaults | fields))
 
 
-def test_get_user_looks_for_the_oder_id_then_the_id(client: Client) -> None:
-    """A name that is one user's oderId and another's id means the former."""
+def test_get_user_looks_up_the_oder_id_before_the_id(client: Client) -> None:
+    """A name that is the oderId of one user and the id of another finds the former."""
     client.execute(SaveUser(user("ada", id="shared")))
     client.execute(SaveUser(user("shared", id="other")))
     assert client.ask(GetUser("ada")) == user("ada", id="shared")
@@ -43,7 +43,7 @@ def test_get_user_looks_for_the_oder_id_then_the_id(client: Client) -> None:
 
 
 def test_a_taken_public_key_is_a_conflict(client: Client) -> None:
-    """No two users have one public key, by save or by update; the refusal names the field and changes nothing."""
+    """No two users have the same public key, by save or update; the error names the field and nothing is stored."""
     client.execute(SaveUser(user("ada", pubkey="k")))
     client.execute(SaveUser(user("ada", pubkey="k", status="still her own key")))
     with pytest.raises(Conflict, match=r"^\$\.payload\.user\.pubkey: "):
@@ -56,28 +56,28 @@ def test_a_taken_public_key_is_a_conflict(client: Client) -> None:
     client.execute(UpdateUser("bob", UserUpdates(pubkey="k")))
 
 
-def test_update_user_knows_three_states(client: Client) -> None:
-    """Absent leaves a field, null clears it, a value sets it; the user may be named by id."""
+def test_update_user_keeps_clears_or_sets_each_field(client: Client) -> None:
+    """An absent field is kept, null clears it, a value sets it; the user may be named by id."""
     client.execute(SaveUser(user(display_name="Ada", status="here", is_admin=True)))
     client.execute(UpdateUser("id-ada", UserUpdates(display_name=None, status="away")))
     assert client.ask(GetUser("ada")) == user(status="away", is_admin=True)
 
 
-def test_update_user_cannot_clear_what_is_required(client: Client) -> None:
-    """`null` for a required field is invalid, and names the field."""
+def test_update_user_cannot_clear_required_fields(client: Client) -> None:
+    """Null for a required field is invalid, and the error names the field."""
     client.execute(SaveUser(user()))
     with pytest.raises(Invalid, match=r"^\$\.payload\.updates\.username: "):
         client.execute(UpdateUser("ada", UserUpdates(username=None)))  # type: ignore[arg-type]  # the null that is to be refused
 
 
-def test_update_user_of_an_unknown_one_is_not_found(client: Client) -> None:
-    """An update never makes a user."""
+def test_updating_an_unknown_user_is_not_found(client: Client) -> None:
+    """An update never creates a user."""
     with pytest.raises(NotFound):
         client.execute(UpdateUser("ada", UserUpdates(status="here")))
 
 
 def test_current_user_is_null_until_set_and_stored(client: Client) -> None:
-    """Unset, unknown, or unset again: there is no current user."""
+    """Unset, set to an unknown user, or unset again: there is no current user."""
     assert client.ask(GetCurrentUser()) is None
     client.execute(SetCurrentUserId("ada"))
     assert client.ask(GetCurrentUser()) is None
@@ -87,8 +87,8 @@ def test_current_user_is_null_until_set_and_stored(client: Client) -> None:
     assert client.ask(GetCurrentUser()) is None
 
 
-def test_users_by_room_are_its_members_stored_or_not(client: Client) -> None:
-    """Members come by (joinedAt, oderId); one without a user row is built from what the member row knows."""
+def test_users_by_room_are_all_members_stored_or_not(client: Client) -> None:
+    """Members are ordered by (joinedAt, oderId); one without a user row is made of the member row."""
     members = [
         RoomMember(oder_id="zoe", joined_at=3, id="z", username="zoe", display_name="Zoë", role="host"),
         RoomMember(oder_id="ada", joined_at=3, username="ignored"),
@@ -105,8 +105,8 @@ def test_users_by_room_are_its_members_stored_or_not(client: Client) -> None:
     assert client.ask(GetUsersByRoom("no room")) == []
 
 
-def test_create_user_makes_a_user_from_a_public_key(client: Client, clock: Clock) -> None:
-    """One id of the daemon's is both names; the display name, where there is one, is the username too."""
+def test_create_user_needs_only_a_public_key(client: Client, clock: Clock) -> None:
+    """One id made by the daemon is oderId and id; the display name, if given, is the username too."""
     ada = client.execute(CreateUser("key a", display_name="Ada"))
     times = {"created_at": clock.now, "updated_at": clock.now}
     assert ada == user(ada.id, id=ada.id, username="Ada", display_name="Ada", pubkey="key a", **times)
@@ -118,7 +118,7 @@ def test_create_user_makes_a_user_from_a_public_key(client: Client, clock: Clock
 
 
 def test_create_user_with_a_taken_public_key_is_a_conflict(client: Client) -> None:
-    """Whoever has the key, made or saved; keys are compared to the letter, and a freed one can be taken."""
+    """Whether its owner was created or saved; keys are compared exactly, and a freed key can be taken."""
     client.execute(SaveUser(user("ada", pubkey="key")))
     with pytest.raises(Conflict) as refused:
         client.execute(CreateUser("key"))
@@ -130,15 +130,15 @@ def test_create_user_with_a_taken_public_key_is_a_conflict(client: Client) -> No
     assert client.ask(GetUserByPubkey("key")) == bob
 
 
-def test_get_user_by_pubkey_of_an_unknown_one_is_null(client: Client) -> None:
-    """A user without a key is found by none."""
+def test_get_user_by_pubkey_of_an_unknown_key_is_null(client: Client) -> None:
+    """A user without a key is never found by key."""
     client.execute(SaveUser(user("ada")))
     assert client.ask(GetUserByPubkey("key")) is None
     assert client.ask(GetUserByPubkey("")) is None
 
 
-def test_users_are_listed_by_age(client: Client, clock: Clock) -> None:
-    """All users by (createdAt, oderId), the unset first, those that were made among those that were saved."""
+def test_users_are_listed_by_creation_time(client: Client, clock: Clock) -> None:
+    """All users by (createdAt, oderId), unset times first."""
     assert client.ask(ListUsers()) == []
     made = client.execute(CreateUser("key"))
     for oder_id, created_at in (("b", clock.now + 1), ("z", None), ("a", clock.now + 1), ("old", 5)):

@@ -1,4 +1,4 @@
-"""The house rules that a machine can read: who imports whom, what is importable where, how long things are."""
+"""Rules of the architecture that can be checked: who imports whom, and what is importable where."""
 
 import ast
 import subprocess
@@ -13,8 +13,6 @@ from tests import ROOT
 
 FOLDERS = ("schema", "handlers", "bus", "clients")
 MODULES = sorted(path.relative_to(ROOT) for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
-FUNCTION_LINES_MAX = 40
-MODULE_LINES_MAX = 400
 
 MAY_IMPORT = {
     "schema": {"schema"},
@@ -23,14 +21,14 @@ MAY_IMPORT = {
     "clients": {"schema", "clients"},
 }
 MAY_IMPORT_MORE = {
-    Path("clients/python/pytest_plugin.py"): {"bus"},  # a test's client has its store in the test's own process
+    Path("clients/python/pytest_plugin.py"): {"bus"},  # the client of a test has its store in the same process
     Path("clients/command_line/completion.py"): {"bus"},  # it completes the daemon's settings
 }
 KNOW_PEEWEE = {Path("schema/tables.py"), Path("bus/sqlite/statements.py")}  # and handlers
 SQLITE_DRIVERS = {"apsw", "sqlite3"}
 KNOW_SQLITE = ("bus/sqlite/", "handlers/sql.py", "schema/migrations/sqlite/")
 COMPOSITION_ROOTS = {Path("bus/__main__.py"), Path("bus/inprocess.py")}
-"""Where a daemon is put together, and so which store it has is said."""
+"""The modules that put a daemon together, and choose its store."""
 NEVER_IN_CLIENTS = {
     *("peewee", "playhouse", "pydantic", "pydantic_settings", "structlog", "apsw", "filelock"),
     *("rich", "shtab"),  # the command line imports them when it needs them
@@ -45,7 +43,7 @@ def tree(module: Path) -> ast.Module:
 
 
 def imports(module: Path) -> Iterator[str]:
-    """The full names of what a module imports, wherever in it that stands."""
+    """The full names of everything a module imports, at any place in it."""
     for node in ast.walk(tree(module)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -55,56 +53,55 @@ def imports(module: Path) -> Iterator[str]:
 
 
 def names(module: Path) -> set[str]:
-    """The names that a module uses, whatever for."""
+    """The names that a module uses in any way."""
     nodes = list(ast.walk(tree(module)))
     attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     return attributes | {node.id for node in nodes if isinstance(node, ast.Name)}
 
 
 def python(code: str) -> str:
-    """What a fresh interpreter prints that sees nothing but what is installed."""
+    """What a fresh interpreter prints that sees only installed packages."""
     command = [sys.executable, "-I", "-W", "error", "-c", code]
     return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip()
 
 
 def loaded_by(words: str) -> list[str]:
-    """The names of all modules that a fresh interpreter has after a statement."""
+    """The names of all modules that are loaded in a fresh interpreter after a statement."""
     return python(f"{words}; import sys; print(*sys.modules)").split()
 
 
 @each_module
-def test_arrows_point_one_way(module: Path) -> None:
-    """Schema knows nobody, handlers and clients know the schema, the bus knows schema and handlers."""
+def test_imports_between_packages_point_one_way(module: Path) -> None:
+    """Schema imports no other package, handlers and clients import the schema, the bus imports schema and handlers."""
     ours = {name.split(".")[1] for name in imports(module) if name.startswith("backscroll.")}
     assert ours <= MAY_IMPORT[module.parts[0]] | MAY_IMPORT_MORE.get(module, set())
     assert "backscroll" not in set(imports(module))
 
 
 @each_module
-def test_the_command_line_imports_the_python_client_and_not_the_other_way_round(module: Path) -> None:
-    """The command line is a caller like any other, with the Python client; else a client knows itself alone."""
+def test_only_the_command_line_imports_another_client(module: Path) -> None:
+    """The command line uses the Python client; apart from that, clients do not import each other."""
     known = {"clients/python": {"python"}, "clients/command_line": {"python", "command_line"}}
     ours = {name.split(".")[2] for name in imports(module) if name.startswith("backscroll.clients.")}
     assert ours <= known.get(module.parent.as_posix(), set())
 
 
 @each_module
-def test_nobody_imports_the_folders_by_their_own_names(module: Path) -> None:
-    """`schema` is `backscroll.schema`; the short name belongs to others."""
+def test_modules_import_packages_by_their_full_names(module: Path) -> None:
+    """`schema` is imported as `backscroll.schema` only, because other packages use the short name."""
     assert not {name.split(".")[0] for name in imports(module)} & set(FOLDERS)
 
 
 @each_module
-def test_only_tables_handlers_and_store_know_peewee(module: Path) -> None:
-    """SQL is built in one place, for a store that may be another one day."""
+def test_only_tables_and_handlers_import_peewee(module: Path) -> None:
+    """SQL is built in one place, so that the store can be replaced."""
     uses_peewee = any(name.split(".")[0] in ("peewee", "playhouse") for name in imports(module))
     assert not uses_peewee or module.parts[0] == "handlers" or module in KNOW_PEEWEE
 
 
 @each_module
 def test_only_the_store_knows_sqlite(module: Path) -> None:
-    """What drives the database, and what it is, is known behind one seam; only where a daemon is put together is it
-    chosen."""
+    """Database drivers and the SQLite store are used behind one seam; only the composition roots choose the store."""
     if module.as_posix().startswith(KNOW_SQLITE):
         return
     imported = set(imports(module))
@@ -116,7 +113,7 @@ def test_only_the_store_knows_sqlite(module: Path) -> None:
 
 @each_module
 def test_only_handlers_contain_sql(module: Path) -> None:
-    """Statements about our tables are nowhere else. The store asks SQLite for what it keeps of a file itself."""
+    """No other package contains statements about the tables; the store may query SQLite's own schema table."""
     if module.parts[0] == "handlers":
         return
     for text in ast.walk(tree(module)):
@@ -127,7 +124,7 @@ def test_only_handlers_contain_sql(module: Path) -> None:
 
 @each_module
 def test_only_the_daemon_imports_the_tables(module: Path) -> None:
-    """Neither a client nor the rest of the language needs to know how rows lie."""
+    """Clients and the rest of the schema do not depend on how rows are stored."""
     if module.parts[0] in ("schema", "clients"):
         assert not any(
             name.startswith(("backscroll.schema.tables", "backscroll.schema.migrations")) for name in imports(module)
@@ -135,24 +132,13 @@ def test_only_the_daemon_imports_the_tables(module: Path) -> None:
 
 
 @each_module
-def test_a_module_says_what_it_is_for(module: Path) -> None:
-    """Every module opens with a docstring."""
+def test_every_module_has_a_docstring(module: Path) -> None:
+    """Each module begins with a docstring."""
     assert (ast.get_docstring(tree(module)) or "").strip()
 
 
-@each_module
-def test_functions_and_modules_are_short(module: Path) -> None:
-    """What does not fit on a screen is more than one thing."""
-    assert len((ROOT / module).read_text(encoding="utf-8").splitlines()) <= MODULE_LINES_MAX
-    for node in ast.walk(tree(module)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert node.end_lineno is not None
-            length = node.end_lineno - node.lineno + 1
-            assert length <= FUNCTION_LINES_MAX, f"{module}:{node.lineno} {node.name} has {length} lines"
-
-
-def test_the_wire_and_the_dispatcher_know_no_socket() -> None:
-    """The core does no I/O, so that anything can run it, and no threads but that decoders are made one by one."""
+def test_wire_and_dispatcher_import_no_sockets() -> None:
+    """They do no I/O, so that anything can run them, and use threading only to serialise the making of decoders."""
     for module, allowed in (
         ("schema/wire.py", {"threading"}),
         ("bus/dispatch.py", set()),
@@ -162,8 +148,8 @@ def test_the_wire_and_the_dispatcher_know_no_socket() -> None:
         assert known & {"zmq", "socket", "threading", "asyncio"} == allowed
 
 
-def test_a_client_is_light() -> None:
-    """A caller's process loads nothing that only the daemon needs, nor does the command line."""
+def test_client_and_command_line_load_no_daemon_dependencies() -> None:
+    """A process that only uses the client or the command line loads none of the daemon's dependencies."""
     for words in (
         "from backscroll.clients.python import AsyncClient, Client",
         "import backscroll.clients.command_line.main",
@@ -171,15 +157,15 @@ def test_a_client_is_light() -> None:
         assert not {name.split(".")[0] for name in loaded_by(words)} & NEVER_IN_CLIENTS
 
 
-def test_a_client_loads_no_part_of_the_daemon() -> None:
-    """Nor does it load the daemon's own modules."""
+def test_client_loads_no_daemon_modules() -> None:
+    """Of backscroll a client loads `clients` and `schema` only."""
     loaded = loaded_by("from backscroll.clients.python import AsyncClient, Client")
     ours = {name.split(".")[1] for name in loaded if name.startswith("backscroll.")}
     assert ours == {"clients", "schema"}
 
 
-def test_the_pytest_plugin_is_light() -> None:
-    """It is imported in every test run of whoever has backscroll installed, used or not: no sockets, no codecs."""
+def test_the_pytest_plugin_loads_no_dependencies() -> None:
+    """Every pytest run where backscroll is installed imports the plugin, so it loads no sockets and no codecs."""
     loaded = loaded_by("import backscroll.clients.python.pytest_plugin")
     assert not {name.split(".")[0] for name in loaded} & {*NEVER_IN_CLIENTS, "zmq", "msgspec", "platformdirs"}
     ours = {name for name in loaded if name.startswith("backscroll.")}
@@ -187,16 +173,16 @@ def test_the_pytest_plugin_is_light() -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_the_folders_are_importable_under_one_name_only(folder: str) -> None:
-    """Installing backscroll takes no name from anybody: a popular package is called `schema`."""
+def test_packages_are_importable_under_their_full_names_only(folder: str) -> None:
+    """Installing backscroll does not take short names such as `schema`, which is a popular package."""
     print_spec = f"from importlib.util import find_spec; print(find_spec({folder!r}))"
     assert python(print_spec) == "None"
     assert python(f"import backscroll.{folder} as it; print(it.__name__)") == f"backscroll.{folder}"
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_the_tests_do_not_see_the_folders_either(folder: str) -> None:
-    """What these tests import is what an installed backscroll gives, not what lies in the folder they run in."""
+def test_the_tests_import_the_installed_packages(folder: str) -> None:
+    """The test run does not import the packages from the working directory by their short names."""
     spec = find_spec(folder)
     places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or [])]
     assert not any(str(place).startswith(str(ROOT / folder)) for place in places)

@@ -1,7 +1,7 @@
-"""The benchmark runs: a short one, looked at for completeness and never for speed.
+"""A short run of the benchmark, checked for completeness and not for speed.
 
-The peers that are fetched from elsewhere (better-sqlite3 for Node, sqlite-rx) may be missing, and then their rows must
-say why; except where `CI` is set: there everything has to run.
+The peers that are fetched (better-sqlite3 for Node, sqlite-rx) may be missing, and then their rows must give the
+reason. Where `CI` is set, everything has to run.
 """
 
 import json
@@ -50,7 +50,9 @@ ALWAYS = {"daemon", "daemon, bare socket", "echo", "orm", "apsw"}
 
 @pytest.mark.timeout(SECONDS + 30)
 def test_the_benchmark_measures_every_target_on_equal_data(tmp_path: Path) -> None:
-    """All peers keep and read the same before anything is timed; each target has its row, its entry and its bar."""
+    """All peers store and return the same data before anything is timed, and each target has a row, an entry
+    and a bar.
+    """
     out = tmp_path / "results"
     done = _run("--quick", "--out", out)
     assert done.returncode == 0, done.stderr
@@ -69,8 +71,8 @@ def test_the_benchmark_measures_every_target_on_equal_data(tmp_path: Path) -> No
         pytest.skip(f"all but {', '.join(missing)}: {found['about']['not here']}")
 
 
-def test_workloads_are_chosen_by_name(tmp_path: Path) -> None:
-    """Nothing but what was named is measured, and an unknown name is refused with what there is."""
+def test_workloads_can_be_selected_by_name(tmp_path: Path) -> None:
+    """Only the named workload is measured; an unknown name is refused."""
     done = _run("--quick", "--out", tmp_path, "latency-syncs")
     assert done.returncode == 0, done.stderr
     [row] = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))["targets"]
@@ -81,7 +83,7 @@ def test_workloads_are_chosen_by_name(tmp_path: Path) -> None:
 
 
 def _check_measured(row: dict[str, Any], not_here: str) -> None:
-    """A row has a value and a verdict, or says why it has none."""
+    """A row has a value and a verdict, or a reason why it has none."""
     if row["median"] is None:
         assert row["met"] is None
         assert row["note"]
@@ -93,7 +95,7 @@ def _check_measured(row: dict[str, Any], not_here: str) -> None:
 
 
 def _check_chart(path: Path) -> None:
-    """The chart is SVG that names every row."""
+    """The chart is an SVG that names every row."""
     root = ElementTree.parse(path).getroot()
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     texts = ["".join(element.itertext()) for element in root.iter("{http://www.w3.org/2000/svg}text")]

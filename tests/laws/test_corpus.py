@@ -1,7 +1,7 @@
-"""Chat history, saved through a real daemon and read back: every payload comes back as it went in.
+"""A chat history, saved through a real daemon and read back unchanged.
 
-The mapping: a stream is a room, a topic a channel, a sender a user and a member of the rooms that they wrote in. The
-history has no reactions, so seeded ones are put on every third message.
+A stream is stored as a room, a topic as a channel, a sender as a user and as a member of the rooms they wrote in. The
+history has no reactions, so seeded ones are added to every third message.
 """
 
 import hashlib
@@ -35,6 +35,7 @@ from backscroll.schema import (
     User,
 )
 from backscroll.schema.limits import ID_BYTES_MAX, PAGE_ITEMS_MAX
+from tests.support.messages import from_history
 
 REACTIONS_SEED = 20260102
 EMOJIS = ["👍", "❤️", "🧑🏽‍🚀", "🏳️‍🌈", "👩‍👩‍👧‍👦", "🇳🇿", "4️⃣", "é", "e\u0301", ":custom:"]
@@ -48,7 +49,7 @@ Exchange = Callable[[Sequence[Saved]], list[Saved]]
 
 
 class Chat(NamedTuple):
-    """A history as the records that it is saved as."""
+    """The records that a history is saved as."""
 
     rooms: list[Room]
     users: list[User]
@@ -66,8 +67,10 @@ def chat(chat_history: Any) -> Chat:
     )
 
 
-def test_a_whole_history_comes_back_after_a_restart(start_daemon: Callable[..., DaemonProcess], chat: Chat) -> None:
-    """Whatever was saved is read back, by a daemon started anew, equal in every field and in the promised order."""
+def test_a_history_is_read_back_unchanged_after_a_restart(
+    start_daemon: Callable[..., DaemonProcess], chat: Chat
+) -> None:
+    """A restarted daemon returns everything that was saved, equal in every field and in the documented order."""
     daemon = start_daemon("--log-level", "warning")
     with Client(daemon.endpoint, timeout_ms=TIMEOUT_MS) as client:
         _save(chat, client)
@@ -79,10 +82,10 @@ def test_a_whole_history_comes_back_after_a_restart(start_daemon: Callable[..., 
 
 
 @pytest.mark.parametrize("pattern", ["REQ", "DEALER"])
-def test_plain_json_over_tcp_needs_nothing_of_ours(
+def test_a_zmq_socket_and_a_json_library_are_a_client(
     start_daemon: Callable[..., DaemonProcess], chat: Chat, pattern: str
 ) -> None:
-    """A ZeroMQ socket and a JSON library are a whole client: what they save over tcp they read back unchanged."""
+    """What a plain REQ or DEALER socket saves as JSON over tcp it reads back unchanged."""
     payloads = [_plain(message) for message in chat.messages[:PLAIN_MESSAGES]]
     daemon = start_daemon("--log-level", "warning", "--endpoint", "tcp://127.0.0.1:*")
     with zmq.Context() as context, context.socket(getattr(zmq, pattern)) as socket:
@@ -99,7 +102,7 @@ def test_plain_json_over_tcp_needs_nothing_of_ours(
 
 
 def _rooms(history: Sequence[Saved]) -> Iterator[Room]:
-    """A room for each stream, its topics and senders in the order of their first message there."""
+    """A room for each stream, with its topics and senders in the order of their first message."""
     for stream in _first_seen(history, "stream"):
         part = [item for item in history if item["stream"] == stream]
         topics, senders = _first_seen(part, "topic"), _first_seen(part, "sender")
@@ -134,22 +137,20 @@ def _messages(history: Sequence[Saved]) -> Iterator[Message]:
     draw = random.Random(REACTIONS_SEED)
     senders = list(_first_seen(history, "sender"))
     for number, item in enumerate(history):
-        message_id = str(item["id"])
-        yield Message(
-            id=message_id,
-            room_id=item["stream"],
+        reactions = _reactions(str(item["id"]), item["timestamp"], senders, draw) if number % 3 == 0 else None
+        yield from_history(
+            item,
             channel_id=_id(item["topic"]),
-            sender_id=item["sender"],
             sender_name=item["sender"],
-            content=item["content"],
-            timestamp=item["timestamp"],
             metadata={"zulip": {"id": item["id"], "topic": item["topic"]}},
-            reactions=_reactions(message_id, item["timestamp"], senders, draw) if number % 3 == 0 else None,
+            reactions=reactions,
         )
 
 
 def _reactions(message_id: str, timestamp: int, senders: list[str], draw: random.Random) -> list[Reaction]:
-    """One to four, of different people; some at the same millisecond, so that the order needs more than time."""
+    """One to four reactions of different people, some at the same millisecond, so that the order needs more than the
+    time.
+    """
     people = draw.sample(senders, draw.randint(1, min(4, len(senders))))
     choices = [(person, draw.choice(EMOJIS), timestamp + draw.randrange(3)) for person in people]
     return [
@@ -166,7 +167,7 @@ def _first_seen(history: Sequence[Saved], field: str) -> dict[str, int]:
 
 
 def _id(topic: str) -> str:
-    """A topic as a channel's id: itself, or its hash where it is longer than ids may be."""
+    """A topic as a channel id: the topic itself, or its hash where it is longer than an id may be."""
     encoded = topic.encode()
     return topic if len(encoded) <= ID_BYTES_MAX else hashlib.sha256(encoded).hexdigest()
 
@@ -208,7 +209,7 @@ def _check_single_messages(chat: Chat, client: Client) -> None:
 
 
 def _canonical(message: Message) -> Message:
-    """A message as reads give it: the list always there, by (timestamp, oderId, emoji)."""
+    """A message as queries return it: with the list of reactions, by (timestamp, oderId, emoji)."""
     ordered = sorted(message.reactions or [], key=lambda item: (item.timestamp, item.oder_id, item.emoji))
     return Message(**{**_fields(message), "reactions": ordered})
 
@@ -227,7 +228,7 @@ def _fields(record: Any) -> dict[str, Any]:
 
 
 def _plain(message: Message) -> Saved:
-    """A message's payload, spelled out by hand: what another program would send."""
+    """A message's payload written out field by field, as another program would send it."""
     payload: Saved = {
         "id": message.id,
         "roomId": message.room_id,
@@ -258,7 +259,7 @@ def _plain_canonical(payload: Saved) -> Saved:
 
 
 def _plain_pages(payloads: Sequence[Saved], exchange: Exchange) -> Iterator[Saved]:
-    """Every saved message, read back by pages."""
+    """Every saved message, read back page by page."""
     for room_id in sorted({payload["roomId"] for payload in payloads}):
         offsets = range(0, len(payloads) + 1, PAGE_ITEMS_MAX)
         pages = [{"roomId": room_id, "limit": PAGE_ITEMS_MAX, "offset": offset} for offset in offsets]
@@ -274,7 +275,7 @@ def _request(operation: str, payload: Saved) -> Saved:
 
 
 def _lock_step(socket: Any) -> Exchange:
-    """One request, one reply."""
+    """One request in flight at a time."""
 
     def exchange(requests: Sequence[Saved]) -> list[Saved]:
         replies = []
@@ -287,7 +288,7 @@ def _lock_step(socket: Any) -> Exchange:
 
 
 def _pipelined(socket: Any) -> Exchange:
-    """Many requests under way, their replies put back into order by id."""
+    """Many requests in flight, their replies put into order by id."""
 
     def exchange(requests: Sequence[Saved]) -> list[Saved]:
         replies: list[Saved] = []
@@ -309,7 +310,7 @@ def _receive(socket: Any) -> Saved:
 
 
 def _matched(requests: Sequence[Saved], replies: Sequence[Saved]) -> list[Saved]:
-    """The replies in the order of their requests; each must be a success, and there must be no other."""
+    """The replies in the order of their requests; each must be a success, and there must be no others."""
     by_id = {reply["id"]: reply for reply in replies}
     assert by_id.keys() == {request["id"] for request in requests}
     failures = [reply for reply in replies if not reply["ok"]]

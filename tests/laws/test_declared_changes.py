@@ -1,7 +1,7 @@
-"""What handlers declare to have changed is what SQLite saw change, for every command of the registry.
+"""The changes that handlers declare are the changes that SQLite observes, for every command of the registry.
 
-SQLite's session extension records the net changes of every table while a command runs. Each of them must be covered by
-a declared change, and each declared change must be one of them, or a save of what was stored already.
+SQLite's session extension records the net changes of every table while a command is executed. Each of them must be
+covered by a declared change, and each declared change must be one of them, or a save of what was stored already.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from tests.support.sql import sql
 SEED = 20261125
 COMMANDS, COMMANDS_LONG = 10_000, 200_000
 NOT_DECLARED = {"sequence", "scope", "commands", "log_references", "sessions"}
-"""Tables that no change is about: the daemon's own, and sessions, which nobody follows."""
+"""Tables that no change is about: internal ones, and sessions, which are not reported."""
 
 Change = dict[str, Any]
 
@@ -176,7 +176,7 @@ def run(local: Local, observer: Observer, number: int, seed: int) -> tuple[list[
 
 
 def test_declared_changes_are_the_observed_ones(tmp_path: Path, long: bool) -> None:
-    """Over a random history of every command in the registry, alone and in batches, refused ones included."""
+    """Checked over a random history of every command, alone and in batches, including refused ones."""
     print(f"seed {SEED}")  # noqa: T201  # shown when it fails
     with observed(tmp_path / "data") as (local, observer):
         problems, executed = run(local, observer, COMMANDS_LONG if long else COMMANDS, SEED)
@@ -185,7 +185,9 @@ def test_declared_changes_are_the_observed_ones(tmp_path: Path, long: bool) -> N
 
 
 @pytest.mark.parametrize("function", ["saved", "gone", "cleared", "replaced"])
-def test_an_undeclared_change_is_noticed(function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_undeclared_kind_of_change_is_detected(
+    function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where handlers leave out one kind of declaration, the comparison finds it within a short history."""
 
     def nothing(*_: Any, **__: Any) -> None:
@@ -198,8 +200,8 @@ def test_an_undeclared_change_is_noticed(function: str, tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("noun", ["message", "room", "member", "user", "current-user", "ban", "media"])
-def test_every_noun_has_to_be_declared(noun: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A handler that declares one thing less is found, whatever the thing is."""
+def test_an_undeclared_noun_is_detected(noun: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where handlers leave out declarations about one noun, the comparison finds it."""
     for name in ("saved", "gone", "cleared", "replaced"):
         original: Callable[..., None] = getattr(declared_by_handlers, name)
 

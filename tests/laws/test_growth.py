@@ -144,8 +144,8 @@ def grown(tmp_path: Path) -> Copy:
     return copy
 
 
-def test_an_operation_is_three_files(tmp_path: Path) -> None:
-    """Its class, its handler and its test: the registry, the exports and the description follow by themselves."""
+def test_adding_an_operation_touches_three_files(tmp_path: Path) -> None:
+    """Its class, its handler and its test; the registry, the exports and the description follow from them."""
     copy = Copy(tmp_path / "copy")
     assert len(add_operation(copy)) == 3
     done = copy.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_pin_message.py")
@@ -154,16 +154,16 @@ def test_an_operation_is_three_files(tmp_path: Path) -> None:
     assert "pin-message" in described.stdout.split()
 
 
-def test_a_field_is_its_record_its_table_and_a_migration(tmp_path: Path) -> None:
-    """Saved, read, updated and cleared without another change."""
+def test_adding_a_field_touches_record_table_and_migration(tmp_path: Path) -> None:
+    """The field can then be saved, read, updated and cleared without any other change."""
     copy = Copy(tmp_path / "copy")
     assert len(add_field(copy)) == 3
     done = copy.run("-c", FIELD_USE)
     assert done.returncode == 0, done.stderr
 
 
-def test_what_was_added_is_listed_and_breaks_no_level(grown: Copy) -> None:
-    """The stored level of this project is a promise that the grown copy keeps."""
+def test_additions_are_listed_and_compatible_with_the_level(grown: Copy) -> None:
+    """The grown copy still keeps what the stored level of this project promises."""
     code = (
         "import json, sys; from backscroll.schema.compatibility import compare; "
         "from backscroll.schema.description import describe; "
@@ -178,7 +178,7 @@ def test_what_was_added_is_listed_and_breaks_no_level(grown: Copy) -> None:
 
 @pytest.fixture
 def future_daemon(grown: Copy, tmp_path: Path) -> Iterator[str]:
-    """The endpoint of a daemon that has, besides, one more value of a field and one more error code."""
+    """The endpoint of a daemon that also has a new value of a field and a new error code."""
     known = 'OneOf("text", "voice", "audio", "video")'
     grown.edit("schema/records.py", known, 'OneOf("text", "voice", "audio", "video", "stage")')
     grown.append(
@@ -198,8 +198,8 @@ def future_daemon(grown: Copy, tmp_path: Path) -> Iterator[str]:
         process.terminate()
 
 
-def test_a_client_works_with_a_daemon_of_the_future(future_daemon: str) -> None:
-    """It ignores a new field, keeps a new value as text, and gives a new error code its class by the fault."""
+def test_a_client_works_with_a_newer_daemon(future_daemon: str) -> None:
+    """It ignores an unknown field, keeps an unknown value as text, and maps an unknown error code to a base class."""
     with Client(future_daemon) as client, Peer(future_daemon) as peer:
         saved = {"id": "m1", "roomId": "r1", "senderId": "ada", "content": "x", "timestamp": 1, "sentAt": 7}
         assert peer.ask("save-message", {"message": saved})["ok"]

@@ -1,4 +1,4 @@
-"""Random sequences of all commands against a model of plain dicts: they agree after every step."""
+"""Random sequences of commands, executed on a real store and on a model of plain dicts: both agree after every step."""
 
 import json
 import shutil
@@ -43,12 +43,12 @@ def some_of(strategy: st.SearchStrategy[Payload], *key: str) -> st.SearchStrateg
 
 
 def known(ids: Callable[[Model], Iterable[str]], *more: str) -> st.SearchStrategy[str]:
-    """One of the ids that are in the model now, the daemon's own among them, or of some more."""
+    """One of the ids that the model has now, including those made by the daemon, or one of `more`."""
     return st.runner().flatmap(lambda machine: st.sampled_from([*more, *ids(machine.model)]))
 
 
 def ids_in(lists: str) -> Callable[[Model], list[str]]:
-    """The ids in all rooms' channels or categories, in the order of their making."""
+    """The ids in the channel or category lists of all rooms, in the order of their creation."""
     return lambda model: list(dict.fromkeys(each["id"] for room in model.rooms.values() for each in room[lists]))
 
 
@@ -268,9 +268,9 @@ members_of_batches = st.sampled_from([name for name in PAYLOADS if may_be_batche
 
 
 class Sent(NamedTuple):
-    """A command that was sent, and the reply if it took effect: at this `seq`, as the model's so-and-so-manieth step.
+    """A command that was sent, and the reply if it took effect, with its `seq` and its step in the model.
 
-    `told` is what its result is about, as the model has it.
+    `subjects` lists what its result is about, as the model has it.
     """
 
     id: str
@@ -278,11 +278,11 @@ class Sent(NamedTuple):
     answer: bytes = b""
     seq: int = 0
     step: int = 0
-    told: tuple[tuple[str, str, int], ...] = ()
+    subjects: tuple[tuple[str, str, int], ...] = ()
 
 
 class Conversation(RuleBasedStateMachine):
-    """One store and one model, given the same commands."""
+    """One store and one model that are given the same commands."""
 
     @initialize()
     def start(self) -> None:
@@ -305,12 +305,12 @@ class Conversation(RuleBasedStateMachine):
 
     @rule(by=st.integers(-1, 2))
     def time_passes(self, by: int) -> None:
-        """Or steps back."""
+        """The clock advances or goes back."""
         self.model.now = max(0, self.model.now + by)
 
     @rule(commands=st.lists(members_of_batches, min_size=1, max_size=5))
     def batch(self, commands: list[Payload]) -> None:
-        """All of them happen, or none."""
+        """All commands of a batch take effect, or none."""
         self._execute("batch", {"commands": commands})
 
     @rule(really=st.sampled_from([False, False, True]))
@@ -321,10 +321,12 @@ class Conversation(RuleBasedStateMachine):
     @precondition(lambda self: self.sent)
     @rule(choose=st.integers(0, 11))
     def retry(self, choose: int) -> None:
-        """What took effect is answered as it was then, and nothing is done; what was refused is tried again."""
+        """A command that took effect gets the same reply and is not executed again; one that was refused is tried
+        again.
+        """
         for done in [each for each in self.sent if each.answer][-20:]:
             answer = self.transport.dispatcher.answer(done.body)
-            if self._is_no_longer_told(done):
+            if self._result_is_dropped(done):
                 error = json.loads(answer)["error"]
                 assert (error["code"], error["details"]) == ("conflict", {"path": "$.id", "seq": done.seq})
             else:
@@ -332,27 +334,27 @@ class Conversation(RuleBasedStateMachine):
         chosen = self.sent[-1 - choose % len(self.sent)]
         if not chosen.answer:
             self.sent.remove(chosen)
-            self._judge(chosen, self.transport.dispatcher.answer(chosen.body))
+            self._check_reply(chosen, self.transport.dispatcher.answer(chosen.body))
 
     @precondition(lambda self: self.sent)
     @rule(choose=st.integers(0, 11))
     def use_an_id_again(self, choose: int) -> None:
-        """Another command under the id of one that took effect is a conflict, and does nothing."""
+        """Another command under the id of one that took effect is a conflict and has no effect."""
         sent = self.sent[-1 - choose % len(self.sent)]
         if sent.answer:
             other = {"id": sent.id, "type": "set-current-user-id", "payload": {"userId": "nobody"}}
             error = json.loads(self.transport.dispatcher.answer(json.dumps(other).encode()))["error"]
             assert (error["code"], error["details"]) == ("conflict", {"path": "$.id"})
 
-    def _is_no_longer_told(self, sent: Sent) -> bool:
+    def _result_is_dropped(self, sent: Sent) -> bool:
         """Whether something that its result is about was deleted since, or everything was."""
         forgotten = self.model.forgotten
-        gone = any(forgotten.get((noun, subject), 0) > step for noun, subject, step in sent.told)
+        gone = any(forgotten.get((noun, subject), 0) > step for noun, subject, step in sent.subjects)
         return gone or (self.model.cleared > sent.step and json.loads(sent.answer)["result"] is not None)
 
     @invariant()
-    def answers_agree(self) -> None:
-        """Every query gives what the model gives."""
+    def replies_agree(self) -> None:
+        """Every query returns what the model returns."""
         model = self.model
         assert self._ask("get-all-rooms") == model.get_all_rooms()
         assert self._ask("get-all-attachments") == model.get_all_attachments()
@@ -421,12 +423,12 @@ class Conversation(RuleBasedStateMachine):
 
     def _execute(self, operation: str, payload: Payload) -> None:
         sent = Sent(*self._body(operation, payload))
-        self._judge(sent, self.transport.dispatcher.answer(sent.body))
+        self._check_reply(sent, self.transport.dispatcher.answer(sent.body))
 
-    def _judge(self, sent: Sent, answer: bytes) -> None:
-        """Hold the reply to a command that had no effect before against what the model makes of it."""
+    def _check_reply(self, sent: Sent, answer: bytes) -> None:
+        """Compare the reply to a command that had no effect before with what the model makes of it."""
         request, reply = json.loads(sent.body), json.loads(answer)
-        self.model.told = []
+        self.model.subjects = []
         wanted = self.model.execute(request["type"], request["payload"], reply.get("result"))
         if isinstance(wanted, Refused):
             details = reply["error"]["details"] or {}
@@ -436,8 +438,8 @@ class Conversation(RuleBasedStateMachine):
         else:
             self.seq += 1
             assert reply == {"id": sent.id, "ok": True, "result": wanted, "seq": self.seq}
-            told = tuple(self.model.told)
-            self.sent.append(sent._replace(answer=answer, seq=self.seq, step=self.model.steps, told=told))
+            subjects = tuple(self.model.subjects)
+            self.sent.append(sent._replace(answer=answer, seq=self.seq, step=self.model.steps, subjects=subjects))
 
     def _ask(self, operation: str, **payload: Any) -> Any:
         _, body = self._body(operation, payload)
@@ -447,7 +449,7 @@ class Conversation(RuleBasedStateMachine):
 
 
 def _rule_of(operation: str) -> Any:
-    """The rule that executes a command with whatever payload."""
+    """The rule that executes a command with any payload."""
 
     def execute(self: Conversation, payload: Payload) -> None:
         self._execute(operation, payload)
@@ -461,13 +463,13 @@ for each in PAYLOADS:
 
 
 def test_store_and_model_agree_after_every_step(long: bool) -> None:
-    """Whatever is commanded, in whatever order, every query answers what plain dicts would."""
+    """After any sequence of commands every query returns what the model of plain dicts returns."""
     steps = STEPS_LONG if long else STEPS
     run_state_machine_as_test(Conversation, settings=settings(stateful_step_count=steps))
 
 
-def test_the_model_knows_every_command() -> None:
-    """A command that is added must be added to the model."""
+def test_the_model_implements_every_command() -> None:
+    """A command that is added to the registry must be added to the model and to the state machine."""
     commands = {name.replace("-", "_") for name, operation in OPERATIONS.items() if issubclass(operation, Command)}
     assert {each for each in commands if not hasattr(Model, each)} == set()
     assert {each for each in commands if not hasattr(Conversation, each)} == set()

@@ -1,4 +1,4 @@
-"""README.md: its examples run as they stand, and its table of operations is the registry's."""
+"""The examples in README.md run as they are printed."""
 
 import os
 import re
@@ -15,12 +15,12 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
-    """The code blocks of README in one language."""
+    """The code blocks of README.md in one language."""
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_python_example_runs(start_daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
-    """Pasted into a file, it saves a message with a reaction and prints them."""
+    """Saved as a script it stores a message with a reaction and prints them."""
     start_daemon(data_dir=tmp_path / "data")
     script = tmp_path / "example.py"
     script.write_text(blocks("python")[0], encoding="utf-8")
@@ -30,20 +30,20 @@ def test_the_python_example_runs(start_daemon: Callable[..., DaemonProcess], tmp
     assert done.stdout == "ada Hello! ['👋']\n"
 
 
-def test_the_javascript_example_is_the_one_that_is_run() -> None:
+def test_the_javascript_example_is_the_tested_one() -> None:
     """It is the script that test_node.py runs, word for word."""
     assert blocks("js") == [(ROOT / "tests" / "clients" / "node" / "example.mjs").read_text(encoding="utf-8")]
 
 
-def test_the_example_of_a_test_is_the_one_that_is_run() -> None:
-    """Log and test are those in `tests/example`, word for word, which this suite runs too."""
+def test_the_pytest_example_is_the_tested_one() -> None:
+    """The log and the test are those in `tests/example`, word for word, which are part of this suite."""
     example = ROOT / "tests" / "example"
     assert blocks("json") == [(example / "conversation.jsonl").read_text(encoding="utf-8")]
     assert (example / "test_my_chat.py").read_text(encoding="utf-8") in blocks("python")
 
 
-def test_the_commands_about_logs_run(start_daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
-    """Record and replay, as it is printed: in a directory with data, each command ends with 0."""
+def test_the_record_and_replay_commands_run(start_daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
+    """In a directory with data, each of the printed commands exits with 0."""
     example = ROOT / "tests" / "example" / "conversation.jsonl"
     assert main(["replay", str(example), "--into", str(tmp_path / "data")]) == 0
     start_daemon(data_dir=tmp_path / "data")
@@ -55,7 +55,7 @@ def test_the_commands_about_logs_run(start_daemon: Callable[..., DaemonProcess],
     assert (tmp_path / "again" / "default.db").exists()
 
 
-def test_the_two_commands_are_there() -> None:
-    """The demo and the tests each start from nothing but Python."""
+def test_the_commands_to_try_and_to_test_are_printed() -> None:
+    """The demo and the tests each start with a single command."""
     assert "pip install uv && uv run backscroll demo\n" in blocks("sh")
     assert "pip install uv && uv run pytest\n" in blocks("sh")

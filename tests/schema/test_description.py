@@ -1,4 +1,4 @@
-"""`describe`: the whole language as data, true of what the daemon does, and the pages that are made from it."""
+"""`describe`: the whole protocol as data, consistent with what the daemon does, and the pages generated from it."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ each_operation = pytest.mark.parametrize("name", OPERATIONS)
 
 
 def test_a_running_daemon_describes_itself(start_daemon: Any) -> None:
-    """What it answers is the description of its own level, over the wire, in both encodings alike."""
+    """`describe` over the wire gives the description of the daemon's own level."""
     daemon: DaemonProcess = start_daemon()
     with Client(daemon.endpoint) as client:
         assert client.ask(Describe()) == describe()
@@ -36,7 +36,7 @@ def test_a_running_daemon_describes_itself(start_daemon: Any) -> None:
 
 
 def test_every_operation_error_and_limit_is_described() -> None:
-    """Nothing that the protocol has is missing, and everything says since which level it exists."""
+    """Nothing of the protocol is missing, and everything names the level since which it exists."""
     described = describe()
     assert list(described["operations"]) == list(OPERATIONS)
     assert list(described["errors"]) == list(ERRORS)
@@ -57,16 +57,16 @@ def test_the_schemas_are_json_schema_2020_12() -> None:
 
 
 @each_operation
-def test_the_example_is_valid_by_its_schema(name: str) -> None:
-    """Whoever copies an example sends what the schema allows, and a misspelt field is not allowed."""
+def test_the_example_is_valid_by_the_schema(name: str) -> None:
+    """The example of an operation is valid, and with a misspelt field it is not."""
     example = describe()["operations"][name]["example"]
     assert input_validator(name).is_valid(example)
     assert not input_validator(name).is_valid({**example, "mispelt": 1})
 
 
 @each_operation
-def test_the_schema_and_the_daemon_refuse_the_same(name: str, transport: InProcess) -> None:
-    """For each field of a payload: another type is refused by both, and a missing one exactly where it is required."""
+def test_schema_and_daemon_refuse_the_same_payloads(name: str, transport: InProcess) -> None:
+    """For each payload field both refuse a value of another type, and a missing value exactly where it is required."""
     payload = describe()["operations"][name]["payload"]
     example = describe()["operations"][name]["example"]
     for field, schema in payload["properties"].items():
@@ -87,8 +87,8 @@ def _is_accepted(name: str, payload: dict[str, Any], transport: InProcess) -> bo
     )
 
 
-def test_a_record_of_replies_is_described_as_replies_are() -> None:
-    """Fields that a reply always has are required in its schema, unset ones are left out, new ones are allowed."""
+def test_reply_records_have_a_schema_of_their_own() -> None:
+    """Fields that a reply always has are required, unset ones are left out, and unknown ones are allowed."""
     message = {"id": "m", "roomId": "r", "senderId": "a", "content": "", "timestamp": 0, "isDeleted": False}
     assert validator({"$ref": "#/$defs/Message"}).is_valid(message)
     assert validator({"$ref": "#/$defs/Message"}).is_valid({**message, "ofALaterLevel": 1})
@@ -107,13 +107,15 @@ def test_generated_parts_of_pages_are_up_to_date(page: Path) -> None:
 
 
 def test_every_generated_part_is_on_a_page() -> None:
-    """A table that nobody shows is not generated."""
+    """Each generated table is shown on some page."""
     shown = {part["name"] for page in PAGES for part in PART.finditer(page.read_text(encoding="utf-8"))}
     assert shown == set(PARTS)
 
 
-def test_the_generator_writes_pages_and_refuses_to_break_a_level(tmp_path: Path) -> None:
-    """In a checkout it brings the pages up to date; it does not overwrite a level that would break, and says why."""
+def test_the_generator_updates_pages_but_no_broken_level(tmp_path: Path) -> None:
+    """It brings the pages of a checkout up to date; a stored level that would be broken stays, and the reason is
+    printed.
+    """
     (tmp_path / "schema" / "levels").mkdir(parents=True)
     for page in PAGES:
         stale = PART.sub(r"\1\3", page.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The error tree: drawn, coded and carried over the wire the same everywhere."""
+"""The tree of errors: complete, documented, and the same on both sides of the wire."""
 
 import re
 from typing import Any
@@ -38,22 +38,22 @@ every_error = pytest.mark.parametrize("error_class", ERRORS.values(), ids=ERRORS
 both = pytest.mark.parametrize("codec", CODECS, ids=repr)
 
 
-def test_the_codes_are_the_protocols() -> None:
-    """No code is missing, and none is more than the protocol knows."""
+def test_the_error_codes_are_those_of_the_protocol() -> None:
+    """`ERRORS` holds exactly the closed set of codes that the protocol defines."""
     assert set(ERRORS) == CODES
     assert all(error_class.code == code for code, error_class in ERRORS.items())
 
 
-def test_every_error_is_somebodys_fault() -> None:
-    """Each is the caller's or the daemon's; that a request was not started in time is the daemon's."""
+def test_every_error_is_a_caller_or_a_daemon_error() -> None:
+    """Each class is either a `CallerError` or a `DaemonError`; only `DeadlineExceeded` is neither."""
     for error_class in ERRORS.values():
         assert issubclass(error_class, CallerError) + issubclass(error_class, DaemonError) == 1
         assert error_class.fault == ("caller" if issubclass(error_class, CallerError) else "daemon")
     assert issubclass(DeadlineExceeded, DaemonError)
 
 
-def test_the_tree_is_drawn_as_it_is() -> None:
-    """The module's docstring shows every class, under its parent, with its code."""
+def test_the_docstring_draws_the_error_tree() -> None:
+    """The module's docstring shows every class under its parent, with its code."""
     parents: list[type[BackscrollError]] = [BackscrollError]
     seen = set()
     for line in (errors.__doc__ or "").splitlines():
@@ -72,10 +72,10 @@ def test_the_tree_is_drawn_as_it_is() -> None:
 @every_error
 @pytest.mark.parametrize("details", [None, {}, {"path": "$.id", "known": ["a"]}], ids=repr)
 @pytest.mark.parametrize("retryable", [False, True])
-def test_an_error_goes_over_the_wire_and_back(
+def test_an_error_survives_the_wire(
     error_class: type[BackscrollError], codec: Codec, details: dict[str, Any] | None, retryable: bool
 ) -> None:
-    """Class, message, details and promise arrive as they were raised."""
+    """Class, message, details and `retryable` arrive as they were raised."""
     raised = error_class("what it is – ünïcödé", details=details, retryable=retryable)
     reply, reply_codec = read_reply(write_failure("request-1", raised, codec))
     arrived = error_of(reply)
@@ -86,8 +86,8 @@ def test_an_error_goes_over_the_wire_and_back(
 
 
 @both
-def test_a_failure_to_nobody_has_a_null_id(codec: Codec) -> None:
-    """A request too broken to have an id is told so."""
+def test_a_failure_without_request_id_has_a_null_id(codec: Codec) -> None:
+    """The reply to a request whose id cannot be read has the id null."""
     fields = codec.decode(write_failure(None, Invalid("x"), codec), dict[str, Any])
     error = {"code": "invalid", "message": "x", "fault": "caller", "retryable": False}
     assert fields == {"id": None, "ok": False, "error": error}
@@ -98,10 +98,10 @@ def test_a_failure_to_nobody_has_a_null_id(codec: Codec) -> None:
     ("fault", "error_class"),
     [("caller", CallerError), ("daemon", DaemonError), ("nobody", DaemonError), (None, DaemonError)],
 )
-def test_a_code_from_the_future_is_internal(
+def test_an_unknown_error_code_becomes_internal(
     codec: Codec, fault: str | None, error_class: type[BackscrollError]
 ) -> None:
-    """A client that does not know a code still raises what its callers catch, by its fault, and keeps the code."""
+    """A client raises `Internal` for a code it does not know, and for a failure without an error."""
     error_fields = {"code": "on-fire", "message": "hot", "retryable": True, "details": {"degrees": 451}, "since": 9}
     body = codec.encode({"id": "x", "ok": False, "error": error_fields | ({"fault": fault} if fault else {})})
     error = error_of(read_reply(body)[0])
@@ -111,7 +111,7 @@ def test_a_code_from_the_future_is_internal(
     assert isinstance(error_of(read_reply(codec.encode({"id": "x", "ok": False}))[0]), Internal)
 
 
-def test_a_fields_error_names_its_path() -> None:
+def test_an_error_at_a_path_has_it_in_message_and_details() -> None:
     """`at` puts the path into the message for people and into the details for programs."""
     error = Invalid.at("$.payload.message.id", "expected `str`")
     assert error.message == "$.payload.message.id: expected `str`"
@@ -119,7 +119,7 @@ def test_a_fields_error_names_its_path() -> None:
     assert not error.retryable
 
 
-def test_no_reply_is_a_time_out_and_never_sent() -> None:
-    """Callers may catch it as either; no daemon says it."""
+def test_no_reply_is_a_timeout_error_and_not_on_the_wire() -> None:
+    """`NoReply` can be caught as `TimeoutError`, and its code is not one of the wire's."""
     assert issubclass(NoReply, TimeoutError)
     assert NoReply.code not in ERRORS

@@ -1,4 +1,4 @@
-"""Protocol levels: what a published level promises its clients is kept, and a breach is noticed."""
+"""Protocol levels: the promises of each published level are kept, and a breaking change is detected."""
 
 import copy
 import json
@@ -23,8 +23,8 @@ def golden(level: int) -> Description:
     return document
 
 
-def test_every_level_up_to_the_present_one_is_stored() -> None:
-    """A client of a level finds its description in the wheel, under the level's number."""
+def test_every_level_up_to_the_current_one_is_stored() -> None:
+    """The description of each published level is in `schema/levels`, under the level's number."""
     assert [int(path.stem) for path in LEVELS] == list(range(1, PROTOCOL_LEVEL + 1))
     assert all(golden(int(path.stem))["level"] == int(path.stem) for path in LEVELS)
 
@@ -90,16 +90,16 @@ WIDENINGS: dict[str, Callable[[Description], object]] = {
 
 
 @pytest.mark.parametrize("breach", BREACHES.values(), ids=BREACHES)
-def test_a_breach_of_a_level_is_noticed(breach: Callable[[Description], object]) -> None:
-    """Each way of breaking clients that exist fails the comparison with the stored level."""
+def test_a_breaking_change_is_detected(breach: Callable[[Description], object]) -> None:
+    """Each way of breaking existing clients fails the comparison with the stored level."""
     changed = copy.deepcopy(describe())
     breach(changed)
     assert compare(golden(PROTOCOL_LEVEL), changed).breaking
 
 
 @pytest.mark.parametrize("addition", ADDITIONS.values(), ids=ADDITIONS)
-def test_an_addition_breaks_nobody_and_is_listed(addition: Callable[[Description], object]) -> None:
-    """What is new is named, and a client of the stored level goes on working."""
+def test_an_addition_is_compatible_and_listed(addition: Callable[[Description], object]) -> None:
+    """Additions are listed by name, and do not count as breaking."""
     changed = copy.deepcopy(describe())
     addition(changed)
     breaking, additions = compare(golden(PROTOCOL_LEVEL), changed)
@@ -108,8 +108,8 @@ def test_an_addition_breaks_nobody_and_is_listed(addition: Callable[[Description
 
 
 @pytest.mark.parametrize("widening", WIDENINGS.values(), ids=WIDENINGS)
-def test_a_wider_request_breaks_nobody(widening: Callable[[Description], object]) -> None:
-    """What older clients send stays valid."""
+def test_accepting_more_in_requests_is_compatible(widening: Callable[[Description], object]) -> None:
+    """Whatever older clients send stays valid."""
     changed = copy.deepcopy(describe())
     widening(changed)
     assert compare(golden(PROTOCOL_LEVEL), changed).breaking == []
@@ -135,7 +135,8 @@ def _rename(schema: Description, old: str, new: str) -> None:
     schema["required"] = [new if name == old else name for name in schema["required"]]
 
 
-def _add(schema: Description, name: str, *, required: bool = False) -> None:
+def _add(schema: Description, name: str, *, required: bool = False) -> Description:
     schema["properties"][name] = {"type": "string"}
     if required:
         schema["required"].append(name)
+    return schema

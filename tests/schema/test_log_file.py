@@ -1,4 +1,4 @@
-"""Log files: what is written is read again, what people write is understood, and what is wrong is named by its line."""
+"""Log files: what is written can be read again, hand-written lines are completed, and errors name their line."""
 
 import re
 from typing import Any, TypeVar
@@ -43,7 +43,7 @@ def entries(*lines: str) -> list[LogEntry]:
 
 
 def problem(*lines: str) -> str:
-    """What is said about the first bad one of these lines."""
+    """The message about the first bad one of these lines."""
     with pytest.raises(BadLine) as caught:
         read(*lines)
     return str(caught.value)
@@ -84,8 +84,8 @@ def log_entries(draw: st.DrawFn) -> LogEntry:
 
 
 @given(log_entries(), st.none() | texts(1, 32))
-def test_an_entry_is_the_same_after_it_was_a_line(entry: LogEntry, scope: str | None) -> None:
-    """Entry to line to entry gives the entry, on what every language takes for one line, whatever people said in it."""
+def test_an_entry_survives_a_round_trip_as_a_line(entry: LogEntry, scope: str | None) -> None:
+    """An entry written as a line is one line in every language, whatever its texts hold, and is read back unchanged."""
     text = entry_text(entry, scope)
     assert text.endswith("\n")
     assert len(text.splitlines()) == 1
@@ -95,16 +95,16 @@ def test_an_entry_is_the_same_after_it_was_a_line(entry: LogEntry, scope: str | 
 
 
 @given(json_objects())
-def test_free_json_keeps_its_numbers(metadata: dict[str, Any]) -> None:
-    """`1` and `1.0` are not the same, and the order of keys is the application's."""
+def test_free_json_is_read_back_exactly(metadata: dict[str, Any]) -> None:
+    """`1` and `1.0` stay different, and the order of keys is preserved."""
     message = Message(id="m", room_id="r", sender_id="a", content="", timestamp=0, metadata=metadata)
     entry = LogEntry(seq=1, at=0, id="i", type="save-message", payload=received(SaveMessage(message)))
     [read_again] = entries(entry_text(entry))
     assert repr(read_again) == repr(entry)
 
 
-def test_a_line_shows_what_counts_first_and_no_more_than_it_needs() -> None:
-    """The keys come in one order; those after `payload` only where they say something."""
+def test_a_line_has_a_fixed_key_order_and_omits_defaults() -> None:
+    """`generated`, `redacted`, `digest` and `scope` are written only where they are set."""
     entry = LogEntry(
         seq=1, at=2, id="i", type="delete-message", payload={"messageId": "ü"}, digest=DIGEST, chain=DIGEST
     )
@@ -129,8 +129,8 @@ def test_a_line_shows_what_counts_first_and_no_more_than_it_needs() -> None:
     ]
 
 
-def test_a_header_is_the_same_after_it_was_a_line() -> None:
-    """It says whose log it is, from where to where, and both chains."""
+def test_a_header_survives_a_round_trip_as_a_line() -> None:
+    """A header names the scope, the first and last number, and the chain before and after."""
     header = LogHeader(scope="ada", from_seq=3, chain_start=DIGEST, to=4, chain_end=DIGEST)
     text = header_text(header)
     assert re.findall(r'"(\w+)": ', text) == ["format", "version", "scope", "from", "chainStart", "to", "chainEnd"]
@@ -142,8 +142,10 @@ def test_a_header_is_the_same_after_it_was_a_line() -> None:
     assert CHAIN_START.hex() in header_text(LogHeader())
 
 
-def test_what_a_person_leaves_out_is_filled_in_alike_every_time() -> None:
-    """No header, blank lines, comments; `seq` counts on, `at` goes on by a second, `id` is the line's number."""
+def test_missing_fields_are_filled_in_deterministically() -> None:
+    """Header, blank lines and comments are optional; `seq` counts up, `at` advances by a second, `id` is the line's
+    number.
+    """
     lines = [
         "# a conversation",
         '{"type": "initialize"}',
@@ -158,26 +160,26 @@ def test_what_a_person_leaves_out_is_filled_in_alike_every_time() -> None:
     assert entries(*lines) == entries(*lines)
 
 
-def test_a_file_from_another_system_is_read() -> None:
-    """A byte order mark and carriage returns, as some editors leave them, are not part of a line."""
+def test_a_byte_order_mark_and_crlf_are_ignored() -> None:
+    """A byte order mark and carriage returns, as some editors write them, are not part of a line."""
     [line] = LogReader().read([b'\xef\xbb\xbf{"type": "initialize"}\r\n', b"\r\n"])
     assert line.entry.payload == received(Initialize())
 
 
-def test_every_scope_counts_for_itself() -> None:
-    """Lines of several scopes may stand between each other."""
+def test_each_scope_is_numbered_separately() -> None:
+    """Lines of several scopes may be interleaved in one file."""
     lines = read(HEADER, *('{"type": "initialize", "scope": "ada"}', '{"type": "initialize"}') * 2)
     assert [(line.scope, line.entry.seq) for line in lines] == [("ada", 1), ("default", 1), ("ada", 2), ("default", 2)]
 
 
-def test_files_may_be_put_together() -> None:
-    """What follows another header is of that header's scope."""
+def test_log_files_can_be_concatenated() -> None:
+    """Lines after a second header belong to that header's scope."""
     lines = read(HEADER, '{"type": "initialize"}', HEADER[:-1] + ', "scope": "ada"}', '{"type": "initialize"}')
     assert [(line.scope, line.entry.seq) for line in lines] == [("default", 1), ("ada", 1)]
 
 
-def test_every_header_is_handed_out() -> None:
-    """Also one that no command follows, which is all that is left of a log that was cut off; with its line's number."""
+def test_read_all_yields_every_header() -> None:
+    """Each header comes with its line number, also a last one that no command follows."""
     ada = HEADER[:-1] + ', "scope": "ada", "to": 3}'
     lines = [f"{line}\n".encode() for line in (HEADER, '{"type": "initialize"}', "", ada)]
     first, command, last = LogReader().read_all(lines)
@@ -185,22 +187,22 @@ def test_every_header_is_handed_out() -> None:
     assert [command] == list(LogReader().read(lines))
 
 
-def test_a_line_may_be_larger_than_what_was_sent() -> None:
-    """How much free JSON is taken is about requests: written as a line it takes another number of bytes."""
+def test_a_line_may_exceed_the_request_size_limit() -> None:
+    """The limit on free JSON applies to requests; as a line of JSON the same data may take more bytes."""
     metadata = {"said": "\x01" * 1_000_000}
     message = Message(id="m", room_id="r", sender_id="a", content="", timestamp=0, metadata=metadata)
     entry = LogEntry(seq=1, at=0, id="i", type="save-message", payload=received(SaveMessage(message)))
     assert entries(entry_text(entry)) == [entry]
 
 
-def test_a_file_can_follow_another() -> None:
-    """With `next_seq` lines count on from what is there already, and make ids of their own."""
+def test_numbering_can_continue_after_another_file() -> None:
+    """With `next_seq` the numbers continue from there, and the generated ids are distinct from earlier ones."""
     [line] = LogReader(next_seq=5).read([b'{"type": "initialize"}'])
     assert (line.entry.seq, line.entry.id) == (5, "after-4-line-1")
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ("{", "not a JSON object"),
         ("[]", "not a JSON object"),
@@ -235,15 +237,15 @@ def test_a_file_can_follow_another() -> None:
         ('{"format": "backscroll-log", "version": 2}', "$.version: "),
     ],
 )
-def test_a_bad_line_is_named_with_its_field(line: str, said: str) -> None:
-    """Before anything is sent, with the number that an editor shows."""
+def test_an_invalid_line_is_reported_with_number_and_path(line: str, expected: str) -> None:
+    """The error gives the line number that an editor shows, and the path of the field."""
     complaint = problem(HEADER, "", '{"type": "initialize"}', line)
     assert complaint.startswith("line 4: ")
-    assert said in complaint
+    assert expected in complaint
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "expected"),
     [
         (
             ['{"type": "initialize", "seq": 3}', '{"type": "initialize", "seq": 5}'],
@@ -256,14 +258,14 @@ def test_a_bad_line_is_named_with_its_field(line: str, said: str) -> None:
         ([HEADER[:-1] + ', "from": 7}', '{"type": "initialize", "seq": 8}'], "line 2: $.seq: 8 where 7 is expected"),
     ],
 )
-def test_numbers_without_gaps(lines: list[str], said: str) -> None:
-    """A command that was lost or stands twice is seen."""
-    assert problem(*lines) == said
+def test_a_gap_or_duplicate_in_seq_is_an_error(lines: list[str], expected: str) -> None:
+    """A missing or repeated number is reported with its line."""
+    assert problem(*lines) == expected
 
 
 @pytest.mark.parametrize(
     "text", ["1767225600000", "2026-01-01", "2026-01-01T00:00:00", "2026-01-01T00:00:00Z", "2026-01-01T02:00:00+02:00"]
 )
-def test_times_as_people_write_them(text: str) -> None:
-    """Milliseconds or ISO 8601; one without an offset is UTC wherever it is read."""
+def test_times_are_milliseconds_or_iso_8601(text: str) -> None:
+    """A time without an offset is UTC."""
     assert time_of(text) == FIRST_AT

@@ -1,4 +1,4 @@
-"""Laws of the registry, each one loop over all operations."""
+"""Rules that every operation of the registry follows."""
 
 import re
 from pathlib import Path
@@ -20,13 +20,13 @@ from tests.support.requests import CODECS, example, in_sensible_order
 each_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS.keys())
 
 
-def test_every_operation_has_a_handler_and_every_handler_an_operation() -> None:
-    """The registry and the table of handlers name the same operations; a batch has those of its members."""
+def test_operations_and_handlers_correspond_one_to_one() -> None:
+    """The registry and the table of handlers list the same operations in the same order."""
     assert set(HANDLERS) == set(OPERATIONS) - {Batch.wire_name}
 
 
 def test_every_operation_class_is_registered() -> None:
-    """No operation is declared and forgotten."""
+    """Every class of an operation is in `OPERATIONS`."""
     bases = {operations.Operation, operations.Command, operations.Query, operations.Builtin, operations.Maintenance}
     declared = {each for each in _subclasses(Operation) if each.__module__.startswith("backscroll.")} - bases
     assert declared == set(OPERATIONS.values())
@@ -53,23 +53,23 @@ def test_an_operation_is_exported(operation: type[Operation[Any]]) -> None:
 
 
 @each_operation
-def test_an_operation_is_of_one_kind_with_a_reply_type(operation: type[Operation[Any]]) -> None:
-    """Each changes, reads, or is about a whole scope, and declares what it answers in its base class."""
+def test_an_operation_has_one_kind_and_a_reply_type(operation: type[Operation[Any]]) -> None:
+    """It is a command, a query or maintenance, and its base class declares the type of its result."""
     assert sum(issubclass(operation, kind) for kind in (Command, Query, Maintenance)) == 1
     assert "reply_type" in vars(operation)
 
 
 @each_operation
-def test_an_operation_has_a_docstring_of_its_own(operation: type[Operation[Any]]) -> None:
-    """The first sentence is what the documentation shows."""
+def test_an_operation_has_its_own_docstring(operation: type[Operation[Any]]) -> None:
+    """The docstring begins with a sentence, which the documentation shows."""
     assert operation.__doc__
     assert operation.__doc__.split("\n\n")[0].strip().endswith((".", "?"))
 
 
 @each_operation
 @pytest.mark.parametrize("codec", CODECS, ids=repr)
-def test_the_example_round_trips(operation: type[Operation[Any]], codec: Codec) -> None:
-    """The docstring's example is a valid payload that is written back as the same JSON."""
+def test_the_docstring_example_round_trips(operation: type[Operation[Any]], codec: Codec) -> None:
+    """The example in the docstring is a valid payload, and is encoded again as the same JSON."""
     payload = example(operation)
     request = msgspec.convert(payload, operation)
     assert codec.decode(codec.encode(request), operation) == request
@@ -77,14 +77,14 @@ def test_the_example_round_trips(operation: type[Operation[Any]], codec: Codec) 
 
 
 def test_every_example_gets_a_reply_of_the_declared_type(transport: InProcess, tmp_path: Path) -> None:
-    """All examples work on one store, one after the other; the client decodes each reply strictly."""
+    """All examples work on one store in turn, and the client decodes each result as the declared type."""
     client = Client(transport=transport)
     client.execute(SaveRoom(DEFAULT))
     results: dict[str, Any] = {}
     for operation in in_sensible_order():
-        payload = _with_what_was_made(example(operation), results, tmp_path)
+        payload = _with_real_ids(example(operation), results, tmp_path)
         request: Any = msgspec.convert(payload, operation)
-        if operation is AdoptLegacyDatabase:  # into a scope that nobody has used
+        if operation is AdoptLegacyDatabase:  # into an unused scope
             with InProcess(tmp_path / "new") as new:
                 results[operation.wire_name] = Client(transport=new).execute(request)
         else:
@@ -102,8 +102,8 @@ DEFAULT = Room(
 """What the examples of channels and categories are about; the daemon makes other ids."""
 
 
-def _with_what_was_made(payload: dict[str, Any], results: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """An example with the daemon's own ids, tokens and files in the places where it can but show some."""
+def _with_real_ids(payload: dict[str, Any], results: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """An example with the ids, tokens and files that the daemon made in place of those it shows."""
     made: dict[str, Any] = {}
     if "mediaId" in payload:
         made["mediaId"] = results["put-media"].id

@@ -1,4 +1,4 @@
-"""The second spelling of each entity, its `…Updates`, held against the first; and how records look on the wire."""
+"""The `…Updates` records correspond to their entities; and how records are encoded."""
 
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -53,14 +53,14 @@ def hints(record_type: type[Record]) -> dict[str, Any]:
     return {name: every[name] for name in record_type.__struct_fields__}
 
 
-def test_every_updates_record_is_held_to_its_entity() -> None:
-    """No `…Updates` escapes the laws below."""
+def test_every_updates_record_is_covered() -> None:
+    """`ENTITIES` lists every record whose name ends in `Updates`."""
     assert {each for each in RECORDS if each.__name__.endswith("Updates")} == {updates for _, updates in ENTITIES}
 
 
 @entities
 def test_updates_have_the_entitys_fields_without_its_key(entity: type[Record], updates: type[Record]) -> None:
-    """What is not the key can be changed, under the same name."""
+    """Every field but the key can be updated, under the same name."""
     from_daemon = {name for name, hint in hints(entity).items() if marker(hint, ReplyOnly) is not None}
     assert from_daemon == {"damaged"}
     rest = [name for name in entity.__struct_fields__ if name not in {*entity.KEY, *from_daemon}]
@@ -69,8 +69,8 @@ def test_updates_have_the_entitys_fields_without_its_key(entity: type[Record], u
 
 
 @entities
-def test_updates_have_the_entitys_types_and_three_states(entity: type[Record], updates: type[Record]) -> None:
-    """Every field can be left alone and set; exactly the optional ones can be cleared."""
+def test_updates_have_the_entitys_types(entity: type[Record], updates: type[Record]) -> None:
+    """Every field can be left out or set; exactly the optional ones can be cleared with null."""
     for name, hint in hints(updates).items():
         entity_hint = members(hints(entity)[name])
         clearable = NoneType in entity_hint and name not in WITH_DEFAULTS_FOR_LISTS
@@ -79,8 +79,8 @@ def test_updates_have_the_entitys_types_and_three_states(entity: type[Record], u
 
 
 @entities
-def test_an_empty_update_leaves_everything(entity: type[Record], updates: type[Record]) -> None:
-    """Absent is the default of every field, and nothing of it goes over the wire."""
+def test_an_empty_update_is_encoded_as_an_empty_object(entity: type[Record], updates: type[Record]) -> None:
+    """Every field is absent by default, and absent fields are not encoded."""
     empty = updates()
     assert all(getattr(empty, name) is UNSET for name in updates.__struct_fields__)
     assert msgspec.json.encode(empty) == b"{}"
@@ -88,8 +88,8 @@ def test_an_empty_update_leaves_everything(entity: type[Record], updates: type[R
 
 @entities
 @pytest.mark.parametrize("codec", CODECS, ids=repr)
-def test_null_clears_and_absence_does_not(entity: type[Record], updates: type[Record], codec: Codec) -> None:
-    """`null` goes over the wire and back as `None`, never as absence."""
+def test_null_is_distinct_from_absent(entity: type[Record], updates: type[Record], codec: Codec) -> None:
+    """`null` is encoded and decoded as `None`, and not as absent."""
     clearable = [name for name, hint in hints(updates).items() if NoneType in members(hint)]
     cleared = updates(**dict.fromkeys(clearable))
     assert codec.decode(codec.encode(cleared), updates) == cleared
@@ -98,14 +98,14 @@ def test_null_clears_and_absence_does_not(entity: type[Record], updates: type[Re
 
 @pytest.mark.parametrize("record_type", RECORDS, ids=lambda each: each.__name__)
 def test_a_records_key_is_required(record_type: type[Record]) -> None:
-    """Each name in KEY is a field that is always there."""
+    """The fields named in `KEY` are required."""
     required = {field.name for field in msgspec.structs.fields(record_type) if field.required}
     assert set(record_type.KEY) <= required
 
 
 @pytest.mark.parametrize("record_type", RECORDS, ids=lambda each: each.__name__)
-def test_a_record_says_what_it_is(record_type: type[Record]) -> None:
-    """Every record has a docstring of its own."""
+def test_a_record_has_its_own_docstring(record_type: type[Record]) -> None:
+    """Every record class has a docstring."""
     assert record_type.__doc__
 
 
@@ -114,8 +114,8 @@ STORED = [each for each in RECORDS if each.KEY]
 
 @pytest.mark.parametrize("record_type", STORED, ids=lambda each: each.__name__)
 @hypothesis.given(data=st.data())
-def test_any_record_goes_over_the_wire_and_back(record_type: type[Record], data: st.DataObject) -> None:
-    """Encoding loses nothing, what it writes is valid, and unset fields are left out."""
+def test_any_record_survives_the_wire(record_type: type[Record], data: st.DataObject) -> None:
+    """A record is decoded as it was encoded; its encoding is valid and leaves out unset fields."""
     record = data.draw(records(record_type))
     validate(record, "$")
     for codec in CODECS:

@@ -1,4 +1,4 @@
-"""ULIDs: 26 characters, never the same and never backwards."""
+"""ULIDs: 26 characters, unique, and increasing."""
 
 import threading
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def value(ulid: str) -> int:
 
 
 def test_a_ulid_is_26_characters_of_crockfords_alphabet() -> None:
-    """No I, L, O or U, and always the same length."""
+    """A ULID has a fixed length, and none of the letters I, L, O and U."""
     new_id = UlidGenerator()
     for ulid in (new_id() for _ in range(1_000)):
         assert len(ulid) == 26
@@ -47,7 +47,7 @@ def test_a_ulid_is_26_characters_of_crockfords_alphabet() -> None:
     ],
 )
 def test_a_ulid_begins_with_its_time(time: int, prefix: str) -> None:
-    """The first ten characters are the milliseconds since the epoch."""
+    """The first ten characters encode the milliseconds since the epoch."""
     assert ticking([time])().startswith(prefix)
 
 
@@ -57,8 +57,8 @@ def test_a_ulid_ends_with_its_random_bits() -> None:
 
 
 @given(TIMES, st.integers(0, 2**RANDOM_BITS - 1))
-def test_a_ulid_can_be_read_back(time: int, random: int) -> None:
-    """Nothing of time and random number is lost."""
+def test_time_and_random_bits_can_be_decoded(time: int, random: int) -> None:
+    """Both numbers can be read back from the text."""
     assert value(ticking([time], random)()) == time << RANDOM_BITS | random
 
 
@@ -71,8 +71,8 @@ def test_ulids_increase_whatever_the_clock_does(times: list[int], random: int) -
     assert {len(ulid) for ulid in made} == {26}
 
 
-def test_a_clock_that_goes_back_leaves_the_time_where_it_was() -> None:
-    """The earlier time is not written; the last one counts on."""
+def test_a_clock_set_back_does_not_decrease_ulids() -> None:
+    """While the clock shows an earlier time, the last ULID is incremented."""
     new_id = ticking([1_000, 999, 5])
     first, second, third = new_id(), new_id(), new_id()
     assert value(second) == value(first) + 1
@@ -80,8 +80,10 @@ def test_a_clock_that_goes_back_leaves_the_time_where_it_was() -> None:
 
 
 @given(st.lists(st.tuples(TIMES, st.integers(0, 2**RANDOM_BITS - 1)), min_size=1, max_size=20))
-def test_a_ulid_after_another_is_worked_out_from_that_alone(drawn: list[tuple[int, int]]) -> None:
-    """It is what a generator makes with the same times and random numbers; and so greater than all before it."""
+def test_ulid_after_equals_a_generator_with_the_same_input(drawn: list[tuple[int, int]]) -> None:
+    """`ulid_after` depends only on the previous ULID, the time and the random number, and increases like a
+    generator.
+    """
     last, random = "", 0
     new_id = UlidGenerator(random_bits=lambda _bits: random)
     for time, random in drawn:
@@ -89,8 +91,8 @@ def test_a_ulid_after_another_is_worked_out_from_that_alone(drawn: list[tuple[in
         assert last == new_id(time)
 
 
-def test_threads_share_a_generator() -> None:
-    """Each thread sees its own increase, and no two ever get the same."""
+def test_a_generator_is_thread_safe() -> None:
+    """Each thread sees increasing ULIDs, and no two threads get the same one."""
     new_id = UlidGenerator(lambda: 1_000)
     made: list[list[str]] = [[] for _ in range(8)]
 

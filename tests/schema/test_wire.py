@@ -1,4 +1,4 @@
-"""Bodies as anybody may send them: each gets a reply or a typed refusal, and only a success changes anything."""
+"""Request bodies as any caller may send them: each gets a success or a typed error, and only a success changes data."""
 
 import subprocess
 import sys
@@ -18,6 +18,7 @@ from backscroll.schema.limits import BODY_BYTES_MAX, INTEGER_MAX, MILLIS_MAX, TE
 from backscroll.schema.operations import OPERATIONS, Operation
 from backscroll.schema.wire import JSON, MSGPACK, Codec, Failure, Reply, codec_of
 from tests.support.clocks import Clock
+from tests.support.messages import message_document
 from tests.support.requests import CODECS, body, example, fresh_id, in_sensible_order, result, send
 
 THREADS = """
@@ -38,7 +39,7 @@ for _ in range(200):
     for thread in threads:
         thread.join()
 """
-MESSAGE = {"id": "m1", "roomId": "r1", "senderId": "ada", "content": "hello", "timestamp": 1}
+MESSAGE = message_document()
 PING = [body("ping", codec=codec) for codec in CODECS]
 SAVE = [body("save-message", {"message": MESSAGE}, codec) for codec in CODECS]
 EMPTY_ARRAY_BOMB = b"\xdd\xff\xff\xff\xff"  # claims four thousand million items
@@ -48,8 +49,8 @@ both = pytest.mark.parametrize("codec", CODECS, ids=repr)
 fuzzed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def test_threads_may_decode_a_new_type_at_once() -> None:
-    """msgspec by itself crashes the process then; a daemon has several writers, and applications have threads."""
+def test_threads_can_decode_a_new_type_concurrently() -> None:
+    """First decodings of a type are serialised, because msgspec crashes the process when they run concurrently."""
     done = subprocess.run([sys.executable, "-c", THREADS], check=False, timeout=60, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -65,7 +66,7 @@ Refuse = Callable[[bytes], Refusal]
 
 @pytest.fixture
 def refuse(transport: InProcess) -> Refuse:
-    """Send a body that is to be refused, and see that nothing but the refusal comes of it."""
+    """Sends a body that must be refused, and checks that it has no effect besides the error reply."""
     result(transport, "save-message", {"message": {**MESSAGE, "id": "stored"}})
 
     def send_it(request: bytes) -> Refusal:
@@ -86,18 +87,18 @@ def refuse(transport: InProcess) -> Refuse:
 
 
 def request_1(operation: str, payload: Any = msgspec.UNSET, codec: Codec = JSON, **envelope: Any) -> bytes:
-    """The body of a request whose id is `request-1`, unless `envelope` says otherwise."""
+    """The body of a request whose id is `request-1`, unless `envelope` replaces it."""
     return body(operation, payload, codec, **({"id": "request-1"} | envelope))
 
 
 def contents(transport: InProcess) -> list[dict[str, Any]]:
-    """All that is stored, and the number of the last command."""
+    """The stored messages, rooms and attachments, each with the scope's `seq`."""
     queries: dict[str, Any] = {"get-messages": {"roomId": "r1"}, "get-all-rooms": {}, "get-all-attachments": {}}
     return [send(transport, body(name, payload, id="looking")) for name, payload in queries.items()]
 
 
 def save(metadata: bytes, codec: Codec, content: bytes | None = None) -> bytes:
-    """A save-message whose metadata, or content, is encoded by hand."""
+    """A `save-message` whose metadata, or content, is given in its encoded form."""
     message = {**MESSAGE, "metadata": {"a": msgspec.Raw(metadata)}}
     if content is not None:
         message = {**MESSAGE, "content": msgspec.Raw(content)}
@@ -108,13 +109,13 @@ def save(metadata: bytes, codec: Codec, content: bytes | None = None) -> bytes:
 
 
 def test_an_empty_body_is_malformed(refuse: Refuse) -> None:
-    """No bytes at all are refused, in JSON, for want of a better guess."""
+    """A body of no bytes is refused; the reply is JSON, because there is nothing to tell the encoding by."""
     assert refuse(b"") == ("malformed", "$", None)
 
 
 @pytest.mark.parametrize("request_body", SAVE, ids=map(repr, CODECS))
 def test_every_truncation_of_a_valid_body_is_malformed(refuse: Refuse, request_body: bytes) -> None:
-    """Cut anywhere, a body is refused whole."""
+    """A valid body cut off after any byte is refused."""
     for length in range(1, len(request_body)):
         assert refuse(request_body[:length]).code == "malformed"
 
@@ -122,25 +123,25 @@ def test_every_truncation_of_a_valid_body_is_malformed(refuse: Refuse, request_b
 @pytest.mark.parametrize("request_body", SAVE, ids=map(repr, CODECS))
 @pytest.mark.parametrize("more", [b"\x00", b"\xc0", b"{}", b"x"])
 def test_bytes_after_the_body_are_malformed(refuse: Refuse, request_body: bytes, more: bytes) -> None:
-    """One body is one map, and nothing after it."""
+    """A body is exactly one map; trailing bytes are refused."""
     assert refuse(request_body + more).code == "malformed"
 
 
-def test_json_white_space_around_a_body_is_fine(transport: InProcess) -> None:
-    """White space is part of JSON, before and after."""
+def test_json_whitespace_around_a_body_is_accepted(transport: InProcess) -> None:
+    """JSON allows white space before and after the object."""
     assert send(transport, b" \r\n\t" + PING[0] + b" \n")["ok"]
 
 
 @both
 @pytest.mark.parametrize("value", [None, True, 7, -1, 1.5, "ping", [], ["ping"]], ids=repr)
-def test_a_body_that_is_no_map_is_malformed(refuse: Refuse, codec: Codec, value: Any) -> None:
-    """Whatever else both encodings can say is no request."""
+def test_a_body_that_is_not_a_map_is_malformed(refuse: Refuse, codec: Codec, value: Any) -> None:
+    """A request is a map; a scalar or a list is refused at path `$`."""
     assert refuse(codec.encode(value))[:2] == ("malformed", "$")
 
 
 @pytest.mark.parametrize("request_body", [b"\x00", b"\x7f", b"\xc1", b"\xff", b"\xef\xbb\xbf{}", EMPTY_ARRAY_BOMB])
-def test_bytes_of_no_encoding_are_malformed(refuse: Refuse, request_body: bytes) -> None:
-    """Bytes that neither encoding knows, and headers that promise more than there is, are refused."""
+def test_bytes_that_are_neither_json_nor_msgpack_are_malformed(refuse: Refuse, request_body: bytes) -> None:
+    """Bytes that are valid in neither encoding, and headers that claim more data than follows, are refused."""
     assert refuse(request_body).code == "malformed"
 
 
@@ -157,15 +158,15 @@ def test_bytes_of_no_encoding_are_malformed(refuse: Refuse, request_body: bytes)
     ],
     ids=["json lists", "json maps", "json payload", "json payload first", "lists", "maps", "payload"],
 )
-def test_a_depth_bomb_is_malformed(refuse: Refuse, request_body: bytes) -> None:
-    """A hundred thousand levels overflow nobody's stack."""
+def test_a_deeply_nested_body_is_malformed(refuse: Refuse, request_body: bytes) -> None:
+    """A hundred thousand levels of nesting are refused without overflowing the stack."""
     unknown_field_first = request_body.startswith((b'{"a"', b"\x81\xa1a"))
     assert refuse(request_body).code == ("invalid" if unknown_field_first else "malformed")
 
 
 @both
-def test_a_body_over_its_limit_is_too_large(refuse: Refuse, codec: Codec) -> None:
-    """A body is measured before it is decoded."""
+def test_a_body_over_the_size_limit_is_too_large(refuse: Refuse, codec: Codec) -> None:
+    """The size of a body is checked before it is decoded."""
     assert refuse(request_1("ping", {"a": "x" * BODY_BYTES_MAX}, codec)) == ("too-large", "$", "request-1")
 
 
@@ -174,8 +175,8 @@ def test_a_body_over_its_limit_is_too_large(refuse: Refuse, codec: Codec) -> Non
 
 @both
 @pytest.mark.parametrize("request_id", ["a-b", "a:b", "é" * 32, "\x01", "x" * 64, "'; --"], ids=repr)
-def test_an_id_is_echoed_as_it_came(transport: InProcess, codec: Codec, request_id: str) -> None:
-    """Any text of 1 to 64 bytes is an id."""
+def test_a_request_id_is_echoed_unchanged(transport: InProcess, codec: Codec, request_id: str) -> None:
+    """Any text of 1 to 64 bytes is a valid request id."""
     assert send(transport, body("ping", codec=codec, id=request_id))["id"] == request_id
 
 
@@ -188,23 +189,23 @@ def test_an_id_is_echoed_as_it_came(transport: InProcess, codec: Codec, request_
     ],
     ids=["empty", "number", "fraction", "null", "NUL", "65 bytes", "10 kB"],
 )
-def test_an_id_that_is_none_is_refused(refuse: Refuse, codec: Codec, request_id: Any, code: str) -> None:
-    """An id out of its bounds is echoed all the same, as it was sent."""
+def test_an_invalid_request_id_is_refused(refuse: Refuse, codec: Codec, request_id: Any, code: str) -> None:
+    """An id that is no text, empty or too long is refused, and not echoed in the reply."""
     refusal = refuse(request_1("ping", codec=codec, id=request_id))
     assert type(refusal.id) is type(request_id)
     assert refusal == (code, "$.id", request_id)
 
 
 @both
-def test_an_id_is_measured_in_bytes(refuse: Refuse, codec: Codec) -> None:
-    """33 characters of two bytes are more than 64 bytes."""
+def test_a_request_id_is_measured_in_bytes(refuse: Refuse, codec: Codec) -> None:
+    """33 characters of two bytes each exceed the limit of 64 bytes."""
     assert refuse(request_1("ping", codec=codec, id="é" * 33))[:2] == ("too-large", "$.id")
 
 
 @both
 @pytest.mark.parametrize("name", ["id", "type"])
 def test_an_envelope_without_id_or_type_is_malformed(refuse: Refuse, codec: Codec, name: str) -> None:
-    """What is missing is named, and the id that is there is echoed."""
+    """The error names the missing field, and the reply echoes the id if there is one."""
     expected_id = None if name == "id" else "request-1"
     assert refuse(request_1("ping", codec=codec, **{name: msgspec.UNSET})) == ("invalid", f"$.{name}", expected_id)
 
@@ -228,16 +229,14 @@ def test_an_envelope_without_id_or_type_is_malformed(refuse: Refuse, codec: Code
         ("deadlineMs", 2**53, "invalid"),
     ],
 )
-def test_a_wrong_field_outside_the_payload_is_named(
-    refuse: Refuse, codec: Codec, field: str, value: Any, code: str
-) -> None:
-    """Envelopes are strict: an unknown field or a wrong type is refused by its path."""
+def test_an_invalid_envelope_field_is_named(refuse: Refuse, codec: Codec, field: str, value: Any, code: str) -> None:
+    """Unknown envelope fields and wrong types are refused with the path of the field."""
     assert refuse(request_1("ping", codec=codec, **{field: value})) == (code, f"$.{field}", "request-1")
 
 
 @both
-def test_an_unknown_operation_is_told_which_are_known(transport: InProcess, codec: Codec) -> None:
-    """A caller from another version learns what this daemon can do."""
+def test_unknown_operation_error_lists_the_known_operations(transport: InProcess, codec: Codec) -> None:
+    """The details of `unknown-operation` list every operation that the daemon has."""
     error = send(transport, body("fly-to-the-moon", codec=codec))["error"]
     assert error["code"] == "unknown-operation"
     assert error["details"]["known"] == sorted(OPERATIONS)
@@ -245,14 +244,14 @@ def test_an_unknown_operation_is_told_which_are_known(transport: InProcess, code
 
 @both
 @pytest.mark.parametrize("name", ["", "SaveMessage", "save_message", "save-message ", "SAVE-MESSAGE", "__init__"])
-def test_an_operation_has_one_spelling(refuse: Refuse, codec: Codec, name: str) -> None:
-    """Only the wire name names an operation."""
+def test_an_operation_name_has_only_one_spelling(refuse: Refuse, codec: Codec, name: str) -> None:
+    """Only the exact wire name selects an operation; class names, other cases and trailing spaces do not."""
     assert refuse(request_1(name, {"message": MESSAGE}, codec)).code == "unknown-operation"
 
 
 @both
-def test_a_request_is_answered_from_the_scope_it_names(transport: InProcess, codec: Codec) -> None:
-    """Nobody is answered from a scope that they did not name; one that names none is in `default`."""
+def test_a_request_reads_only_the_scope_it_names(transport: InProcess, codec: Codec) -> None:
+    """A request sees the data of the scope in its envelope; without one it uses `default`."""
     assert send(transport, body("save-message", {"message": MESSAGE}, codec, scope="other"))["seq"] == 1
     get = ("get-message-by-id", {"messageId": "m1"}, codec)
     assert send(transport, body(*get, scope="other"))["result"]["id"] == "m1"
@@ -265,14 +264,14 @@ def test_a_request_is_answered_from_the_scope_it_names(transport: InProcess, cod
 @both
 @pytest.mark.parametrize("operation", ["save-message", "get-messages", "ping"])
 def test_a_request_whose_deadline_has_passed_has_no_effect(refuse: Refuse, codec: Codec, operation: str) -> None:
-    """A caller who waits no longer is not surprised later."""
+    """A request with `deadlineMs` 0 is refused with `deadline-exceeded`."""
     payload = example(OPERATIONS[operation])
     assert refuse(request_1(operation, payload, codec, deadlineMs=0)) == ("deadline-exceeded", None, "request-1")
 
 
 @both
-def test_a_request_within_its_deadline_is_carried_out(transport: InProcess, codec: Codec) -> None:
-    """The largest deadline is no special case."""
+def test_the_largest_deadline_is_accepted(transport: InProcess, codec: Codec) -> None:
+    """A request with the largest `deadlineMs` and a `traceparent` is executed."""
     assert send(transport, body("ping", codec=codec, deadlineMs=2**53 - 1, traceparent="00-ab-cd-01"))["ok"]
 
 
@@ -280,15 +279,15 @@ def test_a_request_within_its_deadline_is_carried_out(transport: InProcess, code
 
 
 @both
-def test_a_payload_may_be_left_out_where_all_is_optional(transport: InProcess, codec: Codec) -> None:
-    """A missing payload is an empty one, and so is null."""
+def test_a_payload_without_required_fields_may_be_omitted(transport: InProcess, codec: Codec) -> None:
+    """A missing payload is the same as an empty one."""
     assert result(transport, "get-all-rooms", codec=codec) == []
     assert result(transport, "get-all-rooms", None, codec) == []
 
 
 @both
-def test_a_missing_payload_is_judged_like_an_empty_one(refuse: Refuse, codec: Codec) -> None:
-    """Where something is required, its absence is named."""
+def test_a_missing_payload_is_validated_as_an_empty_one(refuse: Refuse, codec: Codec) -> None:
+    """Where the payload has a required field, the error names that field."""
     payloads: list[Any] = [msgspec.UNSET, None, {}]
     for payload in payloads:
         assert refuse(request_1("save-message", payload, codec)) == ("invalid", "$.payload.message", "request-1")
@@ -296,8 +295,8 @@ def test_a_missing_payload_is_judged_like_an_empty_one(refuse: Refuse, codec: Co
 
 @both
 @pytest.mark.parametrize("payload", [[], "x", 5, False], ids=repr)
-def test_a_payload_that_is_no_map_is_invalid(refuse: Refuse, codec: Codec, payload: Any) -> None:
-    """Whatever else both encodings can say is no payload."""
+def test_a_payload_that_is_not_a_map_is_invalid(refuse: Refuse, codec: Codec, payload: Any) -> None:
+    """A payload of any other type, null included, is refused at path `$.payload`."""
     assert refuse(request_1("ping", payload, codec)) == ("invalid", "$.payload", "request-1")
 
 
@@ -330,15 +329,15 @@ def test_a_payload_that_is_no_map_is_invalid(refuse: Refuse, codec: Codec, paylo
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_a_wrong_field_of_a_payload_is_named(refuse: Refuse, codec: Codec, change: dict[str, Any], path: str) -> None:
-    """The reply says which field is wrong, from the body's root."""
+def test_an_invalid_payload_field_is_named(refuse: Refuse, codec: Codec, change: dict[str, Any], path: str) -> None:
+    """The error gives the path of the invalid field, from the root of the body."""
     request = request_1("save-message", {"message": {**MESSAGE, **change}}, codec)
     assert refuse(request) == ("invalid", path, "request-1")
 
 
 @both
-def test_the_largest_integer_of_the_wire_is_taken(transport: InProcess, codec: Codec) -> None:
-    """What every language's JSON carries is stored as it is, and so is the last millisecond of the year 9999."""
+def test_the_largest_integer_is_stored_unchanged(transport: InProcess, codec: Codec) -> None:
+    """2**53 - 1, the largest integer that JSON can carry in every language, is stored as it is."""
     largest = {"revision": INTEGER_MAX, "timestamp": MILLIS_MAX}
     result(transport, "save-message", {"message": {**MESSAGE, **largest}}, codec)
     stored = result(transport, "get-message-by-id", {"messageId": "m1"}, codec)
@@ -359,21 +358,21 @@ def test_an_integral_float_is_taken_for_an_integer(transport: InProcess, codec: 
 
 
 @pytest.mark.parametrize("number", ["9" * 400, "-" + "9" * 400, "1" + "0" * 5_000], ids=len)
-def test_endless_json_integers_are_invalid(refuse: Refuse, number: str) -> None:
-    """Digits without end are no integer of ours."""
+def test_json_integers_of_hundreds_of_digits_are_invalid(refuse: Refuse, number: str) -> None:
+    """An integer literal of any length is refused at the path of its field."""
     request = b'{"id":"x","type":"get-messages","payload":{"roomId":"r1","offset":%b}}' % number.encode()
     assert refuse(request) == ("invalid", "$.payload.offset", "x")
 
 
 @pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"nan", b"01", b"0x1", b"+1", b"1.", b".5"])
-def test_what_json_does_not_know_is_malformed(refuse: Refuse, number: bytes) -> None:
-    """The extensions that some JSON writers produce are refused."""
+def test_nonstandard_json_numbers_are_malformed(refuse: Refuse, number: bytes) -> None:
+    """`NaN`, `Infinity`, leading zeros and other extensions of JSON are refused."""
     assert refuse(save(number, JSON)).code == "malformed"
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_nan_in_messagepack_is_invalid(refuse: Refuse, number: float) -> None:
-    """What JSON could not carry back is not let in through MessagePack."""
+    """NaN and infinities, which JSON cannot represent, are refused in MessagePack too."""
     request = save(MSGPACK.encode(number), MSGPACK)
     assert refuse(request) == ("invalid", "$.payload.message.metadata.a", "request-1")
     request = request_1("save-message", {"message": {**MESSAGE, "timestamp": number}}, MSGPACK)
@@ -386,21 +385,21 @@ def test_nan_in_messagepack_is_invalid(refuse: Refuse, number: float) -> None:
     ids=repr,
 )
 def test_lone_surrogates_in_json_are_malformed(refuse: Refuse, text: bytes) -> None:
-    """Half a character is no text, neither escaped nor in bytes; its field is named."""
+    """Half a surrogate pair is not text, whether it is escaped or encoded in bytes."""
     refusal = refuse(save(b"", JSON, content=text))
     assert refusal == ("invalid", "$.payload.message.content", "request-1")
 
 
 @pytest.mark.parametrize("text", [b"\xa3\xed\xa0\x80", b"\xa1\xff", b"\xa2\xc0\x80", b"\xa4\xf5\x80\x80\x80"], ids=repr)
 def test_invalid_utf8_in_messagepack_is_malformed(refuse: Refuse, text: bytes) -> None:
-    """Text is UTF-8, wherever it stands."""
+    """Text that is not UTF-8 is refused in record fields and in free JSON."""
     assert refuse(save(b"", MSGPACK, content=text)) == ("invalid", "$.payload.message.content", "request-1")
     assert refuse(save(text, MSGPACK)) == ("invalid", "$.payload.message.metadata.a", "request-1")
 
 
 @pytest.mark.parametrize("text", [b'"\xff"', b'"\xc0\x80"', b'"\xf5\x80\x80\x80"'], ids=repr)
 def test_invalid_utf8_in_json_is_malformed(refuse: Refuse, text: bytes) -> None:
-    """JSON is UTF-8 too."""
+    """Text that is not UTF-8 is refused in the payload and in the envelope."""
     assert refuse(save(b"", JSON, content=text)) == ("invalid", "$.payload.message.content", "request-1")
     assert refuse(b'{"id":"x","type":%b}' % text).code == "invalid"
 
@@ -423,8 +422,8 @@ def test_nul_in_free_json_comes_back(transport: InProcess, codec: Codec) -> None
 
 
 @both
-def test_a_text_of_exactly_its_limit_fits(transport: InProcess, codec: Codec) -> None:
-    """A megabyte of emoji is taken and comes back."""
+def test_text_of_exactly_the_size_limit_is_accepted(transport: InProcess, codec: Codec) -> None:
+    """A megabyte of four-byte characters is stored and returned."""
     text = "🙂" * (TEXT_BYTES_MAX // 4)
     result(transport, "save-message", {"message": {**MESSAGE, "content": text}}, codec)
     assert result(transport, "get-message-by-id", {"messageId": "m1"}, codec)["content"] == text
@@ -434,8 +433,8 @@ def test_a_text_of_exactly_its_limit_fits(transport: InProcess, codec: Codec) ->
 @pytest.mark.parametrize(
     "text", ["🙂" * (TEXT_BYTES_MAX // 4) + ".", "x" * (TEXT_BYTES_MAX + 1)], ids=["emoji", "ascii"]
 )
-def test_a_text_over_its_limit_in_bytes_is_too_large(refuse: Refuse, codec: Codec, text: str) -> None:
-    """One byte more than a megabyte is refused, however few characters it is."""
+def test_text_one_byte_over_the_limit_is_too_large(refuse: Refuse, codec: Codec, text: str) -> None:
+    """The limit of a text counts bytes, whatever number of characters they are."""
     request = request_1("save-message", {"message": {**MESSAGE, "content": text}}, codec)
     assert refuse(request) == ("too-large", "$.payload.message.content", "request-1")
 
@@ -444,9 +443,9 @@ def test_a_text_over_its_limit_in_bytes_is_too_large(refuse: Refuse, codec: Code
 
 
 def test_both_encodings_give_equal_results(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every operation's example has the same reply in JSON and in MessagePack, be it a result or an error.
+    """The example of every operation gets the same reply in JSON and in MessagePack, result or error.
 
-    With the same clock, key and salts they make the same ids and tokens, and the same chain of the command log.
+    With the same clock and token key both sides make the same ids, tokens and log chain.
     """
     monkeypatch.setitem(cast(Any, SqliteStore.__init__).__kwdefaults__, "random_bytes", bytes)
     in_both = (tmp_path / "json", tmp_path / "msgpack")
@@ -458,19 +457,19 @@ def test_both_encodings_give_equal_results(tmp_path: Any, monkeypatch: pytest.Mo
             payload = msgspec.convert(example(operation), operation)
             in_json = send(json_side, body(operation.wire_name, payload, JSON, id=operation.wire_name))
             in_msgpack = send(msgpack_side, body(operation.wire_name, payload, MSGPACK, id=operation.wire_name))
-            assert without_chance(in_json) == without_chance(in_msgpack), operation
+            assert without_volatile_fields(in_json) == without_volatile_fields(in_msgpack), operation
 
 
 BY_CHANCE = {"uptimeMs", "bytes"}
 
 
-def without_chance(value: Any) -> Any:
-    """A reply without what is another each time: how long the daemon has run, and its files."""
+def without_volatile_fields(value: Any) -> Any:
+    """A reply without the fields that differ between two daemons: uptime and sizes of files."""
     if isinstance(value, list):
-        return [without_chance(each) for each in value]
+        return [without_volatile_fields(each) for each in value]
     if not isinstance(value, dict):
         return value
-    return {name: without_chance(each) for name, each in value.items() if name not in BY_CHANCE}
+    return {name: without_volatile_fields(each) for name, each in value.items() if name not in BY_CHANCE}
 
 
 VALID = [body(op.wire_name, example(op), codec) for op in OPERATIONS.values() for codec in CODECS]
@@ -492,7 +491,7 @@ def mutations(draw: st.DrawFn) -> bytes:
 @fuzzed
 @given(st.one_of(mutations(), st.binary(), st.binary().map(b"{".__add__), st.binary().map(b"\x83\xa2id\xa1x".__add__)))
 def test_any_bytes_get_a_reply(transport: InProcess, request_body: bytes) -> None:
-    """Whatever arrives, a success or a typed refusal in its own encoding goes back, and none is a bug of ours."""
+    """Any bytes at all get a success or a typed error in their own encoding, and never `internal`."""
     answer = transport.dispatcher.answer(request_body)
     assert codec_of(answer) is codec_of(request_body)
     reply = codec_of(answer).decode(answer, Reply)
@@ -517,7 +516,7 @@ json_like = st.recursive(
 def test_any_value_in_any_field_gets_a_reply(
     transport: InProcess, data: st.DataObject, codec: Codec, operation: type[Operation[Any]]
 ) -> None:
-    """A well-formed payload of wrong things is refused by name or carried out."""
+    """A well-formed payload with arbitrary values is executed, or refused with an error for its content."""
     names = operation.__struct_encode_fields__
     payload = {**example(operation), **data.draw(st.dictionaries(st.sampled_from([*names, "other"]), json_like))}
     request_id = fresh_id()

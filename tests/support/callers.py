@@ -1,7 +1,7 @@
-"""Callers that send random commands until each is acknowledged, and the ledger that they keep of it.
+"""Callers that send random commands until each is acknowledged, and the ledger they keep of it.
 
-A caller knows only its own requests: when no reply comes for a while, it sends all that are not acknowledged again,
-with the same ids, often over a new connection.
+A caller knows only its own requests: when no reply comes for a while it resends all unacknowledged ones under the same
+ids, often over a new connection.
 """
 
 import random
@@ -10,12 +10,13 @@ from typing import Any
 
 from backscroll.schema.wire import JSON, MSGPACK
 from tests.support.exchanges import value_of
-from tests.support.peers import Peer, message
+from tests.support.messages import save_payload
+from tests.support.peers import Peer
 from tests.support.requests import body
 
-WINDOW = 12  # requests on their way at once
+WINDOW = 12  # requests in flight at once
 RESEND_MS = 150
-MESSAGES = 60  # which all callers write
+MESSAGES = 60  # shared by all callers
 NOT_DONE = {"not-found", "conflict"}
 NOT_YET = {"busy", "unavailable"}
 
@@ -23,18 +24,18 @@ Drawn = tuple[str, dict[str, Any]]
 
 
 class Ledger:
-    """What the callers of one scope sent and what they were told. `problems` are replies that must not be."""
+    """What the callers of one scope sent and the replies they got. `problems` are replies that must not occur."""
 
     def __init__(self, scope: str) -> None:
         self.scope = scope
         self.sent: dict[str, bytes] = {}
         self.replies: dict[str, bytes] = {}  # of acknowledged commands
-        self.seqs: dict[str, int] = {}  # of those, and of those whose result was no longer kept when they were retried
+        self.seqs: dict[str, int] = {}  # of those, and of commands whose result had expired when they were retried
         self.resent = self.answered_again = self.refused = 0
         self.problems: list[str] = []
 
     def note(self, reply: bytes) -> bool:
-        """Write down a reply; whether the command need not be sent again."""
+        """Record a reply; whether the command need not be sent again."""
         value = value_of(reply)
         request_id = value["id"]
         if value["ok"]:
@@ -62,7 +63,7 @@ class Ledger:
 
 
 class Caller(threading.Thread):
-    """Sends random commands in one scope until it is told to finish; then waits for what is not acknowledged."""
+    """Sends random commands in one scope until `finish`, and then waits until all are acknowledged."""
 
     def __init__(self, name: str, endpoint: str, ledger: Ledger, seed: str, bytes_max: int = 3_000) -> None:
         super().__init__(name=name)
@@ -75,22 +76,22 @@ class Caller(threading.Thread):
         self._finishing = threading.Event()
 
     def finish(self) -> None:
-        """Send nothing new; the thread ends when everything is answered."""
+        """Send nothing new; the thread ends when everything is acknowledged."""
         self._finishing.set()
 
     def run(self) -> None:
         try:
             while not self._is_done():
                 with Peer(self._endpoint) as peer:
-                    self._talk(peer)
-        except Exception as error:  # noqa: BLE001  # a thread's own errors would be seen by nobody
+                    self._use(peer)
+        except Exception as error:  # noqa: BLE001  # an error of a thread would be lost
             self._ledger.problems.append(f"{self.name} ended: {error!r}")
 
     def _is_done(self) -> bool:
         return self._finishing.is_set() and not self._open
 
-    def _talk(self, peer: Peer) -> None:
-        """Send and receive over one connection, until that seems dead."""
+    def _use(self, peer: Peer) -> None:
+        """Send and receive over one connection, until it seems dead."""
         for request in self._open.values():
             peer.send(request)
         self._ledger.resent += len(self._open)
@@ -111,7 +112,7 @@ class Caller(threading.Thread):
     def _next(self) -> bytes:
         self._made += 1
         request_id = f"{self.name}-{self._made}"
-        operation, payload = drawn(self._draw, request_id, self._bytes_max)
+        operation, payload = random_command(self._draw, request_id, self._bytes_max)
         codec = self._draw.choice((JSON, MSGPACK))
         request = body(operation, payload, codec, id=request_id, scope=self._ledger.scope)
         self._ledger.sent[request_id] = self._open[request_id] = request
@@ -119,7 +120,7 @@ class Caller(threading.Thread):
 
 
 def setup(scope: str) -> list[bytes]:
-    """What must be there before the first random command."""
+    """The commands that must be executed before the random ones."""
     room = {"id": "default", "name": "d", "channels": [{"id": "general", "name": "general", "type": "text"}]}
     user = {"oderId": "ada", "id": "ada", "username": "ada"}
     return [
@@ -128,20 +129,20 @@ def setup(scope: str) -> list[bytes]:
     ]
 
 
-def drawn(draw: random.Random, request_id: str, bytes_max: int) -> Drawn:
-    """A random command. What it creates carries its id, so that a second carrying out would be seen."""
+def random_command(draw: random.Random, request_id: str, bytes_max: int) -> Drawn:
+    """A random command. What it creates has its id, so that a second execution would show."""
     if draw.random() < 0.15:
-        members = [_drawn_single(draw, f"{request_id}/{at}", bytes_max) for at in range(draw.randrange(1, 5))]
+        members = [_random_single(draw, f"{request_id}/{at}", bytes_max) for at in range(draw.randrange(1, 5))]
         return "batch", {"commands": [{"type": operation, "payload": payload} for operation, payload in members]}
-    return _drawn_single(draw, request_id, bytes_max)
+    return _random_single(draw, request_id, bytes_max)
 
 
-def _drawn_single(draw: random.Random, name: str, bytes_max: int) -> Drawn:
+def _random_single(draw: random.Random, name: str, bytes_max: int) -> Drawn:
     number = draw.randrange(MESSAGES)
     reaction = {"messageId": f"m{number}", "oderId": draw.choice(["ada", "bob"]), "emoji": draw.choice("👍👎")}
     text = f"{name} " + "x" * draw.randrange(bytes_max)
     kinds: dict[str, tuple[int, dict[str, Any]]] = {
-        "save-message": (8, message(number, text, reactions=[reaction])),
+        "save-message": (8, save_payload(number, text, reactions=[reaction])),
         "update-message": (4, {"messageId": f"m{number}", "updates": {"content": text}}),
         "delete-message": (1, {"messageId": f"m{number}"}),
         "save-reaction": (2, {"reaction": reaction}),

@@ -2,7 +2,7 @@
 
 
 class Clock:
-    """Milliseconds since the epoch, as a test wants them."""
+    """Milliseconds since the epoch, as set by the test."""
 
     def __init__(self, now: int = 1_767_225_600_000) -> None:
         self.now = now

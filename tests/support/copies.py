@@ -1,9 +1,9 @@
-"""Copies of a database in use, made of its two files alone, as people make them.
+"""Copies of a database in use, made of its two files alone, as backup scripts make them.
 
-The file first and its log after it: what the copied file lacks is then in the copied log, for commits only append to
-it, and a checkpoint that runs meanwhile writes nothing into the file but what is in the log too. This holds as long as
-SQLite does not begin the log anew between the beginning of the first copy and the end of the second. The header of the
-log tells: it holds a salt and a number, and both change with each new beginning.
+The database is copied first and its WAL second: what the copied database lacks is then in the copied WAL, because
+commits only append to it, and a concurrent checkpoint writes nothing into the database that is not in the WAL too. This
+holds unless SQLite resets the WAL between the start of the first copy and the end of the second. The header of the WAL
+shows that: it has a salt and a sequence number, and both change with each reset.
 """
 
 import shutil
@@ -14,15 +14,15 @@ HEADER_BYTES = 32
 
 
 class KeepsChanging(Exception):
-    """The log was begun anew during every attempt."""
+    """The WAL was reset during every attempt."""
 
 
-def log_of(database: Path) -> Path:
+def wal_of(database: Path) -> Path:
     return database.with_name(f"{database.name}-wal")
 
 
 def header_of(log: Path) -> bytes:
-    """What tells one beginning of a log from another; nothing where there is no log."""
+    """The header of a WAL, which differs after each reset; empty where there is no WAL."""
     try:
         with log.open("rb", buffering=0) as file:
             return file.read(HEADER_BYTES)
@@ -30,22 +30,22 @@ def header_of(log: Path) -> bytes:
         return b""
 
 
-def copied_plainly(database: Path, into: Path, meanwhile: Callable[[], object] = bool) -> bool:
-    """Copy the file, then its log; whether that log is the one that there was, so that the copy is whole.
+def copy_once(database: Path, into: Path, meanwhile: Callable[[], object] = bool) -> bool:
+    """Copy the database, then its WAL; whether the WAL was not reset meanwhile, so that the copy is complete.
 
     `meanwhile` is called between the two.
     """
     into.mkdir(parents=True, exist_ok=True)
-    before = header_of(log_of(database))
+    before = header_of(wal_of(database))
     shutil.copyfile(database, into / database.name)
     meanwhile()
-    shutil.copyfile(log_of(database), log_of(into / database.name))
-    return before == header_of(log_of(into / database.name)) == header_of(log_of(database))
+    shutil.copyfile(wal_of(database), wal_of(into / database.name))
+    return before == header_of(wal_of(into / database.name)) == header_of(wal_of(database))
 
 
-def copied_whole(database: Path, into: Path, tries: int = 50) -> int:
-    """Copy the file and its log until both are of one time; how many attempts that took."""
+def copy_until_complete(database: Path, into: Path, tries: int = 50) -> int:
+    """Copy the database and its WAL until no reset comes in between; the number of attempts."""
     for attempt in range(1, tries + 1):
-        if copied_plainly(database, into):
+        if copy_once(database, into):
             return attempt
     raise KeepsChanging

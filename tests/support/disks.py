@@ -1,4 +1,4 @@
-"""Disks that fail when they are told to, as SQLite sees them: a real VFS that stands before the system's."""
+"""Disks that fail on demand, as SQLite sees them: a VFS in front of the system's."""
 
 import itertools
 import threading
@@ -11,16 +11,16 @@ NUMBERS = itertools.count()
 
 
 class FaultyDisk(apsw.VFS):
-    """Passes everything on until told otherwise. `name` goes to `Store(vfs=…)`; the faults are plain attributes.
+    """Passes everything on unless told otherwise; pass `name` as `vfs`. The faults are plain attributes.
 
-    `only` restricts faults to files whose names end so (`-wal`, or `.db` for the database itself).
+    `only` restricts faults to files whose names end with it (`-wal`, or `.db` for the database itself).
     """
 
     def __init__(self) -> None:
         self.name = f"faulty-{next(NUMBERS)}"
         self.full = False
         self.read_only = False  # from now on
-        self.opens_read_only = False  # as a file does whose mode allows no more
+        self.opens_read_only = False  # as for a file with a read-only mode
         self.failing_syncs = 0
         self.writes_until_full: int | None = None
         self.only = ""
@@ -35,7 +35,7 @@ class FaultyDisk(apsw.VFS):
         return _File(self, name, flags)
 
     def check_write(self, name: str) -> None:
-        """Raise what a write to this file meets."""
+        """Raise the error that a write to this file gets."""
         if not name.endswith(self.only):
             return
         if self.read_only:
@@ -47,7 +47,7 @@ class FaultyDisk(apsw.VFS):
             raise apsw.FullError("a full disk")
 
     def check_sync(self, name: str) -> None:
-        """Wait while syncs are blocked; raise what a sync of this file meets."""
+        """Wait while syncs are blocked; raise the error that a sync of this file gets."""
         if not name.endswith(self.only):
             return
         if not self.syncs_open.is_set():
@@ -62,7 +62,7 @@ class FaultyDisk(apsw.VFS):
 
 
 class StoppingDisk(FaultyDisk):
-    """Blocks for ever at its n-th write, after it has called `stopped`; counts the writes on the way."""
+    """Blocks for ever at its n-th write, after calling `stopped`; counts the writes before that."""
 
     def __init__(self, writes: int, stopped: Callable[[], object]) -> None:
         self.writes = 0
@@ -71,7 +71,7 @@ class StoppingDisk(FaultyDisk):
         super().__init__()
 
     def check_write(self, name: str) -> None:
-        del name  # whichever file it is
+        del name  # any file
         if self.writes == self._stop_at:
             self._stopped()
             threading.Event().wait()

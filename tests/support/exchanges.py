@@ -1,4 +1,4 @@
-"""Requests and replies as bytes with a daemon, and the command log as the daemon shows it."""
+"""Requests and replies as bytes with a daemon, and its command log."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from tests.support.peers import Peer, Reply
 
 
 def value_of(reply: bytes) -> Reply:
-    """What a reply says, whatever its encoding."""
+    """The value of a reply in either encoding."""
     return codec_of(reply).decode(reply, dict[str, Any])
 
 
 def exchange(peer: Peer, *requests: bytes) -> list[bytes]:
-    """Send requests at once; their replies in the order of the requests, for none is refused before its turn."""
+    """Send requests at once; their replies in the order of the requests."""
     for request in requests:
         peer.send(request)
     replies = [peer.frames()[-1] for _ in requests]
@@ -28,7 +28,7 @@ def answer(peer: Peer, request: bytes) -> Reply:
 
 
 def logged(peer: Peer, **envelope: Any) -> list[dict[str, Any]]:
-    """Every entry of the command log, page by page."""
+    """Every entry of the command log, read page by page."""
     entries: list[dict[str, Any]] = []
     while True:
         reply = peer.ask("get-log", {"fromSeq": len(entries) + 1, "limit": PAGE_ITEMS_MAX}, **envelope)

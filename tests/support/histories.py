@@ -1,7 +1,7 @@
-"""Random histories of commands, and who said what in them: for laws about what is forgotten and what a replay leads to.
+"""Random histories of commands, and which texts they wrote about what: for tests of redaction and replay.
 
-A history is a list of steps, drawn without a look at any store, so that it shrinks well. `Ref`s stand for ids that a
-store makes, `SAID` for a text that stands nowhere else; both are filled in while the history is told to a store.
+A history is a list of steps that is drawn without looking at a store, so that it shrinks well. A `Ref` stands for an id
+made by the store, `NEW_TEXT` for a unique text; both are filled in when the history is executed.
 """
 
 import base64
@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tests.support.local import Local, Plain
 from tests.support.sql import sql
 
-SAID = "<said>"
-TEXT = re.compile(r"said-[-a-z0-9]*\.")
+NEW_TEXT = "<new text>"
+TEXT = re.compile(r"text-[-a-z0-9]*\.")
 MESSAGES, ROOMS, PEOPLE, CHANNELS, ATTACHMENTS = ["m1", "m2"], ["r1", "default"], ["ada", "bob"], ["c1"], ["a1", "a2"]
 PARTS = [base64.b64encode(part).decode() for part in (b"", b"one", b"two")]
 PART_NAMES = [
@@ -27,18 +27,18 @@ HOUR = 3_600_000
 
 
 Subject = tuple[str, ...]
-"""What a text is about: a noun, and what names it; for what is in a room, the room's id comes first."""
+"""What a text is about: a noun and its key, which for things in a room begins with the room's id."""
 
 
 class Ref(NamedTuple):
-    """The so-and-so-manieth id of a kind that a store made, counted round."""
+    """The n-th id of a kind that a store made, modulo their number."""
 
     kind: str
     number: int
 
 
 class Step(NamedTuple):
-    """A command, or something else that happens to a store."""
+    """A command, or another event in the life of a store."""
 
     name: str
     payload: Any
@@ -49,9 +49,9 @@ def _either(fixed: list[str], kind: str) -> st.SearchStrategy[Any]:
 
 
 times = st.integers(0, 3)
-said = st.just(SAID)
-cleared = st.none() | said
-free = st.none() | st.just({"note": SAID})
+new_text = st.just(NEW_TEXT)
+cleared = st.none() | new_text
+free = st.none() | st.just({"note": NEW_TEXT})
 messages, rooms, people = _either(MESSAGES, "message"), st.sampled_from(ROOMS), _either(PEOPLE, "user")
 channels, categories = _either(CHANNELS, "channel"), _either(["k1"], "category")
 
@@ -68,7 +68,7 @@ def _reaction(message: st.SearchStrategy[Any]) -> st.SearchStrategy[Plain]:
 
 
 class _Emoji(NamedTuple):
-    """One of a few emoji that one person uses on one message alone."""
+    """One of a few emoji that are used on a single message."""
 
     message: Any
     person: str
@@ -86,22 +86,25 @@ message_fields: dict[str, Any] = {
 
 @st.composite
 def _message(draw: st.DrawFn) -> Plain:
-    required = {"id": messages, "roomId": rooms, "senderId": st.just("ada"), "content": said, "timestamp": times}
+    required = {"id": messages, "roomId": rooms, "senderId": st.just("ada"), "content": new_text, "timestamp": times}
     message = draw(_fields(required, **message_fields))
     lists = st.lists(_reaction(st.just(message["id"])), max_size=2, unique_by=lambda each: str(each["emoji"]))
     return message | draw(_fields({}, reactions=lists))
 
 
 channel = _fields(
-    {"id": st.just("c1"), "name": said, "type": st.just("text")}, topic=cleared, metadata=free, categoryId=categories
+    {"id": st.just("c1"), "name": new_text, "type": st.just("text")},
+    topic=cleared,
+    metadata=free,
+    categoryId=categories,
 )
-category = _fields({"id": st.just("k1"), "name": said}, metadata=free)
-member = _fields({"oderId": st.sampled_from(PEOPLE)}, displayName=cleared, username=said, role=st.just("host"))
+category = _fields({"id": st.just("k1"), "name": new_text}, metadata=free)
+member = _fields({"oderId": st.sampled_from(PEOPLE)}, displayName=cleared, username=new_text, role=st.just("host"))
 room_fields: dict[str, Any] = {
     "topic": cleared,
     "password": cleared,
     "permissions": free,
-    "roles": st.just([SAID]),
+    "roles": st.just([NEW_TEXT]),
     "maxUsers": times,
     "channels": st.lists(channel, max_size=1),
     "categories": st.lists(category, max_size=1),
@@ -118,13 +121,13 @@ BATCHED: dict[str, st.SearchStrategy[Plain]] = {
     "update-message": _fields(
         {
             "messageId": messages,
-            "updates": _fields({}, content=said, roomId=rooms, reactions=st.just([]), **message_fields),
+            "updates": _fields({}, content=new_text, roomId=rooms, reactions=st.just([]), **message_fields),
         }
     ),
     "delete-message": _fields({"messageId": messages}),
     "clear-room-messages": _fields({"roomId": rooms}),
     "create-message": _fields(
-        {"channelId": channels, "authorId": people, "content": said}, roomId=rooms, replyToId=messages
+        {"channelId": channels, "authorId": people, "content": new_text}, roomId=rooms, replyToId=messages
     ),
     "save-reaction": _fields({"reaction": _reaction(messages)}),
     "remove-reaction": _reaction(messages).map(
@@ -136,34 +139,36 @@ BATCHED: dict[str, st.SearchStrategy[Plain]] = {
                 {
                     "id": st.sampled_from(ATTACHMENTS),
                     "messageId": messages,
-                    "filename": said,
+                    "filename": new_text,
                     "size": times,
                     "mime": st.just("a/b"),
                 },
-                filePath=said,
+                filePath=new_text,
                 metadata=free,
             )
         }
     ),
     "delete-attachments-for-message": _fields({"messageId": messages}),
-    "save-user": _fields({"user": _user({"oderId": st.sampled_from(PEOPLE), "id": st.just("u1"), "username": said})}),
+    "save-user": _fields(
+        {"user": _user({"oderId": st.sampled_from(PEOPLE), "id": st.just("u1"), "username": new_text})}
+    ),
     "update-user": _fields({"userId": people, "updates": _user({})}),
     "set-current-user-id": _fields({"userId": st.none() | st.sampled_from(PEOPLE)}),
-    "create-user": _fields({"pubkey": st.sampled_from(["k1", "k2", "k3"])}, displayName=said),
-    "save-room": _fields({"room": _fields({"id": rooms, "name": said}, **room_fields)}),
-    "update-room": _fields({"roomId": rooms, "updates": _fields({}, name=said, **room_fields)}),
+    "create-user": _fields({"pubkey": st.sampled_from(["k1", "k2", "k3"])}, displayName=new_text),
+    "save-room": _fields({"room": _fields({"id": rooms, "name": new_text}, **room_fields)}),
+    "update-room": _fields({"roomId": rooms, "updates": _fields({}, name=new_text, **room_fields)}),
     "delete-room": _fields({"roomId": rooms}),
     "save-ban": _fields(
-        {"ban": _fields({"roomId": rooms, "oderId": st.sampled_from(PEOPLE), "timestamp": times}, reason=said)}
+        {"ban": _fields({"roomId": rooms, "oderId": st.sampled_from(PEOPLE), "timestamp": times}, reason=new_text)}
     ),
     "remove-ban": _fields({"roomId": rooms, "oderId": st.sampled_from(PEOPLE)}),
-    "create-channel": _fields({"name": said}, roomId=rooms, topic=cleared, categoryId=categories),
+    "create-channel": _fields({"name": new_text}, roomId=rooms, topic=cleared, categoryId=categories),
     "update-channel": _fields(
-        {"channelId": channels, "updates": _fields({}, name=said, topic=cleared, metadata=free)}, roomId=rooms
+        {"channelId": channels, "updates": _fields({}, name=new_text, topic=cleared, metadata=free)}, roomId=rooms
     ),
     "delete-channel": _fields({"channelId": channels}, roomId=rooms, cascade=st.just(True)),
-    "create-category": _fields({"name": said}, roomId=rooms),
-    "update-category": _fields({"categoryId": categories, "updates": _fields({}, name=said)}, roomId=rooms),
+    "create-category": _fields({"name": new_text}, roomId=rooms),
+    "update-category": _fields({"categoryId": categories, "updates": _fields({}, name=new_text)}, roomId=rooms),
     "delete-category": _fields({"categoryId": categories}, roomId=rooms),
     "create-session": _fields({"userId": people, "durationMs": st.sampled_from([0, 1, HOUR])}, readOnly=st.booleans()),
     "delete-session": _fields({"token": st.builds(Ref, st.just("token"), st.integers(0, 2))}),
@@ -175,7 +180,7 @@ ALONE: dict[str, st.SearchStrategy[Plain]] = {
     "put-media-part": st.one_of(
         _fields({"data": st.sampled_from(PARTS)}), _fields({"sha256": st.sampled_from(PART_NAMES)})
     ),
-    "put-media": _fields({"parts": st.lists(st.sampled_from(PART_NAMES), min_size=1, max_size=2), "mime": said}),
+    "put-media": _fields({"parts": st.lists(st.sampled_from(PART_NAMES), min_size=1, max_size=2), "mime": new_text}),
     "clear-all-data": st.just({}),
 }
 OTHERS: dict[str, st.SearchStrategy[Any]] = {
@@ -204,18 +209,17 @@ steps = st.sampled_from([*STEPS, *OFTEN, "batch", "batch"]).flatmap(
 
 
 def histories(stretches: int) -> st.SearchStrategy[list[Step]]:
-    """Histories of so many stretches of some five steps each, for Hypothesis draws no long lists by itself."""
+    """Histories of several stretches of about five steps, because Hypothesis by itself draws short lists."""
     drawn = st.tuples(*[st.lists(steps, max_size=15)] * stretches)
     return drawn.map(lambda each: [step for stretch in each for step in stretch])
 
 
-class Teller:
-    """Tells a history to a store, and notes what was said, about what, and what was deleted since.
+class HistoryRunner:
+    """Executes a history on a store, and records which texts were written about what, and what was deleted since.
 
-    `texts` has for each text the subject that it was said about, while that is there: these must stand in the log.
-    `unsure` has those of which that is not known, because something happened inside a batch. `gone` has those whose
-    subject was deleted after they were said for the last time, and that must stand nowhere. `accepted` has the commands
-    that took effect, with their ids and payloads.
+    `texts` has the subject of each text, as long as that exists: these must be in the log. `unsure` has those of which
+    it is not known, because something happened inside a batch. `gone` has those whose subject was deleted after they
+    were last written, which must not be anywhere. `accepted` are the commands that took effect, with ids and payloads.
     """
 
     def __init__(self, local: Local, clock: Any) -> None:
@@ -227,9 +231,9 @@ class Teller:
         self.gone: set[str] = set()
         self.accepted: list[tuple[str, str, Plain]] = []
         self.done = 0
-        self._said = 0
+        self._text_number = 0
 
-    def tell(self, step: Step) -> None:
+    def execute(self, step: Step) -> None:
         if step.name == "time":
             self.clock.now += step.payload
         elif step.name == "chores":
@@ -243,7 +247,7 @@ class Teller:
     def _command(self, name: str, payload: Plain) -> None:
         before, rows_before = self._messages(), self._rows()
         self.done += 1
-        reply = self.local.ask(name, payload, f"told-{self.done:06}")
+        reply = self.local.ask(name, payload, f"history-{self.done:06}")
         if not reply["ok"]:
             assert reply["error"]["code"] in ("not-found", "conflict", "invalid"), reply
             return
@@ -254,7 +258,7 @@ class Teller:
         self._note_deleted_messages(before, after)
         for command, result in zip(commands, results, strict=True):
             self._note(command["type"], command["payload"], result)
-        self._note_what_became_of(commands, results, after)
+        self._note_outcome(commands, results, after)
         self._note_removed_rows(rows_before - self._rows(), commands)
 
     def _note(self, name: str, payload: Plain, result: Any) -> None:
@@ -289,33 +293,33 @@ class Teller:
             if not was_deleted and after.get(message_id, True):
                 self._forget(("message", message_id))
 
-    def _note_what_became_of(self, commands: list[Plain], results: list[Any], after: dict[str, bool]) -> None:
-        """What was said about a tombstone is gone, and what about a message that did not outlive its batch."""
-        told = [(each["type"], each["payload"], result) for each, result in zip(commands, results, strict=True)]
-        deleting = any(name.startswith(("delete-", "clear-")) for name, _, _ in told)
-        for name, payload, result in told:
+    def _note_outcome(self, commands: list[Plain], results: list[Any], after: dict[str, bool]) -> None:
+        """Texts about a tombstone are gone, and texts about a message that did not outlive its batch."""
+        executed = [(each["type"], each["payload"], result) for each, result in zip(commands, results, strict=True)]
+        deleting = any(name.startswith(("delete-", "clear-")) for name, _, _ in executed)
+        for name, payload, result in executed:
             subject = _subject_of(name, payload, result)
             saved = name in ("save-message", "create-message", "update-message")
             message_id = (payload["attachment"] if name == "save-attachment" else payload).get("messageId", subject[-1])
-            if subject[0] == "attachment" and after.get(message_id) and len(told) == 1:
+            if subject[0] == "attachment" and after.get(message_id) and len(executed) == 1:
                 self._forget(subject, only=set(TEXT.findall(repr(payload))))
             elif subject[0] == "message" and (after.get(subject[1]) or (subject[1] not in after and saved)):
                 self._forget(subject)
-            elif subject[0] == "message" and deleting and len(told) > 1:  # perhaps it was deleted in between
-                self._lose_sight_of(subject)
+            elif subject[0] == "message" and deleting and len(executed) > 1:  # it may have been deleted in between
+                self._stop_tracking(subject)
             elif name == "put-media" and result["mime"] != payload["mime"]:  # the file was there already
-                self._lose_sight_of(subject, only=payload["mime"])
+                self._stop_tracking(subject, only=payload["mime"])
 
     def _note_removed_rows(self, removed: set[Subject], commands: list[Plain]) -> None:
-        """Attachments and bans that were removed are gone; what became of them inside a batch is not known exactly."""
+        """Texts of removed attachments and bans are gone; after a batch it is not known exactly which."""
         if len(commands) == 1:
             for subject in removed:
                 self._forget(subject)
         else:
             for subject in {each for each in self.texts.values() if each[0] in ("attachment", "ban")}:
-                self._lose_sight_of(subject)
+                self._stop_tracking(subject)
 
-    def _lose_sight_of(self, subject: Subject, only: str = "") -> None:
+    def _stop_tracking(self, subject: Subject, only: str = "") -> None:
         for text in [text for text, owner in self.texts.items() if owner == subject and (not only or text == only)]:
             self.unsure[text] = self.texts.pop(text)
 
@@ -335,7 +339,7 @@ class Teller:
             return {row[0]: bool(row[1]) for row in snapshot.rows(sql("SELECT id, is_deleted FROM messages"))}
 
     def _rows(self) -> set[Subject]:
-        """The attachments and bans that there are."""
+        """The attachments and bans that exist."""
         attachments = sql("SELECT 'attachment', id FROM attachments")
         bans = sql("SELECT 'ban', room_id, oder_id FROM bans")
         with self.local.store().read() as snapshot:
@@ -347,19 +351,19 @@ class Teller:
             return made[value.number % len(made)]
         if isinstance(value, _Emoji):
             own = self._filled_in(value.message).lower()
-            return f"said-{own}-{value.person}-{value.number}."
+            return f"text-{own}-{value.person}-{value.number}."
         if isinstance(value, dict):
             return {name: self._filled_in(each) for name, each in value.items()}
         if isinstance(value, list):
             return [self._filled_in(each) for each in value]
-        if value == SAID:
-            self._said += 1
-            return f"said-{self._said}."
+        if value == NEW_TEXT:
+            self._text_number += 1
+            return f"text-{self._text_number}."
         return value
 
 
 def _parts_of(name: str, payload: Plain, result: Any) -> Iterator[tuple[Subject, Any]]:
-    """The subjects of a command, each with what is said about it."""
+    """The subjects of a command, each with the fields that are about it."""
     subject = _subject_of(name, payload, result)
     if subject[0] != "room":
         yield subject, payload
@@ -372,7 +376,7 @@ def _parts_of(name: str, payload: Plain, result: Any) -> Iterator[tuple[Subject,
 
 
 def _subject_of(name: str, payload: Plain, result: Any) -> Subject:
-    """What the texts in a command are about; those of a room without its channels and categories."""
+    """What the texts in a command are about."""
     inner: Plain = next(
         (payload[each] for each in ("message", "reaction", "attachment", "room", "ban") if each in payload), {}
     )
@@ -400,7 +404,7 @@ def _subject_of(name: str, payload: Plain, result: Any) -> Subject:
 
 
 def texts_in(rows: Any) -> Iterator[str]:
-    """The texts that stand in rows, whatever encoding they are in."""
+    """The texts in rows, in whatever type they are."""
     for row in rows:
         for value in row:
             content = value if isinstance(value, bytes) else str(value).encode()

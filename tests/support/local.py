@@ -1,4 +1,4 @@
-"""A data directory and a dispatcher on it, in this process: for laws about logs, replays and the bytes of files."""
+"""A data directory with a dispatcher in this process: for tests of logs, replays and the bytes of files."""
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
@@ -23,11 +23,11 @@ Plain = dict[str, Any]
 Tables = dict[str, list[tuple[Any, ...]]]
 
 REPLAYED = "replayed"
-"""The scope that logs are carried out in again."""
+"""The scope that logs are replayed into."""
 
 
 class Local:
-    """What a daemon is without its sockets. `retention` says what the command log keeps."""
+    """A daemon without its sockets. `retention` determines what the command log stores."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Local:
         scope: str = DEFAULT_SCOPE,
         codec: Codec = JSON,
     ) -> Plain:
-        """The reply to a request; its id is one that was not used here before unless it is given."""
+        """The reply to a request; its id is a new one unless it is given."""
         request = body(
             operation,
             {} if payload is None else payload,
@@ -77,7 +77,7 @@ class Local:
         return reply["result"]
 
     def code(self, operation: str, payload: Any = None, request_id: str = "", **where: Any) -> str:
-        """The code of the error that a request must be refused with."""
+        """The code of the error that a request must get."""
         reply = self.ask(operation, payload, request_id, **where)
         assert not reply["ok"], reply
         return str(reply["error"]["code"])
@@ -86,7 +86,7 @@ class Local:
         return self.scopes.open(scope)
 
     def entries(self, scope: str = DEFAULT_SCOPE, *, limit: int = 500, codec: Codec = MSGPACK) -> list[Plain]:
-        """The whole log, page by page, as plain values; each page must go on where the one before ended."""
+        """The whole log as plain values, read page by page; each page must continue the one before."""
         found: list[Plain] = []
         while True:
             from_seq = found[-1]["seq"] + 1 if found else 1
@@ -101,19 +101,19 @@ class Local:
     def replay(
         self, entries: Sequence[Plain], scope: str = REPLAYED, *, at_once: int = 100, codec: Codec = MSGPACK
     ) -> None:
-        """Carry out a log again, so many entries in a commit."""
+        """Append a log, so many entries in a request."""
         for first in range(0, len(entries), at_once):
             self.result("append-log", {"entries": entries[first : first + at_once]}, scope=scope, codec=codec)
 
     def tables(self, scope: str = DEFAULT_SCOPE) -> Tables:
-        """Every row of every table but the scope's name, past everything that is being tested."""
+        """Every row of every table but the scope's name, read directly from the database."""
         with self.store(scope).read() as snapshot:
             names = [row[0] for row in snapshot.rows(sql("SELECT name FROM sqlite_schema WHERE type = 'table'"))]
             kept = [name for name in names if name != "scope" and not name.startswith("sqlite_")]
             return {name: sorted(snapshot.rows(sql(f"SELECT * FROM {name}")), key=repr) for name in kept}
 
     def state(self, scope: str = DEFAULT_SCOPE) -> Tables:
-        """What a replay must lead to: all rows but the log itself, and what is noted about it for its own use."""
+        """What a replay must reproduce: all rows but those of the log, and of its internal references."""
         found = self.tables(scope)
         found["sequence"] = [row[:3] for row in found["sequence"]]
         payloads = {row[0]: row[4] for row in found.pop("commands")}
@@ -132,7 +132,7 @@ class Local:
                 return found
 
     def parts(self, scope: str = DEFAULT_SCOPE) -> dict[str, bytes]:
-        """The files of the parts that some media is made of, by their names."""
+        """The files of the parts that are in some media, by name."""
         store = self.store(scope)
         with store.read() as snapshot:
             names = {row[0] for row in snapshot.rows(sql("SELECT sha256 FROM media_parts"))}
@@ -149,19 +149,19 @@ class Local:
 
 
 def comparable(entries: Iterable[Plain]) -> list[Plain]:
-    """Entries without what a scope may forget by itself: the bytes of parts that no media is made of."""
+    """Entries without what a scope may drop by itself: the bytes of parts that are in no media."""
     parts = {"payload": None, "redacted": None, "salt": None}
     return [entry | parts if entry["type"] == "put-media-part" else entry for entry in entries]
 
 
 def without_redaction(entries: Iterable[Plain]) -> list[Plain]:
-    """What no redaction changes: of each entry all but its payload."""
+    """The entries without their payloads, which redaction changes."""
     hidden = {"payload": None, "redacted": None}
     return [entry | hidden for entry in entries]
 
 
 def check_replay(local: Local, replayed: str, scope: str = DEFAULT_SCOPE) -> None:
-    """Hold a replay against what was replayed: rows, numbers, media, log and chain are the same."""
+    """Compare a replay with its original: rows, numbers, media, log and chain are equal."""
     wanted, found = local.state(scope), local.state(replayed)
     for table, rows in wanted.items():
         assert found[table] == rows, table
@@ -171,13 +171,13 @@ def check_replay(local: Local, replayed: str, scope: str = DEFAULT_SCOPE) -> Non
 
 
 def bytes_in(directory: Path) -> dict[str, bytes]:
-    """The raw bytes of every file below a directory, whatever it is for."""
+    """The raw bytes of every file below a directory."""
     files = (path for path in directory.rglob("*") if path.is_file() and not path.is_socket())
     return {str(path.relative_to(directory)): path.read_bytes() for path in files}
 
 
 def found_in(directory: Path, *texts: str) -> dict[str, list[str]]:
-    """Which of these texts stand in the files below a directory, and where."""
+    """Which of these texts are in the files below a directory, and in which files."""
     files = bytes_in(directory)
     return {
         text: where
@@ -187,7 +187,7 @@ def found_in(directory: Path, *texts: str) -> dict[str, list[str]]:
 
 
 def integrity(path: Path) -> str:
-    """What SQLite says of a closed database file."""
+    """SQLite's integrity check of a closed database file."""
     with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
         return str(connection.pragma("integrity_check"))
 

@@ -1,8 +1,8 @@
-"""What every command means, on plain dicts: the oracle that a real store is held against.
+"""A model of every command on plain dicts, which real stores are compared with.
 
-Written from the meaning of the operations alone; shares no code with the product. Payloads and answers are what JSON
-carries. A command gives its result, or the code of the error it must be refused with. Ids, tokens and times that only
-the daemon can know are taken from its reply, and held against what may be.
+Written from the description of the operations; it shares no code with the product. Payloads and results are JSON
+values. A command returns its result, or the code of the error it must get. Ids, tokens and times that only the daemon
+can know are taken from its reply, and checked for plausibility.
 """
 
 import base64
@@ -16,7 +16,7 @@ Payload = dict[str, Any]
 
 
 class Refused(NamedTuple):
-    """What a command gets in place of a result; where it stands in a batch."""
+    """The error that a command gets instead of a result, and its position in a batch."""
 
     code: str
     member: int | None = None
@@ -26,11 +26,11 @@ NOT_FOUND, CONFLICT, INVALID = Refused("not-found"), Refused("conflict"), Refuse
 
 
 class Model:
-    """A chat history in dicts. `now` is moved by the test.
+    """A chat history in dicts. The test sets `now`.
 
-    Commands are counted in `steps`, those in batches one by one. `told` collects what results are about, as (noun, id,
-    step); `forgotten` is the last step at which something was deleted, and `cleared` that at which all was. A result
-    about something that was deleted since is no longer told.
+    Commands are counted in `steps`, those in batches one by one. `subjects` collects what results are about, as (noun,
+    id, step); `forgotten` has the last step at which something was deleted, and `cleared` the one at which everything
+    was. A result about something that was deleted since is no longer repeated.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Model:
         self.unmade = 0
         self.last_id = ""
         self.steps = self.cleared = 0
-        self.told: list[tuple[str, str, int]] = []
+        self.subjects: list[tuple[str, str, int]] = []
         self.forgotten: dict[tuple[str, str], int] = {}
         self.clear()
 
@@ -57,13 +57,13 @@ class Model:
         self.current_user: str | None = None
 
     def execute(self, operation: str, payload: Payload, made: Any = None) -> Any:
-        """Carry out a command to which the daemon's reply was `made`; its result, or `Refused`."""
+        """Execute a command whose result on the daemon was `made`; its result, or `Refused`."""
         self.made = made
         self.steps += 1
         return getattr(self, operation.replace("-", "_"))(**payload)
 
     def batch(self, commands: list[Payload]) -> list[Any] | Refused:
-        """All of them, or none: then the refusal of the first that is refused, with its place."""
+        """All commands or none; then the error of the first that is refused, with its position."""
         before, results = deepcopy(vars(self)), []
         made = self.made if isinstance(self.made, list) else [None] * len(commands)
         for index, (command, its) in enumerate(zip(commands, made, strict=True)):
@@ -74,8 +74,8 @@ class Model:
             results.append(deepcopy(result))
         return results
 
-    def _tell(self, noun: str, subject: str) -> None:
-        self.told.append((noun, subject, self.steps))
+    def _note_subject(self, noun: str, subject: str) -> None:
+        self.subjects.append((noun, subject, self.steps))
 
     def _forget(self, noun: str, subject: str) -> None:
         self.forgotten[noun, subject] = self.steps
@@ -148,7 +148,7 @@ class Model:
         }
         assert message["timestamp"] >= self.now
         self.save_message(message)
-        self._tell("message", message["id"])
+        self._note_subject("message", message["id"])
         return self._shown(self.messages[message["id"]])
 
     def get_messages(self, room_id: str) -> list[Payload]:
@@ -364,7 +364,7 @@ class Model:
         return next((each for each in self.list_of("channels", room_id) if each["id"] == channel_id), None)
 
     def list_of(self, name: str, room_id: str) -> list[Payload]:
-        """The channels or categories of a room, in their order."""
+        """The channels or categories of a room, in order."""
         return sorted(self.rooms.get(room_id, {}).get(name, []), key=_position)
 
     def _may_have_lists(self, room_id: str) -> bool:
@@ -379,8 +379,8 @@ class Model:
             self.save_room({"id": room_id, "name": room_id, "createdAt": self.now})
         child = _without_nulls({"id": self._new_id()} | fields)
         self.rooms[room_id][name] = [*self.rooms[room_id][name], child]
-        self._tell("room", room_id)
-        self._tell(name, f"{child['id']} in {room_id}")
+        self._note_subject("room", room_id)
+        self._note_subject(name, f"{child['id']} in {room_id}")
         return child
 
     def _change(self, name: str, child_id: str, room_id: str, updates: Payload) -> Payload | Refused:
@@ -390,8 +390,8 @@ class Model:
         changed = _without_nulls(stored[0] | updates)
         self._take_out(name, child_id, room_id)
         self.rooms[room_id][name].append(changed)
-        self._tell("room", room_id)
-        self._tell(name, f"{child_id} in {room_id}")
+        self._note_subject("room", room_id)
+        self._note_subject(name, f"{child_id} in {room_id}")
         return changed
 
     def _take_out(self, name: str, child_id: str, room_id: str) -> None:
@@ -440,7 +440,7 @@ class Model:
                 return each
         known = {"id": self._new_id(), "sha256": sha256, "mime": mime, "size": len(whole), "parts": len(parts)}
         media = _without_nulls(known | {"createdAt": self.now, "uploaderId": uploaderId})
-        self._tell("media", media["id"])
+        self._note_subject("media", media["id"])
         self.media[media["id"]] = media
         self.media_parts[media["id"]] = parts
         return media
@@ -492,7 +492,7 @@ def _position(entry: Payload) -> tuple[int, str]:
 
 
 def _as_user(member: Payload) -> Payload:
-    """What the member row knows of a person who is not stored."""
+    """What a member row knows of a person who is not stored."""
     user = {"oderId": member["oderId"], "id": member.get("id") or member["oderId"]}
     user["username"] = member.get("username") or member["oderId"]
     known = ("displayName", "avatarUrl", "role", "joinedAt")

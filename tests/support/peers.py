@@ -1,4 +1,4 @@
-"""Peers below the client library: raw sockets that send what they like, and daemons in a thread of this process."""
+"""Peers below the client library: raw sockets that can send anything, and daemons in a thread of this process."""
 
 import json
 import os
@@ -24,7 +24,7 @@ Reply = dict[str, Any]
 
 
 class Peer:
-    """A raw socket connected to a daemon; a DEALER unless told otherwise."""
+    """A raw socket connected to a daemon, a DEALER by default."""
 
     def __init__(self, endpoint: str, kind: int = zmq.DEALER, *, queue: int = 0) -> None:
         """`queue` bounds what the socket holds in each direction; 0 does not."""
@@ -41,12 +41,12 @@ class Peer:
         self.socket.send_multipart(frames)
 
     def request(self, operation: str, payload: Any = None, request_id: str = "", **envelope: Any) -> None:
-        """Send a request; its id is a fresh one unless it is given."""
+        """Send a request; its id is a new one unless it is given."""
         envelope["id"] = request_id or fresh_id()
         self.send(body(operation, {} if payload is None else payload, **envelope))
 
     def frames(self, seconds: float = REPLY_SECONDS) -> list[bytes]:
-        """The next message; fails the test when none comes."""
+        """The frames of the next message; fails the test when none comes in time."""
         assert self.socket.poll(int(seconds * 1000)), f"no reply within {seconds} s"
         return self.socket.recv_multipart()
 
@@ -56,7 +56,7 @@ class Peer:
         return codec_of(answer).decode(answer, dict[str, Any])
 
     def replies(self, number: int) -> dict[str, Reply]:
-        """So many replies, by their ids."""
+        """A number of replies, by their ids."""
         got = [self.reply() for _ in range(number)]
         return {reply["id"]: reply for reply in got}
 
@@ -66,7 +66,7 @@ class Peer:
         return self.reply()
 
     def silent(self, milliseconds: int = 0) -> bool:
-        """Whether no reply lies here."""
+        """Whether no reply arrives within this time."""
         return not self.socket.poll(milliseconds)
 
     def close(self) -> None:
@@ -109,37 +109,22 @@ def running(data_dir: Path, *, handlers: Handlers = HANDLERS, vfs: str = "", **s
             thread.join()
 
 
-def message(number: int | str, content: str = "hello", room: str = "r1", **fields: Any) -> dict[str, Any]:
-    """The payload of a `save-message`."""
-    timestamp = number if isinstance(number, int) else 0
-    return {
-        "message": {
-            "id": f"m{number}",
-            "roomId": room,
-            "senderId": "ada",
-            "content": content,
-            "timestamp": timestamp,
-            **fields,
-        }
-    }
-
-
 def resident_bytes(pid: int) -> int:
-    """How much memory a process holds."""
+    """The resident memory of a process."""
     status = Path(f"/proc/{pid}/status").read_text()
     [line] = [line for line in status.splitlines() if line.startswith("VmRSS:")]
     return int(line.split()[1]) * 1024
 
 
 def log_lines(log: Path, event: str) -> list[dict[str, Any]]:
-    """The whole lines of a daemon's JSON log about one kind of event."""
+    """The complete lines of a daemon's JSON log with this event."""
     whole = log.read_text().rpartition("\n")[0]
     lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
     return [line for line in lines if line["event"] == event]
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and that nobody has waited for does not."""
+    """Whether a process is running; a zombie is not."""
     try:
         os.kill(pid, 0)
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
@@ -147,4 +132,4 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-__all__ = ["Peer", "Running", "is_alive", "log_lines", "message", "resident_bytes", "running", "wait_until"]
+__all__ = ["Peer", "Running", "is_alive", "log_lines", "resident_bytes", "running", "wait_until"]

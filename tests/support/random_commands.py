@@ -1,4 +1,6 @@
-"""Random commands of every type in the registry, about few things, so that they meet again and again."""
+"""Random commands of every type in the registry, about few records, so that they affect the same ones again
+and again.
+"""
 
 import base64
 import random
@@ -19,7 +21,7 @@ RARE = {"clear-all-data": 0.02, "delete-room": 0.3, "clear-room-messages": 0.3, 
 
 
 class RandomCommands:
-    """Draws commands. It remembers ids that the daemon made, so that later commands are about them too."""
+    """Draws commands. It remembers ids made by the daemon, so that later commands can be about them."""
 
     def __init__(self, seed: int) -> None:
         self._draw = random.Random(seed)

@@ -1,4 +1,4 @@
-"""Requests and replies as bytes, for tests that stand below the client."""
+"""Requests and replies as bytes, for tests below the client."""
 
 import itertools
 import json
@@ -21,12 +21,14 @@ ORDER = (
 
 
 def fresh_id() -> str:
-    """The id of another request: one that is sent again gets the reply of the first."""
+    """A new request id; a request that is sent again under its id gets the reply of the first."""
     return f"request-{next(NUMBERS)}"
 
 
 def body(operation: str, payload: Any = msgspec.UNSET, codec: Codec = JSON, **envelope: Any) -> bytes:
-    """A request's body; `envelope` adds or replaces fields outside the payload, as the id, which is fresh."""
+    """The body of a request; `envelope` adds or replaces fields outside the payload, such as the id, which is new by
+    default.
+    """
     fields = {"id": fresh_id(), "type": operation, "payload": payload, **envelope}
     return codec.encode({name: value for name, value in fields.items() if value is not msgspec.UNSET})
 
@@ -52,5 +54,5 @@ def example(operation: type[Operation[Any]]) -> dict[str, Any]:
 
 
 def in_sensible_order() -> list[type[Operation[Any]]]:
-    """All operations, those that save before those that read, and those that remove last."""
+    """All operations: those that save first, then those that read, and those that delete last."""
     return sorted(OPERATIONS.values(), key=lambda operation: ORDER.index(operation.wire_name.split("-")[0]))

@@ -38,14 +38,14 @@ def envelope_validator(name: str) -> Any:
 
 
 class ReplyChecker:
-    """Holds replies against the description: the first of each kind, and of the rest every so many-th."""
+    """Compares replies with the description: the first of each kind, and a sample of the others."""
 
     def __init__(self) -> None:
         self._seen: Counter[tuple[str, str]] = Counter()
         self.problems: list[str] = []
 
     def check(self, operation: str, reply: bytes) -> None:
-        """Note what is wrong with the reply to an operation."""
+        """Record what is wrong with the reply to an operation."""
         if len(reply) > CHECKED_BYTES_MAX:
             return
         decoded = codec_of(reply).decode(reply, dict[str, Any])

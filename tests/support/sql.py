@@ -1,4 +1,4 @@
-"""SQL that a test writes itself, to look at what the store did or to damage it."""
+"""SQL written by tests, to look at what the store did or to damage it."""
 
 from functools import cache
 
@@ -19,5 +19,5 @@ class RawSql(Statement):
 
 @cache
 def sql(text: str) -> Statement:
-    """The statement of a text; one for each text, for stores remember what they compiled."""
+    """The statement of a text; one object for each text, because stores cache compiled statements."""
     return RawSql(text)

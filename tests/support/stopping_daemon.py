@@ -1,6 +1,6 @@
-"""A real daemon in a process of its own whose disk stands still at a moment of the test's choosing, to be killed there.
+"""A real daemon in a process of its own whose disk blocks at a moment chosen by the test, to be killed there.
 
-Run as a script it is that process: it says where it listens, is told on standard input where to stop, and says
+Run as a script it is that process: it prints its endpoint, reads from standard input where to block, and prints
 `stopped` when it does.
 """
 
@@ -17,11 +17,11 @@ from tests.support.disks import FaultyDisk
 from tests.support.peers import running
 
 NEVER = -1
-AT_SYNC = 0  # what was committed is in the log then, and a killed process takes nothing of it along
+AT_SYNC = 0  # the commit is in the WAL then, and survives the kill
 
 
 class _Disk(FaultyDisk):
-    """Stands still before its n-th write from now on, or in its next sync. Numbers of writes begin at 1."""
+    """Blocks before its n-th write from now on, or in its next sync. Writes are numbered from 1."""
 
     def __init__(self) -> None:
         self.stop_at = NEVER
@@ -41,7 +41,7 @@ class _Disk(FaultyDisk):
 
 
 class StoppingDaemon:
-    """The daemon of a data directory, which `stop_at` lets stand still and only a kill ends."""
+    """The daemon of a data directory, which blocks as `stop_at` says and then can only be killed."""
 
     def __init__(self, data_dir: Path) -> None:
         command = [sys.executable, "-m", "tests.support.stopping_daemon", str(data_dir)]
@@ -49,7 +49,7 @@ class StoppingDaemon:
         self.endpoint = self._line()
 
     def stop_at(self, write: int) -> None:
-        """Stand still before the n-th write from now on, or in the next sync (`AT_SYNC`)."""
+        """Block before the n-th write from now on, or in the next sync (`AT_SYNC`)."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{write}\n")
         self._process.stdin.flush()
@@ -59,7 +59,7 @@ class StoppingDaemon:
         assert self._line() == "stopped"
 
     def has_stopped(self) -> bool:
-        """Whether it says so by now."""
+        """Whether it has blocked by now."""
         assert self._process.stdout is not None
         return bool(select.select([self._process.stdout], [], [], 0)[0])
 
@@ -101,7 +101,7 @@ def _serve(data_dir: Path) -> None:
         for line in sys.stdin:
             disk.stop_at = int(line)
             _say("armed")
-        os._exit(1)  # the test is gone, and a disk that stands still can only be left
+        os._exit(1)  # the test is gone, and a blocked disk prevents a regular exit
 
 
 if __name__ == "__main__":

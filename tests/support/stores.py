@@ -1,4 +1,4 @@
-"""Commands of a test's own, carried out on a store by hand: below the dispatcher, and without a handler."""
+"""Commands executed directly on a store, below the dispatcher and without a handler."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from tests.support.requests import fresh_id
 
 @contextmanager
 def command(transaction: Transaction) -> Iterator[None]:
-    """What happens inside is one command, with a row in the log that says nothing of it."""
+    """Execute the block as one command, with a log entry that does not describe it."""
     with transaction.command(fresh_id()) as context:
         yield
         command_log.append(Initialize(), None, transaction, context)

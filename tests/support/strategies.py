@@ -1,6 +1,6 @@
-"""Hypothesis strategies for every record, worked out from its annotations, so that they cannot drift from it.
+"""Hypothesis strategies for every record, derived from its annotations so that they stay in step with it.
 
-`documents(Message)` draws what a caller may write on the wire: optional fields absent, null or set, text of every
+`documents(Message)` draws what a caller may write on the wire: optional fields absent, null or set, and text of every
 kind. `records(Message)` draws the same as typed records.
 """
 
@@ -48,7 +48,7 @@ NASTY_TEXTS = (
 
 
 def texts(min_size: int = 0, max_size: int = TEXT_CHARS_MAX) -> SearchStrategy[str]:
-    """Any Unicode text, often one that some layer might trip over."""
+    """Any Unicode text, often one that some layer might mishandle."""
     whole = st.text(
         st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=min_size, max_size=max_size
     )
@@ -56,18 +56,18 @@ def texts(min_size: int = 0, max_size: int = TEXT_CHARS_MAX) -> SearchStrategy[s
 
 
 def ids() -> SearchStrategy[str]:
-    """Ids of any characters; few of them, so that the same ones meet again."""
+    """Ids of any characters, few of them, so that the same ones occur again."""
     return st.one_of(st.sampled_from(["a", "b", "a-b", "a:b"]), texts(1, ID_CHARS_MAX))
 
 
 def integers(least: int, most: int) -> SearchStrategy[int]:
-    """Integers between bounds, often at them, and often times of which several are the same."""
+    """Integers between bounds, often the bounds themselves, and often equal times."""
     usual = [value for value in (least, 0, 1, MILLIS, MILLIS + 1, most) if least <= value <= most]
     return st.one_of(st.sampled_from(usual), st.integers(least, most))
 
 
 def json_values() -> SearchStrategy[Any]:
-    """What a free JSON field may hold."""
+    """Any value of a free JSON field."""
     leaves = st.one_of(
         st.none(),
         st.booleans(),
@@ -84,7 +84,7 @@ def json_objects(values: SearchStrategy[Any] | None = None) -> SearchStrategy[di
 
 
 def documents(record_type: type[Record]) -> SearchStrategy[dict[str, Any]]:
-    """What a caller may write for a record: a JSON object with the wire's names."""
+    """What a caller may write for a record: a JSON object with the names of the wire."""
     hints = get_type_hints(record_type, include_extras=True)
     required: dict[str, SearchStrategy[Any]] = {}
     optional: dict[str, SearchStrategy[Any]] = {}
@@ -102,13 +102,13 @@ def records(record_type: type[R]) -> SearchStrategy[R]:
 
 
 def children(record_type: type[Record], min_size: int = 0) -> SearchStrategy[list[dict[str, Any]]]:
-    """A list of documents inside another one, in which no key stands twice."""
+    """A list of documents inside another one, without duplicate keys."""
     most = max(min_size, LIST_ITEMS_MAX)
     return st.lists(documents(record_type), min_size=min_size, max_size=most, unique_by=_key(record_type))
 
 
 def _with_own_reactions(message: dict[str, Any]) -> dict[str, Any]:
-    """The reactions inside a message name that message; a key may stand once only."""
+    """A message whose reactions have its id, without duplicate keys."""
     if message.get("reactions") is not None:
         own = [{**reaction, "messageId": message["id"]} for reaction in message["reactions"]]
         message["reactions"] = list({(each["oderId"], each["emoji"]): each for each in own}.values())

@@ -1,4 +1,4 @@
-"""A look into a database file, past everything that is being tested."""
+"""Direct access to a database file, independent of the code under test."""
 
 from contextlib import closing
 from pathlib import Path
@@ -22,5 +22,5 @@ def all_rows(path: Path) -> Rows:
 
 
 def content_rows(path: Path) -> Rows:
-    """Every row of what people and applications put there, without the command log."""
+    """Every row of stored content, without the command log."""
     return {name: rows for name, rows in all_rows(path).items() if name not in ("commands", "log_references")}
