@@ -57,7 +57,7 @@ def save_reaction(command: SaveReaction, db: Writes, context: CommandContext) ->
     if reaction.emoji == ERASED_EMOJI:
         return
     declare_message(reaction.message_id, room_id, context)
-    changes.mention(changes.reaction(reaction.message_id, reaction.oder_id, reaction.emoji), db, context)
+    changes.add_reference(changes.reaction(reaction.message_id, reaction.oder_id, reaction.emoji), db, context)
     db.write(UPSERT, ROWS.to_row(reaction))
 
 
