@@ -6,16 +6,17 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 import msgspec
-from msgspec import UNSET, Raw, Struct
+from msgspec import Raw, Struct
 
-from backscroll.schema.decode_errors import DECODE_ERRORS, explain, is_integral_float
+from backscroll.schema.decode_errors import DECODE_ERRORS, explain
 from backscroll.schema.errors import Invalid, TooLarge, UnknownOperation
+from backscroll.schema.integral_floats import decode_integral_floats, is_integral_float
 from backscroll.schema.limits import FREE_JSON_BYTES_MAX
 from backscroll.schema.operations import OPERATIONS
 from backscroll.schema.operations.base import Budget, Command, DeferredCommands, Operation
 from backscroll.schema.salvage import find_bad_text
 from backscroll.schema.size_probe import free_json_bytes, size_probe_of
-from backscroll.schema.strict import loose, strict
+from backscroll.schema.strict import strict
 from backscroll.schema.validation import validate
 from backscroll.schema.wire import PROTOCOL_LEVEL, UNKNOWN_FIELD, Codec
 
@@ -76,39 +77,16 @@ def decode_payload(payload: Raw, codec: Codec, as_type: type[S]) -> S:
 
 
 def _decode_loosely(refusal: msgspec.ValidationError, body: bytes | Raw, codec: Codec, as_type: type[S]) -> S:
-    """Decode a body that was refused because of a float in place of an integer; raise the error for other refusals.
-
-    A float without a fraction (`1767225600000.0`) is accepted as an integer: some programs write all numbers as floats.
-    """
+    """Decode a body that was refused because of a float in place of an integer; raise the error for other refusals."""
     error: Exception = refusal
     if is_integral_float(refusal):
         try:
-            document = _with_integers(codec.decode(body, loose(as_type)), "$.payload")
-            converted: S = msgspec.convert(document, strict(as_type))
+            converted: S = decode_integral_floats(body, codec.decode, as_type, strict(as_type), "$.payload")
         except DECODE_ERRORS as worse:
             error = worse
         else:
             return converted
     raise explain(error, "$.payload", strict(as_type), UNKNOWN_FIELD) from None
-
-
-def _with_integers(record: Struct, path: str) -> dict[str, Any]:
-    """The fields of a loosely decoded record, with floats converted to integers; free JSON keeps its floats."""
-    names = zip(record.__struct_fields__, record.__struct_encode_fields__, strict=True)
-    fields = ((wire_name, getattr(record, name)) for name, wire_name in names)
-    return {name: _with_integer(value, f"{path}.{name}") for name, value in fields if value is not UNSET}
-
-
-def _with_integer(value: Any, path: str) -> Any:
-    if isinstance(value, float):
-        if not value.is_integer():
-            raise Invalid.at(path, "expected integer, got number with a fraction")
-        return int(value)
-    if isinstance(value, Struct):
-        return _with_integers(value, path)
-    if isinstance(value, list) and any(isinstance(item, Struct) for item in value):
-        return [_with_integers(item, f"{path}[{index}]") for index, item in enumerate(value)]
-    return value
 
 
 def _check_budget(deferred: DeferredCommands, codec: Codec, budget: Budget) -> None:
