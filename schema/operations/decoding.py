@@ -36,6 +36,14 @@ def operation_type(name: str) -> type[Operation[Any]]:
     return as_type
 
 
+def command_type(name: str) -> type[Command[Any]]:
+    """The command with this wire name; raises `UnknownOperation` or `Invalid`."""
+    as_type = operation_type(name)
+    if not issubclass(as_type, Command):
+        raise Invalid.at("$.type", f"{name!r} is not a command")
+    return as_type
+
+
 def decode_operation(name: str, payload: Raw, codec: Codec, budget: Budget | None = None) -> Operation[Any]:
     """Decode and check an operation; raises `UnknownOperation`, `Invalid`, `TooLarge` or `Malformed`.
 
@@ -139,10 +147,7 @@ def _free_json_in(name: str, payload: Raw, codec: Codec) -> int:
 
 def _decode_command(codec: Codec, name: str, payload: Raw) -> Command[Any]:
     """Decode a command inside another operation, whose budget has been checked."""
-    as_type = operation_type(name)
-    if not issubclass(as_type, Command):
-        raise Invalid.at("$.type", f"{name!r} is not a command")
-    return cast(Command[Any], decode_as(as_type, payload, codec, UNLIMITED))
+    return cast(Command[Any], decode_as(command_type(name), payload, codec, UNLIMITED))
 
 
 def _suggestion(name: str) -> str:
@@ -150,4 +155,4 @@ def _suggestion(name: str) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-__all__ = ["UNLIMITED", "decode_as", "decode_operation", "decode_payload", "operation_type"]
+__all__ = ["UNLIMITED", "command_type", "decode_as", "decode_operation", "decode_payload", "operation_type"]

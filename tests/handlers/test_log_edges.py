@@ -46,3 +46,12 @@ def test_a_page_of_a_log_without_payloads_is_bounded(tmp_path: Path, clock: Cloc
         assert 0 < len(page["entries"]) < 6
         assert len(MSGPACK.encode(page)) < PAGE_BYTES_MAX * 1.1
         assert len(local.entries()) == 6
+
+
+@pytest.mark.parametrize(("name", "code"), [("save message", "unknown-operation"), ("get-messages", "invalid")])
+def test_an_entry_without_payload_must_be_of_a_command(tmp_path: Path, clock: Clock, name: str, code: str) -> None:
+    """What is hashed into the chain has one reading only, because no command's name contains a space."""
+    entry = {"seq": 1, "at": 1, "id": "a", "type": name, "redacted": True, "digest": "0" * 64}
+    with Local(tmp_path / "data", clock=clock) as local:
+        error = local.ask("append-log", {"entries": [entry]})["error"]
+        assert (error["code"], error["details"]["path"]) == (code, "$.payload.entries[0].type")
