@@ -44,7 +44,7 @@ def save_attachment(command: SaveAttachment, db: Writes, context: CommandContext
     if before is not None and before[0] != attachment.message_id:
         declare_message(before[0], message_of(before[0], db)[0], context)
     declare_message(attachment.message_id, room_id, context)
-    changes.mention(changes.attachment(attachment.id), db, context)
+    changes.add_reference(changes.attachment(attachment.id), db, context)
     db.write(UPSERT, ROWS.to_row(attachment))
 
 

@@ -28,7 +28,7 @@ SELECT_ACTIVE_OF_USER = statement(
 @handles(SaveBan)
 def save_ban(command: SaveBan, db: Writes, context: CommandContext) -> None:
     ban = command.ban
-    changes.mention(changes.in_room("ban", ban.room_id, ban.oder_id), db, context)
+    changes.add_reference(changes.in_room("ban", ban.room_id, ban.oder_id), db, context)
     db.write(UPSERT, ROWS.to_row(ban))
     changes.saved(context, "ban", ban.oder_id, ban.room_id)
 

@@ -4,10 +4,10 @@ A handler declares each item it writes as `saved`, `gone`, `cleared` or `replace
 The query cache evicts the pages of rooms whose messages changed (`rooms_with_changed_messages`), and the command's row
 in the log stores the changes for readers of the log.
 
-A handler also notes which items its command contains text about (`mention`), and erases that text from all commands
-when an item is deleted (`erase`). The text is found in two ways. The command that first saved a message is in the
-message's own row (`origin_seq`, `origin_member`), because nearly all messages are saved once. All other commands are in
-`log_references`, where `parent` is the room or message that an item belongs to.
+A handler also notes which items its command contains text about (`add_reference`), and erases that text from all
+commands when an item is deleted (`erase`). The text is found in two ways. The command that first saved a message is in
+the message's own row (`origin_seq`, `origin_member`), because nearly all messages are saved once. All other commands
+are in `log_references`, where `parent` is the room or message that an item belongs to.
 """
 
 from collections.abc import Iterable
@@ -42,7 +42,7 @@ SELECT_OF_ONE, DELETE_OF_ONE = references(OF_ONE)
 SELECT_OF_PARENT, DELETE_OF_PARENT = references(OF_PARENT)
 
 
-class Thing(NamedTuple):
+class Item(NamedTuple):
     """An item that text in the log is about: its noun, the room or message it belongs to ("" for none), and its key."""
 
     noun: str
@@ -50,25 +50,25 @@ class Thing(NamedTuple):
     subject: str
 
 
-def message(message_id: str) -> Thing:
-    return Thing("message", "", message_id)
+def message(message_id: str) -> Item:
+    return Item("message", "", message_id)
 
 
-def attachment(attachment_id: str) -> Thing:
-    return Thing("attachment", "", attachment_id)
+def attachment(attachment_id: str) -> Item:
+    return Item("attachment", "", attachment_id)
 
 
-def reaction(message_id: str, oder_id: str, emoji: str) -> Thing:
-    return Thing("reaction", message_id, to_json([oder_id, emoji]).decode())
+def reaction(message_id: str, oder_id: str, emoji: str) -> Item:
+    return Item("reaction", message_id, to_json([oder_id, emoji]).decode())
 
 
-def media(media_id: str) -> Thing:
-    return Thing("media", "", media_id)
+def media(media_id: str) -> Item:
+    return Item("media", "", media_id)
 
 
-def in_room(noun: str, room_id: str, subject: str = "") -> Thing:
+def in_room(noun: str, room_id: str, subject: str = "") -> Item:
     """A channel, category or ban of a room; with the noun "room" the room itself."""
-    return Thing(noun, room_id, subject)
+    return Item(noun, room_id, subject)
 
 
 # Changes
@@ -102,19 +102,19 @@ def rooms_with_changed_messages(changes: Iterable[Change]) -> set[str | None]:
 # Text in the log
 
 
-def mention(thing: Thing, db: Writes, context: CommandContext) -> None:
+def add_reference(item: Item, db: Writes, context: CommandContext) -> None:
     """Note that the command contains text about an item, to be erased when the item is deleted."""
-    db.write(INSERT_REFERENCE, (*thing, context.seq, context.member))
+    db.write(INSERT_REFERENCE, (*item, context.seq, context.member))
 
 
-def mention_all(things: Iterable[Thing], db: Writes, context: CommandContext) -> None:
+def add_references(items: Iterable[Item], db: Writes, context: CommandContext) -> None:
     """Note that the command contains text about each of these items."""
-    db.write_all(INSERT_REFERENCE, [(*thing, context.seq, context.member) for thing in things])
+    db.write_all(INSERT_REFERENCE, [(*item, context.seq, context.member) for item in items])
 
 
-def erase(thing: Thing, db: Writes, context: CommandContext, target: Target | None = None) -> None:
+def erase(item: Item, db: Writes, context: CommandContext, target: Target | None = None) -> None:
     """Erase the text about a deleted item from all commands; from those about several items only that of `target`."""
-    named = thing._asdict()
+    named = item._asdict()
     redact(db.rows(SELECT_OF_ONE, **named), db, context, target)
     db.run(DELETE_OF_ONE, **named)
 
@@ -131,10 +131,10 @@ def erase_room(room_id: str, db: Writes, context: CommandContext) -> None:
         erase_children(noun, room_id, db, context)
 
 
-def take_commands_about(thing: Thing, db: Writes) -> list[int]:
+def take_references(item: Item, db: Writes) -> list[int]:
     """Return the seqs of the commands that contain text about an item, and delete these references."""
-    found = [seq for seq, _ in db.rows(SELECT_OF_ONE, **thing._asdict())]
-    db.run(DELETE_OF_ONE, **thing._asdict())
+    found = [seq for seq, _ in db.rows(SELECT_OF_ONE, **item._asdict())]
+    db.run(DELETE_OF_ONE, **item._asdict())
     return found
 
 

@@ -141,15 +141,15 @@ def create_message(command: CreateMessage, db: Writes, context: CommandContext) 
 
 def _save(children: ChildList[Any], room_id: str, record: Any, db: Writes, context: CommandContext) -> None:
     """Write a channel or category, which counts as a change of its room."""
-    changes.mention(changes.in_room(children.noun, room_id, record.id), db, context)
+    changes.add_reference(changes.in_room(children.noun, room_id, record.id), db, context)
     children.save(room_id, record, db)
     changes.saved(context, "room", room_id, room_id)
 
 
 def _remove(children: ChildList[Any], room_id: str, child_id: str, db: Writes, context: CommandContext) -> None:
     """Delete a channel or category, and erase the text about it from the log."""
-    thing = changes.in_room(children.noun, room_id, child_id)
-    changes.erase(thing, db, context, Target(children.noun, (child_id,)))
+    item = changes.in_room(children.noun, room_id, child_id)
+    changes.erase(item, db, context, Target(children.noun, (child_id,)))
     children.remove(room_id, child_id, db)
     changes.saved(context, "room", room_id, room_id)
 

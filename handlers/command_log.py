@@ -42,9 +42,9 @@ DROP_RESULTS_MAX = 10_000  # per run of the chores
 
 INSERT = statement(insertion(Commands))
 SELECT_BY_ID = statement(
-    Commands.select(
-        Commands.seq, Commands.type, Commands.salt, Commands.redacted, Commands.facts, Commands.result
-    ).where(Commands.id == Named("id"))
+    Commands.select(Commands.seq, Commands.type, Commands.salt, Commands.facts, Commands.result).where(
+        Commands.id == Named("id")
+    )
 )
 SELECT_FOR_REDACTION = statement(
     Commands.select(Commands.type, Commands.payload, Commands.result).where(Commands.seq == Named("seq"))
@@ -89,7 +89,6 @@ class StoredCommand(NamedTuple):
     seq: int
     type: str
     salt: bytes | None
-    redacted: int
     facts: bytes
     result: bytes | None
 

@@ -21,6 +21,7 @@ from backscroll.schema.command_log import Change, LogEntry, canonical, digest_of
 from backscroll.schema.errors import CallerError, Conflict, Invalid, TooLarge, inside
 from backscroll.schema.limits import REPLY_BYTES_MAX
 from backscroll.schema.operations import Batch, Command
+from backscroll.schema.operations.decoding import command_type
 from backscroll.schema.wire import MSGPACK
 
 T = TypeVar("T")
@@ -42,7 +43,7 @@ def execute(
 def execute_entry(entry: LogEntry, db: Writes, handlers: Handlers) -> None:
     """Execute the command of a log entry again, with its time and ids; raises `Conflict` or `Invalid`.
 
-    An entry without a payload takes its seq and its ids, and changes nothing.
+    An entry without a payload takes its seq and its ids, and changes nothing; raises `UnknownOperation` for its type.
     """
     if entry.id <= db.position.greatest_id and command_log.find(entry.id, db) is not None:
         raise Conflict.at("$.id", "an earlier command has this id")
@@ -71,11 +72,11 @@ def _run_members(batch: Batch, db: Writes, context: CommandContext, handlers: Ha
         context.member = index
         try:
             results.append(handlers[member.type].function(member.payload, db, context))
-            size += 0 if results[-1] is None else len(MSGPACK.encode(results[-1]))
-            if size > REPLY_BYTES_MAX:
-                raise TooLarge.at("$", f"the results together exceed {REPLY_BYTES_MAX} bytes; split the batch")
         except CallerError as error:
             raise inside(f"$.payload.commands[{index}]", index, error) from error
+        size += 0 if results[-1] is None else len(MSGPACK.encode(results[-1]))
+        if size > REPLY_BYTES_MAX:
+            raise TooLarge.at("$.payload", f"the results together exceed {REPLY_BYTES_MAX} bytes; split the batch")
     return results
 
 
@@ -101,6 +102,7 @@ def _received(entry: LogEntry, db: Reads) -> Received | None:
 def _skip(entry: LogEntry, received: Received | None, db: Writes, context: CommandContext) -> None:
     """Write the row of an entry without a payload: it takes its seq and its ids, and changes nothing."""
     assert received is not None  # only a redacted entry may have no payload
+    command_type(entry.type)  # a name with a space would make the text ambiguous that is hashed into the chain
     for _ in entry.generated.ids if entry.generated else ():
         context.new_id()
     for _ in entry.generated.token_hashes if entry.generated else ():

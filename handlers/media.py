@@ -54,7 +54,7 @@ def put_media(command: PutMedia, db: Writes, context: CommandContext) -> MediaRe
     row = db.row(SELECT_BY_HASH, sha256=digest.hexdigest())
     if row is not None:
         context.payload_dropped = True  # it changes nothing, and a replay may no longer have its parts
-        changes.mention(changes.media(row[0]), db, context)  # because of the result, which refers to it
+        changes.add_reference(changes.media(row[0]), db, context)  # because of the result, which refers to it
         return _record(row)
     media = MediaRecord(
         id=context.new_id(),
@@ -65,7 +65,7 @@ def put_media(command: PutMedia, db: Writes, context: CommandContext) -> MediaRe
         created_at=context.now,
         uploader_id=command.uploader_id,
     )
-    changes.mention(changes.media(media.id), db, context)
+    changes.add_reference(changes.media(media.id), db, context)
     changes.saved(context, "media", media.id)
     db.write(INSERT, ROWS.to_row(media))
     for position, sha256 in enumerate(command.parts):
@@ -78,7 +78,7 @@ def delete_media(command: DeleteMedia, db: Writes, context: CommandContext) -> N
     hashes = {row[0] for row in db.rows(SELECT_PARTS, media_id=command.media_id)}
     if db.run(DELETE, media_id=command.media_id):
         changes.gone(context, "media", command.media_id)
-    for seq in changes.take_commands_about(changes.media(command.media_id), db):
+    for seq in changes.take_references(changes.media(command.media_id), db):
         command_log.erase_payload(seq, db)
     for sha256 in sorted(hashes):
         if db.row(SELECT_USE_OF_PART, sha256=sha256) is None:

@@ -170,7 +170,7 @@ def clear_channel(room_id: str, channel_id: str, db: Writes, context: CommandCon
 
 def _overwrite(message: Message, row: Sequence[Any], db: Writes, context: CommandContext) -> bool:
     """Overwrite the stored message. Returns False if that is a tombstone."""
-    changes.mention(changes.message(message.id), db, context)
+    changes.add_reference(changes.message(message.id), db, context)
     if db.write(UPSERT_IN_PLACE, row) or _move(message, row, db, context):
         return True
     changes.erase(changes.message(message.id), db, context)

@@ -12,7 +12,7 @@ from backscroll.handlers.storage import CommandContext, Reads, Writes
 from backscroll.schema.command_log import Target
 from backscroll.schema.errors import Invalid
 from backscroll.schema.operations import GetReactionsForMessage, RemoveReaction, SaveReaction
-from backscroll.schema.records import Message, Reaction
+from backscroll.schema.records import ERASED_EMOJI, Message, Reaction
 from backscroll.schema.tables import LogReferences, Messages, Reactions
 
 ROWS = RowMapper(Reaction, Reactions)
@@ -54,8 +54,10 @@ def save_reaction(command: SaveReaction, db: Writes, context: CommandContext) ->
     if is_deleted:
         context.redact_own(context.member)
         return
+    if reaction.emoji == ERASED_EMOJI:
+        return
     declare_message(reaction.message_id, room_id, context)
-    changes.mention(changes.reaction(reaction.message_id, reaction.oder_id, reaction.emoji), db, context)
+    changes.add_reference(changes.reaction(reaction.message_id, reaction.oder_id, reaction.emoji), db, context)
     db.write(UPSERT, ROWS.to_row(reaction))
 
 
@@ -63,7 +65,7 @@ def save_reaction(command: SaveReaction, db: Writes, context: CommandContext) ->
 def remove_reaction(command: RemoveReaction, db: Writes, context: CommandContext) -> None:
     context.redact_own(context.member)
     room_id, is_deleted = message_of(command.message_id, db)
-    if is_deleted:
+    if is_deleted or command.emoji == ERASED_EMOJI:
         return
     if db.run(DELETE, message_id=command.message_id, oder_id=command.oder_id, emoji=command.emoji):
         declare_message(command.message_id, room_id, context)
@@ -98,7 +100,7 @@ def check_reactions(message: Message, reactions: list[Reaction], path: str) -> N
 def replace_reactions(message_id: str, reactions: list[Reaction], db: Writes) -> None:
     """Replace the stored reactions of a message by these."""
     db.run(DELETE_OF_MESSAGE, message_id=message_id)
-    db.write_all(UPSERT, [ROWS.to_row(reaction) for reaction in reactions])
+    db.write_all(UPSERT, [ROWS.to_row(reaction) for reaction in reactions if reaction.emoji != ERASED_EMOJI])
 
 
 def message_of(message_id: str, db: Reads) -> tuple[str | None, bool]:

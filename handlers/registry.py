@@ -19,7 +19,7 @@ class Cached(Enum):
     """How long a reply to a query stays correct."""
 
     NOT = auto()
-    """Never cached: the reply depends on the clock or on files."""
+    """Not cached: the reply depends on the clock or on files, or caching would save little."""
     UNTIL_COMMIT = auto()
     """Until the next commit of the scope: the reply depends on the tables."""
     UNTIL_ROOM_CHANGES = auto()

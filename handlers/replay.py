@@ -26,7 +26,7 @@ SELECT_PAGE = statement(
     .order_by(Commands.seq)
 )
 SELECT_SIZES = statement(
-    Commands.select(Commands.seq, SQL("length(payload) + length(facts)"))
+    Commands.select(Commands.seq, SQL("coalesce(length(payload), 0) + length(facts)"))
     .where(Commands.seq >= Named("from_seq"))
     .order_by(Commands.seq)
     .limit(Named("limit"))
@@ -69,7 +69,7 @@ def _end_of_page(sizes: list[Row], from_seq: int) -> int:
     """The seq after the last entry that fits into one page, from (seq, bytes) of entries; at least one fits."""
     total, until_seq = 0, from_seq
     for seq, size in sizes:
-        total += size or 0
+        total += size
         if total > PAGE_BYTES_MAX and until_seq > from_seq:
             break
         until_seq = seq + 1

@@ -130,7 +130,7 @@ def exists(room_id: str, db: Reads) -> bool:
 
 def save(room: Room, db: Writes, context: CommandContext) -> None:
     """Write a room; the lists in it replace the stored ones."""
-    changes.mention(changes.in_room("room", room.id), db, context)
+    changes.add_reference(changes.in_room("room", room.id), db, context)
     db.write(UPSERT, ROWS.to_row(room))
     changes.saved(context, "room", room.id, room.id)
     for child in CHILD_LISTS:
@@ -139,7 +139,7 @@ def save(room: Room, db: Writes, context: CommandContext) -> None:
             child.replace(room.id, records, db)
     for children in (CHANNELS, CATEGORIES):
         records = getattr(room, children.name) or []
-        changes.mention_all([changes.in_room(children.noun, room.id, each.id) for each in records], db, context)
+        changes.add_references([changes.in_room(children.noun, room.id, each.id) for each in records], db, context)
     if room.members is not None:
         changes.replaced(context, "member", room.id)
 

@@ -64,6 +64,9 @@ class _Differences:
 
     def schemas(self, where: str, old: Schema, new: Schema, direction: Direction) -> None:
         """Compare the schemas of one place, such as a field."""
+        if "anyOf" in old or "anyOf" in new:  # before resolving: alternatives are matched by the names of references
+            self._alternatives(where, old, new, direction)
+            return
         pair = (old.get("$ref", ""), new.get("$ref", ""), direction)
         if "$ref" in old and "$ref" in new:
             if pair in self._compared:
@@ -71,9 +74,6 @@ class _Differences:
             self._compared.add(pair)
             where = pair[0].rpartition("/")[2]
         old, new = self._resolved(old, self._old), self._resolved(new, self._new)
-        if "anyOf" in old or "anyOf" in new:
-            self._alternatives(where, old, new, direction)
-            return
         if _type(old) != _type(new):
             self.breaking.append(f"{where}: type was {_type(old)} and is {_type(new)}")
             return

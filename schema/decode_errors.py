@@ -67,11 +67,6 @@ def explain(error: Exception, root: str, as_type: type[Struct], unknown_field: s
     return error_class.at(path, _plain(problem, lambda: known_values(as_type, match["path"] or "")))
 
 
-def is_integral_float(error: Exception) -> bool:
-    """Whether msgspec refused a float where an integer is expected. Some programs write all numbers as floats."""
-    return isinstance(error, msgspec.ValidationError) and "got `float`" in str(error) and "`int" in str(error)
-
-
 def known_values(as_type: type[Struct], path: str) -> tuple[str, ...]:
     """The allowed values of the field at `path`, if its type lists them."""
     hint: Any = as_type
@@ -100,6 +95,8 @@ def _bare(hint: Any) -> Any:
 def _plain(problem: str, values: Callable[[], tuple[str, ...]]) -> str:
     """msgspec's message about a value in JSON terms."""
     if match := _TYPE.fullmatch(problem):
+        if match["expected"] == "null":  # the type of a field that is only in replies; see `strict.py`
+            return "only the daemon sets this field; leave it out"
         return f"expected {_type_names(match['expected'])}, got {_type_names(match['got'])}"
     if match := _LENGTH.fullmatch(problem):
         number, unit = int(match["number"]), UNITS.get(match["type"], "items")

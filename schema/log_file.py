@@ -7,7 +7,7 @@ of the schema import it only when there is a file to read or write.
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, cast
 
 import msgspec
 from msgspec import Raw, structs
@@ -19,7 +19,7 @@ from backscroll.schema.decode_errors import DECODE_ERRORS
 from backscroll.schema.errors import BackscrollError
 from backscroll.schema.limits import INTEGER_MAX, MILLIS_MAX, REQUEST_ID_BYTES_MAX, SCOPE_BYTES_MAX, Id, Many
 from backscroll.schema.operations.base import Command
-from backscroll.schema.operations.decoding import UNLIMITED, decode_operation, decode_payload
+from backscroll.schema.operations.decoding import UNLIMITED, command_type, decode_as, decode_payload
 from backscroll.schema.records import Record
 from backscroll.schema.wire import DEFAULT_SCOPE, JSON
 
@@ -243,6 +243,7 @@ def _problem(error: Mapping[str, Any]) -> str:
 
 def _command(line: _Line, payload: Raw | None) -> Command[Any] | None:
     """The command of a line; None if the log does not contain its payload."""
+    as_type = command_type(line.type)
     if line.redacted and line.digest is None:
         raise ValueError("$.digest: a redacted command needs the digest of its original payload")
     if payload is None:
@@ -251,10 +252,7 @@ def _command(line: _Line, payload: Raw | None) -> Command[Any] | None:
         if line.digest is None:
             raise ValueError("$.payload: a payload that is null needs a digest")
         return None
-    operation = decode_operation(line.type, payload, JSON, UNLIMITED)  # limits apply to requests only
-    if not isinstance(operation, Command):
-        raise ValueError(f"$.type: {line.type!r} is not a command")
-    return operation
+    return cast(Command[Any], decode_as(as_type, payload, JSON, UNLIMITED))  # limits apply to requests only
 
 
 def _recorded(fields: dict[str, Raw]) -> _Recorded:

@@ -8,7 +8,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from backscroll.schema.decode_errors import FORMS
 from backscroll.schema.description import describe, type_name
+from backscroll.schema.limits import MEDIA_PART_BYTES_MAX
+from backscroll.schema.operations import OPERATIONS
 
 PART = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
 
@@ -43,19 +46,17 @@ def payload_tables() -> str:
         for field, schema in operation["payload"]["properties"].items():
             required = field in operation["payload"]["required"]
             default = "required" if required else f"default {_json(schema.get('default'))}"
-            rows.append(f"| `{name}` | `{field}` | {_type(schema)} | {_limits(schema)} | {default} |")
+            kind = f"{_type(schema)} or null" if required and _may_be_null(schema) else _type(schema)
+            rows.append(f"| `{name}` | `{field}` | {kind} | {_limits(schema)} | {default} |")
     return _lines(rows)
 
 
 def errors_of_operations_table() -> str:
-    """A row for each operation that has error codes besides those of every request."""
-    rows = ["| operation | error codes besides those of every request |", "|---|---|"]
-    common = {"malformed", "unknown-operation", "invalid", "too-large", "busy", "unavailable", "internal"}
-    common |= {"deadline-exceeded", "storage"}
-    for name, operation in describe()["operations"].items():
-        codes = [f"`{code}`" for code in operation["errors"] if code not in common]
-        if codes and codes != ["`conflict`"]:
-            rows.append(f"| `{name}` | {', '.join(codes)} |")
+    """A row for each operation that has error codes of its own."""
+    rows = ["| operation | error codes of its own |", "|---|---|"]
+    for name, operation in OPERATIONS.items():
+        if operation.ERRORS:
+            rows.append(f"| `{name}` | {', '.join(f'`{code}`' for code in operation.ERRORS)} |")
     return _lines(rows)
 
 
@@ -135,10 +136,18 @@ def _type(schema: Mapping[str, Any]) -> str:
     return ", ".join([words, *units, *([f"known: {', '.join(known)}"] if known else [])])
 
 
+def _may_be_null(schema: Mapping[str, Any]) -> bool:
+    return any(each.get("type") == "null" for each in schema.get("anyOf", ()))
+
+
 def _limits(schema: Mapping[str, Any]) -> str:
     found: dict[str, Any] = {}
     for each in schema.get("anyOf", [schema]):
         found |= each
+    if found.get("contentEncoding") == "base64":  # its maxLength counts characters of base64; only parts are binary
+        return f"at most {MEDIA_PART_BYTES_MAX} bytes"
+    if "pattern" in found:
+        return FORMS.get(found["pattern"], "")
     parts = [
         f"{found[least]}–{found[most]}{unit}" if least in found else f"at most {found[most]}{unit}"
         for least, most, unit in (

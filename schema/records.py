@@ -30,6 +30,12 @@ Clearable: TypeAlias = T | UnsetType | None  # leave it, clear it or set it
 DELETED_TEXT = "[Message deleted]"
 """The content of a deleted message in every reply."""
 
+ERASED_EMOJI = "\ufdd0"
+"""Replaces an emoji that was erased from the command log. A Unicode noncharacter, reserved for use inside programs.
+
+It is never stored: otherwise a replay would add and remove reactions that nobody made.
+"""
+
 ChannelType = Annotated[str, OneOf("text", "voice", "audio", "video")]
 
 
@@ -56,7 +62,7 @@ class Reaction(Record, frozen=True, kw_only=True):
 
     NOUN = "reaction"
     KEY = ("message_id", "oder_id", "emoji")
-    REDACTABLE = {"emoji": "-"}
+    REDACTABLE = {"emoji": ERASED_EMOJI}
 
     message_id: Id
     oder_id: Id

@@ -7,6 +7,7 @@ bounded.
 import json
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw, Struct
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from backscroll.schema.wire import Codec
 
 SEARCHED_BYTES_MAX = 4 * 1024 * 1024  # of one value; larger ones are not searched for the path
+SCANNED_VALUES_MAX = 1_000_000  # tokens of JSON or values of MessagePack that are searched for the id
 ID_BYTES_RETURNED_MAX = 64 * 1024
 DEPTH_MAX = 64
 
@@ -27,7 +29,8 @@ PLACEHOLDER = "\ufdd0"
 _LONE_SURROGATE = re.compile(
     rb"(?<!\\)((?:\\\\)*)(?:(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s"{}\[\]:,]+', re.DOTALL)
+# An unterminated string is one token and nothing is matched twice, or the time would grow with the square of the size.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[{}\[\]:,]|[^\s"{}\[\]:,]++', re.DOTALL)
 
 
 class _AnyId(Struct):
@@ -116,7 +119,7 @@ def _bad(value: bytes, codec: "Codec") -> bool | None:
 def _scan_json(body: bytes) -> Any:
     """The id at the top level of JSON that is invalid somewhere after it."""
     depth, key, expecting = 0, b"", False
-    for match in _TOKEN.finditer(body, 0, SEARCHED_BYTES_MAX):
+    for match in islice(_TOKEN.finditer(body, 0, SEARCHED_BYTES_MAX), SCANNED_VALUES_MAX):
         token = match[0]
         if expecting and depth == 1:
             return _json_scalar(token)
@@ -141,10 +144,10 @@ def _json_scalar(token: bytes) -> Any:
 def _scan_msgpack(body: bytes, codec: "Codec") -> Any:
     """The id at the top level of MessagePack that is invalid somewhere after it."""
     try:
-        count, at = _map_header(body)
+        (count, at), left = _map_header(body), SCANNED_VALUES_MAX
         for _ in range(count):
-            key_end = _end_of_value(body, at)
-            value_end = _end_of_value(body, key_end)
+            key_end, left = _end_of_value(body, at, left)
+            value_end, left = _end_of_value(body, key_end, left)
             if body[at:key_end] == b"\xa2id":
                 return codec.decode(body[key_end:value_end], object)
             at = value_end
@@ -171,12 +174,17 @@ _SIZED |= {0xC7: (1, 1), 0xC8: (2, 1), 0xC9: (4, 1)}
 _NESTED = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
 
 
-def _end_of_value(body: bytes, at: int) -> int:
-    """The end offset of the MessagePack value at `at`; raises IndexError if the value is invalid or truncated."""
+def _end_of_value(body: bytes, at: int, left: int) -> tuple[int, int]:
+    """The end offset of the MessagePack value at `at`, and how many of `left` values may still be scanned after it.
+
+    Raises IndexError if the value is invalid or truncated, or contains more than `left` values.
+    """
     pending = 1
     while pending:
+        if not left:
+            raise IndexError
         first = body[at]
-        at, pending = at + 1, pending - 1
+        at, pending, left = at + 1, pending - 1, left - 1
         if first <= 0x7F or first >= 0xE0:
             continue
         if first <= 0x8F:
@@ -196,4 +204,4 @@ def _end_of_value(body: bytes, at: int) -> int:
             at += width
     if at > len(body):
         raise IndexError
-    return at
+    return at, left

@@ -5,7 +5,7 @@ and values. Requests must not, or a misspelt field would be silently dropped. `s
 refuses unknown fields, values not listed in `OneOf`, and fields that only the daemon sets. A field that was sent with
 its default value becomes identical to the default, so that it is encoded as if it had been left out.
 
-`loose(Message)` is for requests of programs that write integers as floats (`1767225600000.0`); see `decoding.py`.
+`loose(Message)` is for requests with integers written as floats (`1767225600000.0`); see `integral_floats.py`.
 """
 
 from collections.abc import Callable

@@ -72,8 +72,9 @@ def _condition(check: Check) -> str:
 def _check_for(hint: Any) -> Check | None:
     """The check that values of this annotation need, or None."""
     hint, meta = present(hint), None
-    if get_origin(hint) is Annotated:
-        hint, meta = get_args(hint)[0], next((m for m in get_args(hint)[1:] if isinstance(m, Meta)), None)
+    while get_origin(hint) is Annotated:  # twice for `Annotated[Text | None, Since(2)]`
+        meta = next((each for each in get_args(hint)[1:] if isinstance(each, Meta)), meta)
+        hint = present(get_args(hint)[0])
     if hint is str:
         return TextCheck(meta.max_length) if meta is not None and meta.max_length else None
     if isinstance(hint, type) and issubclass(hint, Struct):

@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, Raw, Struct
 
 from backscroll.schema.decode_errors import DECODE_ERRORS, explain
 from backscroll.schema.errors import BackscrollError, Fault, Internal, error_from
+from backscroll.schema.integral_floats import decode_integral_floats, is_integral_float
 from backscroll.schema.limits import (
     REQUEST_ID_BYTES_MAX,
     SCOPE_BYTES_MAX,
@@ -152,11 +153,20 @@ def codec_of(body: bytes) -> Codec:
 def read_envelope(body: bytes, codec: Codec) -> Envelope:
     """Decode a request's envelope, but not its payload; raises `Malformed`, `Invalid` or `TooLarge`."""
     try:
-        envelope = codec.decode(body, _RawEnvelope)
+        envelope = _decode_envelope(body, codec)
     except DECODE_ERRORS as error:
         raise explain(error, "$", _RawEnvelope, UNKNOWN_FIELD) from None
     validate(envelope, "$")
     return envelope
+
+
+def _decode_envelope(body: bytes, codec: Codec) -> Envelope:
+    try:
+        return codec.decode(body, _RawEnvelope)
+    except msgspec.ValidationError as error:
+        if not is_integral_float(error):
+            raise
+    return decode_integral_floats(body, codec.decode, _RawEnvelope, _RawEnvelope, "$")
 
 
 class SalvagedRequest(Struct, frozen=True):

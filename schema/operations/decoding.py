@@ -3,19 +3,20 @@
 import difflib
 import math
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
-from msgspec import UNSET, Raw, Struct
+from msgspec import Raw, Struct
 
-from backscroll.schema.decode_errors import DECODE_ERRORS, explain, is_integral_float
+from backscroll.schema.decode_errors import DECODE_ERRORS, explain
 from backscroll.schema.errors import Invalid, TooLarge, UnknownOperation
+from backscroll.schema.integral_floats import decode_integral_floats, is_integral_float
 from backscroll.schema.limits import FREE_JSON_BYTES_MAX
 from backscroll.schema.operations import OPERATIONS
 from backscroll.schema.operations.base import Budget, Command, DeferredCommands, Operation
 from backscroll.schema.salvage import find_bad_text
 from backscroll.schema.size_probe import free_json_bytes, size_probe_of
-from backscroll.schema.strict import loose, strict
+from backscroll.schema.strict import strict
 from backscroll.schema.validation import validate
 from backscroll.schema.wire import PROTOCOL_LEVEL, UNKNOWN_FIELD, Codec
 
@@ -32,6 +33,14 @@ def operation_type(name: str) -> type[Operation[Any]]:
         details = {"path": "$.type", "level": PROTOCOL_LEVEL, "known": sorted(OPERATIONS)}
         problem = f"there is no operation {name!r} in protocol level {PROTOCOL_LEVEL}{_suggestion(name)}"
         raise UnknownOperation(f"$.type: {problem}", details=details)
+    return as_type
+
+
+def command_type(name: str) -> type[Command[Any]]:
+    """The command with this wire name; raises `UnknownOperation` or `Invalid`."""
+    as_type = operation_type(name)
+    if not issubclass(as_type, Command):
+        raise Invalid.at("$.type", f"{name!r} is not a command")
     return as_type
 
 
@@ -76,39 +85,16 @@ def decode_payload(payload: Raw, codec: Codec, as_type: type[S]) -> S:
 
 
 def _decode_loosely(refusal: msgspec.ValidationError, body: bytes | Raw, codec: Codec, as_type: type[S]) -> S:
-    """Decode a body that was refused because of a float in place of an integer; raise the error for other refusals.
-
-    A float without a fraction (`1767225600000.0`) is accepted as an integer: some programs write all numbers as floats.
-    """
+    """Decode a body that was refused because of a float in place of an integer; raise the error for other refusals."""
     error: Exception = refusal
     if is_integral_float(refusal):
         try:
-            document = _with_integers(codec.decode(body, loose(as_type)), "$.payload")
-            converted: S = msgspec.convert(document, strict(as_type))
+            converted: S = decode_integral_floats(body, codec.decode, as_type, strict(as_type), "$.payload")
         except DECODE_ERRORS as worse:
             error = worse
         else:
             return converted
     raise explain(error, "$.payload", strict(as_type), UNKNOWN_FIELD) from None
-
-
-def _with_integers(record: Struct, path: str) -> dict[str, Any]:
-    """The fields of a loosely decoded record, with floats converted to integers; free JSON keeps its floats."""
-    names = zip(record.__struct_fields__, record.__struct_encode_fields__, strict=True)
-    fields = ((wire_name, getattr(record, name)) for name, wire_name in names)
-    return {name: _with_integer(value, f"{path}.{name}") for name, value in fields if value is not UNSET}
-
-
-def _with_integer(value: Any, path: str) -> Any:
-    if isinstance(value, float):
-        if not value.is_integer():
-            raise Invalid.at(path, "expected integer, got number with a fraction")
-        return int(value)
-    if isinstance(value, Struct):
-        return _with_integers(value, path)
-    if isinstance(value, list) and any(isinstance(item, Struct) for item in value):
-        return [_with_integers(item, f"{path}[{index}]") for index, item in enumerate(value)]
-    return value
 
 
 def _check_budget(deferred: DeferredCommands, codec: Codec, budget: Budget) -> None:
@@ -121,12 +107,16 @@ def _check_budget(deferred: DeferredCommands, codec: Codec, budget: Budget) -> N
 
 
 def _all_commands(deferred: DeferredCommands, codec: Codec) -> list[tuple[str, Raw]]:
-    """All commands inside, batches as well as their members. Invalid ones are refused later."""
+    """All commands inside, batches as well as their members. Invalid ones are refused later.
+
+    Deeper nesting than that of the batches in a log is refused later too, so it is not followed: each level would be
+    scanned again by the next.
+    """
     found: list[tuple[str, Raw]] = []
     for name, payload in deferred.encoded_commands():
         found.append((name, payload))
-        inner = OPERATIONS[name].deferred_type if name in OPERATIONS else None
-        if inner is not None:
+        inner = OPERATIONS[name].deferred_type if deferred.may_nest and name in OPERATIONS else None
+        if inner is not None and not inner.may_nest:
             try:
                 found += _all_commands(codec.decode(payload or codec.empty_map, inner), codec)
             except DECODE_ERRORS:
@@ -157,10 +147,7 @@ def _free_json_in(name: str, payload: Raw, codec: Codec) -> int:
 
 def _decode_command(codec: Codec, name: str, payload: Raw) -> Command[Any]:
     """Decode a command inside another operation, whose budget has been checked."""
-    operation = decode_operation(name, payload, codec, UNLIMITED)
-    if not isinstance(operation, Command):
-        raise Invalid.at("$.type", f"{name!r} is not a command")
-    return operation
+    return cast(Command[Any], decode_as(command_type(name), payload, codec, UNLIMITED))
 
 
 def _suggestion(name: str) -> str:
@@ -168,4 +155,4 @@ def _suggestion(name: str) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-__all__ = ["UNLIMITED", "decode_as", "decode_operation", "decode_payload", "operation_type"]
+__all__ = ["UNLIMITED", "command_type", "decode_as", "decode_operation", "decode_payload", "operation_type"]

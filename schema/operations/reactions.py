@@ -2,7 +2,7 @@
 
 from backscroll.schema.limits import Id
 from backscroll.schema.operations.base import Command, Query
-from backscroll.schema.records import Reaction
+from backscroll.schema.records import ERASED_EMOJI, Reaction
 
 
 class SaveReaction(Command[None], frozen=True):
@@ -23,7 +23,7 @@ class RemoveReaction(Command[None], frozen=True):
     """
 
     NOUN = "reaction"
-    REDACTABLE = {"emoji": "-"}
+    REDACTABLE = {"emoji": ERASED_EMOJI}
 
     message_id: Id
     oder_id: Id

@@ -141,3 +141,14 @@ def _add(schema: Description, name: str, *, required: bool = False) -> None:
     schema["properties"][name] = {"type": "string"}
     if required:
         schema["required"].append(name)
+
+
+def test_a_record_that_may_be_null_widens_a_request() -> None:
+    """A record is recognised where null becomes an alternative to it; in a reply that breaks clients."""
+    changed = copy.deepcopy(describe())
+    fields = _payload(changed, "save-message")["properties"]
+    fields["message"] = {"anyOf": [fields["message"], {"type": "null"}]}
+    assert compare(golden(PROTOCOL_LEVEL), changed).breaking == []
+    pong = changed["operations"]["ping"]
+    pong["result"] = {"anyOf": [pong["result"], {"type": "null"}]}
+    assert compare(golden(PROTOCOL_LEVEL), changed).breaking == ["ping result: may now also be null"]

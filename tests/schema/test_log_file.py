@@ -211,7 +211,7 @@ def test_numbering_can_continue_after_another_file() -> None:
         ('{"type": 5}', "$.type: input should be a valid string"),
         ('{"type": "save-mesage"}', "did you mean 'save-message'?"),
         ('{"type": "get-messages", "payload": {"roomId": "r"}}', "$.type: 'get-messages' is not a command"),
-        ('{"type": "append-log", "payload": {"entries": []}}', "$.payload.entries"),
+        ('{"type": "append-log", "payload": {"entries": []}}', "$.type: 'append-log' is not a command"),
         ('{"type": "delete-message"}', "$.payload.messageId: required field is missing"),
         ('{"type": "delete-message", "payload": []}', "$.payload: expected object, got array"),
         (

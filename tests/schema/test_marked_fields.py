@@ -1,0 +1,34 @@
+"""A marker around an annotation changes nothing about the checks of its values."""
+
+from typing import Annotated
+
+import pytest
+
+from backscroll.schema.errors import CallerError
+from backscroll.schema.limits import TEXT_BYTES_MAX, Object, Text
+from backscroll.schema.markers import Since
+from backscroll.schema.records import Record
+from backscroll.schema.validation import validate
+
+
+class Later(Record, frozen=True, kw_only=True):
+    """Fields of a later level, written in both ways."""
+
+    outside: Annotated[Text | None, Since(2)] = None
+    inside: Annotated[Text, Since(2)] | None = None
+    free: Annotated[Object | None, Since(2)] = None
+
+
+@pytest.mark.parametrize("name", ["outside", "inside"])
+@pytest.mark.parametrize(("text", "code"), [("\0", "invalid"), ("é" * (TEXT_BYTES_MAX // 2 + 1), "too-large")], ids=len)
+def test_texts_of_later_levels_are_checked(name: str, text: str, code: str) -> None:
+    """NUL is refused and bytes are counted, wherever the marker stands."""
+    with pytest.raises(CallerError) as refused:
+        validate(Later(**{name: text}), "$")
+    assert (refused.value.code, refused.value.details) == (code, {"path": f"$.{name}"})
+
+
+def test_free_json_of_later_levels_is_checked() -> None:
+    """NaN cannot be stored as JSON."""
+    with pytest.raises(CallerError, match=r"^\$\.free\.x: NaN"):
+        validate(Later(free={"x": float("nan")}), "$")
