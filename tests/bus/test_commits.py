@@ -1,4 +1,4 @@
-"""What a store tells of its commits: which commands, what they changed, and when."""
+"""The commits that a store reports: which commands, what they changed, and when."""
 
 import shutil
 import threading
@@ -34,7 +34,7 @@ USER = {"oderId": "ada", "id": "ada", "username": "ada"}
 
 
 class Watched:
-    """A dispatcher whose stores' commits are noted, as they are told."""
+    """A dispatcher whose stores' commits are recorded as they are reported."""
 
     def __init__(self, scopes: SqliteScopes, handlers: Handlers, commits: list[Commit]) -> None:
         self.scopes = scopes
@@ -51,13 +51,13 @@ class Watched:
         return JSON.decode(answer, Reply)
 
     def take(self) -> list[Commit]:
-        """What was told since the last time."""
+        """The commits reported since the last call."""
         taken = self.commits[:]
         del self.commits[: len(taken)]
         return taken
 
     def logged(self, from_seq: int = 1, scope: str = DEFAULT_SCOPE) -> list[CommittedCommand]:
-        """The commands of a scope as its log has them."""
+        """The commands of a scope as they are in its log."""
         entries = self.ask("get-log", {"fromSeq": from_seq, "limit": 500}, scope=scope)["result"]["entries"]
         return [
             CommittedCommand(
@@ -77,14 +77,14 @@ def watching(
     *,
     handlers: Handlers = HANDLERS,
     vfs: str = "",
-    told: Callable[[Commit, Store], object] = lambda *_: None,
+    reported: Callable[[Commit, Store], object] = lambda *_: None,
 ) -> Iterator[Watched]:
-    """Scopes of a data directory and what they commit; `told` is called as well, at the same moment."""
+    """The scopes of a data directory with their commits; `reported` is also called at the moment of each commit."""
     commits: list[Commit] = []
 
     def committed(commit: Commit, store: Store) -> None:
         commits.append(commit)
-        told(commit, store)
+        reported(commit, store)
 
     directory.mkdir(exist_ok=True)
     with closing(SqliteScopes(directory, clock=Clock(), vfs=vfs, committed=committed)) as scopes:
@@ -106,8 +106,8 @@ def numbers(commits: Iterable[Commit]) -> list[list[int]]:
     return [[each.seq for each in commit.commands] for commit in commits]
 
 
-def test_a_commit_tells_its_commands_in_order_with_what_they_changed(watched: Watched) -> None:
-    """Number, time, id, type and changes of each are those in the log, whatever the command."""
+def test_a_commit_reports_its_commands_with_their_changes(watched: Watched) -> None:
+    """Number, time, id, type and changes of each command are those in the log, in order."""
     watched.commit(body("save-user", {"user": USER}), body("save-room", {"room": {"id": "default", "name": "d"}}))
     watched.take()
     replies = watched.commit(
@@ -133,8 +133,8 @@ def test_a_commit_tells_its_commands_in_order_with_what_they_changed(watched: Wa
     assert Change(noun="room", kind="gone", id="default", room_id="default") in changes["room"]
 
 
-def test_a_batch_is_one_command_with_the_changes_of_all_its_members(watched: Watched) -> None:
-    """In the order of the members."""
+def test_a_batch_is_reported_as_one_command_with_all_changes(watched: Watched) -> None:
+    """The changes are in the order of the commands in the batch."""
     members = [{"type": "save-message", "payload": save_payload(number)} for number in (1, 2, 1)]
     watched.commit(body("batch", {"commands": members}, id="batch"))
     [commit] = watched.take()
@@ -144,8 +144,8 @@ def test_a_batch_is_one_command_with_the_changes_of_all_its_members(watched: Wat
     assert [change.id for change in batch.changes] == ["m1", "m2", "m1"]
 
 
-def test_each_scope_tells_its_own(watched: Watched) -> None:
-    """Under its name, and with its own numbers."""
+def test_commits_are_reported_for_each_scope(watched: Watched) -> None:
+    """Under the name of the scope, and with its own numbers."""
     watched.commit(save(1))
     watched.commit(save(1, scope="other"), save(2, scope="other"))
     watched.commit(save(2))
@@ -157,8 +157,8 @@ def test_each_scope_tells_its_own(watched: Watched) -> None:
     assert watched.commits[1].commands == watched.logged(scope="other")
 
 
-def test_what_changes_nothing_tells_nothing(watched: Watched) -> None:
-    """Queries, retries, refused commands, chores that have nothing to do, and maintenance without commands."""
+def test_requests_without_effect_report_no_commit(watched: Watched) -> None:
+    """Queries, retries, refused commands, chores with nothing to do, and maintenance without commands."""
     watched.commit(save(1))
     watched.take()
     again, missing, invalid = watched.commit(
@@ -171,7 +171,7 @@ def test_what_changes_nothing_tells_nothing(watched: Watched) -> None:
     assert watched.commits == []
 
 
-def test_commands_of_the_daemons_own_are_told_like_all_others(watched: Watched) -> None:
+def test_commands_of_the_daemon_are_reported(watched: Watched) -> None:
     """What the chores remove is removed by a command."""
     watched.commit(
         body("save-user", {"user": USER}), body("create-session", {"userId": "ada", "durationMs": 0}, id="session")
@@ -183,8 +183,8 @@ def test_commands_of_the_daemons_own_are_told_like_all_others(watched: Watched) 
     assert commit.commands == watched.logged(3)
 
 
-def test_a_replay_is_told_as_it_was_the_first_time(watched: Watched) -> None:
-    """Ids, times and changes are those of the log; all of an `append-log` is one commit, also what lost its text."""
+def test_replayed_commands_are_reported_as_recorded(watched: Watched) -> None:
+    """Ids, times and changes are those of the log, also of redacted commands; each `append-log` is one commit."""
     reaction = {"messageId": "m1", "oderId": "ada", "emoji": "x"}
     watched.commit(body("save-message", save_payload(1, reactions=[reaction]), id="save"))
     watched.commit(body("remove-reaction", reaction, id="remove"), save(2))
@@ -198,14 +198,14 @@ def test_a_replay_is_told_as_it_was_the_first_time(watched: Watched) -> None:
     assert watched.commits == []
 
 
-# When
+# The moment of the report
 
 
-def test_a_commit_is_told_once_it_is_durable_and_before_anybody_is_answered(tmp_path: Path) -> None:
-    """At that moment a crash would not lose it: the files as they lie there have it, and so has every reader."""
+def test_a_commit_is_reported_when_durable_and_before_replies(tmp_path: Path) -> None:
+    """At that moment a crash does not lose it: the files on disk have it, and readers see it."""
     seen: list[tuple[int, int, list[str]]] = []
 
-    def told(commit: Commit, store: Store) -> None:
+    def reported(commit: Commit, store: Store) -> None:
         copy = tmp_path / f"copy-{commit.seq}"
         copy.mkdir()
         for name in ("default.db", "default.db-wal"):
@@ -215,7 +215,7 @@ def test_a_commit_is_told_once_it_is_durable_and_before_anybody_is_answered(tmp_
         with store.read() as snapshot:
             seen.append((store.seq, snapshot.position.seq, ids))
 
-    with watching(tmp_path / "data", told=told) as watched:
+    with watching(tmp_path / "data", reported=reported) as watched:
         for number in range(3):
             watched.commit(save(2 * number), save(2 * number + 1))
             assert len(seen) == number + 1
@@ -223,8 +223,8 @@ def test_a_commit_is_told_once_it_is_durable_and_before_anybody_is_answered(tmp_
     assert seen == [(2, 2, ids[:2]), (4, 4, ids[:4]), (6, 6, ids)]
 
 
-def test_nothing_is_told_while_the_disk_has_not_taken_it(tmp_path: Path) -> None:
-    """What is cached and becomes wrong is gone before; nobody is told before the sync is done."""
+def test_a_commit_is_not_reported_before_its_sync(tmp_path: Path) -> None:
+    """Cached results that it invalidates are dropped before; the commit is reported only after the sync."""
     disk = FaultyDisk()
     with watching(tmp_path / "data", vfs=disk.name) as watched:
         watched.commit(save(1))
@@ -247,12 +247,12 @@ def test_nothing_is_told_while_the_disk_has_not_taken_it(tmp_path: Path) -> None
         assert numbers(watched.take()) == [[2]]
 
 
-# What fails
+# Failures
 
 
 @pytest.mark.parametrize("harm", [{"full": True}, {"failing_syncs": 2}, {"read_only": True}], ids=str)
-def test_a_transaction_that_fails_tells_nothing(tmp_path: Path, harm: dict[str, Any]) -> None:
-    """Whatever the disk does; the next one tells its own commands, under the numbers that are free."""
+def test_a_failed_transaction_reports_no_commit(tmp_path: Path, harm: dict[str, Any]) -> None:
+    """Whatever fails; the next transaction reports its own commands, with the next free numbers."""
     disk = FaultyDisk()
     with watching(tmp_path / "data", vfs=disk.name) as watched:
         watched.commit(save(1))
@@ -266,8 +266,8 @@ def test_a_transaction_that_fails_tells_nothing(tmp_path: Path, harm: dict[str, 
 
 @pytest.mark.undescribed
 @pytest.mark.parametrize("writes", [False, True], ids=["before it wrote", "after it wrote"])
-def test_of_a_command_that_fails_nothing_is_told_and_its_neighbours_once(tmp_path: Path, writes: bool) -> None:
-    """Also where the whole transaction is done again for its sake: numbers without a gap, and only what stands."""
+def test_a_failed_command_is_not_reported_and_others_once(tmp_path: Path, writes: bool) -> None:
+    """Also where the whole transaction is executed again because of it: the numbers have no gap."""
     turns = []
 
     def fail(operation: DeleteMessage, db: Writes, context: CommandContext) -> None:
@@ -290,8 +290,8 @@ def test_of_a_command_that_fails_nothing_is_told_and_its_neighbours_once(tmp_pat
         assert [change.id for each in commit.commands for change in each.changes] == ["m1", "m2", "m3"]
 
 
-def test_a_transaction_that_is_given_up_tells_nothing(tmp_path: Path) -> None:
-    """What a store was told to write, and then not to, was never there."""
+def test_an_abandoned_transaction_reports_no_commit(tmp_path: Path) -> None:
+    """A transaction that is rolled back on request has no effect."""
     commits: list[Commit] = []
     with closing(SqliteStore(tmp_path / "default.db", committed=lambda commit, _: commits.append(commit))) as store:
         with suppress(ZeroDivisionError), store.write() as transaction:
@@ -299,7 +299,7 @@ def test_a_transaction_that_is_given_up_tells_nothing(tmp_path: Path) -> None:
                 transaction.run(sql("INSERT INTO meta (key, value) VALUES ('k', 'null')"))
             raise ZeroDivisionError
         assert commits == []
-        with store.write() as transaction:  # without a command nothing is told either
+        with store.write() as transaction:  # without a command nothing is reported either
             transaction.run(sql("INSERT INTO meta (key, value) VALUES ('k', 'null')"))
         assert commits == []
         with store.write() as transaction, command(transaction):

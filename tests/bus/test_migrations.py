@@ -271,10 +271,12 @@ def test_a_migration_on_a_full_disk_is_completed_with_space(tmp_path: Path, fixt
     assert refused > 5
 
 
-def test_a_step_that_cannot_be_taken_leaves_the_version_before_it(
+def test_a_failing_migration_keeps_the_version_before_it(
     tmp_path: Path, fixtures: Fixtures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The steps before it stand, nothing of its own does, and a mended one is taken at the next start."""
+    """Earlier migrations stay applied, nothing of the failing one does, and a corrected one is applied at the next
+    start.
+    """
     path = copied(fixtures[TODAY], tmp_path / "data")
     broken = "CREATE TABLE drafts (id TEXT NOT NULL PRIMARY KEY) STRICT; CREATE TABLE pins (id TEXT) STRICT;"
     monkeypatch.setattr(opening, "migrations", lambda: [*STEPS, broken])

@@ -1,4 +1,4 @@
-"""What a daemon finds when it starts: a database that lost its content is not taken for a new one."""
+"""Opening a scope: a database that lost its content is not mistaken for a new one."""
 
 import subprocess
 import sys
@@ -37,7 +37,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def beside(path: Path) -> dict[str, bytes]:
-    """What lies in the directory of a database; of what comes and goes with each process nothing."""
+    """The files in the directory of a database, without those that each process creates."""
     return {each.name: each.read_bytes() for each in path.parent.iterdir() if each.name not in ("lock", "pid")}
 
 
@@ -46,23 +46,25 @@ def note_of(path: Path) -> Path:
 
 
 @LOST
-def test_a_database_without_its_content_is_refused_with_what_to_do(path: Path, lose: Lose, says: str) -> None:
-    """SQLite would take it for a new one; the note beside it shows that it is none. Nothing is made or changed."""
+def test_an_empty_or_missing_database_is_refused(path: Path, lose: Lose, says: str) -> None:
+    """SQLite would create a new one; the note beside it shows that it held data. Nothing is changed, and the error says
+    what to do.
+    """
     lose(path)
     before = beside(path)
     for _ in range(2):
         with pytest.raises(CannotOpen) as caught:
             SqliteStore(path, scope="default")
-    told = str(caught.value)
-    assert told.startswith(f"{path} {says}, but {note_of(path).name} beside it shows that it held data.")
-    assert "Restore it from a backup" in told
-    assert f"remove {note_of(path).name} to start with an empty database" in told
+    message = str(caught.value)
+    assert message.startswith(f"{path} {says}, but {note_of(path).name} beside it shows that it held data.")
+    assert "Restore it from a backup" in message
+    assert f"remove {note_of(path).name} to start with an empty database" in message
     assert beside(path) == before
 
 
 @LOST
-def test_a_daemon_does_not_start_over_it(path: Path, lose: Lose, says: str) -> None:
-    """It ends with 4 before it says that it is ready, and leaves everything as it is."""
+def test_a_daemon_with_a_lost_database_exits_with_4(path: Path, lose: Lose, says: str) -> None:
+    """It exits before it is ready, and changes no file."""
     lose(path)
     before = beside(path)
     command = [sys.executable, "-m", "backscroll.bus", "--data-dir", str(path.parent)]
@@ -74,8 +76,8 @@ def test_a_daemon_does_not_start_over_it(path: Path, lose: Lose, says: str) -> N
 
 
 @LOST
-def test_both_ways_out_work(path: Path, lose: Lose, says: str) -> None:
-    """With the backup in its place everything is there again; without the note an empty database begins."""
+def test_both_remedies_for_a_lost_database_work(path: Path, lose: Lose, says: str) -> None:
+    """Restoring the file brings everything back; removing the note starts with an empty database."""
     backup = path.read_bytes()
     lose(path)
     path.write_bytes(backup)
@@ -88,8 +90,8 @@ def test_both_ways_out_work(path: Path, lose: Lose, says: str) -> None:
 
 
 @LOST
-def test_its_write_ahead_log_is_not_taken_for_the_whole(tmp_path: Path, lose: Lose, says: str) -> None:
-    """After a crash part of the data is in the log: that stays too, for whoever restores the file."""
+def test_the_wal_of_a_lost_database_is_kept(tmp_path: Path, lose: Lose, says: str) -> None:
+    """After a crash part of the data is in the WAL, which may be needed to restore the file."""
     path = tmp_path / "crashed" / "default.db"
     with InProcess(tmp_path / "data") as transport:
         result(transport, "save-message", save_payload(1))
@@ -104,8 +106,8 @@ def test_its_write_ahead_log_is_not_taken_for_the_whole(tmp_path: Path, lose: Lo
     assert beside(path) == before
 
 
-def test_another_scope_without_its_content_is_told_to_its_callers(tmp_path: Path) -> None:
-    """`storage`, which no retry helps; the scope is not begun anew, and the others are served."""
+def test_requests_to_a_scope_with_a_lost_database_fail(tmp_path: Path) -> None:
+    """The error is `storage`, not retryable; the scope is not started empty, and other scopes are served."""
     with InProcess(tmp_path / "data") as transport:
         send(transport, body("save-message", save_payload(1), scope="other"))
     [path] = (tmp_path / "data" / "scopes").glob("*.db")
@@ -119,8 +121,8 @@ def test_another_scope_without_its_content_is_told_to_its_callers(tmp_path: Path
 
 
 @pytest.mark.parametrize("lose", [emptied, missing])
-def test_a_database_that_never_held_anything_is_new(tmp_path: Path, lose: Lose) -> None:
-    """Without the note an empty file, as a copy or `touch` makes it, is a beginning, as it is for SQLite itself."""
+def test_an_empty_file_without_a_note_is_a_new_database(tmp_path: Path, lose: Lose) -> None:
+    """An empty file that was created by `touch`, say, is a new database, as it is for SQLite."""
     path = tmp_path / "default.db"
     emptied(path)
     lose(path)

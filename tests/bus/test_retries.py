@@ -23,7 +23,7 @@ from tests.support.clocks import Clock
 from tests.support.disks import FaultyDisk
 from tests.support.exchanges import answer, exchange, logged, value_of
 from tests.support.handlers import handler_of, replacing
-from tests.support.messages import save_payload
+from tests.support.messages import message_document, save_payload
 from tests.support.peers import Peer, Running, running
 from tests.support.requests import body, example, in_sensible_order
 from tests.support.stopping_daemon import AT_SYNC, StoppingDaemon
@@ -347,7 +347,7 @@ def _with_real_ids(payload: dict[str, Any], results: dict[str, Any], codec: Code
 
 
 @given(documents(Message), st.sampled_from([JSON, MSGPACK]), texts(1, REQUEST_ID_BYTES_MAX // 4 - 4))
-@drawn_example({"id": "m", "roomId": "r", "senderId": "s", "content": "", "timestamp": 0}, JSON, "\U00010000")
+@drawn_example(message_document("m", ""), JSON, "\U00010000")
 def test_a_retry_of_any_message_gets_the_same_reply(
     shared: InProcess, document: dict[str, Any], codec: Codec, request_id: str
 ) -> None:

@@ -349,7 +349,7 @@ def test_create_message_needs_an_existing_channel_and_author(
 
 
 def test_ids_increase_when_the_clock_stands_or_steps_back(client: Client, clock: Clock) -> None:
-    """Ids and timestamps never decrease, so messages of a channel are ordered as they were created."""
+    """Ids never decrease, so they show the order of creation; timestamps are those of the clock."""
     channel = client.execute(CreateChannel("general"))
     start = clock.now
     made = []

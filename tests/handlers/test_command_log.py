@@ -335,9 +335,9 @@ def test_results_with_deleted_text_are_dropped(local: Local) -> None:
     assert local.rows("messages") == []
 
 
-def test_nobody_learns_by_guessing_what_was_deleted(local: Local) -> None:
-    """While its text is there, a retry is held against the whole payload; afterwards against id and type alone, and the
-    salt that a digest of a guess would need is nowhere.
+def test_deleted_text_cannot_be_confirmed_by_guessing(local: Local) -> None:
+    """A retry is compared with the whole payload while its text exists, and later only by id and type; the salt that
+    would be needed to check the digest of a guess is erased.
     """
     saved = local.ask("save-message", save_payload(1, SECRET), "saved-1")
     assert local.ask("save-message", save_payload(1, SECRET), "saved-1") == saved
@@ -357,7 +357,7 @@ def test_nobody_learns_by_guessing_what_was_deleted(local: Local) -> None:
     )
 
 
-# What is kept, and for how long
+# Retention
 
 
 def test_results_expire_by_number_and_age(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -604,8 +604,8 @@ def test_a_log_page_beyond_the_end_is_empty(local: Local, from_seq: int) -> None
 
 
 @pytest.mark.parametrize("from_seq", [0, -1, 2**53, 2**63 - 1, 2**63, 2**64 - 1])
-def test_no_number_of_the_log_is_invalid(local: Local, from_seq: int) -> None:
-    """Numbers go from 1 to what every language's integers hold."""
+def test_get_log_from_an_invalid_number_is_invalid(local: Local, from_seq: int) -> None:
+    """Numbers are from 1 to 2**53 - 1."""
     assert local.code("get-log", {"fromSeq": from_seq}) == "invalid"
 
 

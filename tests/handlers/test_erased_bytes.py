@@ -21,8 +21,10 @@ WAYS = (*DELETE_MESSAGES, "clear-room", "delete-channel", "delete-room")
 
 
 class World:
-    """A room with one message in which every text is unique. `texts` are those that are deleted with the message,
-    `of_room` those that are deleted with the room.
+    """A room with one message in which every text is unique.
+
+    `texts` are those that are deleted with the message, `of_channel` and `of_room` those that are deleted with the
+    channel or the room, `removed` those that were removed one by one.
     """
 
     def __init__(self, way: str, fate: str) -> None:

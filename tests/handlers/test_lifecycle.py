@@ -59,7 +59,9 @@ def test_clear_all_data_deletes_everything_but_the_seq(client: Client, transport
 
 
 def test_ping_and_health_report_on_the_daemon(client: Client) -> None:
-    """`health` has the process, the versions, and whether this version of SQLite is known to lose commits."""
+    """`health` has the process, the level, the versions, and whether this version of SQLite is known to lose
+    commits.
+    """
     assert client.ask(Ping()).pong
     health = client.ask(Health())
     assert health.ready

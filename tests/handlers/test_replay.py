@@ -157,10 +157,10 @@ def forged(line: str, content: str, **fields: Any) -> str:
     return json.dumps(document | fields)
 
 
-def test_a_forged_line_marked_as_redacted_is_detected(exported: Path, run: Run, tmp_path: Path) -> None:
-    """An entry marked as redacted that still has text does not match its digest.
+def test_a_forged_line_is_detected_or_counted_as_redacted(exported: Path, run: Run, tmp_path: Path) -> None:
+    """The digest is part of the chain, so a forged line must keep it, and then be marked as redacted.
 
-    In a batch it is not known which commands are redacted, but at least one must be.
+    The payload of a redacted line cannot be checked, which is reported in the counts.
     """
     [endpoint] = json.loads((tmp_path / "data" / "endpoint.json").read_text())["endpoints"]
     with Client(endpoint) as client:
@@ -196,7 +196,7 @@ def test_a_forged_line_marked_as_redacted_is_detected(exported: Path, run: Run, 
             lambda lines: [*lines[:4], lines[4].replace('"at": 1', '"at": 2'), *lines[5:]],
             "the chain up to seq 12 differs from the header's",
         ),
-        (lambda lines: [*lines[:4], *lines[5:]], "line 5: $.seq: 5 where 4 is expected"),
+        (lambda lines: [*lines[:4], *lines[5:]], "line 5: $.seq: expected 4, got 5"),
         (lambda lines: lines[:-1], "default: the lines end with seq 11; the header says 12"),
         (lambda lines: lines[:1], "default: the lines end with seq 0; the header says 12"),
     ],
@@ -257,7 +257,7 @@ def test_concatenated_parts_verify_as_a_whole(exported: Path, run: Run, tmp_path
         ),
         (
             lambda first, second: [*first, without(second[0], "to").replace('"from": 6', '"from": 7'), second[1]],
-            "line 7: the lines before this header end with seq 5, and it begins with 7",
+            "line 7: the lines before this header end with seq 5, but it begins with 7",
         ),
         (
             lambda first, second: [*first, without(second[0], "to"), *second[1:-1]],
@@ -316,12 +316,12 @@ def test_a_stale_endpoint_file_does_not_block_verify(start_daemon: StartDaemon, 
         ("UPDATE commands SET at = at + 1 WHERE seq = 4", "seq 4: the entry does not fit"),
         ("UPDATE commands SET salt = zeroblob(16) WHERE seq = 4", "seq 4: the payload"),
         ("UPDATE commands SET facts = forged(facts) WHERE seq = 4", "seq 4: the entry does not fit"),
-        ("DELETE FROM commands WHERE seq = 4", "seq 5: number 4 is missing before it"),
-        ("DELETE FROM commands WHERE seq = 12", "seq 12: missing; the scope is at 12"),
+        ("DELETE FROM commands WHERE seq = 4", "seq 5: seq 4 is missing before it"),
+        ("DELETE FROM commands WHERE seq = 12", "seq 12: missing; the last seq of the scope is 12"),
         ("DELETE FROM commands WHERE seq = 1", "seq 1: missing; the log begins with 2"),
         ("DELETE FROM commands WHERE seq < 12", "seq 1: missing; the log begins with 12"),
         ("UPDATE sequence SET log_from = 2", "seq 2: missing; the log begins with 1"),
-        ("DELETE FROM commands", "seq 1: missing; the scope is at 12"),
+        ("DELETE FROM commands", "seq 1: missing; the last seq of the scope is 12"),
     ],
 )
 def test_verify_names_the_first_changed_entry(tmp_path: Path, change: str, named: str) -> None:
@@ -629,6 +629,6 @@ def test_a_command_accepted_in_one_encoding_replays_in_the_other(run: Run, tmp_p
 def test_an_oversized_line_is_refused_without_reading_it() -> None:
     """Whatever file is given, memory stays bounded."""
     file = io.BytesIO(b"12345\n" + b"x" * 100)
-    with pytest.raises(BadLine, match="line 2: longer than 6 bytes"):
+    with pytest.raises(BadLine, match="line 2: the line is longer than 6 bytes"):
         list(lines_of(file, bytes_max=6))
     assert file.tell() == 13

@@ -272,7 +272,9 @@ def test_file_names_of_scopes_are_safe_on_every_file_system(start_daemon: StartD
 def test_an_invalid_scope_name_creates_no_file(
     transport: InProcess, tmp_path: Path, operation: str, scope: object, code: str
 ) -> None:
-    """A name is text of 1 to 128 bytes without NUL; anything else is refused by its path, for every kind of request."""
+    """A scope's name is text of 1 to 128 bytes without NUL; everything else is refused by its path, for every kind of
+    request.
+    """
     before = files_of(tmp_path)
     error = send(transport, body(operation, {}, scope=scope))["error"]
     assert (error["code"], error["details"]["path"]) == (code, "$.scope")
@@ -751,8 +753,8 @@ def test_creating_a_scope_on_a_full_disk_is_retryable(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", ["other", "never used"])
 def test_a_scope_refuses_the_file_of_another_scope(start_daemon: StartDaemon, tmp_path: Path, target: str) -> None:
-    """Exchanged files are never served: the error is `storage`, without name or content of the other scope. The owner
-    is refused as well, not given an empty scope.
+    """Exchanged files are never served: the error is `storage`, without name or content of the other scope, and the
+    owner does not get an empty scope either.
     """
     data_dir = tmp_path / "data"
     daemon = start_daemon()
@@ -784,7 +786,7 @@ def test_a_scope_refuses_the_file_of_another_scope(start_daemon: StartDaemon, tm
 
 @pytest.fixture(scope="session")
 def chat_of_ada(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A closed file of an application of one account, which named no scope: 204 messages in 218 commands."""
+    """A closed file of an application with one account, which names no scope: 204 messages in 218 commands."""
     directory = tmp_path_factory.mktemp("chat")
     requests = [body("set-current-user-id", {"userId": "ada"})]
     requests += [body("save-user", {"user": {"oderId": "ada", "id": f"u{at}", "username": "ada"}}) for at in range(13)]
@@ -839,10 +841,10 @@ def test_a_legacy_file_is_adopted_by_its_current_user(start_daemon: StartDaemon,
             client.execute(AdoptLegacyDatabase(str(legacy), "ada"))
 
 
-def test_an_older_file_is_migrated_when_it_is_adopted(
+def test_an_older_file_is_migrated_on_adoption(
     transport: InProcess, legacy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The copy takes the steps that the file has not taken; the file itself is as it was."""
+    """The copy is migrated, and the file itself is not changed."""
     before = everything(legacy.parent)
     steps = [*migrations(), "ALTER TABLE messages ADD COLUMN mood TEXT NOT NULL DEFAULT 'calm'"]
     for module in (opening, scope_admin):
@@ -912,8 +914,8 @@ def test_a_path_without_a_file_is_not_found(transport: InProcess, tmp_path: Path
     adoption_is_refused(transport, tmp_path, f"{tmp_path}/{path}", (NotFound, PATH))
 
 
-def test_a_path_with_nul_is_invalid(transport: InProcess, tmp_path: Path) -> None:
-    """It would end there for the system."""
+def test_a_path_with_nul_cannot_be_adopted(transport: InProcess, tmp_path: Path) -> None:
+    """For the system the path would end at the NUL."""
     adoption_is_refused(transport, tmp_path, f"{tmp_path}/a\x00b", (Invalid, PATH))
 
 

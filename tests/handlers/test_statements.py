@@ -198,7 +198,7 @@ def statements_in(value: Any) -> Iterator[tuple[str, Statement]]:
 
 
 def all_statements() -> dict[str, str]:
-    """Every statement that the handlers compiled, by name, and those of every kind of page."""
+    """Every statement that a store compiles, by name."""
     named = {
         found: f"{module.__name__.rpartition('.')[2]}{path}"
         for module in [*MODULES, store, opening]

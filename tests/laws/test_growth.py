@@ -19,13 +19,12 @@ from backscroll.schema import (
     DeleteMessage,
     GetMessages,
     GetRoom,
-    Message,
     Room,
-    SaveMessage,
     SaveRoom,
 )
 from backscroll.schema.errors import CallerError
 from tests import ROOT
+from tests.support.messages import save_message, save_payload
 from tests.support.peers import Peer
 
 FOLDERS = ("schema", "handlers", "bus", "clients")
@@ -114,7 +113,7 @@ class Copy:
 
 
 def add_operation(copy: Copy) -> list[str]:
-    """What CONTRIBUTING.md says under "Add an operation"; the files that were touched."""
+    """The steps of "Add an operation" in CONTRIBUTING.md; the files that were changed."""
     copy.append("schema/operations/messages.py", OPERATION_CLASS)
     copy.edit("handlers/messages.py", "    GetMessages,\n", "    GetMessages,\n    PinMessage,\n")
     copy.append("handlers/messages.py", OPERATION_HANDLER)
@@ -123,7 +122,7 @@ def add_operation(copy: Copy) -> list[str]:
 
 
 def add_field(copy: Copy) -> list[str]:
-    """What CONTRIBUTING.md says under "Add a field"; the files that were touched."""
+    """The steps of "Add a field" in CONTRIBUTING.md; the files that were changed."""
     edited = "    edited_at: Millis | None = None\n"
     copy.edit("schema/records.py", edited, edited + "    sent_at: Millis | None = None\n")
     updated = "    edited_at: Clearable[Millis] = UNSET\n"
@@ -201,8 +200,7 @@ def future_daemon(grown: Copy, tmp_path: Path) -> Iterator[str]:
 def test_a_client_works_with_a_newer_daemon(future_daemon: str) -> None:
     """It ignores an unknown field, keeps an unknown value as text, and maps an unknown error code to a base class."""
     with Client(future_daemon) as client, Peer(future_daemon) as peer:
-        saved = {"id": "m1", "roomId": "r1", "senderId": "ada", "content": "x", "timestamp": 1, "sentAt": 7}
-        assert peer.ask("save-message", {"message": saved})["ok"]
+        assert peer.ask("save-message", save_payload(1, "x", sentAt=7))["ok"]
         assert peer.ask("get-messages", {"roomId": "r1"})["result"][0]["sentAt"] == 7
         [message] = client.ask(GetMessages("r1"))
         assert (message.id, message.content) == ("m1", "x")
@@ -214,5 +212,5 @@ def test_a_client_works_with_a_newer_daemon(future_daemon: str) -> None:
         with pytest.raises(CallerError) as caught:
             client.execute(DeleteMessage("m1"))
         assert (caught.value.code, type(caught.value)) == ("frozen", CallerError)
-        client.execute(SaveMessage(Message(id="m2", room_id="r1", sender_id="a", content="", timestamp=2)))
+        client.execute(save_message(2, ""))
         client.execute(SaveRoom(Room(id="r2", name="r", channels=[Channel(id="c", name="c", type="text")])))

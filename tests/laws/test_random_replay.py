@@ -1,4 +1,4 @@
-"""A random history of every command, with all that it erased since, is executed again to the same rows and chain."""
+"""A random history of every command replays to the same rows and the same chain, whatever was erased since."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support.local import REPLAYED, Local, Tables
+from tests.support.messages import save_payload
 from tests.support.random_commands import RandomCommands
 from tests.support.requests import body
 from tests.support.sql import sql
@@ -14,11 +15,11 @@ COMMANDS, COMMANDS_LONG = 1_500, 30_000
 ENTRIES_AT_ONCE = 100
 SEQ, TYPE, PAYLOAD, RESULT = 0, 2, 4, 8
 FORGOTTEN_BY_ITSELF = (4, 5, 6)
-"""Columns of `commands` in which a `put-media-part` changes when no media is made of its part."""
+"""Columns of `commands` that change for a `put-media-part` when its part is in no media."""
 
 
 def comparable(tables: Tables) -> Tables:
-    """Rows without what only the first time has: results, and what was noted for erasing text that is gone by now."""
+    """The rows without what only the original has: results, and references for erasing text that is gone by now."""
     payloads = {row[SEQ]: row[PAYLOAD] for row in tables["commands"]}
     references = [row for row in tables["log_references"] if payloads[row[3]] is not None]
     return tables | {"commands": list(map(_command, tables["commands"])), "log_references": references}
@@ -29,8 +30,8 @@ def _command(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(None if at in hidden else value for at, value in enumerate(row))
 
 
-def tell(local: Local, seed: int, number: int) -> None:
-    """Execute so many random commands, of which some are refused."""
+def execute_random(local: Local, seed: int, number: int) -> None:
+    """Execute a number of random commands, of which some are refused."""
     commands = RandomCommands(seed)
     for _ in range(number):
         name, payload = commands.next()
@@ -40,10 +41,10 @@ def tell(local: Local, seed: int, number: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_a_random_history_is_replayed_to_the_same_rows(tmp_path: Path, seed: int, long: bool) -> None:
-    """Every table, every entry's number, time, facts and chain; however the text of earlier commands was erased."""
+def test_a_random_history_replays_to_the_same_rows(tmp_path: Path, seed: int, long: bool) -> None:
+    """Every table, and number, time, facts and chain of every entry, are equal although earlier text was erased."""
     with Local(tmp_path / "data") as local:
-        tell(local, seed, COMMANDS_LONG if long else COMMANDS)
+        execute_random(local, seed, COMMANDS_LONG if long else COMMANDS)
         entries = local.entries()
         local.replay(entries, at_once=ENTRIES_AT_ONCE)
         wanted, found = comparable(local.tables()), comparable(local.tables(REPLAYED))
@@ -52,12 +53,11 @@ def test_a_random_history_is_replayed_to_the_same_rows(tmp_path: Path, seed: int
         assert len(redacted) > len(entries) / 10
 
 
-def test_what_is_cached_in_a_replay_is_what_is_in_the_file(tmp_path: Path) -> None:
-    """Also where a command changes more than its entry says, because it lost what told it from another."""
+def test_cached_results_in_a_replay_equal_the_file(tmp_path: Path) -> None:
+    """Also where a redacted command changes more than its entry records."""
     reaction = {"messageId": "m1", "oderId": "ada", "emoji": "A"}
-    message = {"id": "m1", "roomId": "r1", "senderId": "ada", "content": "", "timestamp": 1}
     with Local(tmp_path / "data") as local:
-        local.result("save-message", {"message": message})
+        local.result("save-message", save_payload(1, ""))
         local.result("save-reaction", {"reaction": reaction})
         local.result("remove-reaction", reaction | {"emoji": "B"})  # there is none
         local.result("remove-reaction", reaction)

@@ -19,6 +19,7 @@ from backscroll.schema.operations import OPERATIONS
 from backscroll.schema.pages import PART, PARTS, generate
 from backscroll.schema.records import StoredRecord
 from tests import ROOT
+from tests.support.messages import message_document
 from tests.support.requests import body, send
 from tests.support.schemas import input_validator, validator
 
@@ -89,7 +90,7 @@ def _is_accepted(name: str, payload: dict[str, Any], transport: InProcess) -> bo
 
 def test_reply_records_have_a_schema_of_their_own() -> None:
     """Fields that a reply always has are required, unset ones are left out, and unknown ones are allowed."""
-    message = {"id": "m", "roomId": "r", "senderId": "a", "content": "", "timestamp": 0, "isDeleted": False}
+    message = message_document("m", "", isDeleted=False)
     assert validator({"$ref": "#/$defs/Message"}).is_valid(message)
     assert validator({"$ref": "#/$defs/Message"}).is_valid({**message, "ofALaterLevel": 1})
     assert not validator({"$ref": "#/$defs/Message"}).is_valid({**message, "isDeleted": None})

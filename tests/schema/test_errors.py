@@ -45,7 +45,7 @@ def test_the_error_codes_are_those_of_the_protocol() -> None:
 
 
 def test_every_error_is_a_caller_or_a_daemon_error() -> None:
-    """Each class is either a `CallerError` or a `DaemonError`; only `DeadlineExceeded` is neither."""
+    """Each class is either a `CallerError` or a `DaemonError`."""
     for error_class in ERRORS.values():
         assert issubclass(error_class, CallerError) + issubclass(error_class, DaemonError) == 1
         assert error_class.fault == ("caller" if issubclass(error_class, CallerError) else "daemon")
@@ -98,10 +98,10 @@ def test_a_failure_without_request_id_has_a_null_id(codec: Codec) -> None:
     ("fault", "error_class"),
     [("caller", CallerError), ("daemon", DaemonError), ("nobody", DaemonError), (None, DaemonError)],
 )
-def test_an_unknown_error_code_becomes_internal(
+def test_an_unknown_error_code_is_raised_by_its_fault(
     codec: Codec, fault: str | None, error_class: type[BackscrollError]
 ) -> None:
-    """A client raises `Internal` for a code it does not know, and for a failure without an error."""
+    """A client raises the base class for the fault of a code it does not know, and keeps the code."""
     error_fields = {"code": "on-fire", "message": "hot", "retryable": True, "details": {"degrees": 451}, "since": 9}
     body = codec.encode({"id": "x", "ok": False, "error": error_fields | ({"fault": fault} if fault else {})})
     error = error_of(read_reply(body)[0])

@@ -70,10 +70,7 @@ BREACHES: dict[str, Callable[[Description], object]] = {
 ADDITIONS: dict[str, Callable[[Description], object]] = {
     "an operation": lambda it: it["operations"].update({"pin-message": it["operations"]["delete-message"]}),
     "an optional payload field": lambda it: _add(_payload(it, "get-messages"), "sort"),
-    "a field of a record": lambda it: (
-        _add(it["$defs"]["MessageInput"], "sentAt"),
-        _add(it["$defs"]["Message"], "sentAt"),
-    ),
+    "a field of a record": lambda it: _add_to_records(it, "MessageInput", "Message"),
     "a request's value": lambda it: it["$defs"]["ChannelInput"]["properties"]["type"]["enum"].append("stage"),
     "a known value of a reply": lambda it: _reply(it, "Channel", "type")["x-known-values"].append("stage"),
     "an error code": lambda it: it["errors"].update(frozen=it["errors"]["conflict"]),
@@ -135,11 +132,15 @@ def _rename(schema: Description, old: str, new: str) -> None:
     schema["required"] = [new if name == old else name for name in schema["required"]]
 
 
-def _add(schema: Description, name: str, *, required: bool = False) -> Description:
+def _add_to_records(description: Description, *names: str) -> None:
+    for name in names:
+        _add(description["$defs"][name], "sentAt")
+
+
+def _add(schema: Description, name: str, *, required: bool = False) -> None:
     schema["properties"][name] = {"type": "string"}
     if required:
         schema["required"].append(name)
-    return schema
 
 
 def test_a_record_that_may_be_null_widens_a_request() -> None:

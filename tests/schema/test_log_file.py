@@ -104,7 +104,7 @@ def test_free_json_is_read_back_exactly(metadata: dict[str, Any]) -> None:
 
 
 def test_a_line_has_a_fixed_key_order_and_omits_defaults() -> None:
-    """`generated`, `redacted`, `digest` and `scope` are written only where they are set."""
+    """The keys after `payload` are written only where they are set."""
     entry = LogEntry(
         seq=1, at=2, id="i", type="delete-message", payload={"messageId": "ü"}, digest=DIGEST, chain=DIGEST
     )
@@ -249,13 +249,13 @@ def test_an_invalid_line_is_reported_with_number_and_path(line: str, expected: s
     [
         (
             ['{"type": "initialize", "seq": 3}', '{"type": "initialize", "seq": 5}'],
-            "line 2: $.seq: 5 where 4 is expected",
+            "line 2: $.seq: expected 4, got 5",
         ),
         (
             ['{"type": "initialize", "seq": 3}', '{"type": "initialize", "seq": 3}'],
-            "line 2: $.seq: 3 where 4 is expected",
+            "line 2: $.seq: expected 4, got 3",
         ),
-        ([HEADER[:-1] + ', "from": 7}', '{"type": "initialize", "seq": 8}'], "line 2: $.seq: 8 where 7 is expected"),
+        ([HEADER[:-1] + ', "from": 7}', '{"type": "initialize", "seq": 8}'], "line 2: $.seq: expected 7, got 8"),
     ],
 )
 def test_a_gap_or_duplicate_in_seq_is_an_error(lines: list[str], expected: str) -> None:

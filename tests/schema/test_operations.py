@@ -21,7 +21,7 @@ each_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=O
 
 
 def test_operations_and_handlers_correspond_one_to_one() -> None:
-    """The registry and the table of handlers list the same operations in the same order."""
+    """The registry and the handlers have the same operations; a batch uses the handlers of its commands."""
     assert set(HANDLERS) == set(OPERATIONS) - {Batch.wire_name}
 
 

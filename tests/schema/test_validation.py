@@ -44,7 +44,7 @@ def nested(levels: int, innermost: Any = 1) -> Any:
 @both
 @pytest.mark.parametrize("text", ["x" * 512, "é" * 256, "€" * 170, "🙂" * 128], ids=["1", "2", "3", "4"])
 def test_an_id_of_exactly_the_size_limit_is_accepted(transport: InProcess, codec: Codec, text: str) -> None:
-    """An id may have 128 bytes, however many bytes each character takes."""
+    """An id may have 512 bytes, however many bytes each character takes."""
     assert len(text.encode()) in (ID_BYTES_MAX, ID_BYTES_MAX - 2)
     result(transport, "save-message", {"message": {**MESSAGE, "id": text}}, codec)
     assert result(transport, "get-message-by-id", {"messageId": text}, codec)["id"] == text

@@ -190,7 +190,7 @@ def test_a_request_id_is_echoed_unchanged(transport: InProcess, codec: Codec, re
     ids=["empty", "number", "fraction", "null", "NUL", "65 bytes", "10 kB"],
 )
 def test_an_invalid_request_id_is_refused(refuse: Refuse, codec: Codec, request_id: Any, code: str) -> None:
-    """An id that is no text, empty or too long is refused, and not echoed in the reply."""
+    """An id that is no text, empty or too long is refused, and still echoed as it was sent."""
     refusal = refuse(request_1("ping", codec=codec, id=request_id))
     assert type(refusal.id) is type(request_id)
     assert refusal == (code, "$.id", request_id)
@@ -280,7 +280,7 @@ def test_the_largest_deadline_is_accepted(transport: InProcess, codec: Codec) ->
 
 @both
 def test_a_payload_without_required_fields_may_be_omitted(transport: InProcess, codec: Codec) -> None:
-    """A missing payload is the same as an empty one."""
+    """A missing payload, or null, is the same as an empty one."""
     assert result(transport, "get-all-rooms", codec=codec) == []
     assert result(transport, "get-all-rooms", None, codec) == []
 
@@ -296,7 +296,7 @@ def test_a_missing_payload_is_validated_as_an_empty_one(refuse: Refuse, codec: C
 @both
 @pytest.mark.parametrize("payload", [[], "x", 5, False], ids=repr)
 def test_a_payload_that_is_not_a_map_is_invalid(refuse: Refuse, codec: Codec, payload: Any) -> None:
-    """A payload of any other type, null included, is refused at path `$.payload`."""
+    """A payload of any other type is refused at path `$.payload`."""
     assert refuse(request_1("ping", payload, codec)) == ("invalid", "$.payload", "request-1")
 
 
@@ -337,7 +337,7 @@ def test_an_invalid_payload_field_is_named(refuse: Refuse, codec: Codec, change:
 
 @both
 def test_the_largest_integer_is_stored_unchanged(transport: InProcess, codec: Codec) -> None:
-    """2**53 - 1, the largest integer that JSON can carry in every language, is stored as it is."""
+    """2**53 - 1, the largest integer of JSON in every language, is stored unchanged, and so is the last valid time."""
     largest = {"revision": INTEGER_MAX, "timestamp": MILLIS_MAX}
     result(transport, "save-message", {"message": {**MESSAGE, **largest}}, codec)
     stored = result(transport, "get-message-by-id", {"messageId": "m1"}, codec)
@@ -346,8 +346,8 @@ def test_the_largest_integer_is_stored_unchanged(transport: InProcess, codec: Co
 
 @both
 @pytest.mark.parametrize("number", [1.0, 0.0, float(MILLIS_MAX)], ids=repr)
-def test_an_integral_float_is_taken_for_an_integer(transport: InProcess, codec: Codec, number: float) -> None:
-    """Programs that know one kind of number write `1767225600000.0`; it is stored and answered as an integer."""
+def test_an_integral_float_is_stored_as_an_integer(transport: InProcess, codec: Codec, number: float) -> None:
+    """Languages with one type of number write `1767225600000.0`; it is stored and returned as an integer."""
     reaction = {"messageId": "m1", "oderId": "bob", "emoji": "x", "timestamp": number}
     message = {**MESSAGE, "timestamp": number, "reactions": [reaction], "metadata": {"a": 1.0}}
     result(transport, "save-message", {"message": message}, codec)
@@ -385,7 +385,7 @@ def test_nan_in_messagepack_is_invalid(refuse: Refuse, number: float) -> None:
     ids=repr,
 )
 def test_lone_surrogates_in_json_are_malformed(refuse: Refuse, text: bytes) -> None:
-    """Half a surrogate pair is not text, whether it is escaped or encoded in bytes."""
+    """Half a surrogate pair is not text, whether it is escaped or encoded in bytes; the error names the field."""
     refusal = refuse(save(b"", JSON, content=text))
     assert refusal == ("invalid", "$.payload.message.content", "request-1")
 
@@ -408,14 +408,14 @@ def test_invalid_utf8_in_json_is_malformed(refuse: Refuse, text: bytes) -> None:
 @pytest.mark.parametrize("field", ["id", "roomId", "senderName", "content"])
 @pytest.mark.parametrize("text", ["\0", "a\0b", "é" * 200 + "\0"], ids=repr)
 def test_nul_in_a_text_is_invalid(refuse: Refuse, codec: Codec, field: str, text: str) -> None:
-    """Some languages and databases end a text at its first NUL, so none is stored, in texts nor in ids."""
+    """Some languages and databases end a text at NUL, so texts and ids with NUL are refused."""
     request = request_1("save-message", {"message": {**MESSAGE, field: text}}, codec)
     assert refuse(request) == ("invalid", f"$.payload.message.{field}", "request-1")
 
 
 @both
-def test_nul_in_free_json_comes_back(transport: InProcess, codec: Codec) -> None:
-    """Free JSON is not looked into: whatever JSON can say in it comes back."""
+def test_nul_in_free_json_is_preserved(transport: InProcess, codec: Codec) -> None:
+    """The content of free JSON is not checked: every JSON value is returned unchanged."""
     result(transport, "save-message", {"message": {**MESSAGE, "metadata": {"a\0": "a\0b\0"}}}, codec)
     stored = result(transport, "get-message-by-id", {"messageId": "m1"}, codec)
     assert stored["metadata"] == {"a\0": "a\0b\0"}
@@ -445,7 +445,7 @@ def test_text_one_byte_over_the_limit_is_too_large(refuse: Refuse, codec: Codec,
 def test_both_encodings_give_equal_results(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The example of every operation gets the same reply in JSON and in MessagePack, result or error.
 
-    With the same clock and token key both sides make the same ids, tokens and log chain.
+    With the same clock, token key and salts both sides make the same ids, tokens and log chain.
     """
     monkeypatch.setitem(cast(Any, SqliteStore.__init__).__kwdefaults__, "random_bytes", bytes)
     in_both = (tmp_path / "json", tmp_path / "msgpack")

@@ -68,7 +68,7 @@ def _reaction(message: st.SearchStrategy[Any]) -> st.SearchStrategy[Plain]:
 
 
 class _Emoji(NamedTuple):
-    """One of a few emoji that are used on a single message."""
+    """One of a few emoji that one person uses on a single message."""
 
     message: Any
     person: str
@@ -376,7 +376,7 @@ def _parts_of(name: str, payload: Plain, result: Any) -> Iterator[tuple[Subject,
 
 
 def _subject_of(name: str, payload: Plain, result: Any) -> Subject:
-    """What the texts in a command are about."""
+    """What the texts in a command are about; for a room, those that are not about its channels and categories."""
     inner: Plain = next(
         (payload[each] for each in ("message", "reaction", "attachment", "room", "ban") if each in payload), {}
     )
