@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import pytest
+from msgspec import convert
 
 from backscroll.schema.errors import CallerError
 from backscroll.schema.limits import TEXT_BYTES_MAX, Object, Text
@@ -24,7 +25,7 @@ class Later(Record, frozen=True, kw_only=True):
 def test_texts_of_later_levels_are_checked(name: str, text: str, code: str) -> None:
     """NUL is refused and bytes are counted, wherever the marker stands."""
     with pytest.raises(CallerError) as refused:
-        validate(Later(**{name: text}), "$")
+        validate(convert({name: text}, Later), "$")
     assert (refused.value.code, refused.value.details) == (code, {"path": f"$.{name}"})
 
 
