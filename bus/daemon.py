@@ -141,7 +141,7 @@ class Daemon:
         waiting = self._writers.stop()
         self._send_finished()
         for request in (*waiting, *self._lanes.clear()):
-            self._refuse(request, Unavailable("the daemon has stopped", retryable=True))
+            self._refuse(request, Unavailable("the daemon has stopped"))
         self._router.close()
         self._wake.close()
         self._context.term()
@@ -200,7 +200,7 @@ class Daemon:
         if request.is_builtin:
             self._router.send(route, self._dispatcher.answer_builtin(request), droppable=True)
         elif self._drain_until is not None:
-            self._refuse(request, Unavailable("the daemon is stopping", retryable=True))
+            self._refuse(request, Unavailable("the daemon is stopping"))
         else:
             try:
                 self._lanes.add(request)

@@ -290,7 +290,7 @@ class Dispatcher:
         if request.deadline is not None:
             self._check_deadline(request.deadline)
         if self._ending:
-            raise Unavailable("the daemon is stopping", retryable=True)
+            raise Unavailable("the daemon is stopping")
         seq = snapshot.position.seq
         query, codec = request.operation, request.codec
         function, cached = self._handlers[query.wire_name]
@@ -319,7 +319,7 @@ class Dispatcher:
 
     def _check_deadline(self, deadline: float) -> None:
         if self._clock() >= deadline:
-            raise DeadlineExceeded("not started before the caller's deadline", retryable=True)
+            raise DeadlineExceeded("not started before the caller's deadline")
 
     def _wire_error(self, error: Exception) -> BackscrollError:
         """The error that the caller receives: storage errors are translated, unknown exceptions are `Internal`."""

@@ -142,9 +142,9 @@ class Lanes:
             len(lane.waiting) + lane.running >= bounds.client_requests
             or lane.bytes + request.size > bounds.client_bytes
         ):
-            raise Busy("too many requests of this client are waiting", retryable=True)
+            raise Busy("too many requests of this client are waiting")
         if self.requests >= bounds.queue_requests or self.bytes + request.size > bounds.queue_bytes:
-            raise Busy("too many requests are waiting", retryable=True)
+            raise Busy("too many requests are waiting")
 
     def _count(self, lane: Lane, requests: int, size: int) -> None:
         lane.bytes += size

@@ -19,7 +19,7 @@ from backscroll.schema.wire import MSGPACK, RequestId
 if TYPE_CHECKING:  # a circular import at run time: the operations on the log contain its entries
     from backscroll.schema.operations.base import Command
 
-Ulid = Annotated[str, Meta(pattern="^[0-9A-HJKMNP-TV-Z]{26}$", max_length=26)]
+Ulid = Annotated[str, Meta(pattern="^[0-7][0-9A-HJKMNP-TV-Z]{25}$", max_length=26)]
 Salt = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
 
 FORMAT: Final = 1

@@ -29,7 +29,10 @@ Fault = Literal["caller", "daemon"]
 
 
 class BackscrollError(Exception):
-    """Base of all errors. `details` is a JSON object or None; if `retryable`, the same request may succeed later."""
+    """Base of all errors. `details` is a JSON object or None; if `retryable`, the same request may succeed later.
+
+    Errors of a class with `retries = "always"` are retryable by default, all others are not.
+    """
 
     code: str = ""
     fault: ClassVar[Fault]
@@ -38,12 +41,17 @@ class BackscrollError(Exception):
     """Whether errors of this class are retryable, for the documentation."""
 
     def __init__(
-        self, message: str, *, details: dict[str, Any] | None = None, retryable: bool = False, code: str = ""
+        self,
+        message: str,
+        *,
+        details: dict[str, Any] | None = None,
+        retryable: bool | None = None,
+        code: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
         self.details = details
-        self.retryable = retryable
+        self.retryable = self.retries == "always" if retryable is None else retryable
         if code:
             self.code = code
 

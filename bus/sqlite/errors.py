@@ -23,9 +23,9 @@ def wire_error(error: Exception) -> BackscrollError | None:
         error = error.__cause__
     match error:
         case apsw.BusyError() | apsw.LockedError():
-            return Busy("another process holds the lock of the database file; try again", retryable=True)
+            return Busy("another process holds the lock of the database file; try again")
         case apsw.InterruptError():
-            return Unavailable("the daemon is stopping", retryable=True)
+            return Unavailable("the daemon is stopping")
         case apsw.ConstraintError():
             return Conflict("the change contradicts what is stored")
         case _:

@@ -50,7 +50,7 @@ class SqliteScopeAdmin:
             with self._scopes.exclusive(self.name) as scope:
                 if beside(scope.path, "-wal").exists():
                     reason = "another process has the database open, or the disk is full"
-                    raise Busy(f"the write-ahead log cannot be emptied: {reason}", retryable=True)
+                    raise Busy(f"the write-ahead log cannot be emptied: {reason}")
                 scope.take_over(copy, scope.closed_at_seq)
         finally:
             _remove_copy(copy)
@@ -133,7 +133,7 @@ def _copy_unchanged(source: Path, copy: Path) -> None:
     shutil.copyfile(source, copy)
     after = source.stat()
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise Busy("the file is being written to; stop the application that writes it", retryable=True)
+        raise Busy("the file is being written to; stop the application that writes it")
 
 
 def _remove_copy(copy: Path) -> None:

@@ -104,7 +104,7 @@ class ZmqTransport:
         while not self._connected:
             self._wait(until)
             if not self._connected and time.monotonic() >= until:
-                raise Unavailable(f"no daemon answers at {self._endpoint}; nothing was sent", retryable=True)
+                raise Unavailable(f"no daemon answers at {self._endpoint}; nothing was sent")
 
     def _wait(self, until: float) -> bool:
         """Wait until a reply arrives, the connection changes, or it is `until`. Returns True for a reply."""

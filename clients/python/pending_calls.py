@@ -85,8 +85,7 @@ def find_endpoint(endpoint: str | None, data_dir: Path | str | None) -> str:
         return str(ready["endpoints"][0])
     except (OSError, ValueError, LookupError, TypeError):  # missing, unreadable, or not what a daemon writes
         raise Unavailable(
-            f"no daemon is ready in {directory}: start one with `backscroll serve --data-dir {directory}`",
-            retryable=True,
+            f"no daemon is ready in {directory}: start one with `backscroll serve --data-dir {directory}`"
         ) from None
 
 
@@ -177,7 +176,7 @@ class Call:
     def unanswered(self, why: str = "") -> BackscrollError:
         """The error for a call that got no reply: `Unavailable` if it was not sent, otherwise `NoReply`."""
         if not self.was_sent:
-            return Unavailable(f"{why or 'no daemon answers'}; nothing was sent", retryable=True)
+            return Unavailable(f"{why or 'no daemon answers'}; nothing was sent")
         why = why or f"no reply within {self.timeout_ms} ms"
         return NoReply(f"{why}: whether the request took effect is unknown")
 

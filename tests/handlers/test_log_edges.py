@@ -55,3 +55,12 @@ def test_an_entry_without_payload_must_be_of_a_command(tmp_path: Path, clock: Cl
     with Local(tmp_path / "data", clock=clock) as local:
         error = local.ask("append-log", {"entries": [entry]})["error"]
         assert (error["code"], error["details"]["path"]) == (code, "$.payload.entries[0].type")
+
+
+def test_a_generated_id_above_128_bits_is_refused(tmp_path: Path, clock: Clock) -> None:
+    """It is no ULID, and the id after it could not be greater."""
+    generated = {"ids": ["8" + "Z" * 25]}
+    entry = {"seq": 1, "at": 1, "id": "a", "type": "create-user", "redacted": True, "digest": "0" * 64}
+    with Local(tmp_path / "data", clock=clock) as local:
+        error = local.ask("append-log", {"entries": [entry | {"generated": generated}]})["error"]
+        assert (error["code"], error["details"]["path"]) == ("invalid", "$.payload.entries[0].generated.ids[0]")

@@ -123,3 +123,9 @@ def test_no_reply_is_a_timeout_error_and_not_on_the_wire() -> None:
     """`NoReply` can be caught as `TimeoutError`, and its code is not one of the wire's."""
     assert issubclass(NoReply, TimeoutError)
     assert NoReply.code not in ERRORS
+
+
+@pytest.mark.parametrize("error_class", ERRORS.values(), ids=lambda each: each.code)
+def test_errors_are_retryable_by_default_as_documented(error_class: type[BackscrollError]) -> None:
+    """A class that is always retryable is so without being told at each place that raises it."""
+    assert error_class("what happened").retryable is (error_class.retries == "always")

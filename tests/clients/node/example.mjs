@@ -13,6 +13,6 @@ async function call(type, payload) {
   return reply.result;
 }
 
-const message = { id: "m1", roomId: "r1", senderId: "ada", content: "hello from JavaScript 👋", timestamp: Date.now() };
+const message = { id: "js1", roomId: "r1", senderId: "ada", content: "hello from JavaScript 👋", timestamp: Date.now() };
 await call("save-message", { message });
 console.log(await call("get-messages", { roomId: "r1" }));
