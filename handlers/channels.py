@@ -61,7 +61,7 @@ def create_channel(command: CreateChannel, db: Writes, context: CommandContext) 
 @handles(UpdateChannel)
 def update_channel(command: UpdateChannel, db: Writes, context: CommandContext) -> Channel:
     stored = _stored(CHANNELS, command.channel_id, command.room_id, "$.payload.channelId", db)
-    updates = {"updated_at": context.now} | field_changes(command.updates)
+    updates = {"updated_at": context.now} | field_changes(command.updates, stored)
     _require_category(updates.get("category_id"), command.room_id, "$.payload.updates.categoryId", db)
     channel: Channel = replace(stored, **updates)
     _save(CHANNELS, command.room_id, channel, db, context)
@@ -100,7 +100,7 @@ def create_category(command: CreateCategory, db: Writes, context: CommandContext
 @handles(UpdateCategory)
 def update_category(command: UpdateCategory, db: Writes, context: CommandContext) -> Category:
     stored = _stored(CATEGORIES, command.category_id, command.room_id, "$.payload.categoryId", db)
-    category: Category = replace(stored, **field_changes(command.updates))
+    category: Category = replace(stored, **field_changes(command.updates, stored))
     _save(CATEGORIES, command.room_id, category, db, context)
     return category
 

@@ -113,7 +113,7 @@ def update_message(command: UpdateMessage, db: Writes, context: CommandContext) 
     stored = _stored(command.message_id, db)
     if stored.is_deleted:
         raise Conflict.at("$.payload.messageId", f"message {command.message_id!r} was deleted")
-    save(replace(stored, **field_changes(command.updates)), "$.payload.updates.reactions", db, context)
+    save(replace(stored, **field_changes(command.updates, stored)), "$.payload.updates.reactions", db, context)
 
 
 @handles(DeleteMessage)

@@ -90,10 +90,11 @@ def update_room(command: UpdateRoom, db: Writes, context: CommandContext) -> Non
     row = db.row(SELECT_ONE, room_id=command.room_id)
     if row is None:
         raise NotFound.at("$.payload.roomId", f"there is no room {command.room_id!r}")
-    updates = field_changes(command.updates)
+    stored = ROWS.to_record(row)
+    updates = field_changes(command.updates, stored)
     if updates.get("categories", ()) is None:
         updates["categories"] = []
-    save(replace(ROWS.to_record(row), **updates), db, context)
+    save(replace(stored, **updates), db, context)
 
 
 @handles(DeleteRoom)

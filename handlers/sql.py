@@ -11,7 +11,8 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 import peewee
 
-from backscroll.schema.records import Record
+from backscroll.schema.errors import Conflict
+from backscroll.schema.records import Record, StoredRecord
 from backscroll.schema.tables import Flag, Json, Table
 
 T = TypeVar("T", bound=Record)
@@ -192,7 +193,17 @@ def _reading(column: peewee.Field, at: int) -> str:
     return f"row[{at}]"
 
 
-def field_changes(updates: Record) -> dict[str, Any]:
-    """The fields that an `…Updates` record sets or clears, by name; None clears a field."""
+def field_changes(updates: Record, stored: StoredRecord) -> dict[str, Any]:
+    """The fields that an `…Updates` record sets or clears in a stored record, by name; None clears a field.
+
+    Raises `Conflict` if another field is damaged, because writing the record again would lose what is left of its text.
+    """
     values = ((name, getattr(updates, name)) for name in updates.__struct_fields__)
-    return {name: value for name, value in values if value is not msgspec.UNSET}
+    changes = {name: value for name, value in values if value is not msgspec.UNSET}
+    if stored.damaged:
+        wire_names = dict(zip(updates.__struct_fields__, updates.__struct_encode_fields__, strict=True))
+        for name in sorted(set(stored.damaged) - {wire_names[each] for each in changes}):
+            raise Conflict.at(
+                "$.payload.updates", f"the stored {name!r} is damaged; set or clear it in the same update"
+            )
+    return changes

@@ -69,7 +69,7 @@ def update_user(command: UpdateUser, db: Writes, context: CommandContext) -> Non
     user = find(command.user_id, db)
     if user is None:
         raise NotFound.at("$.payload.userId", f"there is no user {command.user_id!r}")
-    _save(replace(user, **field_changes(command.updates)), "$.payload.updates.pubkey", db, context)
+    _save(replace(user, **field_changes(command.updates, user)), "$.payload.updates.pubkey", db, context)
 
 
 @handles(CreateUser)
