@@ -83,7 +83,7 @@ def _rate(commands: int, started: float) -> str:
 
 
 def _compare(options: argparse.Namespace, ours: Clients, scopes: list[str]) -> int:
-    """Compare the scopes with those of another directory; prints what differs, or to standard error that nothing does."""
+    """Compare the scopes with those of another directory; prints what differs, or that nothing does."""
     code = 0
     with clients_of(options.against_endpoint, options.against_data_dir) as theirs:
         for scope in scopes if options.scope is None else [options.scope]:
