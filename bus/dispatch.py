@@ -27,7 +27,7 @@ from backscroll.schema.operations import OPERATIONS, Builtin, Command, Maintenan
 from backscroll.schema.operations.decoding import decode_as, operation_type
 from backscroll.schema.salvage import read_id
 from backscroll.schema.ulid import UlidGenerator
-from backscroll.schema.wire import Codec, Envelope, Success, codec_of, read_envelope, read_type, salvage, write_failure
+from backscroll.schema.wire import Codec, Envelope, Success, codec_of, read_envelope, read_type, write_failure
 
 
 class Refused(Exception):
@@ -348,9 +348,6 @@ def _refused(body: bytes, codec: Codec, envelope: Envelope | None, problem: Exce
     request_id = envelope.id if envelope is not None else read_id(body, codec)
     if isinstance(error, Internal):
         log.error("request cannot be decoded", id=request_id, exc_info=problem)
-    elif isinstance(error, Malformed) and envelope is None:
-        salvaged = salvage(body, codec)
-        request_id, error = salvaged.id, salvaged.error or error
     log.debug("refused", id=request_id, outcome=error.code, reason=error.message)
     return Refused(write_failure(request_id, error, codec), error)
 

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct
 
 from backscroll.schema.decode_errors import DECODE_ERRORS, explain
-from backscroll.schema.errors import BackscrollError, Fault, Internal, error_from
+from backscroll.schema.errors import BackscrollError, Fault, Internal, Malformed, error_from
 from backscroll.schema.integral_floats import decode_integral_floats, is_integral_float
 from backscroll.schema.limits import (
     REQUEST_ID_BYTES_MAX,
@@ -22,7 +22,7 @@ from backscroll.schema.limits import (
     Count,
     OperationName,
 )
-from backscroll.schema.salvage import find_bad_text, read_id, replace_lone_surrogates
+from backscroll.schema.salvage import find_bad_text, find_lone_surrogate
 from backscroll.schema.validation import validate
 
 PROTOCOL_LEVEL: Final = 1
@@ -154,8 +154,12 @@ def read_envelope(body: bytes, codec: Codec) -> Envelope:
     """Decode a request's envelope, but not its payload; raises `Malformed`, `Invalid` or `TooLarge`."""
     try:
         envelope = _decode_envelope(body, codec)
+    except UnicodeError:
+        raise find_bad_text(body, codec, "$") from None
     except DECODE_ERRORS as error:
-        raise explain(error, "$", _RawEnvelope, UNKNOWN_FIELD) from None
+        explained = explain(error, "$", _RawEnvelope, UNKNOWN_FIELD)
+        unpaired = find_lone_surrogate(body) if codec is JSON and isinstance(explained, Malformed) else None
+        raise unpaired or explained from None
     validate(envelope, "$")
     return envelope
 
@@ -167,24 +171,6 @@ def _decode_envelope(body: bytes, codec: Codec) -> Envelope:
         if not is_integral_float(error):
             raise
     return decode_integral_floats(body, codec.decode, _RawEnvelope, _RawEnvelope, "$")
-
-
-class SalvagedRequest(Struct, frozen=True):
-    """What can be read from a body that is not a valid request: its id, and a more precise error if there is one."""
-
-    id: Any
-    error: BackscrollError | None
-
-
-def salvage(body: bytes, codec: Codec) -> SalvagedRequest:
-    """Read what a failure reply needs from a body that cannot be decoded.
-
-    JSON with an unpaired surrogate (text that was cut inside an emoji) is not valid Unicode, but the rest of it can
-    still be read.
-    """
-    if codec is JSON and (mended := replace_lone_surrogates(body)) is not None:
-        return SalvagedRequest(read_id(mended, codec), find_bad_text(mended, codec, "$"))
-    return SalvagedRequest(read_id(body, codec), None)
 
 
 def read_type(body: bytes, codec: Codec) -> str | None:
