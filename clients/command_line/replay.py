@@ -83,7 +83,7 @@ def _rate(commands: int, started: float) -> str:
 
 
 def _compare(options: argparse.Namespace, ours: Clients, scopes: list[str]) -> int:
-    """Compare the scopes with those of another directory; prints what differs."""
+    """Compare the scopes with those of another directory; prints what differs, or that nothing does."""
     code = 0
     with clients_of(options.against_endpoint, options.against_data_dir) as theirs:
         for scope in scopes if options.scope is None else [options.scope]:
@@ -91,7 +91,10 @@ def _compare(options: argparse.Namespace, ours: Clients, scopes: list[str]) -> i
             last, last_there = (client.ask(GetLog(limit=1)).last_seq for client in (ours[scope], there))
             if last != last_there:
                 complain(f"{scope}: the replay ends at seq {last}, and what it is compared with at {last_there}", 0)
-            for found in differences(ours[scope], there):
-                code = EXIT_FAILED
-                sys.stdout.writelines(f"{scope}: {line}\n" for line in found.lines())
+            found = list(differences(ours[scope], there))
+            if not found:
+                sys.stderr.write(f"{scope}: the rows of all tables are equal\n")
+                continue
+            code = EXIT_FAILED
+            sys.stdout.writelines(f"{scope}: {line}\n" for each in found for line in each.lines())
     return code

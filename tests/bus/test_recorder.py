@@ -68,8 +68,8 @@ def test_a_recording_never_overwrites_a_file(tmp_path: Path) -> None:
         Recorder(path)
 
 
-def test_a_header_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
-    """The daemon does not start, with a message; closing the file after that is no error."""
+def test_a_recording_that_cannot_begin_stops_the_start(tmp_path: Path) -> None:
+    """The daemon does not start and gives the reason; closing the file after that is no error."""
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     recorder = Recorder(tmp_path / "session.jsonl")

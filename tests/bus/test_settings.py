@@ -195,7 +195,7 @@ def test_an_invalid_value_is_named_with_its_variable(
     ],
 )
 def test_an_unknown_variable_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, message: str) -> None:
-    """As an unknown flag is, and an unknown line of the file: otherwise the default would hold unnoticed."""
+    """A misspelt variable is an error, like an unknown flag, instead of leaving the default in force unnoticed."""
     monkeypatch.setenv(variable, "1")
     with pytest.raises(ValueError, match=re.escape(message)):
         from_command_line([])

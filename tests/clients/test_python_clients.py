@@ -327,7 +327,7 @@ def succeeded(result: Any) -> Callable[[str], bytes]:
 @pytest.mark.parametrize("client_class", [Client, AsyncClient])
 @pytest.mark.parametrize("codec", [JSON, MSGPACK], ids=repr)
 def test_a_field_of_a_later_level_is_ignored(client_class: Any, codec: Any) -> None:
-    """In the envelope, in records and in what is inside them; what this client knows is as it was sent."""
+    """In the envelope, in records and in nested records; all known fields are as they were sent."""
     reaction = {"messageId": "m1", "oderId": "bob", "emoji": "x", "skinTone": 3}
     fields = {"id": "m1", "roomId": "r1", "senderId": "ada", "content": "hello", "timestamp": 1, "isDeleted": False}
     sent = {**fields, "mood": {"colour": "red"}, "reactions": [reaction]}
@@ -339,7 +339,7 @@ def test_a_field_of_a_later_level_is_ignored(client_class: Any, codec: Any) -> N
 
 @pytest.mark.parametrize("client_class", [Client, AsyncClient])
 def test_a_value_of_a_later_level_is_kept_as_text(client_class: Any) -> None:
-    """A kind of channel, or of change in the log, that this client does not know is told as it is, not refused."""
+    """An unknown type of channel, or noun of a change in the log, is returned as it is."""
     stage = {"id": "c1", "name": "c", "type": "stage", "position": 0}
     channel = _once(client_class, GetChannel("c1"), transport=Scripted(succeeded(stage)))
     assert (channel.type, channel) == ("stage", Channel(id="c1", name="c", type="stage"))
@@ -349,7 +349,7 @@ def test_a_value_of_a_later_level_is_kept_as_text(client_class: Any) -> None:
 
 @pytest.mark.parametrize("client_class", [Client, AsyncClient])
 def test_the_log_of_a_later_level_can_be_read(client_class: Any) -> None:
-    """Changes of things that this client does not know are told as they are."""
+    """Changes with an unknown noun are returned as they are."""
     hashes = {"digest": "0" * 64, "chain": "0" * 64}
     entry = {"seq": 1, "at": 1, "id": "i", "type": "pin", "payload": {"a": 1}, "changes": [{"noun": "pin", "id": "p"}]}
     page = {"entries": [entry | hashes], "chainStart": "0" * 64, "firstSeq": 1, "lastSeq": 1}
@@ -364,7 +364,7 @@ def test_the_log_of_a_later_level_can_be_read(client_class: Any) -> None:
 def test_a_code_of_a_later_level_is_kept_with_its_fault(
     client_class: Any, fault: str, error_class: type[BackscrollError]
 ) -> None:
-    """It is raised as the caller's error or the daemon's, so that a program may decide without knowing the code."""
+    """It is raised as an error of the caller or of the daemon, so that a program can react without knowing the code."""
     error = {"code": "rate-limited", "message": "slow down", "retryable": True, "details": {"ms": 5}, "since": 3}
     reply = {"ok": False, "error": error | {"fault": fault}, "shard": "b"}
     transport = Scripted(lambda call: MSGPACK.encode(reply | {"id": call}))

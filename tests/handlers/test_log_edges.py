@@ -36,8 +36,8 @@ def test_a_replay_never_confuses_an_erased_emoji_with_another(tmp_path: Path, cl
         check_replay(local, REPLAYED)
 
 
-def test_a_page_of_a_log_without_payloads_is_bounded(tmp_path: Path, clock: Clock) -> None:
-    """What the commands changed counts, also where no payload is stored."""
+def test_a_page_of_a_log_without_payloads_is_limited(tmp_path: Path, clock: Clock) -> None:
+    """The changes of the commands count for the size of a page, also where no payload is stored."""
     with Local(tmp_path / "data", clock=clock, retention=Retention(payloads=False)) as local:
         for batch in range(6):
             saves = [{"type": "save-message", "payload": message(f"{batch}-{at}-{ID}")} for at in range(1_000)]
@@ -50,7 +50,7 @@ def test_a_page_of_a_log_without_payloads_is_bounded(tmp_path: Path, clock: Cloc
 
 @pytest.mark.parametrize(("name", "code"), [("save message", "unknown-operation"), ("get-messages", "invalid")])
 def test_an_entry_without_payload_must_be_of_a_command(tmp_path: Path, clock: Clock, name: str, code: str) -> None:
-    """What is hashed into the chain has one reading only, because no command's name contains a space."""
+    """Names of commands have no spaces, so the text that is hashed into the chain is unambiguous."""
     entry = {"seq": 1, "at": 1, "id": "a", "type": name, "redacted": True, "digest": "0" * 64}
     with Local(tmp_path / "data", clock=clock) as local:
         error = local.ask("append-log", {"entries": [entry]})["error"]

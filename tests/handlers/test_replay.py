@@ -119,6 +119,7 @@ def test_export_and_replay_reproduce_every_row(exported: Path, run: Run, tmp_pat
     )
     assert (code, out) == (0, ""), err
     assert "12 commands in" in err
+    assert err.endswith("default: the rows of all tables are equal\n")
     code, out, _ = run("log", "export", "--data-dir", tmp_path / "again")
     assert (code, out) == (0, exported.read_text(encoding="utf-8"))
     assert "secret" not in out

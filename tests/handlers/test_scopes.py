@@ -580,7 +580,7 @@ def test_background_work_does_not_keep_a_scope_open(scopes: SqliteScopes) -> Non
 
 
 def test_chores_and_checkpoints_do_not_count_as_use(scopes: SqliteScopes) -> None:
-    """A writer that ran a scope's chores looks for a checkpoint that is due; the scope still becomes idle."""
+    """After its chores a writer checks whether a checkpoint is due, and the scope still becomes idle."""
     write(scopes, "a", "k")
     before = scopes.scope_named("a").last_used
     dispatcher = Dispatcher(scopes, DaemonStatus(dict, scopes))

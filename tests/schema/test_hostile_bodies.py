@@ -18,7 +18,7 @@ def test_the_id_of_broken_json_is_searched_in_linear_time() -> None:
 
 @pytest.mark.timeout(30)
 def test_the_id_behind_too_many_values_is_not_found() -> None:
-    """Of a broken body a limited number of values is scanned, in either encoding."""
+    """Only a limited number of values of a broken body is scanned, in either encoding."""
     many = 2_000_000
     assert read_id(b'{"type":[' + b"1," * many + b'],"id":"x",', JSON) is None
     assert read_id(b"\x83\xa1a\xdd" + many.to_bytes(4, "big") + b"\xc0" * many + b"\xa2id\xa1x", MSGPACK) is None
@@ -28,7 +28,7 @@ def test_the_id_behind_too_many_values_is_not_found() -> None:
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize(("name", "items"), [("append-log", "entries"), ("batch", "commands")])
 def test_nested_lists_of_commands_are_refused_at_the_first_level(name: str, items: str) -> None:
-    """What may not be nested is not decoded: otherwise each level would be scanned again by the one around it."""
+    """They are refused without decoding, because each level would scan the levels inside it again."""
     payload = JSON.encode({"padding": "x" * 2_000_000})
     for _ in range(300):
         payload = b'{"%s":[{"seq":1,"at":1,"id":"x","type":"%s","payload":%s}]}' % (

@@ -1,4 +1,4 @@
-"""Programs that write all numbers as floats are understood, as far as the numbers are integers."""
+"""Integers that are written as floats are accepted, as by programs with one type of number."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.support.requests import CODECS
 
 @pytest.mark.parametrize("codec", CODECS, ids=repr)
 def test_an_envelope_may_have_integers_written_as_floats(codec: Codec) -> None:
-    """`deadlineMs` and `level` are no different from the integers of payloads; the payload stays as it was sent."""
+    """This applies to `deadlineMs` and `level` as it does to payloads; the payload is passed on as it was sent."""
     fields = {"id": "x", "type": "ping", "deadlineMs": 5000.0, "level": 1.0}
     envelope = read_envelope(codec.encode(fields), codec)
     assert (envelope.deadline_ms, envelope.level, bytes(envelope.payload)) == (5000, 1, b"")
