@@ -6,13 +6,14 @@ is specific to SQLite.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 import peewee
 
 from backscroll.schema.errors import Conflict
 from backscroll.schema.records import Record, StoredRecord
+from backscroll.schema.size_probe import plain
 from backscroll.schema.tables import Flag, Json, Table
 
 T = TypeVar("T", bound=Record)
@@ -100,11 +101,14 @@ class RowMapper(Generic[T]):
             raise TypeError(f"{table.__name__} has no column for {missing}; add one, with a migration")
         self.columns = [fields[name] for name in self.names]
         self._parents = parents
-        self._documents = [at for at, column in enumerate(self.columns) if isinstance(column, Json)]
+        hints = get_type_hints(record_type, include_extras=True)
+        documents = {at: name for at, name in enumerate(self.names) if isinstance(fields[name], Json)}
+        self._documents = {at: _decoder(hints[name]) for at, name in documents.items()}
         self._wire_names = dict(zip(record_type.__struct_fields__, record_type.__struct_encode_fields__, strict=True))
         self.to_row = _row_maker(dict(zip(self.names, self.columns, strict=True)), parents)
         """`to_row(record, *parents)`: the values of the parent columns, then those of the record, in order."""
-        self._construct = _constructor(record_type, dict(zip(self.names, self.columns, strict=True)))
+        columns = dict(zip(self.names, self.columns, strict=True))
+        self._construct = _constructor(record_type, columns, self._documents)
 
     def insert(self) -> peewee.Insert:
         """The query that inserts a row from `to_row`, with positional parameters."""
@@ -142,28 +146,40 @@ class RowMapper(Generic[T]):
 
     def _construct_damaged(self, row: list[Any], children: dict[str, Any]) -> T:
         """The record without its damaged JSON columns, so that one damaged row does not hide all others."""
-        damaged = [at for at in self._documents if row[at] is not None and not _is_json(row[at])]
+        damaged = [
+            at for at, decode in self._documents.items() if row[at] is not None and not _is_valid(row[at], decode)
+        ]
         for at in damaged:
             row[at] = None
         return self._construct(tuple(row), damaged=[self._wire_names[self.names[at]] for at in damaged], **children)
 
 
-def _is_json(text: str) -> bool:
+def _is_valid(text: str, decode: Callable[[str], Any]) -> bool:
     try:
-        from_json(text)
+        decode(text)
     except msgspec.DecodeError:
         return False
     return True
 
 
-def _constructor(record_type: type[T], columns: Mapping[str, peewee.Field]) -> Callable[..., T]:
+def _decoder(hint: Any) -> Callable[[str], Any]:
+    """The decoder for the JSON of a field: JSON of another kind than the field's type is damaged too."""
+    kind = plain(hint)
+    if get_origin(kind) is list:
+        kind = list[plain(get_args(kind)[0])]  # type: ignore[misc]  # made at run time
+    return msgspec.json.Decoder(kind).decode
+
+
+def _constructor(
+    record_type: type[T], columns: Mapping[str, peewee.Field], documents: Mapping[int, Callable[[str], Any]]
+) -> Callable[..., T]:
     """A function that constructs a record from a row, with every field written out; it runs for every row read.
 
     It is compiled from source text, as the standard library does for dataclasses and named tuples, because a loop over
     the fields takes twice as long.
     """
     arguments = ", ".join(f"{name}={_reading(column, at)}" for at, (name, column) in enumerate(columns.items()))
-    names = {"record": record_type, "from_json": from_json}
+    names: dict[str, Any] = {f"decode_{at}": decode for at, decode in documents.items()} | {"record": record_type}
     construct: Callable[..., T] = eval(f"lambda row, **children: record({arguments}, **children)", names)
     return construct
 
@@ -189,7 +205,7 @@ def _reading(column: peewee.Field, at: int) -> str:
     if isinstance(column, Flag):
         return f"None if row[{at}] is None else row[{at}] != 0"
     if isinstance(column, Json):
-        return f"None if row[{at}] is None else from_json(row[{at}])"
+        return f"None if row[{at}] is None else decode_{at}(row[{at}])"
     return f"row[{at}]"
 
 
