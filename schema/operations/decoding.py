@@ -147,7 +147,7 @@ def _free_json_in(name: str, payload: Raw, codec: Codec) -> int:
 
 def _decode_command(codec: Codec, name: str, payload: Raw) -> Command[Any]:
     """Decode a command inside another operation, whose budget has been checked."""
-    return cast(Command[Any], decode_as(command_type(name), payload, codec, UNLIMITED))
+    return cast("Command[Any]", decode_as(command_type(name), payload, codec, UNLIMITED))
 
 
 def _suggestion(name: str) -> str:
