@@ -252,7 +252,7 @@ def _command(line: _Line, payload: Raw | None) -> Command[Any] | None:
         if line.digest is None:
             raise ValueError("$.payload: a payload that is null needs a digest")
         return None
-    return cast(Command[Any], decode_as(as_type, payload, JSON, UNLIMITED))  # limits apply to requests only
+    return cast("Command[Any]", decode_as(as_type, payload, JSON, UNLIMITED))  # limits apply to requests only
 
 
 def _recorded(fields: dict[str, Raw]) -> _Recorded:
