@@ -127,13 +127,15 @@ def problems_of(name: str, changes: list[Change], seen: set[Seen], payload: str)
     """Where declared changes and seen changes differ.
 
     A save of what is stored already changes nothing that can be seen, and neither do commands of one batch that undo
-    each other; then the command must at least name the thing.
+    each other; then the command must at least name the thing. A batch may also save a thing and then remove it.
     """
     problems = [f"not declared: {each}" for each in seen if not any(_covers(change, each) for change in changes)]
     for change in changes:
         if any(_covers(change, each) for each in seen) or change.get("kind") in ("cleared", "replaced"):
             continue
         named = change.get("id") or ""
+        if name == "batch" and (change["noun"], named) in {(each.noun, each.subject) for each in seen}:
+            continue
         may_be_unseen = name == "batch" or change.get("kind", "saved") == "saved"
         if not may_be_unseen or json.dumps(named, ensure_ascii=False)[1:-1] not in payload:
             problems.append(f"not seen: {change}")
