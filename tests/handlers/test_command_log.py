@@ -740,8 +740,8 @@ def test_append_log_is_idempotent(local: Local) -> None:
 def test_an_entry_without_payload_only_takes_its_place(local: Local) -> None:
     """It takes its number, id, generated ids and place in the chain; a retry of it is a conflict."""
     made = "01KDVDNA00MBHX6K6QJCA9AVSS"
-    hollow = {"seq": 1, "at": 7, "id": "gone-1", "type": "create-user", "redacted": True, "digest": "1" * 64}
-    local.result("append-log", {"entries": [hollow | {"generated": {"ids": [made]}}]})
+    without_payload = {"seq": 1, "at": 7, "id": "gone-1", "type": "create-user", "redacted": True, "digest": "1" * 64}
+    local.result("append-log", {"entries": [without_payload | {"generated": {"ids": [made]}}]})
     [entry] = local.entries()
     check_chain([entry])
     assert (entry["digest"], entry["generated"], entry["redacted"]) == ("1" * 64, {"ids": [made]}, True)

@@ -177,8 +177,8 @@ def test_a_forged_line_is_detected_or_counted_as_redacted(exported: Path, run: R
         code, out, err = run("log", "verify", write(tmp_path / "changed.jsonl", [*lines[:4], line, *lines[5:]]))
         assert (code, out) == (1, "")
         assert named in err
-    hollow = [*lines[:4], forged(lines[4], "forged", redacted=True, digest=digests[4]), *lines[5:]]
-    code, out, _ = run("log", "verify", write(tmp_path / "hollow.jsonl", hollow))
+    emptied = [*lines[:4], forged(lines[4], "forged", redacted=True, digest=digests[4]), *lines[5:]]
+    code, out, _ = run("log", "verify", write(tmp_path / "emptied.jsonl", emptied))
     assert (code, "9 of 12 payloads" in out, "3 are redacted" in out) == (
         0,
         True,

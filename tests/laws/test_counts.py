@@ -473,8 +473,8 @@ def is_idle(daemon: Daemon) -> bool:
     Reads private numbers: `health` would be counted itself, and no query tells that a worker has still to wake the loop
     after its replies were sent.
     """
-    crews = daemon._writers._pool, daemon._readers._pool
-    return not daemon._queues()["requests"] and not any(crew._unfinished for crew in crews)
+    pools = daemon._writers._pool, daemon._readers._pool
+    return not daemon._queues()["requests"] and not any(pool._unfinished for pool in pools)
 
 
 # Comparing
