@@ -56,7 +56,8 @@ def execute_entry(entry: LogEntry, db: Writes, handlers: Handlers) -> None:
         _compare(entry, context)
         changed, context.changes = context.changes, _recorded_changes(entry, context.changes)
         command_log.append(entry.payload, result, db, context, received)
-        context.changes += [each for each in changed if each not in context.changes]  # for the query cache
+        recorded = set(context.changes)
+        context.changes += [each for each in changed if each not in recorded]  # for the query cache
 
 
 def run(command: Command[Any], db: Writes, context: CommandContext, handlers: Handlers) -> Any:

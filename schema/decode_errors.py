@@ -6,14 +6,14 @@ msgspec reports "Expected `int`, got `str` - at `$.message.timestamp`"; callers 
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Struct
 
 from backscroll.schema.errors import CallerError, Invalid, Malformed, TooLarge
 from backscroll.schema.limits import MILLIS_MAX
-from backscroll.schema.size_probe import present
+from backscroll.schema.size_probe import plain
 
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError)
 """All exceptions that msgspec raises for bytes it cannot decode."""
@@ -72,24 +72,19 @@ def known_values(as_type: type[Struct], path: str) -> tuple[str, ...]:
     hint: Any = as_type
     for step in re.findall(r"\.(\w+)|\[", path):
         hint = _inner(hint, step)
-    hint = _bare(hint)
+    hint = plain(hint)
     return tuple(map(str, get_args(hint))) if get_origin(hint) is Literal else ()
 
 
 def _inner(hint: Any, field: str) -> Any:
     """The annotation of a record's field, or of a list's items."""
-    hint = _bare(hint)
+    hint = plain(hint)
     if not field:
         return get_args(hint)[0] if get_args(hint) else Any
     if not (isinstance(hint, type) and issubclass(hint, Struct)):
         return Any
     names = dict(zip(hint.__struct_encode_fields__, hint.__struct_fields__, strict=True))
     return get_type_hints(hint, include_extras=True).get(names.get(field, ""), Any)
-
-
-def _bare(hint: Any) -> Any:
-    hint = present(hint)
-    return _bare(get_args(hint)[0]) if get_origin(hint) is Annotated else hint
 
 
 def _plain(problem: str, values: Callable[[], tuple[str, ...]]) -> str:

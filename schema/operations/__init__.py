@@ -36,7 +36,7 @@ def _collect() -> dict[str, type[Operation[Any]]]:
     ordered = sorted(modules, key=lambda name: NOUNS.index(name) if name in NOUNS else len(NOUNS))
     found: dict[str, type[Operation[Any]]] = {}
     for name in ordered:
-        if name in ("base", "decoding", "__main__"):
+        if name in ("base", "decoding"):
             continue
         module = import_module(f"{__name__}.{name}")
         for value in vars(module).values():
