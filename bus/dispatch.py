@@ -1,6 +1,6 @@
 """From the bytes of a request to the bytes of its reply: decode it, run its handler, turn errors into replies.
 
-    receive() ──▶ Request ──▶ decode() ──▶ Dispatcher.execute_commands, answer_queries, … ──▶ success() or failure()
+    receive() ──▶ Request ──▶ decode() ──▶ Dispatcher.answer_commands, answer_queries, … ──▶ success() or failure()
 
 Uses neither sockets nor threads, so tests, fuzzers and benchmarks can run it directly. Every request goes through
 `_answer`, which has the only `try` around handlers.
@@ -147,7 +147,7 @@ class Dispatcher:
         """The request in a body; raises `Refused` if it is not valid."""
         return receive(body, route, self._clock())
 
-    def execute_commands(self, batch: Sequence[Request]) -> list[bytes]:
+    def answer_commands(self, batch: Sequence[Request]) -> list[bytes]:
         """Execute commands of one scope in one durable transaction; one that fails does not affect the others.
 
         A command that already took effect gets the same reply again and is not executed.
@@ -156,7 +156,7 @@ class Dispatcher:
         if decoded:
             try:
                 with self._scopes.use(decoded[0].scope) as store:
-                    store.transact(partial(self._execute_each, decoded))
+                    store.transact(partial(self._answer_each, decoded))
             except Exception as error:  # noqa: BLE001  # nothing was committed: all requests fail
                 for request in decoded:
                     request.reply = self.refuse(request, error)
@@ -192,7 +192,7 @@ class Dispatcher:
         """Answer a query that needs no database."""
         return self._answer(request, partial(self._answer_other, self._status))
 
-    def execute_maintenance(self, request: Request) -> bytes:
+    def answer_maintenance(self, request: Request) -> bytes:
         """Execute a maintenance operation. Nothing else may write to the scope meanwhile."""
         if self._decode(request):
             scope = self._scopes.admin(request.scope, self._handlers)
@@ -230,8 +230,8 @@ class Dispatcher:
         if request.is_builtin:
             return self.answer_builtin(request)
         if request.is_maintenance:
-            return self.execute_maintenance(request)
-        return (self.execute_commands if request.is_command else self.answer_queries)([request])[0]
+            return self.answer_maintenance(request)
+        return (self.answer_commands if request.is_command else self.answer_queries)([request])[0]
 
     def refuse(self, request: Request, error: Exception) -> bytes:
         """The failure reply for an error. Faults of the daemon are logged as errors."""
@@ -254,8 +254,8 @@ class Dispatcher:
             return False
         return True
 
-    def _execute_each(self, batch: Sequence[Request], db: Writes) -> None:
-        work = partial(self._execute_command, db)
+    def _answer_each(self, batch: Sequence[Request], db: Writes) -> None:
+        work = partial(self._answer_command, db)
         for request in batch:
             request.reply = self._answer(request, work)
 
@@ -278,7 +278,7 @@ class Dispatcher:
             )
         return reply
 
-    def _execute_command(self, db: Writes, request: Request) -> bytes:
+    def _answer_command(self, db: Writes, request: Request) -> bytes:
         executed = find_executed(request.operation, request.id, db)
         if executed is not None:
             return _success(request, executed.result, executed.seq)

@@ -127,9 +127,9 @@ class Writers:
         if not requests:
             self._dispatcher.run_chores(scope)
         elif requests[0].is_maintenance:
-            self._deliver(requests, [self._dispatcher.execute_maintenance(requests[0])])
+            self._deliver(requests, [self._dispatcher.answer_maintenance(requests[0])])
         else:
-            self._deliver(requests, self._dispatcher.execute_commands(requests))
+            self._deliver(requests, self._dispatcher.answer_commands(requests))
 
     def _next_batch(self, scope: str) -> list[Request | None]:
         """Remove and return waiting commands, or one maintenance operation or the chores, which share no transaction.

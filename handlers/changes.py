@@ -7,7 +7,7 @@ in the log stores the changes for readers of the log.
 A handler also notes which items its command contains text about (`add_reference`), and erases that text from all
 commands when an item is deleted (`erase`). The text is found in two ways. The command that first saved a message is in
 the message's own row (`origin_seq`, `origin_member`), because nearly all messages are saved once. All other commands
-are in `log_references`, where `parent` is the room or message that an item belongs to.
+are in `log_references`, where `parent` is the room that an item belongs to.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from peewee import Expression
 
-from backscroll.handlers.sql import Named, Statement, insertion, statement, to_json
+from backscroll.handlers.sql import Named, Statement, insertion, statement
 from backscroll.handlers.storage import CommandContext, Redaction, Writes
 from backscroll.schema.command_log import Change, Noun, Target
 from backscroll.schema.tables import LogReferences
@@ -43,7 +43,7 @@ SELECT_OF_PARENT, DELETE_OF_PARENT = references(OF_PARENT)
 
 
 class Item(NamedTuple):
-    """An item that text in the log is about: its noun, the room or message it belongs to ("" for none), and its key."""
+    """An item that text in the log is about: its noun, the room it belongs to ("" for none), and its key."""
 
     noun: str
     parent: str
@@ -56,10 +56,6 @@ def message(message_id: str) -> Item:
 
 def attachment(attachment_id: str) -> Item:
     return Item("attachment", "", attachment_id)
-
-
-def reaction(message_id: str, oder_id: str, emoji: str) -> Item:
-    return Item("reaction", message_id, to_json([oder_id, emoji]).decode())
 
 
 def media(media_id: str) -> Item:
@@ -120,7 +116,7 @@ def erase(item: Item, db: Writes, context: CommandContext, target: Target | None
 
 
 def erase_children(noun: str, parent: str, db: Writes, context: CommandContext) -> None:
-    """Erase the text about all items of a noun that belonged to a room or message."""
+    """Erase the text about all items of a noun that belonged to a room."""
     redact(db.rows(SELECT_OF_PARENT, noun=noun, parent=parent), db, context)
     db.run(DELETE_OF_PARENT, noun=noun, parent=parent)
 

@@ -246,8 +246,6 @@ def _redact_row(seq: int, redactions: list[Redaction], db: Writes) -> None:
         return
     name, payload, result = row
     erased = None if payload is None else _redacted_payload(name, payload, redactions)
-    if payload is not None and erased == payload and all(map(_is_of_reaction, redactions)):
-        return  # the payload does not contain these reactions
     members = {redaction.member for redaction in redactions}
     db.run(
         REDACT,
@@ -255,11 +253,6 @@ def _redact_row(seq: int, redactions: list[Redaction], db: Writes) -> None:
         payload=erased,
         result=NOT_KEPT if result and _has_result_of(members, name, MSGPACK.decode(result, Any)) else result,
     )
-
-
-def _is_of_reaction(redaction: Redaction) -> bool:
-    """Whether only a reaction in a list of the command is to be erased, which no result contains."""
-    return redaction.target is not None and redaction.target.noun == "reaction"
 
 
 def _redacted_payload(name: str, payload: bytes, redactions: list[Redaction]) -> bytes | None:

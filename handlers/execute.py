@@ -35,7 +35,7 @@ def execute(
     `reply` converts the result to what is returned. If it raises, the command is undone.
     """
     with db.command(request_id) as context:
-        result = run(command, db, context, handlers)
+        result = _run_handler(command, db, context, handlers)
         command_log.append(command, result, db, context)
         return reply(Executed(result, context.seq))
 
@@ -52,7 +52,7 @@ def execute_entry(entry: LogEntry, db: Writes, handlers: Handlers) -> None:
         if entry.payload is None:
             _skip(entry, received, db, context)
             return
-        result = run(entry.payload, db, context, handlers)
+        result = _run_handler(entry.payload, db, context, handlers)
         _compare(entry, context)
         changed, context.changes = context.changes, _recorded_changes(entry, context.changes)
         command_log.append(entry.payload, result, db, context, received)
@@ -60,7 +60,7 @@ def execute_entry(entry: LogEntry, db: Writes, handlers: Handlers) -> None:
         context.changes += [each for each in changed if each not in recorded]  # for the query cache
 
 
-def run(command: Command[Any], db: Writes, context: CommandContext, handlers: Handlers) -> Any:
+def _run_handler(command: Command[Any], db: Writes, context: CommandContext, handlers: Handlers) -> Any:
     """Run the handler of a command, or of each command of a batch."""
     if isinstance(command, Batch):
         return _run_members(command, db, context, handlers)

@@ -63,7 +63,6 @@ class Deletion:
             (LogReferences.noun == SQL("'message'"))
             & (LogReferences.parent == SQL("''"))
             & LogReferences.subject.in_(ids),
-            (LogReferences.noun == SQL("'reaction'")) & LogReferences.parent.in_(ids),
             (LogReferences.noun == SQL("'attachment'"))
             & (LogReferences.parent == SQL("''"))
             & LogReferences.subject.in_(attachment_ids),

@@ -3,17 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from peewee import SQL
-
 from backscroll.handlers import changes
 from backscroll.handlers.registry import Cached, handles
 from backscroll.handlers.sql import Named, RowMapper, one_of, statement, to_json
 from backscroll.handlers.storage import CommandContext, Reads, Writes
-from backscroll.schema.command_log import Target
 from backscroll.schema.errors import Invalid
 from backscroll.schema.operations import GetReactionsForMessage, RemoveReaction, SaveReaction
 from backscroll.schema.records import ERASED_EMOJI, Message, Reaction
-from backscroll.schema.tables import LogReferences, Messages, Reactions
+from backscroll.schema.tables import Messages, Reactions
 
 ROWS = RowMapper(Reaction, Reactions)
 
@@ -34,17 +31,6 @@ SELECT_OF_MESSAGES = statement(
 SELECT_MESSAGE = statement(
     Messages.select(Messages.room_id, Messages.is_deleted).where(Messages.id == Named("message_id"))
 )
-SELECT_COMMANDS_ABOUT_MESSAGE = statement(
-    Messages.select(Messages.origin_seq, Messages.origin_member)
-    .where((Messages.id == Named("message_id")) & (Messages.origin_seq > SQL("0")))
-    .union_all(
-        LogReferences.select(LogReferences.seq, LogReferences.member).where(
-            (LogReferences.noun == SQL("'message'"))
-            & (LogReferences.parent == SQL("''"))
-            & (LogReferences.subject == Named("message_id"))
-        )
-    )
-)
 
 
 @handles(SaveReaction)
@@ -57,23 +43,21 @@ def save_reaction(command: SaveReaction, db: Writes, context: CommandContext) ->
     if reaction.emoji == ERASED_EMOJI:
         return
     declare_message(reaction.message_id, room_id, context)
-    changes.add_reference(changes.reaction(reaction.message_id, reaction.oder_id, reaction.emoji), db, context)
+    changes.add_reference(changes.message(reaction.message_id), db, context)
     db.write(UPSERT, ROWS.to_row(reaction))
 
 
 @handles(RemoveReaction)
 def remove_reaction(command: RemoveReaction, db: Writes, context: CommandContext) -> None:
-    context.redact_own(context.member)
     room_id, is_deleted = message_of(command.message_id, db)
-    if is_deleted or command.emoji == ERASED_EMOJI:
+    if is_deleted:
+        context.redact_own(context.member)
         return
+    if command.emoji == ERASED_EMOJI:
+        return
+    changes.add_reference(changes.message(command.message_id), db, context)
     if db.run(DELETE, message_id=command.message_id, oder_id=command.oder_id, emoji=command.emoji):
         declare_message(command.message_id, room_id, context)
-    # Also if it no longer existed: when a message was saved without it, its text stayed in the log.
-    changes.erase(changes.reaction(command.message_id, command.oder_id, command.emoji), db, context)
-    in_messages = db.rows(SELECT_COMMANDS_ABOUT_MESSAGE, message_id=command.message_id)
-    target = Target("reaction", (command.message_id, command.oder_id, command.emoji))
-    changes.redact(in_messages, db, context, target)
 
 
 @handles(GetReactionsForMessage, cached=Cached.UNTIL_COMMIT)

@@ -153,13 +153,12 @@ class Target(NamedTuple):
 def erase_text(command: Any, target: Target | None) -> Any:
     """The command without the text about `target`, or without any user text if `target` is None.
 
-    If no list of the command contains the target, the whole command is about it, and all its text is erased; except if
-    the target is a reaction: then the command stays as it is.
+    If no list of the command contains the target, the whole command is about it, and all its text is erased.
     """
     if target is None:
         return redact(command)
     erased = redact_item(command, target)
-    return redact(command) if erased is command and target.noun != "reaction" else erased
+    return redact(command) if erased is command else erased
 
 
 def redact(value: Any) -> Any:
@@ -175,10 +174,7 @@ def redact(value: Any) -> Any:
 
 
 def redact_item(value: Any, target: Target) -> Any:
-    """The command or record with only the list items matching `target` redacted; the same object if there are none.
-
-    Reactions are removed from their list instead, because two redacted reactions would be duplicates.
-    """
+    """The command or record with only the list items matching `target` redacted; the same object if there are none."""
     if not isinstance(value, Struct):
         return value
     fields = {name: getattr(value, name) for name in value.__struct_fields__}
@@ -191,8 +187,6 @@ def _redact_in(value: Any, target: Target) -> Any:
         return redact_item(value, target)
     if not any(_is(item, target) for item in value):
         return value
-    if target.noun == "reaction":
-        return [item for item in value if not _is(item, target)]
     return [redact(item) if _is(item, target) else item for item in value]
 
 

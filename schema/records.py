@@ -60,7 +60,6 @@ class StoredRecord(Record, frozen=True, kw_only=True):
 class Reaction(Record, frozen=True, kw_only=True):
     """One user's emoji on one message. A user can add each emoji to a message only once."""
 
-    NOUN = "reaction"
     KEY = ("message_id", "oder_id", "emoji")
     REDACTABLE = {"emoji": ERASED_EMOJI}
 

@@ -22,7 +22,6 @@ class RemoveReaction(Command[None], frozen=True):
     Example: {"messageId": "m1", "oderId": "bob", "emoji": "👍"}
     """
 
-    NOUN = "reaction"
     REDACTABLE = {"emoji": ERASED_EMOJI}
 
     message_id: Id

@@ -44,7 +44,7 @@ class Watched:
     def commit(self, *requests: bytes) -> list[Reply]:
         """The replies to commands of one transaction."""
         received = [self.dispatcher.receive(request) for request in requests]
-        return [JSON.decode(reply, Reply) for reply in self.dispatcher.execute_commands(received)]
+        return [JSON.decode(reply, Reply) for reply in self.dispatcher.answer_commands(received)]
 
     def ask(self, operation: str, payload: Any = None, **envelope: Any) -> Reply:
         answer = self.dispatcher.answer(body(operation, {} if payload is None else payload, **envelope))

@@ -48,7 +48,7 @@ def commit(transport: InProcess, *numbers: int, content: str = "hello") -> list[
     """Save messages in one commit; the replies."""
     bodies = [body("save-message", save_payload(number, content), id=f"{number}") for number in numbers]
     requests = [transport.dispatcher.receive(each) for each in bodies]
-    return [JSON.decode(reply, Reply) for reply in transport.dispatcher.execute_commands(requests)]
+    return [JSON.decode(reply, Reply) for reply in transport.dispatcher.answer_commands(requests)]
 
 
 def stored(transport: InProcess) -> list[str]:

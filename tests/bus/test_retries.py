@@ -74,7 +74,7 @@ def code_of(reply: bytes) -> str:
 
 def in_process(transport: InProcess, *requests: bytes) -> list[bytes]:
     """The replies to requests of one commit."""
-    return transport.dispatcher.execute_commands([transport.dispatcher.receive(request) for request in requests])
+    return transport.dispatcher.answer_commands([transport.dispatcher.receive(request) for request in requests])
 
 
 class Served(NamedTuple):

@@ -433,7 +433,7 @@ def test_a_handler_that_fails_after_writing_leaves_no_row(client: Client, transp
     dispatcher = Dispatcher(transport.scopes, DaemonStatus(dict, transport.scopes), handlers)
     payload = {"channelId": channel.id, "authorId": "ada", "content": "hello"}
     requests = [dispatcher.receive(body("create-message", payload, id=f"r{at}")) for at in range(3)]
-    replies = [json.loads(answer) for answer in dispatcher.execute_commands(requests)]
+    replies = [json.loads(answer) for answer in dispatcher.answer_commands(requests)]
     assert [reply["ok"] for reply in replies] == [True, False, True]
     assert replies[1]["error"]["code"] == "internal"
     made = [reply["result"]["id"] for reply in replies if reply["ok"]]

@@ -1,6 +1,5 @@
 """Items that are removed by themselves: their texts leave the log, the files and exports; all other texts stay."""
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 
 from backscroll.clients.command_line.main import main
 from tests.support.clocks import Clock
-from tests.support.local import MSGPACK, REPLAYED, Local, bytes_in, check_replay
+from tests.support.local import REPLAYED, Local, bytes_in, check_replay
 from tests.support.messages import message_document
 
 Plain = dict[str, Any]
@@ -58,38 +57,6 @@ class Case:
 
     def kept(self, what: str) -> str:
         return self._texts.say(what, gone=False)
-
-
-class RemoveReaction(Case):
-    """One person's emoji, in lists of messages and alone; the same person has others, and others have the same."""
-
-    def __init__(self, texts: Texts) -> None:
-        super().__init__(texts)
-        self._emoji = self.gone("emoji")
-
-    def said(self) -> list[Command]:
-        own, others = self._reaction(self._emoji), [self._reaction(self.kept("emoji")) for _ in range(2)]
-        of_bob = self._reaction(self.kept("emoji of bob"), "bob")
-        message = message_document("m1", self.kept("content"), metadata={"a": self.kept("metadata")})
-        edit = {"content": self.kept("edit"), "reactions": [of_bob, own]}
-        return [
-            ("save-reaction", {"reaction": own}),
-            ("save-message", {"message": message | {"reactions": [others[0], own, of_bob]}}),
-            ("save-message", {"message": message | {"reactions": [others[1]]}}),
-            ("update-message", {"messageId": "m1", "updates": edit}),
-            ("save-reaction", {"reaction": others[0]}),
-            ("save-message", {"message": message_document("m2", self.kept("of another message"))}),
-            ("save-reaction", {"reaction": own}),
-        ]
-
-    def removal(self) -> Command:
-        return "remove-reaction", self._reaction(self._emoji)
-
-    def again(self) -> list[Command]:
-        return [("save-reaction", {"reaction": self._reaction(self.kept("emoji"))})]
-
-    def _reaction(self, emoji: str, person: str = "ada") -> Plain:
-        return {"messageId": "m1", "oderId": person, "emoji": emoji}
 
 
 class DeleteAttachments(Case):
@@ -226,7 +193,7 @@ class DeleteCategory(DeleteChild):
 
 
 CASES: list[type[Case]] = [
-    *(RemoveReaction, DeleteAttachments, RemoveBan),
+    *(DeleteAttachments, RemoveBan),
     *(DeleteChannel, DeleteCategory, DeleteMadeChannel),
 ]
 each_case = pytest.mark.parametrize("case_type", CASES, ids=lambda each: each.__name__)
@@ -336,36 +303,13 @@ def test_what_a_batch_says_and_removes_itself_is_not_stored(local: Local, case_t
     check_replay(local, REPLAYED)
 
 
-def test_the_same_emoji_of_somebody_else_stays(local: Local) -> None:
-    """In lists and alone: a reaction is one person's."""
-    emoji = "<gone/shared>"
-    reactions = [{"messageId": "m1", "oderId": person, "emoji": emoji} for person in ("ada", "bob")]
-    local.result("save-message", {"message": message_document("m1", reactions=reactions)})
-    for reaction in reactions:
-        local.result("save-reaction", {"reaction": reaction})
-    local.result("remove-reaction", reactions[0])
-    said = json.dumps([entry["payload"] for entry in local.entries(codec=MSGPACK)], ensure_ascii=False)
-    assert re.findall(r'"oderId": "(\w+)", "emoji": "<gone/shared>"', said) == ["bob", "bob"]
-    assert [each["oder_id"] for each in local.rows("reactions")] == ["bob"]
-    local.replay(local.entries())
-    check_replay(local, REPLAYED)
-
-
-def test_removing_what_is_not_there_erases_nothing_of_others(local: Local) -> None:
-    """The entries about everything else are as they were; what was said of the item before is gone all the same."""
-    reaction = {"messageId": "m1", "oderId": "ada", "emoji": "<gone/emoji>"}
-    other = reaction | {"emoji": "<kept/emoji>"}
-    local.result("save-message", {"message": message_document("m1", "<kept/content>", reactions=[reaction])})
-    local.result("save-message", {"message": message_document("m1", "<kept/edit>", reactions=[other])})
+def test_removing_what_is_not_there_erases_nothing(local: Local) -> None:
+    """The entries about everything else are as they were."""
+    local.result("save-message", {"message": message_document("m1", "<kept/content>")})
     local.result("save-ban", {"ban": {"roomId": "r1", "oderId": "eve", "timestamp": 1, "reason": "<kept/reason>"}})
     before = local.entries()
-    local.result("remove-reaction", reaction)
     local.result("remove-ban", {"roomId": "r1", "oderId": "mallory"})
     local.result("delete-attachments-for-message", {"messageId": "m1"})
-    after = local.entries()
-    assert markers_in(after) == {"<kept/emoji>", "<kept/content>", "<kept/edit>", "<kept/reason>"}
-    assert [entry.get("redacted", False) for entry in after] == [True, False, False, True, False, False]
-    assert after[1:3] == before[1:3]
-    assert [each["emoji"] for each in local.rows("reactions")] == ["<kept/emoji>"]
-    local.replay(after)
+    assert local.entries()[: len(before)] == before
+    local.replay(local.entries())
     check_replay(local, REPLAYED)

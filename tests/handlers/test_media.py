@@ -231,7 +231,7 @@ def test_delete_media_removes_unshared_parts(client: Client, data_dir: Path) -> 
 def commit(transport: InProcess, *commands: Command[Any]) -> list[bool]:
     """Execute commands in one transaction; for each, whether it succeeded."""
     requests = [transport.dispatcher.receive(body(command.wire_name, command, MSGPACK)) for command in commands]
-    return [MSGPACK.decode(reply, dict[str, Any])["ok"] for reply in transport.dispatcher.execute_commands(requests)]
+    return [MSGPACK.decode(reply, dict[str, Any])["ok"] for reply in transport.dispatcher.answer_commands(requests)]
 
 
 def test_a_part_put_again_in_the_same_commit_is_kept(client: Client, transport: InProcess, data_dir: Path) -> None:
@@ -419,6 +419,6 @@ def test_a_part_put_after_clearing_in_one_batch_is_kept(transport: InProcess) ->
     name = {"type": "put-media", "payload": {"parts": [sha256(b"hi")], "mime": "text/plain"}}
     Client(transport=transport).execute(PutMediaPart(b"hi"))
     bodies = [json.dumps({"id": str(at)} | each).encode() for at, each in enumerate([clear, clear, clear, put, name])]
-    replies = transport.dispatcher.execute_commands([transport.dispatcher.receive(body) for body in bodies])
+    replies = transport.dispatcher.answer_commands([transport.dispatcher.receive(body) for body in bodies])
     media = json.loads(replies[-1])["result"]
     assert Client(transport=transport).ask(GetMediaPart(media["id"])) == b"hi"

@@ -802,7 +802,7 @@ def chat_of_ada(tmp_path_factory: pytest.TempPathFactory) -> Path:
     requests += [body("save-user", {"user": {"oderId": "ada", "id": f"u{at}", "username": "ada"}}) for at in range(13)]
     requests += [body("save-message", save_payload(at, f"content {at}", metadata={"a": at})) for at in range(204)]
     with InProcess(directory) as transport:
-        transport.dispatcher.execute_commands(list(map(transport.dispatcher.receive, requests)))
+        transport.dispatcher.answer_commands(list(map(transport.dispatcher.receive, requests)))
     with closing(apsw.Connection(str(directory / "default.db"))) as connection:
         connection.execute("DELETE FROM scope")
     return directory / "default.db"

@@ -279,7 +279,7 @@ def test_commands_executed_together_share_one_commit(statements: list[str], tran
     body = b'{"id":"%d","type":"initialize"}'
     requests = [transport.dispatcher.receive(body % at) for at in range(50)]
     statements.clear()
-    transport.dispatcher.execute_commands(requests)
+    transport.dispatcher.answer_commands(requests)
     assert statements.count("COMMIT") == 1
     assert sum(sql.startswith("BEGIN") for sql in statements) == 1
 

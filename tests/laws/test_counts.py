@@ -83,7 +83,7 @@ IN_DAEMON = (
     Daemon._handle_message,
     Daemon._start_queries,
     Daemon._send_finished,
-    Dispatcher.execute_commands,
+    Dispatcher.answer_commands,
     Dispatcher.answer_queries,
 )
 """What the daemon's threads do for requests, and not because they were woken. Private, as parts of the loop are."""
@@ -249,7 +249,7 @@ def fill(transport: InProcess) -> None:
     """Save the data in one commit."""
     dispatcher = transport.dispatcher
     requests = [dispatcher.receive(body(each, f"data {at}")) for at, each in enumerate(data())]
-    check_all_ok(dispatcher.execute_commands(requests))
+    check_all_ok(dispatcher.answer_commands(requests))
 
 
 def check_all_ok(replies: Sequence[bytes]) -> None:
@@ -311,7 +311,7 @@ def committing(number: int) -> Work:
         dispatcher = transport.dispatcher
 
         def commit(bodies: list[bytes]) -> list[bytes]:
-            return dispatcher.execute_commands([dispatcher.receive(each) for each in bodies])
+            return dispatcher.answer_commands([dispatcher.receive(each) for each in bodies])
 
         first, second = ([body(save_with(f"{turn}{at}"), f"{turn}{at}") for at in range(number)] for turn in "ab")
         check_all_ok(commit(first))

@@ -280,8 +280,6 @@ class HistoryRunner:
             self._forget_room(payload["roomId"])
         elif name in ("delete-channel", "delete-category"):
             self._forget(_subject_of(name, payload, result))
-        elif name == "remove-reaction":
-            self._forget(("message", payload["messageId"]), only={payload["emoji"]})
         elif name == "delete-media":
             self._forget(("media", payload["mediaId"]))
         elif name == "clear-all-data":

@@ -228,8 +228,8 @@ CREATE TABLE commands (
 
 -- Which commands contain text about which item, so that the text can be erased when the item is deleted.
 CREATE TABLE log_references (
-    noun    TEXT NOT NULL,                     -- message, reaction, attachment, room, channel, category, ban or media
-    parent  TEXT NOT NULL,                     -- the room or message it belongs to; empty if its key is globally unique
+    noun    TEXT NOT NULL,                     -- message, attachment, room, channel, category, ban or media
+    parent  TEXT NOT NULL,                     -- the room it belongs to; empty if its key is globally unique
     subject TEXT NOT NULL,                     -- its key
     seq     INTEGER NOT NULL,
     member  INTEGER NOT NULL,                  -- the index of the command in its batch, else 0
