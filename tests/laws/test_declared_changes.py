@@ -184,7 +184,7 @@ def test_declared_changes_are_the_observed_ones(tmp_path: Path, long: bool) -> N
         problems, executed = run(local, observer, COMMANDS_LONG if long else COMMANDS, SEED)
     assert problems[:5] == []
     missing = {name for name, each in OPERATIONS.items() if issubclass(each, Command)} - set(executed)
-    assert not missing, "add a _draw_… for each of them to tests/support/random_commands.py"
+    assert not missing, "none of these took effect: give each a _draw_… method in tests/support/random_commands.py"
 
 
 @pytest.mark.parametrize("function", ["saved", "gone", "cleared", "replaced"])

@@ -129,11 +129,11 @@ def add_field(copy: Copy) -> list[str]:
     copy.edit("schema/records.py", updated, updated + "    juggled_at: Clearable[Millis] = UNSET\n")
     column = "    edited_at = IntegerField(null=True)\n"
     copy.edit("schema/tables.py", column, column + "    juggled_at = IntegerField(null=True)\n")
-    migration = copy.root / "backscroll" / "schema" / "migrations" / "sqlite" / "0002_juggled_at.sql"
-    migration.write_text(
-        "-- Version 2: when a message was sent.\nALTER TABLE messages ADD COLUMN juggled_at INTEGER;\n"
-    )
-    return ["schema/records.py", "schema/tables.py", "schema/migrations/sqlite/0002_juggled_at.sql"]
+    migrations = copy.root / "backscroll" / "schema" / "migrations" / "sqlite"
+    number = len(list(migrations.glob("*.sql"))) + 1
+    migration = migrations / f"{number:04}_juggled_at.sql"
+    migration.write_text("-- When a message was juggled.\nALTER TABLE messages ADD COLUMN juggled_at INTEGER;\n")
+    return ["schema/records.py", "schema/tables.py", f"schema/migrations/sqlite/{migration.name}"]
 
 
 @pytest.fixture

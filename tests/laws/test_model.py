@@ -466,10 +466,3 @@ def test_store_and_model_agree_after_every_step(long: bool) -> None:
     """After any sequence of commands every query returns what the model of plain dicts returns."""
     steps = STEPS_LONG if long else STEPS
     run_state_machine_as_test(Conversation, settings=settings(stateful_step_count=steps))
-
-
-def test_the_model_implements_every_command() -> None:
-    """A command that is added to the registry must be added to the model and to the state machine."""
-    commands = {name.replace("-", "_") for name, operation in OPERATIONS.items() if issubclass(operation, Command)}
-    assert {each for each in commands if not hasattr(Model, each)} == set()
-    assert {each for each in commands if not hasattr(Conversation, each)} == set()

@@ -7,6 +7,9 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from backscroll.schema.operations import OPERATIONS, Command
+from tests.support.requests import example
+
 Payload = dict[str, Any]
 Drawn = tuple[str, Payload]
 
@@ -27,7 +30,7 @@ class RandomCommands:
         self._draw = random.Random(seed)
         self._made: dict[str, list[str]] = {"channel": [], "category": [], "user": [], "media": [], "part": []}
         self._counter = 0
-        self.names = [name.removeprefix("_draw_").replace("_", "-") for name in dir(self) if name.startswith("_draw_")]
+        self.names = sorted(name for name, operation in OPERATIONS.items() if issubclass(operation, Command))
 
     def next(self) -> Drawn:
         """A command: its wire name and its payload."""
@@ -49,8 +52,18 @@ class RandomCommands:
                 self.learn(member["type"], member["payload"], each)
 
     def _payload(self, name: str) -> Payload:
-        draw: Callable[[], Payload] = getattr(self, f"_draw_{name.replace('-', '_')}")
-        return draw()
+        draw: Callable[[], Payload] | None = getattr(self, f"_draw_{name.replace('-', '_')}", None)
+        return self._like_example(name) if draw is None else draw()
+
+    def _like_example(self, name: str) -> Payload:
+        """The example of a command that has no `_draw_` method, about one of the messages, rooms and people here."""
+        ids = {"messageId": MESSAGES, "roomId": ROOMS, "channelId": CHANNELS, "attachmentId": ATTACHMENTS}
+        people = {"oderId": PEOPLE, "userId": PEOPLE}
+        fields: Payload = example(OPERATIONS[name])
+        return {
+            field: self._one_of(known) if (known := (ids | people).get(field)) else value
+            for field, value in fields.items()
+        }
 
     def _one_of(self, fixed: list[str], noun: str = "") -> str:
         return self._draw.choice(fixed + self._made.get(noun, [])[-3:])
