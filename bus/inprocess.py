@@ -6,6 +6,7 @@ For tests of applications, and of backscroll itself:
         client.execute(SaveMessage(...))
 """
 
+import os
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -25,11 +26,12 @@ class InProcess:
     """A client's transport that answers each request while it is sent. Locks the data directory like a daemon.
 
     `clock` returns the current time in milliseconds since the epoch; `vfs` names an apsw VFS, for fault injection.
-    Raises `AlreadyRunning` or `CannotOpen`.
+    Raises `AlreadyRunning` or `CannotOpen`. A forked child must not use it; `close` does nothing there.
     """
 
     def __init__(self, data_dir: Path, *, clock: Callable[[], int] = wall_clock_ms, vfs: str = "") -> None:
         self._replies: deque[bytes] = deque()
+        self._pid = os.getpid()
         with ExitStack() as stack:
             stack.enter_context(locked(data_dir))
             self.scopes = stack.enter_context(closing(SqliteScopes(data_dir, clock=clock, vfs=vfs)))
@@ -52,7 +54,8 @@ class InProcess:
         return self._replies.popleft() if self._replies else None
 
     def close(self) -> None:
-        self._stack.close()
+        if os.getpid() == self._pid:  # a forked child would release the locks and checkpoint the files of its parent
+            self._stack.close()
 
     def __enter__(self) -> Self:
         return self

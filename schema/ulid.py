@@ -4,9 +4,11 @@
 them as request ids: ids that grow with time keep the daemon's indexes compact.
 """
 
+import os
 import secrets
 import threading
 import time
+import weakref
 from collections.abc import Callable
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -16,7 +18,7 @@ _RANDOM_BITS = 80
 
 
 class UlidGenerator:
-    """Generates ULIDs, each greater than the one before. Safe to use from several threads.
+    """Generates ULIDs, each greater than the one before. Safe to use from several threads, and in forked processes.
 
     `now_ms` returns milliseconds since the epoch, `random_bits` a random integer with the given number of bits.
     """
@@ -30,12 +32,33 @@ class UlidGenerator:
         self._random_bits = random_bits
         self._last = -1  # before the epoch, so that the first millisecond gets random bits, too
         self._lock = threading.Lock()
+        _GENERATORS.add(self)
 
     def __call__(self, now_ms: int | None = None) -> str:
         """The next ULID, for `now_ms` (milliseconds since the epoch) or else for the current time."""
         with self._lock:
             self._last = _next(self._last, self._now_ms() if now_ms is None else now_ms, self._random_bits)
             return _encode(self._last)
+
+    def _continue_in_child(self) -> None:
+        """After a fork, continue from a random value of the next millisecond: the parent continues from the last one.
+
+        The lock may have been held by another thread, which does not exist in the child.
+        """
+        self._lock = threading.Lock()
+        self._last = ((self._last >> _RANDOM_BITS) + 1) << _RANDOM_BITS | self._random_bits(_RANDOM_BITS)
+
+
+_GENERATORS: "weakref.WeakSet[UlidGenerator]" = weakref.WeakSet()
+
+
+def _continue_all_in_child() -> None:
+    for generator in list(_GENERATORS):
+        generator._continue_in_child()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_continue_all_in_child)
 
 
 def ulid_after(last: str, now_ms: int, random: int) -> str:
