@@ -34,7 +34,7 @@ WAL_RESET_BUG_FROM, WAL_RESET_BUG_UNTIL = (3, 7, 0), (3, 51, 3)
 OPEN_MAX = 16
 IDLE_SECONDS = 60.0
 COMPACTED = "-compacted"  # the suffix of a compact copy in progress
-COMPANIONS = ("", "-wal", "-shm", "-wal-lineage", "-wal-lineage.new", "-key", "-key.new", COMPACTED)
+COMPANIONS = ("", "-wal", "-shm", "-wal-lineage", "-wal-lineage.new", COMPACTED)
 ADOPTING = "adopting-"  # the prefix of directories for copies of files to import
 
 

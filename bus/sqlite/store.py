@@ -20,7 +20,6 @@ from backscroll.bus.query_cache import QueryCache
 from backscroll.bus.sqlite import opening
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.statements import COMPILED
-from backscroll.bus.sqlite.token_key import TokenKey
 from backscroll.bus.sqlite.transaction import (
     BlobsInTransaction,
     Environment,
@@ -82,8 +81,7 @@ class SqliteStore:
         self._lock_wait_ms = lock_wait_ms
         self._vfs = vfs
         self.blobs = BlobDirectory(path.with_suffix(".media"))
-        token_key = TokenKey(path.with_name(f"{path.name}-key"))
-        self._environment = Environment(retention or Retention(), token_key, random_bytes)
+        self._environment = Environment(retention or Retention(), random_bytes)
         self.seq_shown, self._showing = 0, threading.Lock()
         self._idle_readers: list[apsw.Connection] = []
         self._busy_readers: set[apsw.Connection] = set()
