@@ -144,6 +144,7 @@ class Daemon:
             signal.set_wakeup_fd(-1)
             for number in self._stopping_signals:
                 signal.signal(number, signal.SIG_IGN)
+        self._scopes.stop()
         self._readers.stop()
         waiting = self._writers.stop()
         self._send_finished()

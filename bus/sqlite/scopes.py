@@ -22,11 +22,11 @@ from backscroll.bus.sqlite import errors
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.opening import scope_named_in
 from backscroll.bus.sqlite.store import SqliteStore, wall_clock_ms
-from backscroll.bus.stores import Committed
+from backscroll.bus.stores import ADOPTED_BYTES, Committed
 from backscroll.handlers.registry import Handlers
 from backscroll.handlers.scopes import ScopeAdmin
 from backscroll.handlers.storage import Retention
-from backscroll.schema.errors import BackscrollError
+from backscroll.schema.errors import BackscrollError, Busy
 from backscroll.schema.replies import StorageHealth
 from backscroll.schema.wire import DEFAULT_SCOPE
 
@@ -126,6 +126,7 @@ class SqliteScopes:
         lock_wait_ms: int = 2_000,
         retention: Retention | None = None,
         query_cache_bytes: int = BYTES_MAX,
+        adopted_bytes: int = ADOPTED_BYTES,
         vfs: str = "",
         committed: Committed = lambda *_: None,
     ) -> None:
@@ -136,6 +137,9 @@ class SqliteScopes:
         self._query_cache_bytes = query_cache_bytes
         self._vfs = vfs
         self._committed = committed
+        self.adopted_bytes = adopted_bytes
+        self.stopping = threading.Event()
+        self._adopting = threading.Lock()
         self._scopes: dict[str, Scope] = {}
         self._open: dict[str, Scope] = {}
         self._lock = threading.Lock()
@@ -143,6 +147,20 @@ class SqliteScopes:
             shutil.rmtree(left, ignore_errors=True)
         for left in (*directory.glob(f"*{COMPACTED}*"), *directory.glob(f"scopes/*{COMPACTED}*")):  # or compaction
             left.unlink(missing_ok=True)
+
+    @contextmanager
+    def adopting(self) -> Iterator[None]:
+        """One file at a time is copied, so that copies occupy one writer thread; raises `Busy` meanwhile."""
+        if not self._adopting.acquire(blocking=False):
+            raise Busy("another file is being adopted; try again")
+        try:
+            yield
+        finally:
+            self._adopting.release()
+
+    def stop(self) -> None:
+        """End the copying of files, whose requests are then answered `unavailable`. May be called from any thread."""
+        self.stopping.set()
 
     @contextmanager
     def use(self, name: str) -> Iterator[SqliteStore]:

@@ -106,8 +106,8 @@ class SqliteStore:
             raise
 
     def _prepare(self, scope: str | None) -> None:
-        opening.migrate(self._writer, self.path)
         opening.check_schema(self._writer, self.path)
+        opening.migrate(self._writer, self.path)
         opening.claim(self._writer, self.path, scope)
         blobs = BlobsInTransaction(self.blobs)
         self.position = position_of(Snapshot(self._writer, blobs, self._clock(), LogPosition()))
