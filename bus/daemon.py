@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import zmq
 
+from backscroll.bus.clock_watch import ClockWatch, wall_clock_ms
 from backscroll.bus.dispatch import Dispatcher, Refused, Request, receive
 from backscroll.bus.lanes import Bounds, Lanes
 from backscroll.bus.logging import log
@@ -74,7 +75,8 @@ class Daemon:
         self._stopping_signals: list[int] = []  # those that stop the loop
         self._drain_until: float | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._dispatcher = Dispatcher(scopes, DaemonStatus(self._queues, scopes), handlers)
+        watch = ClockWatch(wall_clock_ms())
+        self._dispatcher = Dispatcher(scopes, DaemonStatus(self._queues, scopes), handlers, trusts_time=watch.trusts)
         self._scopes = scopes
         self._writers = Writers(
             self._dispatcher, settings.writers, settings.batch_requests, self._deliver, self._crashed

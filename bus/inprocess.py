@@ -14,10 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from backscroll.bus.clock_watch import wall_clock_ms
 from backscroll.bus.directory import locked
 from backscroll.bus.dispatch import Dispatcher
 from backscroll.bus.sqlite.scopes import SqliteScopes
-from backscroll.bus.sqlite.store import SqliteStore, wall_clock_ms
+from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.bus.status import DaemonStatus
 from backscroll.schema.wire import DEFAULT_SCOPE
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from backscroll.handlers.sql import Row, Statement
 from backscroll.schema.command_log import CHAIN_START, Change, Generated, Target
+from backscroll.schema.errors import Storage
 from backscroll.schema.replies import StorageHealth
 from backscroll.schema.ulid import ulid_after
 
@@ -168,7 +169,10 @@ class CommandContext:
             new_id = self.replayed.ids[len(self.ids)]
         else:
             random = int.from_bytes(hashlib.sha256(self.request_id.encode()).digest()[:RANDOM_BYTES], "big")
-            new_id = ulid_after(self.last_id, self.now, random)
+            try:
+                new_id = ulid_after(self.last_id, self.now, random)
+            except OverflowError:
+                raise Storage("this scope has used the greatest possible id, so it can generate no more") from None
         self.ids.append(new_id)
         self.last_id = new_id
         return new_id

@@ -15,6 +15,7 @@ _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
 _TO_BASE_32 = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")  # the digits that `int` reads
 _RANDOM_BITS = 80
+_GREATEST = 2**128 - 1
 
 
 class UlidGenerator:
@@ -62,11 +63,16 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 def ulid_after(last: str, now_ms: int, random: int) -> str:
-    """A ULID for `now_ms` that is greater than `last`, which may be empty; `random` has 80 bits."""
+    """A ULID for `now_ms` that is greater than `last`, which may be empty; `random` has 80 bits.
+
+    Raises OverflowError if `last` is the greatest ULID.
+    """
     return _encode(_next(_decode(last) if last else -1, now_ms, lambda _: random))
 
 
 def _next(last: int, now_ms: int, random_bits: Callable[[int], int]) -> int:
+    if last >= _GREATEST:
+        raise OverflowError("there is no ULID after the greatest one")
     if now_ms <= last >> _RANDOM_BITS:
         return last + 1
     return now_ms << _RANDOM_BITS | random_bits(_RANDOM_BITS)

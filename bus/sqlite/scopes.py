@@ -15,13 +15,14 @@ from pathlib import Path
 
 import apsw
 
+from backscroll.bus.clock_watch import wall_clock_ms
 from backscroll.bus.files import make_directory, sync_directory
 from backscroll.bus.logging import log
 from backscroll.bus.query_cache import BYTES_MAX, QueryCache
 from backscroll.bus.sqlite import errors
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.opening import scope_named_in
-from backscroll.bus.sqlite.store import SqliteStore, wall_clock_ms
+from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.bus.stores import ADOPTED_BYTES, Committed
 from backscroll.handlers.registry import Handlers
 from backscroll.handlers.scopes import ScopeAdmin

@@ -6,7 +6,6 @@ One connection does all commits and checkpoints, so the daemon never waits for a
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 
 import apsw
 
+from backscroll.bus.clock_watch import wall_clock_ms
 from backscroll.bus.files import sync_file
 from backscroll.bus.logging import log
 from backscroll.bus.query_cache import QueryCache
@@ -44,11 +44,6 @@ SELECT_SEQ = statement(Sequence.select(Sequence.seq))
 UPDATE_POSITION = statement(Sequence.update({Sequence.seq: Named("seq"), Sequence.last_id: Named("last_id")}))
 
 T = TypeVar("T")
-
-
-def wall_clock_ms() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 class SqliteStore:
