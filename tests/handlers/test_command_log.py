@@ -37,6 +37,7 @@ from backscroll.schema.limits import BODY_BYTES_MAX
 from backscroll.schema.operations import OPERATIONS
 from backscroll.schema.operations.decoding import decode_operation
 from backscroll.schema.tables import CONTENT, InternalColumn
+from backscroll.schema.ulid import time_of
 from backscroll.schema.wire import Codec
 from tests.support.clocks import Clock
 from tests.support.disks import FaultyDisk
@@ -789,7 +790,8 @@ def test_append_log_is_idempotent(local: Local) -> None:
 def test_an_entry_without_payload_only_takes_its_place(local: Local) -> None:
     """It takes its number, id, generated ids and place in the chain; a retry of it is a conflict."""
     made = "01KDVDNA00MBHX6K6QJCA9AVSS"
-    without_payload = {"seq": 1, "at": 7, "id": "gone-1", "type": "create-user", "redacted": True, "digest": "1" * 64}
+    about = {"seq": 1, "at": time_of(made), "id": "gone-1", "type": "create-user"}
+    without_payload = about | {"redacted": True, "digest": "1" * 64}
     local.result("append-log", {"entries": [without_payload | {"generated": {"ids": [made]}}]})
     [entry] = local.entries()
     check_chain([entry])
