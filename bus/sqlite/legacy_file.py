@@ -27,6 +27,7 @@ HEADER_BYTES = 100
 MAGIC = b"SQLite format 3\0"
 APPLICATION_ID_AT = slice(68, 72)
 CHUNK_BYTES = 4 * 2**20
+ZEROS = bytes(CHUNK_BYTES)
 SPARE_DISK_BYTES = 64 * 2**20
 OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
@@ -154,11 +155,15 @@ def _version(descriptor: int) -> tuple[int, int]:
 
 
 def _copy(descriptor: int, path: Path, is_interrupted: Callable[[], bool]) -> None:
-    """Copy a file durably, in chunks between which it can be interrupted."""
+    """Copy a file durably, in chunks between which it can be interrupted. Holes stay holes."""
     os.lseek(descriptor, 0, os.SEEK_SET)
     with path.open("xb") as file:
         while chunk := os.read(descriptor, CHUNK_BYTES):
             if is_interrupted():
                 raise Unavailable("the daemon is stopping")
-            file.write(chunk)
+            if chunk == ZEROS[: len(chunk)]:
+                file.seek(len(chunk), os.SEEK_CUR)
+            else:
+                file.write(chunk)
+        file.truncate()
     sync_file(path)
