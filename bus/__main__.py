@@ -92,6 +92,7 @@ def _open_scopes(settings: Settings, stack: ExitStack) -> SqliteScopes:
         lock_wait_ms=settings.lock_wait_ms,
         retention=Retention(settings.command_log == "payloads", settings.kept_results, settings.kept_results_ms),
         query_cache_bytes=settings.query_cache_bytes,
+        adopted_bytes=settings.adopted_bytes,
         committed=recorder.committed if recorder else lambda *_: None,
     )
     stack.enter_context(closing(scopes))

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import zmq
 
+from backscroll.bus.clock_watch import ClockWatch, wall_clock_ms
 from backscroll.bus.dispatch import Dispatcher, Refused, Request, receive
 from backscroll.bus.lanes import Bounds, Lanes
 from backscroll.bus.logging import log
@@ -34,6 +35,8 @@ from backscroll.schema.wire import codec_of, write_failure
 RECEIVE_MAX = 1_000  # messages per turn, before replies are sent
 RETRY_MS = 10
 POLL_SECONDS_MAX = 3_600.0  # libzmq accepts at most a few weeks
+STOPPING_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP")
+IGNORED_SIGNALS = ("SIGUSR1", "SIGUSR2")  # unhandled they would end the process without draining
 ADVANCES_MAX = 4  # per turn, so that a client with cached queries does not delay others
 
 
@@ -69,10 +72,11 @@ class Daemon:
         self._chores_at = time.monotonic() + settings.chores_ms / 1000
         self._crash: BaseException | None = None
         self._signals: dict[int, object] = {}  # those that have been received
-        self._handles_signals = False
+        self._stopping_signals: list[int] = []  # those that stop the loop
         self._drain_until: float | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._dispatcher = Dispatcher(scopes, DaemonStatus(self._queues, scopes), handlers)
+        watch = ClockWatch(wall_clock_ms())
+        self._dispatcher = Dispatcher(scopes, DaemonStatus(self._queues, scopes), handlers, trusts_time=watch.trusts)
         self._scopes = scopes
         self._writers = Writers(
             self._dispatcher, settings.writers, settings.batch_requests, self._deliver, self._crashed
@@ -98,16 +102,21 @@ class Daemon:
         self._wake.set()
 
     def stop_on_signals(self) -> None:
-        """Let SIGTERM and SIGINT stop the loop. Call it from the main thread only.
+        """Let SIGTERM, SIGINT and SIGHUP stop the loop, and ignore SIGUSR1 and 2. Call it from the main thread only.
+
+        SIGHUP, which the end of a terminal sends, stays ignored if it was ignored from the start, as `nohup` does.
 
         The system may deliver a signal to any thread, and Python runs its handler when the main thread wakes; so the
         signal itself wakes the loop. The handler is not a Python function: those nest when signals arrive faster than
         they return, until a RecursionError.
         """
-        self._handles_signals = True
         signal.set_wakeup_fd(self._wake.writing.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._signals.setdefault)
+        for number in _numbers(STOPPING_SIGNALS):
+            if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._signals.setdefault)
+                self._stopping_signals.append(number)
+        for number in _numbers(IGNORED_SIGNALS):
+            signal.signal(number, signal.SIG_IGN)
 
     def run(self) -> None:
         """Serve until stopped and drained; raises the exception that ended a worker thread, if one did."""
@@ -132,11 +141,12 @@ class Daemon:
             raise self._crash
 
     def close(self) -> None:
-        """End the threads and close the sockets, but not the scopes. SIGTERM and SIGINT are ignored from then on."""
-        if self._handles_signals:
+        """End the threads and close the sockets, but not the scopes. Signals that stop are ignored from then on."""
+        if self._stopping_signals:
             signal.set_wakeup_fd(-1)
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in self._stopping_signals:
                 signal.signal(number, signal.SIG_IGN)
+        self._scopes.stop()
         self._readers.stop()
         waiting = self._writers.stop()
         self._send_finished()
@@ -261,3 +271,8 @@ class Daemon:
             return False
         done = not self._lanes.requests and not self._router.pending_replies
         return done or time.monotonic() > self._drain_until
+
+
+def _numbers(names: Sequence[str]) -> list[int]:
+    """The numbers of those signals that this system has."""
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]

@@ -127,7 +127,10 @@ Work = Callable[[Request], bytes]
 
 
 class Dispatcher:
-    """Answers requests from the scopes they name. `clock` is a monotonic clock in seconds, for deadlines."""
+    """Answers requests from the scopes they name. `clock` is a monotonic clock in seconds, for deadlines.
+
+    `trusts_time` says whether the chores may remove what is over at a time of the wall clock (ms).
+    """
 
     def __init__(
         self,
@@ -135,11 +138,13 @@ class Dispatcher:
         status: Status,
         handlers: Handlers = HANDLERS,
         clock: Callable[[], float] = time.monotonic,
+        trusts_time: Callable[[int], bool] = lambda _now_ms: True,
     ) -> None:
         self._scopes = scopes
         self._status = status
         self._handlers = handlers
         self._clock = clock
+        self._trusts_time = trusts_time
         self._new_id = UlidGenerator()  # for the daemon's own commands
         self._ending = False
 
@@ -311,6 +316,8 @@ class Dispatcher:
 
     def _run_chores(self, scope: str, store: Store) -> None:
         with store.write() as db:
+            if not self._trusts_time(db.now):
+                return
             removed = {what: count for what, count in remove_unused(db).items() if count}
             for command in commands_due(db):
                 removed[command.wire_name] = execute(command, self._new_id(), db, self._handlers, attrgetter("result"))

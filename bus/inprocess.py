@@ -6,6 +6,7 @@ For tests of applications, and of backscroll itself:
         client.execute(SaveMessage(...))
 """
 
+import os
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -13,10 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from backscroll.bus.clock_watch import wall_clock_ms
 from backscroll.bus.directory import locked
 from backscroll.bus.dispatch import Dispatcher
 from backscroll.bus.sqlite.scopes import SqliteScopes
-from backscroll.bus.sqlite.store import SqliteStore, wall_clock_ms
+from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.bus.status import DaemonStatus
 from backscroll.schema.wire import DEFAULT_SCOPE
 
@@ -25,11 +27,12 @@ class InProcess:
     """A client's transport that answers each request while it is sent. Locks the data directory like a daemon.
 
     `clock` returns the current time in milliseconds since the epoch; `vfs` names an apsw VFS, for fault injection.
-    Raises `AlreadyRunning` or `CannotOpen`.
+    Raises `AlreadyRunning` or `CannotOpen`. A forked child must not use it; `close` does nothing there.
     """
 
     def __init__(self, data_dir: Path, *, clock: Callable[[], int] = wall_clock_ms, vfs: str = "") -> None:
         self._replies: deque[bytes] = deque()
+        self._pid = os.getpid()
         with ExitStack() as stack:
             stack.enter_context(locked(data_dir))
             self.scopes = stack.enter_context(closing(SqliteScopes(data_dir, clock=clock, vfs=vfs)))
@@ -52,7 +55,8 @@ class InProcess:
         return self._replies.popleft() if self._replies else None
 
     def close(self) -> None:
-        self._stack.close()
+        if os.getpid() == self._pid:  # a forked child would release the locks and checkpoint the files of its parent
+            self._stack.close()
 
     def __enter__(self) -> Self:
         return self

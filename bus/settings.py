@@ -25,6 +25,7 @@ from pydantic_settings import (
 )
 
 from backscroll.bus.query_cache import BYTES_MAX
+from backscroll.bus.stores import ADOPTED_BYTES
 from backscroll.handlers.storage import Retention
 from backscroll.schema.paths import default_data_dir
 
@@ -120,6 +121,10 @@ class Settings(BaseSettings):
         default=BYTES_MAX,
         description="memory for the cached results of queries, for each open scope; 0 turns the cache off",
     )
+    adopted_bytes: Annotated[PositiveInt, BYTES] = Field(
+        default=ADOPTED_BYTES,
+        description="largest database file that adopt-legacy-database copies, with its write-ahead log",
+    )
     command_log: Literal["payloads", "ids-only"] = Field(
         default="payloads",
         description="what the command log keeps: with payloads, commands can be replayed; ids-only is enough to make"
@@ -201,7 +206,15 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "logging": ["log_level", "log_format"],
     "command log": ["command_log", "kept_results", "kept_results_ms", "record"],
     "concurrency": ["readers", "writers", "batch_requests", "lock_wait_ms"],
-    "limits": ["queue_requests", "queue_bytes", "client_requests", "client_bytes", "query_cache_bytes", "stall_ms"],
+    "limits": [
+        "queue_requests",
+        "queue_bytes",
+        "client_requests",
+        "client_bytes",
+        "query_cache_bytes",
+        "stall_ms",
+        "adopted_bytes",
+    ],
 }
 """The settings as the help shows them: each in one group."""
 

@@ -17,6 +17,9 @@ from backscroll.schema.replies import StorageHealth
 
 T = TypeVar("T")
 
+ADOPTED_BYTES = 2**30
+"""The default of the setting `adopted_bytes`."""
+
 
 class CommittedCommand(NamedTuple):
     """A command of a commit: its seq, time (ms since the epoch), id and type, and what it changed."""
@@ -91,6 +94,9 @@ class Scopes(Protocol):
 
     def close_idle(self) -> None:
         """Close the scopes that have not been used for a while."""
+
+    def stop(self) -> None:
+        """End long work on files, whose requests are then answered `unavailable`. May be called from any thread."""
 
     def interrupt_readers(self) -> None:
         """Interrupt all statements that readers are running. May be called from any thread."""

@@ -6,7 +6,6 @@ have text erased from the log.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from msgspec import Raw
@@ -31,7 +30,6 @@ from backscroll.schema.command_log import (
 from backscroll.schema.decode_errors import DECODE_ERRORS
 from backscroll.schema.errors import CallerError, Conflict
 from backscroll.schema.operations import OPERATIONS, Batch, Command
-from backscroll.schema.operations.sessions import hash_of
 from backscroll.schema.strict import strict
 from backscroll.schema.tables import Commands, Sequence
 from backscroll.schema.wire import MSGPACK
@@ -133,21 +131,18 @@ def find_executed(command: Command[Any], request_id: str, db: Writes) -> Execute
     would reveal whether a guess at the deleted text is right.
     """
     stored = find(request_id, db) if request_id <= db.position.greatest_id else None
-    return None if stored is None else Executed(_stored_result(command, request_id, stored, db), stored.seq)
+    return None if stored is None else Executed(_stored_result(command, request_id, stored), stored.seq)
 
 
-def _stored_result(command: Command[Any], request_id: str, stored: StoredCommand, db: Writes) -> Any:
-    facts = decode_facts(stored.facts)
-    same_payload = stored.salt is None or digest_of(stored.salt, canonical(command)) == facts.digest
+def _stored_result(command: Command[Any], request_id: str, stored: StoredCommand) -> Any:
+    digest = decode_facts(stored.facts).digest
+    same_payload = stored.salt is None or digest_of(stored.salt, canonical(command)) == digest
     if stored.type != command.wire_name or not same_payload:
         raise Conflict.at("$.id", f"another command took effect under the id {request_id!r}; use a new id")
     if stored.result is None:
         return None
     if stored.result != NOT_KEPT:
-        token_hashes = facts.generated.token_hashes if facts.generated else []
-        tokens = [db.token_of(request_id, number) for number in range(len(token_hashes))]
-        if [hash_of(token) for token in tokens] == token_hashes:
-            return _with_secrets(command, MSGPACK.decode(stored.result, Any), iter(tokens))
+        return MSGPACK.decode(stored.result, Any)
     raise Conflict(
         f"$.id: this command already took effect, with seq {stored.seq}; its result is no longer stored",
         details={"path": "$.id", "seq": stored.seq},
@@ -291,19 +286,4 @@ def _erase_in(command: Command[Any], member: int, target: Target | None) -> Comm
 def _stored_form(command: Command[Any], result: Any, context: CommandContext, was_redacted: bool) -> bytes:
     """A result as stored in the log. It is not kept if its text is erased or if it comes from a redacted payload."""
     erased = was_redacted or (context.redacted and _has_result_of(set(context.redacted), command.wire_name, result))
-    return NOT_KEPT if erased else MSGPACK.encode(_without_secrets(command, result))
-
-
-def _without_secrets(command: Command[Any], result: Any) -> Any:
-    if isinstance(command, Batch):
-        members = zip(command.commands, result, strict=True)
-        return [_without_secrets(member.payload, each) for member, each in members]
-    return replace(result, **{command.RESULT_SECRET: ""}) if command.RESULT_SECRET else result
-
-
-def _with_secrets(command: Command[Any], result: Any, tokens: Iterator[str]) -> Any:
-    """The result as plain values with its secrets filled in, in the order in which they were generated."""
-    if isinstance(command, Batch):
-        members = zip(command.commands, result, strict=True)
-        return [_with_secrets(member.payload, each, tokens) for member, each in members]
-    return result | {command.RESULT_SECRET: next(tokens)} if command.RESULT_SECRET else result
+    return NOT_KEPT if erased else MSGPACK.encode(result)

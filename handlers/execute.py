@@ -2,7 +2,7 @@
 
     request ──▶ find_executed ──known──▶ the stored result     (command_log.py)
                      └────new──▶ execute: run the handler ─▶ append its row ─▶ result
-    log entry ─────────────────▶ execute_entry: the same, with the entry's time, ids and hashes
+    log entry ─────────────────▶ execute_entry: the same, with the entry's time and ids
 
 `handlers` are the handlers to use, by wire name.
 """
@@ -106,8 +106,6 @@ def _skip(entry: LogEntry, received: Received | None, db: Writes, context: Comma
     command_type(entry.type)  # a name with a space would make the text ambiguous that is hashed into the chain
     for _ in entry.generated.ids if entry.generated else ():
         context.new_id()
-    for _ in entry.generated.token_hashes if entry.generated else ():
-        context.new_token()
     context.changes = _changes_of(entry)
     command_log.append_erased(entry.type, received, db, context)
 
@@ -134,5 +132,5 @@ def _changes_of(entry: LogEntry) -> list[Change]:
 def _compare(entry: LogEntry, context: CommandContext) -> None:
     """Raise `Invalid` if the command did not generate what its entry says."""
     generated = entry.generated
-    if generated and (context.ids, context.token_hashes) != (generated.ids, generated.token_hashes):
-        raise Invalid.at("$.generated", "the command generated a different number of ids or tokens")
+    if generated and context.ids != generated.ids:
+        raise Invalid.at("$.generated", "the command generated a different number of ids")

@@ -10,10 +10,11 @@ from backscroll.handlers.scopes import ScopeAdmin
 from backscroll.handlers.sql import Named, Row, statement
 from backscroll.handlers.storage import Reads
 from backscroll.schema.command_log import CHAIN_START, LogEntry, LogPage, canonical, decode_facts, digest_of
-from backscroll.schema.errors import CallerError, Conflict, inside
-from backscroll.schema.limits import PAGE_BYTES_MAX
+from backscroll.schema.errors import CallerError, Conflict, Invalid, inside
+from backscroll.schema.limits import FUTURE_MS_MAX, MILLIS_MAX, PAGE_BYTES_MAX
 from backscroll.schema.operations import AppendLog, GetLog, PutMediaPart
 from backscroll.schema.tables import Commands, Sequence
+from backscroll.schema.ulid import time_of
 from backscroll.schema.wire import MSGPACK
 
 COLUMNS = (
@@ -57,12 +58,28 @@ def get_log(query: GetLog, db: Reads) -> LogPage:
 @handles(AppendLog)
 def append_log(command: AppendLog, scope: ScopeAdmin) -> None:
     with scope.transaction() as db:
+        latest = MILLIS_MAX if command.allow_future else db.now + FUTURE_MS_MAX
         for index, entry in enumerate(command.entries):
             try:
                 if not _is_known(entry, db):
+                    _check_times(entry, latest, db)
                     execute.execute_entry(entry, db, scope.handlers)
             except CallerError as error:
                 raise inside(f"$.payload.entries[{index}]", index, error) from error
+
+
+def _check_times(entry: LogEntry, latest: int, db: Reads) -> None:
+    """Raise `Invalid` for an entry later than `latest`, and for ids that are later than what precedes them.
+
+    All later ids of the scope continue from the greatest one, so they would be ahead for ever. Every generated id is
+    of its command's time, or of that of the last id where the clock had gone back.
+    """
+    if entry.at > latest:
+        raise Invalid.at("$.at", "the time is more than a day ahead of the daemon's clock; see allowFuture")
+    last = max(entry.at, time_of(db.position.last_id) if db.position.last_id else 0)
+    for index, each in enumerate(entry.generated.ids if entry.generated else ()):
+        if time_of(each) > last:
+            raise Invalid.at(f"$.generated.ids[{index}]", "the id is of a later time than its command")
 
 
 def _end_of_page(sizes: list[Row], from_seq: int) -> int:

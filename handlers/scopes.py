@@ -62,7 +62,7 @@ class ScopeAdmin(Protocol):
         """Remove the scope's files."""
 
     def legacy_file(self, path: str) -> AbstractContextManager[LegacyFile]:
-        """A copy of a file outside the data directory; raises `Invalid`, `Forbidden` or `NotFound`."""
+        """A copy of a file outside the data directory; raises `NotFound` or `Busy`."""
 
 
 @handles(GetScopeInfo)

@@ -5,13 +5,13 @@ A query's handler gets `Reads`, a command's `Writes` and the `CommandContext`, a
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 from backscroll.handlers.sql import Row, Statement
 from backscroll.schema.command_log import CHAIN_START, Change, Generated, Target
-from backscroll.schema.operations.sessions import hash_of
+from backscroll.schema.errors import Storage
 from backscroll.schema.replies import StorageHealth
 from backscroll.schema.ulid import ulid_after
 
@@ -108,9 +108,6 @@ class Writes(Reads, Protocol):
     def random_bytes(self, number: int) -> bytes:
         """Cryptographically secure random bytes."""
 
-    def token_of(self, request_id: str, number: int) -> str:
-        """The `number`th secret token of a command, from 0; the same each time."""
-
     def command(
         self, request_id: str, *, at: int | None = None, replayed: Generated | None = None
     ) -> AbstractContextManager["CommandContext"]:
@@ -129,7 +126,6 @@ class CommandContext:
     """
 
     __slots__ = (
-        "_token_of",
         "chain",
         "changes",
         "ids",
@@ -141,7 +137,6 @@ class CommandContext:
         "replayed",
         "request_id",
         "seq",
-        "token_hashes",
         "type",
     )
 
@@ -152,7 +147,6 @@ class CommandContext:
         now: int,
         last_id: str,
         replayed: Generated | None,
-        token_of: Callable[[str, int], str],
     ) -> None:
         self.seq = seq
         self.request_id = request_id
@@ -162,11 +156,9 @@ class CommandContext:
         self.type, self.chain = "", b""  # set when its row is written
         self.member = 0
         self.ids: list[str] = []
-        self.token_hashes: list[str] = []
         self.changes: list[Change] = []
         self.redacted: dict[int, set[Target | None]] = {}
         self.payload_dropped = False
-        self._token_of = token_of
 
     def new_id(self) -> str:
         """A new id that sorts after all ids generated before: a ULID of the command's time.
@@ -177,21 +169,13 @@ class CommandContext:
             new_id = self.replayed.ids[len(self.ids)]
         else:
             random = int.from_bytes(hashlib.sha256(self.request_id.encode()).digest()[:RANDOM_BYTES], "big")
-            new_id = ulid_after(self.last_id, self.now, random)
+            try:
+                new_id = ulid_after(self.last_id, self.now, random)
+            except OverflowError:
+                raise Storage("this scope has used the greatest possible id, so it can generate no more") from None
         self.ids.append(new_id)
         self.last_id = new_id
         return new_id
-
-    def new_token(self) -> tuple[str, str]:
-        """A new secret token, as text, and its SHA-256 in hex. In a replay the token is empty."""
-        number = len(self.token_hashes)
-        if self.replayed is not None and number < len(self.replayed.token_hashes):
-            token, token_hash = "", self.replayed.token_hashes[number]
-        else:
-            token = self._token_of(self.request_id, number)
-            token_hash = hash_of(token)
-        self.token_hashes.append(token_hash)
-        return token, token_hash
 
     def redact_own(self, member: int, target: Target | None = None) -> None:
         """Erase text from this command's own payload before its row is written."""
@@ -200,9 +184,7 @@ class CommandContext:
     @property
     def generated(self) -> Generated | None:
         """What the command generated, or None."""
-        if not self.ids and not self.token_hashes:
-            return None
-        return Generated(ids=self.ids, token_hashes=self.token_hashes)
+        return Generated(ids=self.ids) if self.ids else None
 
 
 class Status(Protocol):

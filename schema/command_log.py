@@ -54,11 +54,10 @@ class Change(Record, frozen=True, kw_only=True):
 class Generated(Record, frozen=True, kw_only=True):
     """The values that the daemon generated for a command, in order. A replay uses them instead of new ones.
 
-    `ids` are the generated ids, `tokenHashes` the SHA-256 of the generated tokens. The tokens are not stored.
+    `ids` are the generated ids.
     """
 
     ids: list[Ulid] = field(default_factory=list)
-    token_hashes: list[HexDigest] = field(default_factory=list)
 
 
 class LogEntry(Record, frozen=True, kw_only=True):
@@ -106,7 +105,7 @@ class Facts(NamedTuple):
 
 
 def as_logged(command: "Command[Any]") -> "Command[Any]":
-    """The command as it is stored in the log, with hashes in place of secrets and of the bytes of files."""
+    """The command as it is stored in the log: without secrets, and with hashes for tokens and the bytes of files."""
     replace_secrets = getattr(command, "as_logged", None)
     return command if replace_secrets is None else cast("Command[Any]", replace_secrets())
 

@@ -152,6 +152,8 @@ def _complete(schema: Schema, record: type[Struct], *, is_reply: bool) -> None:
             described["x-known-values"] = list(known.values)
         if (since := marker(hint, Since)) is not None:
             described["x-since"] = since.level
+        if field.name in getattr(record, "SECRET", ()):
+            described["x-secret"] = True
         if is_reply and field.default_factory in SPELLED_OUT:
             schema["required"].append(field.encode_name)
     order = _declared_order(record)

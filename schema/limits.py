@@ -27,7 +27,9 @@ PAGE_BYTES_MAX = 4 * 1024 * 1024  # a page of the log or of rows ends before the
 BATCH_COMMANDS_MAX = 1_000
 CURSOR_CHARS_MAX = 2_560  # a cursor names a room, a channel and a message, in base64
 PATH_CHARS_MAX = 4_096
+FUTURE_MS_MAX = 24 * 60 * 60 * 1000
 TOKEN_BYTES_MAX = 128
+NEW_TOKEN_CHARS_MIN = 22  # 128 random bits in base64
 MEDIA_PART_BYTES_MAX = 4 * 1024 * 1024
 MEDIA_PARTS_MAX = 256  # put-media reads them all in one transaction
 JSON_DEPTH_MAX = 32
@@ -99,8 +101,21 @@ LIMITS: dict[str, Limit] = {
         "commands of a `batch`, entries of `append-log`", BATCH_COMMANDS_MAX, "items", "too-large", "at least 1"
     ),
     "logCommands": Limit("commands in the entries of one `append-log`", LOG_COMMANDS_MAX, "commands", "too-large"),
+    "futureMs": Limit(
+        "how far `at` of an entry may be ahead of the daemon's clock",
+        FUTURE_MS_MAX,
+        "ms",
+        "invalid",
+        "unless `append-log` has `allowFuture`",
+    ),
     "mediaPartBytes": Limit("a part of a file", MEDIA_PART_BYTES_MAX, "bytes", "too-large"),
     "mediaParts": Limit("parts of a file", MEDIA_PARTS_MAX, "parts", "too-large", "at least 1"),
-    "tokenBytes": Limit("a session's token", TOKEN_BYTES_MAX, "bytes", "too-large", "at least 1"),
+    "tokenBytes": Limit(
+        "a session's token",
+        TOKEN_BYTES_MAX,
+        "bytes",
+        "too-large",
+        f"at least 1; of a new session at least {NEW_TOKEN_CHARS_MIN} characters",
+    ),
     "pathChars": Limit("`path` of a legacy database", PATH_CHARS_MAX, "characters", "too-large", "at least 1"),
 }

@@ -133,7 +133,8 @@ def _type(schema: Mapping[str, Any]) -> str:
     words = " or ".join(type_name(each) for each in alternatives) or "null"
     known = [f"`{value}`" for each in alternatives for value in each.get("x-known-values", ())]
     units = [each["x-unit"] for each in alternatives if "x-unit" in each]
-    return ", ".join([words, *units, *([f"known: {', '.join(known)}"] if known else [])])
+    secret = ["secret"] if schema.get("x-secret") else []
+    return ", ".join([words, *units, *([f"known: {', '.join(known)}"] if known else []), *secret])
 
 
 def _may_be_null(schema: Mapping[str, Any]) -> bool:

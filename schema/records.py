@@ -9,6 +9,7 @@ not listed in `OneOf`. The daemon decodes requests into stricter subclasses of t
 
 `KEY` names the fields that identify a record inside its parent's list, `NOUN` is its kind in the command log, and
 `REDACTABLE` maps the fields whose text is erased from the command log when the item is deleted to their replacements.
+`SECRET` maps the fields that are never in the command log to what stands there in their place.
 
 Each entity that can be updated has an `…Updates` record in which a field has three states: absent (leave it), `null`
 (clear it) and a value (set it); a required field cannot be cleared. These records are written out, not derived, so that
@@ -19,6 +20,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 
 from msgspec import UNSET, Struct, UnsetType, field
+from msgspec.structs import replace
 
 from backscroll.schema.limits import Array, Bytes, Count, Id, Integer, Many, Millis, Object, Text
 from backscroll.schema.markers import REPLY_ONLY, OneOf
@@ -49,6 +51,15 @@ class Record(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=Tr
     NOUN: ClassVar[str] = ""
     KEY: ClassVar[tuple[str, ...]] = ()
     REDACTABLE: ClassVar[Mapping[str, Any]] = {}
+    SECRET: ClassVar[Mapping[str, Any]] = {}
+
+
+_R = TypeVar("_R", bound=Record)
+
+
+def without_secrets(record: _R) -> _R:
+    """The record as it is in the command log."""
+    return replace(record, **record.SECRET)
 
 
 class StoredRecord(Record, frozen=True, kw_only=True):
@@ -251,7 +262,7 @@ class RoomMember(StoredRecord, frozen=True, kw_only=True):
 
 ROOM_REDACTABLE: Mapping[str, Any] = {"name": ""} | dict.fromkeys(
     [
-        *("description", "topic", "host_name", "password", "icon", "permissions", "roles", "role_assignments"),
+        *("description", "topic", "host_name", "icon", "permissions", "roles", "role_assignments"),
         *("channel_permissions", "source_name", "source_url", "metadata"),
     ]
 )
@@ -263,6 +274,7 @@ class Room(StoredRecord, frozen=True, kw_only=True):
     NOUN = "room"
     KEY = ("id",)
     REDACTABLE = ROOM_REDACTABLE
+    SECRET = {"password": None}
 
     id: Id
     name: Text
@@ -296,6 +308,7 @@ class RoomUpdates(Record, frozen=True, kw_only=True):
     """What `update-room` may change. A list replaces the stored list."""
 
     REDACTABLE = ROOM_REDACTABLE
+    SECRET = {"password": UNSET}
 
     name: Settable[Text] = UNSET
     description: Clearable[Text] = UNSET
@@ -322,6 +335,10 @@ class RoomUpdates(Record, frozen=True, kw_only=True):
     categories: Clearable[Many[Category]] = UNSET
     members: Settable[Many[RoomMember]] = UNSET
     metadata: Clearable[Object] = UNSET
+
+
+SECRET_COLUMNS: Mapping[str, frozenset[str]] = {"rooms": frozenset(Room.SECRET)}
+"""The columns with secrets, by table. A replay does not have them, so comparisons leave them out."""
 
 
 class Ban(StoredRecord, frozen=True, kw_only=True):

@@ -58,7 +58,6 @@ class RowPage(Record, frozen=True, kw_only=True):
 class Session(Record, frozen=True, kw_only=True):
     """A session: the user that its token authenticates, and until when."""
 
-    token: str
     user_id: Id
     created_at: Millis
     expires_at: Millis

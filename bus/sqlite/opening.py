@@ -32,7 +32,9 @@ def open_writer(path: Path, *, vfs: str, lock_wait_ms: int, wal_hook: WalHook) -
     """Open the one connection that commits and checkpoints; creates the file if it is new. Raises `CannotOpen`."""
     connection = connect(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, vfs, lock_wait_ms)
     try:
-        _recognise(connection, path)
+        if connection.readonly("main"):
+            raise CannotOpen(f"{path} is read-only. Make it writable for this user.")
+        recognise(connection, path)
         if connection.pragma("journal_mode", "wal") != "wal":
             raise CannotOpen(f"{path} is on a file system without shared memory. Name a directory on a local disk.")
         connection.pragma("synchronous", "full")
@@ -59,10 +61,19 @@ def open_reader(path: Path, *, vfs: str, lock_wait_ms: int) -> apsw.Connection:
 
 def connect(path: Path, flags: int, vfs: str, lock_wait_ms: int) -> apsw.Connection:
     connection = apsw.Connection(str(path), flags=flags, vfs=vfs or None, statementcachesize=STATEMENTS_CACHED)
+    distrust(connection)
+    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.set_busy_timeout(lock_wait_ms)
     connection.pragma("mmap_size", 0)
     connection.pragma("temp_store", "memory")
     return connection
+
+
+def distrust(connection: apsw.Connection) -> None:
+    """Let nothing that is defined in a file run by itself: no trigger, no view, no function with side effects."""
+    connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0)
 
 
 def refuse_emptied(path: Path, lineage: WalLineage) -> None:
@@ -98,14 +109,17 @@ def migrate(connection: apsw.Connection, path: Path) -> None:
 
 
 def check_schema(connection: apsw.Connection, path: Path) -> None:
-    """Raise `CannotOpen` if anything that the migrations create is missing or has another definition."""
+    """Raise `CannotOpen` unless the file has exactly what the migrations up to its version create."""
     with closing(apsw.Connection(":memory:")) as fresh:
-        for script in migrations():
+        for script in migrations()[: connection.pragma("user_version")]:
             fresh.execute(script)
-        missing = _schema(fresh) - _schema(connection)
-    if missing:
+        wanted, found = _schema(fresh), _schema(connection)
+    if missing := wanted - found:
         names = ", ".join(sorted(name for name, _ in missing))
         raise CannotOpen(f"{path} is damaged: it lacks {names}, or they were altered. Restore it from a backup.")
+    if added := found - wanted:
+        names = ", ".join(sorted(name for name, _ in added))
+        raise CannotOpen(f"{path} was altered by another program: remove {names}, or restore it from a backup.")
 
 
 def claim(connection: apsw.Connection, path: Path, scope: str | None) -> None:
@@ -129,6 +143,7 @@ def scope_named_in(path: Path) -> str | None:
     """
     try:
         with closing(apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=READ_ONLY)) as connection:
+            distrust(connection)
             connection.pragma("writable_schema", True)
             rows: Any = connection.execute(COMPILED[SELECT_SCOPE]).fetchall()
     except apsw.Error:
@@ -151,10 +166,8 @@ def explained(path: Path) -> Iterator[None]:
         raise CannotOpen(f"{path} cannot be opened: {error}") from error
 
 
-def _recognise(connection: apsw.Connection, path: Path) -> None:
-    """Refuse files of other programs and of later versions, and read-only files, before anything is changed."""
-    if connection.readonly("main"):
-        raise CannotOpen(f"{path} is read-only. Make it writable for this user.")
+def recognise(connection: apsw.Connection, path: Path) -> None:
+    """Raise `CannotOpen` for files of other programs and of later versions, before anything is changed."""
     application_id = connection.pragma("application_id")
     empty = not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
     if application_id != APPLICATION_ID and not (empty and application_id == 0):
@@ -168,6 +181,6 @@ def _recognise(connection: apsw.Connection, path: Path) -> None:
 
 
 def _schema(connection: apsw.Connection) -> set[tuple[str, str]]:
-    """The names and the SQL of everything that is defined in a file."""
-    rows: Any = connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
+    """The names and the SQL of everything that is defined in a file, besides SQLite's statistics."""
+    rows: Any = connection.execute("SELECT name, sql FROM sqlite_schema WHERE name NOT GLOB 'sqlite_stat[14]'")
     return set(rows.fetchall())

@@ -1,21 +1,20 @@
 """One scope as a whole: deletion, compaction, replay, and import of a database file."""
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from backscroll.bus.failures import CannotOpen
+from backscroll.bus.logging import log
 from backscroll.bus.sqlite.errors import wire_error
+from backscroll.bus.sqlite.legacy_file import Limits, Unsuitable, check_copy, copy_into, not_adoptable
 from backscroll.bus.sqlite.scopes import ADOPTING, COMPACTED, SqliteScopes, beside
 from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.bus.sqlite.transaction import Snapshot, Transaction
 from backscroll.handlers.registry import Handlers
-from backscroll.schema.errors import Busy, Forbidden, Invalid, NotFound
+from backscroll.schema.errors import Busy
 from backscroll.schema.migrations.sqlite import migrations
-
-LOGS = ("-wal", "-journal")
 
 
 class SqliteScopeAdmin:
@@ -70,17 +69,18 @@ class SqliteScopeAdmin:
     def legacy_file(self, path: str) -> Iterator["LegacyFile"]:
         """A copy of a file outside the data directory, opened and migrated.
 
-        Raises `NotFound`, `Forbidden` for a file in the data directory, `Invalid` for another kind of file, and `Busy`.
+        Raises `NotFound` for any path without a suitable file, and `Busy`.
         """
-        source = self._outside(Path(path))
-        if source is None:
-            raise NotFound.at("$.payload.path", "there is no such file on the daemon's machine")
-        with tempfile.TemporaryDirectory(prefix=ADOPTING, dir=self._scopes.directory) as directory:
-            copy = Path(directory) / "legacy.db"
-            for suffix in ("", *LOGS):
-                if file := self._outside(beside(source, suffix)):
-                    _copy_unchanged(file, beside(copy, suffix))
-            with closing(self._legacy_store(copy)) as store:
+        limits = Limits(self._scopes.adopted_bytes, self._scopes.directory)
+        with self._scopes.adopting(), tempfile.TemporaryDirectory(prefix=ADOPTING, dir=self._scopes.directory) as own:
+            try:
+                copy = copy_into(Path(own), Path(path), limits, self._scopes.stopping.is_set)
+                check_copy(copy)
+                store = self._legacy_store(copy)
+            except Unsuitable as reason:
+                log.info("file not adopted", path=path, scope=self.name, reason=str(reason))
+                raise not_adoptable(limits) from None
+            with closing(store):
                 with store.read() as snapshot:
                     legacy = LegacyFile(snapshot)
                     yield legacy
@@ -89,17 +89,6 @@ class SqliteScopeAdmin:
             if legacy.taken:
                 self._take_over(copy, store.seq)
 
-    def _outside(self, path: Path) -> Path | None:
-        """The file that a path leads to, or None; raises `Forbidden` if it is in the data directory."""
-        try:
-            path = path.resolve()
-            inside = any(parent.samefile(self._scopes.directory) for parent in path.parents if parent.exists())
-            if not inside:
-                return path if path.is_file() else None
-        except (OSError, ValueError, RuntimeError):  # not a valid file name, or a loop of links
-            return None
-        raise Forbidden.at("$.payload.path", "the file is in the data directory of this daemon")
-
     def _legacy_store(self, copy: Path) -> SqliteStore:
         try:
             return self._scopes.store_at(copy, self.name)
@@ -107,7 +96,7 @@ class SqliteScopeAdmin:
             explained = wire_error(error)
             if explained is not None and explained.retryable:  # a problem of the disk, not of the file
                 raise
-            raise Invalid.at("$.payload.path", "the file is not a backscroll database") from error
+            raise Unsuitable(str(error)) from error
 
     def _take_over(self, database: Path, seq: int) -> None:
         """Replace the scope's files by a closed database file."""
@@ -125,15 +114,6 @@ class LegacyFile:
 
     def take_over(self) -> None:
         self.taken = True
-
-
-def _copy_unchanged(source: Path, copy: Path) -> None:
-    """Copy a file; raises `Busy` if it was written to meanwhile."""
-    before = source.stat()
-    shutil.copyfile(source, copy)
-    after = source.stat()
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise Busy("the file is being written to; stop the application that writes it")
 
 
 def _remove_copy(copy: Path) -> None:

@@ -15,18 +15,19 @@ from pathlib import Path
 
 import apsw
 
+from backscroll.bus.clock_watch import wall_clock_ms
 from backscroll.bus.files import make_directory, sync_directory
 from backscroll.bus.logging import log
 from backscroll.bus.query_cache import BYTES_MAX, QueryCache
 from backscroll.bus.sqlite import errors
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.opening import scope_named_in
-from backscroll.bus.sqlite.store import SqliteStore, wall_clock_ms
-from backscroll.bus.stores import Committed
+from backscroll.bus.sqlite.store import SqliteStore
+from backscroll.bus.stores import ADOPTED_BYTES, Committed
 from backscroll.handlers.registry import Handlers
 from backscroll.handlers.scopes import ScopeAdmin
 from backscroll.handlers.storage import Retention
-from backscroll.schema.errors import BackscrollError
+from backscroll.schema.errors import BackscrollError, Busy
 from backscroll.schema.replies import StorageHealth
 from backscroll.schema.wire import DEFAULT_SCOPE
 
@@ -34,7 +35,7 @@ WAL_RESET_BUG_FROM, WAL_RESET_BUG_UNTIL = (3, 7, 0), (3, 51, 3)
 OPEN_MAX = 16
 IDLE_SECONDS = 60.0
 COMPACTED = "-compacted"  # the suffix of a compact copy in progress
-COMPANIONS = ("", "-wal", "-shm", "-wal-lineage", "-wal-lineage.new", "-key", "-key.new", COMPACTED)
+COMPANIONS = ("", "-wal", "-shm", "-wal-lineage", "-wal-lineage.new", COMPACTED)
 ADOPTING = "adopting-"  # the prefix of directories for copies of files to import
 
 
@@ -126,6 +127,7 @@ class SqliteScopes:
         lock_wait_ms: int = 2_000,
         retention: Retention | None = None,
         query_cache_bytes: int = BYTES_MAX,
+        adopted_bytes: int = ADOPTED_BYTES,
         vfs: str = "",
         committed: Committed = lambda *_: None,
     ) -> None:
@@ -136,6 +138,9 @@ class SqliteScopes:
         self._query_cache_bytes = query_cache_bytes
         self._vfs = vfs
         self._committed = committed
+        self.adopted_bytes = adopted_bytes
+        self.stopping = threading.Event()
+        self._adopting = threading.Lock()
         self._scopes: dict[str, Scope] = {}
         self._open: dict[str, Scope] = {}
         self._lock = threading.Lock()
@@ -143,6 +148,20 @@ class SqliteScopes:
             shutil.rmtree(left, ignore_errors=True)
         for left in (*directory.glob(f"*{COMPACTED}*"), *directory.glob(f"scopes/*{COMPACTED}*")):  # or compaction
             left.unlink(missing_ok=True)
+
+    @contextmanager
+    def adopting(self) -> Iterator[None]:
+        """One file at a time is copied, so that copies occupy one writer thread; raises `Busy` meanwhile."""
+        if not self._adopting.acquire(blocking=False):
+            raise Busy("another file is being adopted; try again")
+        try:
+            yield
+        finally:
+            self._adopting.release()
+
+    def stop(self) -> None:
+        """End the copying of files, whose requests are then answered `unavailable`. May be called from any thread."""
+        self.stopping.set()
 
     @contextmanager
     def use(self, name: str) -> Iterator[SqliteStore]:

@@ -6,7 +6,6 @@ One connection does all commits and checkpoints, so the daemon never waits for a
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,13 +13,13 @@ from typing import Any, TypeVar
 
 import apsw
 
+from backscroll.bus.clock_watch import wall_clock_ms
 from backscroll.bus.files import sync_file
 from backscroll.bus.logging import log
 from backscroll.bus.query_cache import QueryCache
 from backscroll.bus.sqlite import opening
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.statements import COMPILED
-from backscroll.bus.sqlite.token_key import TokenKey
 from backscroll.bus.sqlite.transaction import (
     BlobsInTransaction,
     Environment,
@@ -45,11 +44,6 @@ SELECT_SEQ = statement(Sequence.select(Sequence.seq))
 UPDATE_POSITION = statement(Sequence.update({Sequence.seq: Named("seq"), Sequence.last_id: Named("last_id")}))
 
 T = TypeVar("T")
-
-
-def wall_clock_ms() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 class SqliteStore:
@@ -82,8 +76,7 @@ class SqliteStore:
         self._lock_wait_ms = lock_wait_ms
         self._vfs = vfs
         self.blobs = BlobDirectory(path.with_suffix(".media"))
-        token_key = TokenKey(path.with_name(f"{path.name}-key"))
-        self._environment = Environment(retention or Retention(), token_key, random_bytes)
+        self._environment = Environment(retention or Retention(), random_bytes)
         self.seq_shown, self._showing = 0, threading.Lock()
         self._idle_readers: list[apsw.Connection] = []
         self._busy_readers: set[apsw.Connection] = set()
@@ -108,8 +101,8 @@ class SqliteStore:
             raise
 
     def _prepare(self, scope: str | None) -> None:
-        opening.migrate(self._writer, self.path)
         opening.check_schema(self._writer, self.path)
+        opening.migrate(self._writer, self.path)
         opening.claim(self._writer, self.path, scope)
         blobs = BlobsInTransaction(self.blobs)
         self.position = position_of(Snapshot(self._writer, blobs, self._clock(), LogPosition()))

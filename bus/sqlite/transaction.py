@@ -11,7 +11,6 @@ import apsw
 
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.statements import COMPILED
-from backscroll.bus.sqlite.token_key import TokenKey
 from backscroll.bus.stores import CommittedCommand
 from backscroll.handlers.sql import Row, Statement
 from backscroll.handlers.storage import CommandContext, LogPosition, Redaction, Retention
@@ -52,7 +51,6 @@ class Environment(NamedTuple):
     """What all transactions of a store share."""
 
     retention: Retention
-    token_key: TokenKey
     random_bytes: Callable[[int], bytes]
 
 
@@ -70,7 +68,7 @@ class Transaction(Snapshot):
         savepoints: bool,
     ) -> None:
         self._connection, self.blobs, self.now, self.position = connection, blobs, now, position
-        self.retention, self._token_key, self.random_bytes = environment
+        self.retention, self.random_bytes = environment
         self._savepoints = savepoints
         self.redactions: list[Redaction] = []
         self.commands: list[CommittedCommand] = []
@@ -86,9 +84,6 @@ class Transaction(Snapshot):
     def write_all(self, statement: Statement, rows: Iterable[Sequence[Any]], /) -> None:
         self._connection.executemany(COMPILED[statement], rows)
 
-    def token_of(self, request_id: str, number: int) -> str:
-        return self._token_key.token(request_id, number)
-
     @contextmanager
     def command(
         self, request_id: str, *, at: int | None = None, replayed: Generated | None = None
@@ -102,7 +97,7 @@ class Transaction(Snapshot):
         before, removals, redactions = self.position, self.blobs.removals, len(self.redactions)
         written = self._connection.total_changes()
         now = self.now if at is None else at
-        context = CommandContext(before.seq + 1, request_id, now, before.last_id, replayed, self.token_of)
+        context = CommandContext(before.seq + 1, request_id, now, before.last_id, replayed)
         try:
             yield context
         except Exception as error:

@@ -42,7 +42,7 @@ class AsyncClient:
 
     Has the same arguments as `Client` and retries like it: all unanswered requests, in the order of the calls. A
     `transport` must answer each request while it is sent, like the in-process one; a `ZmqTransport` raises `Invalid`.
-    Use it only in the event loop in which it is used first.
+    Use it only in the event loop in which it is used first. In a forked child it raises `Invalid`.
     """
 
     def __init__(
@@ -78,7 +78,12 @@ class AsyncClient:
         return result
 
     async def close(self) -> None:
-        """Close the connection. Waiting requests raise `NoReply` or `Unavailable`, later ones `Unavailable`."""
+        """Close the connection. Waiting requests raise `NoReply` or `Unavailable`, later ones `Unavailable`.
+
+        In a forked child this does nothing: the connection is the parent's.
+        """
+        if self._pending.is_forked:
+            return
         self._pending.closed = True
         if self._task is not None:
             self._task.cancel()
@@ -96,6 +101,7 @@ class AsyncClient:
 
     async def _request(self, operation: Operation[Any], timeout_ms: int | None, request_id: str | None = None) -> Any:
         timeout_ms = self._timeout_ms if timeout_ms is None else timeout_ms
+        self._pending.check_process()
         call = Call(
             operation,
             scope=self._scope,

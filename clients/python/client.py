@@ -9,6 +9,7 @@ and a `Transport` reports timeouts and new connections.
 """
 
 import math
+import os
 import threading
 import time
 from collections import deque
@@ -22,7 +23,15 @@ from typing import Any, Protocol, Self, TypeVar
 import zmq
 
 from backscroll.clients.python.connection import ASSUME_ALIVE_MS, CONNECT_TIMEOUT_MS, RECONNECT_DELAY_MS, Connection
-from backscroll.clients.python.pending_calls import CLOSED, DEFAULT_SCOPE, TIMEOUT_MS, Call, PendingCalls, find_endpoint
+from backscroll.clients.python.pending_calls import (
+    CLOSED,
+    DEFAULT_SCOPE,
+    FORKED,
+    TIMEOUT_MS,
+    Call,
+    PendingCalls,
+    find_endpoint,
+)
 from backscroll.schema.errors import BackscrollError, Invalid, NoReply, Unavailable
 from backscroll.schema.operations import Command, Maintenance, Operation, Query
 
@@ -66,6 +75,7 @@ class ZmqTransport:
         self._received_at = 0.0
         self._sent = False  # whether anything was sent on the last established connection
         self._unread: deque[bytes] = deque()  # what had arrived when the connection was lost
+        self._pid = os.getpid()
         try:
             self._connect()
         except Invalid:
@@ -74,6 +84,7 @@ class ZmqTransport:
 
     def send(self, body: bytes, timeout_ms: float, /) -> None:
         """Send a body; raises `Unavailable` if there is no daemon: then it was not sent."""
+        self._check_process()
         if not self._connected or time.monotonic() > self._received_at + ASSUME_ALIVE_MS / 1000:
             self._await_connection(_after(timeout_ms))
         assert self._connection is not None
@@ -81,6 +92,7 @@ class ZmqTransport:
         self._sent = True
 
     def receive(self, timeout_ms: float, /) -> bytes | None:
+        self._check_process()
         until = _after(timeout_ms)
         while not self._unread:
             if self._wait(until):
@@ -92,9 +104,16 @@ class ZmqTransport:
         return self._unread.popleft()
 
     def close(self) -> None:
+        if os.getpid() != self._pid:
+            return  # in a forked child: it has no threads of libzmq to wait for, and the connection is the parent's
         if self._connection is not None:
             self._connection.close()
         self._context.term()
+
+    def _check_process(self) -> None:
+        """Raise `Invalid` in a forked child, which has the sockets but no thread that serves them."""
+        if os.getpid() != self._pid:
+            raise Invalid(FORKED)
 
     def _await_connection(self, until: float) -> None:
         """Wait until there is a connection, which may be the existing one."""
@@ -161,7 +180,7 @@ class Client:
 
     The daemon is found by `endpoint`, else by the `endpoint.json` in `data_dir`, else by that in the default data
     directory; raises `Unavailable` if none is ready. `timeout_ms` is how long each request waits for its reply. Close
-    the client, or use it in a `with` block.
+    the client, or use it in a `with` block. A forked child needs a client of its own: this one raises `Invalid` there.
 
     When the connection is lost, for example because the daemon was restarted, unanswered requests are automatically
     sent again within that time. The daemon recognises commands by their ids, so each is executed only once.
@@ -215,6 +234,7 @@ class Client:
         After a lost connection, unanswered requests are sent again, in order and before new ones. A query among them
         may then see commands that were sent after it.
         """
+        self._pending.check_process()
         with self._lock:
             calls: deque[Call] = deque()
             unsent: BackscrollError | None = None
@@ -244,7 +264,12 @@ class Client:
                 raise unsent
 
     def close(self) -> None:
-        """Close the connection, after waiting for requests of other threads. Later requests raise `Unavailable`."""
+        """Close the connection, after waiting for requests of other threads. Later requests raise `Unavailable`.
+
+        In a forked child this does nothing: the connection is the parent's.
+        """
+        if self._pending.is_forked:
+            return
         self._pending.closed = True
         with self._lock:
             self._pending.fail_all(lambda call: call.unanswered(CLOSED))
@@ -260,6 +285,7 @@ class Client:
 
     def _request(self, operation: Operation[Any], timeout_ms: int | None, request_id: str | None = None) -> Any:
         timeout_ms = self._timeout_ms if timeout_ms is None else timeout_ms
+        self._pending.check_process()
         with self._lock:
             call = Call(
                 operation,

@@ -8,6 +8,7 @@ from typing import Any
 from backscroll.clients.python.client import Client
 from backscroll.schema.limits import PAGE_ITEMS_MAX
 from backscroll.schema.operations import GetRows, GetScopeInfo
+from backscroll.schema.records import SECRET_COLUMNS
 from backscroll.schema.wire import JSON
 
 Row = dict[str, Any]
@@ -43,11 +44,13 @@ def tables_of(client: Client) -> list[str]:
 
 
 def rows_of(client: Client, table: str) -> Iterator[Row]:
-    """All rows of a table in the order of its key."""
+    """All rows of a table in the order of its key, without secrets."""
     after: list[Any] | None = None
+    secret = SECRET_COLUMNS.get(table, ())
     while True:
         page = client.ask(GetRows(table, after=after, limit=PAGE_ITEMS_MAX))
-        yield from page.rows
+        for row in page.rows:
+            yield {column: value for column, value in row.items() if column not in secret}
         if page.next is None:
             return
         after = page.next

@@ -149,7 +149,8 @@ def _chunks(lines: Iterable[LogLine]) -> Iterator[Chunk]:
 def _send(chunk: Chunk, client_for: ClientFor) -> Chunk:
     """Have a chunk executed, or if a line of it is bad all lines before that one."""
     try:
-        client_for(chunk.scope).execute(AppendLog([line.entry for line in chunk.lines]))
+        # Logs are replayed into stores of their own, so one recorded while a clock was ahead harms nobody.
+        client_for(chunk.scope).execute(AppendLog([line.entry for line in chunk.lines], allow_future=True))
     except BackscrollError as error:
         raise _blamed(chunk, error, client_for) from None
     return chunk

@@ -31,6 +31,7 @@ outcome is unknown.
 
 import json
 import math
+import os
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +69,7 @@ R = TypeVar("R")
 TIMEOUT_MS = 5_000
 RETRY_DELAY_MS = 100
 CLOSED = "the client was closed"
+FORKED = "this client was made before a fork, by the parent of this process; make a new client in this process"
 
 new_id = UlidGenerator()
 
@@ -191,6 +193,7 @@ class PendingCalls:
         self.send_queue: deque[Call] = deque()
         self.retry_at = math.inf
         self.closed = False
+        self._pid = os.getpid()
         self.level: int | None = PROTOCOL_LEVEL  # for the first request only
         self._calls: dict[Any, Call] = {}
         self._by_age: deque[Call] = deque()  # includes removed calls until they are the oldest
@@ -198,6 +201,16 @@ class PendingCalls:
 
     def __len__(self) -> int:
         return len(self._calls)
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether this process is a child of the one that made the client, which alone may use its connection."""
+        return os.getpid() != self._pid
+
+    def check_process(self) -> None:
+        """Raise `Invalid` in a forked child."""
+        if self.is_forked:
+            raise Invalid(FORKED)
 
     def add(self, call: Call) -> None:
         """Append a new call to the send queue.

@@ -41,13 +41,12 @@ class Command(Operation[R], Generic[R], frozen=True):
     """Changes the database. Each command takes the next `seq` and a row in the command log.
 
     `REDACTABLE` maps the fields whose text is erased from the log when the item they are about is deleted to their
-    replacements. `RESULT_SECRET` is the field of the result, if any, that must not be stored in the log: a token from
-    `new_token`. Commands with `ALONE` cannot be part of a batch. A command that contains secrets or the bytes of files
-    has a method `as_logged`, which returns the command as it is stored in the log, with hashes in their place.
+    replacements. Commands with `ALONE` cannot be part of a batch. A command that contains secrets or the bytes of files
+    has a method `as_logged`, which returns the command as it is stored in the log, without them or with hashes in their
+    place. No result may contain a secret: results are stored in the log as they are.
     """
 
     REDACTABLE: ClassVar[Mapping[str, Any]] = {}
-    RESULT_SECRET: ClassVar[str | None] = None
     ALONE: ClassVar[bool] = False
 
 

@@ -38,7 +38,9 @@ class AppendLog(Maintenance[None], frozen=True):
     """Execute commands again as a log recorded them: with the same seq, time, id and generated values.
 
     All of them in one commit, or none. The first must follow the scope's last command, otherwise it is a `conflict`;
-    entries that are already in the scope's log are skipped, so sending them again is harmless.
+    entries that are already in the scope's log are skipped, so sending them again is harmless. An entry whose time is
+    more than a day ahead of the daemon's clock is `invalid`, except with `allowFuture`: for a log that was recorded
+    while a clock was ahead.
 
     Example: {"entries": [{"seq": 1, "at": 1767225600000, "id": "line-1", "type": "initialize", "payload": {}}]}
     """
@@ -48,6 +50,7 @@ class AppendLog(Maintenance[None], frozen=True):
     body_bytes_max = LOG_BODY_BYTES_MAX
 
     entries: Entries
+    allow_future: bool = False
 
 
 class GetRows(Query[RowPage], frozen=True):
@@ -71,13 +74,15 @@ class _DeferredEntry(LogEntry, frozen=True, kw_only=True, forbid_unknown_fields=
     payload: Raw = Raw()
 
 
-class _DeferredLog(DeferredCommands, frozen=True, forbid_unknown_fields=True):
+class _DeferredLog(DeferredCommands, frozen=True, rename="camel", forbid_unknown_fields=True):
     may_nest = True
 
     entries: Annotated[list[_DeferredEntry], Meta(min_length=1, max_length=BATCH_COMMANDS_MAX)]
+    allow_future: bool = False
 
     def with_commands(self, decode: DecodeCommand) -> Operation[Any]:
-        return AppendLog([_decoded(entry, index, decode) for index, entry in enumerate(self.entries)])
+        entries = [_decoded(entry, index, decode) for index, entry in enumerate(self.entries)]
+        return AppendLog(entries, self.allow_future)
 
     def encoded_commands(self) -> list[tuple[str, Raw]]:
         return [(entry.type, entry.payload) for entry in self.entries if not _is_empty(entry.payload)]

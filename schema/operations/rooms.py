@@ -1,8 +1,12 @@
 """Rooms, with their channels, categories and members."""
 
+from typing import Self
+
+from msgspec.structs import replace
+
 from backscroll.schema.limits import Id
 from backscroll.schema.operations.base import Command, Query
-from backscroll.schema.records import Room, RoomUpdates
+from backscroll.schema.records import Room, RoomUpdates, without_secrets
 
 
 class SaveRoom(Command[None], frozen=True):
@@ -13,6 +17,9 @@ class SaveRoom(Command[None], frozen=True):
     """
 
     room: Room
+
+    def as_logged(self) -> Self:
+        return replace(self, room=without_secrets(self.room))
 
 
 class UpdateRoom(Command[None], frozen=True):
@@ -25,6 +32,9 @@ class UpdateRoom(Command[None], frozen=True):
 
     room_id: Id
     updates: RoomUpdates
+
+    def as_logged(self) -> Self:
+        return replace(self, updates=without_secrets(self.updates))
 
 
 class DeleteRoom(Command[None], frozen=True):

@@ -37,8 +37,8 @@ class DeleteScope(Maintenance[None], frozen=True):
 class AdoptLegacyDatabase(Maintenance[None], frozen=True):
     """Import a database file of an older layout into the request's scope, which must be empty.
 
-    `forbidden` if the file's current user is not `userId`; `conflict` if the scope is not empty. The file is only read.
-    `path` is on the daemon's machine.
+    `path` is on the daemon's machine; `not-found` if there is no suitable file. `forbidden` if the file's current user
+    is not `userId`; `conflict` if the scope is not empty. The file is only read.
 
     Example: {"path": "/home/ada/.old/chat.db", "userId": "ada"}
     """

@@ -1,15 +1,19 @@
-"""Sessions: tokens that identify a user for a limited time. Only a hash of the token is stored."""
+"""Sessions: tokens that identify a user for a limited time. The caller makes the token; only its hash is stored."""
 
 import hashlib
+import secrets
 from typing import Annotated, Self
 
 from msgspec import Meta
+from msgspec.structs import replace
 
-from backscroll.schema.limits import TOKEN_BYTES_MAX, DurationMs, HexDigest, Id
+from backscroll.schema.limits import NEW_TOKEN_CHARS_MIN, TOKEN_BYTES_MAX, DurationMs, HexDigest, Id
 from backscroll.schema.operations.base import Command, Query
 from backscroll.schema.replies import Session
 
 Token = Annotated[str, Meta(min_length=1, max_length=TOKEN_BYTES_MAX)]
+NewToken = Annotated[str, Meta(min_length=NEW_TOKEN_CHARS_MIN, max_length=TOKEN_BYTES_MAX)]
+NEW_TOKEN_BYTES = 32
 
 
 def hash_of(token: str) -> str:
@@ -20,18 +24,31 @@ def hash_of(token: str) -> str:
 class CreateSession(Command[Session], frozen=True):
     """Create a session of `durationMs` for a stored user, given by oderId or id. `not-found` if there is no such user.
 
-    Only the reply contains the token; the database has its hash.
+    The caller makes the `token`, at least 128 random bits as text, and sends it or its SHA-256 (in hex) as `tokenHash`.
+    Only the hash is stored and logged. `conflict` if there is a session with this token.
 
-    Example: {"userId": "ada", "durationMs": 86400000}
+    Example: {"userId": "ada", "durationMs": 86400000, "token": "bm90IGEgcmVhbCB0b2tlbg"}
     """
 
-    ERRORS = ("not-found",)
-
-    RESULT_SECRET = "token"
+    ERRORS = ("not-found", "conflict")
 
     user_id: Id
     duration_ms: DurationMs
+    token: NewToken | None = None
+    token_hash: HexDigest | None = None
     read_only: bool | None = None
+
+    @classmethod
+    def with_new_token(cls, user_id: str, duration_ms: int, *, read_only: bool | None = None) -> Self:
+        """The command with a new random token of 256 bits, which is its `token`."""
+        return cls(user_id, duration_ms, secrets.token_urlsafe(NEW_TOKEN_BYTES), read_only=read_only)
+
+    def as_logged(self) -> Self:
+        return replace(self, token=None, token_hash=self.hash())
+
+    def hash(self) -> str | None:
+        """The SHA-256 of the token."""
+        return self.token_hash if self.token is None else hash_of(self.token)
 
 
 class DeleteSession(Command[None], frozen=True):

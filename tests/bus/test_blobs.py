@@ -178,8 +178,8 @@ def test_expired_sessions_are_removed_and_logged(start_daemon: StartDaemon, tmp_
         with Client(daemon.endpoint, scope=scope) as client:
             client.execute(SaveUser(User(oder_id="ada", id="ada", username="ada")))
             for _ in range(sessions):
-                client.execute(CreateSession("ada", duration_ms=1))
-            client.execute(CreateSession("ada", duration_ms=DAY_SECONDS * 1000))
+                client.execute(CreateSession.with_new_token("ada", duration_ms=1))
+            client.execute(CreateSession.with_new_token("ada", duration_ms=DAY_SECONDS * 1000))
 
     def counted() -> dict[str, int]:
         totals: dict[str, int] = {}

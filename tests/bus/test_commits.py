@@ -174,7 +174,8 @@ def test_requests_without_effect_report_no_commit(watched: Watched) -> None:
 def test_commands_of_the_daemon_are_reported(watched: Watched) -> None:
     """What the chores remove is removed by a command."""
     watched.commit(
-        body("save-user", {"user": USER}), body("create-session", {"userId": "ada", "durationMs": 0}, id="session")
+        body("save-user", {"user": USER}),
+        body("create-session", {"userId": "ada", "durationMs": 0, "token": "x" * 22}, id="session"),
     )
     watched.take()
     watched.dispatcher.run_chores(DEFAULT_SCOPE)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ def test_ipv6_loopback_is_served_where_there_is_one(start_daemon: StartDaemon) -
 # Stop
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_sigterm_drains_received_requests_and_exits_with_0(start_daemon: StartDaemon, number: signal.Signals) -> None:
     """Every request that was received before the signal is executed and gets its reply."""
     daemon = start_daemon()
@@ -140,6 +140,42 @@ def test_sigterm_drains_received_requests_and_exits_with_0(start_daemon: StartDa
     with Client(daemon.endpoint) as client:
         stored = {each.id for each in client.ask(GetMessages("r1", limit=500))}
     assert stored == saved
+
+
+@pytest.fixture
+def _sighup_ignored() -> Iterator[None]:
+    """As `nohup` has it, for programs that are started meanwhile."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("_sighup_ignored")
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE, signal.SIGHUP])
+def test_an_ignored_signal_changes_nothing_under_load(start_daemon: StartDaemon, number: signal.Signals) -> None:
+    """Each request is answered although the signal arrives again and again: SIGHUP where `nohup` started the daemon."""
+    daemon = start_daemon()
+    with Peer(daemon.endpoint) as peer:
+        for at in range(500):
+            peer.request("save-message", save_payload(at), request_id=f"save-{at}")
+            daemon.process.send_signal(number)
+        replies = [peer.reply() for _ in range(500)]
+    assert all(reply["ok"] for reply in replies)
+    assert daemon.stop() == 0
+
+
+def test_sigquit_ends_at_once_and_loses_nothing_acknowledged(start_daemon: StartDaemon) -> None:
+    """It is the one to end a daemon that hangs, like a kill; the system may write a core file."""
+    daemon = start_daemon()
+    with Peer(daemon.endpoint) as peer:
+        for at in range(500):
+            peer.request("save-message", save_payload(at), request_id=f"save-{at}")
+        saved = {peer.reply()["id"].replace("save-", "m") for _ in range(100)}
+        daemon.process.send_signal(signal.SIGQUIT)
+        assert daemon.wait() == -signal.SIGQUIT
+    daemon = start_daemon()
+    with Client(daemon.endpoint) as client:
+        assert saved <= {each.id for each in client.ask(GetMessages("r1", limit=500))}
 
 
 def test_a_second_signal_changes_nothing(start_daemon: StartDaemon) -> None:

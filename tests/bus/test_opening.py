@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import apsw
 import pytest
 
 from backscroll.bus.failures import CannotOpen
@@ -129,3 +130,39 @@ def test_an_empty_file_without_a_note_is_a_new_database(tmp_path: Path, lose: Lo
     with closing(SqliteStore(path, scope="default")) as store:
         assert store.seq == 0
     assert note_of(path).exists()
+
+
+ADDED = {
+    "trigger": "CREATE TRIGGER evil AFTER INSERT ON messages BEGIN DELETE FROM users; END",
+    "view": "CREATE VIEW evil AS SELECT 1",
+    "virtual table": "CREATE VIRTUAL TABLE evil USING fts5(x)",
+    "table": "CREATE TABLE evil (x)",
+    "index": "CREATE INDEX evil ON messages (content)",
+}
+
+
+@pytest.mark.parametrize("added", ADDED.values(), ids=ADDED)
+def test_objects_that_others_added_are_refused(path: Path, added: str) -> None:
+    """The message names them, and the file is not changed; without them it opens."""
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.execute(added)
+    before = beside(path)
+    with pytest.raises(CannotOpen, match="remove evil"):
+        SqliteStore(path, scope="default")
+    assert beside(path)["default.db"] == before["default.db"]
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.execute(f"DROP {added.split()[1] if 'VIRTUAL' not in added else 'TABLE'} evil")
+    SqliteStore(path, scope="default").close()
+
+
+def test_no_connection_trusts_what_a_file_defines(path: Path) -> None:
+    """Triggers and views do nothing, functions in a schema are restricted, and the schema cannot be written."""
+    with closing(SqliteStore(path, scope="default")) as store, store.read() as snapshot:
+        for connection in (store._writer, snapshot._connection):
+            for setting, value in (
+                (apsw.SQLITE_DBCONFIG_DEFENSIVE, 1),
+                (apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0),
+                (apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0),
+                (apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0),
+            ):
+                assert connection.config(setting, -1) == value

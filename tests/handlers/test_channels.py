@@ -447,7 +447,7 @@ def test_times_are_whole_milliseconds_in_every_column(client: Client, transport:
     channel = client.execute(CreateChannel("general", category_id=category.id))
     user = client.execute(CreateUser("key"))
     message = client.execute(CreateMessage(channel.id, user.id, "hello"))
-    client.execute(CreateSession(user.id, 1_000))
+    client.execute(CreateSession.with_new_token(user.id, 1_000))
     client.execute(PutMedia([client.execute(PutMediaPart(b"x"))], "x/y"))
     client.execute(SaveReaction(Reaction(message_id=message.id, oder_id="ada", emoji="👍", timestamp=clock.now)))
     client.execute(SaveBan(Ban(room_id="default", oder_id="eve", timestamp=clock.now, expires_at=clock.now + 1)))

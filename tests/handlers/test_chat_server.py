@@ -172,21 +172,26 @@ def test_a_deleted_message_is_a_tombstone_and_not_listed(client: Client, user: U
 
 def test_a_session_is_found_by_token_until_it_expires(client: Client, user: User, clock: Clock) -> None:
     """It expires at exactly `expiresAt`."""
-    session = client.execute(CreateSession(user.id, 90_000))
+    command = CreateSession.with_new_token(user.id, 90_000)
+    session = client.execute(command)
     assert (session.user_id, session.created_at, session.expires_at) == (user.id, clock.now, clock.now + 90_000)
-    assert client.ask(GetSession(session.token)) == session
+    assert command.token is not None
+    assert client.ask(GetSession(command.token)) == session
     clock.now = session.expires_at
-    assert client.ask(GetSession(session.token)) is None
+    assert client.ask(GetSession(command.token)) is None
 
 
 def test_delete_expired_sessions_removes_only_expired_ones(client: Client, user: User, clock: Clock) -> None:
     """A session that has not expired stays."""
-    expired, lasting = (client.execute(CreateSession(user.id, duration)) for duration in (10, 20))
+    tokens = "the first token of the user", "the second token of the user"
+    sessions = [
+        client.execute(CreateSession(user.id, duration, token))
+        for duration, token in zip((10, 20), tokens, strict=True)
+    ]
     clock.now += 15
     assert client.execute(DeleteExpiredSessions()) == 1
     clock.now -= 15
-    assert client.ask(GetSession(expired.token)) is None
-    assert client.ask(GetSession(lasting.token)) == lasting
+    assert [client.ask(GetSession(token)) for token in tokens] == [None, sessions[1]]
 
 
 def test_errors_are_not_found_conflict_or_internal(client: Client, transport: InProcess, user: User) -> None:
@@ -291,11 +296,14 @@ def test_queries_are_answered_during_a_commit(client: Client, transport: InProce
 def test_sessions_survive_a_restart(tmp_path: Path) -> None:
     """Sessions are stored in the database, by the hash of their token."""
     with InProcess(tmp_path / "data") as transport, Client(transport=transport) as client:
-        session = client.execute(CreateSession(client.execute(CreateUser("key")).id, 600_000))
+        session = client.execute(CreateSession(client.execute(CreateUser("key")).id, 600_000, TOKEN))
     with InProcess(tmp_path / "data") as transport, Client(transport=transport) as client:
-        assert client.ask(GetSession(session.token)) == session
-        client.execute(DeleteSession(session.token))
-        assert client.ask(GetSession(session.token)) is None
+        assert client.ask(GetSession(TOKEN)) == session
+        client.execute(DeleteSession(TOKEN))
+        assert client.ask(GetSession(TOKEN)) is None
+
+
+TOKEN = "a token that is long enough"
 
 
 class OtherStore:
@@ -314,7 +322,7 @@ class OtherStore:
     def command(self) -> CommandContext:
         """The context of the next command."""
         seq = self.position.seq + 1
-        return CommandContext(seq, f"command {seq}", self.now, self.position.last_id, None, lambda *_: "a token")
+        return CommandContext(seq, f"command {seq}", self.now, self.position.last_id, None)
 
     def rows(self, statement: Statement, /, **values: Any) -> list[tuple[Any, ...]]:
         return self.connection.execute(statement.compiled(self.dialect), values).fetchall()
@@ -354,14 +362,10 @@ def _converse(call: Callable[[Any], Any], now: int) -> None:
     """A short conversation by direct calls of the handlers."""
     user, channel = call(CreateUser("key")), call(CreateChannel("general"))
     message = call(CreateMessage(channel.id, user.id, "hello"))
-    session = call(CreateSession(user.id, 1_000))
+    session = call(CreateSession(user.id, 1_000, TOKEN))
     assert isinstance(message, Message)
     assert call(ListMessages(channel.id)).messages == [message]
-    assert (
-        call(GetSession("a token"))
-        == session
-        == Session(token="a token", user_id=user.id, created_at=now, expires_at=now + 1_000)
-    )
+    assert call(GetSession(TOKEN)) == session == Session(user_id=user.id, created_at=now, expires_at=now + 1_000)
     with pytest.raises(Conflict):
         call(DeleteChannel(channel.id))
 
@@ -378,7 +382,7 @@ def _converse(call: Callable[[Any], Any], now: int) -> None:
         CreateChannel("x", room_id="nowhere"),
         UpdateChannel("nobody", ChannelUpdates()),
         DeleteChannel("nobody"),
-        CreateSession("nobody", 1),
+        CreateSession("nobody", 1, TOKEN),
         PutMedia(["0" * 64], "x/y"),
         GetMediaPart("nobody"),
     ],

@@ -9,11 +9,13 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from msgspec import Raw
+from msgspec.structs import replace
 
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
@@ -25,19 +27,22 @@ from backscroll.schema.command_log import (
     FORMAT,
     Facts,
     LogEntry,
+    as_logged,
     canonical,
     chain_after,
     digest_of,
     encode_facts,
 )
 from backscroll.schema.limits import BODY_BYTES_MAX
+from backscroll.schema.operations import OPERATIONS
 from backscroll.schema.operations.decoding import decode_operation
 from backscroll.schema.tables import CONTENT, InternalColumn
+from backscroll.schema.ulid import time_of
 from backscroll.schema.wire import Codec
 from tests.support.clocks import Clock
 from tests.support.disks import FaultyDisk
 from tests.support.histories import HistoryRunner, Step, histories, texts_in
-from tests.support.local import JSON, MSGPACK, Local, bytes_in, check_replay, found_in
+from tests.support.local import JSON, MSGPACK, REPLAYED, Local, bytes_in, check_replay, found_in
 from tests.support.messages import save_payload
 from tests.support.peers import Peer
 from tests.support.requests import body, example, in_sensible_order
@@ -158,22 +163,68 @@ def test_session_tokens_are_never_written_to_disk(start_daemon: Callable[..., Da
     daemon = start_daemon()
     with Peer(daemon.endpoint) as peer:
         assert peer.ask("save-user", {"user": {"oderId": "ada", "id": "u1", "username": "ada"}})["ok"]
-        begin = {"userId": "ada", "durationMs": 3_600_000}
-        made = [peer.ask("create-session", begin)["result"] for _ in range(3)]
-        made += peer.ask("batch", {"commands": [{"type": "create-session", "payload": begin}] * 3})["result"]
-        tokens = [each["token"] for each in made]
-        assert len(set(tokens)) == 6
+        tokens = [f"the secret token number {number}" for number in range(6)]
+        begin = [{"userId": "ada", "durationMs": 3_600_000, "token": token} for token in tokens]
+        assert all(peer.ask("create-session", each)["ok"] for each in begin[:3])
+        batch = [{"type": "create-session", "payload": each} for each in begin[3:]]
+        assert peer.ask("batch", {"commands": batch})["ok"]
         assert peer.ask("delete-session", {"token": tokens[0]})["ok"]
         ending = {"commands": [{"type": "delete-session", "payload": {"token": tokens[3]}}]}
         assert peer.ask("batch", ending)["ok"]
         assert peer.ask("get-session", {"token": tokens[0]})["result"] is None
-        assert peer.ask("get-session", {"token": tokens[1]})["result"]["token"] == tokens[1]
+        assert peer.ask("get-session", {"token": tokens[1]})["result"]["userId"] == "ada"
         assert found_in(tmp_path / "data", *tokens) == {}
         log_text = repr(peer.ask("get-log", {}))
         assert not [token for token in tokens if token in log_text]
         assert hashlib.sha256(tokens[0].encode()).hexdigest() in log_text
     daemon.stop()
     assert found_in(tmp_path / "data", *tokens) == {}
+
+
+PASSWORD = "open sesame 4711"
+
+
+def test_passwords_of_rooms_are_kept_only_in_the_room(tmp_path: Path) -> None:
+    """A reader of the room gets the password; no entry, log file or snapshot has it, and a replay does without."""
+    room = {"id": "r1", "name": "Home", "hasPassword": True, "password": PASSWORD}
+    updates = {"password": f"{PASSWORD} updated", "topic": "tea"}
+    members = [
+        {"type": "save-room", "payload": {"room": room | {"id": "r2"}}},
+        {"type": "update-room", "payload": {"roomId": "r2", "updates": updates}},
+    ]
+    with Local(tmp_path / "data") as local:
+        local.result("save-room", {"room": room}, "saved")
+        local.result("update-room", {"roomId": "r1", "updates": updates})
+        local.result("batch", {"commands": members})
+        assert local.result("save-room", {"room": room | {"password": "another"}}, "saved") is None, "a retry"
+        assert [local.result("get-room", {"roomId": each})["password"] for each in ("r1", "r2")] == [
+            updates["password"]
+        ] * 2
+        assert PASSWORD not in repr(local.entries())
+        assert PASSWORD not in repr(local.tables()["commands"])
+        local.replay(local.entries())
+        check_replay(local, REPLAYED)
+        again = local.result("get-room", {"roomId": "r2"}, scope=REPLAYED)
+        assert ("password" in again, again["hasPassword"], again["topic"]) == (False, True, "tea")
+        local.result("compact-scope", scope=REPLAYED)
+        assert all("scopes" not in name for name in found_in(local.directory, PASSWORD)[PASSWORD])
+
+
+def secret_fields() -> list[tuple[type[Command[Any]], str, str]]:
+    """The commands with a record that has secrets: the command, the name of the record, and of the secret."""
+    commands = [each for each in OPERATIONS.values() if issubclass(each, Command)]
+    hints = [(command, name, hint) for command in commands for name, hint in get_type_hints(command).items()]
+    return [(command, name, secret) for command, name, hint in hints for secret in getattr(hint, "SECRET", ())]
+
+
+@pytest.mark.parametrize(("command", "name", "secret"), secret_fields())
+def test_a_field_marked_secret_is_not_logged(command: type[Command[Any]], name: str, secret: str) -> None:
+    """The log has the command without it, whichever record of the payload it is in."""
+    made = msgspec.convert(example(command), command)
+    made = replace(made, **{name: replace(getattr(made, name), **{secret: PASSWORD})})
+    assert PASSWORD in repr(made)
+    assert PASSWORD not in repr(as_logged(made))
+    assert PASSWORD.encode() not in canonical(made)
 
 
 # Redaction
@@ -643,7 +694,7 @@ def fill(local: Local, number: int) -> None:
             ("save-user", {"user": {"oderId": each, "id": each, "username": "u"}}),
             ("save-room", {"room": {"id": each, "name": "r"}}),
             ("save-ban", {"ban": {"roomId": "r1", "oderId": each, "timestamp": 1}}),
-            ("create-session", {"userId": each, "durationMs": 1}),
+            ("create-session", {"userId": each, "durationMs": 1, "token": f"token {each}".ljust(22)}),
         ]
     local.result("batch", {"commands": [{"type": name, "payload": payload} for name, payload in commands]})
     part = local.result("put-media-part", {"data": "aGVsbG8="})
@@ -707,7 +758,6 @@ def entry_of(seq: int, name: str = "initialize", payload: Any = None, **fields: 
         (entry_of(3, "create-user", {"pubkey": "k"}, generated={"ids": []}), "invalid"),
         (entry_of(3, "create-user", {"pubkey": "k"}, generated={"ids": ["none"]}), "invalid"),
         (entry_of(3, "initialize", generated={"ids": ["01KDVDNA00MBHX6K6QJCA9AVSS"]}), "invalid"),
-        (entry_of(3, "initialize", generated={"tokenHashes": ["0" * 64]}), "invalid"),
         (entry_of(3, "create-user", {"pubkey": "k"}, generated={"ids": ["0" * 26]}), "invalid"),
         (entry_of(3, redacted=True, digest="0" * 64, generated={"ids": ["0" * 26]}) | {"payload": None}, "invalid"),
     ],
@@ -740,7 +790,8 @@ def test_append_log_is_idempotent(local: Local) -> None:
 def test_an_entry_without_payload_only_takes_its_place(local: Local) -> None:
     """It takes its number, id, generated ids and place in the chain; a retry of it is a conflict."""
     made = "01KDVDNA00MBHX6K6QJCA9AVSS"
-    without_payload = {"seq": 1, "at": 7, "id": "gone-1", "type": "create-user", "redacted": True, "digest": "1" * 64}
+    about = {"seq": 1, "at": time_of(made), "id": "gone-1", "type": "create-user"}
+    without_payload = about | {"redacted": True, "digest": "1" * 64}
     local.result("append-log", {"entries": [without_payload | {"generated": {"ids": [made]}}]})
     [entry] = local.entries()
     check_chain([entry])

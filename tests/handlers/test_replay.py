@@ -58,7 +58,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def converse(client: Client) -> None:
-    """A conversation with everything that a log has to carry: ids and tokens of the daemon, bytes, a batch, a
+    """A conversation with everything that a log has to carry: ids of the daemon, a session, bytes, a batch, a
     deletion.
     """
     user = client.execute(CreateUser("key"))
@@ -72,7 +72,7 @@ def converse(client: Client) -> None:
     client.execute(DeleteMessage("m4"))
     part = client.execute(PutMediaPart(b"\x00bytes\xff"))
     client.execute(PutMedia([part], "image/png"))
-    client.execute(CreateSession(user.id, 10**9))
+    client.execute(CreateSession.with_new_token(user.id, 10**9))
 
 
 def write(path: Path, lines: Iterable[Document | str]) -> Path:

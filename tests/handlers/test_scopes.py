@@ -30,6 +30,7 @@ from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema import (
     AdoptLegacyDatabase,
     BackscrollError,
+    Busy,
     Conflict,
     DeleteScope,
     Forbidden,
@@ -39,10 +40,10 @@ from backscroll.schema import (
     GetScopeInfo,
     Invalid,
     ListScopes,
-    NotFound,
     Ping,
     PutMedia,
     PutMediaPart,
+    Unavailable,
 )
 from backscroll.schema.migrations.sqlite import migrations
 from backscroll.schema.wire import JSON
@@ -889,6 +890,7 @@ def adoption_is_refused(
 
 
 PATH, USER = "$.payload.path", "$.payload.userId"
+PROMPT_SECONDS = 2
 
 
 @pytest.mark.parametrize("user_id", ["bob", "ADA", "ada ", "a", '"ada"'])
@@ -921,7 +923,7 @@ def test_a_path_without_a_file_is_not_found(transport: InProcess, tmp_path: Path
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     if path == "pipe":
         os.mkfifo(tmp_path / "pipe")
-    adoption_is_refused(transport, tmp_path, f"{tmp_path}/{path}", (NotFound, PATH))
+    nothing_to_adopt(transport, tmp_path, f"{tmp_path}/{path}")
 
 
 def test_a_path_with_nul_cannot_be_adopted(transport: InProcess, tmp_path: Path) -> None:
@@ -930,15 +932,13 @@ def test_a_path_with_nul_cannot_be_adopted(transport: InProcess, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "way", ["straight", "dots", "link to the file", "link to the directory", "no such file", "companion"]
+    "way", ["straight", "dots", "link to the file", "link to the directory", "no such file", "companion", "hard link"]
 )
 @pytest.mark.parametrize("owner", ["default", "other"])
 def test_files_in_the_data_directory_cannot_be_adopted(
     transport: InProcess, tmp_path: Path, legacy: Path, way: str, owner: str
 ) -> None:
-    """However a path leads into the data directory, whether or not the file exists, and also for a WAL there:
-    `forbidden`.
-    """
+    """However a path leads into the data directory, whether or not the file exists, and also for a WAL there."""
     data_dir = tmp_path / "data"
     Client(transport=transport, scope=owner).execute(save_message("m1", "a secret"))
     path = data_dir / "default.db" if owner == "default" else database_of(data_dir, owner)
@@ -956,7 +956,10 @@ def test_files_in_the_data_directory_cannot_be_adopted(
     if way == "companion":
         legacy.with_name("chat.db-wal").symlink_to(path.with_name(f"{path.name}-wal"))
         path = legacy
-    adoption_is_refused(transport, tmp_path, path, (Forbidden, PATH))
+    if way == "hard link":
+        path = legacy.parent / "hard.db"
+        path.hardlink_to(data_dir / within.relative_to("data"))
+    nothing_to_adopt(transport, tmp_path, path)
 
 
 def garbage(path: Path) -> None:
@@ -983,19 +986,133 @@ def of_another_scope(path: Path) -> None:
     SqliteStore(path, scope="eve").close()
 
 
-@pytest.mark.parametrize("harm", [garbage, truncated, foreign, from_the_future, of_another_scope])
+def changed(sql_text: str) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        with closing(apsw.Connection(str(path))) as connection:
+            connection.execute(sql_text)
+
+    return change
+
+
+def sparse(path: Path) -> None:
+    """A database with a valid header and an apparent size of 6 GiB, of which nearly nothing is on the disk."""
+    os.truncate(path, 6 * 2**30)
+
+
+def with_sparse_wal(path: Path) -> None:
+    path.with_name("chat.db-wal").touch()
+    os.truncate(path.with_name("chat.db-wal"), 2**30)
+
+
+def with_journal(path: Path) -> None:
+    """SQLite would open and delete the file that a journal names."""
+    path.with_name("chat.db-journal").write_bytes(b"/somewhere/precious")
+
+
+def unreadable(path: Path) -> None:
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("this user may read every file")
+
+
+ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
+ALTERED = {
+    "trigger": f"CREATE TRIGGER t AFTER INSERT ON messages BEGIN {ENDLESS}; END",
+    "view": f"CREATE VIEW v AS {ENDLESS}",
+    "virtual table": "CREATE VIRTUAL TABLE f USING fts5(x)",
+    "table": "CREATE TABLE more (x)",
+    "index": "CREATE INDEX i ON messages (lower(content))",
+    "another definition": "ALTER TABLE messages ADD COLUMN mood TEXT",
+    "missing index": "DROP INDEX messages_by_room",
+}
+HARMS: dict[str, Callable[[Path], None]] = {
+    each.__name__: each
+    for each in (garbage, truncated, foreign, from_the_future, of_another_scope, sparse, with_sparse_wal, with_journal)
+} | {"unreadable": unreadable, **{name: changed(text) for name, text in ALTERED.items()}}
+
+
+@pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
 def test_only_older_databases_can_be_adopted(
     transport: InProcess, tmp_path: Path, legacy: Path, harm: Callable[[Path], None]
 ) -> None:
-    """Garbage, files of other programs, later versions and other scopes' files are invalid, by their path."""
+    """Not garbage, files of other programs, later versions and other scopes, nor what somebody added objects to, nor
+    what is too large, which is found before anything is copied.
+    """
     harm(legacy)
-    adoption_is_refused(transport, tmp_path, legacy, (Invalid, PATH))
+    nothing_to_adopt(transport, tmp_path, legacy)
 
 
-def test_an_empty_file_cannot_be_adopted(transport: InProcess, tmp_path: Path, legacy: Path) -> None:
-    """To SQLite it is an empty database, so it has no current user."""
-    legacy.write_bytes(b"")
-    adoption_is_refused(transport, tmp_path, legacy, (Forbidden, USER))
+def nothing_to_adopt(transport: InProcess, tmp_path: Path, path: Path | str) -> None:
+    """Check that the answer, in time and in its text, is that for a file which does not exist; no file is changed."""
+    sizes = {
+        each: each.stat().st_size for each in tmp_path.rglob("*") if each.is_file() and each.stat().st_size < 2**29
+    }
+    errors = []
+    for each in (path, tmp_path / "none.db"):
+        started = time.monotonic()
+        with pytest.raises(BackscrollError) as caught:
+            Client(transport=transport, scope="ada").execute(AdoptLegacyDatabase(str(each), "ada"))
+        errors.append((caught.value.code, str(caught.value), caught.value.details))
+        assert time.monotonic() - started < PROMPT_SECONDS
+    assert errors[0] == errors[1]
+    assert errors[0][0] == "not-found"
+    after = {
+        each: each.stat().st_size for each in tmp_path.rglob("*") if each.is_file() and each.stat().st_size < 2**29
+    }
+    assert after == sizes | {each: size for each, size in after.items() if "data/scopes" in str(each)}
+    assert not list((tmp_path / "data").glob("adopting-*"))
+
+
+def test_a_database_that_was_analysed_can_be_adopted(transport: InProcess, legacy: Path) -> None:
+    """SQLite's own statistics are no objects of others."""
+    changed("ANALYZE")(legacy)
+    client = Client(transport=transport, scope="ada")
+    client.execute(AdoptLegacyDatabase(str(legacy), "ada"))
+    assert client.execute(GetScopeInfo()).rows["messages"] == 204
+
+
+def test_one_file_is_copied_at_a_time(transport: InProcess, legacy: Path) -> None:
+    """So the copies of several scopes never occupy all writers; a second one is `busy`."""
+    client = Client(transport=transport, scope="ada")
+    with transport.scopes.adopting(), pytest.raises(Busy):
+        client.execute(AdoptLegacyDatabase(str(legacy), "ada"))
+    client.execute(AdoptLegacyDatabase(str(legacy), "ada"))
+
+
+def test_a_copy_ends_when_the_daemon_stops(transport: InProcess, tmp_path: Path, legacy: Path) -> None:
+    """The request is `unavailable`, and nothing of the copy remains."""
+    transport.scopes.stop()
+    with pytest.raises(Unavailable):
+        Client(transport=transport, scope="ada").execute(AdoptLegacyDatabase(str(legacy), "ada"))
+    assert not list((tmp_path / "data").glob("adopting-*"))
+
+
+def test_others_are_served_while_a_large_file_is_adopted(start_daemon: StartDaemon, legacy: Path) -> None:
+    """The saves of another scope take as long as ever, and SIGTERM ends the daemon in time with 0."""
+    os.truncate(legacy, 900 * 2**20)
+    daemon = start_daemon("--writers", "2", "--drain-ms", "500", "--adopted-bytes", str(2**30))
+    ended: list[str] = []
+
+    def adopt() -> None:
+        with Client(daemon.endpoint, scope="ada", timeout_ms=60_000) as client:
+            try:
+                client.execute(AdoptLegacyDatabase(str(legacy), "ada"))
+                ended.append("adopted")
+            except BackscrollError as error:
+                ended.append(error.code)
+
+    adopting = threading.Thread(target=adopt)
+    adopting.start()
+    with Client(daemon.endpoint, scope="other") as client:
+        for number in range(20):
+            started = time.monotonic()
+            client.execute(save_message(f"m{number}"))
+            assert time.monotonic() - started < PROMPT_SECONDS
+    started = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - started < PROMPT_SECONDS + 5
+    adopting.join()
+    assert len(ended) == 1
 
 
 @pytest.mark.parametrize("linked", [False, True], ids=["direct", "through a link"])

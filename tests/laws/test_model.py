@@ -57,6 +57,7 @@ room_ids, people = st.sampled_from(ROOM_IDS), st.sampled_from(PEOPLE)
 channel_ids, category_ids = known(ids_in("channels"), "a", UNKNOWN), known(ids_in("categories"), "a")
 user_ids = known(lambda model: [*model.users, *(each["id"] for each in model.users.values())], UNKNOWN)
 tokens = known(lambda model: model.sessions, UNKNOWN)
+new_tokens = st.sampled_from([f"the token of session {number}" for number in range(4)])
 media_ids = known(lambda model: model.media, UNKNOWN)
 part_names = known(lambda model: model.parts, "0" * 64)
 metadata = maybe(
@@ -239,7 +240,7 @@ PAYLOADS: dict[str, st.SearchStrategy[Payload]] = {
     ),
     "delete-category": st.fixed_dictionaries({"categoryId": category_ids, "roomId": room_ids}),
     "create-session": st.fixed_dictionaries(
-        {"userId": user_ids, "durationMs": TIMES, "readOnly": maybe(st.booleans())}
+        {"userId": user_ids, "durationMs": TIMES, "token": new_tokens, "readOnly": maybe(st.booleans())}
     ),
     "delete-session": st.fixed_dictionaries({"token": tokens}),
     "delete-expired-sessions": st.just({}),

@@ -70,8 +70,9 @@ def reduced_payload(name: str, payload: Plain) -> Plain:
     if name == "batch":
         commands = [(each["type"], each.get("payload") or {}) for each in payload["commands"]]
         return {"commands": [{"type": kind, "payload": reduced_payload(kind, inner)} for kind, inner in commands]}
-    if name == "delete-session" and payload.get("token") is not None:
-        return {"tokenHash": hashlib.sha256(payload["token"].encode()).hexdigest()}
+    if name in ("create-session", "delete-session") and payload.get("token") is not None:
+        token_hash = hashlib.sha256(payload["token"].encode()).hexdigest()
+        return reduced_payload(name, payload | {"token": None, "tokenHash": token_hash})
     if name == "put-media-part" and payload.get("data") is not None:
         return {"sha256": hashlib.sha256(base64.b64decode(payload["data"])).hexdigest()}
     reduced: Plain = reduced_value(payload, describe()["operations"][name]["payload"])
@@ -79,7 +80,7 @@ def reduced_payload(name: str, payload: Plain) -> Plain:
 
 
 def reduced_value(value: Any, schema: Schema) -> Any:
-    """A value without fields that equal their default, and with integers in typed fields."""
+    """A value without secrets and fields that equal their default, and with integers in typed fields."""
     schema = resolved(schema)
     if value is None:
         return None
@@ -87,6 +88,7 @@ def reduced_value(value: Any, schema: Schema) -> Any:
         fields = {
             name: (reduced_value(each, schema["properties"][name]), schema["properties"][name])
             for name, each in value.items()
+            if "x-secret" not in schema["properties"][name]
         }
         return {
             name: each for name, (each, field) in fields.items() if "default" not in field or each != field["default"]
@@ -265,7 +267,11 @@ def test_any_record_has_the_form_of_the_protocol(
             {"roomId": "default", "replyToId": None},
         ),
         ("delete-channel", {"channelId": "c"}, {"roomId": "default", "cascade": False}),
-        ("create-session", {"userId": "a", "durationMs": 5}, {"durationMs": 5.0, "readOnly": None}),
+        (
+            "create-session",
+            {"userId": "a", "durationMs": 5, "tokenHash": "0" * 64},
+            {"durationMs": 5.0, "readOnly": None},
+        ),
     ],
 )
 def test_a_default_may_be_spelled_out(codec: Codec, name: str, short: Plain, spelled_out: Plain) -> None:

@@ -67,7 +67,7 @@ def commands() -> st.SearchStrategy[Command[Any]]:
 def log_entries(draw: st.DrawFn) -> LogEntry:
     command = received(draw(commands()))
     kept, redacted = draw(st.booleans()), draw(st.booleans())
-    made, hashes = st.lists(st.just(ULID), max_size=2), st.lists(st.just(DIGEST), max_size=2)
+    made = st.lists(st.just(ULID), max_size=2)
     return LogEntry(
         seq=draw(integers(1, INTEGER_MAX)),
         at=draw(integers(0, MILLIS_MAX)),
@@ -75,7 +75,7 @@ def log_entries(draw: st.DrawFn) -> LogEntry:
         type=command.wire_name,
         payload=command if kept else None,
         changes=draw(st.lists(records(Change).map(received), max_size=2)),
-        generated=draw(st.none() | st.builds(Generated, ids=made, token_hashes=hashes).map(received)),
+        generated=draw(st.none() | st.builds(Generated, ids=made).map(received)),
         principal=draw(st.none() | ids()),
         salt=None if redacted else draw(st.none() | st.just(SALT)),
         redacted=redacted,

@@ -103,12 +103,10 @@ DEFAULT = Room(
 
 
 def _with_real_ids(payload: dict[str, Any], results: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """An example with the ids, tokens and files that the daemon made in place of those it shows."""
+    """An example with the ids and files that the daemon made in place of those it shows."""
     made: dict[str, Any] = {}
     if "mediaId" in payload:
         made["mediaId"] = results["put-media"].id
-    if "token" in payload:
-        made["token"] = results["create-session"].token
     if "path" in payload:
         with InProcess(directory / "legacy") as older:
             Client(transport=older).execute(SetCurrentUserId(payload["userId"]))

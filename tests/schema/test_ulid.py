@@ -1,5 +1,7 @@
 """ULIDs: 26 characters, unique, and increasing."""
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 
@@ -89,6 +91,32 @@ def test_ulid_after_equals_a_generator_with_the_same_input(drawn: list[tuple[int
     for time, random in drawn:
         last = ulid_after(last, time, random)
         assert last == new_id(time)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_forked_processes_never_make_the_same_ulid() -> None:
+    """Parent and children continue from the same ULID, with the same clock, while another thread makes ULIDs."""
+    new_id = UlidGenerator(lambda: 1_000)
+    last, ended = new_id(), threading.Event()
+    busy = threading.Thread(target=lambda: all(new_id() and not ended.is_set() for _ in iter(int, 1)))
+    busy.start()
+    made: list[str] = []
+    for _ in range(20):
+        read_end, write_end = os.pipe()
+        child = os.fork()
+        if not child:
+            signal.alarm(10)  # ends a child that waits for a lock for ever
+            os.write(write_end, " ".join(new_id() for _ in range(50)).encode())
+            os._exit(0)
+        os.close(write_end)
+        made += [new_id() for _ in range(50)]
+        with os.fdopen(read_end, encoding="ascii") as pipe:
+            made += pipe.read().split()
+        assert os.waitpid(child, 0)[1] == 0
+    ended.set()
+    busy.join()
+    assert len(set(made)) == len(made) == 20 * 100
+    assert min(made) > last
 
 
 def test_a_generator_is_thread_safe() -> None:

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from backscroll.bus.inprocess import InProcess
 from backscroll.bus.sqlite.store import SqliteStore
-from backscroll.bus.sqlite.token_key import KEY_BYTES
 from backscroll.schema.errors import ERRORS, Internal
 from backscroll.schema.limits import BODY_BYTES_MAX, INTEGER_MAX, MILLIS_MAX, TEXT_BYTES_MAX
 from backscroll.schema.operations import OPERATIONS, Operation
@@ -445,13 +444,12 @@ def test_text_one_byte_over_the_limit_is_too_large(refuse: Refuse, codec: Codec,
 def test_both_encodings_give_equal_results(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The example of every operation gets the same reply in JSON and in MessagePack, result or error.
 
-    With the same clock, token key and salts both sides make the same ids, tokens and log chain.
+    With the same clock and salts both sides make the same ids and log chain.
     """
     monkeypatch.setitem(cast(Any, SqliteStore.__init__).__kwdefaults__, "random_bytes", bytes)
     in_both = (tmp_path / "json", tmp_path / "msgpack")
     for directory in in_both:
         directory.mkdir()
-        (directory / "default.db-key").write_bytes(b"k" * KEY_BYTES)
     with InProcess(in_both[0], clock=Clock()) as json_side, InProcess(in_both[1], clock=Clock()) as msgpack_side:
         for operation in in_sensible_order():
             payload = msgspec.convert(example(operation), operation)

@@ -151,7 +151,10 @@ def _random_single(draw: random.Random, name: str, bytes_max: int) -> Drawn:
         "create-channel": (1, {"name": name}),
         "create-category": (1, {"name": name}),
         "create-user": (2, {"pubkey": name}),
-        "create-session": (1, {"userId": "ada", "durationMs": draw.choice((1, 10**12))}),
+        "create-session": (
+            1,
+            {"userId": "ada", "durationMs": draw.choice((1, 10**12)), "token": f"the token of {name}".ljust(22)},
+        ),
     }
     [operation] = draw.choices(list(kinds), [weight for weight, _ in kinds.values()])
     return operation, kinds[operation][1]

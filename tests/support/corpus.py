@@ -53,12 +53,15 @@ class HistoryCommands:
         """Record the id in the result of a command."""
         if name == "create-channel":
             self._channels.append(result["id"])
-        elif name == "create-session":
-            self._tokens.append(result["token"])
         elif name == "put-media-part":
             self._parts.append(result)
         elif name == "put-media":
             self._media.append(result["id"])
+
+    def _new_token(self) -> str:
+        token = f"a token {self._draw.getrandbits(128):032x}"
+        self._tokens.append(token)
+        return token
 
     def _message(self, item: Plain) -> Plain:
         message = message_document(
@@ -97,7 +100,7 @@ class HistoryCommands:
             ("create-user", {"pubkey": f"k{draw.randrange(99)}"}),
             ("save-user", {"user": {"oderId": message["senderId"], "id": "u", "username": message["senderId"]}}),
             ("save-ban", {"ban": ban}),
-            ("create-session", {"userId": "ada", "durationMs": draw.choice([0, 10**9])}),
+            ("create-session", {"userId": "ada", "durationMs": draw.choice([0, 10**9]), "token": self._new_token()}),
             ("put-media-part", {"data": base64.b64encode(draw.choice(MEDIA)).decode()}),
             ("set-current-user-id", {"userId": draw.choice(["ada", None])}),
         ]

@@ -92,6 +92,7 @@ def _message(draw: st.DrawFn) -> Plain:
     return message | draw(_fields({}, reactions=lists))
 
 
+tokens = st.sampled_from([f"the token of session {number}" for number in range(3)])
 channel = _fields(
     {"id": st.just("c1"), "name": new_text, "type": st.just("text")},
     topic=cleared,
@@ -102,7 +103,7 @@ category = _fields({"id": st.just("k1"), "name": new_text}, metadata=free)
 member = _fields({"oderId": st.sampled_from(PEOPLE)}, displayName=cleared, username=new_text, role=st.just("host"))
 room_fields: dict[str, Any] = {
     "topic": cleared,
-    "password": cleared,
+    "password": st.none() | st.just("open sesame"),
     "permissions": free,
     "roles": st.just([NEW_TEXT]),
     "maxUsers": times,
@@ -170,8 +171,10 @@ BATCHED: dict[str, st.SearchStrategy[Plain]] = {
     "create-category": _fields({"name": new_text}, roomId=rooms),
     "update-category": _fields({"categoryId": categories, "updates": _fields({}, name=new_text)}, roomId=rooms),
     "delete-category": _fields({"categoryId": categories}, roomId=rooms),
-    "create-session": _fields({"userId": people, "durationMs": st.sampled_from([0, 1, HOUR])}, readOnly=st.booleans()),
-    "delete-session": _fields({"token": st.builds(Ref, st.just("token"), st.integers(0, 2))}),
+    "create-session": _fields(
+        {"userId": people, "durationMs": st.sampled_from([0, 1, HOUR]), "token": tokens}, readOnly=st.booleans()
+    ),
+    "delete-session": _fields({"token": tokens}),
     "delete-expired-sessions": st.just({}),
     "delete-media": _fields({"mediaId": st.builds(Ref, st.just("media"), st.integers(0, 2))}),
     "initialize": st.just({}),
@@ -225,7 +228,7 @@ class HistoryRunner:
     def __init__(self, local: Local, clock: Any) -> None:
         self.local = local
         self.clock = clock
-        self.made: dict[str, list[str]] = {"token": []}
+        self.made: dict[str, list[str]] = {}
         self.texts: dict[str, Subject] = {}
         self.unsure: dict[str, Subject] = {}
         self.gone: set[str] = set()
@@ -267,12 +270,9 @@ class HistoryRunner:
                 self.gone.discard(text)
                 self.unsure.pop(text, None)
                 self.texts[text] = subject
-        if isinstance(result, dict):
-            if "token" in result:
-                self.made["token"].append(result["token"])
-            elif name.startswith(("create-", "put-media")):
-                kind = name.removeprefix("create-").removeprefix("put-")
-                self.made.setdefault(kind, []).append(result.get("id", ""))
+        if isinstance(result, dict) and name.startswith(("create-", "put-media")):
+            kind = name.removeprefix("create-").removeprefix("put-")
+            self.made.setdefault(kind, []).append(result.get("id", ""))
         self._note_deleted(name, payload, result)
 
     def _note_deleted(self, name: str, payload: Plain, result: Any) -> None:

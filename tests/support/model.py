@@ -1,7 +1,7 @@
 """A model of every command on plain dicts, which real stores are compared with.
 
 Written from the description of the operations; it shares no code with the product. Payloads and results are JSON
-values. A command returns its result, or the code of the error it must get. Ids, tokens and times that only the daemon
+values. A command returns its result, or the code of the error it must get. Ids and times that only the daemon
 can know are taken from its reply, and checked for plausibility.
 """
 
@@ -399,14 +399,14 @@ class Model:
 
     # Sessions
 
-    def create_session(self, userId: str, durationMs: int, readOnly: bool | None = None) -> Any:  # noqa: N803
+    def create_session(self, userId: str, durationMs: int, token: str, readOnly: bool | None = None) -> Any:  # noqa: N803
         user = self.get_user(userId)
         if user is None:
             return NOT_FOUND
-        token = self.made["token"] if isinstance(self.made, dict) else self._new_id()
-        assert token not in self.sessions
+        if token in self.sessions:
+            return CONFLICT
         times = {"createdAt": self.now, "expiresAt": self.now + durationMs}
-        self.sessions[token] = _without_nulls({"token": token, "userId": user["oderId"], "readOnly": readOnly} | times)
+        self.sessions[token] = _without_nulls({"userId": user["oderId"], "readOnly": readOnly} | times)
         return self.sessions[token]
 
     def delete_session(self, token: str) -> None:

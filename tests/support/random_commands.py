@@ -194,7 +194,9 @@ class RandomCommands:
         return {"roomId": self._one_of(ROOMS), "oderId": self._one_of(PEOPLE)}
 
     def _draw_create_session(self) -> Payload:
-        return {"userId": self._one_of(PEOPLE, "user"), "durationMs": self._draw.choice([0, 10**9])}
+        token_hash = f"{self._draw.getrandbits(256):064x}"
+        duration = self._draw.choice([0, 10**9])
+        return {"userId": self._one_of(PEOPLE, "user"), "durationMs": duration, "tokenHash": token_hash}
 
     def _draw_delete_session(self) -> Payload:
         return {"tokenHash": "0" * 64}
