@@ -5,7 +5,7 @@ A query's handler gets `Reads`, a command's `Writes` and the `CommandContext`, a
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -46,6 +46,14 @@ class Redaction(NamedTuple):
     target: Target | None = None
 
 
+class RowsWithin(NamedTuple):
+    """The first rows of a SELECT, the sum of their sizes, and whether there are no more."""
+
+    rows: list[Row]
+    size: int
+    complete: bool
+
+
 class Blobs(Protocol):
     """The parts of media, stored beside the database and named by the SHA-256 of their bytes in hex."""
 
@@ -81,6 +89,14 @@ class Reads(Protocol):
 
     def rows(self, statement: Statement, /, **values: Any) -> list[Row]:
         """All rows returned by a SELECT."""
+
+    def rows_within(
+        self, size_max: int, size_of: Callable[[Row], int], statement: Statement, /, **values: Any
+    ) -> "RowsWithin":
+        """The first rows of a SELECT, as many as together have at most `size_max`, but at least one."""
+
+    def each(self, statement: Statement, /, **values: Any) -> Iterator[Row]:
+        """The rows returned by a SELECT, read one by one. Close it, or read it to its end."""
 
     def row(self, statement: Statement, /, **values: Any) -> Row | None:
         """The first row returned by a SELECT, or None."""

@@ -14,7 +14,7 @@ from backscroll.bus.sqlite.statements import COMPILED
 from backscroll.bus.sqlite.token_key import TokenKey
 from backscroll.bus.stores import CommittedCommand
 from backscroll.handlers.sql import Row, Statement
-from backscroll.handlers.storage import CommandContext, LogPosition, Redaction, Retention
+from backscroll.handlers.storage import CommandContext, LogPosition, Redaction, Retention, RowsWithin
 from backscroll.schema.command_log import Generated
 
 
@@ -42,6 +42,28 @@ class Snapshot:
 
     def rows(self, statement: Statement, /, **values: Any) -> list[Row]:
         return self._connection.execute(COMPILED[statement], values).fetchall()
+
+    def rows_within(
+        self, size_max: int, size_of: Callable[[Row], int], statement: Statement, /, **values: Any
+    ) -> RowsWithin:
+        rows: list[Row] = []
+        total = 0
+        cursor = self._connection.execute(COMPILED[statement], values)
+        for row in cursor:
+            size = size_of(row)
+            if total + size > size_max and rows:
+                cursor.close()
+                return RowsWithin(rows, total, complete=False)
+            total += size
+            rows.append(row)
+        return RowsWithin(rows, total, complete=True)
+
+    def each(self, statement: Statement, /, **values: Any) -> Iterator[Row]:
+        cursor = self._connection.execute(COMPILED[statement], values)
+        try:
+            yield from cursor
+        finally:
+            cursor.close()
 
     def row(self, statement: Statement, /, **values: Any) -> Row | None:
         rows = self._connection.execute(COMPILED[statement], values).fetchall()

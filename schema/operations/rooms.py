@@ -1,7 +1,8 @@
 """Rooms, with their channels, categories and members."""
 
-from backscroll.schema.limits import Id
+from backscroll.schema.limits import Id, PageSize
 from backscroll.schema.operations.base import Command, Query
+from backscroll.schema.positions import RoomPosition
 from backscroll.schema.records import Room, RoomUpdates
 
 
@@ -37,16 +38,21 @@ class DeleteRoom(Command[None], frozen=True):
 
 
 class GetRoom(Query[Room | None], frozen=True):
-    """The room with this id, or null.
+    """The room with this id, or null. With `childLists: false` without its channels, categories and members.
 
     Example: {"roomId": "r1"}
     """
 
     room_id: Id
+    child_lists: bool = True
 
 
 class GetAllRooms(Query[list[Room]], frozen=True):
-    """All rooms, ordered by (createdAt, id).
+    """All rooms, ordered by (createdAt, id). With `childLists: false` without channels, categories and members.
 
-    Example: {}
+    Example: {"childLists": false, "limit": 100}
     """
+
+    child_lists: bool = True
+    limit: PageSize | None = None
+    after: RoomPosition | None = None
