@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 
 from msgspec import Meta
 
-BODY_BYTES_MAX = 6 * 1024 * 1024
+BODY_BYTES_MAX = 7 * 1024 * 1024
 FRAME_BYTES_MAX = 4 * BODY_BYTES_MAX + 4096  # above this libzmq closes the connection without a reply
 REPLY_BYTES_MAX = 8 * 1024 * 1024
 LOG_BODY_BYTES_MAX = 2 * BODY_BYTES_MAX  # of append-log: an entry is larger than the command it records
@@ -22,7 +22,7 @@ LOG_FREE_JSON_BYTES_MAX = 3 * FREE_JSON_BYTES_MAX  # some JSON is larger in Mess
 LOG_COMMANDS_MAX = 20_000
 FREE_JSON_VALUES_MAX = 50_000
 LIST_ITEMS_MAX = 100_000
-ITEM_BYTES_MAX = 6 * 1024 * 1024  # in JSON, so that a reply has room for it in either encoding
+ITEM_BYTES_MAX = 6_400 * 1024  # in JSON; more than any text takes there, and less than a reply
 LOG_ENTRY_BYTES_MAX = REPLY_BYTES_MAX - 512 * 1024  # in MessagePack, for the same reason
 PAGE_ITEMS_MAX = 500
 PAGE_BYTES_MAX = 4 * 1024 * 1024  # a page ends before the item that would make it larger

@@ -41,7 +41,7 @@ class GetAttachmentsForMessage(Query[list[Attachment]], frozen=True):
 class GetAllAttachments(Query[list[Attachment]], frozen=True):
     """All attachments of the scope, ordered by id.
 
-    Example: {"limit": 100, "after": {"id": "a100"}}
+    Example: {"limit": 100, "after": {"id": "a0"}}
     """
 
     limit: PageSize | None = None

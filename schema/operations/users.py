@@ -64,7 +64,7 @@ class GetUserByPubkey(Query[User | None], frozen=True):
 class ListUsers(Query[list[User]], frozen=True):
     """All users, ordered by (createdAt, oderId).
 
-    Example: {"limit": 100, "after": {"createdAt": 1767225600000, "oderId": "ada"}}
+    Example: {"limit": 100, "after": {"oderId": "ad"}}
     """
 
     limit: PageSize | None = None

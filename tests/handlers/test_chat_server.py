@@ -6,8 +6,10 @@ Each test is a short scenario of one need; the modules of the operations test th
 import asyncio
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,8 @@ from backscroll.bus.inprocess import InProcess
 from backscroll.bus.status import DaemonStatus
 from backscroll.clients.python import AsyncClient, Client
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.handlers.sql import Statement
-from backscroll.handlers.storage import CommandContext, LogPosition, Redaction
+from backscroll.handlers.sql import Row, Statement
+from backscroll.handlers.storage import CommandContext, LogPosition, Redaction, RowsWithin
 from backscroll.schema import (
     DELETED_TEXT,
     OPERATIONS,
@@ -319,6 +321,17 @@ class OtherStore:
     def rows(self, statement: Statement, /, **values: Any) -> list[tuple[Any, ...]]:
         return self.connection.execute(statement.compiled(self.dialect), values).fetchall()
 
+    def rows_within(
+        self, size_max: int, size_of: Callable[[Row], int], statement: Statement, /, **values: Any
+    ) -> RowsWithin:
+        rows = self.rows(statement, **values)
+        sizes = list(accumulate(map(size_of, rows)))
+        number = max(1, bisect_right(sizes, size_max))
+        return RowsWithin(rows[:number], sum(map(size_of, rows[:number])), number >= len(rows))
+
+    def each(self, statement: Statement, /, **values: Any) -> Iterator[Row]:
+        return iter(self.rows(statement, **values))
+
     def row(self, statement: Statement, /, **values: Any) -> tuple[Any, ...] | None:
         rows = self.rows(statement, **values)
         return rows[0] if rows else None
@@ -357,6 +370,7 @@ def _converse(call: Callable[[Any], Any], now: int) -> None:
     session = call(CreateSession(user.id, 1_000))
     assert isinstance(message, Message)
     assert call(ListMessages(channel.id)).messages == [message]
+    assert list(call(ListUsers()).items) == [user]
     assert (
         call(GetSession("a token"))
         == session
