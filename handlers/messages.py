@@ -132,7 +132,7 @@ def clear_room_messages(command: ClearRoomMessages, db: Writes, context: Command
 @handles(GetMessages, cached=Cached.UNTIL_ROOM_CHANGES)
 def get_messages(query: GetMessages, db: Reads) -> list[Message]:
     bound = {"room_id": query.room_id, "limit": query.limit, "offset": query.offset}
-    found = db.rows_within(REPLY_BYTES_MAX, ROWS.long_size, SELECT_OF_ROOM, **bound)
+    found = db.rows_within(REPLY_BYTES_MAX, ROWS.take_by_long_size, SELECT_OF_ROOM, **bound)
     messages = with_reactions(found.rows, query.child_lists, db) if found.complete else None
     if messages is None:  # a shorter list would look like the end of the room
         raise TooLarge(f"the messages do not fit into a reply of {REPLY_BYTES_MAX} bytes: ask with a smaller `limit`")

@@ -91,7 +91,7 @@ class Timeline(NamedTuple):
         select = SELECTS[compare, self.channel_id is not None, self.include_deleted]
         bound = {"room_id": self.room_id, "channel_id": self.channel_id, "limit": limit + 1}
         found = db.rows_within(
-            PAGE_BYTES_MAX, ROWS.long_size, select, **bound, timestamp=position.timestamp, id=position.id
+            PAGE_BYTES_MAX, ROWS.take_by_long_size, select, **bound, timestamp=position.timestamp, id=position.id
         )
         return Side(found.rows[:limit], found.size, not found.complete or len(found.rows) > limit)
 

@@ -21,7 +21,6 @@ from backscroll.schema.tables import Categories, Channels, Members, Rooms, Table
 T = TypeVar("T", bound=Record)
 ROWS = RowMapper(Room, Rooms, elsewhere=("members", "channels", "categories"))
 ID_AT = ROWS.names.index("id")
-CHILD_BYTES = 30  # at least that of a member's, channel's or category's names and numbers in a reply
 
 UPSERT = ROWS.upsert()
 DELETE = statement(Rooms.delete().where(Rooms.id == Named("room_id")))
@@ -78,15 +77,12 @@ class ChildList(Generic[T]):
     def of_rooms(self, room_ids: str, size_max: int, db: Reads) -> tuple[dict[str, list[T]], int] | None:
         """The lists of rooms, whose ids are given as JSON, and their size; None if they are larger than `size_max`."""
         lists: dict[str, list[T]] = defaultdict(list)
-        found = db.rows_within(size_max, self._size, self.select_of_rooms, room_ids=room_ids)
+        found = db.rows_within(size_max, self.rows.take_by_size, self.select_of_rooms, room_ids=room_ids)
         if not found.complete:
             return None
         for room_id, *columns in found.rows:
             lists[room_id].append(self.rows.to_record(tuple(columns)))
         return lists, found.size
-
-    def _size(self, row: Row) -> int:
-        return CHILD_BYTES + self.rows.size(row[1:])
 
 
 CHANNELS = ChildList("channels", Channel, Channels, [Channels.position, Channels.id])

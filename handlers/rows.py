@@ -7,13 +7,15 @@ from peewee import IntegerField, Tuple
 
 from backscroll.handlers.lists import PAGE_CHARS_SURE, page_of
 from backscroll.handlers.registry import handles
-from backscroll.handlers.sql import Named, Row, from_json, statement, to_json
-from backscroll.handlers.storage import Reads, RowsWithin
+from backscroll.handlers.sql import Named, Row, RowsWithin, from_json, statement, take_within, to_json
+from backscroll.handlers.storage import Reads
 from backscroll.schema.errors import Invalid, NotFound
 from backscroll.schema.limits import INTEGER_MAX, PAGE_BYTES_MAX
 from backscroll.schema.operations import GetRows
 from backscroll.schema.replies import RowPage
 from backscroll.schema.tables import CONTENT, InternalColumn, Json, Table
+
+TAKE = take_within("sum(len(value) for value in row if isinstance(value, str))")
 
 
 class TablePages:
@@ -48,11 +50,11 @@ class TablePages:
 
     def _read(self, after: list[Any] | None, limit: int, db: Reads) -> RowsWithin:
         if after is None:
-            return db.rows_within(PAGE_BYTES_MAX, _size, self.select_all, limit=limit)
+            return db.rows_within(PAGE_BYTES_MAX, TAKE, self.select_all, limit=limit)
         if not self._is_key(after):
             raise Invalid.at("$.payload.after", "not a key of this table; use the `next` of the previous page")
         bounds = {f"after_{at}": value for at, value in enumerate(after)}
-        return db.rows_within(PAGE_BYTES_MAX, _size, self.select_after, limit=limit, **bounds)
+        return db.rows_within(PAGE_BYTES_MAX, TAKE, self.select_after, limit=limit, **bounds)
 
     def _is_key(self, after: list[Any]) -> bool:
         if [type(value) for value in after] != self._key_types:
@@ -76,11 +78,6 @@ def get_rows(query: GetRows, db: Reads) -> RowPage:
     if pages is None:
         raise NotFound.at("$.payload.table", f"there is no table {query.table!r}; the tables are: {', '.join(PAGES)}")
     return pages.page(query.after, query.limit, db)
-
-
-def _size(row: Row) -> int:
-    """The number of characters in a row's texts."""
-    return sum(len(value) for value in row if isinstance(value, str))
 
 
 def _document(text: str) -> Any:

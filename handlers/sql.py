@@ -6,7 +6,7 @@ is specific to SQLite.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, Final, Generic, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 import peewee
@@ -24,9 +24,23 @@ Row = tuple[Any, ...]
 to_json = msgspec.json.Encoder().encode
 from_json = msgspec.json.Decoder().decode
 
+
+class RowsWithin(NamedTuple):
+    """The first rows of a SELECT, the sum of their sizes, and whether there are no more."""
+
+    rows: list[Row]
+    size: int
+    complete: bool
+
+
+TakeWithin = Callable[[Iterable[Row], int], RowsWithin]
+"""Takes rows, as many as together have at most this size, but at least one."""
+
 EMPTY_BLOB: Final = peewee.SQL("x''")
 JSON_BYTES_PER_CHAR = 6
 """The most that a character takes in JSON: a control character is escaped as `\\u0001`."""
+ROW_BYTES = 30
+"""What a row takes in a reply besides its texts, at least."""
 ITEM_CHARS_SURE = ITEM_BYTES_MAX // JSON_BYTES_PER_CHAR - 64 * 1024  # the rest is for ids, names and numbers
 
 
@@ -112,8 +126,10 @@ class RowMapper(Generic[T]):
         columns = dict(zip(self.names, self.columns, strict=True))
         long = [name for name in self.names if isinstance(fields[name], Json) or _is_long(hints[name])]
         texts = [name for name in self.names if isinstance(fields[name], peewee.TextField)]
-        self.long_size: Callable[[Row], int] = eval(f"lambda row: {self._size_source(long)}")
-        """The number of characters in a row's long texts."""
+        self.take_by_long_size = take_within(self._size_source(long))
+        """Takes rows by the number of characters in their long texts."""
+        self.take_by_size = take_within(f"{ROW_BYTES} + {self._size_source(texts, len(parents))}")
+        """Takes rows, parent columns first, by the number of characters in all their texts."""
         self.size: Callable[[Row], int] = eval(f"lambda row: {self._size_source(texts)}")
         """The number of characters in a row's texts, ids included."""
         too_large = f"{self._size_source(long, len(parents))} > {ITEM_CHARS_SURE}"
@@ -183,6 +199,25 @@ class RowMapper(Generic[T]):
         for at in damaged:
             row[at] = None
         return self._construct(tuple(row), damaged=[self._wire_names[self.names[at]] for at in damaged], **children)
+
+
+def take_within(size: str) -> TakeWithin:
+    """A function that takes rows whose size is this expression of `row`; compiled because it runs for every row."""
+    names: dict[str, Any] = {"RowsWithin": RowsWithin}
+    lines = [
+        "def take(rows, size_max):",
+        " taken, total = [], 0",
+        " for row in rows:",
+        f"  size = {size}",
+        "  total += size",
+        "  if total > size_max and taken:",
+        "   return RowsWithin(taken, total - size, False)",
+        "  taken.append(row)",
+        " return RowsWithin(taken, total, True)",
+    ]
+    exec("\n".join(lines), names)
+    take: TakeWithin = names["take"]
+    return take
 
 
 def _is_long(hint: Any) -> bool:

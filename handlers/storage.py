@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
-from backscroll.handlers.sql import Row, Statement
+from backscroll.handlers.sql import Row, RowsWithin, Statement, TakeWithin
 from backscroll.schema.command_log import CHAIN_START, Change, Generated, Target
 from backscroll.schema.operations.sessions import hash_of
 from backscroll.schema.replies import StorageHealth
@@ -44,14 +44,6 @@ class Redaction(NamedTuple):
     seq: int
     member: int
     target: Target | None = None
-
-
-class RowsWithin(NamedTuple):
-    """The first rows of a SELECT, the sum of their sizes, and whether there are no more."""
-
-    rows: list[Row]
-    size: int
-    complete: bool
 
 
 class Blobs(Protocol):
@@ -90,9 +82,7 @@ class Reads(Protocol):
     def rows(self, statement: Statement, /, **values: Any) -> list[Row]:
         """All rows returned by a SELECT."""
 
-    def rows_within(
-        self, size_max: int, size_of: Callable[[Row], int], statement: Statement, /, **values: Any
-    ) -> "RowsWithin":
+    def rows_within(self, size_max: int, take: TakeWithin, statement: Statement, /, **values: Any) -> RowsWithin:
         """The first rows of a SELECT, as many as together have at most `size_max`, but at least one."""
 
     def each(self, statement: Statement, /, **values: Any) -> Iterator[Row]:

@@ -13,8 +13,8 @@ from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.statements import COMPILED
 from backscroll.bus.sqlite.token_key import TokenKey
 from backscroll.bus.stores import CommittedCommand
-from backscroll.handlers.sql import Row, Statement
-from backscroll.handlers.storage import CommandContext, LogPosition, Redaction, Retention, RowsWithin
+from backscroll.handlers.sql import Row, RowsWithin, Statement, TakeWithin
+from backscroll.handlers.storage import CommandContext, LogPosition, Redaction, Retention
 from backscroll.schema.command_log import Generated
 
 
@@ -43,20 +43,11 @@ class Snapshot:
     def rows(self, statement: Statement, /, **values: Any) -> list[Row]:
         return self._connection.execute(COMPILED[statement], values).fetchall()
 
-    def rows_within(
-        self, size_max: int, size_of: Callable[[Row], int], statement: Statement, /, **values: Any
-    ) -> RowsWithin:
-        rows: list[Row] = []
-        total = 0
+    def rows_within(self, size_max: int, take: TakeWithin, statement: Statement, /, **values: Any) -> RowsWithin:
         cursor = self._connection.execute(COMPILED[statement], values)
-        for row in cursor:
-            size = size_of(row)
-            if total + size > size_max and rows:
-                cursor.close()
-                return RowsWithin(rows, total, complete=False)
-            total += size
-            rows.append(row)
-        return RowsWithin(rows, total, complete=True)
+        taken = take(cursor, size_max)
+        cursor.close()
+        return taken
 
     def each(self, statement: Statement, /, **values: Any) -> Iterator[Row]:
         cursor = self._connection.execute(COMPILED[statement], values)

@@ -6,10 +6,8 @@ Each test is a short scenario of one need; the modules of the operations test th
 import asyncio
 import json
 import sqlite3
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +20,8 @@ from backscroll.bus.inprocess import InProcess
 from backscroll.bus.status import DaemonStatus
 from backscroll.clients.python import AsyncClient, Client
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.handlers.sql import Row, Statement
-from backscroll.handlers.storage import CommandContext, LogPosition, Redaction, RowsWithin
+from backscroll.handlers.sql import Row, RowsWithin, Statement, TakeWithin
+from backscroll.handlers.storage import CommandContext, LogPosition, Redaction
 from backscroll.schema import (
     DELETED_TEXT,
     OPERATIONS,
@@ -321,13 +319,8 @@ class OtherStore:
     def rows(self, statement: Statement, /, **values: Any) -> list[tuple[Any, ...]]:
         return self.connection.execute(statement.compiled(self.dialect), values).fetchall()
 
-    def rows_within(
-        self, size_max: int, size_of: Callable[[Row], int], statement: Statement, /, **values: Any
-    ) -> RowsWithin:
-        rows = self.rows(statement, **values)
-        sizes = list(accumulate(map(size_of, rows)))
-        number = max(1, bisect_right(sizes, size_max))
-        return RowsWithin(rows[:number], sum(map(size_of, rows[:number])), number >= len(rows))
+    def rows_within(self, size_max: int, take: TakeWithin, statement: Statement, /, **values: Any) -> RowsWithin:
+        return take(self.connection.execute(statement.compiled(self.dialect), values), size_max)
 
     def each(self, statement: Statement, /, **values: Any) -> Iterator[Row]:
         return iter(self.rows(statement, **values))

@@ -259,7 +259,7 @@ def test_an_item_that_could_not_be_read_is_not_saved(client: Client, name: str) 
 @CODECS
 def test_the_largest_items_can_be_read(transport: InProcess, client: Client, codec: Codec) -> None:
     """With as many bytes in JSON as may be saved, in each encoding, alone and in pages, as rows and in the log."""
-    texts = dict.fromkeys(("username", "display_name", "status", "role"), "y" * (TEXT_BYTES_MAX - 1000))
+    texts: dict[str, Any] = dict.fromkeys(("username", "display_name", "status", "role"), "y" * (TEXT_BYTES_MAX - 1000))
     client.execute(SaveUser(User(oder_id="u", id="u", **texts)))
     client.execute(UpdateUser("u", UserUpdates(metadata={"a": "z" * (TEXT_BYTES_MAX - 10_000)})))
     client.execute(SaveMessage(message_record(1, "y" * (TEXT_BYTES_MAX - 50_000), head_hash=ESCAPED[:700_000])))
