@@ -20,6 +20,7 @@ from backscroll.handlers import HANDLERS, Cached, Handlers
 from backscroll.handlers.chores import commands_due, remove_unused
 from backscroll.handlers.command_log import Executed, find_executed
 from backscroll.handlers.execute import execute
+from backscroll.handlers.lists import Items
 from backscroll.handlers.storage import Reads, Status, Writes
 from backscroll.schema.errors import BackscrollError, DeadlineExceeded, Internal, Malformed, TooLarge, Unavailable
 from backscroll.schema.limits import BODY_BYTES_MAX, LOG_BODY_BYTES_MAX, REPLY_BYTES_MAX
@@ -28,6 +29,9 @@ from backscroll.schema.operations.decoding import decode_as, operation_type
 from backscroll.schema.salvage import read_id
 from backscroll.schema.ulid import UlidGenerator
 from backscroll.schema.wire import Codec, Envelope, Success, codec_of, read_envelope, read_type, write_failure
+
+ENVELOPE_BYTES_MAX = 1024
+"""What a reply has besides its result, at most."""
 
 
 class Refused(Exception):
@@ -300,10 +304,10 @@ class Dispatcher:
         query, codec = request.operation, request.codec
         function, cached = self._handlers[query.wire_name]
         if cached is Cached.NOT:
-            return _success(request, function(query, snapshot), seq)
+            return _success(request, _encodable(function(query, snapshot), codec), seq)
         encoded = store.query_cache.get(query, codec, seq, cached)
         if encoded is None:
-            encoded = codec.encode(function(query, snapshot))
+            encoded = _encoded(function(query, snapshot), codec)
             store.query_cache.put(query, codec, seq, cached, encoded)
         return _success(request, Raw(encoded), seq)
 
@@ -312,7 +316,7 @@ class Dispatcher:
         if request.deadline is not None:
             self._check_deadline(request.deadline)
         result = self._handlers[request.as_type.wire_name].function(request.operation, context)
-        return _success(request, result, self._scopes.seq(request.scope))
+        return _success(request, _encodable(result, request.codec), self._scopes.seq(request.scope))
 
     def _run_chores(self, scope: str, store: Store) -> None:
         with store.write() as db:
@@ -344,8 +348,25 @@ def _success_of(request: Request, executed: Executed) -> bytes:
 def _success(request: Request, result: Any, seq: int) -> bytes:
     reply = request.success(result, seq)
     if len(reply) > REPLY_BYTES_MAX:
-        raise TooLarge(f"the reply has {len(reply)} bytes; the limit is {REPLY_BYTES_MAX}: ask for fewer items")
+        what = f"the reply has {len(reply)} bytes; the limit is {REPLY_BYTES_MAX}"
+        raise TooLarge(f"{what}: ask for fewer items, or in MessagePack instead of JSON")
     return reply
+
+
+def _encodable(result: Any, codec: Codec) -> Any:
+    """A result as it can be part of a reply."""
+    return Raw(_encoded(result, codec)) if isinstance(result, Items) else result
+
+
+def _encoded(result: Any, codec: Codec) -> bytes:
+    """A result encoded; the items of a list are read meanwhile, and no more of them than fit into a reply."""
+    if not isinstance(result, Items):
+        return codec.encode(result)
+    found = codec.encode_items(result.items, REPLY_BYTES_MAX - ENVELOPE_BYTES_MAX)
+    if not found.complete and not (result.is_page and found.number):
+        problem = f"the list is larger than a reply, which has at most {REPLY_BYTES_MAX} bytes"
+        raise TooLarge(f"{problem}: ask with `limit`, and for the next page with `after`")
+    return found.encoded
 
 
 def _refused(body: bytes, codec: Codec, envelope: Envelope | None, problem: Exception) -> Refused:

@@ -3,6 +3,7 @@
 from peewee import SQL
 
 from backscroll.handlers import changes
+from backscroll.handlers.lists import Items, OrderedRows
 from backscroll.handlers.reactions import declare_message, message_of
 from backscroll.handlers.registry import handles
 from backscroll.handlers.sql import Named, RowMapper, statement
@@ -21,11 +22,11 @@ OF_MESSAGE = Attachments.message_id == Named("message_id")
 
 UPSERT = ROWS.upsert()
 DELETE_OF_MESSAGE = statement(Attachments.delete().where(OF_MESSAGE))
-SELECT_OF_MESSAGE = statement(Attachments.select(*ROWS.columns).where(OF_MESSAGE).order_by(Attachments.id))
+SELECT_OF_MESSAGE = OrderedRows(Attachments.select(*ROWS.columns).where(OF_MESSAGE), [Attachments.id])
 SELECT_MESSAGE_ID = statement(
     Attachments.select(Attachments.message_id).where(Attachments.id == Named("attachment_id"))
 )
-SELECT_ALL = statement(Attachments.select(*ROWS.columns).order_by(Attachments.id))
+SELECT_ALL = OrderedRows(Attachments.select(*ROWS.columns), [Attachments.id])
 SELECT_COMMANDS_ABOUT, DELETE_REFERENCES = changes.references(
     (LogReferences.noun == SQL("'attachment'"))
     & (LogReferences.parent == SQL("''"))
@@ -58,10 +59,12 @@ def delete_attachments_for_message(command: DeleteAttachmentsForMessage, db: Wri
 
 
 @handles(GetAttachmentsForMessage)
-def get_attachments_for_message(query: GetAttachmentsForMessage, db: Reads) -> list[Attachment]:
-    return ROWS.to_records(db.rows(SELECT_OF_MESSAGE, message_id=query.message_id))
+def get_attachments_for_message(query: GetAttachmentsForMessage, db: Reads) -> Items[Attachment]:
+    rows = SELECT_OF_MESSAGE.read(db, query.after, query.limit, message_id=query.message_id)
+    return Items(map(ROWS.to_record, rows), is_page=query.limit is not None)
 
 
 @handles(GetAllAttachments)
-def get_all_attachments(_query: GetAllAttachments, db: Reads) -> list[Attachment]:
-    return ROWS.to_records(db.rows(SELECT_ALL))
+def get_all_attachments(query: GetAllAttachments, db: Reads) -> Items[Attachment]:
+    rows = SELECT_ALL.read(db, query.after, query.limit)
+    return Items(map(ROWS.to_record, rows), is_page=query.limit is not None)

@@ -3,6 +3,7 @@
 from peewee import SQL
 
 from backscroll.handlers import changes
+from backscroll.handlers.lists import Items, OrderedRows
 from backscroll.handlers.registry import handles
 from backscroll.handlers.sql import Named, RowMapper, statement
 from backscroll.handlers.storage import CommandContext, Reads, Writes
@@ -16,7 +17,7 @@ OF_ROOM_AND_ACTIVE = (Bans.room_id == Named("room_id")) & (Bans.expires_at.is_nu
 UPSERT = ROWS.upsert()
 DELETE = statement(Bans.delete().where((Bans.room_id == Named("room_id")) & (Bans.oder_id == Named("oder_id"))))
 DELETE_OF_ROOM = statement(Bans.delete().where(Bans.room_id == Named("room_id")))
-SELECT_ACTIVE = statement(Bans.select(*ROWS.columns).where(OF_ROOM_AND_ACTIVE).order_by(Bans.timestamp, Bans.oder_id))
+SELECT_ACTIVE = OrderedRows(Bans.select(*ROWS.columns).where(OF_ROOM_AND_ACTIVE), [Bans.timestamp, Bans.oder_id])
 # Two index lookups, because one query with OR would read every ban of the room.
 SELECT_ACTIVE_OF_USER = statement(
     Bans.select(SQL("1"))
@@ -41,8 +42,9 @@ def remove_ban(command: RemoveBan, db: Writes, context: CommandContext) -> None:
 
 
 @handles(GetBansForRoom)
-def get_bans_for_room(query: GetBansForRoom, db: Reads) -> list[Ban]:
-    return ROWS.to_records(db.rows(SELECT_ACTIVE, room_id=query.room_id, now=db.now))
+def get_bans_for_room(query: GetBansForRoom, db: Reads) -> Items[Ban]:
+    rows = SELECT_ACTIVE.read(db, query.after, query.limit, room_id=query.room_id, now=db.now)
+    return Items(map(ROWS.to_record, rows), is_page=query.limit is not None)
 
 
 @handles(IsUserBanned)

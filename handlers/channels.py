@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from peewee import SQL
 
 from backscroll.handlers import changes, messages, rooms, users
+from backscroll.handlers.lists import Items
 from backscroll.handlers.registry import Cached, handles
 from backscroll.handlers.rooms import CATEGORIES, CHANNELS, ChildList
 from backscroll.handlers.sql import Named, field_changes, statement
@@ -85,8 +86,8 @@ def get_channel(query: GetChannel, db: Reads) -> Channel | None:
 
 
 @handles(ListChannels, cached=Cached.UNTIL_COMMIT)
-def list_channels(query: ListChannels, db: Reads) -> list[Channel]:
-    return CHANNELS.of_room(query.room_id, db)
+def list_channels(query: ListChannels, db: Reads) -> Items[Channel]:
+    return CHANNELS.page(query.room_id, query.after, query.limit, db)
 
 
 @handles(CreateCategory)
@@ -113,8 +114,8 @@ def delete_category(command: DeleteCategory, db: Writes, context: CommandContext
 
 
 @handles(ListCategories, cached=Cached.UNTIL_COMMIT)
-def list_categories(query: ListCategories, db: Reads) -> list[Category]:
-    return CATEGORIES.of_room(query.room_id, db)
+def list_categories(query: ListCategories, db: Reads) -> Items[Category]:
+    return CATEGORIES.page(query.room_id, query.after, query.limit, db)
 
 
 @handles(CreateMessage)

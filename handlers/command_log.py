@@ -28,7 +28,8 @@ from backscroll.schema.command_log import (
     erase_text,
 )
 from backscroll.schema.decode_errors import DECODE_ERRORS
-from backscroll.schema.errors import CallerError, Conflict
+from backscroll.schema.errors import CallerError, Conflict, TooLarge
+from backscroll.schema.limits import LOG_ENTRY_BYTES_MAX
 from backscroll.schema.operations import OPERATIONS, Batch, Command
 from backscroll.schema.strict import strict
 from backscroll.schema.tables import Commands, Sequence
@@ -230,6 +231,10 @@ def _insert(
 ) -> None:
     seq, now, request_id = context.seq, context.now, context.request_id
     encoded = encode_facts(facts)
+    size = len(encoded) + (0 if payload is None else len(payload))
+    if size > LOG_ENTRY_BYTES_MAX:
+        problem = f"the command would have {size} bytes in the command log; the limit is {LOG_ENTRY_BYTES_MAX}"
+        raise TooLarge.at("$.payload", f"{problem}: split it")
     context.type = name
     context.chain = chain_after(db.position.chain, seq, now, name, request_id, encoded)
     db.write(INSERT, (seq, request_id, name, now, payload, salt, redacted, encoded, result, context.chain))

@@ -10,7 +10,8 @@ from backscroll.handlers import changes, reactions
 from backscroll.handlers.registry import Cached, handles
 from backscroll.handlers.sql import Named, Row, RowMapper, field_changes, insertion, statement
 from backscroll.handlers.storage import CommandContext, Reads, Writes
-from backscroll.schema.errors import Conflict, NotFound
+from backscroll.schema.errors import Conflict, NotFound, TooLarge
+from backscroll.schema.limits import REPLY_BYTES_MAX
 from backscroll.schema.operations import (
     ClearRoomMessages,
     DeleteMessage,
@@ -130,13 +131,19 @@ def clear_room_messages(command: ClearRoomMessages, db: Writes, context: Command
 
 @handles(GetMessages, cached=Cached.UNTIL_ROOM_CHANGES)
 def get_messages(query: GetMessages, db: Reads) -> list[Message]:
-    rows = db.rows(SELECT_OF_ROOM, room_id=query.room_id, limit=query.limit, offset=query.offset)
-    return with_reactions(rows, db)
+    bound = {"room_id": query.room_id, "limit": query.limit, "offset": query.offset}
+    found = db.rows_within(REPLY_BYTES_MAX, ROWS.take_by_long_size, SELECT_OF_ROOM, **bound)
+    messages = with_reactions(found.rows, query.child_lists, db) if found.complete else None
+    if messages is None:  # a shorter list would look like the end of the room
+        raise TooLarge(f"the messages do not fit into a reply of {REPLY_BYTES_MAX} bytes: ask with a smaller `limit`")
+    return messages
 
 
 @handles(GetMessageById, cached=Cached.UNTIL_COMMIT)
 def get_message_by_id(query: GetMessageById, db: Reads) -> Message | None:
-    messages = with_reactions(db.rows(SELECT_ONE, message_id=query.message_id), db)
+    messages = with_reactions(db.rows(SELECT_ONE, message_id=query.message_id), query.child_lists, db)
+    if messages is None:
+        raise too_many_reactions(query.message_id)
     return messages[0] if messages else None
 
 
@@ -199,10 +206,23 @@ def _stored(message_id: str, db: Reads) -> Message:
     return ROWS.to_record(row)
 
 
-def with_reactions(rows: Sequence[Row], db: Reads) -> list[Message]:
-    """The messages of these rows as callers see them; tombstones have `DELETED_TEXT` and no reactions."""
+def with_reactions(rows: Sequence[Row], child_lists: bool, db: Reads) -> list[Message] | None:
+    """The messages of these rows as callers see them; tombstones have `DELETED_TEXT` and no reactions.
+
+    None if they have too many reactions for one page. Without `child_lists` the reactions are left out.
+    """
+    if not child_lists:
+        return [replace(each, content=DELETED_TEXT) if each.is_deleted else each for each in ROWS.to_records(rows)]
     by_message = reactions.reactions_by_message([row[ID_AT] for row in rows], db)
+    if by_message is None:
+        return None
     messages = ROWS.to_records(rows, "reactions", [by_message.get(row[ID_AT], []) for row in rows])
     return [
         replace(message, content=DELETED_TEXT, reactions=[]) if message.is_deleted else message for message in messages
     ]
+
+
+def too_many_reactions(message_id: str) -> TooLarge:
+    """The error for a message whose reactions alone are too many for a reply."""
+    instead = "ask with `childLists: false`, and for its reactions with get-reactions-for-message and `limit`"
+    return TooLarge(f"message {message_id!r} has too many reactions for a reply: {instead}")

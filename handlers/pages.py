@@ -13,13 +13,15 @@ from typing import Any, NamedTuple
 import msgspec
 from peewee import SQL, Ordering, Tuple
 
-from backscroll.handlers.messages import ROWS, with_reactions
+from backscroll.handlers.lists import PAGE_CHARS_SURE, page_of
+from backscroll.handlers.messages import ID_AT, ROWS, too_many_reactions, with_reactions
 from backscroll.handlers.registry import Cached, handles
 from backscroll.handlers.sql import Named, Row, Statement, statement
 from backscroll.handlers.storage import Reads
 from backscroll.schema.errors import Invalid, NotFound
-from backscroll.schema.limits import INTEGER_MAX, Millis
+from backscroll.schema.limits import INTEGER_MAX, PAGE_BYTES_MAX, Millis
 from backscroll.schema.operations import GetMessagePage, ListMessages
+from backscroll.schema.records import Message
 from backscroll.schema.replies import MessageList, MessagePage
 from backscroll.schema.tables import Messages
 from backscroll.schema.wire import MSGPACK
@@ -62,6 +64,14 @@ SELECTS = {key: _select(*key) for key in product(COMPARISONS, (False, True), (Fa
 """The statements by (comparison, of one channel, including deleted messages)."""
 
 
+class Side(NamedTuple):
+    """Rows on one side of a position, nearest first, their size, and whether there are more beyond them."""
+
+    rows: list[Row]
+    size: int
+    more: bool
+
+
 class Timeline(NamedTuple):
     """The messages of a room or of one of its channels in order, with or without deleted ones."""
 
@@ -69,18 +79,21 @@ class Timeline(NamedTuple):
     channel_id: str | None
     include_deleted: bool
 
-    def older(self, position: Position, limit: int, db: Reads, *, or_at: bool = False) -> list[Row]:
-        """Rows before a position, nearest first; with `or_at` also the row at the position."""
-        return self._rows(operator.le if or_at else operator.lt, position, limit, db)
+    def older(self, position: Position, limit: int, db: Reads, *, or_at: bool = False) -> Side:
+        """At most `limit` rows before a position, fewer if they are large; with `or_at` also the row at it."""
+        return self._side(operator.le if or_at else operator.lt, position, limit, db)
 
-    def newer(self, position: Position, limit: int, db: Reads, *, or_at: bool = False) -> list[Row]:
-        """Rows after a position, nearest first; with `or_at` also the row at the position."""
-        return self._rows(operator.ge if or_at else operator.gt, position, limit, db)
+    def newer(self, position: Position, limit: int, db: Reads, *, or_at: bool = False) -> Side:
+        """At most `limit` rows after a position, fewer if they are large; with `or_at` also the row at it."""
+        return self._side(operator.ge if or_at else operator.gt, position, limit, db)
 
-    def _rows(self, compare: Callable[[Any, Any], Any], position: Position, limit: int, db: Reads) -> list[Row]:
+    def _side(self, compare: Callable[[Any, Any], Any], position: Position, limit: int, db: Reads) -> Side:
         select = SELECTS[compare, self.channel_id is not None, self.include_deleted]
-        bound = {"room_id": self.room_id, "channel_id": self.channel_id, "limit": limit}
-        return db.rows(select, **bound, timestamp=position.timestamp, id=position.id)
+        bound = {"room_id": self.room_id, "channel_id": self.channel_id, "limit": limit + 1}
+        found = db.rows_within(
+            PAGE_BYTES_MAX, ROWS.take_by_long_size, select, **bound, timestamp=position.timestamp, id=position.id
+        )
+        return Side(found.rows[:limit], found.size, not found.complete or len(found.rows) > limit)
 
 
 SELECT_POSITION = statement(
@@ -96,23 +109,27 @@ def get_message_page(query: GetMessagePage, db: Reads) -> MessagePage:
     limit = query.limit
     if query.around is not None:
         position = _position_of(query.around, timeline, "$.payload.around", db)
-        older, newer = timeline.older(position, limit + 1, db), timeline.newer(position, limit + 1, db, or_at=True)
-        half = min(len(older), limit // 2)
-        show_newer = min(len(newer), limit - half)
-        show_older = min(len(older), limit - show_newer)
+        older, newer = timeline.older(position, limit, db), timeline.newer(position, limit, db, or_at=True)
+        half = min(len(older.rows), limit // 2)
+        show_newer = min(len(newer.rows), limit - half)
+        near = show_older = min(len(older.rows), limit - show_newer)
     elif query.after is not None:
         position = _open(query.after, timeline, "$.payload.after")
-        older, newer = timeline.older(position, 1, db, or_at=True), timeline.newer(position, limit + 1, db)
-        show_older, show_newer = 0, min(len(newer), limit)
+        older, newer = timeline.older(position, 0, db, or_at=True), timeline.newer(position, limit, db)
+        near = show_older = 0
+        show_newer = len(newer.rows)
     else:
         position = END if query.before is None else _open(query.before, timeline, "$.payload.before")
-        older, newer = timeline.older(position, limit + 1, db), timeline.newer(position, 1, db, or_at=True)
-        show_older, show_newer = min(len(older), limit), 0
-    messages = with_reactions([*reversed(older[:show_older]), *newer[:show_newer]], db)
+        older, newer = timeline.older(position, limit, db), timeline.newer(position, 0, db, or_at=True)
+        near = show_older = len(older.rows)
+        show_newer = 0
+    rows = [*reversed(older.rows[:show_older]), *newer.rows[:show_newer]]
+    shown = _fitting(rows, older.size + newer.size, min(near, len(rows) - 1), query.child_lists, db)
+    messages = shown.messages
     return MessagePage(
         messages=messages,
-        has_older=len(older) > show_older,
-        has_newer=len(newer) > show_newer,
+        has_older=older.more or len(older.rows) > show_older or shown.start > 0,
+        has_newer=newer.more or len(newer.rows) > show_newer or shown.end < len(rows),
         older_cursor=_cursor(timeline, messages[0]) if messages else None,
         newer_cursor=_cursor(timeline, messages[-1]) if messages else None,
     )
@@ -122,8 +139,35 @@ def get_message_page(query: GetMessagePage, db: Reads) -> MessagePage:
 def list_messages(query: ListMessages, db: Reads) -> MessageList:
     timeline = Timeline(query.room_id, query.channel_id, include_deleted=False)
     position = END if query.before is None else _position_of(query.before, timeline, "$.payload.before", db)
-    rows = timeline.older(position, query.limit + 1, db)
-    return MessageList(messages=with_reactions(rows[: query.limit], db), has_more=len(rows) > query.limit)
+    older = timeline.older(position, query.limit, db)
+    shown = _fitting(older.rows, older.size, 0, query.child_lists, db)
+    return MessageList(messages=shown.messages, has_more=older.more or shown.end < len(older.rows))
+
+
+class Fitting(NamedTuple):
+    """The messages of the rows from `start` to `end`, which fit into one page."""
+
+    messages: list[Message]
+    start: int
+    end: int
+
+
+def _fitting(rows: list[Row], size: int, near: int, child_lists: bool, db: Reads) -> Fitting:
+    """The messages of as many consecutive rows as fit into one page; the row at `near` is one of them.
+
+    `size` is at least that of the long texts in the rows. Raises `TooLarge` if the reactions of a single message are
+    too many.
+    """
+    start, end = 0, len(rows)
+    if size > PAGE_CHARS_SURE:
+        start, end = page_of([ROWS.json_size(row) for row in rows], near)
+    while (messages := with_reactions(rows[start:end], child_lists, db)) is None:
+        number = (end - start) // 2
+        if not number:
+            raise too_many_reactions(rows[near][ID_AT])
+        start = min(max(start, near - number // 2), end - number)
+        end = start + number
+    return Fitting(messages, start, end)
 
 
 def _position_of(message_id: str, timeline: Timeline, path: str, db: Reads) -> Position:

@@ -4,15 +4,19 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from backscroll.handlers import changes
+from backscroll.handlers.lists import Items, OrderedRows
 from backscroll.handlers.registry import Cached, handles
-from backscroll.handlers.sql import Named, RowMapper, one_of, statement, to_json
+from backscroll.handlers.sql import JSON_BYTES_PER_CHAR, Named, RowMapper, one_of, statement, to_json
 from backscroll.handlers.storage import CommandContext, Reads, Writes
 from backscroll.schema.errors import Invalid
+from backscroll.schema.limits import ID_BYTES_MAX, PAGE_REACTIONS_BYTES_MAX, PAGE_REACTIONS_MAX
 from backscroll.schema.operations import GetReactionsForMessage, RemoveReaction, SaveReaction
 from backscroll.schema.records import ERASED_EMOJI, Message, Reaction
 from backscroll.schema.tables import Messages, Reactions
 
 ROWS = RowMapper(Reaction, Reactions)
+ROWS_SURE = PAGE_REACTIONS_BYTES_MAX // (len(ROWS.names) * ID_BYTES_MAX * JSON_BYTES_PER_CHAR)
+"""So many reactions are never too large for one page."""
 
 UPSERT = ROWS.upsert()
 DELETE = statement(
@@ -27,6 +31,11 @@ SELECT_OF_MESSAGES = statement(
     Reactions.select(*ROWS.columns)
     .where(one_of(Reactions.message_id, "message_ids"))
     .order_by(Reactions.message_id, Reactions.timestamp, Reactions.oder_id, Reactions.emoji)
+    .limit(Named("limit"))
+)
+SELECT_OF_MESSAGE = OrderedRows(
+    Reactions.select(*ROWS.columns).where(Reactions.message_id == Named("message_id")),
+    [Reactions.timestamp, Reactions.oder_id, Reactions.emoji],
 )
 SELECT_MESSAGE = statement(
     Messages.select(Messages.room_id, Messages.is_deleted).where(Messages.id == Named("message_id"))
@@ -61,15 +70,25 @@ def remove_reaction(command: RemoveReaction, db: Writes, context: CommandContext
 
 
 @handles(GetReactionsForMessage, cached=Cached.UNTIL_COMMIT)
-def get_reactions_for_message(query: GetReactionsForMessage, db: Reads) -> list[Reaction]:
-    return reactions_by_message([query.message_id], db)[query.message_id]
+def get_reactions_for_message(query: GetReactionsForMessage, db: Reads) -> Items[Reaction]:
+    rows = SELECT_OF_MESSAGE.read(db, query.after, query.limit, message_id=query.message_id)
+    return Items(map(ROWS.to_record, rows), is_page=query.limit is not None)
 
 
-def reactions_by_message(message_ids: Iterable[str], db: Reads) -> dict[str, list[Reaction]]:
-    """The reactions of many messages, read with one statement; an empty list for a message without any."""
+def reactions_by_message(message_ids: Iterable[str], db: Reads) -> dict[str, list[Reaction]] | None:
+    """The reactions of many messages, read with one statement; an empty list for a message without any.
+
+    None if they are too many or too large for one page.
+    """
     found: dict[str, list[Reaction]] = defaultdict(list)
-    rows = db.rows(SELECT_OF_MESSAGES, message_ids=to_json(list(message_ids)).decode())
-    for reaction in ROWS.to_records(rows):
+    ids = to_json(list(message_ids)).decode()
+    rows = db.rows(SELECT_OF_MESSAGES, message_ids=ids, limit=PAGE_REACTIONS_MAX + 1)
+    if len(rows) > PAGE_REACTIONS_MAX:
+        return None
+    records = ROWS.to_records(rows)
+    if len(rows) > ROWS_SURE and len(to_json(records)) > PAGE_REACTIONS_BYTES_MAX:
+        return None
+    for reaction in records:
         found[reaction.message_id].append(reaction)
     return found
 

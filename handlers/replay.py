@@ -5,9 +5,10 @@ from typing import Any
 from peewee import SQL
 
 from backscroll.handlers import execute
+from backscroll.handlers.lists import PAGE_CHARS_SURE, page_of
 from backscroll.handlers.registry import handles
 from backscroll.handlers.scopes import ScopeAdmin
-from backscroll.handlers.sql import Named, Row, statement
+from backscroll.handlers.sql import Named, Row, statement, to_json
 from backscroll.handlers.storage import Reads
 from backscroll.schema.command_log import CHAIN_START, LogEntry, LogPage, canonical, decode_facts, digest_of
 from backscroll.schema.errors import CallerError, Conflict, Invalid, inside
@@ -45,10 +46,14 @@ SELECT_KNOWN = statement(
 def get_log(query: GetLog, db: Reads) -> LogPage:
     from_seq = min(query.from_seq, db.position.seq + 1)
     sizes = db.rows(SELECT_SIZES, from_seq=from_seq, limit=query.limit)
-    rows = db.rows(SELECT_PAGE, from_seq=from_seq, until_seq=_end_of_page(sizes, from_seq))
+    until_seq, size = _end_of_page(sizes, from_seq)
+    entries = _entries(db.rows(SELECT_PAGE, from_seq=from_seq, until_seq=until_seq), db)
+    if size > PAGE_CHARS_SURE:
+        _, end = page_of([len(to_json(entry)) for entry in entries])
+        del entries[end:]
     before = db.row(SELECT_CHAIN_BEFORE, seq=from_seq)
     return LogPage(
-        entries=_entries(rows, db),
+        entries=entries,
         chain_start=(before[0] if before else CHAIN_START).hex(),
         first_seq=db.rows(SELECT_LOG_FROM)[0][0],
         last_seq=db.position.seq,
@@ -82,15 +87,18 @@ def _check_times(entry: LogEntry, latest: int, db: Reads) -> None:
             raise Invalid.at(f"$.generated.ids[{index}]", "the id is of a later time than its command")
 
 
-def _end_of_page(sizes: list[Row], from_seq: int) -> int:
-    """The seq after the last entry that fits into one page, from (seq, bytes) of entries; at least one fits."""
+def _end_of_page(sizes: list[Row], from_seq: int) -> tuple[int, int]:
+    """The seq after the last entry that fits into one page, from (seq, bytes) of entries, and their bytes together.
+
+    At least one fits.
+    """
     total, until_seq = 0, from_seq
     for seq, size in sizes:
-        total += size
-        if total > PAGE_BYTES_MAX and until_seq > from_seq:
+        if total + size > PAGE_BYTES_MAX and until_seq > from_seq:
             break
+        total += size
         until_seq = seq + 1
-    return until_seq
+    return until_seq, total
 
 
 def _entries(rows: list[Row], db: Reads) -> list[LogEntry]:

@@ -1,27 +1,34 @@
 """Rooms. Their channels, categories and members are in tables of their own, and added again when rooms are read."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 from msgspec.structs import replace
 from peewee import Field
 
 from backscroll.handlers import bans, changes, messages
+from backscroll.handlers.lists import Items, OrderedRows
 from backscroll.handlers.registry import Cached, handles
-from backscroll.handlers.sql import Named, Row, RowMapper, field_changes, statement
+from backscroll.handlers.sql import Named, Row, RowMapper, field_changes, one_of, statement, to_json
 from backscroll.handlers.storage import CommandContext, Reads, Writes
-from backscroll.schema.errors import NotFound
+from backscroll.schema.errors import NotFound, TooLarge
+from backscroll.schema.limits import PAGE_BYTES_MAX, REPLY_BYTES_MAX
 from backscroll.schema.operations import DeleteRoom, GetAllRooms, GetRoom, SaveRoom, UpdateRoom
 from backscroll.schema.records import Category, Channel, Record, Room, RoomMember
 from backscroll.schema.tables import Categories, Channels, Members, Rooms, Table
 
 T = TypeVar("T", bound=Record)
 ROWS = RowMapper(Room, Rooms, elsewhere=("members", "channels", "categories"))
+ID_AT = ROWS.names.index("id")
 
 UPSERT = ROWS.upsert()
 DELETE = statement(Rooms.delete().where(Rooms.id == Named("room_id")))
 SELECT_ONE = statement(Rooms.select(*ROWS.columns).where(Rooms.id == Named("room_id")))
-SELECT_ALL = statement(Rooms.select(*ROWS.columns).order_by(Rooms.created_at, Rooms.id))
+SELECT_ALL = OrderedRows(Rooms.select(*ROWS.columns), [Rooms.created_at, Rooms.id])
+
+ROOMS_AT_ONCE = 50
+"""So many rooms are read together, with one statement for each of their lists."""
 
 
 class ChildList(Generic[T]):
@@ -33,14 +40,14 @@ class ChildList(Generic[T]):
         self.rows = RowMapper(record_type, table, ("room_id",))
         room_id = table._meta.fields["room_id"]
         key = table._meta.fields[record_type.KEY[0]]
-        select = table.select(room_id, *self.rows.columns).order_by(room_id, *order)
         in_room = room_id == Named("room_id")
         one = in_room & (key == Named("child_id"))
         self.upsert = self.rows.upsert()
         self.delete_of_room = statement(table.delete().where(in_room))
         self.delete_one = statement(table.delete().where(one))
-        self.select_all = statement(select)
-        self.select_of_room = statement(select.where(in_room))
+        of_rooms = table.select(room_id, *self.rows.columns).where(one_of(room_id, "room_ids"))
+        self.select_of_rooms = statement(of_rooms.order_by(room_id, *order))
+        self.ordered = OrderedRows(table.select(*self.rows.columns).where(in_room), order)
         self.select_one = statement(table.select(*self.rows.columns).where(one))
 
     def replace(self, room_id: str, records: list[T], db: Writes) -> None:
@@ -62,16 +69,20 @@ class ChildList(Generic[T]):
         row = db.row(self.select_one, room_id=room_id, child_id=child_id)
         return self.rows.to_record(row) if row else None
 
-    def of_room(self, room_id: str, db: Reads) -> list[T]:
-        """The list of a room, in order."""
-        return self.by_room(db.rows(self.select_of_room, room_id=room_id))[room_id]
+    def page(self, room_id: str, after: Record | None, limit: int | None, db: Reads) -> Items[T]:
+        """The list of a room in order, from a position on."""
+        rows = self.ordered.read(db, after, limit, room_id=room_id)
+        return Items(map(self.rows.to_record, rows), is_page=limit is not None)
 
-    def by_room(self, rows: list[Row]) -> dict[str, list[T]]:
-        """The lists of all rooms in these rows, in the order of the rows."""
-        found: dict[str, list[T]] = defaultdict(list)
-        for room_id, *columns in rows:
-            found[room_id].append(self.rows.to_record(tuple(columns)))
-        return found
+    def of_rooms(self, room_ids: str, size_max: int, db: Reads) -> tuple[dict[str, list[T]], int] | None:
+        """The lists of rooms, whose ids are given as JSON, and their size; None if they are larger than `size_max`."""
+        lists: dict[str, list[T]] = defaultdict(list)
+        found = db.rows_within(size_max, self.rows.take_by_size, self.select_of_rooms, room_ids=room_ids)
+        if not found.complete:
+            return None
+        for room_id, *columns in found.rows:
+            lists[room_id].append(self.rows.to_record(tuple(columns)))
+        return lists, found.size
 
 
 CHANNELS = ChildList("channels", Channel, Channels, [Channels.position, Channels.id])
@@ -114,14 +125,13 @@ def get_room(query: GetRoom, db: Reads) -> Room | None:
     row = db.row(SELECT_ONE, room_id=query.room_id)
     if row is None:
         return None
-    children = {child.name: {query.room_id: child.of_room(query.room_id, db)} for child in CHILD_LISTS}
-    return _with_children(row, children)
+    return next(_rooms([row], query.child_lists, db))
 
 
 @handles(GetAllRooms, cached=Cached.UNTIL_COMMIT)
-def get_all_rooms(_query: GetAllRooms, db: Reads) -> list[Room]:
-    children = {child.name: child.by_room(db.rows(child.select_all)) for child in CHILD_LISTS}
-    return [_with_children(row, children) for row in db.rows(SELECT_ALL)]
+def get_all_rooms(query: GetAllRooms, db: Reads) -> Items[Room]:
+    rows = SELECT_ALL.read(db, query.after, query.limit)
+    return Items(_all_rooms(rows, query.child_lists, db), is_page=query.limit is not None)
 
 
 def exists(room_id: str, db: Reads) -> bool:
@@ -143,6 +153,55 @@ def save(room: Room, db: Writes, context: CommandContext) -> None:
         changes.add_references([changes.in_room(children.noun, room.id, each.id) for each in records], db, context)
     if room.members is not None:
         changes.replaced(context, "member", room.id)
+
+
+def _all_rooms(rows: Iterator[Row], child_lists: bool, db: Reads) -> Iterator[Room]:
+    """The rooms of these rows, read some at a time."""
+    while some := _first_rows(rows):
+        yield from _rooms(some, child_lists, db)
+
+
+def _first_rows(rows: Iterator[Row]) -> list[Row]:
+    """The next rows: at most `ROOMS_AT_ONCE`, and no more after those that are large."""
+    some: list[Row] = []
+    size = 0
+    for row in rows:
+        some.append(row)
+        size += ROWS.size(row)
+        if len(some) == ROOMS_AT_ONCE or size > PAGE_BYTES_MAX:
+            break
+    return some
+
+
+def _rooms(rows: list[Row], child_lists: bool, db: Reads) -> Iterator[Room]:
+    """The rooms of these rows, half of them at a time if their lists are large."""
+    if not child_lists:
+        yield from map(ROWS.to_record, rows)
+        return
+    children = _children([row[ID_AT] for row in rows], db)
+    if children is not None:
+        yield from (_with_children(row, children) for row in rows)
+        return
+    if len(rows) == 1:
+        instead = "list-channels, list-categories and get-users-by-room with `limit`"
+        problem = f"the lists of room {rows[0][ID_AT]!r} do not fit into a reply of {REPLY_BYTES_MAX} bytes"
+        raise TooLarge(f"{problem}: ask with `childLists: false`, and for its lists with {instead}")
+    half = len(rows) // 2
+    yield from _rooms(rows[:half], child_lists, db)
+    yield from _rooms(rows[half:], child_lists, db)
+
+
+def _children(room_ids: list[str], db: Reads) -> dict[str, dict[str, list[Any]]] | None:
+    """The lists of rooms by name and room; None if together they do not fit into a reply."""
+    ids, left = to_json(room_ids).decode(), REPLY_BYTES_MAX
+    children: dict[str, dict[str, list[Any]]] = {}
+    for child in CHILD_LISTS:
+        found = child.of_rooms(ids, left, db)
+        if found is None:
+            return None
+        children[child.name], size = found
+        left -= size
+    return children
 
 
 def _with_children(row: Row, children: dict[str, dict[str, list[Any]]]) -> Room:

@@ -5,8 +5,9 @@ from typing import Any
 import msgspec
 from peewee import IntegerField, Tuple
 
+from backscroll.handlers.lists import PAGE_CHARS_SURE, page_of
 from backscroll.handlers.registry import handles
-from backscroll.handlers.sql import Named, Row, from_json, statement
+from backscroll.handlers.sql import Named, Row, RowsWithin, from_json, statement, take_within, to_json
 from backscroll.handlers.storage import Reads
 from backscroll.schema.errors import Invalid, NotFound
 from backscroll.schema.limits import INTEGER_MAX, PAGE_BYTES_MAX
@@ -14,7 +15,7 @@ from backscroll.schema.operations import GetRows
 from backscroll.schema.replies import RowPage
 from backscroll.schema.tables import CONTENT, InternalColumn, Json, Table
 
-ROWS_AT_ONCE = 16
+TAKE = take_within("sum(len(value) for value in row if isinstance(value, str))")
 
 
 class TablePages:
@@ -36,42 +37,29 @@ class TablePages:
 
     def page(self, after: list[Any] | None, limit: int, db: Reads) -> RowPage:
         """At most `limit` rows after a key, fewer if they are large; raises `Invalid` if `after` is not a key."""
-        rows: list[Row] = []
-        size, more = 0, True
-        while more and len(rows) < limit:
-            wanted = min(ROWS_AT_ONCE, limit - len(rows))
-            found = self._rows(after, wanted, db)
-            for row in found:
-                size += sum(len(value) for value in row if isinstance(value, str))
-                if size > PAGE_BYTES_MAX and rows:
-                    return self._page(rows, more=True)
-                rows.append(row)
-            more = len(found) == wanted
-            after = self._key(rows[-1]) if rows else None
-        return self._page(rows, more=more)
-
-    def _page(self, rows: list[Row], *, more: bool) -> RowPage:
+        found = self._read(after, limit + 1, db)
+        rows, more = found.rows[:limit], not found.complete or len(found.rows) > limit
+        if found.size > PAGE_CHARS_SURE:
+            _, end = page_of([len(to_json(row)) for row in rows])
+            rows, more = rows[:end], more or end < len(rows)
         return RowPage(
             rows=[self._as_map(row) for row in rows],
             key=[self._names[at] for at in self._key_at],
-            next=self._key(rows[-1]) if more and rows else None,
+            next=[rows[-1][at] for at in self._key_at] if more else None,
         )
 
-    def _rows(self, after: list[Any] | None, limit: int, db: Reads) -> list[Row]:
+    def _read(self, after: list[Any] | None, limit: int, db: Reads) -> RowsWithin:
         if after is None:
-            return db.rows(self.select_all, limit=limit)
+            return db.rows_within(PAGE_BYTES_MAX, TAKE, self.select_all, limit=limit)
         if not self._is_key(after):
             raise Invalid.at("$.payload.after", "not a key of this table; use the `next` of the previous page")
         bounds = {f"after_{at}": value for at, value in enumerate(after)}
-        return db.rows(self.select_after, limit=limit, **bounds)
+        return db.rows_within(PAGE_BYTES_MAX, TAKE, self.select_after, limit=limit, **bounds)
 
     def _is_key(self, after: list[Any]) -> bool:
         if [type(value) for value in after] != self._key_types:
             return False
         return all(abs(value) <= INTEGER_MAX for value in after if isinstance(value, int))
-
-    def _key(self, row: Row) -> list[Any]:
-        return [row[at] for at in self._key_at]
 
     def _as_map(self, row: Row) -> dict[str, Any]:
         values = dict(zip(self._names, row, strict=True))

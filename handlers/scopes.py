@@ -1,10 +1,12 @@
 """Operations on whole scopes: size, names, deletion, compaction, and import of a database file."""
 
 from contextlib import AbstractContextManager
+from itertools import islice
 from typing import Protocol
 
 from peewee import fn
 
+from backscroll.handlers.lists import Items
 from backscroll.handlers.registry import Handlers, handles
 from backscroll.handlers.sql import statement
 from backscroll.handlers.storage import Reads, Writes
@@ -73,10 +75,11 @@ def get_scope_info(_query: GetScopeInfo, scope: ScopeAdmin) -> ScopeInfo:
 
 
 @handles(ListScopes)
-def list_scopes(_query: ListScopes, scope: ScopeAdmin) -> list[str]:
+def list_scopes(query: ListScopes, scope: ScopeAdmin) -> Items[str]:
     if scope.name != DEFAULT_SCOPE:
         raise Forbidden.at("$.scope", f"scopes can only be listed from the scope {DEFAULT_SCOPE!r}")
-    return scope.all_names()
+    names = (name for name in scope.all_names() if query.after is None or name > query.after)
+    return Items(islice(names, query.limit), is_page=query.limit is not None)
 
 
 @handles(DeleteScope)

@@ -6,14 +6,15 @@ is specific to SQLite.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Generic, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 import peewee
 
-from backscroll.schema.errors import Conflict
+from backscroll.schema.errors import Conflict, TooLarge
+from backscroll.schema.limits import ITEM_BYTES_MAX, TEXT_BYTES_MAX
 from backscroll.schema.records import Record, StoredRecord
-from backscroll.schema.size_probe import plain
+from backscroll.schema.size_probe import plain, present
 from backscroll.schema.tables import Flag, Json, Table
 
 T = TypeVar("T", bound=Record)
@@ -23,7 +24,24 @@ Row = tuple[Any, ...]
 to_json = msgspec.json.Encoder().encode
 from_json = msgspec.json.Decoder().decode
 
+
+class RowsWithin(NamedTuple):
+    """The first rows of a SELECT, the sum of their sizes, and whether there are no more."""
+
+    rows: list[Row]
+    size: int
+    complete: bool
+
+
+TakeWithin = Callable[[Iterable[Row], int], RowsWithin]
+"""Takes rows, as many as together have at most this size, but at least one."""
+
 EMPTY_BLOB: Final = peewee.SQL("x''")
+JSON_BYTES_PER_CHAR = 6
+"""The most that a character takes in JSON: a control character is escaped as `\\u0001`."""
+ROW_BYTES = 30
+"""What a row takes in a reply besides its texts, at least."""
+ITEM_CHARS_SURE = ITEM_BYTES_MAX // JSON_BYTES_PER_CHAR - 64 * 1024  # the rest is for ids, names and numbers
 
 
 class Named(peewee.Node):
@@ -105,9 +123,21 @@ class RowMapper(Generic[T]):
         documents = {at: name for at, name in enumerate(self.names) if isinstance(fields[name], Json)}
         self._documents = {at: _decoder(hints[name]) for at, name in documents.items()}
         self._wire_names = dict(zip(record_type.__struct_fields__, record_type.__struct_encode_fields__, strict=True))
-        self.to_row = _row_maker(dict(zip(self.names, self.columns, strict=True)), parents)
-        """`to_row(record, *parents)`: the values of the parent columns, then those of the record, in order."""
         columns = dict(zip(self.names, self.columns, strict=True))
+        long = [name for name in self.names if isinstance(fields[name], Json) or _is_long(hints[name])]
+        texts = [name for name in self.names if isinstance(fields[name], peewee.TextField)]
+        self.take_by_long_size = take_within(self._size_source(long))
+        """Takes rows by the number of characters in their long texts."""
+        self.take_by_size = take_within(f"{ROW_BYTES} + {self._size_source(texts, len(parents))}")
+        """Takes rows, parent columns first, by the number of characters in all their texts."""
+        self.size: Callable[[Row], int] = eval(f"lambda row: {self._size_source(texts)}")
+        """The number of characters in a row's texts, ids included."""
+        too_large = f"{self._size_source(long, len(parents))} > {ITEM_CHARS_SURE}"
+        self.to_row = _row_maker(columns, parents, too_large, self._checked_row)
+        """`to_row(record, *parents)`: the values of the parent columns, then those of the record, in order.
+
+        Raises `TooLarge` for a record that would not fit into a reply.
+        """
         self._construct = _constructor(record_type, columns, self._documents)
 
     def insert(self) -> peewee.Insert:
@@ -144,6 +174,23 @@ class RowMapper(Generic[T]):
             children: Sequence[dict[str, Any]] = [{child: own} for own in lists] or [{}] * len(rows)
             return [self.to_record(row, **own) for row, own in zip(rows, children, strict=True)]
 
+    def _size_source(self, names: Sequence[str], parents: int = 0) -> str:
+        """The source text of the number of characters in these columns of `row`."""
+        return " + ".join(f"len(row[{self.names.index(name) + parents}] or '')" for name in names) or "0"
+
+    def json_size(self, row: Row) -> int:
+        """The number of bytes of a row's texts in JSON."""
+        texts = ((column, value) for column, value in zip(self.columns, row, strict=True) if isinstance(value, str))
+        return sum(len(value.encode() if isinstance(column, Json) else to_json(value)) for column, value in texts)
+
+    def _checked_row(self, record: T, row: Row) -> Row:
+        """The row from `to_row`; raises `TooLarge` if the record is too large in JSON."""
+        size = self.json_size(row[len(self._parents) :])
+        if size > ITEM_BYTES_MAX:
+            name = " ".join([type(record).__name__, *(repr(getattr(record, key)) for key in record.KEY)])
+            raise TooLarge.at("$.payload", f"{name} would have {size} bytes in JSON; the limit is {ITEM_BYTES_MAX}")
+        return row
+
     def _construct_damaged(self, row: list[Any], children: dict[str, Any]) -> T:
         """The record without its damaged JSON columns, so that one damaged row does not hide all others."""
         damaged = [
@@ -152,6 +199,33 @@ class RowMapper(Generic[T]):
         for at in damaged:
             row[at] = None
         return self._construct(tuple(row), damaged=[self._wire_names[self.names[at]] for at in damaged], **children)
+
+
+def take_within(size: str) -> TakeWithin:
+    """A function that takes rows whose size is this expression of `row`; compiled because it runs for every row."""
+    names: dict[str, Any] = {"RowsWithin": RowsWithin}
+    lines = [
+        "def take(rows, size_max):",
+        " taken, total = [], 0",
+        " for row in rows:",
+        f"  size = {size}",
+        "  total += size",
+        "  if total > size_max and taken:",
+        "   return RowsWithin(taken, total - size, False)",
+        "  taken.append(row)",
+        " return RowsWithin(taken, total, True)",
+    ]
+    exec("\n".join(lines), names)
+    take: TakeWithin = names["take"]
+    return take
+
+
+def _is_long(hint: Any) -> bool:
+    """Whether an annotation is of a text that may be longer than an id."""
+    hint = present(hint)
+    return get_origin(hint) is Annotated and any(
+        isinstance(each, msgspec.Meta) and each.max_length == TEXT_BYTES_MAX for each in get_args(hint)[1:]
+    )
 
 
 def _is_valid(text: str, decode: Callable[[str], Any]) -> bool:
@@ -184,12 +258,21 @@ def _constructor(
     return construct
 
 
-def _row_maker(columns: Mapping[str, peewee.Field], parents: Sequence[str]) -> Callable[..., tuple[Any, ...]]:
-    """A function that makes a row from a record and the values of its parent columns; compiled like `_constructor`."""
+def _row_maker(
+    columns: Mapping[str, peewee.Field],
+    parents: Sequence[str],
+    too_large: str,
+    checked: Callable[[Any, Row], Row],
+) -> Callable[..., tuple[Any, ...]]:
+    """A function that makes a row from a record and the values of its parent columns; compiled like `_constructor`.
+
+    A row for which the expression `too_large` is true is passed through `checked`.
+    """
     values = ", ".join(_writing(column, name) for name, column in columns.items())
     arguments = ", ".join(["record", *parents])
     row = ", ".join([*parents, values])
-    make: Callable[..., tuple[Any, ...]] = eval(f"lambda {arguments}: ({row})", {"to_json": to_json})
+    source = f"lambda {arguments}: checked(record, row) if (row := ({row},)) and {too_large} else row"
+    make: Callable[..., tuple[Any, ...]] = eval(source, {"to_json": to_json, "checked": checked})
     return make
 
 

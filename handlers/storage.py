@@ -5,11 +5,11 @@ A query's handler gets `Reads`, a command's `Writes` and the `CommandContext`, a
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
-from backscroll.handlers.sql import Row, Statement
+from backscroll.handlers.sql import Row, RowsWithin, Statement, TakeWithin
 from backscroll.schema.command_log import CHAIN_START, Change, Generated, Target
 from backscroll.schema.errors import Storage
 from backscroll.schema.replies import StorageHealth
@@ -81,6 +81,12 @@ class Reads(Protocol):
 
     def rows(self, statement: Statement, /, **values: Any) -> list[Row]:
         """All rows returned by a SELECT."""
+
+    def rows_within(self, size_max: int, take: TakeWithin, statement: Statement, /, **values: Any) -> RowsWithin:
+        """The first rows of a SELECT, as many as together have at most `size_max`, but at least one."""
+
+    def each(self, statement: Statement, /, **values: Any) -> Iterator[Row]:
+        """The rows returned by a SELECT, read one by one. Close it, or read it to its end."""
 
     def row(self, statement: Statement, /, **values: Any) -> Row | None:
         """The first row returned by a SELECT, or None."""

@@ -4,6 +4,7 @@ from msgspec.structs import replace
 from peewee import JOIN, SQL
 
 from backscroll.handlers import changes
+from backscroll.handlers.lists import Items, OrderedRows
 from backscroll.handlers.registry import Cached, handles
 from backscroll.handlers.sql import Named, Row, RowMapper, field_changes, from_json, statement, to_json
 from backscroll.handlers.storage import CommandContext, Reads, Writes
@@ -40,15 +41,15 @@ SELECT_BY_ID = statement(
     Users.select(*ROWS.columns).where(Users.id == Named("user_id")).order_by(Users.oder_id).limit(SQL("1"))
 )
 SELECT_BY_PUBKEY = statement(Users.select(*ROWS.columns).where(Users.pubkey == Named("pubkey")))
-SELECT_ALL = statement(Users.select(*ROWS.columns).order_by(Users.created_at, Users.oder_id))
+SELECT_ALL = OrderedRows(Users.select(*ROWS.columns), [Users.created_at, Users.oder_id])
 SELECT_OTHER_WITH_PUBKEY = statement(
     Users.select(SQL("1")).where((Users.pubkey == Named("pubkey")) & (Users.oder_id != Named("oder_id")))
 )
-SELECT_OF_ROOM = statement(
+SELECT_OF_ROOM = OrderedRows(
     Members.select(*MEMBER_COLUMNS, *ROWS.columns)
     .join(Users, JOIN.LEFT_OUTER, on=(Users.oder_id == Members.oder_id))
-    .where(Members.room_id == Named("room_id"))
-    .order_by(Members.joined_at, Members.oder_id)
+    .where(Members.room_id == Named("room_id")),
+    [Members.oder_id],
 )
 UPSERT_META = statement(
     Meta.insert({Meta.key: Named("key"), Meta.value: Named("value")}).on_conflict(
@@ -109,8 +110,9 @@ def get_user_by_pubkey(query: GetUserByPubkey, db: Reads) -> User | None:
 
 
 @handles(ListUsers, cached=Cached.UNTIL_COMMIT)
-def list_users(_query: ListUsers, db: Reads) -> list[User]:
-    return ROWS.to_records(db.rows(SELECT_ALL))
+def list_users(query: ListUsers, db: Reads) -> Items[User]:
+    rows = SELECT_ALL.read(db, query.after, query.limit)
+    return Items(map(ROWS.to_record, rows), is_page=query.limit is not None)
 
 
 @handles(GetCurrentUser)
@@ -120,8 +122,9 @@ def get_current_user(_query: GetCurrentUser, db: Reads) -> User | None:
 
 
 @handles(GetUsersByRoom, cached=Cached.UNTIL_COMMIT)
-def get_users_by_room(query: GetUsersByRoom, db: Reads) -> list[User]:
-    return [_member_as_user(row) for row in db.rows(SELECT_OF_ROOM, room_id=query.room_id)]
+def get_users_by_room(query: GetUsersByRoom, db: Reads) -> Items[User]:
+    rows = SELECT_OF_ROOM.read(db, query.after, query.limit, room_id=query.room_id)
+    return Items(map(_member_as_user, rows), is_page=query.limit is not None)
 
 
 def current_user_id(db: Reads) -> str | None:

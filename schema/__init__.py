@@ -6,6 +6,7 @@ Everything a Python client needs can be imported from here; the modules have the
 from backscroll.schema.command_log import *
 from backscroll.schema.errors import *
 from backscroll.schema.operations import *
+from backscroll.schema.positions import *
 from backscroll.schema.records import *
 from backscroll.schema.replies import *
 

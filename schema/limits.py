@@ -8,9 +8,9 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 
 from msgspec import Meta
 
-BODY_BYTES_MAX = 16 * 1024 * 1024
+BODY_BYTES_MAX = 7 * 1024 * 1024
 FRAME_BYTES_MAX = 4 * BODY_BYTES_MAX + 4096  # above this libzmq closes the connection without a reply
-REPLY_BYTES_MAX = 64 * 1024 * 1024
+REPLY_BYTES_MAX = 8 * 1024 * 1024
 LOG_BODY_BYTES_MAX = 2 * BODY_BYTES_MAX  # of append-log: an entry is larger than the command it records
 TEXT_BYTES_MAX = 1024 * 1024
 ID_BYTES_MAX = 512  # so that a key of two ids fits the index entries of every database system
@@ -22,8 +22,12 @@ LOG_FREE_JSON_BYTES_MAX = 3 * FREE_JSON_BYTES_MAX  # some JSON is larger in Mess
 LOG_COMMANDS_MAX = 20_000
 FREE_JSON_VALUES_MAX = 50_000
 LIST_ITEMS_MAX = 100_000
+ITEM_BYTES_MAX = 6_400 * 1024  # in JSON; more than any text takes there, and less than a reply
+LOG_ENTRY_BYTES_MAX = REPLY_BYTES_MAX - 512 * 1024  # in MessagePack, for the same reason
 PAGE_ITEMS_MAX = 500
-PAGE_BYTES_MAX = 4 * 1024 * 1024  # a page of the log or of rows ends before the item that would make it larger
+PAGE_BYTES_MAX = 4 * 1024 * 1024  # a page ends before the item that would make it larger
+PAGE_REACTIONS_MAX = 10_000  # of the messages of a page, which ends before the message that would make them more
+PAGE_REACTIONS_BYTES_MAX = REPLY_BYTES_MAX - ITEM_BYTES_MAX - 256 * 1024  # so that they fit beside any message
 BATCH_COMMANDS_MAX = 1_000
 CURSOR_CHARS_MAX = 2_560  # a cursor names a room, a channel and a message, in base64
 PATH_CHARS_MAX = 4_096
@@ -72,7 +76,7 @@ LIMITS: dict[str, Limit] = {
     "bodyBytes": Limit("request body", BODY_BYTES_MAX, "bytes", "too-large"),
     "logBodyBytes": Limit("request body of `append-log`", LOG_BODY_BYTES_MAX, "bytes", "too-large"),
     "frameBytes": Limit("frame", FRAME_BYTES_MAX, "bytes", "", "a larger one closes the connection without a reply"),
-    "replyBytes": Limit("reply body", REPLY_BYTES_MAX, "bytes", "too-large", "ask for fewer items"),
+    "replyBytes": Limit("reply body", REPLY_BYTES_MAX, "bytes", "too-large", "pages are shorter instead"),
     "routingFrames": Limit("frames before the body", ROUTING_FRAMES_MAX, "frames", "malformed"),
     "routingBytes": Limit("frames before the body, together", ROUTING_BYTES_MAX, "bytes", "malformed"),
     "requestIdBytes": Limit("`id` of a request", REQUEST_ID_BYTES_MAX, "bytes", "too-large", "at least 1"),
@@ -80,6 +84,13 @@ LIMITS: dict[str, Limit] = {
     "traceparentBytes": Limit("`traceparent`", TRACEPARENT_BYTES_MAX, "bytes", "too-large"),
     "idBytes": Limit("an id or an emoji", ID_BYTES_MAX, "bytes", "too-large", "at least 1"),
     "textBytes": Limit("a text (`content`, `name`, …)", TEXT_BYTES_MAX, "bytes", "too-large"),
+    "itemBytes": Limit(
+        "a message, user, room, member, …, in JSON",
+        ITEM_BYTES_MAX,
+        "bytes",
+        "too-large",
+        "without the lists in it; also after an update",
+    ),
     "listItems": Limit("a list (`members`, `reactions`, …)", LIST_ITEMS_MAX, "items", "too-large"),
     "freeJsonBytes": Limit(
         "free JSON (`metadata`, `permissions`, …) of one request",
@@ -95,7 +106,19 @@ LIMITS: dict[str, Limit] = {
         "times and durations", MILLIS_MAX, "ms", "invalid", "at least 0; the maximum is the end of the year 9999"
     ),
     "pageItems": Limit("`limit` of a page", PAGE_ITEMS_MAX, "items", "invalid", "at least 1"),
-    "pageBytes": Limit("a page of `get-log` or `get-rows`", PAGE_BYTES_MAX, "bytes", "", "the page is shorter instead"),
+    "pageBytes": Limit(
+        "a page of messages, of the log or of rows", PAGE_BYTES_MAX, "bytes", "", "the page is shorter; at least 1 item"
+    ),
+    "pageReactions": Limit(
+        "reactions in a page of messages",
+        PAGE_REACTIONS_MAX,
+        "items",
+        "",
+        "the page is shorter; a message with more is `too-large`: ask with `childLists: false`",
+    ),
+    "pageReactionsBytes": Limit(
+        "reactions in a page of messages, in JSON", PAGE_REACTIONS_BYTES_MAX, "bytes", "", "as above"
+    ),
     "cursorChars": Limit("a cursor", CURSOR_CHARS_MAX, "characters", "too-large"),
     "batchCommands": Limit(
         "commands of a `batch`, entries of `append-log`", BATCH_COMMANDS_MAX, "items", "too-large", "at least 1"
@@ -107,6 +130,9 @@ LIMITS: dict[str, Limit] = {
         "ms",
         "invalid",
         "unless `append-log` has `allowFuture`",
+    ),
+    "logEntryBytes": Limit(
+        "a command's entry in the log, in MessagePack", LOG_ENTRY_BYTES_MAX, "bytes", "too-large", "split the batch"
     ),
     "mediaPartBytes": Limit("a part of a file", MEDIA_PART_BYTES_MAX, "bytes", "too-large"),
     "mediaParts": Limit("parts of a file", MEDIA_PARTS_MAX, "parts", "too-large", "at least 1"),

@@ -5,9 +5,9 @@ this folder specifies the protocol.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Annotated, Any, Final, Generic, TypeVar, cast
+from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct
@@ -108,21 +108,56 @@ MAKING_DECODERS = threading.Lock()
 """Held while a decoder is created: msgspec crashes if two threads create decoders of one type at the same time."""
 
 
+LIST_BYTES = 5  # what a list takes besides its items, at most
+
+
+class EncodedItems(NamedTuple):
+    """An encoded list, the number of its items, and whether all are in it."""
+
+    encoded: bytes
+    number: int
+    complete: bool
+
+
 class Codec:
     """One of the two encodings. Safe to use from any thread."""
 
     def __init__(
-        self, name: str, encode: Callable[[Any], bytes], decoder: Callable[[Any], Any], empty_map: bytes, null: bytes
+        self,
+        name: str,
+        encoder: msgspec.json.Encoder | msgspec.msgpack.Encoder,
+        decoder: Callable[[Any], Any],
+        *,
+        empty_map: bytes,
+        null: bytes,
+        separator: bytes,
+        list_of: Callable[[int, bytearray], bytes],
     ) -> None:
         self.name = name
-        self.encode: Final = encode
+        self.encode: Final[Callable[[Any], bytes]] = encoder.encode
         self.empty_map = empty_map
         self.null = null
+        self._encode_into = encoder.encode_into
+        self._separator = separator
+        self._list_of = list_of
         self._make_decoder: Final = decoder
         self._decoders: dict[Any, Callable[[bytes | Raw], Any]] = {}
 
     def __repr__(self) -> str:
         return self.name
+
+    def encode_items(self, items: Iterable[Any], bytes_max: int) -> EncodedItems:
+        """Encode a list item by item, as many as fit into `bytes_max`."""
+        encoded, number, end = bytearray(), 0, 0
+        for item in items:
+            if number:
+                encoded += self._separator
+            self._encode_into(item, encoded, -1)
+            if len(encoded) > bytes_max - LIST_BYTES:
+                del encoded[end:]
+                return EncodedItems(self._list_of(number, encoded), number, complete=False)
+            number, end = number + 1, len(encoded)
+        return EncodedItems(self._list_of(number, encoded), number, complete=True)
 
     def decode(self, body: bytes | Raw, as_type: type[T]) -> T:
         """Decode a body as this type; raises one of `DECODE_ERRORS`."""
@@ -141,8 +176,38 @@ class Codec:
         return self._decoders[as_type]
 
 
-JSON: Final = Codec("json", msgspec.json.Encoder().encode, msgspec.json.Decoder, b"{}", b"null")
-MSGPACK: Final = Codec("msgpack", msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder, b"\x80", b"\xc0")
+def _json_list(_number: int, items: bytearray) -> bytes:
+    return b"".join((b"[", items, b"]"))
+
+
+def _msgpack_list(number: int, items: bytearray) -> bytes:
+    if number < 2**4:
+        header = bytes([0x90 | number])
+    elif number < 2**16:
+        header = b"\xdc" + number.to_bytes(2, "big")
+    else:
+        header = b"\xdd" + number.to_bytes(4, "big")
+    return b"".join((header, items))
+
+
+JSON: Final = Codec(
+    "json",
+    msgspec.json.Encoder(),
+    msgspec.json.Decoder,
+    empty_map=b"{}",
+    null=b"null",
+    separator=b",",
+    list_of=_json_list,
+)
+MSGPACK: Final = Codec(
+    "msgpack",
+    msgspec.msgpack.Encoder(),
+    msgspec.msgpack.Decoder,
+    empty_map=b"\x80",
+    null=b"\xc0",
+    separator=b"",
+    list_of=_msgpack_list,
+)
 
 
 def codec_of(body: bytes) -> Codec:

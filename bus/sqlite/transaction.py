@@ -12,7 +12,7 @@ import apsw
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.statements import COMPILED
 from backscroll.bus.stores import CommittedCommand
-from backscroll.handlers.sql import Row, Statement
+from backscroll.handlers.sql import Row, RowsWithin, Statement, TakeWithin
 from backscroll.handlers.storage import CommandContext, LogPosition, Redaction, Retention
 from backscroll.schema.command_log import Generated
 
@@ -41,6 +41,19 @@ class Snapshot:
 
     def rows(self, statement: Statement, /, **values: Any) -> list[Row]:
         return self._connection.execute(COMPILED[statement], values).fetchall()
+
+    def rows_within(self, size_max: int, take: TakeWithin, statement: Statement, /, **values: Any) -> RowsWithin:
+        cursor = self._connection.execute(COMPILED[statement], values)
+        taken = take(cursor, size_max)
+        cursor.close()
+        return taken
+
+    def each(self, statement: Statement, /, **values: Any) -> Iterator[Row]:
+        cursor = self._connection.execute(COMPILED[statement], values)
+        try:
+            yield from cursor
+        finally:
+            cursor.close()
 
     def row(self, statement: Statement, /, **values: Any) -> Row | None:
         rows = self._connection.execute(COMPILED[statement], values).fetchall()

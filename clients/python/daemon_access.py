@@ -13,6 +13,7 @@ from typing import TextIO
 
 from backscroll.clients.python.client import Client, ZmqTransport
 from backscroll.clients.python.daemon_process import DaemonProcess
+from backscroll.clients.python.listing import items_of
 from backscroll.schema.errors import BackscrollError
 from backscroll.schema.operations import Health, ListScopes
 from backscroll.schema.paths import ENDPOINT_FILE, default_data_dir
@@ -41,7 +42,7 @@ class Clients:
 
     def existing(self, scope: str) -> Client:
         """The client of an existing scope; raises `CannotReach` if there is none, because a query would create it."""
-        names = self[DEFAULT_SCOPE].execute(ListScopes())
+        names = list(items_of(self[DEFAULT_SCOPE], ListScopes()))
         if scope not in names:
             raise CannotReach(f"there is no scope {scope!r}; the scopes are: {', '.join(map(repr, names))}")
         return self[scope]

@@ -1,7 +1,8 @@
 """Attachments of messages."""
 
-from backscroll.schema.limits import Id
+from backscroll.schema.limits import Id, PageSize
 from backscroll.schema.operations.base import Command, Query
+from backscroll.schema.positions import AttachmentPosition
 from backscroll.schema.records import Attachment
 
 
@@ -33,10 +34,15 @@ class GetAttachmentsForMessage(Query[list[Attachment]], frozen=True):
     """
 
     message_id: Id
+    limit: PageSize | None = None
+    after: AttachmentPosition | None = None
 
 
 class GetAllAttachments(Query[list[Attachment]], frozen=True):
     """All attachments of the scope, ordered by id.
 
-    Example: {}
+    Example: {"limit": 100, "after": {"id": "a0"}}
     """
+
+    limit: PageSize | None = None
+    after: AttachmentPosition | None = None

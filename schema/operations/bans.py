@@ -1,7 +1,8 @@
 """Bans of users from rooms."""
 
-from backscroll.schema.limits import Id
+from backscroll.schema.limits import Id, PageSize
 from backscroll.schema.operations.base import Command, Query
+from backscroll.schema.positions import BanPosition
 from backscroll.schema.records import Ban
 
 
@@ -31,6 +32,8 @@ class GetBansForRoom(Query[list[Ban]], frozen=True):
     """
 
     room_id: Id
+    limit: PageSize | None = None
+    after: BanPosition | None = None
 
 
 class IsUserBanned(Query[bool], frozen=True):

@@ -1,7 +1,8 @@
 """Channels and the categories they are listed under, one at a time; `save-room` writes a room's whole lists."""
 
-from backscroll.schema.limits import Id, Integer, Text
+from backscroll.schema.limits import Id, Integer, PageSize, Text
 from backscroll.schema.operations.base import Command, Query
+from backscroll.schema.positions import ChannelPosition
 from backscroll.schema.records import Category, CategoryUpdates, Channel, ChannelType, ChannelUpdates
 
 DEFAULT_ROOM = "default"
@@ -69,6 +70,8 @@ class ListChannels(Query[list[Channel]], frozen=True):
     """
 
     room_id: Id = DEFAULT_ROOM
+    limit: PageSize | None = None
+    after: ChannelPosition | None = None
 
 
 class CreateCategory(Command[Category], frozen=True):
@@ -118,3 +121,5 @@ class ListCategories(Query[list[Category]], frozen=True):
     """
 
     room_id: Id = DEFAULT_ROOM
+    limit: PageSize | None = None
+    after: ChannelPosition | None = None

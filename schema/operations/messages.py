@@ -90,13 +90,15 @@ class ListMessages(Query[MessageList], frozen=True):
     room_id: Id = DEFAULT_ROOM
     before: Id | None = None
     limit: PageSize = 50
+    child_lists: bool = True
 
 
 class GetMessagePage(Query[MessagePage], frozen=True):
-    """A page of `limit` messages of a room or of one of its channels, oldest first; fewer only at an end.
+    """A page of `limit` messages of a room or of one of its channels, oldest first; fewer at an end, or if large.
 
     Without a cursor the newest messages; else those `before` or `after` a cursor of an earlier page, or `around` the id
-    of a message. Cursors stay valid when messages are saved, edited or deleted.
+    of a message. Cursors stay valid when messages are saved, edited or deleted. With `childLists: false` the messages
+    are without their reactions.
 
     Example: {"roomId": "r1", "channelId": "general", "limit": 20, "includeDeleted": false}
     """
@@ -110,10 +112,14 @@ class GetMessagePage(Query[MessagePage], frozen=True):
     around: Id | None = None
     limit: PageSize = 50
     include_deleted: bool = True
+    child_lists: bool = True
 
 
 class GetMessages(Query[list[Message]], frozen=True):
     """Messages of a room, ordered by (timestamp, id): at most `limit`, starting at `offset`.
+
+    `too-large` if they do not fit into a reply: a shorter page could not be told from the end. With `childLists: false`
+    they are without their reactions.
 
     Example: {"roomId": "r1", "limit": 50, "offset": 100}
     """
@@ -123,12 +129,14 @@ class GetMessages(Query[list[Message]], frozen=True):
     room_id: Id
     limit: PageSize = 100
     offset: Count = 0
+    child_lists: bool = True
 
 
 class GetMessageById(Query[Message | None], frozen=True):
-    """The message with this id, or null.
+    """The message with this id, or null. With `childLists: false` without its reactions.
 
     Example: {"messageId": "m1"}
     """
 
     message_id: Id
+    child_lists: bool = True

@@ -1,7 +1,8 @@
 """Reactions: emoji that users add to messages."""
 
-from backscroll.schema.limits import Id
+from backscroll.schema.limits import Id, PageSize
 from backscroll.schema.operations.base import Command, Query
+from backscroll.schema.positions import ReactionPosition
 from backscroll.schema.records import ERASED_EMOJI, Reaction
 
 
@@ -36,3 +37,5 @@ class GetReactionsForMessage(Query[list[Reaction]], frozen=True):
     """
 
     message_id: Id
+    limit: PageSize | None = None
+    after: ReactionPosition | None = None

@@ -4,8 +4,9 @@ from typing import Self
 
 from msgspec.structs import replace
 
-from backscroll.schema.limits import Id
+from backscroll.schema.limits import Id, PageSize
 from backscroll.schema.operations.base import Command, Query
+from backscroll.schema.positions import RoomPosition
 from backscroll.schema.records import Room, RoomUpdates, without_secrets
 
 
@@ -47,16 +48,21 @@ class DeleteRoom(Command[None], frozen=True):
 
 
 class GetRoom(Query[Room | None], frozen=True):
-    """The room with this id, or null.
+    """The room with this id, or null. With `childLists: false` without its channels, categories and members.
 
     Example: {"roomId": "r1"}
     """
 
     room_id: Id
+    child_lists: bool = True
 
 
 class GetAllRooms(Query[list[Room]], frozen=True):
-    """All rooms, ordered by (createdAt, id).
+    """All rooms, ordered by (createdAt, id). With `childLists: false` without channels, categories and members.
 
-    Example: {}
+    Example: {"childLists": false, "limit": 100}
     """
+
+    child_lists: bool = True
+    limit: PageSize | None = None
+    after: RoomPosition | None = None

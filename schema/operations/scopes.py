@@ -4,10 +4,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from backscroll.schema.limits import PATH_CHARS_MAX, Id
+from backscroll.schema.limits import PATH_CHARS_MAX, SCOPE_BYTES_MAX, Id, PageSize
 from backscroll.schema.operations.base import Maintenance
 from backscroll.schema.replies import ScopeInfo
 
+ScopeName = Annotated[str, Meta(min_length=1, max_length=SCOPE_BYTES_MAX)]
 FilePath = Annotated[str, Meta(min_length=1, max_length=PATH_CHARS_MAX)]
 
 
@@ -25,6 +26,9 @@ class ListScopes(Maintenance[list[str]], frozen=True):
     """
 
     ERRORS = ("forbidden",)
+
+    limit: PageSize | None = None
+    after: ScopeName | None = None
 
 
 class DeleteScope(Maintenance[None], frozen=True):

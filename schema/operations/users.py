@@ -1,7 +1,8 @@
 """Users, and which of them is the current user of the application."""
 
-from backscroll.schema.limits import Id, Text
+from backscroll.schema.limits import Id, PageSize, Text
 from backscroll.schema.operations.base import Command, Query
+from backscroll.schema.positions import MemberPosition, UserPosition
 from backscroll.schema.records import User, UserUpdates
 
 
@@ -63,8 +64,11 @@ class GetUserByPubkey(Query[User | None], frozen=True):
 class ListUsers(Query[list[User]], frozen=True):
     """All users, ordered by (createdAt, oderId).
 
-    Example: {}
+    Example: {"limit": 100, "after": {"oderId": "ad"}}
     """
+
+    limit: PageSize | None = None
+    after: UserPosition | None = None
 
 
 class GetUser(Query[User | None], frozen=True):
@@ -84,9 +88,11 @@ class GetCurrentUser(Query[User | None], frozen=True):
 
 
 class GetUsersByRoom(Query[list[User]], frozen=True):
-    """The members of a room as users, ordered by (joinedAt, oderId); unstored users get the fields of the member.
+    """The members of a room as users, ordered by oderId; unstored users get the fields of the member.
 
     Example: {"roomId": "r1"}
     """
 
     room_id: Id
+    limit: PageSize | None = None
+    after: MemberPosition | None = None

@@ -6,7 +6,7 @@ Each test is a short scenario of one need; the modules of the operations test th
 import asyncio
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from backscroll.bus.inprocess import InProcess
 from backscroll.bus.status import DaemonStatus
 from backscroll.clients.python import AsyncClient, Client
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.handlers.sql import Statement
+from backscroll.handlers.sql import Row, RowsWithin, Statement, TakeWithin
 from backscroll.handlers.storage import CommandContext, LogPosition, Redaction
 from backscroll.schema import (
     DELETED_TEXT,
@@ -327,6 +327,12 @@ class OtherStore:
     def rows(self, statement: Statement, /, **values: Any) -> list[tuple[Any, ...]]:
         return self.connection.execute(statement.compiled(self.dialect), values).fetchall()
 
+    def rows_within(self, size_max: int, take: TakeWithin, statement: Statement, /, **values: Any) -> RowsWithin:
+        return take(self.connection.execute(statement.compiled(self.dialect), values), size_max)
+
+    def each(self, statement: Statement, /, **values: Any) -> Iterator[Row]:
+        return iter(self.rows(statement, **values))
+
     def row(self, statement: Statement, /, **values: Any) -> tuple[Any, ...] | None:
         rows = self.rows(statement, **values)
         return rows[0] if rows else None
@@ -366,6 +372,7 @@ def _converse(call: Callable[[Any], Any], now: int) -> None:
     assert isinstance(message, Message)
     assert call(ListMessages(channel.id)).messages == [message]
     assert call(GetSession(TOKEN)) == session == Session(user_id=user.id, created_at=now, expires_at=now + 1_000)
+    assert list(call(ListUsers()).items) == [user]
     with pytest.raises(Conflict):
         call(DeleteChannel(channel.id))
 

@@ -17,6 +17,7 @@ from backscroll.bus.inprocess import InProcess
 from backscroll.bus.sqlite import opening, store
 from backscroll.bus.sqlite.statements import COMPILED
 from backscroll.clients.python import Client
+from backscroll.handlers.lists import OrderedRows
 from backscroll.handlers.messages import Deletion
 from backscroll.handlers.rooms import ChildList
 from backscroll.handlers.rows import TablePages
@@ -190,7 +191,7 @@ def statements_in(value: Any) -> Iterator[tuple[str, Statement]]:
         inside = [(getattr(key, "__name__", key), each) for key, each in value.items()]
     elif isinstance(value, tuple | list):
         inside = enumerate(value)
-    elif isinstance(value, ModuleType | ChildList | Deletion | TablePages):
+    elif isinstance(value, ModuleType | ChildList | Deletion | OrderedRows | TablePages):
         inside = vars(value).items()
     for name, each in inside:
         if not str(name).startswith("__") and not isinstance(each, ModuleType):

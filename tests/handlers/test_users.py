@@ -88,7 +88,7 @@ def test_current_user_is_null_until_set_and_stored(client: Client) -> None:
 
 
 def test_users_by_room_are_all_members_stored_or_not(client: Client) -> None:
-    """Members are ordered by (joinedAt, oderId); one without a user row is made of the member row."""
+    """Members are ordered by oderId; one without a user row is made of the member row."""
     members = [
         RoomMember(oder_id="zoe", joined_at=3, id="z", username="zoe", display_name="Zoë", role="host"),
         RoomMember(oder_id="ada", joined_at=3, username="ignored"),
@@ -98,8 +98,8 @@ def test_users_by_room_are_all_members_stored_or_not(client: Client) -> None:
     client.execute(SaveUser(user("stranger")))
     client.execute(SaveRoom(Room(id="r", name="Room", members=members)))
     assert client.ask(GetUsersByRoom("r")) == [
-        User(oder_id="bare", id="bare", username="bare"),
         user("ada", status="here"),
+        User(oder_id="bare", id="bare", username="bare"),
         User(oder_id="zoe", id="z", username="zoe", display_name="Zoë", role="host", joined_at=3),
     ]
     assert client.ask(GetUsersByRoom("no room")) == []

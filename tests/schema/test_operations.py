@@ -118,11 +118,11 @@ def test_the_table_has_a_row_for_each_operation() -> None:
     """Kind, payload and result are readable without the code."""
     table = operations_table()
     assert table.count("\n") == len(OPERATIONS) + 2
-    assert "| `get-messages` | query | `{roomId, limit=100, offset=0}` | Message[] |" in table
-    assert "| `get-room` | query | `{roomId}` | Room or null |" in table
+    assert "| `get-messages` | query | `{roomId, limit=100, offset=0, childLists=true}` | Message[] |" in table
+    assert "| `get-room` | query | `{roomId, childLists=true}` | Room or null |" in table
     assert "| `save-ban` | command | `{ban}` | null |" in table
     assert "| `ping` | built-in | `{}` | Pong |" in table
-    assert "| `list-scopes` | maintenance | `{}` | string[] |" in table
+    assert "| `list-scopes` | maintenance | `{limit=null, after=null}` | string[] |" in table
     assert '| `create-category` | command | `{name, roomId="default", position=0}` | Category |' in table
 
 

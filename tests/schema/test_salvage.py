@@ -39,6 +39,7 @@ BAD_TEXTS = [*((MSGPACK, bad) for bad in BAD_UTF8), *((JSON, bad) for bad in (*B
 
 CPU_SECONDS_MAX = 10  # for a hostile body on a slow machine
 MIB = 2**20
+FULL = BODY_BYTES_MAX - 100  # fills a body beside a few fields
 DEPTH = 100_000
 
 both = pytest.mark.parametrize("codec", CODECS, ids=repr)
@@ -282,28 +283,28 @@ def nested(levels: int, innermost: bytes, *, wide: int) -> bytes:
 
 
 HOSTILE: dict[str, Callable[[], bytes]] = {
-    "empty lists, cut off": lambda: b"\x83\xa2id\xa1x\xa7payload\xdd\x00\xff\xff\xf0" + b"\x90" * (15 * MIB),
+    "empty lists, cut off": lambda: b"\x83\xa2id\xa1x\xa7payload\xdd\x00\xff\xff\xf0" + b"\x90" * FULL,
     "empty lists before the id": lambda: (
-        b"\x83\xa7payload\xdd\x00\xf0\x00\x00" + b"\x90" * (15 * MIB) + b"\xa2id\xa1x\xa4ty"
+        b"\x83\xa7payload\xdd" + FULL.to_bytes(4, "big") + b"\x90" * FULL + b"\xa2id\xa1x\xa4ty"
     ),
-    "empty maps": lambda: b"\x82\xa2id\xa1x\xa7payload\xdd\x00\xff\xff\xff" + b"\x80" * (15 * MIB),
-    "lists in lists": lambda: b"\x83\xa2id\xa1x\xa4type\xa4ping\xa7payload" + b"\x91" * (15 * MIB),
-    "maps as keys": lambda: b"\x83\xa2id\xa1x\xa4type\xa4ping\xa7payload" + b"\x81\x81" * (5 * MIB),
+    "empty maps": lambda: b"\x82\xa2id\xa1x\xa7payload\xdd\x00\xff\xff\xff" + b"\x80" * FULL,
+    "lists in lists": lambda: b"\x83\xa2id\xa1x\xa4type\xa4ping\xa7payload" + b"\x91" * FULL,
+    "maps as keys": lambda: b"\x83\xa2id\xa1x\xa4type\xa4ping\xa7payload" + b"\x81\x81" * (FULL // 2),
     "a length of four gigabytes": lambda: b"\x83\xa2id\xa1x\xa4type\xdb\xff\xff\xff\xff" + b"x" * MIB,
-    "empty JSON lists, cut off": lambda: b'{"id":"x","payload":[' + b"[]," * (5 * MIB - 100),
-    "empty JSON lists before the id": lambda: b'{"payload":[' + b"[]," * (5 * MIB - 100) + b'[]],"id":"x","type":',
-    "JSON lists in lists": lambda: b'{"id":"x","payload":' + b"[" * (15 * MIB),
-    "JSON maps in maps": lambda: b'{"id":"x","payload":' + b'{"a":' * (3 * MIB),
-    "quotation marks": lambda: b'{"id":"x","payload":' + b'"' * (15 * MIB),
-    "open texts": lambda: b'{"id":"x","payload":' + b'"a\\' * (5 * MIB),
-    "backslashes": lambda: b'{"id":"x","payload":"' + b"\\" * (15 * MIB),
-    "an open text": lambda: b'{"id":"x","payload":"' + b"a" * (15 * MIB),
-    "white space": lambda: b'{"id":"x",' + b" " * (15 * MIB),
-    "colons": lambda: b'{"id":"x"' + b":" * (15 * MIB),
-    "commas": lambda: b'{"id":"x"' + b"," * (15 * MIB),
-    "closing brackets": lambda: b'{"id":"x"' + b"}" * (15 * MIB),
-    "halves of pairs": lambda: b'{"id":"x","payload":["' + rb"\ud800" * (2 * MIB) + b'"]}',
-    "pairs and a half": lambda: b'{"id":"x","payload":["' + rb"\ud800\udc00" * MIB + rb'\ud800"]}',
+    "empty JSON lists, cut off": lambda: b'{"id":"x","payload":[' + b"[]," * (FULL // 3),
+    "empty JSON lists before the id": lambda: b'{"payload":[' + b"[]," * (FULL // 3) + b'[]],"id":"x","type":',
+    "JSON lists in lists": lambda: b'{"id":"x","payload":' + b"[" * FULL,
+    "JSON maps in maps": lambda: b'{"id":"x","payload":' + b'{"a":' * (FULL // 5),
+    "quotation marks": lambda: b'{"id":"x","payload":' + b'"' * FULL,
+    "open texts": lambda: b'{"id":"x","payload":' + b'"a\\' * (FULL // 3),
+    "backslashes": lambda: b'{"id":"x","payload":"' + b"\\" * FULL,
+    "an open text": lambda: b'{"id":"x","payload":"' + b"a" * FULL,
+    "white space": lambda: b'{"id":"x",' + b" " * FULL,
+    "colons": lambda: b'{"id":"x"' + b":" * FULL,
+    "commas": lambda: b'{"id":"x"' + b"," * FULL,
+    "closing brackets": lambda: b'{"id":"x"' + b"}" * FULL,
+    "halves of pairs": lambda: b'{"id":"x","payload":["' + rb"\ud800" * (FULL // 6) + b'"]}',
+    "pairs and a half": lambda: b'{"id":"x","payload":["' + rb"\ud800\udc00" * (FULL // 12) + rb'\ud800"]}',
     "half a pair after empty lists": lambda: (
         b'{"id":"x","type":"save-message","payload":' + nested(1, rb'"\ud800"', wide=MIB) + b"}"
     ),
@@ -317,8 +318,8 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
         + b"\x90" * 0xF0000
         + b"\xa1\xff"
     ),
-    "an endless number": lambda: b'{"id":"x","type":"ping","payload":' + b"9" * (15 * MIB),
-    "an endless id": lambda: b'{"id":' + b"9" * (15 * MIB),
+    "an endless number": lambda: b'{"id":"x","type":"ping","payload":' + b"9" * FULL,
+    "an endless id": lambda: b'{"id":' + b"9" * FULL,
 }
 
 

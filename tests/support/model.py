@@ -260,7 +260,8 @@ class Model:
 
     def get_users_by_room(self, room_id: str) -> list[Payload]:
         room = self.get_room(room_id) or {"members": []}
-        return [self.users.get(member["oderId"]) or _as_user(member) for member in room["members"]]
+        members = sorted(room["members"], key=lambda each: each["oderId"])
+        return [self.users.get(member["oderId"]) or _as_user(member) for member in members]
 
     # Rooms
 

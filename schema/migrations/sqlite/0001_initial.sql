@@ -56,6 +56,7 @@ CREATE TABLE reactions (
     timestamp  INTEGER,
     PRIMARY KEY (message_id, oder_id, emoji)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX reactions_by_time ON reactions (message_id, timestamp, oder_id, emoji);
 
 CREATE TABLE attachments (
     id               TEXT NOT NULL PRIMARY KEY,

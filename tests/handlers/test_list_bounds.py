@@ -1,0 +1,348 @@
+"""Every list has pages, and a reply is bounded while it is built: for each list operation of the registry."""
+
+import random
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from backscroll.bus.inprocess import InProcess
+from backscroll.clients.python import Client
+from backscroll.clients.python.listing import items_of
+from backscroll.schema import (
+    OPERATIONS,
+    Attachment,
+    Ban,
+    Batch,
+    Category,
+    Channel,
+    DeleteRoom,
+    DeleteScope,
+    GetAllAttachments,
+    GetAllRooms,
+    GetAttachmentsForMessage,
+    GetBansForRoom,
+    GetMessages,
+    GetReactionsForMessage,
+    GetRoom,
+    GetUsersByRoom,
+    Initialize,
+    ListCategories,
+    ListChannels,
+    ListScopes,
+    ListUsers,
+    Query,
+    Reaction,
+    RemoveBan,
+    RemoveReaction,
+    Room,
+    RoomMember,
+    RoomUpdates,
+    SaveAttachment,
+    SaveBan,
+    SaveReaction,
+    SaveRoom,
+    SaveUser,
+    TooLarge,
+    UpdateRoom,
+    User,
+)
+from backscroll.schema.limits import REPLY_BYTES_MAX
+from backscroll.schema.operations import Maintenance
+from backscroll.schema.positions import next_page
+from backscroll.schema.wire import JSON, MSGPACK, Codec
+from tests.support.messages import message_record, save_message
+from tests.support.requests import body
+
+LARGE = "x" * (500 * 1024)
+MANY = 20
+"""So many items with a large text are more than a reply."""
+PEAK_BYTES_MAX = 4 * REPLY_BYTES_MAX
+BY_OFFSET = "get-messages"
+
+
+class Listed(NamedTuple):
+    """A list: how it is asked for, and how its items are saved and removed, by number. `text` makes an item large."""
+
+    query: Any
+    save: Callable[[int, str], list[Any]]
+    remove: Callable[[int], list[Any]]
+
+
+def time_of(number: int) -> int | None:
+    """Few different times, some of them unset, so that positions differ in the key alone."""
+    return None if number % 3 == 0 else number % 5
+
+
+def user(number: int, text: str = "") -> User:
+    return User(oder_id=f"u{number}", id="u", username=text, created_at=time_of(number))
+
+
+def reaction(number: int, text: str = "") -> Reaction:
+    return Reaction(message_id="m1", oder_id=f"u{number}{text[:500]}", emoji="+", timestamp=time_of(number))
+
+
+def reactions(number: int, text: str) -> list[Any]:
+    """One reaction; where they are to be large, so many that they take as much as a large text."""
+    if not text:
+        return [SaveReaction(reaction(number))]
+    each = [reaction(number * 1_000 + at, text) for at in range(800)]
+    return [Batch.of([SaveReaction(one) for one in each])]
+
+
+def attachment(number: int, text: str = "", message_id: str = "m1") -> Attachment:
+    return Attachment(id=f"a{number}", message_id=message_id, filename=text, size=1, mime="x/y")
+
+
+MEMBERS: set[int] = set()
+"""The numbers of the room's members, which are saved together."""
+
+
+def members(change: Callable[[set[int]], Any]) -> list[Any]:
+    change(MEMBERS)
+    return [UpdateRoom("r1", RoomUpdates(members=[RoomMember(oder_id=f"u{each}") for each in sorted(MEMBERS)]))]
+
+
+CHANNELS: dict[int, Channel] = {}
+CATEGORIES: dict[int, Category] = {}
+
+
+def channels(number: int, text: str | None) -> list[Any]:
+    """The channels of a room are saved together, in as many commands as their size needs."""
+    return _in_lists(
+        CHANNELS, number, None if text is None else Channel(**_child(number, text), type="text"), "channels"
+    )
+
+
+def categories(number: int, text: str | None) -> list[Any]:
+    return _in_lists(CATEGORIES, number, None if text is None else Category(**_child(number, text)), "categories")
+
+
+def _child(number: int, text: str) -> dict[str, Any]:
+    return {"id": f"c{number}", "name": text, "position": number % 5}
+
+
+def _in_lists(kept: dict[int, Any], number: int, child: Any, name: str) -> list[Any]:
+    if child is None:
+        del kept[number]
+    else:
+        kept[number] = child
+    lists: dict[str, Any] = {name: list(kept.values())}
+    return [UpdateRoom("r1", RoomUpdates(**lists))]
+
+
+LISTS = [
+    Listed(GetMessages("r1"), lambda number, text: [save_message(number, text)], lambda _: []),
+    Listed(GetReactionsForMessage("m1"), reactions, lambda number: [RemoveReaction("m1", f"u{number}", "+")]),
+    Listed(ListUsers(), lambda number, text: [SaveUser(user(number, text))], lambda _: []),
+    Listed(
+        GetUsersByRoom("r1"),
+        lambda number, text: [SaveUser(user(number, text)), *members(lambda them: them.add(number))],
+        lambda number: members(lambda them: them.discard(number)),
+    ),
+    Listed(
+        GetAllRooms(),
+        lambda number, text: [SaveRoom(Room(id=f"r{number}", name=text, created_at=time_of(number)))],
+        lambda number: [DeleteRoom(f"r{number}")],
+    ),
+    Listed(ListChannels("r1"), channels, lambda number: channels(number, None)),
+    Listed(ListCategories("r1"), categories, lambda number: categories(number, None)),
+    Listed(
+        GetBansForRoom("r1"),
+        lambda number, text: [SaveBan(Ban(room_id="r1", oder_id=f"u{number}", timestamp=number % 5, reason=text))],
+        lambda number: [RemoveBan("r1", f"u{number}")],
+    ),
+    Listed(
+        GetAttachmentsForMessage("m1"),
+        lambda number, text: [SaveAttachment(attachment(number, text))],
+        lambda number: [SaveAttachment(attachment(number, message_id="another"))],
+    ),
+    Listed(
+        GetAllAttachments(),
+        lambda number, text: [SaveAttachment(attachment(number, text))],
+        lambda _: [],
+    ),
+]
+WITH_PAGES = [each for each in LISTS if each.query.wire_name != BY_OFFSET]
+
+
+def named(listed: Listed) -> str:
+    return str(listed.query.wire_name)
+
+
+@pytest.fixture
+def client(transport: InProcess) -> Client:
+    MEMBERS.clear()
+    CHANNELS.clear()
+    CATEGORIES.clear()
+    client = Client(transport=transport)
+    client.execute(SaveRoom(Room(id="r1", name="")))
+    return client
+
+
+def fill(client: Client, listed: Listed, text: str, number: int = MANY) -> None:
+    if named(listed) in ("list-channels", "list-categories") and text:  # they would not fit into one request
+        noun = "channel" if named(listed) == "list-channels" else "category"
+        for at in range(number):
+            create: Any = OPERATIONS[f"create-{noun}"]
+            client.execute(create(name=text, room_id="r1", position=at % 5))
+        return
+    for at in range(number):
+        for operation in listed.save(at, text):
+            client.execute(operation)
+
+
+@contextmanager
+def limited_memory() -> Iterator[None]:
+    """The block allocates no more than a small multiple of the largest reply at once."""
+    tracemalloc.start()
+    try:
+        yield
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < PEAK_BYTES_MAX
+
+
+def key(query: Any, item: Any) -> Any:
+    """What identifies an item: its position in the list."""
+    return next_page(query, item).after
+
+
+# The registry
+
+
+def lists_records(hint: Any) -> bool:
+    """Whether a reply of this type contains a list of records, or is a list."""
+    if get_origin(hint) is list:
+        return True
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        hints = get_type_hints(hint)
+        return any(name != "damaged" and _has_list_of_records(each) for name, each in hints.items())
+    return any(map(lists_records, get_args(hint)))
+
+
+def _has_list_of_records(hint: Any) -> bool:
+    if get_origin(hint) is list:
+        item = get_args(hint)[0]
+        return isinstance(item, type) and issubclass(item, msgspec.Struct)
+    return any(map(_has_list_of_records, get_args(hint)))
+
+
+READING = [each for each in OPERATIONS.values() if issubclass(each, Query | Maintenance)]
+
+
+def test_every_list_of_the_registry_can_be_asked_for_in_parts() -> None:
+    """Whatever may return a list of records has a `limit`, or can leave the list out."""
+    unbounded = [
+        each.wire_name
+        for each in READING
+        if lists_records(each.reply_type) and not {"limit", "child_lists"} & set(each.__struct_fields__)
+    ]
+    assert unbounded == []
+
+
+def test_every_list_of_the_registry_is_tested_here() -> None:
+    """A new operation that returns a list needs an entry in `LISTS`."""
+    lists = {each.wire_name for each in READING if get_origin(each.reply_type) is list}
+    assert lists == {named(each) for each in LISTS} | {"list-scopes"}
+    assert all("after" in each.query.__struct_fields__ for each in WITH_PAGES)
+
+
+# A list that is larger than a reply
+
+
+@pytest.mark.parametrize("codec", [JSON, MSGPACK], ids=repr)
+@pytest.mark.parametrize("listed", LISTS, ids=named)
+def test_a_list_that_is_too_large_is_refused_early(
+    client: Client, transport: InProcess, listed: Listed, codec: Codec
+) -> None:
+    """Without `limit` it is `too-large`, which says what to do; no more is read than fits into a reply."""
+    fill(client, listed, LARGE)
+    request = body(named(listed), listed.query, codec)
+    with limited_memory():
+        reply = codec.decode(transport.dispatcher.answer(request), dict[str, Any])
+    assert reply["error"]["code"] == "too-large"
+    assert "`limit`" in reply["error"]["message"]
+    client.execute(Initialize())
+    assert client.ask(GetMessages("none")) == []  # the connection of the refused query reads what is new
+
+
+@pytest.mark.parametrize("codec", [JSON, MSGPACK], ids=repr)
+@pytest.mark.parametrize("listed", WITH_PAGES, ids=named)
+def test_the_pages_of_a_large_list_are_shorter(
+    client: Client, transport: InProcess, listed: Listed, codec: Codec
+) -> None:
+    """A page ends before a reply would be too large; the pages together have every item once, in order."""
+    fill(client, listed, LARGE)
+    page: Any = replace(listed.query, limit=500)
+    keys: list[Any] = []
+    pages = 0
+    while True:
+        with limited_memory():
+            reply = transport.dispatcher.answer(body(named(listed), page, codec))
+            assert len(reply) <= REPLY_BYTES_MAX
+        items = msgspec.convert(codec.decode(reply, dict[str, Any])["result"], page.reply_type)
+        if not items:
+            break
+        pages += 1
+        keys += [key(page, item) for item in items]
+        page = next_page(page, items[-1])
+    assert pages >= 2
+    assert len(keys) == len(set(keys)) >= MANY
+    assert keys == [key(page, item) for item in items_of(client, listed.query, limit=3 if len(keys) < 100 else 500)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("listed", WITH_PAGES, ids=named)
+def test_pages_are_complete_while_the_list_changes(client: Client, listed: Listed, seed: int) -> None:
+    """Items that are there from the first page to the last are returned once, in the order of the whole list."""
+    draw = random.Random(seed)
+    fill(client, listed, "", 30)
+    before = {key(listed.query, item) for item in client.execute(listed.query)}
+    seen: list[Any] = []
+    page: Any = replace(listed.query, limit=draw.randint(1, 7))
+    removed, new = list(range(30)), 100
+    draw.shuffle(removed)
+    while items := client.execute(page):
+        seen += [key(page, item) for item in items]
+        page = next_page(page, items[-1])
+        for operation in listed.remove(removed.pop()) if draw.random() < 0.5 else listed.save(new, ""):
+            client.execute(operation)
+        new += 1
+    after = [key(listed.query, item) for item in client.execute(listed.query)]
+    stable = [each for each in after if each in before]
+    assert len(stable) >= 10
+    assert [each for each in seen if each in set(stable)] == stable
+
+
+def test_scopes_have_pages(client: Client, transport: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of scopes are listed like all else; a scope that is deleted meanwhile ends nothing."""
+    for number in range(5):
+        Client(transport=transport, scope=f"s{number}").execute(Initialize())
+    first = client.execute(ListScopes(limit=2))
+    assert first == ["default", "s0"]
+    Client(transport=transport, scope="s0").execute(DeleteScope())
+    assert client.execute(ListScopes(limit=2, after="s0")) == ["s1", "s2"]
+    assert list(items_of(client, ListScopes(), limit=2)) == ["default", "s1", "s2", "s3", "s4"]
+    names = [f"{number:0128}" for number in range(70_000)]  # so many files would take minutes
+    monkeypatch.setattr(type(transport.scopes), "names", lambda _: names)
+    with pytest.raises(TooLarge, match="`limit`"):
+        client.execute(ListScopes())
+    assert client.execute(ListScopes(limit=2, after=names[7])) == names[8:10]
+
+
+def test_rooms_and_messages_without_their_lists(client: Client) -> None:
+    """With `childLists: false` the lists are left out, not empty."""
+    client.execute(SaveRoom(Room(id="r2", name="", members=[RoomMember(oder_id="ada")])))
+    for room in [client.ask(GetRoom("r2", child_lists=False)), *client.ask(GetAllRooms(child_lists=False))]:
+        assert room is not None
+        assert (room.members, room.channels, room.categories) == (None, None, None)
+    client.execute(SaveReaction(reaction(1)))
+    client.execute(save_message(1))
+    [message] = client.ask(GetMessages("r1", child_lists=False))
+    assert message == message_record(1)
