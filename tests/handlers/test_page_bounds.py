@@ -25,6 +25,7 @@ from backscroll.schema import (
     GetReactionsForMessage,
     GetRoom,
     GetRows,
+    ListChannels,
     ListMessages,
     MessagePage,
     MessageUpdates,
@@ -286,6 +287,19 @@ def test_a_command_too_large_for_the_log_is_refused(client: Client) -> None:
     assert client.ask(GetMessages(other)) == []
     client.execute(Batch.of(moves[:500]))
     assert client.ask(GetLog(from_seq=2)).entries[0].seq == 2
+
+
+def test_results_of_a_batch_are_limited_together(transport: InProcess, client: Client) -> None:
+    """A small batch whose results would be large is refused while they are added up, and has no effect."""
+    channel = Channel(id="c", name=TEXT, type="text")
+    client.execute(SaveRoom(Room(id="r", name="", channels=[channel])))
+    updates = [UpdateChannel("c", ChannelUpdates(position=at), room_id="r") for at in range(1, 1_000)]
+    error = ask(transport, Batch.of(updates), MSGPACK)["error"]
+    assert error["code"] == "too-large"
+    assert "split the batch" in error["message"]
+    [stored] = client.ask(ListChannels("r"))
+    assert stored == channel
+    client.execute(Batch.of(updates[:5]))
 
 
 def test_pages_of_the_log_and_of_rows_are_shorter_in_json(transport: InProcess, client: Client) -> None:
