@@ -221,6 +221,19 @@ def test_a_room_with_large_lists_can_be_read(transport: InProcess, client: Clien
     assert len(result(transport, GetAllRooms(child_lists=False), codec)) == 3
 
 
+def test_a_room_too_large_only_in_json_says_what_to_ask_for(transport: InProcess, client: Client) -> None:
+    """In MessagePack its lists fit; in JSON the error names the way to read it."""
+    client.execute(SaveRoom(Room(id="r1", name="")))
+    for _ in range(8):
+        client.execute(CreateChannel(ESCAPED[:250_000], room_id="r1"))
+    for query in (GetRoom("r1"), GetAllRooms(limit=5)):
+        error = ask(transport, query, JSON)["error"]
+        assert error["code"] == "too-large"
+        assert "childLists" in error["message"]
+        assert result(transport, query, MSGPACK)
+    assert ids(result(transport, GetAllRooms(limit=5, child_lists=False), JSON)) == ["r1"]
+
+
 # The largest items
 
 LARGE: dict[str, Any] = {
