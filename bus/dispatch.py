@@ -349,7 +349,7 @@ def _success(request: Request, result: Any, seq: int) -> bytes:
     reply = request.success(result, seq)
     if len(reply) > REPLY_BYTES_MAX:
         what = f"the reply has {len(reply)} bytes; the limit is {REPLY_BYTES_MAX}"
-        raise TooLarge(f"{what}: ask for fewer items, or in MessagePack instead of JSON")
+        raise TooLarge(f"{what}: ask for fewer items, with `childLists: false`, or in MessagePack instead of JSON")
     return reply
 
 
@@ -363,7 +363,10 @@ def _encoded(result: Any, codec: Codec) -> bytes:
     if not isinstance(result, Items):
         return codec.encode(result)
     found = codec.encode_items(result.items, REPLY_BYTES_MAX - ENVELOPE_BYTES_MAX)
-    if not found.complete and not (result.is_page and found.number):
+    if not found.complete and result.is_page and not found.number:
+        problem = f"the first item of the page is larger than a reply, which has at most {REPLY_BYTES_MAX} bytes"
+        raise TooLarge(f"{problem}: ask with `childLists: false`")
+    if not found.complete and not result.is_page:
         problem = f"the list is larger than a reply, which has at most {REPLY_BYTES_MAX} bytes"
         raise TooLarge(f"{problem}: ask with `limit`, and for the next page with `after`")
     return found.encoded

@@ -17,7 +17,6 @@ T = TypeVar("T")
 ALL = -1
 """As a LIMIT: no limit."""
 
-
 PAGE_CHARS_SURE = PAGE_BYTES_MAX // JSON_BYTES_PER_CHAR
 """So many characters fit into a page, whatever they are."""
 

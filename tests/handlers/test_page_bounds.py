@@ -25,6 +25,7 @@ from backscroll.schema import (
     GetReactionsForMessage,
     GetRoom,
     GetRows,
+    ListChannels,
     ListMessages,
     MessagePage,
     MessageUpdates,
@@ -220,6 +221,19 @@ def test_a_room_with_large_lists_can_be_read(transport: InProcess, client: Clien
     assert len(result(transport, GetAllRooms(child_lists=False), codec)) == 3
 
 
+def test_a_room_too_large_only_in_json_says_what_to_ask_for(transport: InProcess, client: Client) -> None:
+    """In MessagePack its lists fit; in JSON the error names the way to read it."""
+    client.execute(SaveRoom(Room(id="r1", name="")))
+    for _ in range(8):
+        client.execute(CreateChannel(ESCAPED[:250_000], room_id="r1"))
+    for query in (GetRoom("r1"), GetAllRooms(limit=5)):
+        error = ask(transport, query, JSON)["error"]
+        assert error["code"] == "too-large"
+        assert "childLists" in error["message"]
+        assert result(transport, query, MSGPACK)
+    assert ids(result(transport, GetAllRooms(limit=5, child_lists=False), JSON)) == ["r1"]
+
+
 # The largest items
 
 LARGE: dict[str, Any] = {
@@ -286,6 +300,19 @@ def test_a_command_too_large_for_the_log_is_refused(client: Client) -> None:
     assert client.ask(GetMessages(other)) == []
     client.execute(Batch.of(moves[:500]))
     assert client.ask(GetLog(from_seq=2)).entries[0].seq == 2
+
+
+def test_results_of_a_batch_are_limited_together(transport: InProcess, client: Client) -> None:
+    """A small batch whose results would be large is refused while they are added up, and has no effect."""
+    channel = Channel(id="c", name=TEXT, type="text")
+    client.execute(SaveRoom(Room(id="r", name="", channels=[channel])))
+    updates = [UpdateChannel("c", ChannelUpdates(position=at), room_id="r") for at in range(1, 1_000)]
+    error = ask(transport, Batch.of(updates), MSGPACK)["error"]
+    assert error["code"] == "too-large"
+    assert "split the batch" in error["message"]
+    [stored] = client.ask(ListChannels("r"))
+    assert stored == channel
+    client.execute(Batch.of(updates[:5]))
 
 
 def test_pages_of_the_log_and_of_rows_are_shorter_in_json(transport: InProcess, client: Client) -> None:

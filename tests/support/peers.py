@@ -111,8 +111,17 @@ def running(data_dir: Path, *, handlers: Handlers = HANDLERS, vfs: str = "", **s
 
 def resident_bytes(pid: int) -> int:
     """The resident memory of a process."""
+    return _status_bytes(pid, "VmRSS")
+
+
+def peak_resident_bytes(pid: int) -> int:
+    """The most resident memory that a process ever had."""
+    return _status_bytes(pid, "VmHWM")
+
+
+def _status_bytes(pid: int, name: str) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
-    [line] = [line for line in status.splitlines() if line.startswith("VmRSS:")]
+    [line] = [line for line in status.splitlines() if line.startswith(f"{name}:")]
     return int(line.split()[1]) * 1024
 
 
@@ -132,4 +141,4 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-__all__ = ["Peer", "Running", "is_alive", "log_lines", "resident_bytes", "running", "wait_until"]
+__all__ = ["Peer", "Running", "is_alive", "log_lines", "peak_resident_bytes", "resident_bytes", "running", "wait_until"]
