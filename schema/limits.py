@@ -28,6 +28,10 @@ BATCH_COMMANDS_MAX = 1_000
 CURSOR_CHARS_MAX = 2_560  # a cursor names a room, a channel and a message, in base64
 PATH_CHARS_MAX = 4_096
 TOKEN_BYTES_MAX = 128
+AUTH_BYTES_MAX = 256
+TOKENS_MAX = 1_000
+TOKEN_SCOPES_MAX = 100
+CLIENT_KEYS_MAX = 1_000
 MEDIA_PART_BYTES_MAX = 4 * 1024 * 1024
 MEDIA_PARTS_MAX = 256  # put-media reads them all in one transaction
 JSON_DEPTH_MAX = 32
@@ -39,6 +43,9 @@ MILLIS_MAX = 253_402_300_799_999  # the end of the year 9999; a larger value is 
 
 Id = Annotated[str, Meta(min_length=1, max_length=ID_BYTES_MAX)]
 HexDigest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]  # a SHA-256
+Nonce = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", max_length=32)]  # of one length, as text is appended to it
+CallerName = Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,64}$(?!\\n)", max_length=64)]
+CurveKey = Annotated[str, Meta(pattern=r"^[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}$", max_length=40)]
 Text = Annotated[str, Meta(max_length=TEXT_BYTES_MAX)]
 Integer = Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
 Count = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
@@ -102,5 +109,9 @@ LIMITS: dict[str, Limit] = {
     "mediaPartBytes": Limit("a part of a file", MEDIA_PART_BYTES_MAX, "bytes", "too-large"),
     "mediaParts": Limit("parts of a file", MEDIA_PARTS_MAX, "parts", "too-large", "at least 1"),
     "tokenBytes": Limit("a session's token", TOKEN_BYTES_MAX, "bytes", "too-large", "at least 1"),
+    "authBytes": Limit("`auth`", AUTH_BYTES_MAX, "bytes", "too-large"),
+    "tokens": Limit("tokens of a daemon", TOKENS_MAX, "tokens", "too-large"),
+    "tokenScopes": Limit("scopes of a token", TOKEN_SCOPES_MAX, "items", "too-large", "at least 1"),
+    "clientKeys": Limit("client keys of a daemon", CLIENT_KEYS_MAX, "keys", "too-large"),
     "pathChars": Limit("`path` of a legacy database", PATH_CHARS_MAX, "characters", "too-large", "at least 1"),
 }

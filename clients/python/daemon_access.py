@@ -30,8 +30,8 @@ class CannotReach(Exception):
 class Clients:
     """The clients of one daemon by scope, on one socket. Use it from one thread at a time."""
 
-    def __init__(self, endpoint: str) -> None:
-        self._transport = ZmqTransport(endpoint)
+    def __init__(self, endpoint: str, data_dir: Path | None = None) -> None:
+        self._transport = ZmqTransport(endpoint, data_dir)
         self._clients: dict[str, Client] = {}
 
     def __getitem__(self, scope: str) -> Client:
@@ -56,7 +56,7 @@ def clients_of(endpoint: str | None, data_dir: Path | None) -> Iterator[Clients]
 
     Raises `CannotReach` if the directory holds no database, and `Unavailable` if the started daemon is not ready.
     """
-    with _endpoint_of(endpoint, data_dir) as found, closing(Clients(found)) as clients:
+    with _endpoint_of(endpoint, data_dir) as found, closing(Clients(found, data_dir)) as clients:
         yield clients
 
 
@@ -103,7 +103,7 @@ def _running_in(directory: Path) -> str | None:
     try:
         ready = json.loads((directory / ENDPOINT_FILE).read_text(encoding="utf-8"))
         endpoint, pid = str(ready["endpoints"][0]), ready["pid"]
-        with Client(endpoint, timeout_ms=PING_MS) as client:
+        with Client(endpoint, data_dir=directory, timeout_ms=PING_MS) as client:
             return endpoint if client.ask(Health()).pid == pid else None
     except (OSError, ValueError, LookupError, TypeError, BackscrollError):  # there is none, or it does not answer
         return None

@@ -24,6 +24,7 @@ class ListScopes(Maintenance[list[str]], frozen=True):
     Example: {}
     """
 
+    DAEMON_WIDE = True
     ERRORS = ("forbidden",)
 
 
