@@ -160,6 +160,7 @@ class RouterSocket:
         transport = TRANSPORTS.index(scheme)
         if transport in self._sockets:
             return self._sockets[transport]
+        secret_key = self._gate.server_secret_key() if transport == CURVE else b""
         socket = self._context.socket(zmq.ROUTER)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # so that a full pipe is an error instead of a silent drop
         socket.setsockopt(zmq.SNDHWM, REPLIES_IN_PIPE_MAX)
@@ -169,9 +170,9 @@ class RouterSocket:
         socket.setsockopt(zmq.LINGER, LINGER_MS)
         socket.setsockopt_string(zmq.ZAP_DOMAIN, scheme)  # a domain makes libzmq ask the ZAP handler
         socket.setsockopt(ZAP_ENFORCE_DOMAIN, 1)
-        if transport == CURVE:
+        if secret_key:
             socket.setsockopt(zmq.CURVE_SERVER, 1)
-            socket.setsockopt(zmq.CURVE_SECRETKEY, self._gate.server_secret_key())
+            socket.setsockopt(zmq.CURVE_SECRETKEY, secret_key)
         self._sockets[transport] = socket
         self._reading.append((bytes([transport]), socket))
         return socket

@@ -26,12 +26,12 @@ from pydantic_settings import (
 
 from backscroll.bus.query_cache import BYTES_MAX
 from backscroll.handlers.storage import Retention
-from backscroll.schema.paths import TOKEN_VARIABLE, default_data_dir
+from backscroll.schema.paths import KEYS_VARIABLE, TOKEN_VARIABLE, default_data_dir
 
 LOCAL_TCP = ("tcp://127.0.0.1:", "tcp://localhost:", "tcp://[::1]:")
 ENVIRONMENT_PREFIX = "BACKSCROLL_"
 CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
-NO_SETTINGS = (CONFIG_VARIABLE, TOKEN_VARIABLE)
+NO_SETTINGS = (CONFIG_VARIABLE, TOKEN_VARIABLE, KEYS_VARIABLE)
 HELP_COLUMN = 30
 
 

@@ -3,10 +3,10 @@
 import json
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from backscroll.schema.errors import Invalid, Unauthenticated, Unavailable
-from backscroll.schema.paths import ENDPOINT_FILE, TOKEN_VARIABLE, default_data_dir
+from backscroll.schema.paths import ENDPOINT_FILE, KEYS_VARIABLE, TOKEN_VARIABLE, default_data_dir
 
 NEED_TOKEN = ("tcp://", "curve://")
 
@@ -17,6 +17,15 @@ class Curve(NamedTuple):
     server_key: str
     public_key: str
     secret_key: str
+
+    @classmethod
+    def read(cls, file: Path | str) -> Self:
+        """The keys in a file made by `backscroll keys create`; raises `Invalid`."""
+        try:
+            keys = json.loads(Path(file).read_text(encoding="ascii"))
+            return cls(str(keys["serverKey"]), str(keys["publicKey"]), str(keys["secretKey"]))
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise Invalid(f"{file} has no keys that `backscroll keys create` made: {error}") from error
 
 
 class Address(NamedTuple):
@@ -56,7 +65,9 @@ def find_address(
     if not found.startswith(NEED_TOKEN):
         return Address(found)
     if found.startswith("curve://") and curve is None:
-        raise Invalid(f"{found} needs keys: give the client curve=Curve(server_key, public_key, secret_key)")
+        if KEYS_VARIABLE not in os.environ:
+            raise Invalid(f"{found} needs keys: let {KEYS_VARIABLE} name a file that `backscroll keys create` made")
+        curve = Curve.read(os.environ[KEYS_VARIABLE])
     directory = default_data_dir() if data_dir is None else Path(data_dir)
     token = token or os.environ.get(TOKEN_VARIABLE) or announced_token(directory, found)
     if token is None:
@@ -64,7 +75,7 @@ def find_address(
             f"there is no token for {found}: name the daemon's data directory, or set {TOKEN_VARIABLE} to a token made"
             " by `backscroll token create`"
         )
-    return Address(found, token, curve)
+    return Address(found, token, curve if found.startswith("curve://") else None)
 
 
 def _announced(directory: Path) -> dict[str, Any]:

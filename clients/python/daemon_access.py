@@ -51,22 +51,23 @@ class Clients:
 
 
 @contextmanager
-def clients_of(endpoint: str | None, data_dir: Path | None) -> Iterator[Clients]:
+def clients_of(endpoint: str | None, data_dir: Path | None, *, new: bool = False) -> Iterator[Clients]:
     """Clients of the daemon at `endpoint`, or of the one that serves the data directory, or else of one started on it.
 
-    Raises `CannotReach` if the directory holds no database, and `Unavailable` if the started daemon is not ready.
+    Raises `CannotReach` if the directory holds no database and may not be `new`, and `Unavailable` if the started
+    daemon is not ready.
     """
-    with _endpoint_of(endpoint, data_dir) as found, closing(Clients(found, data_dir)) as clients:
+    with _endpoint_of(endpoint, data_dir, new=new) as found, closing(Clients(found, data_dir)) as clients:
         yield clients
 
 
 @contextmanager
-def _endpoint_of(endpoint: str | None, data_dir: Path | None) -> Iterator[str]:
+def _endpoint_of(endpoint: str | None, data_dir: Path | None, *, new: bool) -> Iterator[str]:
     directory = data_dir or default_data_dir()
     found = endpoint or _running_in(directory)
     if found is not None:
         yield found
-    elif not holds_database(directory):
+    elif not new and not holds_database(directory):
         raise CannotReach(f"{directory} holds no database; name the data directory of a daemon")
     else:
         with private_daemon(directory) as daemon:

@@ -1,11 +1,12 @@
 """Who may connect and call: tokens, keys, and the proof that a daemon gives of itself."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from msgspec import Meta
 
 from backscroll.schema.limits import SCOPE_BYTES_MAX, TOKEN_SCOPES_MAX, CallerName, CurveKey, HexDigest, Millis, Nonce
 from backscroll.schema.operations.base import Administration, Builtin
+from backscroll.schema.operations.sessions import hash_of
 from backscroll.schema.replies import AccessToken, KeyList, Proof
 
 ScopeName = Annotated[str, Meta(min_length=1, max_length=SCOPE_BYTES_MAX)]
@@ -44,6 +45,18 @@ class CreateToken(Administration[None], frozen=True):
     right: Literal["read", "write", "admin"]
     scopes: ScopeNames | None = None
     expires_at: Millis | None = None
+
+    @classmethod
+    def of(
+        cls,
+        token: str,
+        name: str,
+        right: Literal["read", "write", "admin"],
+        scopes: list[str] | None = None,
+        expires_at: int | None = None,
+    ) -> Self:
+        """The operation for a token, which it does not contain. `expires_at` is in milliseconds since the epoch."""
+        return cls(name, hash_of(token), right, scopes, expires_at)
 
 
 class ListTokens(Administration[list[AccessToken]], frozen=True):
