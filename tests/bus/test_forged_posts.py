@@ -4,11 +4,18 @@ A page may POST `text/plain` to any address without asking. Its body can be fram
 greeting: a sled of small frames, in which the headers' accidental lengths come to an end, and then a request.
 """
 
+import base64
 import json
 import random
+import shutil
 import socket
+import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +29,10 @@ StartDaemon = Callable[..., DaemonProcess]
 SEED = 20261125
 POSTS, POSTS_LONG = 60, 1_000
 SLED = 2  # as a length, as flags (no more frames) and as a byte of a body: a frame at any alignment
+SLEDS = 12
 READ_SECONDS = 2.0
+CHROMIUM_PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PAGE_POSTS = 60
 
 CHROMIUM = """\
 POST /{path} HTTP/1.1\r
@@ -81,12 +91,13 @@ def frame(content: bytes) -> bytes:
 
 
 def forged_body(pubkey: str, token: str | None = None) -> bytes:
-    """A request after sleds of each alignment."""
+    """A request after sleds of many lengths, for it must begin where one of their frames ends."""
     request = {"id": fresh_id(), "type": "create-user", "payload": {"pubkey": pubkey}}
     if token is not None:
         request["auth"] = token
     request_frame = frame(json.dumps(request).encode())
-    return b"".join(bytes([SLED]) * (600 + shift) + request_frame for shift in range(3))
+    lengths = random.Random(pubkey).choices(range(300, 330), k=SLEDS)
+    return b"".join(bytes([SLED]) * length + request_frame for length in lengths)
 
 
 def post(port: int, headers: str, path: str, content: bytes) -> None:
@@ -125,3 +136,68 @@ def test_a_forged_post_is_not_executed(daemon: DaemonProcess, client: Client, br
     assert executed == []
     assert client.ask(GetLog()).last_seq == 0
     assert is_alive(daemon.process.pid)
+
+
+PAGE = """\
+<!doctype html><title>running</title><script>
+const port = new URLSearchParams(location.search).get("port");
+const body = Uint8Array.from(atob(BODY), (each) => each.charCodeAt(0));
+const after = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const post = (path) => fetch(`http://127.0.0.1:${port}/${path}`, {
+  method: "POST", mode: "no-cors", headers: { "Content-Type": "text/plain" }, body, signal: AbortSignal.timeout(500),
+}).catch(() => 0);
+const talk = () => new Promise((resolve) => {
+  const socket = new WebSocket(`ws://127.0.0.1:${port}/`);
+  socket.onopen = () => socket.send(body);
+  socket.onclose = resolve;
+  setTimeout(resolve, 500);
+});
+(async () => {
+  for (let at = 0; at < POSTS; at += 1) await post("x".repeat(at));
+  for (let at = 0; at < 5; at += 1) await talk();
+  await fetch("/done", { method: "POST" });
+})();
+</script>
+"""
+
+
+@pytest.mark.skipif(CHROMIUM_PROGRAM is None, reason="Chromium is not installed")
+def test_a_page_in_chromium_is_not_executed(daemon: DaemonProcess, client: Client, tmp_path: Path) -> None:
+    """Neither by fetch nor by WebSocket, from another origin on this machine."""
+    done = threading.Event()
+    content = base64.b64encode(forged_body("chromium itself", daemon.token)).decode()
+    page = PAGE.replace("BODY", json.dumps(content)).replace("POSTS", str(PAGE_POSTS))
+
+    class Site(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._reply(page.encode())
+
+        def do_POST(self) -> None:
+            self._reply(b"")
+            done.set()
+
+        def _reply(self, content: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Site) as site:
+        threading.Thread(target=site.serve_forever).start()
+        port = daemon.endpoint.rpartition(":")[2]
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+        command = [str(CHROMIUM_PROGRAM), *flags, f"http://127.0.0.1:{site.server_port}/?port={port}"]
+        with (tmp_path / "chromium.log").open("w") as log:
+            browser = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            assert done.wait(120), (tmp_path / "chromium.log").read_text()
+        finally:
+            browser.terminate()
+            browser.wait()
+            site.shutdown()
+    assert client.ask(GetUserByPubkey("chromium itself")) is None
+    assert client.ask(GetLog()).last_seq == 0
