@@ -71,7 +71,9 @@ def serve(settings: Settings) -> None:
     with ExitStack() as stack:
         stack.enter_context(locked(settings.data_dir))
         scopes = _open_scopes(settings, stack)
-        endpoints = settings.endpoint or (stack.enter_context(default_endpoint(settings.data_dir)),)
+        endpoints = settings.endpoint
+        if all(each.startswith("curve://") for each in endpoints):  # which only clients with keys can use
+            endpoints = (stack.enter_context(default_endpoint(settings.data_dir)), *endpoints)
         daemon = stack.enter_context(closing(Daemon(settings, scopes)))
         bound = daemon.bind(endpoints)
         ready = _ready(bound)
