@@ -34,6 +34,7 @@ from backscroll.schema.wire import DEFAULT_SCOPE, PROTOCOL_LEVEL
 GIL_SWITCH_SECONDS = 0.0001  # with the default of 5 ms one busy thread would delay every reply
 GC_ALLOCATIONS = 50_000  # between two collections; the default of 700 is less than one batch of requests
 PR_SET_PDEATHSIG = 1
+NEED_TOKEN = ("tcp://", "curve://")  # endpoints whose requests need a token
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 FREED_BYTES_KEPT, PIECE_BYTES_KEPT = 16 * 2**20, 4 * 2**20
 
@@ -70,13 +71,17 @@ def serve(settings: Settings) -> None:
     with ExitStack() as stack:
         stack.enter_context(locked(settings.data_dir))
         scopes = _open_scopes(settings, stack)
-        endpoints = settings.endpoint or (stack.enter_context(default_endpoint(settings.data_dir)),)
+        endpoints = settings.endpoint
+        if all(each.startswith("curve://") for each in endpoints):  # which only clients with keys can use
+            endpoints = (stack.enter_context(default_endpoint(settings.data_dir)), *endpoints)
         daemon = stack.enter_context(closing(Daemon(settings, scopes)))
-        ready = _ready(daemon.bind(endpoints))
+        bound = daemon.bind(endpoints)
+        ready = _ready(bound)
         daemon.stop_on_signals()
         if settings.exit_with_parent:
             _stop_with_parent(daemon)
-        stack.enter_context(announced(settings.data_dir, ready))
+        token = {"token": daemon.gate.start_token} if any(each.startswith(NEED_TOKEN) for each in bound) else {}
+        stack.enter_context(announced(settings.data_dir, ready | token))  # the token is in the file alone
         sys.stdout.write(json.dumps(ready) + "\n")
         sys.stdout.flush()
         log.info("ready", endpoints=ready["endpoints"], data_dir=str(settings.data_dir))

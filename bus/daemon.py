@@ -19,6 +19,7 @@ import zmq
 
 from backscroll.bus.clock_watch import ClockWatch, wall_clock_ms
 from backscroll.bus.dispatch import Dispatcher, Refused, Request, receive
+from backscroll.bus.gate import CURVE, IPC, TCP, Gate
 from backscroll.bus.lanes import Bounds, Lanes
 from backscroll.bus.logging import log
 from backscroll.bus.router import RouterSocket
@@ -66,6 +67,8 @@ class Daemon:
 
     def __init__(self, settings: Settings, scopes: Scopes, handlers: Handlers = HANDLERS) -> None:
         self._settings = settings
+        self.gate = Gate(settings.data_dir, settings.allowed_uids)
+        self._admit = {IPC: None, TCP: self.gate.admit, CURVE: self.gate.admit}
         self._wake = Wake()
         self._finished: deque[tuple[list[Request], list[bytes]]] = deque()
         self._stop_requested = False
@@ -76,7 +79,9 @@ class Daemon:
         self._drain_until: float | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         watch = ClockWatch(wall_clock_ms())
-        self._dispatcher = Dispatcher(scopes, DaemonStatus(self._queues, scopes), handlers, trusts_time=watch.trusts)
+        self._dispatcher = Dispatcher(
+            scopes, DaemonStatus(self._queues, scopes, self.gate), handlers, trusts_time=watch.trusts
+        )
         self._scopes = scopes
         self._writers = Writers(
             self._dispatcher, settings.writers, settings.batch_requests, self._deliver, self._crashed
@@ -86,6 +91,7 @@ class Daemon:
         self._lanes = Lanes(bounds, self._writers.start, self._start_queries)
         self._router = RouterSocket(
             self._context,
+            self.gate,
             stall_ms=settings.stall_ms,
             on_pause=self._lanes.pause,
             on_resume=self._lanes.resume,
@@ -94,7 +100,9 @@ class Daemon:
 
     def bind(self, endpoints: Sequence[str]) -> list[str]:
         """Bind every endpoint and return the actual addresses; raises `BadSettings`."""
-        return [self._router.bind(endpoint) for endpoint in endpoints]
+        bound = [self._router.bind(endpoint) for endpoint in endpoints]
+        self.gate.endpoints = [endpoint for endpoint in bound if endpoint.startswith("tcp://")]
+        return bound
 
     def stop(self) -> None:
         """Ask the loop to drain and end. May be called from any thread or signal handler."""
@@ -121,11 +129,13 @@ class Daemon:
     def run(self) -> None:
         """Serve until stopped and drained; raises the exception that ended a worker thread, if one did."""
         poller = zmq.Poller()
-        poller.register(self._router.socket, zmq.POLLIN)
-        poller.register(self._wake.reading, zmq.POLLIN)
+        for readable in (*self._router.sockets, self._router.handshakes, self._wake.reading):
+            poller.register(readable, zmq.POLLIN)
         while not self._drained():
-            poller.poll(RETRY_MS if self._router.outboxes or self._drain_until else self._until_chores_ms())
+            ready = poller.poll(RETRY_MS if self._router.outboxes or self._drain_until else self._until_chores_ms())
             self._wake.clear()
+            if any(each is self._router.handshakes for each, _ in ready):
+                self._router.answer_handshakes()
             if self._finished or self._lanes.changed:
                 self._advance()
             if self._router.outboxes:
@@ -195,6 +205,7 @@ class Daemon:
             if frames is None:
                 return
             self._handle_message(frames)
+        self._router.take_turns()
         self._wake.set()  # there may be more
 
     def _handle_message(self, frames: list[bytes]) -> None:
@@ -203,7 +214,7 @@ class Daemon:
             self._refuse_frames(route, body)
             return
         try:
-            request = receive(body, route, time.monotonic())
+            request = receive(body, route, time.monotonic(), self._admit[route[0][0]])
         except Refused as refused:
             self._router.send(route, refused.reply, droppable=True)
             return

@@ -24,7 +24,7 @@ from backscroll.handlers.lists import Items
 from backscroll.handlers.storage import Reads, Status, Writes
 from backscroll.schema.errors import BackscrollError, DeadlineExceeded, Internal, Malformed, TooLarge, Unavailable
 from backscroll.schema.limits import BODY_BYTES_MAX, LOG_BODY_BYTES_MAX, REPLY_BYTES_MAX
-from backscroll.schema.operations import OPERATIONS, Builtin, Command, Maintenance, Operation
+from backscroll.schema.operations import OPERATIONS, Administration, Builtin, Command, Maintenance, Operation
 from backscroll.schema.operations.decoding import decode_as, operation_type
 from backscroll.schema.salvage import read_id
 from backscroll.schema.ulid import UlidGenerator
@@ -46,7 +46,8 @@ class Request:
     """A request with a valid envelope and a known operation. `route` are the frames to send before its reply.
 
     `operation` is None until `decode()`: a command's payload may be large, so it is decoded by its writer, not by the
-    loop, which all clients share. `reply` is set when the request has been answered.
+    loop, which all clients share. `principal` is the name of the caller's token. `reply` is set when the request has
+    been answered.
     """
 
     __slots__ = (
@@ -60,6 +61,7 @@ class Request:
         "kind",
         "operation",
         "payload",
+        "principal",
         "reply",
         "route",
         "scope",
@@ -75,8 +77,10 @@ class Request:
         size: int,
         route: Sequence[bytes],
         now: float,
+        principal: str | None = None,
     ) -> None:
         self.id = envelope.id
+        self.principal = principal
         self.scope = envelope.scope
         self.as_type = as_type
         self.codec = codec
@@ -107,10 +111,14 @@ class Request:
         return write_failure(self.id, error, self.codec)
 
 
-def receive(body: bytes, route: Sequence[bytes], now: float) -> Request:
+Admit = Callable[[str | None, type[Operation[Any]], str], str | None]
+"""The name of the caller, given a request's token, operation and scope; raises if the caller may not do that."""
+
+
+def receive(body: bytes, route: Sequence[bytes], now: float, admit: Admit | None = None) -> Request:
     """The request in a body; if it is a query, its payload is decoded. Raises `Refused` if it is not valid.
 
-    `now` is the time of its arrival, in seconds of a monotonic clock.
+    `now` is the time of its arrival, in seconds of a monotonic clock. Without `admit`, the caller may do everything.
     """
     codec = codec_of(body)
     envelope: Envelope | None = None
@@ -118,7 +126,9 @@ def receive(body: bytes, route: Sequence[bytes], now: float) -> Request:
         if not 0 < len(body) <= BODY_BYTES_MAX:
             _check_size(body, codec)
         envelope = read_envelope(body, codec)
-        request = Request(envelope, operation_type(envelope.type), codec, len(body), route, now)
+        as_type = operation_type(envelope.type)
+        principal = admit(envelope.auth, as_type, envelope.scope) if admit else None
+        request = Request(envelope, as_type, codec, len(body), route, now, principal)
         if not request.is_command:
             request.decode()
     except Exception as problem:  # noqa: BLE001  # any error becomes a reply
@@ -204,8 +214,9 @@ class Dispatcher:
     def answer_maintenance(self, request: Request) -> bytes:
         """Execute a maintenance operation. Nothing else may write to the scope meanwhile."""
         if self._decode(request):
-            scope = self._scopes.admin(request.scope, self._handlers)
-            request.reply = self._answer(request, partial(self._answer_other, scope))
+            about_daemon = issubclass(request.as_type, Administration)
+            context = self._status if about_daemon else self._scopes.admin(request.scope, self._handlers)
+            request.reply = self._answer(request, partial(self._answer_other, context))
         return request.reply
 
     def run_chores(self, scope: str) -> None:
@@ -293,7 +304,8 @@ class Dispatcher:
             return _success(request, executed.result, executed.seq)
         if request.deadline is not None:
             self._check_deadline(request.deadline)
-        return execute(request.operation, request.id, db, self._handlers, partial(_success_of, request))
+        reply = partial(_success_of, request)
+        return execute(request.operation, request.id, db, self._handlers, reply, request.principal)
 
     def _answer_query(self, store: Store, snapshot: Reads, request: Request) -> bytes:
         if request.deadline is not None:

@@ -17,6 +17,7 @@ from typing import Self
 from backscroll.bus.clock_watch import wall_clock_ms
 from backscroll.bus.directory import locked
 from backscroll.bus.dispatch import Dispatcher
+from backscroll.bus.gate import Gate
 from backscroll.bus.sqlite.scopes import SqliteScopes
 from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.bus.status import DaemonStatus
@@ -38,7 +39,7 @@ class InProcess:
             self.scopes = stack.enter_context(closing(SqliteScopes(data_dir, clock=clock, vfs=vfs)))
             self.scopes.open(DEFAULT_SCOPE)
             self._stack = stack.pop_all()
-        status = DaemonStatus(lambda: {"replies": len(self._replies)}, self.scopes)
+        status = DaemonStatus(lambda: {"replies": len(self._replies)}, self.scopes, Gate(data_dir, clock=clock))
         self.dispatcher = Dispatcher(self.scopes, status)
 
     @property

@@ -27,11 +27,12 @@ from pydantic_settings import (
 from backscroll.bus.query_cache import BYTES_MAX
 from backscroll.bus.stores import ADOPTED_BYTES
 from backscroll.handlers.storage import Retention
-from backscroll.schema.paths import default_data_dir
+from backscroll.schema.paths import KEYS_VARIABLE, TOKEN_VARIABLE, default_data_dir
 
 LOCAL_TCP = ("tcp://127.0.0.1:", "tcp://localhost:", "tcp://[::1]:")
 ENVIRONMENT_PREFIX = "BACKSCROLL_"
 CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
+NO_SETTINGS = (CONFIG_VARIABLE, TOKEN_VARIABLE, KEYS_VARIABLE)
 HELP_COLUMN = 30
 
 
@@ -69,6 +70,7 @@ def readable_ms(number: int) -> str:
 
 DIR, FILE = Unit("DIR", readable_path), Unit("FILE", readable_path)
 ADDRESS = Unit("ADDRESS", lambda addresses: ", ".join(addresses) or "a socket in the data directory")
+UIDS = Unit("UID", lambda uids: ", ".join(map(str, uids)) or "none")
 COUNT, BYTES, MS = Unit("COUNT", "{:,}".format), Unit("BYTES", readable_bytes), Unit("MS", readable_ms)
 
 
@@ -83,8 +85,14 @@ class Settings(BaseSettings):
     )
     endpoint: Annotated[tuple[str, ...], NoDecode, ADDRESS] = Field(
         default=(),
-        description="address to listen on: ipc:///PATH or tcp://127.0.0.1:PORT, where PORT may be * for any free port;"
-        " repeat the flag to listen on several",
+        description="address to listen on: ipc:///PATH, tcp://127.0.0.1:PORT, or curve://HOST:PORT for encrypted"
+        " connections of clients with listed keys, also from elsewhere; PORT may be * for any free port; repeat the"
+        " flag to listen on several",
+    )
+    allowed_uids: Annotated[tuple[NonNegativeInt, ...], NoDecode, UIDS] = Field(
+        default=(),
+        description="ids of other users of this machine who may do everything over ipc, at an endpoint with a path that"
+        " they can reach, which one in the data directory is not; repeat the flag to name several",
     )
     exit_with_parent: bool = Field(
         default=False,
@@ -152,23 +160,28 @@ class Settings(BaseSettings):
         default=10_000, description="how long the daemon goes on answering received requests after it was asked to stop"
     )
 
-    @field_validator("endpoint", mode="before")
+    @field_validator("endpoint", "allowed_uids", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        """Let one environment variable name several addresses, separated by commas."""
+        """Let one environment variable name several addresses or users, separated by commas."""
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
     @field_validator("endpoint")
     @classmethod
-    def _only_local(cls, endpoints: tuple[str, ...]) -> tuple[str, ...]:
-        """Requests are not authenticated, so only this machine may connect."""
+    def _suitable(cls, endpoints: tuple[str, ...]) -> tuple[str, ...]:
+        """Without encryption, only this machine may connect."""
         for endpoint in endpoints:
+            if endpoint.startswith("curve://"):
+                host, _, port = endpoint.removeprefix("curve://").rpartition(":")
+                if not host or not _is_port(port):
+                    raise ValueError(f"{endpoint!r} needs a host and a port from 1 to 65535, or * for any free port")
+                continue
             if not endpoint.startswith(("ipc://", *LOCAL_TCP)):
                 raise ValueError(
                     f"{endpoint!r} is neither ipc:///PATH nor tcp:// on 127.0.0.1, localhost or [::1];"
-                    " the daemon listens on this machine only"
+                    " other addresses need curve://HOST:PORT and keys (`backscroll keys --help`)"
                 )
             if endpoint.startswith("ipc://") and not endpoint.startswith("ipc:///"):
                 raise ValueError(f"{endpoint!r} needs an absolute path, such as ipc:///tmp/backscroll.sock")
@@ -201,7 +214,7 @@ class Settings(BaseSettings):
 
 GROUPS: Mapping[str, Sequence[str]] = {
     "data": ["data_dir"],
-    "connections": ["endpoint"],
+    "connections": ["endpoint", "allowed_uids"],
     "process": ["exit_with_parent", "drain_ms", "chores_ms"],
     "logging": ["log_level", "log_format"],
     "command log": ["command_log", "kept_results", "kept_results_ms", "record"],
@@ -258,7 +271,7 @@ def _refuse_unknown_variables() -> None:
     """Raise `ValueError` for a variable that is no setting, which would leave the default in force unnoticed."""
     for variable in sorted(os.environ):
         name = variable.upper().removeprefix(ENVIRONMENT_PREFIX).lower()
-        if not variable.upper().startswith(ENVIRONMENT_PREFIX) or variable.upper() == CONFIG_VARIABLE:
+        if not variable.upper().startswith(ENVIRONMENT_PREFIX) or variable.upper() in NO_SETTINGS:
             continue
         if name not in Settings.model_fields:
             hint = _did_you_mean(name, list(Settings.model_fields)) or "; unset it"
@@ -300,7 +313,7 @@ def _add_flag(group: Any, name: str, field: FieldInfo) -> None:
     elif choices := _choices(field):
         options |= {"choices": choices}
     else:
-        options |= {"metavar": unit.metavar, "action": "append" if unit is ADDRESS else "store"}
+        options |= {"metavar": unit.metavar, "action": "append" if unit in (ADDRESS, UIDS) else "store"}
     group.add_argument(_flag(name), **options)
 
 
@@ -349,7 +362,7 @@ def _problem(error: Any, flags: Mapping[str, Any]) -> str:
     if kind.startswith("int"):
         unit = {"BYTES": "bytes", "MS": "milliseconds"}.get(_unit(field).metavar)
         wanted = f"a whole number of {unit}" if unit else "a whole number"
-        return f"{where}: give {wanted}, such as {field.default}, not {value!r}"
+        return f"{where}: give {wanted}, such as {field.default or 1000}, not {value!r}"
     return f"{where}: {error['msg']}"
 
 

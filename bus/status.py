@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 
+from backscroll.bus.gate import Gate
 from backscroll.bus.stores import Scopes
 from backscroll.schema.replies import StorageHealth
 
@@ -11,10 +12,15 @@ from backscroll.schema.replies import StorageHealth
 class DaemonStatus:
     """The `Status` that handlers get. `queues` returns the lengths of the queues."""
 
-    def __init__(self, queues: Callable[[], dict[str, int]], scopes: Scopes) -> None:
+    def __init__(self, queues: Callable[[], dict[str, int]], scopes: Scopes, access: Gate) -> None:
         self._started = time.monotonic()
         self._queues = queues
         self._scopes = scopes
+        self._access = access
+
+    @property
+    def access(self) -> Gate:
+        return self._access
 
     @property
     def pid(self) -> int:

@@ -151,14 +151,20 @@ def _stored_result(command: Command[Any], request_id: str, stored: StoredCommand
 
 
 def append(
-    command: Command[Any], result: Any, db: Writes, context: CommandContext, received: Received | None = None
+    command: Command[Any],
+    result: Any,
+    db: Writes,
+    context: CommandContext,
+    received: Received | None = None,
+    *,
+    principal: str | None = None,
 ) -> None:
     """Write the row of the command that was executed; `received` is given if it came from a log entry."""
     logged = as_logged(command)
     if received is None:
         salt: bytes | None = db.random_bytes(SALT_BYTES)
         assert salt is not None
-        digest, was_redacted, principal = digest_of(salt, canonical(logged)), False, None
+        digest, was_redacted = digest_of(salt, canonical(logged)), False
     else:
         digest, salt, was_redacted, principal = received
     for member, targets in context.redacted.items():

@@ -28,15 +28,20 @@ T = TypeVar("T")
 
 
 def execute(
-    command: Command[Any], request_id: str, db: Writes, handlers: Handlers, reply: Callable[[Executed], T]
+    command: Command[Any],
+    request_id: str,
+    db: Writes,
+    handlers: Handlers,
+    reply: Callable[[Executed], T],
+    principal: str | None = None,
 ) -> T:
-    """Execute a command whose id is new, and write its row in the log.
+    """Execute a command whose id is new, and write its row in the log with the `principal` who sent it.
 
     `reply` converts the result to what is returned. If it raises, the command is undone.
     """
     with db.command(request_id) as context:
         result = _run_handler(command, db, context, handlers)
-        command_log.append(command, result, db, context)
+        command_log.append(command, result, db, context, principal=principal)
         return reply(Executed(result, context.seq))
 
 

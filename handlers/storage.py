@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, Protocol
 from backscroll.handlers.sql import Row, RowsWithin, Statement, TakeWithin
 from backscroll.schema.command_log import CHAIN_START, Change, Generated, Target
 from backscroll.schema.errors import Storage
-from backscroll.schema.replies import StorageHealth
+from backscroll.schema.operations.access import AddKey, CreateToken
+from backscroll.schema.replies import AccessToken, KeyList, Proof, StorageHealth
 from backscroll.schema.ulid import ulid_after
 
 RANDOM_BYTES = 10  # of a ULID
@@ -193,8 +194,34 @@ class CommandContext:
         return Generated(ids=self.ids) if self.ids else None
 
 
+class Access(Protocol):
+    """Who may connect and call. Each change is durable and in force when its method returns."""
+
+    def prove(self, nonce: str, name: str | None) -> Proof:
+        """The proof that the daemon knows the token of this name, or the start token; raises `Unauthenticated`."""
+
+    def create_token(self, wanted: CreateToken) -> None:
+        """Accept a token; raises `Conflict` or `TooLarge`."""
+
+    def tokens(self) -> list[AccessToken]: ...
+
+    def revoke_token(self, name: str) -> None:
+        """Refuse a token; raises `NotFound`."""
+
+    def add_key(self, wanted: AddKey) -> None:
+        """Accept a client key; raises `Conflict` or `TooLarge`."""
+
+    def keys(self) -> KeyList: ...
+
+    def revoke_key(self, name: str) -> None:
+        """Refuse a client key; raises `NotFound`."""
+
+
 class Status(Protocol):
     """The state of the daemon, from which built-in queries are answered."""
+
+    @property
+    def access(self) -> Access: ...
 
     @property
     def pid(self) -> int: ...

@@ -29,6 +29,9 @@ JSON_NAMES = {
 FORMS = {
     "^[0-9a-f]{64}$": "64 hexadecimal digits (a SHA-256)",
     "^[0-9A-HJKMNP-TV-Z]{26}$": "a ULID of 26 characters",
+    "^[0-9a-f]{32}$": "32 hexadecimal digits",
+    "^[A-Za-z0-9._-]{1,64}$(?!\\n)": "1 to 64 letters, digits, dots, hyphens or underscores",
+    r"^[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}$": "a public key of 40 characters (Z85)",
 }
 UNITS = {"str": "characters", "array": "items", "bytes": "bytes", "object": "keys"}
 

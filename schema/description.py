@@ -73,8 +73,12 @@ def kind_of(operation: type[Operation[Any]]) -> str:
 def errors_of(operation: type[Operation[Any]]) -> list[str]:
     """The error codes that an operation may get, in the order of `ERRORS`."""
     codes = {*COMMON_ERRORS, *operation.ERRORS}
-    if not issubclass(operation, Builtin):
+    if not issubclass(operation, Builtin):  # of Administration: of its file
         codes |= set(STORAGE_ERRORS)
+    if operation.RIGHT != "none":
+        codes.add("unauthenticated")
+    if operation.RIGHT not in ("none", "any"):
+        codes.add("forbidden")
     if issubclass(operation, Command):
         codes.add("conflict")  # its id was already used by another command
     return [code for code in ERRORS if code in codes]
@@ -95,6 +99,7 @@ def _operation(operation: type[Operation[Any]], payload: Schema, result: Schema)
     paragraphs = (operation.__doc__ or "").partition("Example:")[0].split("\n\n")[1:]
     described = {
         "kind": kind_of(operation),
+        "right": operation.RIGHT,
         "since": operation.SINCE,
         "meaning": operation.MEANING,
         "summary": summary_of(operation),

@@ -8,7 +8,8 @@
     │   ├── TooLarge               too-large          a body, text or list exceeds its limit
     │   ├── NotFound               not-found          the named item does not exist
     │   ├── Conflict               conflict           a unique key is taken, the message was deleted, …
-    │   └── Forbidden              forbidden          not allowed in this scope
+    │   ├── Unauthenticated        unauthenticated    no token, or one that is unknown, expired or revoked
+    │   └── Forbidden              forbidden          the token lacks a right; not allowed in this scope
     ├── DaemonError                fault "daemon": the request may be valid, but the daemon could not execute it
     │   ├── DeadlineExceeded       deadline-exceeded  not started before the caller's deadline
     │   ├── Busy                   busy               a queue is full, or another process holds the lock; try again
@@ -121,8 +122,14 @@ class Conflict(CallerError):
     code = "conflict"
 
 
+class Unauthenticated(CallerError):
+    """Over tcp: the request has no token (`auth`), or one that is unknown, expired or revoked."""
+
+    code = "unauthenticated"
+
+
 class Forbidden(CallerError):
-    """Not allowed in this scope, or for this file."""
+    """The caller's token lacks the right or the scope; or not allowed in this scope, or for this file."""
 
     code = "forbidden"
 
@@ -183,6 +190,7 @@ ERRORS: dict[str, type[BackscrollError]] = {
         TooLarge,
         NotFound,
         Conflict,
+        Unauthenticated,
         Forbidden,
         DeadlineExceeded,
         Busy,

@@ -34,6 +34,10 @@ PATH_CHARS_MAX = 4_096
 FUTURE_MS_MAX = 24 * 60 * 60 * 1000
 TOKEN_BYTES_MAX = 128
 NEW_TOKEN_CHARS_MIN = 22  # 128 random bits in base64
+AUTH_BYTES_MAX = 256
+TOKENS_MAX = 256  # with all their scopes they fit a reply
+TOKEN_SCOPES_MAX = 100
+CLIENT_KEYS_MAX = 256
 MEDIA_PART_BYTES_MAX = 4 * 1024 * 1024
 MEDIA_PARTS_MAX = 256  # put-media reads them all in one transaction
 JSON_DEPTH_MAX = 32
@@ -45,6 +49,9 @@ MILLIS_MAX = 253_402_300_799_999  # the end of the year 9999; a larger value is 
 
 Id = Annotated[str, Meta(min_length=1, max_length=ID_BYTES_MAX)]
 HexDigest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]  # a SHA-256
+Nonce = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", max_length=32)]  # of one length, as text is appended to it
+CallerName = Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,64}$(?!\\n)", max_length=64)]
+CurveKey = Annotated[str, Meta(pattern=r"^[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}$", max_length=40)]
 Text = Annotated[str, Meta(max_length=TEXT_BYTES_MAX)]
 Integer = Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
 Count = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
@@ -143,5 +150,9 @@ LIMITS: dict[str, Limit] = {
         "too-large",
         f"at least 1; of a new session at least {NEW_TOKEN_CHARS_MIN} characters",
     ),
+    "authBytes": Limit("`auth`", AUTH_BYTES_MAX, "bytes", "too-large"),
+    "tokens": Limit("tokens of a daemon", TOKENS_MAX, "tokens", "too-large"),
+    "tokenScopes": Limit("scopes of a token", TOKEN_SCOPES_MAX, "items", "too-large", "at least 1"),
+    "clientKeys": Limit("client keys of a daemon", CLIENT_KEYS_MAX, "keys", "too-large"),
     "pathChars": Limit("`path` of a legacy database", PATH_CHARS_MAX, "characters", "too-large", "at least 1"),
 }

@@ -17,7 +17,7 @@ PART = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n).*?(<!-- /generated 
 
 REPLY_RECORDS = (
     *("Session", "Media", "MessagePage", "MessageList", "ScopeInfo", "LogPage", "LogEntry", "Change", "Generated"),
-    *("RowPage", "Pong", "HealthReport", "StorageHealth"),
+    *("RowPage", "AccessToken", "ClientKey", "KeyList", "Proof", "Pong", "HealthReport", "StorageHealth"),
 )
 """The records that occur only in replies and logs; all others can be saved too."""
 
@@ -28,14 +28,15 @@ def generate(page: str) -> str:
 
 
 def operations_table() -> str:
-    """A row for each operation: kind, payload, result and what it does."""
-    rows = ["| operation | | payload | result | |", "|---|---|---|---|---|"]
+    """A row for each operation: kind, right, payload, result and what it does."""
+    rows = ["| operation | | right | payload | result | |", "|---|---|---|---|---|---|"]
     for name, operation in describe()["operations"].items():
         about = operation["summary"]
         if "replacedBy" in operation:
             about += f" New code should use `{operation['replacedBy']}`."
         result = type_name(operation["result"])
-        rows.append(f"| `{name}` | {operation['kind']} | {_payload(operation['payload'])} | {result} | {about} |")
+        what = f"{operation['kind']} | {operation['right']} | {_payload(operation['payload'])} | {result}"
+        rows.append(f"| `{name}` | {what} | {about} |")
     return _lines(rows)
 
 

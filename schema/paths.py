@@ -8,6 +8,12 @@ import platformdirs
 ENDPOINT_FILE = "endpoint.json"
 """A ready daemon writes this file into its data directory: the same JSON object as its ready line."""
 
+TOKEN_VARIABLE = "BACKSCROLL_TOKEN"
+"""The environment variable with the token that clients send over tcp."""
+
+KEYS_VARIABLE = "BACKSCROLL_KEYS"
+"""The environment variable that names a client's file with the keys for a `curve://` endpoint."""
+
 
 def default_data_dir() -> Path:
     """The directory named by `BACKSCROLL_DATA_DIR`, or else the platform's directory for user data."""

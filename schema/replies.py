@@ -1,8 +1,9 @@
 """The records that occur only in replies: pages, reports, and items that the daemon creates."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from backscroll.schema.limits import Bytes, Count, DurationMs, Id, Millis, Text
+from backscroll.schema.markers import OneOf
 from backscroll.schema.records import Message, Record
 
 
@@ -62,6 +63,38 @@ class Session(Record, frozen=True, kw_only=True):
     created_at: Millis
     expires_at: Millis
     read_only: bool | None = None
+
+
+class AccessToken(Record, frozen=True, kw_only=True):
+    """A token without its secret: what whoever has it may do, in which scopes (all if unset), and until when."""
+
+    name: Text
+    right: Annotated[str, OneOf("read", "write", "admin")]
+    created_at: Millis
+    scopes: list[str] | None = None
+    expires_at: Millis | None = None
+
+
+class ClientKey(Record, frozen=True, kw_only=True):
+    """The public key of a client that may connect to `curve://` endpoints."""
+
+    name: Text
+    public_key: Text
+    created_at: Millis
+
+
+class KeyList(Record, frozen=True, kw_only=True):
+    """The daemon's own public key, and those of the clients that may connect to `curve://` endpoints."""
+
+    server_key: Text
+    keys: list[ClientKey]
+
+
+class Proof(Record, frozen=True, kw_only=True):
+    """Proves that the daemon knows a token: an HMAC-SHA-256 in hex, over the nonce and its own tcp endpoints."""
+
+    proof: Text
+    endpoints: list[str]
 
 
 class Pong(Record, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from backscroll.schema.decode_errors import DECODE_ERRORS, explain
 from backscroll.schema.errors import BackscrollError, Fault, Internal, Malformed, error_from
 from backscroll.schema.integral_floats import decode_integral_floats, is_integral_float
 from backscroll.schema.limits import (
+    AUTH_BYTES_MAX,
     REQUEST_ID_BYTES_MAX,
     SCOPE_BYTES_MAX,
     TRACEPARENT_BYTES_MAX,
@@ -28,6 +29,8 @@ from backscroll.schema.validation import validate
 PROTOCOL_LEVEL: Final = 1
 LOWEST_COMPATIBLE_LEVEL: Final = 1
 DEFAULT_SCOPE = "default"
+HELLO_PREFIX = "backscroll-hello"
+"""The first line of what the proof in the result of `hello` is about."""
 UNKNOWN_FIELD = f" (this daemon speaks protocol level {PROTOCOL_LEVEL})"
 """Appended to error messages about unknown fields."""
 
@@ -38,7 +41,8 @@ RequestId = Annotated[str, Meta(min_length=1, max_length=REQUEST_ID_BYTES_MAX)]
 class Envelope(Struct, frozen=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
     """A request. `deadlineMs` is how long the caller waits, counted from when the daemon receives the request.
 
-    `level` is the protocol level the client was written for; it is informational.
+    `level` is the protocol level the client was written for; it is informational. `auth` is the caller's token, which a
+    request over ipc does not need; it is neither logged nor stored.
     """
 
     id: RequestId
@@ -48,6 +52,7 @@ class Envelope(Struct, frozen=True, rename="camel", omit_defaults=True, forbid_u
     traceparent: Annotated[str, Meta(max_length=TRACEPARENT_BYTES_MAX)] | None = None
     deadline_ms: Count | None = None
     level: Count | None = None
+    auth: Annotated[str, Meta(max_length=AUTH_BYTES_MAX)] | None = None
 
 
 class _RawEnvelope(Envelope, frozen=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
@@ -213,6 +218,13 @@ MSGPACK: Final = Codec(
 def codec_of(body: bytes) -> Codec:
     """The encoding of a body. No MessagePack map starts below 0x80."""
     return MSGPACK if body and body[0] >= 0x80 else JSON
+
+
+def with_auth(body: bytes, token: str) -> bytes:
+    """An encoded request with a token as its `auth`; its envelope has none yet, and at most 14 fields."""
+    if codec_of(body) is JSON:
+        return b'{"auth":' + JSON.encode(token) + b"," + body[1:]
+    return bytes([body[0] + 1]) + b"\xa4auth" + MSGPACK.encode(token) + body[1:]
 
 
 def read_envelope(body: bytes, codec: Codec) -> Envelope:

@@ -14,7 +14,7 @@ from backscroll.clients.command_line.exits import EXIT_FAILED, EXIT_USAGE, compl
 from backscroll.clients.command_line.output import console, printable
 from backscroll.clients.command_line.results import readable, show_result
 from backscroll.clients.python.client import ZmqTransport
-from backscroll.clients.python.pending_calls import TIMEOUT_MS, find_endpoint, new_id, open_reply
+from backscroll.clients.python.pending_calls import TIMEOUT_MS, new_id, open_reply
 from backscroll.schema.errors import BackscrollError, Invalid, NoReply, TooLarge, UnknownOperation
 from backscroll.schema.operations import OPERATIONS, Command, Maintenance
 from backscroll.schema.wire import DEFAULT_SCOPE, JSON, Envelope, Reply, error_body, error_of
@@ -37,8 +37,7 @@ def call(options: argparse.Namespace) -> int:
     except UnicodeEncodeError:
         return complain("the operation and the scope must be valid UTF-8", EXIT_USAGE)
     try:
-        endpoint = find_endpoint(options.endpoint, options.data_dir)
-        reply = _exchange(endpoint, body, timeout_ms)
+        reply = _exchange(ZmqTransport(options.endpoint, options.data_dir), body, timeout_ms)
     except BackscrollError as error:
         _show_error(error, options)
         return EXIT_FAILED
@@ -58,13 +57,13 @@ def _payload(word: str) -> msgspec.Raw:
     return msgspec.Raw(text.encode())
 
 
-def _exchange(endpoint: str, body: bytes, timeout_ms: int) -> Reply[Any]:
+def _exchange(transport: ZmqTransport, body: bytes, timeout_ms: int) -> Reply[Any]:
     """The reply to a request; raises the error that it is, or `NoReply`."""
-    with closing(ZmqTransport(endpoint)) as transport:
+    with closing(transport):
         transport.send(body, timeout_ms)
         answer = transport.receive(timeout_ms)
     if answer is None:
-        raise NoReply(f"no reply within {timeout_ms} ms from {endpoint}: the outcome is unknown")
+        raise NoReply(f"no reply within {timeout_ms} ms from {transport.endpoint}: the outcome is unknown")
     reply, _ = open_reply(answer)
     if not reply.ok:
         raise error_of(reply)

@@ -140,11 +140,12 @@ def _add_call(call: Parser) -> None:
     call.set_defaults(run=_lazily("call", "call"), last="payload")
 
 
-def _add_daemon(parser: Parser, data_dir: str) -> None:
+def _add_daemon(parser: Parser, data_dir: str, *, scope: bool = True) -> None:
     default = "default: BACKSCROLL_DATA_DIR, or else the usual place for data of this user"
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help=f"{data_dir} ({default})")
     parser.add_argument("--endpoint", metavar="ADDRESS", help="address of the daemon, instead of a data directory")
-    parser.add_argument("--scope", metavar="NAME", help="scope, which is an account (default: default)")
+    if scope:
+        parser.add_argument("--scope", metavar="NAME", help="scope, which is an account (default: default)")
 
 
 def _add_describe(describe: Parser) -> None:
@@ -180,6 +181,38 @@ def _add_replay(replay: Parser) -> None:
     )
     replay.add_argument("--against-endpoint", metavar="ADDRESS", help="with --verify: compare with this daemon")
     replay.set_defaults(run=_lazily("replay", "replay_file"))
+
+
+def _add_token(token: Parser) -> None:
+    kinds = token.add_subparsers(dest="kind", required=True, title="commands", metavar="COMMAND")
+    create = _add_command(kinds, "create", "make a token and print it, once")
+    create.add_argument("name", metavar="NAME", help="name, which the command log shows for its commands")
+    rights = ("read", "write", "admin")
+    create.add_argument("--right", choices=rights, required=True, help="what it may do; each includes those before it")
+    create.add_argument(
+        "--scope", action="append", metavar="NAME", help="only in this scope; repeat it for several (default: in all)"
+    )
+    create.add_argument("--expires", metavar="DURATION", help="such as 30d, 12h or 90m (default: never)")
+    listed = _add_command(kinds, "list", "list the tokens")
+    revoke = _add_command(kinds, "revoke", "refuse a token from now on")
+    revoke.add_argument("name", metavar="NAME", help="name of the token")
+    for parser, run in ((create, "token_create"), (listed, "token_list"), (revoke, "token_revoke")):
+        _add_daemon(parser, "data directory, whether or not a daemon is running in it", scope=False)
+        parser.set_defaults(run=_lazily("access", run))
+
+
+def _add_keys(keys: Parser) -> None:
+    kinds = keys.add_subparsers(dest="kind", required=True, title="commands", metavar="COMMAND")
+    create = _add_command(kinds, "create", "make a client's key pair and print it, once")
+    create.add_argument("name", metavar="NAME", help="name of the client")
+    create.add_argument("--to", metavar="FILE", help="write the keys into this new file instead of printing them")
+    listed = _add_command(kinds, "list", "list the clients' public keys")
+    revoke = _add_command(kinds, "revoke", "let no more connections in with a key")
+    revoke.add_argument("name", metavar="NAME", help="name of the client")
+    server = _add_command(kinds, "server", "print the daemon's public key")
+    for parser, run in ((create, "create"), (listed, "list"), (revoke, "revoke"), (server, "server")):
+        _add_daemon(parser, "data directory, whether or not a daemon is running in it", scope=False)
+        parser.set_defaults(run=_lazily("access", f"keys_{run}"))
 
 
 def _add_demo(demo: Parser) -> None:
@@ -247,6 +280,26 @@ examples:
 examples:
   backscroll replay commands.jsonl --into ./again --until 120
   backscroll replay commands.jsonl --verify --against-data-dir ./data
+""",
+    ),
+    "token": _CommandLine(
+        "create, list or revoke tokens for calls over tcp",
+        _add_token,
+        """\
+examples:
+  backscroll token create bot --right write --scope ada --expires 30d
+  BACKSCROLL_TOKEN=bot.… backscroll call list-users --endpoint tcp://127.0.0.1:5555 --scope ada
+  backscroll token revoke bot
+""",
+    ),
+    "keys": _CommandLine(
+        "create, list or revoke keys for encrypted connections (CURVE)",
+        _add_keys,
+        """\
+examples:
+  backscroll keys create laptop --to laptop.keys
+  backscroll serve --endpoint curve://0.0.0.0:5555
+  BACKSCROLL_KEYS=laptop.keys BACKSCROLL_TOKEN=bot.… backscroll call list-users --endpoint curve://192.0.2.1:5555
 """,
     ),
     "demo": _CommandLine("start a daemon, talk to it, and show what it stored", _add_demo),

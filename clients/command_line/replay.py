@@ -37,7 +37,7 @@ def replay_file(options: argparse.Namespace) -> int:
         first = next(lines, None)  # a file that cannot be replayed leaves no directory behind
         into = options.into or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="backscroll-")))
         daemon = stack.enter_context(private_daemon(into))
-        clients = stack.enter_context(closing(Clients(daemon.endpoint)))
+        clients = stack.enter_context(closing(Clients(daemon.endpoint, daemon.data_dir)))
         scopes = _execute(chain([] if first is None else [first], lines), clients, read, size_of(file))
         return _compare(options, clients, scopes) if options.verify else 0
 

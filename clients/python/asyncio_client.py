@@ -20,6 +20,7 @@ from typing import Any, Protocol, Self, TypeVar
 import zmq
 import zmq.asyncio
 
+from backscroll.clients.python.address import Curve, find_address
 from backscroll.clients.python.client import Transport, ZmqTransport
 from backscroll.clients.python.connection import ASSUME_ALIVE_MS, CONNECT_TIMEOUT_MS, RECONNECT_DELAY_MS, Connection
 from backscroll.clients.python.pending_calls import (
@@ -29,9 +30,8 @@ from backscroll.clients.python.pending_calls import (
     TIMEOUT_MS,
     Call,
     PendingCalls,
-    find_endpoint,
 )
-from backscroll.schema.errors import BackscrollError, Invalid, NoReply, Unavailable
+from backscroll.schema.errors import BackscrollError, Invalid, NoReply
 from backscroll.schema.operations import Command, Maintenance, Operation, Query
 
 R = TypeVar("R")
@@ -53,9 +53,11 @@ class AsyncClient:
         scope: str = DEFAULT_SCOPE,
         timeout_ms: int = TIMEOUT_MS,
         transport: Transport | None = None,
+        token: str | None = None,
+        curve: Curve | None = None,
     ) -> None:
         self._transport: _AsyncTransport = (
-            _InlineTransport(transport) if transport else _SocketTransport(endpoint, data_dir)
+            _InlineTransport(transport) if transport else _SocketTransport(endpoint, data_dir, token, curve)
         )
         self._scope = scope
         self._timeout_ms = timeout_ms
@@ -120,7 +122,7 @@ class AsyncClient:
                 async with asyncio.timeout(timeout_ms / 1000):
                     await settled
             if call.outcome is None:  # it may still have come at the last moment
-                raise call.unanswered()
+                raise call.unanswered("" if call.was_sent else self._transport.problem)
         finally:
             self._pending.forget(call)
         return call.result()
@@ -165,7 +167,9 @@ class AsyncClient:
 
 
 class _AsyncTransport(Protocol):
-    """Exchanges bodies with a daemon, on the event loop."""
+    """Exchanges bodies with a daemon, on the event loop. `problem` is why there is no connection, if that is known."""
+
+    problem: str
 
     def send(self, body: bytes) -> bool:
         """Send a body. Returns False if there is no connection."""
@@ -179,13 +183,16 @@ class _AsyncTransport(Protocol):
 class _SocketTransport:
     """A connection to a daemon, replaced when it is lost. The endpoint is looked up for each connection."""
 
-    def __init__(self, endpoint: str | None, data_dir: Path | str | None) -> None:
-        self._find = partial(find_endpoint, endpoint, data_dir)
-        endpoint = self._find()
+    def __init__(
+        self, endpoint: str | None, data_dir: Path | str | None, token: str | None, curve: Curve | None
+    ) -> None:
+        self._find = partial(find_address, endpoint, data_dir, token, curve)
+        address = self._find()
+        self.problem = ""
         self._received_at = 0.0
         self._context = zmq.asyncio.Context()
         try:
-            self._connection: Connection | None = Connection(self._context, endpoint)
+            self._connection: Connection | None = Connection(self._context, address)
         except Invalid:
             self._context.term()
             raise
@@ -195,7 +202,7 @@ class _SocketTransport:
             return False
         if time.monotonic() > self._received_at + ASSUME_ALIVE_MS / 1000 and self._connection.has_event():
             return False  # `run` will handle the event
-        self._connection.socket.send(body)
+        self._connection.send(body)
         return True
 
     async def run(self, on_reply: Callable[[bytes], None], on_connected: Callable[[], None]) -> None:
@@ -204,32 +211,45 @@ class _SocketTransport:
                 with suppress(zmq.ZMQError):  # a failed socket is treated like a lost connection
                     await self._use(self._connection, on_reply, on_connected)
             await asyncio.sleep(RECONNECT_DELAY_MS / 1000)
-            with suppress(Unavailable, Invalid, zmq.ZMQError):  # no daemon, or not reachable: try again
+            with suppress(BackscrollError, zmq.ZMQError):  # no daemon, no token yet, or not reachable: try again
                 self._connection = Connection(self._context, self._find())
 
     async def _use(self, link: Connection, on_reply: Callable[[bytes], None], on_connected: Callable[[], None]) -> None:
         """Receive on a connection until it is lost or could not be established; raises errors of either task."""
-        receiving = asyncio.create_task(self._receive(link, on_reply))
+        receiving = asyncio.create_task(self._receive(link, on_reply, on_connected))
         watching = asyncio.create_task(_watch(link, on_connected))
+        tasks = [receiving, watching]
         try:
-            await asyncio.wait([receiving, watching], return_when=asyncio.FIRST_COMPLETED)
-            while not receiving.done() and await link.socket.poll(0):  # what arrived before the end is received first
+            done, _ = await asyncio.wait(tasks, timeout=CONNECT_TIMEOUT_MS / 1000, return_when=asyncio.FIRST_COMPLETED)
+            if link.connected and not done:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            while (
+                link.greeted and not receiving.done() and await link.socket.poll(0)
+            ):  # what arrived before the end is received first
                 await asyncio.sleep(0)
         finally:
             receiving.cancel()
             watching.cancel()
             ends = await asyncio.gather(receiving, watching, return_exceptions=True)
+            self.problem = link.problem
             link.close()
             self._connection = None
         for end in ends:
             if isinstance(end, Exception):
                 raise end
 
-    async def _receive(self, link: Connection, on_reply: Callable[[bytes], None]) -> None:
-        while True:
+    async def _receive(
+        self, link: Connection, on_reply: Callable[[bytes], None], on_connected: Callable[[], None]
+    ) -> None:
+        while not link.lost or link.greeted:
             body = await link.socket.recv()
             self._received_at = time.monotonic()
-            on_reply(body)
+            if link.greeted:
+                on_reply(body)
+            else:
+                link.handle_greeting(body)
+                if link.connected:
+                    on_connected()
 
     def close(self) -> None:
         if self._connection is not None:
@@ -238,18 +258,17 @@ class _SocketTransport:
 
 
 async def _watch(link: Connection, on_connected: Callable[[], None]) -> None:
-    """Call `on_connected` when the connection is established; return when it is lost or takes too long."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(CONNECT_TIMEOUT_MS / 1000) as timeout:
-            while not link.lost:
-                link.handle_event(await link.events.recv_multipart())
-                if link.connected:
-                    timeout.reschedule(None)
-                    on_connected()
+    """Call `on_connected` when the connection is established without a greeting; return when it is lost."""
+    while not link.lost:
+        link.handle_event(await link.events.recv_multipart())
+        if link.connected:
+            on_connected()
 
 
 class _InlineTransport:
     """A transport that answers each request while it is sent, such as the in-process one. It never reconnects."""
+
+    problem = ""
 
     def __init__(self, transport: Transport) -> None:
         if isinstance(transport, ZmqTransport):

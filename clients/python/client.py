@@ -22,6 +22,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 import zmq
 
+from backscroll.clients.python.address import Curve, find_address
 from backscroll.clients.python.connection import ASSUME_ALIVE_MS, CONNECT_TIMEOUT_MS, RECONNECT_DELAY_MS, Connection
 from backscroll.clients.python.pending_calls import (
     CLOSED,
@@ -30,7 +31,6 @@ from backscroll.clients.python.pending_calls import (
     TIMEOUT_MS,
     Call,
     PendingCalls,
-    find_endpoint,
 )
 from backscroll.schema.errors import BackscrollError, Invalid, NoReply, Unavailable
 from backscroll.schema.operations import Command, Maintenance, Operation, Query
@@ -64,9 +64,17 @@ class ZmqTransport:
     The endpoint is looked up for each connection, because it can change when the daemon is restarted.
     """
 
-    def __init__(self, endpoint: str | None = None, data_dir: Path | str | None = None) -> None:
-        self._find = partial(find_endpoint, endpoint, data_dir)
-        self._endpoint = self._find()
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        data_dir: Path | str | None = None,
+        *,
+        token: str | None = None,
+        curve: Curve | None = None,
+    ) -> None:
+        self._find = partial(find_address, endpoint, data_dir, token, curve)
+        self._address = self._find()
+        self._problem = ""  # why the last connection was not established, if that is known
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
         self._connection: Connection | None = None
@@ -82,13 +90,18 @@ class ZmqTransport:
             self._context.term()
             raise
 
+    @property
+    def endpoint(self) -> str:
+        """The endpoint of the latest connection."""
+        return self._address.endpoint
+
     def send(self, body: bytes, timeout_ms: float, /) -> None:
         """Send a body; raises `Unavailable` if there is no daemon: then it was not sent."""
         self._check_process()
         if not self._connected or time.monotonic() > self._received_at + ASSUME_ALIVE_MS / 1000:
             self._await_connection(_after(timeout_ms))
         assert self._connection is not None
-        self._connection.socket.send(body)
+        self._connection.send(body)
         self._sent = True
 
     def receive(self, timeout_ms: float, /) -> bytes | None:
@@ -123,7 +136,8 @@ class ZmqTransport:
         while not self._connected:
             self._wait(until)
             if not self._connected and time.monotonic() >= until:
-                raise Unavailable(f"no daemon answers at {self._endpoint}; nothing was sent")
+                why = self._problem or f"no daemon answers at {self._address.endpoint}"
+                raise Unavailable(f"{why}; nothing was sent")
 
     def _wait(self, until: float) -> bool:
         """Wait until a reply arrives, the connection changes, or it is `until`. Returns True for a reply."""
@@ -134,24 +148,31 @@ class ZmqTransport:
         link = self._connection
         if link is None or not arrived:
             return False
-        if arrived[0][0] is link.socket:
-            self._received_at = now
+        if arrived[0][0] is not link.socket:
+            self._handle_event(link)
+            return False
+        self._received_at = now
+        if link.greeted:
             return True
-        self._handle_event(link)
+        link.handle_greeting(link.socket.recv())
+        self._note_state(link)
         return False
 
     def _handle_event(self, link: Connection) -> None:
         link.handle_event(link.events.recv_multipart())
+        self._note_state(link)
+
+    def _note_state(self, link: Connection) -> None:
         if link.lost:
             self._drop(link)
         elif link.connected:
-            self._connected, self._connect_at = True, math.inf
+            self._connected, self._connect_at, self._problem = True, math.inf, ""
             if self._sent:
                 self._sent = False
                 raise Reconnected("the connection was lost: whether the request took effect is unknown")
 
     def _connect(self) -> None:
-        self._connection = Connection(self._context, self._endpoint)
+        self._connection = Connection(self._context, self._address)
         self._connect_at = _after(CONNECT_TIMEOUT_MS)
         self._poller.register(self._connection.socket, zmq.POLLIN)
         self._poller.register(self._connection.events, zmq.POLLIN)
@@ -160,14 +181,15 @@ class ZmqTransport:
         if self._connection is not None:
             self._drop(self._connection)
         self._connect_at = _after(RECONNECT_DELAY_MS)
-        with suppress(Unavailable, Invalid, zmq.ZMQError):  # no daemon, or not reachable: try again later
-            self._endpoint = self._find()
+        with suppress(BackscrollError, zmq.ZMQError):  # no daemon, no token yet, or not reachable: try again later
+            self._address = self._find()
             self._connect()
 
     def _drop(self, link: Connection) -> None:
         """Close a connection that was lost or could not be established."""
+        self._problem = link.problem
         self._connected, self._connect_at = False, _after(RECONNECT_DELAY_MS)
-        while link.socket.poll(0):
+        while link.greeted and link.socket.poll(0):
             self._unread.append(link.socket.recv())
         self._poller.unregister(link.socket)
         self._poller.unregister(link.events)
@@ -179,8 +201,10 @@ class Client:
     """A client for one scope of a daemon. Threads may share it; their requests are sent one after the other.
 
     The daemon is found by `endpoint`, else by the `endpoint.json` in `data_dir`, else by that in the default data
-    directory; raises `Unavailable` if none is ready. `timeout_ms` is how long each request waits for its reply. Close
-    the client, or use it in a `with` block. A forked child needs a client of its own: this one raises `Invalid` there.
+    directory; raises `Unavailable` if none is ready. Over tcp it wants a token: `token`, else that in the environment
+    variable `BACKSCROLL_TOKEN`, else the one in the `endpoint.json`; raises `Unauthenticated` if there is none. `curve`
+    are the keys for a `curve://` endpoint. `timeout_ms` is how long each request waits for its reply. Close the client,
+    or use it in a `with` block. A forked child needs a client of its own: this one raises `Invalid` there.
 
     When the connection is lost, for example because the daemon was restarted, unanswered requests are automatically
     sent again within that time. The daemon recognises commands by their ids, so each is executed only once.
@@ -194,8 +218,10 @@ class Client:
         scope: str = DEFAULT_SCOPE,
         timeout_ms: int = TIMEOUT_MS,
         transport: Transport | None = None,
+        token: str | None = None,
+        curve: Curve | None = None,
     ) -> None:
-        self._transport = transport or ZmqTransport(endpoint, data_dir)
+        self._transport = transport or ZmqTransport(endpoint, data_dir, token=token, curve=curve)
         self._scope = scope
         self._timeout_ms = timeout_ms
         self._lock = threading.RLock()

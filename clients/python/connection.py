@@ -2,15 +2,27 @@
 
 ZeroMQ would reconnect automatically and silently. Requests sent then could overtake those that were lost with the old
 connection, but the requests of a client must take effect in the order sent. So the owner of a `Connection` creates a
-new one when it is lost, and first sends the unanswered requests again. This module knows no requests and never blocks.
+new one when it is lost, and first sends the unanswered requests again. This module never blocks.
+
+Over tcp, whatever listens on the port may be another program, after a daemon was killed. So the daemon first proves
+with `hello` that it knows the token and is bound to this port; until then, neither token nor requests are sent.
 """
 
+import hashlib
+import hmac
+import secrets
 from typing import Any
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from backscroll.clients.python.address import Address
+from backscroll.schema.decode_errors import DECODE_ERRORS
 from backscroll.schema.errors import Invalid
+from backscroll.schema.operations import Hello
+from backscroll.schema.replies import Proof
+from backscroll.schema.ulid import UlidGenerator
+from backscroll.schema.wire import HELLO_PREFIX, MSGPACK, Envelope, Reply, with_auth
 
 RECONNECT_DELAY_MS = 50
 """The delay before the next connection after one that was lost or refused."""
@@ -20,20 +32,28 @@ CONNECT_TIMEOUT_MS = 2_000
 """How long to wait for a connection before trying another one: ZeroMQ does not report every failure."""
 
 A_DAY_MS = 86_400_000
-MONITORED_EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
+REFUSED_EVENTS = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+MONITORED_EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | REFUSED_EVENTS
+
+_new_id = UlidGenerator()
 
 
 class Connection:
-    """A DEALER socket with one connection. Pass what arrives on the socket `events` to `handle_event`.
+    """A DEALER socket with one connection. Pass what arrives on the socket `events` to `handle_event`, and what arrives
+    on `socket` before it is `greeted` to `handle_greeting`; after that it is replies.
 
-    At first it is neither `connected` nor `lost`, then one of them; once `lost`, it stays lost. The send queue is
-    unbounded, because the client keeps its requests in flight anyway, so sending never blocks. The sockets are
-    asynchronous if `context` is one of `zmq.asyncio`.
+    At first it is neither `connected` nor `lost`, then one of them; once `lost`, it stays lost. `problem` says why, if
+    that is known. The send queue is unbounded, because the client keeps its requests in flight anyway, so sending never
+    blocks. The sockets are asynchronous if `context` is one of `zmq.asyncio`.
     """
 
-    def __init__(self, context: zmq.Context[Any], endpoint: str) -> None:
-        """Start to connect; raises `Invalid` if `endpoint` is not a valid address."""
-        self.connected = self.lost = False
+    def __init__(self, context: zmq.Context[Any], address: Address) -> None:
+        """Start to connect; raises `Invalid` if it is not a valid address."""
+        self.connected = self.lost = self.greeted = False
+        self.problem = ""
+        self._endpoint, self._token, curve = address
+        # Over CURVE the key proves who the daemon is.
+        self._nonce = secrets.token_hex(16) if self._token is not None and curve is None else None
         self.socket = context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.IPV6, 1)
@@ -42,10 +62,18 @@ class Connection:
         self.socket.setsockopt(zmq.RECONNECT_IVL, A_DAY_MS)
         self.events = self.socket.get_monitor_socket(MONITORED_EVENTS)
         try:
-            self.socket.connect(endpoint)
+            if curve is not None:
+                self.socket.setsockopt(zmq.CURVE_SERVERKEY, curve.server_key.encode())
+                self.socket.setsockopt(zmq.CURVE_PUBLICKEY, curve.public_key.encode())
+                self.socket.setsockopt(zmq.CURVE_SECRETKEY, curve.secret_key.encode())
+            self.socket.connect(self._endpoint.replace("curve://", "tcp://", 1))
         except zmq.ZMQError as error:
             self.close()
-            raise Invalid(f"{endpoint!r} is not an address to connect to: {error.strerror}") from error
+            raise Invalid(f"{self._endpoint!r} is not an address to connect to: {error.strerror}") from error
+
+    def send(self, body: bytes) -> None:
+        """Send a request, with the token if the connection needs one."""
+        self.socket.send(body if self._token is None else with_auth(body, self._token))
 
     def has_event(self) -> bool:
         """Whether there is an event that has not been handled."""
@@ -53,9 +81,45 @@ class Connection:
 
     def handle_event(self, event: list[bytes]) -> None:
         """Update the state of the connection from a monitor event."""
-        succeeded = parse_monitor_message(event)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
-        self.connected = succeeded and not self.lost
-        self.lost = not self.connected
+        kind = parse_monitor_message(event)["event"]
+        if kind != zmq.EVENT_HANDSHAKE_SUCCEEDED or self.lost:
+            self.connected, self.lost = False, True
+            if kind & REFUSED_EVENTS:
+                self.problem = f"the daemon at {self._endpoint} does not let this user or key connect"
+        elif self._nonce is None:
+            self.connected = self.greeted = True
+        else:
+            hello = Hello(self._nonce, self._token_name())
+            self.socket.send(MSGPACK.encode(Envelope(_new_id(), hello.wire_name, hello)))
+
+    def handle_greeting(self, body: bytes) -> None:
+        """Update the state from the first message that arrived: it must prove that the daemon knows the token."""
+        try:
+            reply = MSGPACK.decode(body, Reply[Proof])
+        except DECODE_ERRORS:
+            self.connected = False
+        else:
+            self.connected = not self.lost and reply.ok and self._is_proven(reply.result)
+        self.greeted, self.lost = self.connected, not self.connected
+        if self.lost:
+            self.problem = (
+                f"whatever answers at {self._endpoint} did not prove that it knows the token: it is another program,"
+                " or the token was revoked, has expired, or is for another daemon"
+            )
+
+    def _is_proven(self, proof: Proof) -> bool:
+        """Whether a proof is about this token, this connection's nonce, and a daemon that is bound to this port."""
+        assert self._token is not None
+        said = "\n".join((HELLO_PREFIX, self._nonce or "", *proof.endpoints)).encode()
+        expected = hmac.digest(hashlib.sha256(self._token.encode()).digest(), said, "sha256").hex()
+        ports = {endpoint.rpartition(":")[2] for endpoint in proof.endpoints}
+        return hmac.compare_digest(expected.encode(), proof.proof.encode()) and (
+            self._endpoint.rpartition(":")[2] in ports
+        )
+
+    def _token_name(self) -> str | None:
+        """The name in a token such as `bot.q8Jx…`; the start token has none."""
+        return (self._token or "").rpartition(".")[0] or None
 
     def close(self) -> None:
         if self.socket.closed:

@@ -31,8 +31,8 @@ class CannotReach(Exception):
 class Clients:
     """The clients of one daemon by scope, on one socket. Use it from one thread at a time."""
 
-    def __init__(self, endpoint: str) -> None:
-        self._transport = ZmqTransport(endpoint)
+    def __init__(self, endpoint: str, data_dir: Path | None = None) -> None:
+        self._transport = ZmqTransport(endpoint, data_dir)
         self._clients: dict[str, Client] = {}
 
     def __getitem__(self, scope: str) -> Client:
@@ -52,22 +52,23 @@ class Clients:
 
 
 @contextmanager
-def clients_of(endpoint: str | None, data_dir: Path | None) -> Iterator[Clients]:
+def clients_of(endpoint: str | None, data_dir: Path | None, *, new: bool = False) -> Iterator[Clients]:
     """Clients of the daemon at `endpoint`, or of the one that serves the data directory, or else of one started on it.
 
-    Raises `CannotReach` if the directory holds no database, and `Unavailable` if the started daemon is not ready.
+    Raises `CannotReach` if the directory holds no database and may not be `new`, and `Unavailable` if the started
+    daemon is not ready.
     """
-    with _endpoint_of(endpoint, data_dir) as found, closing(Clients(found)) as clients:
+    with _endpoint_of(endpoint, data_dir, new=new) as found, closing(Clients(found, data_dir)) as clients:
         yield clients
 
 
 @contextmanager
-def _endpoint_of(endpoint: str | None, data_dir: Path | None) -> Iterator[str]:
+def _endpoint_of(endpoint: str | None, data_dir: Path | None, *, new: bool) -> Iterator[str]:
     directory = data_dir or default_data_dir()
     found = endpoint or _running_in(directory)
     if found is not None:
         yield found
-    elif not holds_database(directory):
+    elif not new and not holds_database(directory):
         raise CannotReach(f"{directory} holds no database; name the data directory of a daemon")
     else:
         with private_daemon(directory) as daemon:
@@ -104,7 +105,7 @@ def _running_in(directory: Path) -> str | None:
     try:
         ready = json.loads((directory / ENDPOINT_FILE).read_text(encoding="utf-8"))
         endpoint, pid = str(ready["endpoints"][0]), ready["pid"]
-        with Client(endpoint, timeout_ms=PING_MS) as client:
+        with Client(endpoint, data_dir=directory, timeout_ms=PING_MS) as client:
             return endpoint if client.ask(Health()).pid == pid else None
     except (OSError, ValueError, LookupError, TypeError, BackscrollError):  # there is none, or it does not answer
         return None

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from backscroll.clients.python.address import announced_token
 from backscroll.schema.errors import Unavailable
 
 STOP_SECONDS = 15
@@ -21,13 +22,15 @@ class DaemonProcess:
 
     The daemon also stops when this process ends, however it ends. `flags` are passed to `backscroll serve`; `log` is a
     file for its log lines (default: this process's standard error), `env` its environment (default: that of this
-    process). `ready` is the daemon's ready line, a JSON object.
+    process). `ready` is the daemon's ready line, a JSON object. Over tcp a client also needs the `token`, which it
+    finds by itself if it is given the `data_dir`.
     """
 
     def __init__(
         self, data_dir: Path | str, *flags: str, log: Any = None, env: Mapping[str, str] | None = None
     ) -> None:
         """Start the daemon and wait until it is ready; raises `Unavailable` if it ends before."""
+        self.data_dir = Path(data_dir)
         command = [
             sys.executable,
             "-m",
@@ -53,6 +56,11 @@ class DaemonProcess:
     @property
     def endpoint(self) -> str:
         return self.endpoints[0]
+
+    @property
+    def token(self) -> str | None:
+        """The token for the daemon's tcp endpoints; None if it has none, or is not running."""
+        return announced_token(self.data_dir, self.endpoint)
 
     def stop(self) -> int:
         """Ask the daemon to answer the requests it has received and end; returns its exit code.

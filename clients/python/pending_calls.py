@@ -1,4 +1,4 @@
-"""What both clients have in common, without any I/O: finding the daemon, encoding, decoding, and sending again.
+"""What both clients have in common, without any I/O: encoding, decoding, and sending again.
 
     operation ──▶ Call ──add()──▶ send_queue ──▶ client sends it ──mark_sent()──▶ daemon
                                      ▲  ▲                                           │
@@ -29,12 +29,10 @@ The ids of maintenance operations are not remembered, so these are sent only onc
 outcome is unknown.
 """
 
-import json
 import math
 import os
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 from msgspec import Raw
@@ -51,7 +49,6 @@ from backscroll.schema.errors import (
 )
 from backscroll.schema.limits import REQUEST_ID_BYTES_MAX
 from backscroll.schema.operations import Maintenance, Operation
-from backscroll.schema.paths import ENDPOINT_FILE, default_data_dir
 from backscroll.schema.ulid import UlidGenerator
 from backscroll.schema.wire import (
     DEFAULT_SCOPE,
@@ -72,23 +69,6 @@ CLOSED = "the client was closed"
 FORKED = "this client was made before a fork, by the parent of this process; make a new client in this process"
 
 new_id = UlidGenerator()
-
-
-def find_endpoint(endpoint: str | None, data_dir: Path | str | None) -> str:
-    """The endpoint to connect to: the given one, or the one that a daemon wrote into its data directory.
-
-    Raises `Unavailable` if no daemon is ready there.
-    """
-    if endpoint is not None:
-        return endpoint
-    directory = default_data_dir() if data_dir is None else Path(data_dir)
-    try:
-        ready = json.loads((directory / ENDPOINT_FILE).read_text(encoding="utf-8"))
-        return str(ready["endpoints"][0])
-    except (OSError, ValueError, LookupError, TypeError):  # missing, unreadable, or not what a daemon writes
-        raise Unavailable(
-            f"no daemon is ready in {directory}: start one with `backscroll serve --data-dir {directory}`"
-        ) from None
 
 
 class Call:
@@ -315,4 +295,4 @@ def _check_id(call_id: str) -> None:
         raise Invalid(f"a request id must have 1 to {REQUEST_ID_BYTES_MAX} bytes")
 
 
-__all__ = ["DEFAULT_SCOPE", "TIMEOUT_MS", "Call", "PendingCalls", "find_endpoint", "new_id", "open_reply"]
+__all__ = ["DEFAULT_SCOPE", "TIMEOUT_MS", "Call", "PendingCalls", "new_id", "open_reply"]

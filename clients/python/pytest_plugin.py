@@ -106,7 +106,7 @@ def _real_client(request: pytest.FixtureRequest) -> "Client":
     from backscroll.clients.python import Client
 
     daemon: DaemonProcess = request.getfixturevalue("backscroll_daemon")
-    return Client(daemon.endpoint)
+    return Client(data_dir=daemon.data_dir)
 
 
 def _inprocess_client(request: pytest.FixtureRequest) -> "Client":

@@ -8,6 +8,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
+from backscroll.schema.operations.access import *
 from backscroll.schema.operations.attachments import *
 from backscroll.schema.operations.bans import *
 from backscroll.schema.operations.base import *
@@ -25,7 +26,7 @@ from backscroll.schema.operations.users import *
 
 NOUNS = (
     *("messages", "reactions", "users", "rooms", "channels", "bans", "attachments", "sessions", "media"),
-    *("scopes", "batch", "log", "lifecycle"),
+    *("scopes", "batch", "log", "lifecycle", "access"),
 )
 """The order of the modules in the documentation; a module that is missing here comes last."""
 

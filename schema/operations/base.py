@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Generic, TypeVar, get_args
+from typing import Any, ClassVar, Final, Generic, Literal, TypeVar, get_args
 
 from msgspec import Raw, Struct
 
@@ -10,14 +10,22 @@ from backscroll.schema.limits import BATCH_COMMANDS_MAX, BODY_BYTES_MAX, FREE_JS
 
 R = TypeVar("R", covariant=True)
 
+Right = Literal["none", "any", "read", "write", "admin"]
+RIGHTS: Final[tuple[Right, ...]] = get_args(Right)
+"""What a caller needs for an operation; each includes those before it. `none`: not even a token; `any`: a valid one."""
+
 
 class Operation(Struct, Generic[R], frozen=True, rename="camel", omit_defaults=True):
     """A request's payload. `class SaveMessage(Command[None])` is `save-message` on the wire, and its result is null.
 
     `SINCE` is the protocol level that added it. `MEANING` is incremented when its behaviour changes but its fields do
     not. `REPLACED_BY` is the wire name of the operation that new code should use instead. `ERRORS` lists its error
-    codes besides those that every operation can have.
+    codes besides those that every operation can have. `RIGHT` is what the caller's token must allow; an operation that
+    is `DAEMON_WIDE` also needs a token that is not limited to scopes.
     """
+
+    RIGHT: ClassVar[Right]
+    DAEMON_WIDE: ClassVar[bool] = False
 
     SINCE: ClassVar[int] = 1
     MEANING: ClassVar[int] = 1
@@ -46,6 +54,8 @@ class Command(Operation[R], Generic[R], frozen=True):
     place. No result may contain a secret: results are stored in the log as they are.
     """
 
+    RIGHT: ClassVar[Right] = "write"
+
     REDACTABLE: ClassVar[Mapping[str, Any]] = {}
     ALONE: ClassVar[bool] = False
 
@@ -53,15 +63,27 @@ class Command(Operation[R], Generic[R], frozen=True):
 class Query(Operation[R], Generic[R], frozen=True):
     """Reads only. Up to `run_max` queries are answered from one snapshot, with all their replies in memory."""
 
+    RIGHT: ClassVar[Right] = "read"
+
     run_max: ClassVar[int] = 64
 
 
 class Builtin(Query[R], Generic[R], frozen=True):
     """A query that is answered immediately and without a database."""
 
+    RIGHT: ClassVar[Right] = "any"
+
 
 class Maintenance(Operation[R], Generic[R], frozen=True):
     """Concerns a whole scope. Executed exclusively, between the scope's commits; takes no `seq`."""
+
+    RIGHT: ClassVar[Right] = "admin"
+
+
+class Administration(Maintenance[R], Generic[R], frozen=True):
+    """Concerns the daemon and no scope: who may connect and call. Needs no database."""
+
+    DAEMON_WIDE = True
 
 
 DecodeCommand = Callable[[str, Raw], Command[Any]]

@@ -28,6 +28,8 @@ class GetLog(Query[LogPage], frozen=True):
     Example: {"fromSeq": 101, "limit": 50}
     """
 
+    RIGHT = "admin"
+
     run_max = 4  # each page can have several megabytes
 
     from_seq: Seq = 1
@@ -61,6 +63,7 @@ class GetRows(Query[RowPage], frozen=True):
     Example: {"table": "messages", "limit": 50}
     """
 
+    RIGHT = "admin"
     ERRORS = ("not-found",)
 
     run_max = 4

@@ -25,6 +25,7 @@ class ListScopes(Maintenance[list[str]], frozen=True):
     Example: {}
     """
 
+    DAEMON_WIDE = True
     ERRORS = ("forbidden",)
 
     limit: PageSize | None = None

@@ -11,6 +11,7 @@ import apsw
 import pytest
 
 from backscroll.bus.dispatch import Dispatcher
+from backscroll.bus.gate import Gate
 from backscroll.bus.sqlite.scopes import SqliteScopes
 from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.bus.status import DaemonStatus
@@ -38,7 +39,7 @@ class Watched:
 
     def __init__(self, scopes: SqliteScopes, handlers: Handlers, commits: list[Commit]) -> None:
         self.scopes = scopes
-        self.dispatcher = Dispatcher(scopes, DaemonStatus(dict, scopes), handlers)
+        self.dispatcher = Dispatcher(scopes, DaemonStatus(dict, scopes, Gate(scopes.directory)), handlers)
         self.commits = commits
 
     def commit(self, *requests: bytes) -> list[Reply]:

@@ -89,7 +89,7 @@ def test_one_daemon_serves_several_endpoints(start_daemon: StartDaemon, tmp_path
     by_ipc, by_tcp = daemon.endpoints
     assert by_ipc == f"ipc://{tmp_path}/own.sock"
     assert by_tcp.startswith("tcp://127.0.0.1:")
-    with Client(by_ipc) as one, Client(by_tcp) as other:
+    with Client(by_ipc) as one, Client(by_tcp, data_dir=tmp_path / "data") as other:
         one.execute(save_message(1))
         assert other.ask(GetMessageById("m1")) is not None
 
@@ -113,7 +113,7 @@ def test_ipv6_loopback_is_served_where_there_is_one(start_daemon: StartDaemon) -
         except OSError:
             pytest.skip("this machine has no IPv6")
     daemon = start_daemon("--endpoint", "tcp://[::1]:*")
-    with Client(daemon.endpoint) as client:
+    with Client(data_dir=daemon.data_dir) as client:
         assert client.ask(Ping()).pong
 
 
@@ -744,7 +744,7 @@ def test_garbage_on_a_tcp_endpoint_is_ignored(start_daemon: StartDaemon) -> None
         b"",
         b"\xff\0\0\0\0\0\0\0\1\x7f",
     ]
-    with Client(daemon.endpoint) as client:
+    with Client(data_dir=daemon.data_dir) as client:
         connections = [socket.create_connection(("127.0.0.1", port)) for _ in range(50)]
         for at, connection in enumerate(connections):
             with contextlib.suppress(ConnectionError):

@@ -7,6 +7,7 @@ import pytest
 import zmq
 
 from backscroll.bus.failures import BadSettings
+from backscroll.bus.gate import Gate
 from backscroll.bus.router import REPLIES_IN_PIPE_MAX, RouterSocket
 from tests.support.peers import Peer
 from tests.support.waiting import wait_until
@@ -26,6 +27,7 @@ class Box:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.mail = RouterSocket(
             self.context,
+            Gate(directory),
             stall_ms=stall_ms,
             on_pause=lambda client: self.events.append(("pause", client)),
             on_resume=lambda client: self.events.append(("resume", client)),
@@ -37,6 +39,7 @@ class Box:
         got: list[list[bytes]] = []
 
         def has_come() -> bool:
+            self.mail.answer_handshakes()
             if (frames := self.mail.receive()) is not None:
                 got.append(frames)
             return bool(got)
@@ -168,14 +171,14 @@ def test_a_client_that_stalls_too_long_is_given_up(tmp_path: Path) -> None:
 
 def test_a_reply_to_an_unknown_client_is_dropped(box: Box) -> None:
     """An unknown routing id is reported as gone."""
-    box.mail.send([b"nobody"], b"reply")
-    assert box.events == [("gone", b"nobody")]
+    box.mail.send([b"\0nobody"], b"reply")
+    assert box.events == [("gone", b"\0nobody")]
 
 
 def test_a_live_address_is_refused_and_a_stale_one_replaced(tmp_path: Path, box: Box) -> None:
     """A socket path with a listener is never taken over; one left by a dead process is."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    second = RouterSocket(context, stall_ms=1, on_pause=ignored, on_resume=ignored, on_gone=ignored)
+    second = RouterSocket(context, Gate(tmp_path), stall_ms=1, on_pause=ignored, on_resume=ignored, on_gone=ignored)
     with pytest.raises(BadSettings, match="another process listens"):
         second.bind(box.endpoint)
     second.close()

@@ -48,10 +48,10 @@ def test_node_and_python_read_the_same_messages(
 ) -> None:
     """A message saved in one language is equal in the other, with emoji, NUL, 2**53 - 1 and free JSON."""
     daemon = start_daemon(*ENDPOINTS[carrier])
-    with Client(daemon.endpoint) as client:
+    with Client(data_dir=daemon.data_dir) as client:
         ours = _messages("python")
         list(client.pipeline(map(SaveMessage, ours)))
-        summary = json.loads(_run(node, f"{script}.mjs", daemon.endpoint))
+        summary = json.loads(_run(node, f"{script}.mjs", daemon.endpoint, *([daemon.token] if daemon.token else [])))
         assert (summary["read"], summary["saved"]) == (len(ours), len(ours) + many)
         theirs = _messages(script)
         assert list(client.pipeline(GetMessageById(message.id) for message in theirs)) == [
@@ -60,19 +60,19 @@ def test_node_and_python_read_the_same_messages(
         assert len(_all_of(script, client)) == len(theirs) + many
 
 
-@pytest.mark.parametrize("way", ["argument", "endpoint.json"])
+@pytest.mark.parametrize(("way", "carrier"), [("argument", "ipc"), ("endpoint.json", "ipc"), ("endpoint.json", "tcp")])
 def test_the_javascript_example_of_the_readme_runs(
-    node: str, start_daemon: StartDaemon, tmp_path: Path, way: str
+    node: str, start_daemon: StartDaemon, tmp_path: Path, way: str, carrier: str
 ) -> None:
     """It runs as printed, with an endpoint as its argument and in a directory with an `endpoint.json`."""
     data_dir = tmp_path / "data"
-    daemon = start_daemon(data_dir=data_dir)
+    daemon = start_daemon(*ENDPOINTS[carrier], data_dir=data_dir)
     if way == "argument":
         printed = _run(node, "example.mjs", daemon.endpoint)
     else:
         printed = _run(node, "example.mjs", directory=data_dir)
     assert "hello from JavaScript 👋" in printed
-    with Client(daemon.endpoint) as client:
+    with Client(data_dir=data_dir) as client:
         assert [message.content for message in client.ask(GetMessages("r1"))] == ["hello from JavaScript 👋"]
 
 

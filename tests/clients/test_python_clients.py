@@ -17,9 +17,9 @@ import zmq
 
 from backscroll.bus.inprocess import InProcess
 from backscroll.clients.python import AsyncClient, Client
+from backscroll.clients.python.address import find_endpoint
 from backscroll.clients.python.client import ZmqTransport
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.clients.python.pending_calls import find_endpoint
 from backscroll.schema import (
     BackscrollError,
     Busy,
@@ -396,13 +396,13 @@ def test_a_missing_reply_raises_no_reply_at_the_timeout(router: Router, client_c
 def test_an_unbound_endpoint_raises_unavailable() -> None:
     """Nothing is sent, the error comes in time, and closing the client does not block."""
     with pytest.raises(Unavailable) as caught:
-        _once(Client, Ping(), endpoint=NOBODY, timeout_ms=SOON_MS)
+        _once(Client, Ping(), endpoint=NOBODY, token="a.b", timeout_ms=SOON_MS)
     assert caught.value.retryable
 
 
 def test_the_timeout_of_a_call_applies_to_sending() -> None:
     """The timeout covers connecting and sending as well as waiting for the reply."""
-    with Client(NOBODY, timeout_ms=1_000) as client:
+    with Client(NOBODY, token="a.b", timeout_ms=1_000) as client:
         started = time.monotonic()
         with pytest.raises(Unavailable):
             client.ask(Ping(), timeout_ms=SOON_MS)
@@ -412,7 +412,7 @@ def test_the_timeout_of_a_call_applies_to_sending() -> None:
 def test_an_unbound_endpoint_raises_unavailable_in_asyncio() -> None:
     """The asynchronous client also reports that nothing was sent."""
     with pytest.raises(Unavailable):
-        _once(AsyncClient, Ping(), endpoint=NOBODY, timeout_ms=SOON_MS)
+        _once(AsyncClient, Ping(), endpoint=NOBODY, token="a.b", timeout_ms=SOON_MS)
 
 
 def test_the_request_envelope_is_complete(router: Router) -> None:

@@ -9,6 +9,7 @@ import apsw
 import pytest
 
 from backscroll.bus.dispatch import Dispatcher
+from backscroll.bus.gate import Gate
 from backscroll.bus.inprocess import InProcess
 from backscroll.bus.status import DaemonStatus
 from backscroll.clients.python import Client
@@ -430,7 +431,9 @@ def test_a_handler_that_fails_after_writing_leaves_no_row(client: Client, transp
         return message
 
     handlers = replacing({CreateMessage: fail_at_the_second})
-    dispatcher = Dispatcher(transport.scopes, DaemonStatus(dict, transport.scopes), handlers)
+    dispatcher = Dispatcher(
+        transport.scopes, DaemonStatus(dict, transport.scopes, Gate(transport.scopes.directory)), handlers
+    )
     payload = {"channelId": channel.id, "authorId": "ada", "content": "hello"}
     requests = [dispatcher.receive(body("create-message", payload, id=f"r{at}")) for at in range(3)]
     replies = [json.loads(answer) for answer in dispatcher.answer_commands(requests)]

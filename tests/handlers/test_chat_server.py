@@ -16,6 +16,7 @@ import peewee
 import pytest
 
 from backscroll.bus.dispatch import Dispatcher
+from backscroll.bus.gate import Gate
 from backscroll.bus.inprocess import InProcess
 from backscroll.bus.status import DaemonStatus
 from backscroll.clients.python import AsyncClient, Client
@@ -204,7 +205,7 @@ def test_errors_are_not_found_conflict_or_internal(client: Client, transport: In
     def broken(_query: ListUsers, _db: Any) -> list[User]:
         raise ZeroDivisionError("something secret")
 
-    status = DaemonStatus(dict, transport.scopes)
+    status = DaemonStatus(dict, transport.scopes, Gate(transport.scopes.directory))
     dispatcher = Dispatcher(transport.scopes, status, replacing({ListUsers: broken}))
     error = json.loads(dispatcher.answer(body("list-users")))["error"]
     assert ERRORS[error["code"]] is Internal

@@ -93,6 +93,8 @@ def test_a_zmq_socket_and_a_json_library_are_a_client(
         socket.connect(daemon.endpoint)
         exchange = _lock_step(socket) if pattern == "REQ" else _pipelined(socket)
         saves = [_request("save-message", {"message": payload}) for payload in payloads]
+        assert daemon.token is not None
+        exchange = _with_token(exchange, daemon.token)
         assert [reply["result"] for reply in exchange(saves)] == [None] * len(saves)
         found = list(_plain_pages(payloads, exchange))
     assert found == sorted(map(_plain_canonical, payloads), key=lambda item: (item["timestamp"], item["id"]))
@@ -272,6 +274,11 @@ _numbers = itertools.count(1)
 
 def _request(operation: str, payload: Saved) -> Saved:
     return {"id": f"plain-{next(_numbers)}", "type": operation, "payload": payload}
+
+
+def _with_token(exchange: Exchange, token: str) -> Exchange:
+    """The same exchange, with the token that requests over tcp need."""
+    return lambda requests: exchange([request | {"auth": token} for request in requests])
 
 
 def _lock_step(socket: Any) -> Exchange:

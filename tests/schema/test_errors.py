@@ -26,6 +26,7 @@ CODES = {
     "too-large",
     "not-found",
     "conflict",
+    "unauthenticated",
     "forbidden",
     "deadline-exceeded",
     "busy",

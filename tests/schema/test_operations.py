@@ -28,6 +28,7 @@ def test_operations_and_handlers_correspond_one_to_one() -> None:
 def test_every_operation_class_is_registered() -> None:
     """Every class of an operation is in `OPERATIONS`, and nothing else; the strict subclasses are derived from it."""
     bases = {operations.Operation, operations.Command, operations.Query, operations.Builtin, operations.Maintenance}
+    bases |= {operations.Administration}
     declared = {each for each in _subclasses(Operation) if each.__module__.startswith("backscroll.")} - bases
     assert {each for each in declared if not each.__struct_config__.forbid_unknown_fields} == set(OPERATIONS.values())
 
@@ -118,12 +119,12 @@ def test_the_table_has_a_row_for_each_operation() -> None:
     """Kind, payload and result are readable without the code."""
     table = operations_table()
     assert table.count("\n") == len(OPERATIONS) + 2
-    assert "| `get-messages` | query | `{roomId, limit=100, offset=0, childLists=true}` | Message[] |" in table
-    assert "| `get-room` | query | `{roomId, childLists=true}` | Room or null |" in table
-    assert "| `save-ban` | command | `{ban}` | null |" in table
-    assert "| `ping` | built-in | `{}` | Pong |" in table
-    assert "| `list-scopes` | maintenance | `{limit=null, after=null}` | string[] |" in table
-    assert '| `create-category` | command | `{name, roomId="default", position=0}` | Category |' in table
+    assert "| `get-messages` | query | read | `{roomId, limit=100, offset=0, childLists=true}` | Message[] |" in table
+    assert "| `get-room` | query | read | `{roomId, childLists=true}` | Room or null |" in table
+    assert "| `save-ban` | command | write | `{ban}` | null |" in table
+    assert "| `ping` | built-in | any | `{}` | Pong |" in table
+    assert "| `list-scopes` | maintenance | admin | `{limit=null, after=null}` | string[] |" in table
+    assert '| `create-category` | command | write | `{name, roomId="default", position=0}` | Category |' in table
 
 
 def _subclasses(parent: type[Any]) -> set[type[Any]]:

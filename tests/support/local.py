@@ -10,6 +10,7 @@ import apsw
 
 from backscroll.bus.directory import locked
 from backscroll.bus.dispatch import Dispatcher
+from backscroll.bus.gate import Gate
 from backscroll.bus.sqlite.scopes import SqliteScopes
 from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.bus.status import DaemonStatus
@@ -48,7 +49,7 @@ class Local:
             self.scopes = stack.enter_context(closing(scopes))
             self.scopes.open(DEFAULT_SCOPE)
             self._stack = stack.pop_all()
-        self.dispatcher = Dispatcher(self.scopes, DaemonStatus(dict, self.scopes))
+        self.dispatcher = Dispatcher(self.scopes, DaemonStatus(dict, self.scopes, Gate(self.scopes.directory)))
 
     def ask(
         self,

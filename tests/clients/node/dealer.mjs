@@ -1,6 +1,6 @@
 // A pipelining client in JavaScript: a DEALER that speaks MessagePack.
 //
-//   node dealer.mjs ENDPOINT
+//   node dealer.mjs ENDPOINT [TOKEN]
 //
 // Checks what Python saved into the room `python`, saves the same and many more into the room `dealer`, reads them
 // back, and prints one line of JSON about it.
@@ -20,7 +20,7 @@ socket.connect(process.argv[2]);
 
 /** Send every request before waiting for a reply; the results in the order of the requests. */
 async function pipeline(operations) {
-  const requests = operations.map(([type, payload]) => ({ id: randomUUID(), type, payload }));
+  const requests = operations.map(([type, payload]) => ({ id: randomUUID(), type, payload, auth: process.argv[3] }));
   const replies = new Map();
   const receiving = (async () => {
     while (replies.size < requests.length) {

@@ -3,10 +3,11 @@ import { readFileSync } from "node:fs";
 import { Request } from "zeromq";
 
 const socket = new Request();
-socket.connect(process.argv[2] ?? JSON.parse(readFileSync("endpoint.json")).endpoints[0]);
+const daemon = process.argv[2] ? { endpoints: [process.argv[2]] } : JSON.parse(readFileSync("endpoint.json"));
+socket.connect(daemon.endpoints[0]);
 
 async function call(type, payload) {
-  await socket.send(JSON.stringify({ id: crypto.randomUUID(), type, payload }));
+  await socket.send(JSON.stringify({ id: crypto.randomUUID(), type, payload, auth: daemon.token }));
   const [body] = await socket.receive();
   const reply = JSON.parse(body);
   if (!reply.ok) throw new Error(reply.error.message);

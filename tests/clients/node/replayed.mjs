@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -16,7 +16,7 @@ const { BACKSCROLL, LOG } = process.env;
 const scratch = mkdtempSync(join(tmpdir(), "replayed-"));
 const directory = join(scratch, "data");
 const socket = new Request({ linger: 0, sendTimeout: 20_000, receiveTimeout: 20_000 });
-let daemon;
+let daemon, auth;
 
 before(async () => {
   execFileSync(BACKSCROLL, ["replay", LOG, "--into", directory], { stdio: ["ignore", "inherit", "pipe"] });
@@ -24,6 +24,7 @@ before(async () => {
   daemon = spawn(BACKSCROLL, ["serve", ...flags], { stdio: ["pipe", "pipe", "ignore"] });
   const ready = await new Promise((resolve) => createInterface({ input: daemon.stdout }).once("line", resolve));
   socket.connect(JSON.parse(ready).endpoints[0]);
+  auth = JSON.parse(readFileSync(join(directory, "endpoint.json"))).token;
 });
 
 after(async () => {
@@ -35,7 +36,7 @@ after(async () => {
 });
 
 async function call(type, payload) {
-  await socket.send(JSON.stringify({ id: randomUUID(), type, payload }));
+  await socket.send(JSON.stringify({ id: randomUUID(), type, payload, auth }));
   const [body] = await socket.receive();
   const reply = JSON.parse(body);
   assert.ok(reply.ok, JSON.stringify(reply.error));

@@ -1,6 +1,6 @@
 // The smallest client in JavaScript: a REQ that speaks JSON, one request at a time, no MessagePack.
 //
-//   node req.mjs ENDPOINT
+//   node req.mjs ENDPOINT [TOKEN]
 //
 // Checks what Python saved into the room `python`, saves the same into the room `req`, reads it back, and prints one
 // line of JSON about it.
@@ -17,7 +17,7 @@ socket.connect(process.argv[2]);
 
 async function call(type, payload) {
   const id = randomUUID();
-  await socket.send(JSON.stringify({ id, type, payload }));
+  await socket.send(JSON.stringify({ id, type, payload, auth: process.argv[3] }));
   const [body] = await socket.receive();
   const reply = JSON.parse(body.toString());
   assert.equal(reply.id, id);

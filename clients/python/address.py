@@ -1,0 +1,94 @@
+"""Where a daemon is and what it takes to be served there: its endpoint, a token over tcp, keys for CURVE."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from backscroll.schema.errors import Invalid, Unauthenticated, Unavailable
+from backscroll.schema.paths import ENDPOINT_FILE, KEYS_VARIABLE, TOKEN_VARIABLE, default_data_dir
+
+NEED_TOKEN = ("tcp://", "curve://")
+
+
+class Curve(NamedTuple):
+    """The keys for a `curve://` endpoint, each 40 characters: the daemon's public key, and the client's key pair."""
+
+    server_key: str
+    public_key: str
+    secret_key: str
+
+    @classmethod
+    def read(cls, file: Path | str) -> Self:
+        """The keys in a file made by `backscroll keys create`; raises `Invalid`."""
+        try:
+            keys = json.loads(Path(file).read_text(encoding="ascii"))
+            return cls(str(keys["serverKey"]), str(keys["publicKey"]), str(keys["secretKey"]))
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise Invalid(f"{file} has no keys that `backscroll keys create` made: {error}") from error
+
+
+class Address(NamedTuple):
+    """An endpoint and what its daemon asks for: over ipc nothing, over tcp a token, over CURVE keys as well."""
+
+    endpoint: str
+    token: str | None = None
+    curve: Curve | None = None
+
+
+def find_endpoint(endpoint: str | None, data_dir: Path | str | None) -> str:
+    """The endpoint to connect to: the given one, or the one that a daemon wrote into its data directory.
+
+    Raises `Unavailable` if no daemon is ready there.
+    """
+    if endpoint is not None:
+        return endpoint
+    directory = default_data_dir() if data_dir is None else Path(data_dir)
+    endpoints = _announced(directory).get("endpoints") or [None]
+    if not isinstance(endpoints[0], str):
+        raise Unavailable(
+            f"no daemon is ready in {directory}: start one with `backscroll serve --data-dir {directory}`"
+        )
+    return endpoints[0]
+
+
+def find_address(
+    endpoint: str | None, data_dir: Path | str | None, token: str | None = None, curve: Curve | None = None
+) -> Address:
+    """The endpoint to connect to, with the token for it if it needs one.
+
+    The token is the given one, or that in `BACKSCROLL_TOKEN`, or that of the daemon which lists the endpoint in its
+    data directory. Raises `Unavailable` if no daemon is ready, `Unauthenticated` if there is no token, and `Invalid` if
+    there are no keys for CURVE.
+    """
+    found = find_endpoint(endpoint, data_dir)
+    if not found.startswith(NEED_TOKEN):
+        return Address(found)
+    if found.startswith("curve://") and curve is None:
+        if KEYS_VARIABLE not in os.environ:
+            raise Invalid(f"{found} needs keys: let {KEYS_VARIABLE} name a file that `backscroll keys create` made")
+        curve = Curve.read(os.environ[KEYS_VARIABLE])
+    directory = default_data_dir() if data_dir is None else Path(data_dir)
+    token = token or os.environ.get(TOKEN_VARIABLE) or announced_token(directory, found)
+    if token is None:
+        raise Unauthenticated(
+            f"there is no token for {found}: name the daemon's data directory, or set {TOKEN_VARIABLE} to a token made"
+            " by `backscroll token create`"
+        )
+    return Address(found, token, curve if found.startswith("curve://") else None)
+
+
+def _announced(directory: Path) -> dict[str, Any]:
+    """What a ready daemon wrote into its data directory; empty if it is missing, unreadable, or something else."""
+    try:
+        ready = json.loads((directory / ENDPOINT_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return ready if isinstance(ready, dict) and isinstance(ready.get("endpoints"), list) else {}
+
+
+def announced_token(directory: Path, endpoint: str) -> str | None:
+    """The start token of the daemon that serves a data directory, if that lists this endpoint."""
+    ready = _announced(directory)
+    token = ready.get("token") if endpoint in ready.get("endpoints", []) else None
+    return token if isinstance(token, str) else None

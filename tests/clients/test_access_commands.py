@@ -1,0 +1,156 @@
+"""`backscroll token` and `backscroll keys`, and calling a daemon with what they make."""
+
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from backscroll.clients.command_line.main import main
+from backscroll.clients.python import Client
+from backscroll.clients.python.address import Curve
+from backscroll.clients.python.daemon_process import DaemonProcess
+from backscroll.schema import Invalid, ListTokens
+from tests.support.messages import save_payload
+
+StartDaemon = Callable[..., DaemonProcess]
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """`backscroll …` in this process: exit code, standard output, standard error."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            code = main([str(word) for word in words])
+        except SystemExit as end:
+            code = int(str(end.code or 0))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_a_token_that_was_created_can_be_used_until_it_is_revoked(
+    run: Run, start_daemon: StartDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is printed once, works from the environment for its right and scope, and is refused after it was revoked."""
+    daemon = start_daemon("--endpoint", "tcp://127.0.0.1:*")
+    there = ("--data-dir", daemon.data_dir)
+    code, out, err = run("token", "create", "bot", "--right", "write", "--scope", "ada", "--expires", "30d", *there)
+    assert (code, "only now" in err) == (0, True)
+    token = out.strip()
+    assert re.fullmatch(r"bot\.[\w-]{43}", token)
+    assert token not in (daemon.data_dir / "tokens.json").read_text()
+    monkeypatch.setenv("BACKSCROLL_TOKEN", token)
+    call = ("call", "save-message", json.dumps(save_payload(1)), "--endpoint", daemon.endpoint)
+    assert run(*call, "--scope", "ada")[0] == 0
+    code, _, err = run(*call, "--scope", "bob")
+    assert code == 1
+    assert json.loads(err)["code"] == "forbidden"
+    code, _, err = run("call", "get-log", "--endpoint", daemon.endpoint, "--scope", "ada")
+    assert json.loads(err)["message"] == "$.type: get-log needs the right 'admin'; the token 'bot' has 'write'"
+    monkeypatch.delenv("BACKSCROLL_TOKEN")
+    code, out, _ = run("token", "list", *there)
+    assert code == 0
+    assert re.search(r"^bot +write +ada +\d{4}-", out, re.MULTILINE)
+    assert run("token", "revoke", "bot", *there)[0] == 0
+    assert "bot" not in run("token", "list", *there)[1]
+    monkeypatch.setenv("BACKSCROLL_TOKEN", token)
+    code, _, err = run(*call, "--scope", "ada", "--timeout-ms", "500")
+    assert code == 1
+    assert json.loads(err)["code"] == "unavailable"
+
+
+def test_tokens_can_be_made_before_the_first_start(run: Run, tmp_path: Path) -> None:
+    """A daemon is started for as long as the command takes, in a new directory too."""
+    there = ("--data-dir", tmp_path / "new")
+    assert run("token", "create", "reader", "--right", "read", *there)[0] == 0
+    with DaemonProcess(tmp_path / "new") as daemon, Client(daemon.endpoint) as client:
+        [token] = client.execute(ListTokens())
+    assert (token.name, token.right, token.scopes, token.expires_at) == ("reader", "read", None, None)
+
+
+@pytest.mark.parametrize(("word", "seconds"), [("90s", 90), ("15m", 900), ("12h", 43_200), ("30d", 2_592_000)])
+def test_a_token_expires_after_the_given_time(run: Run, start_daemon: StartDaemon, word: str, seconds: int) -> None:
+    """In seconds, minutes, hours or days."""
+    daemon = start_daemon()
+    assert run("token", "create", "a", "--right", "read", "--expires", word, "--endpoint", daemon.endpoint)[0] == 0
+    with Client(daemon.endpoint) as client:
+        [token] = client.execute(ListTokens())
+    assert token.expires_at == pytest.approx((time.time() + seconds) * 1000, abs=30_000)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["token", "create", "a", "--right", "read", "--expires", "soon"], "--expires: give a duration such as 30d"),
+        (["token", "create", "a", "--right", "read", "--expires", "0d"], "--expires: give a duration such as 30d"),
+        (["token", "create", "a"], "--right"),
+        (["token", "create", "a", "--right", "root"], "--right"),
+        (["token"], "COMMAND"),
+        (["keys", "make"], "COMMAND"),
+    ],
+)
+def test_wrong_usage_is_explained(run: Run, tmp_path: Path, words: list[str], says: str) -> None:
+    """It exits with 2, and starts no daemon."""
+    code, out, err = run(*words, *(("--data-dir", tmp_path / "none") if len(words) > 2 else ()))
+    assert (code, out) == (2, "")
+    assert says in err
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_client_with_keys_calls_over_curve(
+    run: Run, start_daemon: StartDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys and token come from the environment; the secret key is in the new file alone, which is private."""
+    there = ("--data-dir", tmp_path / "data")
+    file = tmp_path / "laptop.keys"
+    first = start_daemon()
+    assert run("keys", "create", "laptop", "--to", file, *there) == (0, "", "")
+    assert file.stat().st_mode & 0o777 == 0o600
+    keys = Curve.read(file)
+    assert run("keys", "server", *there)[1] == f"{keys.server_key}\n"
+    assert keys.public_key in run("keys", "list", *there)[1]
+    assert keys.secret_key not in (tmp_path / "data" / "keys.json").read_text()
+    token = run("token", "create", "laptop", "--right", "read", *there)[1].strip()
+    first.stop()
+    daemon = start_daemon("--endpoint", "curve://127.0.0.1:*")
+    by_ipc, by_curve = daemon.endpoints
+    assert by_ipc.startswith("ipc://")
+    call = ("call", "ping", "--endpoint", by_curve, "--timeout-ms", "1000")
+    monkeypatch.setenv("BACKSCROLL_TOKEN", token)
+    assert "BACKSCROLL_KEYS" in run(*call)[2]
+    monkeypatch.setenv("BACKSCROLL_KEYS", str(file))
+    assert run(*call)[:2] == (0, '{"pong": true}\n')
+    assert run("keys", "revoke", "laptop", *there)[0] == 0
+    code, _, err = run(*call)
+    assert code == 1
+    assert "does not let this user or key connect" in err
+
+
+def test_keys_are_printed_where_no_file_is_named(run: Run, start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """As JSON, which is what such a file contains; a file that exists is not replaced, and nothing is listed."""
+    there = ("--data-dir", start_daemon().data_dir)
+    code, out, err = run("keys", "create", "a", *there)
+    assert (code, "only now" in err) == (0, True)
+    assert sorted(json.loads(out)) == ["publicKey", "secretKey", "serverKey"]
+    file = tmp_path / "keys"
+    file.write_text(out)
+    assert run("keys", "create", "b", "--to", file, *there)[0] == 2
+    assert file.read_text() == out
+    assert run("keys", "create", "a", "--to", tmp_path / "other", *there)[0] == 1
+    assert not (tmp_path / "other").exists()
+    assert re.findall(r"^(\w+) +\S{40}", run("keys", "list", *there)[1], re.MULTILINE) == ["a"]
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"serverKey": 1}'])
+def test_a_file_without_keys_is_refused(tmp_path: Path, text: str) -> None:
+    """The error names the file and the command that makes one."""
+    (tmp_path / "keys").write_text(text)
+    with pytest.raises(Invalid, match="backscroll keys create"):
+        Curve.read(tmp_path / "keys")
