@@ -1,6 +1,7 @@
 """Atomic and durable writing of files and directories."""
 
 import os
+import shutil
 from pathlib import Path
 
 
@@ -46,3 +47,11 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def free_bytes(directory: Path) -> int | None:
+    """The free space on the disk of a directory, for this user; None if it cannot be told."""
+    try:
+        return shutil.disk_usage(directory).free
+    except OSError:
+        return None

@@ -85,6 +85,7 @@ class SqliteScopeAdmin:
                     legacy = LegacyFile(snapshot)
                     yield legacy
                 if legacy.taken:
+                    store.renew_lineage()  # the file may be adopted into other scopes as well
                     store.checkpoint_fully()
             if legacy.taken:
                 self._take_over(copy, store.seq)

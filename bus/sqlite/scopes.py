@@ -15,18 +15,22 @@ from pathlib import Path
 
 import apsw
 
-from backscroll.bus.files import make_directory, sync_directory
+from backscroll.bus.directory import LOCK_FILE
+from backscroll.bus.failures import CannotOpen
+from backscroll.bus.files import free_bytes, make_directory, sync_directory, write_whole
 from backscroll.bus.logging import log
 from backscroll.bus.query_cache import BYTES_MAX, QueryCache
 from backscroll.bus.sqlite import errors
 from backscroll.bus.sqlite.blobs import BlobDirectory
-from backscroll.bus.sqlite.opening import scope_named_in
+from backscroll.bus.sqlite.opening import DEFAULT_FILE, scope_named_in
 from backscroll.bus.sqlite.store import SqliteStore, wall_clock_ms
+from backscroll.bus.sqlite.wal_lineage import WalLineage
 from backscroll.bus.stores import Committed
+from backscroll.bus.watched_files import WatchedFiles
 from backscroll.handlers.registry import Handlers
 from backscroll.handlers.scopes import ScopeAdmin
 from backscroll.handlers.storage import Retention
-from backscroll.schema.errors import BackscrollError
+from backscroll.schema.errors import BackscrollError, Storage
 from backscroll.schema.replies import StorageHealth
 from backscroll.schema.wire import DEFAULT_SCOPE
 
@@ -34,7 +38,19 @@ WAL_RESET_BUG_FROM, WAL_RESET_BUG_UNTIL = (3, 7, 0), (3, 51, 3)
 OPEN_MAX = 16
 IDLE_SECONDS = 60.0
 COMPACTED = "-compacted"  # the suffix of a compact copy in progress
-COMPANIONS = ("", "-wal", "-shm", "-wal-lineage", "-wal-lineage.new", "-key", "-key.new", COMPACTED)
+OWN_FILES = (
+    "",
+    "-wal",
+    "-shm",
+    "-wal-lineage",
+    "-wal-lineage.new",
+    "-key",
+    "-key.new",
+    "-wal-foreign",
+    "-wal-lost",
+    COMPACTED,
+)
+DELETING = "-deleting"  # the suffix of the file that says that the others are being removed
 ADOPTING = "adopting-"  # the prefix of directories for copies of files to import
 
 
@@ -92,21 +108,38 @@ class Scope:
         """The size of the scope's files, including media."""
         return sum(file.stat().st_size for file in self._files() if file.exists()) + BlobDirectory(self.media).size()
 
+    def exists(self) -> bool:
+        """Whether there are any files of the scope."""
+        return any(file.exists() for file in (*self._files(), self.media, beside(self.path, DELETING)))
+
     def remove_files(self) -> None:
-        """Remove all files, durably; the database last, so that the scope is listed until the others are gone."""
+        """Remove all files, durably. Once the marker is written, it is done or will be finished before the next use."""
+        marker = beside(self.path, DELETING)
+        if self.path.parent.is_dir():  # it is created with the first scope
+            write_whole(marker, b"")
         with suppress(FileNotFoundError):
             shutil.rmtree(self.media)
-        for file in reversed(self._files()):
+        for file in self._files():
             file.unlink(missing_ok=True)
-        if self.path.parent.is_dir():  # it is created with the first scope
+        if self.name == DEFAULT_SCOPE:
+            self.path.touch(mode=0o600)  # an empty file is a new database; a missing one would be taken for lost
+        if self.path.parent.is_dir():
+            sync_directory(self.path.parent)
+            marker.unlink(missing_ok=True)
             sync_directory(self.path.parent)
         self.closed_at_seq = 0
 
+    def finish_removal(self) -> None:
+        """Remove what an interrupted `remove_files` has left. Nobody may use the files."""
+        if beside(self.path, DELETING).exists():
+            self.remove_files()
+
     def _files(self) -> list[Path]:
-        return [beside(self.path, suffix) for suffix in COMPANIONS]
+        return [beside(self.path, suffix) for suffix in OWN_FILES]
 
     def take_over(self, database: Path, seq: int) -> None:
         """Replace the database by a closed database file, durably."""
+        WalLineage(self.path).expect_bytes(database.stat().st_size)
         database.replace(self.path)
         sync_directory(self.path.parent)
         self.closed_at_seq = seq
@@ -138,11 +171,20 @@ class SqliteScopes:
         self._committed = committed
         self._scopes: dict[str, Scope] = {}
         self._open: dict[str, Scope] = {}
+        self._cannot_open: dict[str, str] = {}  # why scopes could not be opened, by name
         self._lock = threading.Lock()
+        self.files = WatchedFiles()
+        if directory.is_dir():
+            self.files.note(directory, "the data directory")
+        if (directory / LOCK_FILE).exists():
+            self.files.note(directory / LOCK_FILE)
         for left in directory.glob(f"{ADOPTING}*"):  # by a daemon that was killed during an import
             shutil.rmtree(left, ignore_errors=True)
         for left in (*directory.glob(f"*{COMPACTED}*"), *directory.glob(f"scopes/*{COMPACTED}*")):  # or compaction
             left.unlink(missing_ok=True)
+        for marker in (*directory.glob(f"*{DELETING}"), *directory.glob(f"scopes/*{DELETING}")):  # or deletion
+            path = marker.with_name(marker.name.removesuffix(DELETING))
+            Scope(DEFAULT_SCOPE if path.name == DEFAULT_FILE else "", path).finish_removal()
 
     @contextmanager
     def use(self, name: str) -> Iterator[SqliteStore]:
@@ -150,6 +192,9 @@ class SqliteScopes:
         scope = self._scopes.get(name) or self.scope_named(name)
         with scope.gate:
             store = scope.store or self._open_store(scope)
+            if store.reopen_due and not scope.users:
+                self._close(scope)
+                store = self._open_store(scope)
             scope.enter()
         try:
             yield store
@@ -242,7 +287,7 @@ class SqliteScopes:
 
     def _path(self, name: str) -> Path:
         if name == DEFAULT_SCOPE:
-            return self.directory / "default.db"
+            return self.directory / DEFAULT_FILE
         return self.directory / "scopes" / f"{hashlib.sha256(name.encode()).hexdigest()}.db"
 
     def store_at(self, path: Path, scope: str) -> SqliteStore:
@@ -256,6 +301,7 @@ class SqliteScopes:
             retention=self._retention,
             query_cache=QueryCache(self._query_cache_bytes),
             committed=self._committed,
+            directory=self.files,
         )
 
     def admin(self, name: str, handlers: Handlers) -> ScopeAdmin:
@@ -269,15 +315,39 @@ class SqliteScopes:
         return errors.wire_error(error)
 
     def health(self) -> StorageHealth:
-        """The version of SQLite, and whether it has the WAL-reset bug."""
+        """The version of SQLite, and whether it has the WAL-reset bug; whether commands can be stored, and why not."""
         version = apsw.sqlite_lib_version()
         numbers = tuple(int(part) for part in version.split("."))
-        exposed = WAL_RESET_BUG_FROM <= numbers < WAL_RESET_BUG_UNTIL
-        return StorageHealth(engine="sqlite", version=version, wal_reset_bug=exposed)
+        stores = self.open_stores()
+        return StorageHealth(
+            engine="sqlite",
+            version=version,
+            wal_reset_bug=WAL_RESET_BUG_FROM <= numbers < WAL_RESET_BUG_UNTIL,
+            state=self._problem(stores) or "ok",
+            warnings=[*_warnings(stores)],
+            last_commit_at=max((store.committed_at for store in stores.values() if store.committed_at), default=None),
+            disk_free_bytes=free_bytes(self.directory),
+            directory=self.files.identity(),
+        )
+
+    def _problem(self, stores: dict[str, SqliteStore]) -> str:
+        """Why commands are refused in every scope, or in the scope `default`; empty if they are not."""
+        if problem := self.files.problem():
+            return f"{problem} while the daemon used it. Restart the daemon."
+        default = stores.get(DEFAULT_SCOPE)
+        return default.problem() if default else self._cannot_open.get(DEFAULT_SCOPE, "")
 
     def _open_store(self, scope: Scope) -> SqliteStore:
+        if problem := self.files.problem():
+            raise Storage(f"{problem} while the daemon used it. Restart the daemon.")
+        scope.finish_removal()
         make_directory(scope.path.parent)
-        store = scope.store = self.store_at(scope.path, scope.name)
+        try:
+            store = scope.store = self.store_at(scope.path, scope.name)
+        except CannotOpen as error:
+            self._cannot_open[scope.name] = str(error)
+            raise
+        self._cannot_open.pop(scope.name, None)
         with self._lock:
             self._open[scope.name] = scope
         return store
@@ -312,3 +382,10 @@ class SqliteScopes:
 def beside(database: Path, suffix: str) -> Path:
     """The path of a database with this suffix."""
     return database.with_name(database.name + suffix)
+
+
+def _warnings(stores: dict[str, SqliteStore]) -> Iterator[str]:
+    """What is wrong with single scopes. Their names are not told: they belong to their users."""
+    refusing = sum(name != DEFAULT_SCOPE and bool(store.problem()) for name, store in stores.items())
+    if refusing:
+        yield f"{refusing} scopes besides the default one store nothing; the replies to their commands say why"
