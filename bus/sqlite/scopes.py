@@ -389,3 +389,5 @@ def _warnings(stores: dict[str, SqliteStore]) -> Iterator[str]:
     refusing = sum(name != DEFAULT_SCOPE and bool(store.problem()) for name, store in stores.items())
     if refusing:
         yield f"{refusing} scopes besides the default one store nothing; the replies to their commands say why"
+    if any(store.wal_blocked for store in stores.values()):
+        yield "another program has been reading a database for long: its write-ahead log cannot shrink until it stops"

@@ -113,6 +113,7 @@ class SqliteStore:
         self._busy_readers: set[apsw.Connection] = set()
         self._wal_pages = self._wal_pages_seen = 0  # now, and at the last checkpoint
         self.checkpoint_due = False
+        self.wal_blocked = False  # another program reads the database, so its log cannot be restarted
         self.lost = ""  # why nothing can be written any more, in words
         self._rescue_due = False  # nothing is lost yet: a query keeps the log from being copied into the database
         self.reopen_due = False  # everything is in the database, but its log is not the one at its path
@@ -256,18 +257,23 @@ class SqliteStore:
 
         A failure loses nothing and is retried later. SQLite restarts the log when all of it has been copied and no
         reader uses it. If queries overlap without a pause, that never happens by itself; so with a long log, this waits
-        for readers after each batch, which delays the next batch.
+        for readers, which delays the next batch. If the daemon itself is not reading, another program is, perhaps for
+        hours: then it waits only briefly, and again only after the log has grown by as much as makes it long.
         """
         if not self.checkpoint_due:
             return
         self.checkpoint_due = False
-        long = self._wal_pages >= WAL_PAGES_LONG
+        long, own = self._wal_pages >= WAL_PAGES_LONG, bool(self._busy_readers)
         self._wal_pages_seen = self._wal_pages
-        self._writer.set_busy_timeout(min(RESTART_WAIT_MS * self._wal_pages // WAL_PAGES_LONG, RESTART_WAIT_MS_MAX))
+        wait_ms = min(RESTART_WAIT_MS * self._wal_pages // WAL_PAGES_LONG, RESTART_WAIT_MS_MAX)
+        self._writer.set_busy_timeout(wait_ms if own else RESTART_WAIT_MS)
         try:
             self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART if long else apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self.wal_blocked = False
         except apsw.BusyError:
             log.debug("a query still uses the write-ahead log", path=str(self.path), pages=self._wal_pages)
+            if not own:
+                self.wal_blocked = True
         except apsw.Error as error:
             log.error("checkpoint failed", path=str(self.path), error=str(error))
         finally:
@@ -441,8 +447,8 @@ class SqliteStore:
 
     def _note_wal_size(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
         if pages < self._wal_pages:  # the log was restarted
-            self._wal_pages_seen = 0
+            self._wal_pages_seen, self.wal_blocked = 0, False
         self._wal_pages = pages
-        grown = pages - self._wal_pages_seen
-        self.checkpoint_due = pages >= WAL_PAGES_LONG or grown >= WAL_PAGES_BEFORE_CHECKPOINT
+        step = WAL_PAGES_LONG if self.wal_blocked else WAL_PAGES_BEFORE_CHECKPOINT
+        self.checkpoint_due = pages - self._wal_pages_seen >= step
         return apsw.SQLITE_OK
