@@ -1,5 +1,6 @@
 """The data directory: creating, checking and locking it, and the endpoint in it."""
 
+import errno
 import json
 import mmap
 import os
@@ -71,7 +72,8 @@ def locked(directory: Path) -> Iterator[None]:
             lock = FileLock(directory / LOCK_FILE, thread_local=False)  # any thread may release it
             lock.acquire(timeout=0)
             stack.callback(lock.release)
-            (directory / "pid").write_text(f"{os.getpid()}\n", encoding="ascii")
+            with _unless_full():
+                (directory / "pid").write_text(f"{os.getpid()}\n", encoding="ascii")
             stack.callback(_remove_own, directory / "pid", _watched(directory))
         except (Timeout, BlockingIOError):
             raise AlreadyRunning(
@@ -104,6 +106,16 @@ def _lock_directory(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _unless_full() -> Iterator[None]:
+    """Go on without what a full disk has no room for."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
 
 
 def _watched(directory: Path) -> WatchedFiles:

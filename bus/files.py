@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -55,3 +57,13 @@ def free_bytes(directory: Path) -> int | None:
         return shutil.disk_usage(directory).free
     except OSError:
         return None
+
+
+def size_of(path: Path) -> int:
+    """The size of a file, or of all files below a directory, in bytes; 0 if there is none."""
+    total = 0
+    for each in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        with suppress(OSError):  # removed meanwhile
+            found = each.lstat()
+            total += found.st_size if stat.S_ISREG(found.st_mode) else 0
+    return total

@@ -27,8 +27,8 @@ STATEMENTS_CACHED = 256
 READ_ONLY = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
 
 SELECT_SCOPE = statement(Scope.select(Scope.name))
+UPDATE_COMMITS = statement(Sequence.update({Sequence.commits: Named("commits"), Sequence.closed: Named("closed")}))
 UPDATE_LINEAGE = statement(Sequence.update({Sequence.lineage: Named("lineage")}))
-UPDATE_CLOSED = statement(Sequence.update({Sequence.closed: Named("closed")}))
 SELECT_LOG_ENDS = statement(
     Sequence.select(
         Sequence.seq,
@@ -76,11 +76,11 @@ def leave_as_it_is(connection: apsw.Connection) -> None:
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
 
 
-def mark_closed(copy: Path) -> None:
-    """Say in the copy of a database in use that it is complete without a write-ahead log."""
+def mark_closed(copy: Path, commits: int) -> None:
+    """Say in the copy of a database in use that it is complete without a write-ahead log, after so many commits."""
     with closing(apsw.Connection(str(copy))) as connection:
         connection.pragma("journal_mode", "memory")
-        connection.execute(COMPILED[UPDATE_CLOSED], {"closed": True})
+        connection.execute(COMPILED[UPDATE_COMMITS], {"commits": commits, "closed": True})
 
 
 def connect(path: Path, flags: int, vfs: str, lock_wait_ms: int) -> apsw.Connection:

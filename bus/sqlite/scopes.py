@@ -12,20 +12,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import apsw
 
 from backscroll.bus.directory import LOCK_FILE
 from backscroll.bus.failures import CannotOpen
-from backscroll.bus.files import free_bytes, make_directory, sync_directory, write_whole
+from backscroll.bus.files import free_bytes, make_directory, size_of, sync_directory, write_whole
 from backscroll.bus.logging import log
 from backscroll.bus.query_cache import BYTES_MAX, QueryCache
+from backscroll.bus.reserve import RESERVE_FILE, Reserve
 from backscroll.bus.sqlite import errors
 from backscroll.bus.sqlite.blobs import BlobDirectory
+from backscroll.bus.sqlite.empty_store import EmptyStore
 from backscroll.bus.sqlite.opening import DEFAULT_FILE, scope_named_in
 from backscroll.bus.sqlite.store import SqliteStore, wall_clock_ms
 from backscroll.bus.sqlite.wal_lineage import WalLineage
-from backscroll.bus.stores import Committed
+from backscroll.bus.stores import Committed, ReadStore
 from backscroll.bus.watched_files import WatchedFiles
 from backscroll.handlers.registry import Handlers
 from backscroll.handlers.scopes import ScopeAdmin
@@ -36,6 +39,8 @@ from backscroll.schema.wire import DEFAULT_SCOPE
 
 WAL_RESET_BUG_FROM, WAL_RESET_BUG_UNTIL = (3, 7, 0), (3, 51, 3)
 OPEN_MAX = 16
+MEASURE_SECONDS = 1.0
+DISK_FULL = "the disk is full"
 IDLE_SECONDS = 60.0
 COMPACTED = "-compacted"  # the suffix of a compact copy in progress
 OWN_FILES = (
@@ -145,6 +150,18 @@ class Scope:
         self.closed_at_seq = seq
 
 
+class Space(NamedTuple):
+    """How much scopes may take: their number, the bytes of one and of all, each 0 for no bound; and the reserve.
+
+    The bytes of one scope are those of its rows and media, without free pages; those of all are the sizes of files.
+    """
+
+    scopes_max: int = 0
+    scope_bytes: int = 0
+    data_bytes: int = 0
+    reserve_bytes: int = 0
+
+
 class SqliteScopes:
     """All scopes of a data directory. Safe to use from any thread.
 
@@ -161,6 +178,7 @@ class SqliteScopes:
         query_cache_bytes: int = BYTES_MAX,
         vfs: str = "",
         committed: Committed = lambda *_: None,
+        space: Space = Space(),  # noqa: B008  # immutable
     ) -> None:
         self.directory = directory
         self._clock = clock
@@ -178,6 +196,13 @@ class SqliteScopes:
             self.files.note(directory, "the data directory")
         if (directory / LOCK_FILE).exists():
             self.files.note(directory / LOCK_FILE)
+        self._space = space
+        self._reserve = Reserve(directory, space.reserve_bytes)
+        self._reserve.give_up_if_needed()
+        self._may_refuse = bool(space.scope_bytes or space.data_bytes)
+        self._number: int | None = None  # of scopes besides `default`; None until they are counted
+        self._measured, self._measured_at = 0, -MEASURE_SECONDS
+        self._empty = EmptyStore(directory, clock)
         for left in directory.glob(f"{ADOPTING}*"):  # by a daemon that was killed during an import
             shutil.rmtree(left, ignore_errors=True)
         for left in (*directory.glob(f"*{COMPACTED}*"), *directory.glob(f"scopes/*{COMPACTED}*")):  # or compaction
@@ -189,7 +214,10 @@ class SqliteScopes:
     @contextmanager
     def use(self, name: str) -> Iterator[SqliteStore]:
         """The store of a scope, which is created if it is new. It stays open until the end of the block."""
-        scope = self._scopes.get(name) or self.scope_named(name)
+        scope = self._scopes.get(name)
+        if scope is None or scope.store is None:
+            self.check_may_create(name)
+            scope = self.scope_named(name)
         with scope.gate:
             store = scope.store or self._open_store(scope)
             if store.reopen_due and not scope.users:
@@ -204,9 +232,74 @@ class SqliteScopes:
                 self._close_excess()
 
     @contextmanager
+    def use_to_read(self, name: str) -> Iterator[ReadStore]:
+        """The store of a scope; if it has no files, an empty one, and none are created."""
+        if self.has_files(name):
+            with self.use(name) as store:
+                yield store
+        else:
+            yield self._empty
+
+    def has_files(self, name: str) -> bool:
+        """Whether a scope has files. Does not remember the name."""
+        scope = self._scopes.get(name)
+        return (scope is not None and scope.store is not None) or Scope(name, self._path(name)).exists()
+
+    def check_may_create(self, name: str) -> None:
+        """Raise `Storage` for a new scope if there are as many as there may be."""
+        if self._space.scopes_max and name != DEFAULT_SCOPE and not self.has_files(name):
+            if self._number is None:
+                self._number = sum(1 for _ in self.directory.glob("scopes/*.db"))
+            if self._number >= self._space.scopes_max:
+                raise Storage(
+                    f"there are {self._number} scopes, and scopes_max is {self._space.scopes_max}: delete scopes that "
+                    "are not needed, or raise the setting"
+                )
+
+    @property
+    def may_refuse(self) -> bool:
+        return self._may_refuse or self._reserve.full
+
+    def refusal(self, name: str) -> BackscrollError | None:
+        """Why commands that add data to a scope are refused now; None if they are not."""
+        if self._reserve.is_full():
+            return Storage(f"{self._reserve.problem() or DISK_FULL}", retryable=True)
+        store, space = self.store_if_open(name, used=False), self._space
+        if space.scope_bytes and store and (used := store.bytes_used()) >= space.scope_bytes:
+            return Storage(
+                f"the scope has {used} bytes, and scope_bytes is {space.scope_bytes}: delete what is not needed, or "
+                "raise the setting"
+            )
+        if space.data_bytes and (used := self._bytes_of_all()) >= space.data_bytes:
+            return Storage(
+                f"all scopes have {used} bytes, and data_bytes is {space.data_bytes}: delete what is not needed and "
+                "send compact-scope, or raise the setting"
+            )
+        return None
+
+    def is_disk_full(self, error: Exception) -> bool:
+        """Whether `error` says that the disk is full; then commands that add are refused until it is not."""
+        self._reserve.full = errors.is_disk_full(error) or self._reserve.full
+        return errors.is_disk_full(error)
+
+    def give_up_reserve(self) -> None:
+        """Free some of the disk, for commands that remove data from a full one."""
+        self._reserve.give_up()
+
+    def _bytes_of_all(self) -> int:
+        """The sizes of all files of scopes, measured at most once in `MEASURE_SECONDS`."""
+        if time.monotonic() - self._measured_at >= MEASURE_SECONDS:
+            self._measured = size_of(self.directory) - size_of(self.directory / RESERVE_FILE)
+            self._measured_at = time.monotonic()
+        return self._measured
+
+    @contextmanager
     def borrow_if_open(self, name: str) -> Iterator[SqliteStore | None]:
         """The store of a scope if it is open, for the daemon's own work, which does not count as use."""
-        scope = self.scope_named(name)
+        scope = self._scopes.get(name)
+        if scope is None:
+            yield None
+            return
         with scope.gate:
             store = scope.store
             scope.enter()
@@ -261,7 +354,11 @@ class SqliteScopes:
         """The names of all scopes that have files, in order."""
         opened = self.open_stores()
         open_paths = {store.path for store in opened.values()}
-        closed = [path for path in self.directory.glob("scopes/*.db") if path not in open_paths]
+        closed = [
+            path
+            for path in self.directory.glob("scopes/*.db")
+            if path not in open_paths and not beside(path, DELETING).exists()
+        ]
         named = {name for path in closed if (name := scope_named_in(path)) and self._path(name) == path}
         return sorted({DEFAULT_SCOPE, *opened, *named})
 
@@ -276,6 +373,12 @@ class SqliteScopes:
         for name in list(self._open):
             with self.exclusive(name):
                 pass
+        self._empty.close()
+
+    def remove_files(self, scope: Scope) -> None:
+        """Remove all files of a scope; nobody may use it."""
+        self._number = None
+        scope.remove_files()
 
     def scope_named(self, name: str) -> Scope:
         """The scope of this name, whether or not it has files."""
@@ -334,6 +437,8 @@ class SqliteScopes:
         """Why commands are refused in every scope, or in the scope `default`; empty if they are not."""
         if problem := self.files.problem():
             return f"{problem} while the daemon used it. Restart the daemon."
+        if problem := self._reserve.problem():
+            return problem
         default = stores.get(DEFAULT_SCOPE)
         return default.problem() if default else self._cannot_open.get(DEFAULT_SCOPE, "")
 
@@ -342,6 +447,7 @@ class SqliteScopes:
             raise Storage(f"{problem} while the daemon used it. Restart the daemon.")
         scope.finish_removal()
         make_directory(scope.path.parent)
+        self._number = None if not scope.path.exists() else self._number
         try:
             store = scope.store = self.store_at(scope.path, scope.name)
         except CannotOpen as error:

@@ -58,7 +58,6 @@ UPDATE_POSITION = statement(
         {Sequence.seq: Named("seq"), Sequence.last_id: Named("last_id"), Sequence.commits: Named("commits")}
     )
 )
-UPDATE_COMMITS = statement(Sequence.update({Sequence.commits: Named("commits"), Sequence.closed: Named("closed")}))
 WAL_FILE = 1  # which file of a connection `read` reads
 
 FOREIGN = "-foreign"  # the suffix of a log that was put in the place of the database's own
@@ -286,8 +285,13 @@ class SqliteStore:
     def vacuum_into(self, path: Path) -> None:
         """Write a compact copy of the database, without any deleted data, into a new file, durably."""
         self._writer.execute("VACUUM INTO :path", {"path": str(path)})
-        opening.mark_closed(path)
+        opening.mark_closed(path, self._moment.commits + 1)  # as closing this database will
         sync_file(path)
+
+    def bytes_used(self) -> int:
+        """The bytes of all rows and media, without free pages. Call it from the thread that writes."""
+        pages = self._writer.pragma("page_count") - self._writer.pragma("freelist_count")
+        return int(pages * self._writer.pragma("page_size")) + self.blobs.bytes_stored()
 
     def close(self) -> None:
         """Close all connections; closing the last one copies the write-ahead log into the database."""
@@ -437,7 +441,7 @@ class SqliteStore:
         moment = self._moment._replace(commits=self._moment.commits + 1)
         self._writer.execute("BEGIN IMMEDIATE")
         try:
-            self._writer.execute(COMPILED[UPDATE_COMMITS], {"commits": moment.commits, "closed": closed})
+            self._writer.execute(COMPILED[opening.UPDATE_COMMITS], {"commits": moment.commits, "closed": closed})
             self._writer.execute("COMMIT")
         except BaseException:
             if self._writer.in_transaction:

@@ -16,13 +16,15 @@ class Operation(Struct, Generic[R], frozen=True, rename="camel", omit_defaults=T
 
     `SINCE` is the protocol level that added it. `MEANING` is incremented when its behaviour changes but its fields do
     not. `REPLACED_BY` is the wire name of the operation that new code should use instead. `ERRORS` lists its error
-    codes besides those that every operation can have.
+    codes besides those that every operation can have. An operation with `ADDS = False` stores nothing new, or less than
+    it removes: it is executed when there is no room for others.
     """
 
     SINCE: ClassVar[int] = 1
     MEANING: ClassVar[int] = 1
     REPLACED_BY: ClassVar[str | None] = None
     ERRORS: ClassVar[tuple[str, ...]] = ()
+    ADDS: ClassVar[bool] = True
 
     wire_name: ClassVar[str]
     reply_type: ClassVar[Any]

@@ -45,6 +45,7 @@ class DeleteChannel(Command[None], frozen=True):
     Example: {"channelId": "general", "cascade": true}
     """
 
+    ADDS = False
     ERRORS = ("not-found", "conflict")
 
     channel_id: Id
@@ -105,6 +106,7 @@ class DeleteCategory(Command[None], frozen=True):
     Example: {"categoryId": "talk"}
     """
 
+    ADDS = False
     ERRORS = ("not-found",)
 
     category_id: Id

@@ -19,6 +19,7 @@ class ClearAllData(Command[None], frozen=True):
     Example: {}
     """
 
+    ADDS = False
     ALONE = True
 
 

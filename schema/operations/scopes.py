@@ -17,6 +17,8 @@ class GetScopeInfo(Maintenance[ScopeInfo], frozen=True):
     Example: {}
     """
 
+    ADDS = False
+
 
 class ListScopes(Maintenance[list[str]], frozen=True):
     """The names of all scopes, in order. Allowed only in the scope `default`, otherwise `forbidden`.
@@ -24,6 +26,7 @@ class ListScopes(Maintenance[list[str]], frozen=True):
     Example: {}
     """
 
+    ADDS = False
     ERRORS = ("forbidden",)
 
 
@@ -32,6 +35,8 @@ class DeleteScope(Maintenance[None], frozen=True):
 
     Example: {}
     """
+
+    ADDS = False
 
 
 class AdoptLegacyDatabase(Maintenance[None], frozen=True):
@@ -54,3 +59,5 @@ class CompactScope(Maintenance[None], frozen=True):
 
     Example: {}
     """
+
+    ADDS = False
