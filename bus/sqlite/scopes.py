@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -231,19 +231,16 @@ class SqliteScopes:
             if len(self._open) > OPEN_MAX:
                 self._close_excess()
 
-    @contextmanager
-    def use_to_read(self, name: str) -> Iterator[ReadStore]:
+    def use_to_read(self, name: str) -> AbstractContextManager[ReadStore]:
         """The store of a scope; if it has no files, an empty one, and none are created."""
-        if self.has_files(name):
-            with self.use(name) as store:
-                yield store
-        else:
-            yield self._empty
+        scope = self._scopes.get(name)
+        if (scope is not None and scope.store is not None) or self.has_files(name):
+            return self.use(name)
+        return nullcontext(self._empty)
 
     def has_files(self, name: str) -> bool:
         """Whether a scope has files. Does not remember the name."""
-        scope = self._scopes.get(name)
-        return (scope is not None and scope.store is not None) or Scope(name, self._path(name)).exists()
+        return Scope(name, self._path(name)).exists()
 
     def check_may_create(self, name: str) -> None:
         """Raise `Storage` for a new scope if there are as many as there may be."""
