@@ -23,11 +23,12 @@ if __name__ == "__main__":
 
 from backscroll.bus.daemon import Daemon
 from backscroll.bus.directory import announced, default_endpoint, locked
-from backscroll.bus.failures import BadSettings, CannotStart
+from backscroll.bus.failures import BadSettings, CannotOpen, CannotStart
 from backscroll.bus.logging import log
 from backscroll.bus.recorder import Recorder
 from backscroll.bus.settings import Settings, from_command_line
-from backscroll.bus.sqlite.scopes import SqliteScopes
+from backscroll.bus.sqlite.scopes import Space, SqliteScopes
+from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.handlers.storage import Retention
 from backscroll.schema.wire import DEFAULT_SCOPE, PROTOCOL_LEVEL
 
@@ -99,12 +100,23 @@ def _open_scopes(settings: Settings, stack: ExitStack) -> SqliteScopes:
         query_cache_bytes=settings.query_cache_bytes,
         adopted_bytes=settings.adopted_bytes,
         committed=recorder.committed if recorder else lambda *_: None,
+        space=Space(settings.scopes_max, settings.scope_bytes, settings.data_bytes, settings.reserve_bytes),
     )
     stack.enter_context(closing(scopes))
-    default = scopes.open(DEFAULT_SCOPE)
+    default = _open_default(scopes)
     if recorder:
         recorder.begin(default.seq, default.position.chain)
     return scopes
+
+
+def _open_default(scopes: SqliteScopes) -> SqliteStore:
+    try:
+        return scopes.open(DEFAULT_SCOPE)
+    except CannotOpen as error:
+        if not scopes.is_disk_full(error):
+            raise
+        scopes.give_up_reserve()
+    return scopes.open(DEFAULT_SCOPE)
 
 
 def _settings(arguments: Sequence[str]) -> Settings:

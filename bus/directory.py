@@ -1,5 +1,6 @@
 """The data directory: creating, checking and locking it, and the endpoint in it."""
 
+import errno
 import json
 import mmap
 import os
@@ -19,9 +20,12 @@ except ImportError:  # on Windows
 
 from backscroll.bus.failures import AlreadyRunning, CannotOpen
 from backscroll.bus.files import write_whole
+from backscroll.bus.logging import log
+from backscroll.bus.watched_files import WatchedFiles
 from backscroll.schema.paths import ENDPOINT_FILE
 
 SOCKET_PATH_BYTES_MAX = 100  # the limit on ipc paths is lowest on macOS, about 103
+LOCK_FILE = "lock"
 HOLDER_TRIES, HOLDER_RETRY_SECONDS = 20, 0.05
 
 
@@ -60,34 +64,81 @@ def locked(directory: Path) -> Iterator[None]:
 
     The operating system releases the lock when the process ends, however it ends.
     """
+    with ExitStack() as stack:
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            check_file_system(directory)
+            stack.enter_context(_lock_directory(directory))
+            lock = FileLock(directory / LOCK_FILE, thread_local=False)  # any thread may release it
+            lock.acquire(timeout=0)
+            stack.callback(lock.release)
+            with _unless_full():
+                (directory / "pid").write_text(f"{os.getpid()}\n", encoding="ascii")
+            stack.callback(_remove_own, directory / "pid", _watched(directory))
+        except (Timeout, BlockingIOError):
+            raise AlreadyRunning(
+                f"another daemon{_holder(directory)} is using {directory}. Stop it, or use another data directory."
+            ) from None
+        except OSError as error:
+            raise CannotOpen(f"the data directory {directory} cannot be used: {error}") from error
+        yield
+
+
+@contextmanager
+def _lock_directory(directory: Path) -> Iterator[None]:
+    """Lock the directory itself where the system can: this lock outlives the removal of any file in it.
+
+    Raises BlockingIOError if another process has it, and `CannotOpen` if the directory is replaced meanwhile.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        check_file_system(directory)
-        lock = FileLock(directory / "lock", thread_local=False)  # any thread may release it
-        lock.acquire(timeout=0)
-        (directory / "pid").write_text(f"{os.getpid()}\n", encoding="ascii")
-    except Timeout:
-        raise AlreadyRunning(
-            f"another daemon{_holder(directory)} is using {directory}. Stop it, or use another data directory."
-        ) from None
-    except OSError as error:
-        raise CannotOpen(f"the data directory {directory} cannot be used: {error}") from error
-    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError as error:  # the lock file has to do
+            log.error("the directory itself cannot be locked", directory=str(directory), error=str(error))
+        if not os.path.samestat(os.fstat(descriptor), directory.stat()):
+            raise CannotOpen(f"the data directory {directory} was replaced just now. Start the daemon again.")
         yield
     finally:
-        (directory / "pid").unlink(missing_ok=True)
-        lock.release()
+        os.close(descriptor)
+
+
+@contextmanager
+def _unless_full() -> Iterator[None]:
+    """Go on without what a full disk has no room for."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+
+
+def _watched(directory: Path) -> WatchedFiles:
+    files = WatchedFiles()
+    files.note(directory)
+    return files
+
+
+def _remove_own(path: Path, directory: WatchedFiles) -> None:
+    """Remove a file, unless its directory was replaced: then another daemon may have created it."""
+    if not directory.problem():
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
 def announced(directory: Path, ready: dict[str, Any]) -> Iterator[None]:
     """Keep `endpoint.json` in the directory while the daemon serves. It is written atomically."""
-    path = directory / ENDPOINT_FILE
+    path, files = directory / ENDPOINT_FILE, _watched(directory)
     write_whole(path, json.dumps(ready).encode())
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        _remove_own(path, files)
 
 
 @contextmanager

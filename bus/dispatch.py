@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import Raw, to_builtins
 
 from backscroll.bus.logging import log
-from backscroll.bus.stores import Scopes, Store
+from backscroll.bus.stores import ReadStore, Scopes, Store
 from backscroll.handlers import HANDLERS, Cached, Handlers
 from backscroll.handlers.chores import commands_due, remove_unused
 from backscroll.handlers.command_log import Executed, find_executed
@@ -25,6 +25,7 @@ from backscroll.handlers.storage import Reads, Status, Writes
 from backscroll.schema.errors import BackscrollError, DeadlineExceeded, Internal, Malformed, TooLarge, Unavailable
 from backscroll.schema.limits import BODY_BYTES_MAX, LOG_BODY_BYTES_MAX, REPLY_BYTES_MAX
 from backscroll.schema.operations import OPERATIONS, Administration, Builtin, Command, Maintenance, Operation
+from backscroll.schema.operations.batch import adds
 from backscroll.schema.operations.decoding import decode_as, operation_type
 from backscroll.schema.salvage import read_id
 from backscroll.schema.ulid import UlidGenerator
@@ -174,17 +175,15 @@ class Dispatcher:
         decoded = [request for request in batch if self._decode(request)]  # the others have been refused
         if decoded:
             try:
-                with self._scopes.use(decoded[0].scope) as store:
-                    store.transact(partial(self._answer_each, decoded))
+                self._execute_all(decoded)
             except Exception as error:  # noqa: BLE001  # nothing was committed: all requests fail
-                for request in decoded:
-                    request.reply = self.refuse(request, error)
+                self._refuse_all(decoded, error)
         return [request.reply for request in batch]
 
     def answer_queries(self, run: Sequence[Request]) -> list[bytes]:
         """Answer queries of one scope from one snapshot."""
         try:
-            with self._scopes.use(run[0].scope) as store, store.read() as snapshot:
+            with self._scopes.use_to_read(run[0].scope) as store, store.read() as snapshot:
                 work = partial(self._answer_query, store, snapshot)
                 for request in run:
                     request.reply = self._answer(request, work)
@@ -216,7 +215,7 @@ class Dispatcher:
         if self._decode(request):
             about_daemon = issubclass(request.as_type, Administration)
             context = self._status if about_daemon else self._scopes.admin(request.scope, self._handlers)
-            request.reply = self._answer(request, partial(self._answer_other, context))
+            request.reply = self._answer(request, partial(self._answer_maintenance, context))
         return request.reply
 
     def run_chores(self, scope: str) -> None:
@@ -274,8 +273,28 @@ class Dispatcher:
             return False
         return True
 
-    def _answer_each(self, batch: Sequence[Request], db: Writes) -> None:
-        work = partial(self._answer_command, db)
+    def _execute_all(self, requests: Sequence[Request]) -> None:
+        with self._scopes.use(requests[0].scope) as store:
+            refusal = self._scopes.refusal(requests[0].scope) if self._scopes.may_refuse else None
+            store.transact(partial(self._answer_each, requests, refusal))
+
+    def _refuse_all(self, requests: Sequence[Request], error: Exception) -> None:
+        """Refuse requests; if the disk is full, execute those that only remove data, with the reserve given up."""
+        for request in requests:
+            request.reply = self.refuse(request, error)
+        if not self._scopes.is_disk_full(error):
+            return
+        removing = [request for request in requests if not adds(request.operation)]
+        if removing:
+            self._scopes.give_up_reserve()
+            try:
+                self._execute_all(removing)
+            except Exception as worse:  # noqa: BLE001  # nothing was committed
+                for request in removing:
+                    request.reply = self.refuse(request, worse)
+
+    def _answer_each(self, batch: Sequence[Request], refusal: BackscrollError | None, db: Writes) -> None:
+        work = partial(self._answer_command, db, refusal)
         for request in batch:
             request.reply = self._answer(request, work)
 
@@ -298,16 +317,29 @@ class Dispatcher:
             )
         return reply
 
-    def _answer_command(self, db: Writes, request: Request) -> bytes:
+    def _answer_command(self, db: Writes, refusal: BackscrollError | None, request: Request) -> bytes:
         executed = find_executed(request.operation, request.id, db)
         if executed is not None:
             return _success(request, executed.result, executed.seq)
         if request.deadline is not None:
             self._check_deadline(request.deadline)
+        if refusal is not None and adds(request.operation):
+            raise refusal
         reply = partial(_success_of, request)
         return execute(request.operation, request.id, db, self._handlers, reply, request.principal)
 
-    def _answer_query(self, store: Store, snapshot: Reads, request: Request) -> bytes:
+    def _answer_maintenance(self, context: Any, request: Request) -> bytes:
+        if self._scopes.may_refuse and adds(request.operation) and (refusal := self._scopes.refusal(request.scope)):
+            raise refusal
+        try:
+            return self._answer_other(context, request)
+        except Exception as error:
+            if not self._scopes.is_disk_full(error) or adds(request.operation):
+                raise
+            self._scopes.give_up_reserve()
+            return self._answer_other(context, request)
+
+    def _answer_query(self, store: ReadStore, snapshot: Reads, request: Request) -> bytes:
         if request.deadline is not None:
             self._check_deadline(request.deadline)
         if self._ending:

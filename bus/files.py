@@ -1,6 +1,9 @@
 """Atomic and durable writing of files and directories."""
 
 import os
+import shutil
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -46,3 +49,21 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def free_bytes(directory: Path) -> int | None:
+    """The free space on the disk of a directory, for this user; None if it cannot be told."""
+    try:
+        return shutil.disk_usage(directory).free
+    except OSError:
+        return None
+
+
+def size_of(path: Path) -> int:
+    """The size of a file, or of all files below a directory, in bytes; 0 if there is none."""
+    total = 0
+    for each in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        with suppress(OSError):  # removed meanwhile
+            found = each.lstat()
+            total += found.st_size if stat.S_ISREG(found.st_mode) else 0
+    return total

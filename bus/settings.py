@@ -150,6 +150,21 @@ class Settings(BaseSettings):
         description="new file to write each command to as it commits; start with an empty data directory to get a file"
         " that can be replayed",
     )
+    scopes_max: Annotated[NonNegativeInt, COUNT] = Field(
+        default=10_000, description="scopes besides the default one; further ones are not created; 0 for no bound"
+    )
+    scope_bytes: Annotated[NonNegativeInt, BYTES] = Field(
+        default=0,
+        description="rows and media of one scope; with more, only commands that remove are executed; 0 for no bound",
+    )
+    data_bytes: Annotated[NonNegativeInt, BYTES] = Field(
+        default=0,
+        description="files of all scopes; with more, only commands that remove are executed; 0 for no bound",
+    )
+    reserve_bytes: Annotated[NonNegativeInt, BYTES] = Field(
+        default=8 * 2**20,
+        description="disk space that is kept free, so that data can still be removed when the disk is full; 0 for none",
+    )
     lock_wait_ms: Annotated[PositiveInt, MS] = Field(
         default=2_000, description="how long a commit waits while another process locks the database"
     )
@@ -219,6 +234,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "logging": ["log_level", "log_format"],
     "command log": ["command_log", "kept_results", "kept_results_ms", "record"],
     "concurrency": ["readers", "writers", "batch_requests", "lock_wait_ms"],
+    "disk": ["scopes_max", "scope_bytes", "data_bytes", "reserve_bytes"],
     "limits": [
         "queue_requests",
         "queue_bytes",

@@ -39,10 +39,17 @@ class Commit(NamedTuple):
     commands: list[CommittedCommand]
 
 
-class Store(Protocol):
-    """An open scope. `read()` may be used by any thread, the methods that write only by one thread at a time."""
+class ReadStore(Protocol):
+    """A scope as queries need it. May be used by any thread."""
 
     query_cache: QueryCache
+
+    def read(self) -> AbstractContextManager[Reads]:
+        """A snapshot of everything that is durable now."""
+
+
+class Store(ReadStore, Protocol):
+    """An open scope. `read()` may be used by any thread, the methods that write only by one thread at a time."""
 
     seq: int
     """The seq of the last durable command."""
@@ -60,9 +67,6 @@ class Store(Protocol):
     def write(self) -> AbstractContextManager[Writes]:
         """A durable transaction; on any error it has no effect."""
 
-    def read(self) -> AbstractContextManager[Reads]:
-        """A snapshot of everything that is durable now."""
-
     def checkpoint_if_due(self) -> None:
         """Checkpoint the write-ahead log if it has grown enough."""
 
@@ -74,8 +78,24 @@ Committed = Callable[[Commit, Store], None]
 class Scopes(Protocol):
     """All scopes of a daemon. Safe to use from any thread."""
 
+    @property
+    def may_refuse(self) -> bool:
+        """Whether `refusal()` may have anything to say."""
+
     def use(self, name: str) -> AbstractContextManager[Store]:
         """The store of a scope, which is created if it is new. It stays open until the end of the block."""
+
+    def use_to_read(self, name: str) -> AbstractContextManager[ReadStore]:
+        """The store of a scope; if it has no files, an empty one, and none are created."""
+
+    def refusal(self, name: str) -> BackscrollError | None:
+        """Why commands that add data to a scope are refused now; None if they are not."""
+
+    def is_disk_full(self, error: Exception) -> bool:
+        """Whether `error` says that the disk is full; then commands that add are refused until it is not."""
+
+    def give_up_reserve(self) -> None:
+        """Free some of the disk, for commands that remove data from a full one."""
 
     def borrow_if_open(self, name: str) -> AbstractContextManager[Store | None]:
         """The store of a scope if it is open, for the daemon's own work, which does not count as use."""

@@ -50,13 +50,14 @@ def ping(_query: Ping, _status: Status) -> Pong:
 
 @handles(Health)
 def health(_query: Health, status: Status) -> HealthReport:
+    storage = status.storage
     return HealthReport(
-        ready=True,
+        ready=storage.state == "ok",
         version=VERSION,
         level=PROTOCOL_LEVEL,
         pid=status.pid,
         uptime_ms=status.uptime_ms,
-        storage=status.storage,
+        storage=storage,
         scopes_open=status.scopes_open,
         queues=status.queues,
     )

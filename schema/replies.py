@@ -104,15 +104,27 @@ class Pong(Record, frozen=True, kw_only=True):
 
 
 class StorageHealth(Record, frozen=True, kw_only=True):
-    """The database system in use. `walResetBug`: this SQLite can lose commits (versions 3.7.0–3.51.2)."""
+    """The database system in use, and whether it can store. `walResetBug`: it can lose commits (SQLite 3.7.0–3.51.2).
+
+    `state` is `ok`, or says what is wrong and what to do; `directory` identifies the data directory (device:inode).
+    `warnings` are about scopes and clients that are not served well. `lastCommitAt` is of the daemon's open scopes.
+    """
 
     engine: str
     version: str
+    state: str
     wal_reset_bug: bool | None = None
+    warnings: list[str] | None = None
+    last_commit_at: Millis | None = None
+    disk_free_bytes: Bytes | None = None
+    directory: str | None = None
 
 
 class HealthReport(Record, frozen=True, kw_only=True):
-    """The state of the daemon: versions, protocol level, time since its start (ms), and the lengths of its queues."""
+    """The state of the daemon: versions, protocol level, time since its start (ms), and the lengths of its queues.
+
+    `ready`: a command would be executed now; if not, the state of `storage` says why.
+    """
 
     ready: bool
     version: str

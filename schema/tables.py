@@ -30,6 +30,9 @@ class Sequence(Table):
     last_id = TextField()
     results_from = IntegerField()
     log_from = IntegerField()
+    lineage = TextField()
+    commits = IntegerField()
+    closed = Flag()
 
 
 class Meta(Table):

@@ -35,6 +35,7 @@ hypothesis.settings.register_profile("long", max_examples=2_000, deadline=None, 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long forms of simulations and property tests")
     parser.addoption("--store-counts", action="store_true", help="store what tests/laws/test_counts.py counts")
+    parser.addoption("--store-losses", action="store_true", help="store what tests/bus/test_losses.py finds")
 
 
 REPLY_CHECKER = pytest.StashKey[ReplyChecker]()

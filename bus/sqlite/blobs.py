@@ -22,6 +22,7 @@ class BlobDirectory:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._putting = threading.Lock()
+        self._stored: int | None = None  # the bytes of all parts, once they were measured
 
     def put(self, data: bytes) -> str:
         """Store a part durably and return its hash. An existing part counts as put now; a damaged one is repaired."""
@@ -33,6 +34,7 @@ class BlobDirectory:
             else:
                 make_directory(path.parent)
                 write_whole(path, data)
+                self._count(len(data))
         return sha256
 
     def put_again(self, sha256: str) -> bool:
@@ -54,7 +56,10 @@ class BlobDirectory:
         return data
 
     def remove(self, sha256: str) -> None:
-        self._path(sha256).unlink(missing_ok=True)
+        path = self._path(sha256)
+        if self._stored is not None and path.exists():
+            self._count(-path.stat().st_size)
+        path.unlink(missing_ok=True)
 
     def put_before(self, time_ms: int) -> Iterator[str]:
         """The hashes of the parts last put before a time (ms). Also removes temporary files left by a crash."""
@@ -69,6 +74,16 @@ class BlobDirectory:
     def size(self) -> int:
         """The total size of all parts in bytes."""
         return sum(path.stat().st_size for path in self.directory.glob("*/*"))
+
+    def bytes_stored(self) -> int:
+        """The total size of all parts in bytes, measured once and counted from then on."""
+        if self._stored is None:
+            self._stored = self.size()
+        return self._stored
+
+    def _count(self, added: int) -> None:
+        if self._stored is not None:
+            self._stored += added
 
     def _path(self, sha256: str) -> Path:
         return self.directory / sha256[:2] / sha256

@@ -13,8 +13,16 @@ class DamagedBlob(Exception):
     """The bytes of a part of a file do not match the hash that they were stored under."""
 
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 TEMPORARY = (apsw.BusyError, apsw.FullError, apsw.IOError, OSError)
 """Errors that can prevent an intact file from being opened, but are temporary."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error says that the disk is full."""
+    if isinstance(error, CannotOpen) and error.__cause__ is not None:
+        error = error.__cause__
+    return isinstance(error, apsw.FullError) or (isinstance(error, OSError) and error.errno in NO_SPACE)
 
 
 def wire_error(error: Exception) -> BackscrollError | None:
@@ -34,7 +42,7 @@ def wire_error(error: Exception) -> BackscrollError | None:
 
 def _storage_error(error: Exception) -> Storage | None:
     match error:
-        case apsw.FullError() | OSError(errno=errno.ENOSPC):
+        case apsw.FullError() | OSError(errno=errno.ENOSPC | errno.EDQUOT):
             return Storage("the disk is full", retryable=True)
         case apsw.ReadOnlyError():
             return Storage("the database file is read-only")

@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+from peewee import fn
 
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.logging import log
 from backscroll.bus.sqlite.statements import COMPILED
-from backscroll.bus.sqlite.wal_lineage import WalLineage
+from backscroll.bus.sqlite.wal_lineage import WalLineage, new_lineage
 from backscroll.handlers.sql import Named, statement
 from backscroll.schema.migrations.sqlite import APPLICATION_ID, migrations
-from backscroll.schema.tables import Scope
+from backscroll.schema.tables import Commands, Scope, Sequence
 
+DEFAULT_FILE = "default.db"  # of the scope that a data directory always has
+COMPANIONS = ("-wal", "-wal-lineage")
+RESTORE = "Restore it from a backup."
 FILE_BYTES_MIN = 512  # the smallest page size
 WAL_BYTES_KEPT = 64 * 2**20  # the size that a larger write-ahead log is truncated to
 WRITER_CACHE_KIB = 16_384
@@ -23,6 +27,16 @@ STATEMENTS_CACHED = 256
 READ_ONLY = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
 
 SELECT_SCOPE = statement(Scope.select(Scope.name))
+UPDATE_COMMITS = statement(Sequence.update({Sequence.commits: Named("commits"), Sequence.closed: Named("closed")}))
+UPDATE_LINEAGE = statement(Sequence.update({Sequence.lineage: Named("lineage")}))
+SELECT_LOG_ENDS = statement(
+    Sequence.select(
+        Sequence.seq,
+        Sequence.log_from,
+        Commands.select(fn.MIN(Commands.seq)),
+        Commands.select(fn.MAX(Commands.seq)),
+    )
+)
 INSERT_SCOPE = statement(Scope.insert({Scope.id: Named("id"), Scope.name: Named("name")}))
 
 WalHook = Callable[[apsw.Connection, str, int], int]
@@ -59,6 +73,18 @@ def open_reader(path: Path, *, vfs: str, lock_wait_ms: int) -> apsw.Connection:
     return connection
 
 
+def leave_as_it_is(connection: apsw.Connection) -> None:
+    """Let closing this connection neither checkpoint the write-ahead log nor remove the file at its path."""
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+
+
+def mark_closed(copy: Path, commits: int) -> None:
+    """Say in the copy of a database in use that it is complete without a write-ahead log, after so many commits."""
+    with closing(apsw.Connection(str(copy))) as connection:
+        connection.pragma("journal_mode", "memory")
+        connection.execute(COMPILED[UPDATE_COMMITS], {"commits": commits, "closed": True})
+
+
 def connect(path: Path, flags: int, vfs: str, lock_wait_ms: int) -> apsw.Connection:
     connection = apsw.Connection(str(path), flags=flags, vfs=vfs or None, statementcachesize=STATEMENTS_CACHED)
     distrust(connection)
@@ -76,19 +102,70 @@ def distrust(connection: apsw.Connection) -> None:
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0)
 
 
-def refuse_emptied(path: Path, lineage: WalLineage) -> None:
-    """Raise `CannotOpen` for a file that lost its content: SQLite would treat it as new and overwrite it."""
+def check_files(path: Path, lineage: WalLineage) -> None:
+    """Raise `CannotOpen` unless the database is new, or is all there and its files belong together.
+
+    Called before SQLite opens it: SQLite would treat a file that lost its content as a new one, and replay any log.
+    """
     if path.is_dir():
         return  # SQLite reports that it is not a file
     size = path.stat().st_size if path.is_file() else 0
     if 0 < size < FILE_BYTES_MIN:
         raise CannotOpen(f"{path} is damaged or not an SQLite database. Restore it from a backup.")
-    if size == 0 and lineage.note.exists():
-        what = "is empty" if path.is_file() else "is missing"
+    if size == 0:
+        _refuse_lost(path)
+    else:
+        lineage.check()
+
+
+def _refuse_lost(path: Path) -> None:
+    """Raise `CannotOpen` for an empty or missing database if files beside it show that it held data."""
+    left = [each.name for each in companions(path) if _holds_data(each)]
+    what = "is empty" if path.is_file() else "is missing"
+    if left:
+        names = f"{', '.join(left[:-1])} and {left[-1]}" if left[1:] else left[0]
+        show = "show" if left[1:] else "shows"
         raise CannotOpen(
-            f"{path} {what}, but {lineage.note.name} beside it shows that it held data. Restore it from a backup, "
-            f"or remove {lineage.note.name} to start with an empty database."
+            f"{path} {what}, but {names} beside it {show} that it held data. Restore it from a backup, "
+            f"or remove {names} to start with an empty database."
         )
+    if path.name == DEFAULT_FILE and not path.exists() and any(path.parent.glob("scopes/*.db")):
+        raise CannotOpen(
+            f"{path} {what}, but there are other scopes in scopes/. Restore it from a backup, or create an empty file "
+            "of this name to start with an empty database."
+        )
+
+
+def companions(path: Path) -> list[Path]:
+    """The files and directories beside a database that hold what belongs to it."""
+    return [path.with_suffix(".media"), *(path.with_name(path.name + suffix) for suffix in COMPANIONS)]
+
+
+def _holds_data(companion: Path) -> bool:
+    try:
+        return any(companion.iterdir()) if companion.is_dir() else companion.stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def check_log_end(connection: apsw.Connection, path: Path) -> None:
+    """Raise `CannotOpen` if rows of the command log are missing at one of its ends, or its number is behind them."""
+    rows: Any = connection.execute(COMPILED[SELECT_LOG_ENDS]).fetchall()
+    seq, log_from, first, last = rows[0]
+    if last is None:
+        first, last = log_from, log_from - 1
+    if first != log_from:
+        raise CannotOpen(f"{path} is damaged: its command log begins with {log_from}, {_found(first)}. {RESTORE}")
+    if last < seq:
+        raise CannotOpen(f"{path} is damaged: its command log ends with {seq}, {_found(last)}. {RESTORE}")
+    if last > seq:
+        raise CannotOpen(
+            f"{path} is damaged: it counts {seq} commands, but its command log ends with {last}. {RESTORE}"
+        )
+
+
+def _found(seq: int) -> str:
+    return f"and the row found there is {seq}" if seq else "and no row is there"
 
 
 def migrate(connection: apsw.Connection, path: Path) -> None:
@@ -98,6 +175,8 @@ def migrate(connection: apsw.Connection, path: Path) -> None:
         connection.execute("BEGIN IMMEDIATE")
         try:
             connection.execute(script)
+            if number == 1:
+                connection.execute(COMPILED[UPDATE_LINEAGE], {"lineage": new_lineage()})
             connection.pragma("application_id", APPLICATION_ID)
             connection.pragma("user_version", number)
             connection.execute("COMMIT")

@@ -13,6 +13,7 @@ from backscroll.bus.sqlite.scopes import ADOPTING, COMPACTED, SqliteScopes, besi
 from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.bus.sqlite.transaction import Snapshot, Transaction
 from backscroll.handlers.registry import Handlers
+from backscroll.handlers.storage import Reads
 from backscroll.schema.errors import Busy
 from backscroll.schema.migrations.sqlite import migrations
 
@@ -30,8 +31,8 @@ class SqliteScopeAdmin:
         return len(migrations())
 
     @contextmanager
-    def snapshot(self) -> Iterator[Snapshot]:
-        with self._scopes.use(self.name) as store, store.read() as snapshot:
+    def snapshot(self) -> Iterator[Reads]:
+        with self._scopes.use_to_read(self.name) as store, store.read() as snapshot:
             yield snapshot
 
     @contextmanager
@@ -41,6 +42,8 @@ class SqliteScopeAdmin:
 
     def compact(self) -> None:
         """Write a compact copy beside the database while queries continue, then replace the database by it."""
+        if not self._scopes.has_files(self.name):
+            return
         copy = beside(self._scopes.scope_named(self.name).path, COMPACTED)
         _remove_copy(copy)  # left by an interrupted compaction
         try:
@@ -55,6 +58,8 @@ class SqliteScopeAdmin:
             _remove_copy(copy)
 
     def bytes_on_disk(self) -> int:
+        if not self._scopes.has_files(self.name):
+            return 0
         with self._scopes.use(self.name):  # so that its files stay open meanwhile
             return self._scopes.scope_named(self.name).bytes_on_disk()
 
@@ -62,8 +67,9 @@ class SqliteScopeAdmin:
         return self._scopes.names()
 
     def erase(self) -> None:
-        with self._scopes.exclusive(self.name) as scope:
-            scope.remove_files()
+        if self._scopes.has_files(self.name):
+            with self._scopes.exclusive(self.name) as scope:
+                self._scopes.remove_files(scope)
 
     @contextmanager
     def legacy_file(self, path: str) -> Iterator["LegacyFile"]:
@@ -71,6 +77,7 @@ class SqliteScopeAdmin:
 
         Raises `NotFound` for any path without a suitable file, and `Busy`.
         """
+        self._scopes.check_may_create(self.name)
         limits = Limits(self._scopes.adopted_bytes, self._scopes.directory)
         with self._scopes.adopting(), tempfile.TemporaryDirectory(prefix=ADOPTING, dir=self._scopes.directory) as own:
             try:
@@ -85,6 +92,7 @@ class SqliteScopeAdmin:
                     legacy = LegacyFile(snapshot)
                     yield legacy
                 if legacy.taken:
+                    store.renew_lineage()  # the file may be adopted into other scopes as well
                     store.checkpoint_fully()
             if legacy.taken:
                 self._take_over(copy, store.seq)
@@ -101,7 +109,7 @@ class SqliteScopeAdmin:
     def _take_over(self, database: Path, seq: int) -> None:
         """Replace the scope's files by a closed database file."""
         with self._scopes.exclusive(self.name) as scope:
-            scope.remove_files()
+            self._scopes.remove_files(scope)
             scope.take_over(database, seq)
 
 

@@ -10,32 +10,51 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import apsw
 
 from backscroll.bus.clock_watch import wall_clock_ms
-from backscroll.bus.files import make_directory, sync_directory
+from backscroll.bus.directory import LOCK_FILE
+from backscroll.bus.failures import CannotOpen
+from backscroll.bus.files import free_bytes, make_directory, size_of, sync_directory, write_whole
 from backscroll.bus.logging import log
 from backscroll.bus.query_cache import BYTES_MAX, QueryCache
+from backscroll.bus.reserve import RESERVE_FILE, Reserve
 from backscroll.bus.sqlite import errors
 from backscroll.bus.sqlite.blobs import BlobDirectory
-from backscroll.bus.sqlite.opening import scope_named_in
+from backscroll.bus.sqlite.empty_store import EmptyStore
+from backscroll.bus.sqlite.opening import DEFAULT_FILE, scope_named_in
 from backscroll.bus.sqlite.store import SqliteStore
-from backscroll.bus.stores import ADOPTED_BYTES, Committed
+from backscroll.bus.sqlite.wal_lineage import WalLineage
+from backscroll.bus.stores import ADOPTED_BYTES, Committed, ReadStore
+from backscroll.bus.watched_files import WatchedFiles
 from backscroll.handlers.registry import Handlers
 from backscroll.handlers.scopes import ScopeAdmin
 from backscroll.handlers.storage import Retention
-from backscroll.schema.errors import BackscrollError, Busy
+from backscroll.schema.errors import BackscrollError, Busy, Storage
 from backscroll.schema.replies import StorageHealth
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 WAL_RESET_BUG_FROM, WAL_RESET_BUG_UNTIL = (3, 7, 0), (3, 51, 3)
 OPEN_MAX = 16
+MEASURE_SECONDS = 1.0
+DISK_FULL = "the disk is full"
 IDLE_SECONDS = 60.0
 COMPACTED = "-compacted"  # the suffix of a compact copy in progress
-COMPANIONS = ("", "-wal", "-shm", "-wal-lineage", "-wal-lineage.new", COMPACTED)
+OWN_FILES = (
+    "",
+    "-wal",
+    "-shm",
+    "-wal-lineage",
+    "-wal-lineage.new",
+    "-wal-foreign",
+    "-wal-lost",
+    COMPACTED,
+)
+DELETING = "-deleting"  # the suffix of the file that says that the others are being removed
 ADOPTING = "adopting-"  # the prefix of directories for copies of files to import
 
 
@@ -93,24 +112,53 @@ class Scope:
         """The size of the scope's files, including media."""
         return sum(file.stat().st_size for file in self._files() if file.exists()) + BlobDirectory(self.media).size()
 
+    def exists(self) -> bool:
+        """Whether there are any files of the scope."""
+        return any(file.exists() for file in (*self._files(), self.media, beside(self.path, DELETING)))
+
     def remove_files(self) -> None:
-        """Remove all files, durably; the database last, so that the scope is listed until the others are gone."""
+        """Remove all files, durably. Once the marker is written, it is done or will be finished before the next use."""
+        marker = beside(self.path, DELETING)
+        if self.path.parent.is_dir():  # it is created with the first scope
+            write_whole(marker, b"")
         with suppress(FileNotFoundError):
             shutil.rmtree(self.media)
-        for file in reversed(self._files()):
+        for file in self._files():
             file.unlink(missing_ok=True)
-        if self.path.parent.is_dir():  # it is created with the first scope
+        if self.name == DEFAULT_SCOPE:
+            self.path.touch(mode=0o600)  # an empty file is a new database; a missing one would be taken for lost
+        if self.path.parent.is_dir():
+            sync_directory(self.path.parent)
+            marker.unlink(missing_ok=True)
             sync_directory(self.path.parent)
         self.closed_at_seq = 0
 
+    def finish_removal(self) -> None:
+        """Remove what an interrupted `remove_files` has left. Nobody may use the files."""
+        if beside(self.path, DELETING).exists():
+            self.remove_files()
+
     def _files(self) -> list[Path]:
-        return [beside(self.path, suffix) for suffix in COMPANIONS]
+        return [beside(self.path, suffix) for suffix in OWN_FILES]
 
     def take_over(self, database: Path, seq: int) -> None:
         """Replace the database by a closed database file, durably."""
+        WalLineage(self.path).expect_bytes(database.stat().st_size)
         database.replace(self.path)
         sync_directory(self.path.parent)
         self.closed_at_seq = seq
+
+
+class Space(NamedTuple):
+    """How much scopes may take: their number, the bytes of one and of all, each 0 for no bound; and the reserve.
+
+    The bytes of one scope are those of its rows and media, without free pages; those of all are the sizes of files.
+    """
+
+    scopes_max: int = 0
+    scope_bytes: int = 0
+    data_bytes: int = 0
+    reserve_bytes: int = 0
 
 
 class SqliteScopes:
@@ -130,6 +178,7 @@ class SqliteScopes:
         adopted_bytes: int = ADOPTED_BYTES,
         vfs: str = "",
         committed: Committed = lambda *_: None,
+        space: Space = Space(),  # noqa: B008  # immutable
     ) -> None:
         self.directory = directory
         self._clock = clock
@@ -143,11 +192,27 @@ class SqliteScopes:
         self._adopting = threading.Lock()
         self._scopes: dict[str, Scope] = {}
         self._open: dict[str, Scope] = {}
+        self._cannot_open: dict[str, str] = {}  # why scopes could not be opened, by name
         self._lock = threading.Lock()
+        self.files = WatchedFiles()
+        if directory.is_dir():
+            self.files.note(directory, "the data directory")
+        if (directory / LOCK_FILE).exists():
+            self.files.note(directory / LOCK_FILE)
+        self._space = space
+        self._reserve = Reserve(directory, space.reserve_bytes)
+        self._reserve.give_up_if_needed()
+        self._may_refuse = bool(space.scope_bytes or space.data_bytes)
+        self._number: int | None = None  # of scopes besides `default`; None until they are counted
+        self._measured, self._measured_at = 0, -MEASURE_SECONDS
+        self._empty = EmptyStore(directory, clock)
         for left in directory.glob(f"{ADOPTING}*"):  # by a daemon that was killed during an import
             shutil.rmtree(left, ignore_errors=True)
         for left in (*directory.glob(f"*{COMPACTED}*"), *directory.glob(f"scopes/*{COMPACTED}*")):  # or compaction
             left.unlink(missing_ok=True)
+        for marker in (*directory.glob(f"*{DELETING}"), *directory.glob(f"scopes/*{DELETING}")):  # or deletion
+            path = marker.with_name(marker.name.removesuffix(DELETING))
+            Scope(DEFAULT_SCOPE if path.name == DEFAULT_FILE else "", path).finish_removal()
 
     @contextmanager
     def adopting(self) -> Iterator[None]:
@@ -166,9 +231,15 @@ class SqliteScopes:
     @contextmanager
     def use(self, name: str) -> Iterator[SqliteStore]:
         """The store of a scope, which is created if it is new. It stays open until the end of the block."""
-        scope = self._scopes.get(name) or self.scope_named(name)
+        scope = self._scopes.get(name)
+        if scope is None or scope.store is None:
+            self.check_may_create(name)
+            scope = self.scope_named(name)
         with scope.gate:
             store = scope.store or self._open_store(scope)
+            if store.reopen_due and not scope.users:
+                self._close(scope)
+                store = self._open_store(scope)
             scope.enter()
         try:
             yield store
@@ -177,10 +248,72 @@ class SqliteScopes:
             if len(self._open) > OPEN_MAX:
                 self._close_excess()
 
+    def use_to_read(self, name: str) -> AbstractContextManager[ReadStore]:
+        """The store of a scope; if it has no files, an empty one, and none are created."""
+        scope = self._scopes.get(name)
+        if (scope is not None and scope.store is not None) or self.has_files(name):
+            return self.use(name)
+        return nullcontext(self._empty)
+
+    def has_files(self, name: str) -> bool:
+        """Whether a scope has files. Does not remember the name."""
+        return Scope(name, self._path(name)).exists()
+
+    def check_may_create(self, name: str) -> None:
+        """Raise `Storage` for a new scope if there are as many as there may be."""
+        if self._space.scopes_max and name != DEFAULT_SCOPE and not self.has_files(name):
+            if self._number is None:
+                self._number = sum(1 for _ in self.directory.glob("scopes/*.db"))
+            if self._number >= self._space.scopes_max:
+                raise Storage(
+                    f"there are {self._number} scopes, and scopes_max is {self._space.scopes_max}: delete scopes that "
+                    "are not needed, or raise the setting"
+                )
+
+    @property
+    def may_refuse(self) -> bool:
+        return self._may_refuse or self._reserve.full
+
+    def refusal(self, name: str) -> BackscrollError | None:
+        """Why commands that add data to a scope are refused now; None if they are not."""
+        if self._reserve.is_full():
+            return Storage(f"{self._reserve.problem() or DISK_FULL}", retryable=True)
+        store, space = self.store_if_open(name, used=False), self._space
+        if space.scope_bytes and store and (used := store.bytes_used()) >= space.scope_bytes:
+            return Storage(
+                f"the scope has {used} bytes, and scope_bytes is {space.scope_bytes}: delete what is not needed, or "
+                "raise the setting"
+            )
+        if space.data_bytes and (used := self._bytes_of_all()) >= space.data_bytes:
+            return Storage(
+                f"all scopes have {used} bytes, and data_bytes is {space.data_bytes}: delete what is not needed and "
+                "send compact-scope, or raise the setting"
+            )
+        return None
+
+    def is_disk_full(self, error: Exception) -> bool:
+        """Whether `error` says that the disk is full; then commands that add are refused until it is not."""
+        self._reserve.full = errors.is_disk_full(error) or self._reserve.full
+        return errors.is_disk_full(error)
+
+    def give_up_reserve(self) -> None:
+        """Free some of the disk, for commands that remove data from a full one."""
+        self._reserve.give_up()
+
+    def _bytes_of_all(self) -> int:
+        """The sizes of all files of scopes, measured at most once in `MEASURE_SECONDS`."""
+        if time.monotonic() - self._measured_at >= MEASURE_SECONDS:
+            self._measured = size_of(self.directory) - size_of(self.directory / RESERVE_FILE)
+            self._measured_at = time.monotonic()
+        return self._measured
+
     @contextmanager
     def borrow_if_open(self, name: str) -> Iterator[SqliteStore | None]:
         """The store of a scope if it is open, for the daemon's own work, which does not count as use."""
-        scope = self.scope_named(name)
+        scope = self._scopes.get(name)
+        if scope is None:
+            yield None
+            return
         with scope.gate:
             store = scope.store
             scope.enter()
@@ -235,7 +368,11 @@ class SqliteScopes:
         """The names of all scopes that have files, in order."""
         opened = self.open_stores()
         open_paths = {store.path for store in opened.values()}
-        closed = [path for path in self.directory.glob("scopes/*.db") if path not in open_paths]
+        closed = [
+            path
+            for path in self.directory.glob("scopes/*.db")
+            if path not in open_paths and not beside(path, DELETING).exists()
+        ]
         named = {name for path in closed if (name := scope_named_in(path)) and self._path(name) == path}
         return sorted({DEFAULT_SCOPE, *opened, *named})
 
@@ -250,6 +387,12 @@ class SqliteScopes:
         for name in list(self._open):
             with self.exclusive(name):
                 pass
+        self._empty.close()
+
+    def remove_files(self, scope: Scope) -> None:
+        """Remove all files of a scope; nobody may use it."""
+        self._number = None
+        scope.remove_files()
 
     def scope_named(self, name: str) -> Scope:
         """The scope of this name, whether or not it has files."""
@@ -261,7 +404,7 @@ class SqliteScopes:
 
     def _path(self, name: str) -> Path:
         if name == DEFAULT_SCOPE:
-            return self.directory / "default.db"
+            return self.directory / DEFAULT_FILE
         return self.directory / "scopes" / f"{hashlib.sha256(name.encode()).hexdigest()}.db"
 
     def store_at(self, path: Path, scope: str) -> SqliteStore:
@@ -275,6 +418,7 @@ class SqliteScopes:
             retention=self._retention,
             query_cache=QueryCache(self._query_cache_bytes),
             committed=self._committed,
+            directory=self.files,
         )
 
     def admin(self, name: str, handlers: Handlers) -> ScopeAdmin:
@@ -288,15 +432,42 @@ class SqliteScopes:
         return errors.wire_error(error)
 
     def health(self) -> StorageHealth:
-        """The version of SQLite, and whether it has the WAL-reset bug."""
+        """The version of SQLite, and whether it has the WAL-reset bug; whether commands can be stored, and why not."""
         version = apsw.sqlite_lib_version()
         numbers = tuple(int(part) for part in version.split("."))
-        exposed = WAL_RESET_BUG_FROM <= numbers < WAL_RESET_BUG_UNTIL
-        return StorageHealth(engine="sqlite", version=version, wal_reset_bug=exposed)
+        stores = self.open_stores()
+        return StorageHealth(
+            engine="sqlite",
+            version=version,
+            wal_reset_bug=WAL_RESET_BUG_FROM <= numbers < WAL_RESET_BUG_UNTIL,
+            state=self._problem(stores) or "ok",
+            warnings=[*_warnings(stores)],
+            last_commit_at=max((store.committed_at for store in stores.values() if store.committed_at), default=None),
+            disk_free_bytes=free_bytes(self.directory),
+            directory=self.files.identity(),
+        )
+
+    def _problem(self, stores: dict[str, SqliteStore]) -> str:
+        """Why commands are refused in every scope, or in the scope `default`; empty if they are not."""
+        if problem := self.files.problem():
+            return f"{problem} while the daemon used it. Restart the daemon."
+        if problem := self._reserve.problem():
+            return problem
+        default = stores.get(DEFAULT_SCOPE)
+        return default.problem() if default else self._cannot_open.get(DEFAULT_SCOPE, "")
 
     def _open_store(self, scope: Scope) -> SqliteStore:
+        if problem := self.files.problem():
+            raise Storage(f"{problem} while the daemon used it. Restart the daemon.")
+        scope.finish_removal()
         make_directory(scope.path.parent)
-        store = scope.store = self.store_at(scope.path, scope.name)
+        self._number = None if not scope.path.exists() else self._number
+        try:
+            store = scope.store = self.store_at(scope.path, scope.name)
+        except CannotOpen as error:
+            self._cannot_open[scope.name] = str(error)
+            raise
+        self._cannot_open.pop(scope.name, None)
         with self._lock:
             self._open[scope.name] = scope
         return store
@@ -331,3 +502,12 @@ class SqliteScopes:
 def beside(database: Path, suffix: str) -> Path:
     """The path of a database with this suffix."""
     return database.with_name(database.name + suffix)
+
+
+def _warnings(stores: dict[str, SqliteStore]) -> Iterator[str]:
+    """What is wrong with single scopes. Their names are not told: they belong to their users."""
+    refusing = sum(name != DEFAULT_SCOPE and bool(store.problem()) for name, store in stores.items())
+    if refusing:
+        yield f"{refusing} scopes besides the default one store nothing; the replies to their commands say why"
+    if any(store.wal_blocked for store in stores.values()):
+        yield "another program has been reading a database for long: its write-ahead log cannot shrink until it stops"

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import apsw
 
@@ -28,11 +28,21 @@ from backscroll.bus.sqlite.transaction import (
     Transaction,
     TransactionRolledBack,
 )
-from backscroll.bus.sqlite.wal_lineage import WalLineage
+from backscroll.bus.sqlite.wal_lineage import (
+    FRAME_HEADER_BYTES,
+    HEADER_BYTES,
+    RESTARTS_MAX,
+    Moment,
+    WalLineage,
+    new_lineage,
+    salt_of,
+)
 from backscroll.bus.stores import Commit, Committed
+from backscroll.bus.watched_files import WatchedFiles
 from backscroll.handlers.command_log import apply_redactions, position_of
 from backscroll.handlers.sql import Named, statement
 from backscroll.handlers.storage import LogPosition, Retention
+from backscroll.schema.errors import Storage
 from backscroll.schema.tables import Sequence
 
 WAL_PAGES_BEFORE_CHECKPOINT = 1_000
@@ -41,7 +51,16 @@ RESTART_WAIT_MS = 50  # to wait for readers of a long write-ahead log; proportio
 RESTART_WAIT_MS_MAX = 2_000
 
 SELECT_SEQ = statement(Sequence.select(Sequence.seq))
-UPDATE_POSITION = statement(Sequence.update({Sequence.seq: Named("seq"), Sequence.last_id: Named("last_id")}))
+SELECT_MOMENT = statement(Sequence.select(Sequence.lineage, Sequence.commits))
+UPDATE_POSITION = statement(
+    Sequence.update(
+        {Sequence.seq: Named("seq"), Sequence.last_id: Named("last_id"), Sequence.commits: Named("commits")}
+    )
+)
+WAL_FILE = 1  # which file of a connection `read` reads
+
+FOREIGN = "-foreign"  # the suffix of a log that was put in the place of the database's own
+RESTART = "Stop the daemon, restore the files that belong together, and start it again."
 
 T = TypeVar("T")
 
@@ -61,8 +80,12 @@ class SqliteStore:
         retention: Retention | None = None,
         query_cache: QueryCache | None = None,
         committed: Committed = lambda *_: None,
+        directory: WatchedFiles | None = None,
     ) -> None:
         """Open the file; raises `CannotOpen`. `scope` is written into a new file and compared with an existing one.
+
+        `directory` watches what all databases of a daemon depend on. The files of this one are watched as well: what is
+        written to files that were removed or replaced is not acknowledged.
 
         Before each commit, the query cache evicts what the commit changes; after it, and before callers are answered,
         `committed` receives the commit.
@@ -82,21 +105,30 @@ class SqliteStore:
         self._busy_readers: set[apsw.Connection] = set()
         self._wal_pages = self._wal_pages_seen = 0  # now, and at the last checkpoint
         self.checkpoint_due = False
-        self._wal_is_new = True  # created or restarted since its lineage was noted
+        self.wal_blocked = False  # another program reads the database, so its log cannot be restarted
+        self.lost = ""  # why nothing can be written any more, in words
+        self._rescue_due = False  # nothing is lost yet: a query keeps the log from being copied into the database
+        self.reopen_due = False  # everything is in the database, but its log is not the one at its path
+        self.committed_at: int | None = None  # the time of the last commit, in ms since the epoch
+        self._directory = directory or WatchedFiles()
+        self._database_file, self._log_files = WatchedFiles(), WatchedFiles()
+        self._all_files = WatchedFiles()  # in one, because it is asked after each commit
+        self._wal = path.with_name(f"{path.name}-wal")
+        self._wal_header = b""
         COMPILED.compile_all()
         with opening.explained(path):
             self._open(scope)
 
     def _open(self, scope: str | None) -> None:
         self._lineage = WalLineage(self.path)
-        opening.refuse_emptied(self.path, self._lineage)
-        self._lineage.check()
+        opening.check_files(self.path, self._lineage)
         self._writer = opening.open_writer(
             self.path, vfs=self._vfs, lock_wait_ms=self._lock_wait_ms, wal_hook=self._note_wal_size
         )
         try:
             self._prepare(scope)
         except BaseException:
+            opening.leave_as_it_is(self._writer)
             self._writer.close()
             raise
 
@@ -104,11 +136,28 @@ class SqliteStore:
         opening.check_schema(self._writer, self.path)
         opening.migrate(self._writer, self.path)
         opening.claim(self._writer, self.path, scope)
+        opening.check_log_end(self._writer, self.path)
         blobs = BlobsInTransaction(self.blobs)
         self.position = position_of(Snapshot(self._writer, blobs, self._clock(), LogPosition()))
         self.seq = self.position.seq
-        self._commit_nothing()  # creates the write-ahead log, so that its lineage is noted before the first command
-        self._lineage.write_note()
+        rows: Any = self._writer.execute(COMPILED[SELECT_MOMENT]).fetchall()
+        self._moment = Moment(*rows[0])
+        self._commit_nothing()  # creates the write-ahead log
+        self._watch_files()
+        self._lineage.write(self._moment, in_use=True)
+
+    def renew_lineage(self) -> None:
+        """Make this database another than the one that its file was copied from."""
+        self._moment = self._moment._replace(lineage=new_lineage())
+        self._writer.execute(COMPILED[opening.UPDATE_LINEAGE], {"lineage": self._moment.lineage})
+
+    def _watch_files(self) -> None:
+        self._database_file.note(self.path, growing=True)
+        self._log_files.note(self._wal)
+        self._log_files.note(self.path.with_name(f"{self.path.name}-shm"))
+        self._all_files = WatchedFiles.of(self._directory, self._database_file, self._log_files)
+        self._frame_bytes = FRAME_HEADER_BYTES + self._writer.pragma("page_size")
+        _, self._wal_header = self._writer.read("main", WAL_FILE, 0, HEADER_BYTES)
 
     def transact(self, work: Callable[[Transaction], T]) -> T:
         """Call `work` with a durable transaction; a command that fails inside it does not affect the others.
@@ -125,15 +174,19 @@ class SqliteStore:
 
     @contextmanager
     def write(self, *, savepoints: bool = True) -> Iterator[Transaction]:
-        """A durable transaction; on any error it has no effect. With `savepoints`, commands can fail individually."""
+        """A durable transaction; on any error it has no effect. With `savepoints`, commands can fail individually.
+
+        Raises `Storage` if files were lost. If that is noticed after the commit, a command of it may be executed again.
+        """
+        self._check_before_commit()
         self._writer.execute("BEGIN IMMEDIATE")
-        blobs = BlobsInTransaction(self.blobs)
+        blobs, changes_before = BlobsInTransaction(self.blobs), self._writer.total_changes()
         transaction = Transaction(
             self._writer, blobs, self._clock(), self.position, self._environment, savepoints=savepoints
         )
         try:
             yield transaction
-            self._finish(transaction)
+            self._finish(transaction, has_written=self._writer.total_changes() != changes_before)
         except BaseException as error:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
@@ -142,21 +195,28 @@ class SqliteStore:
             raise
         self.position = transaction.position
         self.seq = self.position.seq
+        try:
+            if self._all_files.problem():
+                self._check_after_commit()
+        finally:
+            if transaction.commands and (not self.lost or self._rescue_due):
+                self._committed(Commit(self._scope, self.seq, transaction.commands), self)
+        self.committed_at = transaction.now
         if blobs.removals:
             blobs.remove_now()
-        if transaction.commands:
-            self._committed(Commit(self._scope, self.seq, transaction.commands), self)
 
-    def _finish(self, transaction: Transaction) -> None:
+    def _finish(self, transaction: Transaction, *, has_written: bool) -> None:
         """Redact the log, write its new end, and commit."""
         if transaction.redactions:
             apply_redactions(transaction)
-        position = transaction.position
-        if position != self.position:
-            transaction.run(UPDATE_POSITION, seq=position.seq, last_id=position.last_id)
+        position, commits = transaction.position, self._moment.commits
+        if has_written:
+            commits += 1
+            transaction.run(UPDATE_POSITION, seq=position.seq, last_id=position.last_id, commits=commits)
         changes = [change for command in transaction.commands for change in command.changes]
         self._before_commit(changes, position.seq)
         self._commit()
+        self._moment = self._moment._replace(commits=commits)
 
     @contextmanager
     def read(self) -> Iterator[Snapshot]:
@@ -189,18 +249,23 @@ class SqliteStore:
 
         A failure loses nothing and is retried later. SQLite restarts the log when all of it has been copied and no
         reader uses it. If queries overlap without a pause, that never happens by itself; so with a long log, this waits
-        for readers after each batch, which delays the next batch.
+        for readers, which delays the next batch. If the daemon itself is not reading, another program is, perhaps for
+        hours: then it waits only briefly, and again only after the log has grown by as much as makes it long.
         """
         if not self.checkpoint_due:
             return
         self.checkpoint_due = False
-        long = self._wal_pages >= WAL_PAGES_LONG
+        long, own = self._wal_pages >= WAL_PAGES_LONG, bool(self._busy_readers)
         self._wal_pages_seen = self._wal_pages
-        self._writer.set_busy_timeout(min(RESTART_WAIT_MS * self._wal_pages // WAL_PAGES_LONG, RESTART_WAIT_MS_MAX))
+        wait_ms = min(RESTART_WAIT_MS * self._wal_pages // WAL_PAGES_LONG, RESTART_WAIT_MS_MAX)
+        self._writer.set_busy_timeout(wait_ms if own else RESTART_WAIT_MS)
         try:
             self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART if long else apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self.wal_blocked = False
         except apsw.BusyError:
             log.debug("a query still uses the write-ahead log", path=str(self.path), pages=self._wal_pages)
+            if not own:
+                self.wal_blocked = True
         except apsw.Error as error:
             log.error("checkpoint failed", path=str(self.path), error=str(error))
         finally:
@@ -213,18 +278,57 @@ class SqliteStore:
     def vacuum_into(self, path: Path) -> None:
         """Write a compact copy of the database, without any deleted data, into a new file, durably."""
         self._writer.execute("VACUUM INTO :path", {"path": str(path)})
+        opening.mark_closed(path, self._moment.commits + 1)  # as closing this database will
         sync_file(path)
+
+    def bytes_used(self) -> int:
+        """The bytes of all rows and media, without free pages. Call it from the thread that writes."""
+        pages = self._writer.pragma("page_count") - self._writer.pragma("freelist_count")
+        return int(pages * self._writer.pragma("page_size")) + self.blobs.bytes_stored()
 
     def close(self) -> None:
         """Close all connections; closing the last one copies the write-ahead log into the database."""
         while self._idle_readers:
             self._idle_readers.pop().close()
+        if not self._end_use():
+            opening.leave_as_it_is(self._writer)
         self._writer.close()
+
+    def _end_use(self) -> bool:
+        """Note that the database is complete without its log; False if the log must stay, as after a crash.
+
+        It also stays if files were lost, because its path may lead to the log of another database by now.
+        """
+        if self.reopen_due or self.problem() or self._log_files.problem():
+            return False
+        try:
+            self._check_before_commit()
+            self._commit_nothing(closed=True)
+            self._lineage.write(self._moment, in_use=False)
+        except (apsw.Error, OSError, Storage) as error:
+            log.error("the write-ahead log stays, as after a crash", path=str(self.path), error=str(error))
+            return False
+        return True
 
     def _borrow_reader(self) -> apsw.Connection:
         with suppress(IndexError):
             return self._idle_readers.pop()
-        return opening.open_reader(self.path, vfs=self._vfs, lock_wait_ms=self._lock_wait_ms)
+        self._check_files()
+        connection = opening.open_reader(self.path, vfs=self._vfs, lock_wait_ms=self._lock_wait_ms)
+        try:
+            connection.execute(COMPILED[SELECT_SEQ]).fetchall()  # opens the log
+            self._check_files()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _check_files(self) -> None:
+        """Raise `Storage` if a connection that is opened now would read other files than the writer."""
+        if problem := self.problem():
+            raise Storage(problem)
+        if problem := self._log_files.problem():
+            raise Storage(f"{problem} while the daemon used it; try again.", retryable=True)
 
     def _commit(self) -> None:
         try:
@@ -232,15 +336,86 @@ class SqliteStore:
         except apsw.Error:
             self._overwrite_failed_commit()
             raise
-        if self._wal_is_new:
-            self._note_lineage()
 
-    def _note_lineage(self) -> None:
+    def _check_before_commit(self) -> None:
+        """Raise `Storage` if files were lost, or if the write-ahead log was emptied or overwritten.
+
+        What is written behind the end of an emptied log could not be found again after a crash.
+        """
+        if self.lost and not self._rescue_due:
+            raise Storage(self.lost)
+        end = HEADER_BYTES + self._wal_pages * self._frame_bytes
+        _, header = self._writer.read("main", WAL_FILE, 0, HEADER_BYTES)
+        if header != self._wal_header or not self._writer.read("main", WAL_FILE, end - 1, 1)[0]:
+            self._check_log(header)
+        if self._rescue_due:
+            self._check_after_commit()
+
+    def _check_log(self, header: bytes) -> None:
+        """Find out why the log is not what it was: it was restarted, or another program emptied or overwrote it."""
+        salt, before = salt_of(header), salt_of(self._wal_header)
+        if salt is not None and salt != before:
+            if before is None or (salt - before) % 2**32 > RESTARTS_MAX:
+                self._refuse(f"{self._wal.name} was overwritten")
+            self._wal_header = header
+            return
         try:
-            self._lineage.write_note()
-            self._wal_is_new = False
-        except OSError as error:  # the commit is valid; the next one tries again
-            log.error("cannot note the lineage of the write-ahead log", path=str(self.path), error=str(error))
+            frames, _ = self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.Error:
+            self._refuse(f"{self._wal.name} was emptied or shortened")
+        if frames:  # else it was emptied by a checkpoint of another program
+            self._rescue(f"{self._wal.name} was emptied or shortened")
+
+    def _check_after_commit(self) -> None:
+        """Raise `Storage` if the commit went to files that are not the ones at their paths any more."""
+        if problem := self._directory.problem() or self._database_file.problem():
+            self._refuse(problem)
+        if problem := self._log_files.problem():
+            self._rescue(problem)
+
+    def _rescue(self, problem: str) -> None:
+        """Copy everything into the database by the connection that still has the lost log open. Raises `Storage`.
+
+        The store can then be reopened. Until then, and for each commit, this is repeated.
+        """
+        try:
+            if not self.reopen_due:
+                self._commit_nothing(closed=True)
+            self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
+            if not self.reopen_due:
+                self._lineage.write(self._moment, in_use=False)
+                self._set_foreign_log_aside()
+        except apsw.BusyError:
+            self._refuse(problem, rescue_due=True)
+        except (apsw.Error, OSError):
+            self._refuse(problem)
+        if changed := self._database_file.problem():
+            self._refuse(changed)
+        if not self.reopen_due:
+            log.error("a lost write-ahead log was saved into the database", path=str(self.path), problem=problem)
+        self.lost, self._rescue_due, self.reopen_due = "", False, True
+
+    def _set_foreign_log_aside(self) -> None:
+        """Rename the file at the path of the lost log, if there is one: SQLite would replay it."""
+        foreign = self._wal.with_name(f"{self._wal.name}{FOREIGN}")
+        if self._wal.exists() and self._log_files.is_other(self._wal):
+            self._wal.replace(foreign)
+            log.error("another write-ahead log was put in place of the database's; it was renamed", path=str(foreign))
+
+    def _refuse(self, problem: str, *, rescue_due: bool = False) -> NoReturn:
+        """Acknowledge nothing any more, and raise `Storage`."""
+        remedy = "A query still needs it; try again." if rescue_due else RESTART
+        self.lost = f"{problem} while the daemon used it: nothing can be stored. {remedy}"
+        self._rescue_due = rescue_due
+        log.error("files of a database were lost", path=str(self.path), problem=problem)
+        raise Storage(self.lost, retryable=rescue_due)
+
+    def problem(self) -> str:
+        """Why commands are refused now, in words; empty if they are not. Looks at the files; safe from any thread."""
+        if self.lost:
+            return self.lost
+        problem = self._directory.problem() or self._database_file.problem()
+        return f"{problem} while the daemon used it. {RESTART}" if problem else ""
 
     def _overwrite_failed_commit(self) -> None:
         """Overwrite what a failed COMMIT left in the log: if only its sync failed, a crash would bring it back.
@@ -254,22 +429,23 @@ class SqliteStore:
         except apsw.Error as error:
             log.error("a failed commit may reappear after a crash", path=str(self.path), error=str(error))
 
-    def _commit_nothing(self) -> None:
-        """Commit a page without changes. SQLite skips an UPDATE with equal values, but not this."""
+    def _commit_nothing(self, *, closed: bool = False) -> None:
+        """Commit a page on which nothing but the number of commits changes, and whether the database is `closed`."""
+        moment = self._moment._replace(commits=self._moment.commits + 1)
         self._writer.execute("BEGIN IMMEDIATE")
         try:
-            self._writer.pragma("user_version", self._writer.pragma("user_version"))
+            self._writer.execute(COMPILED[opening.UPDATE_COMMITS], {"commits": moment.commits, "closed": closed})
             self._writer.execute("COMMIT")
         except BaseException:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
             raise
+        self._moment = moment
 
     def _note_wal_size(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
         if pages < self._wal_pages:  # the log was restarted
-            self._wal_pages_seen = 0
-            self._wal_is_new = True
+            self._wal_pages_seen, self.wal_blocked = 0, False
         self._wal_pages = pages
-        grown = pages - self._wal_pages_seen
-        self.checkpoint_due = pages >= WAL_PAGES_LONG or grown >= WAL_PAGES_BEFORE_CHECKPOINT
+        step = WAL_PAGES_LONG if self.wal_blocked else WAL_PAGES_BEFORE_CHECKPOINT
+        self.checkpoint_due = pages - self._wal_pages_seen >= step
         return apsw.SQLITE_OK

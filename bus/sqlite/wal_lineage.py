@@ -1,76 +1,286 @@
-"""Check that a write-ahead log belongs to its database.
+"""Check that the files of a database belong together: the database, its write-ahead log, and a note beside them.
 
-SQLite replays any intact `-wal` file beside a database, whichever database it was written for; one that was left by
-another file (a restored backup, a copied folder) silently replaces pages. The header of a write-ahead log contains a
-salt that is random when the log is created and is incremented whenever the log is restarted (SQLite file format,
-section 4). The current salt is noted in a small file beside the database, and a log with a different salt is refused,
-unless it is only slightly greater.
+SQLite replays any intact `-wal` file beside a database, whichever database and moment it is from; one that was left by
+another file (a restored backup, a copied folder) silently replaces pages. So the row `sequence`, which every
+transaction writes, has the `lineage` of the database, a random number, and counts its `commits`. Both are read from the
+database file alone, and from the pages in the log, before SQLite opens either:
+
+    the log begins after all commits before it were copied into the database    first in the log - 1 <= database
+    nothing is copied into the database that is not in the log                  database <= last in the log
+
+The note says whether the database is in use, from which commit on, and by which log (the salt in its header, which is
+random for a new log and is incremented when the log is restarted; SQLite file format, section 4). It shows what the
+other files cannot: that a log is missing, or that all of them are from an earlier moment.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import apsw
+import msgspec
 
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.files import write_whole
+from backscroll.schema.tables import Sequence
 
-_HEADER_BYTES = 32
+HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24
+LINEAGE_BYTES = 16
 _MAGIC = {0x377F0682, 0x377F0683}
-_RESETS_UNNOTED_MAX = 2**20  # other programs may restart the log unnoticed; of 2**32 salts this accepts few others
+RESTARTS_MAX = 2**20  # of a log since the note was written; of 2**32 salts this accepts few others
+_READ_ONLY = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+_COLUMNS = [field.column_name for field in Sequence._meta.sorted_fields]
+
+
+class Moment(NamedTuple):
+    """The lineage of a database, how many commits it has had, and whether it was closed after them."""
+
+    lineage: str
+    commits: int
+    closed: bool = False
+
+
+class Note(msgspec.Struct, frozen=True):
+    """What the note says. `in_use` from the first commit until closing; `bytes` is the least size of the database."""
+
+    lineage: str
+    commits: int
+    in_use: bool
+    salt: int
+    bytes: int
+
+
+class DatabaseFile(NamedTuple):
+    """A database file without its log. `root` is the page of `sequence`; None and 0 if they cannot be read."""
+
+    moment: Moment | None
+    root: int
+    bytes: int
+    bytes_expected: int
+
+
+class Log(NamedTuple):
+    """A write-ahead log with a valid header: the first and the last moment in it, if there are any."""
+
+    salt: int
+    first: Moment | None
+    last: Moment | None
 
 
 class WalLineage:
-    """Identifies the write-ahead log of one database, for the connection that writes it.
-
-    `note` is the file in which the salt is noted; it exists from the first commit on.
-    """
+    """The note of one database. `path` is that of the note, which exists from the first commit on."""
 
     def __init__(self, database: Path) -> None:
         self._database = database
-        self._wal = database.with_name(database.name + "-wal")
-        self.note = database.with_name(database.name + "-wal-lineage")
-        self._header = b""
+        self._wal = database.with_name(f"{database.name}-wal")
+        self._shm = database.with_name(f"{database.name}-shm")
+        self.path = database.with_name(f"{database.name}-wal-lineage")
+        self._given_up = database.with_name(f"{database.name}-wal-lost")
 
     def check(self) -> None:
-        """Raise `CannotOpen` if the log beside the database is not the one noted.
+        """Raise `CannotOpen` if files are missing, or are from different databases or moments.
 
         If there is no log, the note is removed: the next log has a new salt, and a crash may happen before it is noted.
         """
-        found, noted = _salt(_header(self._wal)), self._noted()
-        if found is None:
-            self.note.unlink(missing_ok=True)
-        elif noted is not None and (found - noted) % 2**32 > _RESETS_UNNOTED_MAX:
-            name = self._database.name
-            raise CannotOpen(
-                f"{self._wal} seems to belong to another database than {name}. If they belong together, or if you are "
-                f"not sure, remove {self.note.name} and start the daemon again. If it was left by another database, "
-                f"move it and {name}-shm away."
-            )
-
-    def write_note(self) -> None:
-        """Note durably which log is in use. Call it after each commit. Raises OSError."""
-        header = _header(self._wal)
-        if header == self._header or (salt := _salt(header)) is None:
+        note, database = self.read(), read_database(self._database)
+        log = read_log(self._wal, database.root)
+        if log is None and self._given_up.exists():
             return
-        if salt != self._noted():
-            write_whole(self.note, f"{salt:08x}\n".encode())
-        self._header = header
+        problem = self._problem(note, database, log)
+        if problem:
+            raise CannotOpen(problem)
+        if log is None:
+            self.path.unlink(missing_ok=True)
 
-    def _noted(self) -> int | None:
+    def write(self, moment: Moment, *, in_use: bool) -> None:
+        """Write the note durably; raises OSError. While the database is in use, its log must exist."""
+        before = self.read()
+        salt = salt_of(_header(self._wal)) or (before.salt if before else 0)
+        size = self._database.stat().st_size
+        self._given_up.unlink(missing_ok=True)
+        self._write(Note(moment.lineage, moment.commits, in_use, salt, size))
+
+    def expect_bytes(self, size: int) -> None:
+        """Note durably that the database will be replaced by a file of this size; raises OSError."""
+        if note := self.read():
+            self._write(msgspec.structs.replace(note, bytes=min(note.bytes, size)))
+
+    def read(self) -> Note | None:
+        """The note; None if there is none or it is not valid."""
         try:
-            return int(self.note.read_text(encoding="ascii", errors="replace"), 16)
-        except (FileNotFoundError, ValueError):
+            return msgspec.json.decode(self.path.read_bytes(), type=Note)
+        except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
+
+    def _write(self, note: Note) -> None:
+        write_whole(self.path, msgspec.json.encode(note) + b"\n")
+
+    def _problem(self, note: Note | None, database: DatabaseFile, log: Log | None) -> str:
+        """What does not fit and what to do, or an empty text."""
+        return (
+            self._problem_of_log(note, database, log)
+            or (self._problem_of_note(note, database, log) if note else "")
+            or self._problem_of_size(note, database, log)
+        )
+
+    def _problem_of_log(self, note: Note | None, database: DatabaseFile, log: Log | None) -> str:
+        name, wal, found = self._database.name, self._wal.name, database.moment
+        restore = f"Restore {name} and {wal} from the same backup"
+        give_up = f"or, to go on with what {name} has, create an empty file {self._given_up.name} beside it"
+        if log is None:
+            if found and not found.closed:
+                return (
+                    f"{self._wal} is missing or empty, and {name} is not complete without it: it was in use when it "
+                    f"was copied, or when the daemon was killed. {restore}, {give_up}."
+                )
+            return ""
+        if found and log.first and log.last:
+            if found.lineage != log.first.lineage:
+                return (
+                    f"{self._wal} belongs to another database than {name}. Move it and {self._shm.name} away, and "
+                    f"restore the {wal} that belongs to {name}, if it had one."
+                )
+            if found.commits < log.first.commits - 1:
+                return f"{self._database} is older than its write-ahead log {wal}, which does not fit it. {restore}."
+            if found.commits > log.last.commits:
+                return f"{self._wal} is older than {name}, and would undo a part of it. {restore}."
+        if note and self._is_foreign(note, log):
+            return (
+                f"{self._wal} seems to belong to another database than {name}. If they belong together, remove "
+                f"{self.path.name} and start the daemon again. If it was left by another database, move it and "
+                f"{self._shm.name} away."
+            )
+        return ""
+
+    def _is_foreign(self, note: Note, log: Log) -> bool:
+        """Whether the log has another salt than noted, unless it was begun since and has this database's lineage."""
+        same = (log.salt - note.salt) % 2**32 <= RESTARTS_MAX
+        return not same and (note.in_use or log.first is None)
+
+    def _problem_of_note(self, note: Note, database: DatabaseFile, log: Log | None) -> str:
+        name, found = self._database.name, database.moment
+        accept = f"remove {self.path.name} to go on with what is there"
+        if found and found.lineage != note.lineage:
+            return (
+                f"{self._database} is another database than {self.path.name} was written for. Restore it, or {accept}."
+            )
+        if log is None and note.in_use:
+            return (
+                f"{self._wal} is missing or empty, but the daemon did not close {name}: the latest commands may be "
+                f"lost. Restore {self._wal.name}, or create an empty file {self._given_up.name} to go on without them."
+            )
+        last = log.last if log and log.last else found
+        if last and last.commits < note.commits:
+            return (
+                f"{self._database} is older than {self.path.name}, which says that it had {note.commits} commits; it "
+                f"has {last.commits}. Restore the newer file, or {accept}."
+            )
+        return ""
+
+    def _problem_of_size(self, note: Note | None, database: DatabaseFile, log: Log | None) -> str:
+        has_frames = log is not None and log.last is not None
+        expected = max(note.bytes if note else 0, 0 if has_frames else database.bytes_expected)
+        if database.bytes < expected:
+            return (
+                f"{self._database} was shortened: it has {database.bytes} bytes, and had at least {expected}. "
+                "Restore it from a backup."
+            )
+        return ""
+
+
+def read_database(path: Path) -> DatabaseFile:
+    """What a closed database file says of itself, without its log.
+
+    A crash during a checkpoint may leave the file shorter than its header says, which SQLite ignores with
+    `writable_schema`, or a page of it torn; the log has this page then.
+    """
+    size = path.stat().st_size
+    moment, root, expected = None, 0, 0
+    try:
+        with closing(apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=_READ_ONLY)) as connection:
+            connection.pragma("writable_schema", True)
+            complete, header = connection.read("main", 0, 0, 100)
+            if complete:
+                page_bytes = int.from_bytes(header[16:18], "big")
+                expected = int.from_bytes(header[28:32], "big") * (page_bytes if page_bytes > 1 else 65_536)
+            rows: Any = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'sequence'").fetchall()
+            if rows:
+                root = rows[0][0]
+                moment = _moment_in(connection)
+    except (apsw.Error, UnicodeDecodeError):
+        pass  # whoever opens it reports that it is damaged, unless the log repairs it
+    return DatabaseFile(moment, root, size, expected)
+
+
+def read_log(wal: Path, root: int) -> Log | None:
+    """The write-ahead log; None if there is none or its header is not valid. `root` is the page of `sequence`."""
+    header = _header(wal)
+    salt = salt_of(header)
+    if salt is None:
+        return None
+    page_bytes = int.from_bytes(header[8:12], "big")
+    first = last = None
+    with wal.open("rb", buffering=0) as file:
+        pages = [at for page, at in _frames(file.fileno(), header, page_bytes) if page == root]
+        if pages:
+            first = _moment_of_page(_read_at(file.fileno(), page_bytes, pages[0]), page_bytes)
+            last = _moment_of_page(_read_at(file.fileno(), page_bytes, pages[-1]), page_bytes)
+    return Log(salt, first, last)
+
+
+def _read_at(descriptor: int, size: int, at: int) -> bytes:
+    """Read at a place; Windows has no `os.pread`."""
+    os.lseek(descriptor, at, os.SEEK_SET)
+    return os.read(descriptor, size)
+
+
+def _frames(descriptor: int, header: bytes, page_bytes: int) -> Iterator[tuple[int, int]]:
+    """The page number and the place of the page in each frame that was written since the log was begun."""
+    at, size = HEADER_BYTES, os.fstat(descriptor).st_size
+    while at + FRAME_HEADER_BYTES + page_bytes <= size:
+        frame = _read_at(descriptor, FRAME_HEADER_BYTES, at)
+        if frame[8:16] != header[16:24]:  # left from before the log was restarted
+            return
+        yield int.from_bytes(frame[:4], "big"), at + FRAME_HEADER_BYTES
+        at += FRAME_HEADER_BYTES + page_bytes
+
+
+def _moment_of_page(page: bytes, page_bytes: int) -> Moment | None:
+    """Read the row of `sequence` from its page, as the only table of a database in memory; None if it is damaged."""
+    try:
+        with closing(apsw.Connection(":memory:")) as connection:
+            connection.pragma("page_size", page_bytes)
+            connection.execute(f"CREATE TABLE sequence ({_COLUMNS[0]} INTEGER PRIMARY KEY, {', '.join(_COLUMNS[1:])})")
+            image = bytearray(connection.serialize("main"))
+            image[page_bytes:] = page
+            connection.deserialize("main", bytes(image))
+            return _moment_in(connection)
+    except apsw.Error:
+        return None
+
+
+def _moment_in(connection: apsw.Connection) -> Moment | None:
+    rows: Any = connection.execute("SELECT lineage, commits, closed FROM sequence").fetchall()
+    return Moment(*rows[0]) if rows else None
+
+
+def new_lineage() -> str:
+    """The lineage of a database that is created now."""
+    return os.urandom(LINEAGE_BYTES).hex()
+
+
+def salt_of(header: bytes) -> int | None:
+    """The salt in a log's header that is incremented; None if the header is not valid."""
+    if len(header) < HEADER_BYTES or int.from_bytes(header[:4], "big") not in _MAGIC:
+        return None
+    return int.from_bytes(header[16:20], "big")
 
 
 def _header(wal: Path) -> bytes:
     try:
         with wal.open("rb", buffering=0) as file:
-            return file.read(_HEADER_BYTES)
+            return file.read(HEADER_BYTES)
     except FileNotFoundError:
         return b""
-
-
-def _salt(header: bytes) -> int | None:
-    """The salt in a log's header that is incremented; None if there is no log or it is empty."""
-    if len(header) < _HEADER_BYTES or int.from_bytes(header[:4], "big") not in _MAGIC:
-        return None
-    return int.from_bytes(header[16:20], "big")

@@ -24,6 +24,7 @@ class DeleteAttachmentsForMessage(Command[None], frozen=True):
     Example: {"messageId": "m1"}
     """
 
+    ADDS = False
     message_id: Id
 
 

@@ -21,6 +21,7 @@ class RemoveBan(Command[None], frozen=True):
     Example: {"roomId": "r1", "oderId": "eve"}
     """
 
+    ADDS = False
     room_id: Id
     oder_id: Id
 

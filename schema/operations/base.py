@@ -21,7 +21,8 @@ class Operation(Struct, Generic[R], frozen=True, rename="camel", omit_defaults=T
     `SINCE` is the protocol level that added it. `MEANING` is incremented when its behaviour changes but its fields do
     not. `REPLACED_BY` is the wire name of the operation that new code should use instead. `ERRORS` lists its error
     codes besides those that every operation can have. `RIGHT` is what the caller's token must allow; an operation that
-    is `DAEMON_WIDE` also needs a token that is not limited to scopes.
+    is `DAEMON_WIDE` also needs a token that is not limited to scopes. An operation with `ADDS = False` stores nothing
+    new, or less than it removes: it is executed when there is no room for others.
     """
 
     RIGHT: ClassVar[Right]
@@ -31,6 +32,7 @@ class Operation(Struct, Generic[R], frozen=True, rename="camel", omit_defaults=T
     MEANING: ClassVar[int] = 1
     REPLACED_BY: ClassVar[str | None] = None
     ERRORS: ClassVar[tuple[str, ...]] = ()
+    ADDS: ClassVar[bool] = True
 
     wire_name: ClassVar[str]
     reply_type: ClassVar[Any]
@@ -84,6 +86,7 @@ class Administration(Maintenance[R], Generic[R], frozen=True):
     """Concerns the daemon and no scope: who may connect and call. Needs no database."""
 
     DAEMON_WIDE = True
+    ADDS = False  # tokens and keys are few
 
 
 DecodeCommand = Callable[[str, Raw], Command[Any]]

@@ -45,6 +45,13 @@ class Batch(Command[list[Any]], frozen=True):
         return replace(self, commands=[_as_logged(member) for member in self.commands])
 
 
+def adds(operation: Operation[Any]) -> bool:
+    """Whether an operation, or a command in a batch, stores something new."""
+    if isinstance(operation, Batch):
+        return any(member.payload.ADDS for member in operation.commands)
+    return operation.ADDS
+
+
 class _DeferredCommand(BatchedCommand, frozen=True, kw_only=True, forbid_unknown_fields=True):
     payload: Raw = Raw()
 

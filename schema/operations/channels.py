@@ -46,6 +46,7 @@ class DeleteChannel(Command[None], frozen=True):
     Example: {"channelId": "general", "cascade": true}
     """
 
+    ADDS = False
     ERRORS = ("not-found", "conflict")
 
     channel_id: Id
@@ -108,6 +109,7 @@ class DeleteCategory(Command[None], frozen=True):
     Example: {"categoryId": "talk"}
     """
 
+    ADDS = False
     ERRORS = ("not-found",)
 
     category_id: Id

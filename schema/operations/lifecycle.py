@@ -20,6 +20,7 @@ class ClearAllData(Command[None], frozen=True):
     """
 
     RIGHT = "admin"
+    ADDS = False
     ALONE = True
 
 

@@ -55,6 +55,7 @@ class DeleteMedia(Command[None], frozen=True):
     Example: {"mediaId": "01JGH0000000000000000000000"}
     """
 
+    ADDS = False
     media_id: Id
 
 

@@ -45,6 +45,7 @@ class DeleteMessage(Command[None], frozen=True):
     Example: {"messageId": "m1"}
     """
 
+    ADDS = False
     ERRORS = ("not-found",)
 
     message_id: Id
@@ -56,6 +57,7 @@ class ClearRoomMessages(Command[None], frozen=True):
     Example: {"roomId": "r1"}
     """
 
+    ADDS = False
     room_id: Id
 
 

@@ -23,6 +23,7 @@ class RemoveReaction(Command[None], frozen=True):
     Example: {"messageId": "m1", "oderId": "bob", "emoji": "👍"}
     """
 
+    ADDS = False
     REDACTABLE = {"emoji": ERASED_EMOJI}
 
     message_id: Id

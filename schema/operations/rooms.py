@@ -44,6 +44,7 @@ class DeleteRoom(Command[None], frozen=True):
     Example: {"roomId": "r1"}
     """
 
+    ADDS = False
     room_id: Id
 
 

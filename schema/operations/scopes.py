@@ -18,6 +18,8 @@ class GetScopeInfo(Maintenance[ScopeInfo], frozen=True):
     Example: {}
     """
 
+    ADDS = False
+
 
 class ListScopes(Maintenance[list[str]], frozen=True):
     """The names of all scopes, in order. Allowed only in the scope `default`, otherwise `forbidden`.
@@ -26,6 +28,7 @@ class ListScopes(Maintenance[list[str]], frozen=True):
     """
 
     DAEMON_WIDE = True
+    ADDS = False
     ERRORS = ("forbidden",)
 
     limit: PageSize | None = None
@@ -37,6 +40,8 @@ class DeleteScope(Maintenance[None], frozen=True):
 
     Example: {}
     """
+
+    ADDS = False
 
 
 class AdoptLegacyDatabase(Maintenance[None], frozen=True):
@@ -59,3 +64,5 @@ class CompactScope(Maintenance[None], frozen=True):
 
     Example: {}
     """
+
+    ADDS = False

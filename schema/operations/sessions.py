@@ -57,6 +57,7 @@ class DeleteSession(Command[None], frozen=True):
     Example: {"token": "bm90IGEgcmVhbCB0b2tlbg"}
     """
 
+    ADDS = False
     token: Token | None = None
     token_hash: HexDigest | None = None
 
@@ -73,6 +74,8 @@ class DeleteExpiredSessions(Command[int], frozen=True):
 
     Example: {}
     """
+
+    ADDS = False
 
 
 class GetSession(Query[Session | None], frozen=True):

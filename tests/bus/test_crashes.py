@@ -23,6 +23,7 @@ from backscroll.schema.wire import DEFAULT_SCOPE, MSGPACK
 from tests.support.callers import Caller, Ledger, setup
 from tests.support.copies import copy_once, copy_until_complete, header_of, wal_of
 from tests.support.exchanges import exchange, logged, value_of
+from tests.support.maintainers import Maintainer
 from tests.support.messages import save_payload
 from tests.support.peers import Peer
 from tests.support.requests import body, send
@@ -93,7 +94,8 @@ def test_acknowledged_commands_take_effect_once_over_kills(tmp_path: Path, long:
     """Callers send random commands, and resend them until they are acknowledged, while the daemon is killed at random
     moments, also during its start, and started again. At the end each acknowledged command is in the log once under its
     number; the numbers have no gaps and the chain is valid; each command sent again gets the same reply; nothing was
-    created twice; and replaying the log gives the same rows.
+    created twice; and replaying the log gives the same rows. Meanwhile scopes are compacted, replayed into and deleted,
+    and media are put and deleted: what was acknowledged of that has happened, and nothing else.
     """
     draw = random.Random(seed := seed_of(long))
     kills = 220 if long else 10
@@ -106,6 +108,8 @@ def test_acknowledged_commands_take_effect_once_over_kills(tmp_path: Path, long:
                 ledger.sent[value_of(request)["id"]] = request
                 assert ledger.note(exchange(peer, request)[0])
         daemon.kill()
+    maintainer = Maintainer(endpoint, list(CALLERS), f"{seed}")
+    maintainer.start()
     with at_work(endpoint, ledgers, seed, bytes_max=3_000):
         for kill in range(kills):
             if kill % 4 == 3:
@@ -118,11 +122,15 @@ def test_acknowledged_commands_take_effect_once_over_kills(tmp_path: Path, long:
                 daemon.kill()
             assert not problems(ledgers), seed
         last = DaemonProcess(data_dir, *flags, "--chores-ms", "3600000")
+        maintainer.finish()
+        maintainer.join(60)
+        assert not maintainer.is_alive()
+        assert maintainer.problems == []
     with last, Peer(endpoint) as peer:
         for ledger in ledgers:
             check(ledger, peer, path_of(data_dir, ledger.scope), tmp_path / f"replayed-{ledger.scope}")
     assert acknowledged(ledgers) > kills * 10
-    say(f"{kills} kills: 0 lost, 0 twice")
+    say(f"{kills} kills: 0 lost, 0 twice; meanwhile {maintainer.done}")
     for ledger in ledgers:
         say(
             f"{ledger.scope}: {len(ledger.sent)} commands, {len(ledger.replies)} acknowledged, "

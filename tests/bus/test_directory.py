@@ -2,7 +2,10 @@
 
 import json
 import os
+import shutil
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -11,6 +14,9 @@ import pytest
 from backscroll.bus.directory import SOCKET_PATH_BYTES_MAX, announced, default_endpoint, locked
 from backscroll.bus.failures import AlreadyRunning, CannotOpen
 from backscroll.bus.inprocess import InProcess
+from backscroll.clients.python import Client
+from backscroll.clients.python.daemon_process import DaemonProcess
+from tests.support.messages import save_message
 
 
 def test_a_data_directory_is_created_with_its_parents(tmp_path: Path) -> None:
@@ -59,6 +65,34 @@ def test_a_lock_without_a_pid_file_is_still_held(tmp_path: Path) -> None:
         (tmp_path / "data" / "pid").write_text("")
         with pytest.raises(AlreadyRunning, match=r"another daemon is using"), locked(tmp_path / "data"):
             pass
+
+
+@pytest.mark.parametrize("lost", ["lock", "pid", "default.db", "everything"])
+def test_a_second_daemon_is_refused_whatever_was_removed(tmp_path: Path, lost: str) -> None:
+    """The lock on the directory itself outlives the removal of every file in it."""
+    with DaemonProcess(tmp_path / "data"):
+        for path in [*(tmp_path / "data").iterdir()] if lost == "everything" else [tmp_path / "data" / lost]:
+            path.unlink()
+        command = [sys.executable, "-m", "backscroll.bus", "--data-dir", str(tmp_path / "data")]
+        second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert (second.returncode, second.stdout) == (3, "")
+        assert "another daemon" in second.stderr
+
+
+def test_a_daemon_leaves_the_files_of_its_successor(tmp_path: Path) -> None:
+    """A directory that was removed and made anew may have another daemon, whose files the first one does not remove."""
+    data_dir = tmp_path / "data"
+    with DaemonProcess(data_dir, "--endpoint", f"ipc://{tmp_path}/first") as first:
+        shutil.rmtree(data_dir)
+        with DaemonProcess(data_dir, "--endpoint", f"ipc://{tmp_path}/second") as second:
+            with Client(second.endpoint) as client:
+                client.execute(save_message(1))
+            before = {each.name for each in data_dir.iterdir()}
+            first.stop()
+            assert {each.name for each in data_dir.iterdir()} == before
+            second.kill()
+    with InProcess(data_dir) as transport:
+        assert transport.store.seq == 1
 
 
 def test_an_impossible_data_directory_is_named_in_the_error(tmp_path: Path) -> None:

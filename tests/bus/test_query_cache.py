@@ -12,7 +12,7 @@ from msgspec import to_builtins
 
 from backscroll.bus.inprocess import InProcess
 from backscroll.bus.query_cache import ENTRY_BYTES, ROOMS_MAX, QueryCache
-from backscroll.bus.sqlite.wal_lineage import WalLineage
+from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.handlers import HANDLERS, Cached, Handlers
 from backscroll.schema import OPERATIONS, GetMessagePage, GetMessages, GetRoom, ListMessages, Query
 from backscroll.schema.command_log import Change
@@ -222,16 +222,16 @@ def test_no_client_sees_an_older_state_after_a_newer_one(tmp_path: Path, monkeyp
         for room in ("r1", "r2"):
             result(transport, "save-room", {"room": {"id": room, "name": room}})
     released = threading.Event()
-    write_note = WalLineage.write_note
+    commit = vars(SqliteStore)["_commit"]
 
-    def note_when_told(lineage: WalLineage) -> None:
-        """What the writer does between its first commit and telling of it."""
+    def commit_and_wait(store: SqliteStore) -> None:
+        """A commit after which the writer is held up before it tells of it."""
+        commit(store)
         released.wait(REPLY_SECONDS)
-        write_note(lineage)
 
     with running(tmp_path / "data") as daemon, Peer(daemon.endpoint) as writer, Peer(daemon.endpoint) as reader:
         before = {room: reader.ask("get-messages", {"roomId": room})["seq"] for room in ("r1", "r2")}
-        monkeypatch.setattr(WalLineage, "write_note", note_when_told)
+        monkeypatch.setattr(SqliteStore, "_commit", commit_and_wait)
         writer.request("delete-room", {"roomId": "r1"})
         wait_until(lambda: reader.ask("get-bans-for-room", {"roomId": "r1"})["seq"] > before["r1"])
         seqs = [reader.ask("get-messages", {"roomId": room})["seq"] for room in ("r1", "r2")]

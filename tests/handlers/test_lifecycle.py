@@ -1,6 +1,7 @@
 """handlers/lifecycle.py: `initialize`, `clear-all-data`, `ping` and `health`."""
 
 import os
+from pathlib import Path
 
 import apsw
 
@@ -23,10 +24,10 @@ from backscroll.schema import (
     SaveRoom,
     SaveUser,
     SetCurrentUserId,
-    StorageHealth,
     User,
 )
 from backscroll.schema.wire import PROTOCOL_LEVEL
+from tests.support.clocks import Clock
 from tests.support.messages import save_message
 from tests.support.sql import sql
 from tests.support.tables import all_rows, content_rows
@@ -58,13 +59,21 @@ def test_clear_all_data_deletes_everything_but_the_seq(client: Client, transport
         assert snapshot.rows(sql("SELECT type FROM commands WHERE length(result) > 0")) == []
 
 
-def test_ping_and_health_report_on_the_daemon(client: Client) -> None:
+def test_ping_and_health_report_on_the_daemon(client: Client, clock: Clock, tmp_path: Path) -> None:
     """`health` has the process, the level, the versions, and whether this version of SQLite is known to lose
     commits.
     """
+    directory = (tmp_path / "data").stat()
     assert client.ask(Ping()).pong
     health = client.ask(Health())
     assert health.ready
     assert health.pid == os.getpid()
     assert health.level == PROTOCOL_LEVEL == 1
-    assert health.storage == StorageHealth(engine="sqlite", version=apsw.sqlite_lib_version(), wal_reset_bug=False)
+    storage = health.storage
+    assert (storage.engine, storage.version, storage.wal_reset_bug) == ("sqlite", apsw.sqlite_lib_version(), False)
+    assert (storage.state, storage.warnings) == ("ok", [])
+    assert storage.disk_free_bytes
+    assert storage.last_commit_at is None
+    client.execute(Initialize())
+    assert client.ask(Health()).storage.last_commit_at == clock()
+    assert storage.directory == f"{directory.st_dev}:{directory.st_ino}"

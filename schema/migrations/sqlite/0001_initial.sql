@@ -9,7 +9,10 @@ CREATE TABLE sequence (
     seq          INTEGER NOT NULL DEFAULT 0,  -- the number of the last command that took effect
     last_id      TEXT NOT NULL DEFAULT '',    -- the last generated id: the next is greater even if the clock goes back
     results_from INTEGER NOT NULL DEFAULT 1,  -- the results of commands before this one are no longer stored
-    log_from     INTEGER NOT NULL DEFAULT 1   -- the first row of the log
+    log_from     INTEGER NOT NULL DEFAULT 1,  -- the first row of the log
+    lineage      TEXT NOT NULL DEFAULT '',    -- a random number that the database got when it was created
+    commits      INTEGER NOT NULL DEFAULT 0,  -- transactions, with or without commands
+    closed       INTEGER NOT NULL DEFAULT 0   -- 1: nothing is missing from the file without its write-ahead log
 ) STRICT;
 INSERT INTO sequence (id) VALUES (1);
 
