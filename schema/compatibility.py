@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
+from backscroll.schema.operations.base import RIGHTS
+
 Schema = Mapping[str, Any]
 Direction = Literal["request", "reply"]
 
@@ -46,6 +48,8 @@ class _Differences:
             for key in ("kind", "meaning", "order"):
                 if before[key] != after[key]:
                     self.breaking.append(f"{name}: {key} was {before[key]!r} and is {after[key]!r}")
+            if RIGHTS.index(after["right"]) > RIGHTS.index(before["right"]):
+                self.breaking.append(f"{name}: needed the right {before['right']!r} and needs {after['right']!r}")
             if before.get("batch") and not after.get("batch"):
                 self.breaking.append(f"{name}: may no longer be part of a batch")
             self.schemas(name, before["payload"], after["payload"], "request")

@@ -62,7 +62,8 @@ def _summary(operation: Data) -> str:
 def _show_operation(name: str, language: Data, out: "Console") -> None:
     operation, definitions = language["operations"][name], language["$defs"]
     out.print(name, style="bold", end="")
-    out.print(f"  {operation['kind']}, since protocol level {operation['since']}", style="dim")
+    what = f"{operation['kind']}, right {operation['right']}, since protocol level {operation['since']}"
+    out.print(f"  {what}", style="dim")
     for text in (_summary(operation), operation.get("description")):
         if text:
             out.print()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from backscroll.schema.errors import Invalid, Unauthenticated, Unavailable
+from backscroll.schema.limits import AUTH_BYTES_MAX
 from backscroll.schema.paths import ENDPOINT_FILE, KEYS_VARIABLE, TOKEN_VARIABLE, default_data_dir
 
 NEED_TOKEN = ("tcp://", "curve://")
@@ -59,7 +60,7 @@ def find_address(
 
     The token is the given one, or that in `BACKSCROLL_TOKEN`, or that of the daemon which lists the endpoint in its
     data directory. Raises `Unavailable` if no daemon is ready, `Unauthenticated` if there is no token, and `Invalid` if
-    there are no keys for CURVE.
+    it cannot be one or there are no keys for CURVE.
     """
     found = find_endpoint(endpoint, data_dir)
     if not found.startswith(NEED_TOKEN):
@@ -75,6 +76,8 @@ def find_address(
             f"there is no token for {found}: name the daemon's data directory, or set {TOKEN_VARIABLE} to a token made"
             " by `backscroll token create`"
         )
+    if not token.isprintable() or len(token.encode()) > AUTH_BYTES_MAX:
+        raise Invalid(f"the token for {found} is not one: it must be printable text of at most {AUTH_BYTES_MAX} bytes")
     return Address(found, token, curve if found.startswith("curve://") else None)
 
 

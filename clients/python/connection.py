@@ -109,8 +109,9 @@ class Connection:
 
     def _is_proven(self, proof: Proof) -> bool:
         """Whether a proof is about this token, this connection's nonce, and a daemon that is bound to this port."""
-        assert self._token is not None
-        said = "\n".join((HELLO_PREFIX, self._nonce or "", *proof.endpoints)).encode()
+        if self._token is None or self._nonce is None:  # nothing was asked
+            return False
+        said = "\n".join((HELLO_PREFIX, self._nonce, *proof.endpoints)).encode()
         expected = hmac.digest(hashlib.sha256(self._token.encode()).digest(), said, "sha256").hex()
         ports = {endpoint.rpartition(":")[2] for endpoint in proof.endpoints}
         return hmac.compare_digest(expected.encode(), proof.proof.encode()) and (

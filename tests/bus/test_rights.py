@@ -190,6 +190,13 @@ def test_every_operation_is_tried_with_every_caller_on_every_transport(opened: O
     assert wrong == []
 
 
+def test_a_batch_cannot_contain_what_needs_more_than_writing() -> None:
+    """A batch needs the right to write, so every command that needs another one is alone."""
+    others = [each for each in OPERATIONS.values() if issubclass(each, Command) and each.RIGHT != "write"]
+    assert [each.wire_name for each in others] == ["clear-all-data"]
+    assert all(each.ALONE for each in others)
+
+
 def test_what_is_refused_changes_nothing(opened: Open) -> None:
     """Commands of callers without the right leave no row in any log, and no scope."""
     owner = opened.peers["ipc"]

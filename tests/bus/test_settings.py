@@ -113,18 +113,25 @@ def test_settings_cannot_be_changed() -> None:
         *("tcp://*:5555", "tcp://0.0.0.0:5555", "tcp://10.0.0.1:5555", "tcp://127.0.0.2:1", "tcp://[::]:1"),
         *("tcp://127.0.0.1", "tcp://127.0.0.1:", "tcp://127.0.0.1:0", "tcp://127.0.0.1:65536", "tcp://127.0.0.1:-1"),
         *("tcp://127.0.0.1:x", "tcp://127.0.0.1:١", "tcp://127.0.0.1:80;10.0.0.1:80", "tcp://127.0.0.1:1:2x"),
+        *("curve://", "curve://:1", "curve://192.0.2.1", "curve://192.0.2.1:", "curve://192.0.2.1:0", "curve://x:http"),
         *("ipc://", "ipc://x", "ipc://*", "ipc://@abstract", "inproc://x", "udp://127.0.0.1:1", "", "x"),
     ],
 )
 def test_only_local_addresses_are_accepted(endpoint: str) -> None:
-    """Requests are not authenticated, so the daemon listens on loopback addresses and ipc paths only."""
+    """Without encryption the daemon listens on loopback addresses and ipc paths only; curve:// needs host and port."""
     with pytest.raises(ValidationError):
         Settings(endpoint=(endpoint,))
 
 
-@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:1", "tcp://localhost:65535", "tcp://[::1]:*", "ipc:///x y"])
-def test_loopback_and_ipc_addresses_are_accepted(endpoint: str) -> None:
-    """Loopback addresses by any name, with a port or any free one, and absolute ipc paths."""
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        *("tcp://127.0.0.1:1", "tcp://localhost:65535", "tcp://[::1]:*", "ipc:///x y"),
+        *("curve://0.0.0.0:5555", "curve://[::]:1", "curve://127.0.0.1:*", "curve://*:5555"),
+    ],
+)
+def test_suitable_addresses_are_accepted(endpoint: str) -> None:
+    """Loopback addresses by any name, with a port or any free one, absolute ipc paths, and any host with CURVE."""
     assert Settings(endpoint=(endpoint,)).endpoint == (endpoint,)
 
 
@@ -136,6 +143,7 @@ def test_loopback_and_ipc_addresses_are_accepted(endpoint: str) -> None:
         (["--stall-ms", "5s"], "--stall-ms: give a whole number of milliseconds, such as 30000, not '5s'"),
         (["--readers", "0"], "--readers: 0 is too small; the least is 1"),
         (["--kept-results", "-1"], "--kept-results: -1 is too small; the least is 0"),
+        (["--allowed-uids", "ada"], "--allowed-uids: give a whole number, such as 1000, not 'ada'"),
         (["--endpoint", "tcp://127.0.0.1"], "--endpoint: 'tcp://127.0.0.1' is neither ipc:///PATH nor tcp://"),
         (["--readers", "0", "--writers", "x"], "least is 1; --writers: give"),
     ],

@@ -472,6 +472,7 @@ LANGUAGE: dict[str, Any] = {
     "operations": {
         "say-hello": {
             "kind": "command",
+            "right": "write",
             "since": 1,
             "summary": "Say hello.",
             "description": "To one `Person`, so many times.",
@@ -490,6 +491,7 @@ LANGUAGE: dict[str, Any] = {
         },
         "greet": {
             "kind": "query",
+            "right": "read",
             "since": 1,
             "summary": "Greet.",
             "description": "",
@@ -532,7 +534,7 @@ def test_describe_shows_one_operation(run: Run) -> None:
     ended = run("describe", "say-hello")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.splitlines() == [
-        "say-hello  command, since protocol level 1",
+        "say-hello  command, right write, since protocol level 1",
         "",
         "Say hello. Replaced by greet.",
         "",
@@ -563,7 +565,7 @@ def test_describe_shows_one_operation(run: Run) -> None:
 def test_describe_omits_empty_sections(run: Run) -> None:
     """An operation without fields, description and errors takes few lines."""
     assert run("describe", "greet").out.split("\n\n") == [
-        "greet  query, since protocol level 1",
+        "greet  query, right read, since protocol level 1",
         "Greet.",
         "payload\n  no fields",
         "result\n  null",

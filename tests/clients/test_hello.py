@@ -14,7 +14,7 @@ import zmq
 
 from backscroll.clients.python import AsyncClient, Client
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.schema import GetMessageById, Hello, Ping, Unauthenticated, Unavailable
+from backscroll.schema import GetMessageById, Hello, Invalid, Ping, Unauthenticated, Unavailable
 from backscroll.schema.wire import codec_of
 from tests.support.messages import save_message
 from tests.support.peers import Peer
@@ -167,6 +167,15 @@ def test_the_token_is_found_or_its_absence_is_said(
         ask(client_class, endpoint=daemon.endpoint)
     monkeypatch.setenv("BACKSCROLL_TOKEN", str(daemon.token))
     assert ask(client_class, endpoint=daemon.endpoint).pong
+
+
+@each_client
+@pytest.mark.parametrize("token", ["\udcff", "a\n", "x" * 257])
+def test_what_cannot_be_a_token_is_refused(client_class: Any, token: str) -> None:
+    """Before anything is connected, and without quoting it."""
+    with pytest.raises(Invalid, match="must be printable text") as caught:
+        ask(client_class, endpoint="tcp://127.0.0.1:9", token=token)
+    assert token not in caught.value.message
 
 
 def test_a_daemon_starts_where_a_client_has_its_token(

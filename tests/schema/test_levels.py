@@ -41,6 +41,7 @@ BREACHES: dict[str, Callable[[Description], object]] = {
     "an operation is removed": lambda it: it["operations"].pop("save-message"),
     "an operation changes its kind": lambda it: it["operations"]["get-log"].update(kind="maintenance"),
     "an operation changes its meaning": lambda it: it["operations"]["save-message"].update(meaning=2),
+    "an operation needs more": lambda it: it["operations"]["get-room"].update(right="write"),
     "a command may no longer be in a batch": lambda it: it["operations"]["save-ban"].update(batch=False),
     "a payload field is renamed": lambda it: _rename(_payload(it, "get-messages"), "limit", "most"),
     "a payload field changes its type": lambda it: _field(it, "get-messages", "limit").update(type="string"),
@@ -78,6 +79,7 @@ ADDITIONS: dict[str, Callable[[Description], object]] = {
 }
 
 WIDENINGS: dict[str, Callable[[Description], object]] = {
+    "an operation needs less": lambda it: it["operations"]["get-log"].update(right="read"),
     "a larger limit": lambda it: _field(it, "get-messages", "limit").update(maximum=1_000),
     "a field may be null": lambda it: _payload(it, "get-messages")["properties"].update(
         limit={"anyOf": [_field(it, "get-messages", "limit"), {"type": "null"}], "default": 100}

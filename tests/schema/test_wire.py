@@ -9,13 +9,14 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from backscroll.bus.inprocess import InProcess
 from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.schema.errors import ERRORS, Internal
 from backscroll.schema.limits import BODY_BYTES_MAX, INTEGER_MAX, MILLIS_MAX, TEXT_BYTES_MAX
 from backscroll.schema.operations import OPERATIONS, Operation
-from backscroll.schema.wire import JSON, MSGPACK, Codec, Failure, Reply, codec_of
+from backscroll.schema.wire import JSON, MSGPACK, PROTOCOL_LEVEL, Codec, Envelope, Failure, Reply, codec_of, with_auth
 from tests.support.clocks import Clock
 from tests.support.messages import message_document
 from tests.support.requests import CODECS, body, example, fresh_id, in_sensible_order, result, send
@@ -459,6 +460,17 @@ def test_both_encodings_give_equal_results(tmp_path: Any, monkeypatch: pytest.Mo
 
 
 BY_CHANCE = {"uptimeMs", "bytes", "proof", "serverKey"}
+
+
+@both
+@pytest.mark.parametrize("token", ["t", "bot.q8JxYf3m", "ü" * 100, '"\\\n'])
+def test_a_token_is_added_to_an_encoded_request(codec: Codec, token: str) -> None:
+    """The request is the same as if it had been encoded with its `auth`."""
+    for operation in OPERATIONS.values():
+        plain = Envelope("id", operation.wire_name, example(operation), "a", "00-trace", 5_000, PROTOCOL_LEVEL)
+        sent = with_auth(codec.encode(plain), token)
+        assert codec.decode(sent, Envelope) == replace(plain, auth=token)
+    assert codec.decode(with_auth(codec.encode(Envelope("i", "ping")), token), Envelope).auth == token
 
 
 def without_volatile_fields(value: Any) -> Any:
