@@ -21,6 +21,7 @@ if __name__ == "__main__":
     # structlog imports rich wherever it is installed, for tracebacks that this daemon formats itself: 0.1 s per start.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # None stands for a module that cannot be imported
 
+from backscroll.bus.connections import raise_file_limit
 from backscroll.bus.daemon import Daemon
 from backscroll.bus.directory import announced, default_endpoint, locked
 from backscroll.bus.failures import BadSettings, CannotOpen, CannotStart
@@ -68,6 +69,7 @@ def tune_process() -> None:
 def serve(settings: Settings) -> None:
     """Serve until stopped; raises `CannotStart`."""
     os.umask(0o077)  # files are accessible to their owner only
+    raise_file_limit()
     tune_process()
     with ExitStack() as stack:
         stack.enter_context(locked(settings.data_dir))

@@ -18,10 +18,12 @@ from collections.abc import Sequence
 import zmq
 
 from backscroll.bus.clock_watch import ClockWatch, wall_clock_ms
-from backscroll.bus.dispatch import Dispatcher, Refused, Request, receive
+from backscroll.bus.connections import Connections, connections_max
+from backscroll.bus.dispatch import RUN_REPLY_BYTES, Dispatcher, Refused, Request, receive
 from backscroll.bus.gate import CURVE, IPC, TCP, Gate
 from backscroll.bus.lanes import Bounds, Lanes
 from backscroll.bus.logging import log
+from backscroll.bus.memory import MemoryWatch
 from backscroll.bus.router import RouterSocket
 from backscroll.bus.settings import Settings
 from backscroll.bus.status import DaemonStatus
@@ -79,23 +81,37 @@ class Daemon:
         self._drain_until: float | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         watch = ClockWatch(wall_clock_ms())
-        self._dispatcher = Dispatcher(
-            scopes, DaemonStatus(self._queues, scopes, self.gate), handlers, trusts_time=watch.trusts
-        )
+        status = DaemonStatus(self._queues, scopes, self.gate)
+        self._dispatcher = Dispatcher(scopes, status, handlers, trusts_time=watch.trusts, query_ms=settings.query_ms)
         self._scopes = scopes
         self._writers = Writers(
-            self._dispatcher, settings.writers, settings.batch_requests, self._deliver, self._crashed
+            self._dispatcher, scopes, settings.writers, settings.batch_requests, self._deliver, self._crashed
         )
         self._readers = Readers(self._dispatcher, scopes, settings.readers, self._deliver, self._crashed)
         bounds = Bounds(settings.client_requests, settings.client_bytes, settings.queue_requests, settings.queue_bytes)
         self._lanes = Lanes(bounds, self._writers.start, self._start_queries)
+        self._connections = Connections(
+            self._context,
+            connections_max(settings.connections),
+            check=self._check_memory,
+            crashed=self._crashed,
+        )
         self._router = RouterSocket(
             self._context,
             self.gate,
             stall_ms=settings.stall_ms,
+            client_reply_bytes=settings.client_reply_bytes,
+            reply_bytes=settings.reply_bytes,
             on_pause=self._lanes.pause,
             on_resume=self._lanes.resume,
             on_gone=self._lanes.forget,
+            watch=self._connections.watch,
+        )
+        self._memory = MemoryWatch(
+            settings.memory_bytes,
+            accounted=self._accounted_bytes,
+            free=scopes.clear_caches,
+            router=self._router,
         )
 
     def bind(self, endpoints: Sequence[str]) -> list[str]:
@@ -128,11 +144,14 @@ class Daemon:
 
     def run(self) -> None:
         """Serve until stopped and drained; raises the exception that ended a worker thread, if one did."""
+        self._connections.start()
         poller = zmq.Poller()
         for readable in (*self._router.sockets, self._router.handshakes, self._wake.reading):
             poller.register(readable, zmq.POLLIN)
         while not self._drained():
+            self._router.is_waiting = True
             ready = poller.poll(RETRY_MS if self._router.outboxes or self._drain_until else self._until_chores_ms())
+            self._router.is_waiting = False
             self._wake.clear()
             if any(each is self._router.handshakes for each, _ in ready):
                 self._router.answer_handshakes()
@@ -140,6 +159,7 @@ class Daemon:
                 self._advance()
             if self._router.outboxes:
                 self._router.retry()
+                self._router.cut_stalled()
             self._receive()
             if self._finished or self._lanes.changed:
                 self._advance()
@@ -163,6 +183,7 @@ class Daemon:
         for request in (*waiting, *self._lanes.clear()):
             self._refuse(request, Unavailable("the daemon has stopped"))
         self._router.close()
+        self._connections.join()
         self._wake.close()
         self._context.term()
 
@@ -178,16 +199,22 @@ class Daemon:
         self._wake.set()
 
     def _start_queries(self, queries: list[Request]) -> None:
-        """Answer the first queries from the cache, up to one that is not cached; give the rest to a reader."""
+        """Answer the first queries from the cache, up to one that is not cached; else give them all to a reader.
+
+        Those behind cached ones go back to their lane, so that only one part of a run is in progress: if a reply has no
+        room, no later one overtakes it.
+        """
         replies: list[bytes] = []
+        size = 0
         for query in queries:
-            if (reply := self._dispatcher.cached_reply(query)) is None:
+            if size >= RUN_REPLY_BYTES or (reply := self._dispatcher.cached_reply(query)) is None:
                 break
             replies.append(reply)
+            size += len(reply)
         if replies:
-            self._finished.append((queries[: len(replies)], replies))
-        if len(replies) < len(queries):
-            self._readers.start(queries[len(replies) :])
+            self._finished.append((queries, replies))
+        else:
+            self._readers.start(queries)
 
     def _until_chores_ms(self) -> int:
         return max(0, math.ceil(min(self._chores_at - time.monotonic(), POLL_SECONDS_MAX) * 1000))
@@ -250,10 +277,17 @@ class Daemon:
         self._wake.set()
 
     def _send_finished(self) -> None:
+        """Send the replies of finished runs. Queries without one, or whose reply has no room, return to their lanes."""
         while self._finished:
             requests, replies = self._finished.popleft()
-            for request, reply in zip(requests, replies, strict=True):
-                self._router.send(request.route, reply)
+            for at, reply in enumerate(replies):
+                request = requests[at]
+                if not self._router.send(request.route, reply, repeatable=not request.is_command):
+                    replies = replies[:at]
+                    break
+            if len(replies) < len(requests):
+                self._lanes.give_back(requests[len(replies) :])
+                requests = requests[: len(replies)]
             self._lanes.answered(requests)
 
     def _queues(self) -> dict[str, int]:
@@ -264,6 +298,14 @@ class Daemon:
             "writers": self._writers.waiting,
             "replies": self._router.pending_replies,
         }
+
+    def _check_memory(self) -> float:
+        """Called by the thread of the connections; returns the seconds until the next check."""
+        return self._memory.check(self._connections)
+
+    def _accounted_bytes(self) -> int:
+        """The memory for requests that wait and for replies in flight, which have bounds of their own."""
+        return self._lanes.bytes + self._router.in_flight.bytes
 
     def _begin_drain(self) -> None:
         """Accept the requests that have already arrived; later ones are refused."""

@@ -33,6 +33,8 @@ from backscroll.schema.wire import Codec, Envelope, Success, codec_of, read_enve
 
 ENVELOPE_BYTES_MAX = 1024
 """What a reply has besides its result, at most."""
+RUN_SECONDS = 0.025
+RUN_REPLY_BYTES = 4 * 2**20
 
 
 class Refused(Exception):
@@ -142,8 +144,9 @@ Work = Callable[[Request], bytes]
 
 
 class Dispatcher:
-    """Answers requests from the scopes they name. `clock` is a monotonic clock in seconds, for deadlines.
+    """Answers requests from the scopes they name.
 
+    `clock` is a monotonic clock in seconds, for deadlines; a query that takes longer than `query_ms` is interrupted.
     `trusts_time` says whether the chores may remove what is over at a time of the wall clock (ms).
     """
 
@@ -154,12 +157,14 @@ class Dispatcher:
         handlers: Handlers = HANDLERS,
         clock: Callable[[], float] = time.monotonic,
         trusts_time: Callable[[int], bool] = lambda _now_ms: True,
+        query_ms: int | None = None,
     ) -> None:
         self._scopes = scopes
         self._status = status
         self._handlers = handlers
         self._clock = clock
         self._trusts_time = trusts_time
+        self._query_ms = query_ms
         self._new_id = UlidGenerator()  # for the daemon's own commands
         self._ending = False
 
@@ -181,16 +186,24 @@ class Dispatcher:
         return [request.reply for request in batch]
 
     def answer_queries(self, run: Sequence[Request]) -> list[bytes]:
-        """Answer queries of one scope from one snapshot."""
+        """Answer queries of one scope from one snapshot.
+
+        The replies are those to the first queries: at least one, and no more after `RUN_SECONDS` or `RUN_REPLY_BYTES`.
+        So no client has a reader for long, and few replies are in memory.
+        """
+        until, size = self._clock() + RUN_SECONDS, 0
+        replies: list[bytes] = []
         try:
-            with self._scopes.use_to_read(run[0].scope) as store, store.read() as snapshot:
+            with self._scopes.use_to_read(run[0].scope) as store, store.read(self._query_ms) as snapshot:
                 work = partial(self._answer_query, store, snapshot)
                 for request in run:
-                    request.reply = self._answer(request, work)
+                    replies.append(self._answer(request, work))
+                    size += len(replies[-1])
+                    if size >= RUN_REPLY_BYTES or self._clock() >= until:
+                        break
         except Exception as error:  # noqa: BLE001  # there is no snapshot: all requests fail
-            for request in run:
-                request.reply = self.refuse(request, error)
-        return [request.reply for request in run]
+            replies += [self.refuse(request, error) for request in run[len(replies) :]]
+        return replies
 
     def cached_reply(self, request: Request) -> bytes | None:
         """The reply to a query whose result is cached and still correct, else None. Faster than using a reader."""

@@ -2,8 +2,9 @@
 
 Each client has a lane. The requests at the head of a lane are started in runs of one kind and scope: commands go to a
 writer, queries to a reader; the next run starts when the previous one has been answered. So a query sees its client's
-earlier commands and none of the later ones, and no client waits for another client's lane. Uses neither sockets nor
-threads: the daemon's loop calls it, from one thread.
+earlier commands and none of the later ones, and no client waits for another client's lane. A run of queries that takes
+too long is given back in part, so that clients take turns. Uses neither sockets nor threads: the daemon's loop calls
+it, from one thread.
 """
 
 from collections import deque
@@ -29,7 +30,7 @@ class Bounds(NamedTuple):
 class Lane:
     """One client's requests: those waiting, and how many of the current run are not answered yet."""
 
-    __slots__ = ("bytes", "client", "paused", "running", "running_kind", "waiting")
+    __slots__ = ("bytes", "client", "gone", "paused", "running", "running_kind", "waiting")
 
     def __init__(self, client: bytes) -> None:
         self.client = client
@@ -38,6 +39,7 @@ class Lane:
         self.running = 0
         self.running_kind = (False, "", 0)  # see `Request.kind`
         self.paused = False
+        self.gone = False  # forgotten while requests were running
 
     def next_run(self) -> list[Request]:
         """Remove and return the waiting requests that may start now; often none."""
@@ -83,6 +85,7 @@ class Lanes:
         lane = self._lanes.get(client) or self._new_lane(client)
         self._check_bounds(lane, request)
         lane.waiting.append(request)
+        lane.gone = False
         self._count(lane, 1, request.size)
         self.changed[client] = lane
 
@@ -93,6 +96,16 @@ class Lanes:
             lane.running -= 1
             self._count(lane, -1, -request.size)
             self.changed[lane.client] = lane
+
+    def give_back(self, requests: Sequence[Request]) -> None:
+        """Return the last requests of a started run, of one client, to the head of their lane."""
+        lane = self._lanes[requests[0].route[0]]
+        lane.running -= len(requests)
+        if lane.gone:
+            self._count(lane, -len(requests), -sum(request.size for request in requests))
+        else:
+            lane.waiting.extendleft(reversed(requests))
+        self.changed[lane.client] = lane
 
     def advance(self) -> None:
         """Start every run that may start now, and remove empty lanes."""
@@ -128,6 +141,7 @@ class Lanes:
         if lane := self._lanes.get(client):
             self._count(lane, -len(lane.waiting), -sum(request.size for request in lane.waiting))
             lane.waiting.clear()
+            lane.gone = True
         self.resume(client)
 
     def _new_lane(self, client: bytes) -> Lane:

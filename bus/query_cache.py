@@ -87,6 +87,11 @@ class QueryCache:
                 return
             self._room_changed[room_id] = seq
 
+    def clear(self) -> None:
+        """Evict everything."""
+        with self._lock:
+            self._evict_all(self._others[0])
+
     def _put_page(self, key: Key, seq: int, result: bytes) -> None:
         as_of, before = self._pages.get(key, (-1, None))
         if seq >= as_of:

@@ -4,8 +4,9 @@ To the loop they are one: a client's id is its routing id with a byte before it 
 same routing id may occur on two of them. Before libzmq lets a peer in, it asks a ZAP handler, which is a socket here;
 without one it also accepts peers that send no greeting, so every web page could send frames in an HTTP request.
 
-A reply that does not fit into the client's pipe is put into an outbox and sent later. While a client has an outbox, the
-daemon starts nothing more for it, so what one client can make the daemon keep is bounded. Used only by the loop thread.
+A reply that does not fit into the client's pipe, or would exceed the bytes that may be in flight, is put into an outbox
+and sent later; a large one that can be had again is refused instead. While a client has an outbox, the daemon starts
+nothing more for it, so what one client can make the daemon keep is bounded. Used only by the loop thread.
 """
 
 import contextlib
@@ -18,15 +19,18 @@ from pathlib import Path
 
 import zmq
 
+from backscroll.bus.connections import cut
 from backscroll.bus.failures import BadSettings
 from backscroll.bus.gate import CURVE, TRANSPORTS, Gate
+from backscroll.bus.in_flight import TRACKED_BYTES, InFlight, Peer
 from backscroll.schema.limits import FRAME_BYTES_MAX
 
 # Plain integers: combining pyzmq's enums takes as long as sending a frame.
 NOBLOCK = int(zmq.NOBLOCK)
 NOBLOCK_SNDMORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+RCVMORE, SRCFD = int(zmq.RCVMORE), int(zmq.SRCFD)
 REPLIES_IN_PIPE_MAX = 1_000  # of one client, inside libzmq
-REQUESTS_IN_PIPE_MAX = 1_000
+REQUESTS_IN_PIPE_MAX = 256
 HANDSHAKE_MS = 10_000
 LINGER_MS = 1_000
 ZAP_ADDRESS = "inproc://zeromq.zap.01"
@@ -35,18 +39,23 @@ ZAP_ENFORCE_DOMAIN = int(zmq.ZAP_ENFORCE_DOMAIN)
 
 
 class Outbox:
-    """The replies that do not fit into a client's pipe, oldest first, and when the client last took one."""
+    """The replies that do not fit into a client's pipe, oldest first, and when the client last took one.
+
+    `refused` is the size of the reply that was refused instead of kept.
+    """
 
     def __init__(self, stalled_since: float) -> None:
         self.stalled_since = stalled_since
         self.messages: deque[list[bytes]] = deque()
+        self.refused = 0
 
 
 class RouterSocket:
     """Receives requests and sends replies.
 
-    `gate` decides who may connect. The callbacks get a client's id: `on_pause` when its pipe is full, `on_resume` when
-    its outbox is empty again, `on_gone` when it has disconnected or has not read for `stall_ms`.
+    `gate` decides who may connect; `watch` is called with each socket before it is bound. The callbacks get a client's
+    id: `on_pause` when its replies have to wait, `on_resume` when there is room again, `on_gone` when it has
+    disconnected or has not read for `stall_ms`.
     """
 
     def __init__(
@@ -55,15 +64,24 @@ class RouterSocket:
         gate: Gate,
         *,
         stall_ms: int,
+        client_reply_bytes: int,
+        reply_bytes: int,
         on_pause: Callable[[bytes], None],
         on_resume: Callable[[bytes], None],
         on_gone: Callable[[bytes], None],
+        watch: Callable[["zmq.Socket[bytes]"], None] = lambda _: None,
     ) -> None:
         self._stall_s = stall_ms / 1000
         self._on_pause, self._on_resume, self._on_gone = on_pause, on_resume, on_gone
         self.outboxes: dict[bytes, Outbox] = {}
+        self.peers: dict[bytes, Peer] = {}  # by client; one for each descriptor that was seen
+        self._clients: dict[int, bytes] = {}  # the same clients, by descriptor
+        self.in_flight = InFlight(client_reply_bytes, reply_bytes)
+        self.all_read_at = 0.0  # when there was no message left to receive
+        self.is_waiting = False  # for messages: all are read
         self._context = context
         self._gate = gate
+        self._watch = watch
         self._sockets: dict[int, zmq.Socket[bytes]] = {}  # by transport
         self._reading: deque[tuple[bytes, zmq.Socket[bytes]]] = deque()  # the same, the next to read from first
         self.handshakes = context.socket(zmq.REP)
@@ -77,8 +95,8 @@ class RouterSocket:
 
     @property
     def pending_replies(self) -> int:
-        """The number of replies in outboxes."""
-        return sum(len(outbox.messages) for outbox in self.outboxes.values())
+        """The number of replies in outboxes, or refused until there is room."""
+        return sum(len(outbox.messages) or 1 for outbox in self.outboxes.values())
 
     def bind(self, endpoint: str) -> str:
         """Bind one endpoint and return its actual address; raises `BadSettings` if that fails."""
@@ -110,33 +128,50 @@ class RouterSocket:
         for _ in self._sockets:
             transport, socket = self._reading[0]
             try:
-                frames = socket.recv_multipart(NOBLOCK)
+                client = transport + socket.recv(NOBLOCK)
             except zmq.Again:
                 self._reading.rotate()
                 continue
-            frames[0] = transport + frames[0]
+            peer = self.peers.get(client)
+            if peer is None:
+                return self._receive_first(client, socket)
+            frames = [client]
+            while socket.getsockopt(RCVMORE):
+                frames.append(socket.recv(NOBLOCK))
+            peer.received += len(frames[-1])
+            peer.received_at = time.monotonic()
             return frames
+        self.all_read_at = time.monotonic()
         return None
 
     def take_turns(self) -> None:
         """Read from another socket next, so that none is kept waiting by one that always has more."""
         self._reading.rotate()
 
-    def send(self, route: Sequence[bytes], reply: bytes, *, droppable: bool = False) -> None:
+    def send(self, route: Sequence[bytes], reply: bytes, *, droppable: bool = False, repeatable: bool = False) -> bool:
         """Send a reply to the client that `route` leads to, or put it into the client's outbox.
 
-        A `droppable` reply, to a request that was not accepted into a lane, is dropped instead.
+        A `droppable` reply, to a request that was not accepted into a lane, is dropped instead. A large one that is
+        `repeatable` is refused: the result is False, and the client is resumed when there is room for it.
         """
         client, message = route[0], [*route, reply]
         outbox = self.outboxes.get(client)
         if outbox is None and self._try_send(message):
-            return
+            return True
         if droppable:
-            return
+            return True
         if outbox is None:
             outbox = self.outboxes[client] = Outbox(time.monotonic())
             self._on_pause(client)
+        if repeatable and len(reply) >= TRACKED_BYTES and self._must_wait(client, outbox, len(reply)):
+            outbox.refused = len(reply)
+            return False
         outbox.messages.append(message)
+        return True
+
+    def _must_wait(self, client: bytes, outbox: Outbox, size: int) -> bool:
+        """Whether the outbox has a reply already, or there is no room for one of this size."""
+        return bool(outbox.messages) or not self.in_flight.has_room(self._peer(client), size)
 
     def retry(self) -> None:
         """Try to send the replies in outboxes. Those of a client that has taken none for too long are dropped."""
@@ -144,7 +179,10 @@ class RouterSocket:
             while outbox.messages and self._try_send(outbox.messages[0]):
                 outbox.messages.popleft()
                 outbox.stalled_since = time.monotonic()
-            if not outbox.messages:
+            peer = self._peer(client)
+            has_room = not outbox.messages and self.in_flight.has_room(peer, outbox.refused)
+            outbox.stalled_since = max(outbox.stalled_since, peer.progress_at)
+            if has_room:
                 del self.outboxes[client]
                 self._on_resume(client)
             elif time.monotonic() - outbox.stalled_since > self._stall_s:
@@ -168,6 +206,7 @@ class RouterSocket:
         socket.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)
         socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         socket.setsockopt(zmq.LINGER, LINGER_MS)
+        self._watch(socket)
         socket.setsockopt_string(zmq.ZAP_DOMAIN, scheme)  # a domain makes libzmq ask the ZAP handler
         socket.setsockopt(ZAP_ENFORCE_DOMAIN, 1)
         if secret_key:
@@ -178,14 +217,23 @@ class RouterSocket:
         return socket
 
     def _try_send(self, message: list[bytes]) -> bool:
-        """Send a message, or drop it if its client has disconnected. Returns False if the client's pipe is full."""
+        """Send a message, or drop it if its client has disconnected. Returns False if it has to wait."""
         client, *route, reply = message
+        peer = self.peers.get(client) or self._peer(client)
+        size = peer.untracked + len(reply)
+        if size >= TRACKED_BYTES and not self.in_flight.has_room(peer, size):
+            return False
         socket = self._sockets[client[0]]
         try:
             socket.send(client[1:], NOBLOCK_SNDMORE)
             for frame in route:
                 socket.send(frame, NOBLOCK_SNDMORE)
-            socket.send(reply, NOBLOCK)
+            if size < TRACKED_BYTES:
+                socket.send(reply, NOBLOCK)
+                peer.untracked = size
+            else:  # once it is written, so are the untracked ones before it
+                tracker = socket.send(zmq.Frame(reply, track=True, copy=False), NOBLOCK, copy=False, track=True)
+                self.in_flight.add(peer, tracker, size)
         except zmq.Again:
             return False
         except zmq.ZMQError as error:
@@ -193,6 +241,33 @@ class RouterSocket:
                 raise
             self._on_gone(client)
         return True
+
+    def _receive_first(self, client: bytes, socket: "zmq.Socket[bytes]") -> list[bytes]:
+        """The rest of the first message of a client. Looks up its descriptor, which takes longer than a message."""
+        frames = [client]
+        descriptor = -1
+        while socket.getsockopt(RCVMORE):
+            frame = socket.recv(NOBLOCK, copy=False)
+            with contextlib.suppress(zmq.ZMQError):  # peers with an old version of ZMTP have no properties
+                descriptor = int(frame.get(SRCFD))
+            frames.append(frame.bytes)
+        before = self._clients.get(descriptor)  # it has disconnected, because its descriptor is used again
+        if before is not None:
+            self.peers.pop(before, None)
+        self._clients[descriptor] = client
+        peer = self.peers[client] = Peer(descriptor)
+        peer.received, peer.received_at = len(frames[-1]), time.monotonic()
+        return frames
+
+    def _peer(self, client: bytes) -> Peer:
+        """What is known of a client; nothing, if it has disconnected."""
+        return self.peers.get(client) or Peer(-1)
+
+    def cut_stalled(self) -> None:
+        """While replies wait because others are not read, cut off the client that has not read for longest."""
+        if self.in_flight.is_full and (peer := self.in_flight.longest_unread()) is not None:
+            cut(peer.descriptor)
+            peer.descriptor = -1  # it may be used again at any moment
 
 
 def _refuse_used_path(endpoint: str) -> None:

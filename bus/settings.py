@@ -94,6 +94,10 @@ class Settings(BaseSettings):
         description="ids of other users of this machine who may do everything over ipc, at an endpoint with a path that"
         " they can reach, which one in the data directory is not; repeat the flag to name several",
     )
+    connections: Annotated[PositiveInt, COUNT] = Field(
+        default=2_000,
+        description="most connections, or fewer if the limit of open files leaves fewer; further ones are refused",
+    )
     exit_with_parent: bool = Field(
         default=False,
         description="stop when standard input is closed or the parent process ends: for daemons run as a child",
@@ -117,13 +121,26 @@ class Settings(BaseSettings):
         default=65_536, description="requests that may wait, of all clients together; further ones are answered busy"
     )
     queue_bytes: Annotated[PositiveInt, BYTES] = Field(
-        default=256 * 2**20, description="memory for requests that wait, of all clients together"
+        default=96 * 2**20, description="memory for requests that wait, of all clients together"
     )
     client_requests: Annotated[PositiveInt, COUNT] = Field(
         default=16_384, description="requests of one client that may wait; further ones are answered busy"
     )
     client_bytes: Annotated[PositiveInt, BYTES] = Field(
         default=64 * 2**20, description="memory for requests of one client that wait"
+    )
+    client_reply_bytes: Annotated[PositiveInt, BYTES] = Field(
+        default=16 * 2**20, description="memory for replies that one client has not read; its other requests wait"
+    )
+    reply_bytes: Annotated[PositiveInt, BYTES] = Field(
+        default=64 * 2**20,
+        description="memory for replies that are not read yet, of all clients together; when it is full, clients that"
+        " have read nothing for a second are disconnected",
+    )
+    memory_bytes: Annotated[PositiveInt, BYTES] = Field(
+        default=224 * 2**20,
+        description="memory of the process besides requests and replies that wait; above it, connections with"
+        " unfinished messages are cut off, and then silent ones",
     )
     query_cache_bytes: Annotated[NonNegativeInt, BYTES] = Field(
         default=BYTES_MAX,
@@ -164,6 +181,9 @@ class Settings(BaseSettings):
     reserve_bytes: Annotated[NonNegativeInt, BYTES] = Field(
         default=8 * 2**20,
         description="disk space that is kept free, so that data can still be removed when the disk is full; 0 for none",
+    )
+    query_ms: Annotated[PositiveInt, MS] = Field(
+        default=10_000, description="longest time of a query; one that takes longer is answered too-large"
     )
     lock_wait_ms: Annotated[PositiveInt, MS] = Field(
         default=2_000, description="how long a commit waits while another process locks the database"
@@ -229,7 +249,7 @@ class Settings(BaseSettings):
 
 GROUPS: Mapping[str, Sequence[str]] = {
     "data": ["data_dir"],
-    "connections": ["endpoint", "allowed_uids"],
+    "connections": ["endpoint", "allowed_uids", "connections"],
     "process": ["exit_with_parent", "drain_ms", "chores_ms"],
     "logging": ["log_level", "log_format"],
     "command log": ["command_log", "kept_results", "kept_results_ms", "record"],
@@ -240,9 +260,13 @@ GROUPS: Mapping[str, Sequence[str]] = {
         "queue_bytes",
         "client_requests",
         "client_bytes",
-        "query_cache_bytes",
-        "stall_ms",
         "adopted_bytes",
+        "client_reply_bytes",
+        "reply_bytes",
+        "memory_bytes",
+        "query_cache_bytes",
+        "query_ms",
+        "stall_ms",
     ],
 }
 """The settings as the help shows them: each in one group."""

@@ -44,8 +44,8 @@ class ReadStore(Protocol):
 
     query_cache: QueryCache
 
-    def read(self) -> AbstractContextManager[Reads]:
-        """A snapshot of everything that is durable now."""
+    def read(self, query_ms: int | None = None, /) -> AbstractContextManager[Reads]:
+        """A snapshot of everything that is durable now. A statement that runs after `query_ms` raises `TooLarge`."""
 
 
 class Store(ReadStore, Protocol):
@@ -118,8 +118,23 @@ class Scopes(Protocol):
     def stop(self) -> None:
         """End long work on files, whose requests are then answered `unavailable`. May be called from any thread."""
 
+    def reserve(self, name: str, resume: Callable[[], None]) -> bool:
+        """Keep operations on the whole scope from starting until `release`; never waits.
+
+        While one is in progress or about to start, the result is False, and `resume` is called at its end.
+        """
+
+    def release(self, name: str) -> None:
+        """End a reservation."""
+
+    def clear_caches(self) -> None:
+        """Free the memory of all cached results. May be called from any thread."""
+
     def interrupt_readers(self) -> None:
         """Interrupt all statements that readers are running. May be called from any thread."""
+
+    def interrupt_writers(self) -> None:
+        """Interrupt all statements that writers are running. May be called from any thread."""
 
     def wire_error(self, error: Exception) -> BackscrollError | None:
         """The error that a caller gets for an error of the database system; None for any other error."""

@@ -1,25 +1,37 @@
 """The threads that use the database: writers, at most one per scope at a time, and readers for queries.
 
+No thread waits for a scope that is closed to it: operations on whole scopes have threads of their own, and queries that
+arrive meanwhile are put aside. Clients whose queries are slow share a few of the readers, so that others find one free.
+
 The dispatcher turns every error into a reply. If an exception escapes it nevertheless, `crashed` gets it and the daemon
 ends: to restart it is better than requests that are never answered.
 """
 
+import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from queue import SimpleQueue
 
-from backscroll.bus.dispatch import Dispatcher, Request
+from backscroll.bus.dispatch import RUN_SECONDS, Dispatcher, Request
 from backscroll.bus.stores import Scopes
+from backscroll.schema.errors import Unavailable
 
 Deliver = Callable[[list[Request], list[bytes]], None]
-"""Receives answered requests with their replies; called from worker threads."""
+"""Receives requests with the replies to the first of them; the others were not begun. Called from worker threads."""
 Crashed = Callable[[BaseException], None]
 """Receives the exception that ended a worker; called from its thread."""
 
 
 INTERRUPT_INTERVAL_SECONDS = 0.01
+COMMIT_SECONDS = 1.0  # for the commits in progress at a stop, before they are interrupted
+BATCH_BYTES = 16 * 2**20  # of requests that share a commit, because they are decoded together
+MAINTENANCE_THREADS = 2
+SLOW_CLIENT_SECONDS = 1.0  # how long a client counts as slow after a slow run, at least
+SLOW_CLIENTS_MAX = 1_000  # remembered
+SLOW_READERS_SHARE = 4  # at most one in so many readers serves slow clients, and at most half of the processors
 
 
 class WorkerPool:
@@ -34,23 +46,32 @@ class WorkerPool:
         self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._unfinished = 0
+        self._ended = False
         self._lock = threading.Lock()
 
     def submit(self, work: Callable[[], object]) -> None:
-        """Have `work` called by a thread; it must not raise."""
+        """Have `work` called by a thread; it must not raise. After `shut_down` nothing is called any more."""
         with self._lock:
+            if self._ended:
+                return
             self._unfinished += 1
             if len(self._threads) < min(self._unfinished, self._threads_max):
                 self._threads.append(threading.Thread(target=self._run, name=f"{self._name}-{len(self._threads)}"))
                 self._threads[-1].start()
-        self._work.put(work)
+            self._work.put(work)
 
-    def shut_down(self) -> None:
-        """Finish all submitted work, then end the threads."""
+    def shut_down(self, interrupt: Callable[[], None] = lambda: None, after_seconds: float = 0.0) -> None:
+        """Finish all submitted work, then end the threads; `interrupt` is called repeatedly after this time."""
+        with self._lock:
+            self._ended = True
         for _ in self._threads:
             self._work.put(None)
+        deadline = time.monotonic() + after_seconds
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, deadline - time.monotonic()))
+            while thread.is_alive():  # an interrupt between two statements has no effect
+                interrupt()
+                thread.join(INTERRUPT_INTERVAL_SECONDS)
 
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
@@ -68,12 +89,14 @@ class Writers:
     def __init__(
         self,
         dispatcher: Dispatcher,
+        scopes: Scopes,
         threads: int,
         batch_requests: int,
         deliver: Deliver,
         crashed: Crashed,
     ) -> None:
         self._dispatcher = dispatcher
+        self._scopes = scopes
         self._batch_requests = batch_requests
         self._deliver = deliver
         self._crashed = crashed
@@ -82,6 +105,7 @@ class Writers:
         self._lock = threading.Lock()
         self._threads_max = threads
         self._pool = WorkerPool("writer", threads)
+        self._maintenance = WorkerPool("maintenance", MAINTENANCE_THREADS)
 
     @property
     def waiting(self) -> int:
@@ -96,9 +120,13 @@ class Writers:
         self._enqueue(scope, [None])
 
     def stop(self) -> list[Request]:
-        """Finish the commits in progress and end the threads. Returns the requests that were not executed."""
+        """Finish the commits in progress and end the threads. Returns the requests that were not executed.
+
+        A statement that runs for more than `COMMIT_SECONDS` is interrupted: its commit has no effect.
+        """
         self._stopping = True
-        self._pool.shut_down()
+        self._pool.shut_down(self._scopes.interrupt_writers, COMMIT_SECONDS)
+        self._maintenance.shut_down(self._scopes.interrupt_writers, COMMIT_SECONDS)
         return [request for queue in self._queues.values() for request in queue if request is not None]
 
     def _enqueue(self, scope: str, work: Sequence[Request | None]) -> None:
@@ -114,6 +142,9 @@ class Writers:
         """Write to a scope until nothing is waiting, or until other scopes are waiting for a thread."""
         try:
             while batch := self._next_batch(scope):
+                if batch[0] is not None and batch[0].is_maintenance:
+                    self._maintenance.submit(partial(self._maintain, scope, batch[0]))
+                    return
                 self._execute(scope, batch)
                 self._dispatcher.checkpoint(scope)
                 if len(self._queues) > self._threads_max and not self._stopping:
@@ -126,10 +157,20 @@ class Writers:
         requests = [request for request in batch if request is not None]
         if not requests:
             self._dispatcher.run_chores(scope)
-        elif requests[0].is_maintenance:
-            self._deliver(requests, [self._dispatcher.answer_maintenance(requests[0])])
         else:
             self._deliver(requests, self._dispatcher.answer_commands(requests))
+
+    def _maintain(self, scope: str, request: Request) -> None:
+        """Execute one operation on a whole scope, then go on writing to it."""
+        try:
+            if self._stopping:
+                reply = self._dispatcher.refuse(request, Unavailable("the daemon has stopped"))
+            else:
+                reply = self._dispatcher.answer_maintenance(request)
+            self._deliver([request], [reply])
+            self._pool.submit(partial(self._run, scope))
+        except BaseException as error:  # noqa: BLE001
+            self._crashed(error)
 
     def _next_batch(self, scope: str) -> list[Request | None]:
         """Remove and return waiting commands, or one maintenance operation or the chores, which share no transaction.
@@ -144,18 +185,26 @@ class Writers:
                 del self._queues[scope]
                 return []
             batch = [queue.popleft()]
-            while _can_share(batch[0]) and queue and _can_share(queue[0]) and len(batch) < self._batch_requests:
+            size = _size(batch[0])
+            while size and queue and len(batch) < self._batch_requests and (more := _size(queue[0])):
+                size += more
+                if size > BATCH_BYTES:
+                    break
                 batch.append(queue.popleft())
             return batch
 
 
-def _can_share(work: Request | None) -> bool:
-    """Whether it may share a transaction with other commands."""
-    return work is not None and not work.is_maintenance
+def _size(work: Request | None) -> int:
+    """The bytes of a command that may share a transaction with others; else 0."""
+    return 0 if work is None or work.is_maintenance else work.size
 
 
 class Readers:
-    """Threads for queries, started as needed, up to a limit. Each run of queries has one snapshot."""
+    """Threads for queries, started as needed, up to a limit. Each run of queries has one snapshot.
+
+    A client is slow for a while after a run that took longer than `RUN_SECONDS`. The runs of slow clients take turns
+    in a part of the threads.
+    """
 
     def __init__(
         self, dispatcher: Dispatcher, scopes: Scopes, threads: int, deliver: Deliver, crashed: Crashed
@@ -165,7 +214,10 @@ class Readers:
         self._deliver = deliver
         self._crashed = crashed
         self._pool = WorkerPool("reader", threads)
-        self._runs = 0
+        self._slow_clients: dict[bytes, float] = {}  # and until when
+        self._slow_running, self._slow_max = 0, max(1, min(threads // SLOW_READERS_SHARE, (os.cpu_count() or 1) // 2))
+        self._slow_waiting: deque[list[Request]] = deque()
+        self._runs = 0  # including those that are put aside or wait
         self._lock = threading.Lock()
         self._idle = threading.Event()
         self._idle.set()
@@ -175,7 +227,16 @@ class Readers:
         with self._lock:
             self._runs += 1
             self._idle.clear()
-        self._pool.submit(partial(self._run, queries))
+        self._start(queries)
+
+    def _start(self, queries: list[Request]) -> None:
+        with self._lock:
+            slow = self._slow_clients.get(queries[0].route[0], 0.0) > time.monotonic()
+            if slow and self._slow_running >= self._slow_max:
+                self._slow_waiting.append(queries)
+                return
+            self._slow_running += slow
+        self._pool.submit(partial(self._run, queries, slow))
 
     def close_idle_scopes(self) -> None:
         """Close idle scopes in a reader thread, because that can take a while."""
@@ -194,13 +255,41 @@ class Readers:
         except BaseException as error:  # noqa: BLE001
             self._crashed(error)
 
-    def _run(self, queries: list[Request]) -> None:
+    def _run(self, queries: list[Request], slow: bool) -> None:
+        scope, started = queries[0].scope, time.monotonic()
         try:
-            self._deliver(queries, self._dispatcher.answer_queries(queries))
+            if self._scopes.reserve(scope, partial(self._start, queries)):  # otherwise it is put aside
+                try:
+                    self._deliver(queries, self._dispatcher.answer_queries(queries))
+                finally:
+                    self._scopes.release(scope)
+                    self._note_time(queries[0].route[0], time.monotonic() - started)
+                    self._end_run()
         except BaseException as error:  # noqa: BLE001
             self._crashed(error)
         finally:
-            with self._lock:
-                self._runs -= 1
-                if not self._runs:
-                    self._idle.set()
+            if slow:
+                self._next_slow()
+
+    def _end_run(self) -> None:
+        with self._lock:
+            self._runs -= 1
+            if not self._runs:
+                self._idle.set()
+
+    def _next_slow(self) -> None:
+        with self._lock:
+            if not self._slow_waiting:
+                self._slow_running -= 1
+                return
+            queries = self._slow_waiting.popleft()
+        self._pool.submit(partial(self._run, queries, True))
+
+    def _note_time(self, client: bytes, seconds: float) -> None:
+        if seconds <= RUN_SECONDS:
+            return
+        now = time.monotonic()
+        with self._lock:
+            if len(self._slow_clients) >= SLOW_CLIENTS_MAX:
+                self._slow_clients = {each: until for each, until in self._slow_clients.items() if until > now}
+            self._slow_clients[client] = now + max(seconds, SLOW_CLIENT_SECONDS)

@@ -24,7 +24,7 @@ class EmptyStore:
         self._blobs = BlobDirectory(directory / "no-scope.media")  # never created
 
     @contextmanager
-    def read(self) -> Iterator[Snapshot]:
+    def read(self, _query_ms: int | None = None, /) -> Iterator[Snapshot]:
         try:
             connection = self._idle.pop()
         except IndexError:

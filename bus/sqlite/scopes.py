@@ -42,6 +42,7 @@ WAL_RESET_BUG_FROM, WAL_RESET_BUG_UNTIL = (3, 7, 0), (3, 51, 3)
 OPEN_MAX = 16
 MEASURE_SECONDS = 1.0
 DISK_FULL = "the disk is full"
+PAGE_CACHES_BYTES = 64 * 2**20  # of SQLite, in the whole process: beyond that, a cache uses its own pages again
 IDLE_SECONDS = 60.0
 COMPACTED = "-compacted"  # the suffix of a compact copy in progress
 OWN_FILES = (
@@ -74,6 +75,7 @@ class Scope:
         self.gate = threading.RLock()
         self.left = threading.Condition()
         self.users = 0
+        self.closed_to: list[Callable[[], None]] | None = None  # during an exclusive operation: what waits for its end
         self.last_used = 0.0
 
     @property
@@ -92,6 +94,29 @@ class Scope:
             if used:
                 self.last_used = time.monotonic()
             self.left.notify_all()
+
+    def reserve(self, resume: Callable[[], None]) -> bool:
+        """Enter, unless an exclusive operation is in progress or waiting: then `resume` is called at its end."""
+        with self.left:
+            if self.closed_to is None:
+                self.users += 1
+                return True
+            self.closed_to.append(resume)
+            return False
+
+    def begin_exclusive(self) -> None:
+        """Let nobody reserve the scope any more, and wait until it is unused."""
+        with self.left:
+            self.left.wait_for(lambda: self.closed_to is None)
+            self.closed_to = []
+            self.left.wait_for(lambda: self.users == 0)
+
+    def end_exclusive(self) -> None:
+        with self.left:
+            waiting, self.closed_to = self.closed_to or [], None
+            self.left.notify_all()
+        for resume in waiting:
+            resume()
 
     def wait_until_unused(self) -> None:
         with self.left:
@@ -206,6 +231,7 @@ class SqliteScopes:
         self._number: int | None = None  # of scopes besides `default`; None until they are counted
         self._measured, self._measured_at = 0, -MEASURE_SECONDS
         self._empty = EmptyStore(directory, clock)
+        apsw.soft_heap_limit(PAGE_CACHES_BYTES)
         for left in directory.glob(f"{ADOPTING}*"):  # by a daemon that was killed during an import
             shutil.rmtree(left, ignore_errors=True)
         for left in (*directory.glob(f"*{COMPACTED}*"), *directory.glob(f"scopes/*{COMPACTED}*")):  # or compaction
@@ -331,10 +357,25 @@ class SqliteScopes:
     def exclusive(self, name: str) -> Iterator[Scope]:
         """The scope with its files closed and no other user, until the end of the block."""
         scope = self.scope_named(name)
-        with scope.gate:
-            scope.wait_until_unused()
-            self._close(scope)
-            yield scope
+        scope.begin_exclusive()
+        try:
+            with scope.gate:
+                scope.wait_until_unused()  # by those who have no reservation
+                self._close(scope)
+                yield scope
+        finally:
+            scope.end_exclusive()
+
+    def reserve(self, name: str, resume: Callable[[], None]) -> bool:
+        """Keep exclusive operations from starting until `release`; never waits.
+
+        While one is in progress or about to start, the result is False, and `resume` is called at its end.
+        """
+        return (self._scopes.get(name) or self.scope_named(name)).reserve(resume)
+
+    def release(self, name: str) -> None:
+        """End a reservation."""
+        self._scopes[name].leave()
 
     def seq(self, name: str) -> int:
         """The last seq of a scope; 0 if it was not used since the start of the daemon."""
@@ -354,6 +395,16 @@ class SqliteScopes:
         """Interrupt all statements that readers are running. May be called from any thread."""
         for store in self.open_stores().values():
             store.interrupt_readers()
+
+    def interrupt_writers(self) -> None:
+        """Interrupt all statements that writers are running. May be called from any thread."""
+        for store in self.open_stores().values():
+            store.interrupt_writer()
+
+    def clear_caches(self) -> None:
+        """Free the memory of all cached results. May be called from any thread."""
+        for store in self.open_stores().values():
+            store.query_cache.clear()
 
     def open_stores(self) -> dict[str, SqliteStore]:
         """The stores that are open now, by scope."""

@@ -4,10 +4,13 @@ One connection does all commits and checkpoints, so the daemon never waits for a
 `query_only` and see the snapshot of the moment they begin. Of the tables, this module knows only the end of the log.
 """
 
+import math
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -42,13 +45,14 @@ from backscroll.bus.watched_files import WatchedFiles
 from backscroll.handlers.command_log import apply_redactions, position_of
 from backscroll.handlers.sql import Named, statement
 from backscroll.handlers.storage import LogPosition, Retention
-from backscroll.schema.errors import Storage
+from backscroll.schema.errors import Storage, TooLarge
 from backscroll.schema.tables import Sequence
 
 WAL_PAGES_BEFORE_CHECKPOINT = 1_000
 WAL_PAGES_LONG = 4_000
 RESTART_WAIT_MS = 50  # to wait for readers of a long write-ahead log; proportional to its length
 RESTART_WAIT_MS_MAX = 2_000
+STEPS_BETWEEN_CHECKS = 50_000  # of SQLite's virtual machine: a few milliseconds
 
 SELECT_SEQ = statement(Sequence.select(Sequence.seq))
 SELECT_MOMENT = statement(Sequence.select(Sequence.lineage, Sequence.commits))
@@ -102,7 +106,7 @@ class SqliteStore:
         self._environment = Environment(retention or Retention(), random_bytes)
         self.seq_shown, self._showing = 0, threading.Lock()
         self._idle_readers: list[apsw.Connection] = []
-        self._busy_readers: set[apsw.Connection] = set()
+        self._busy_readers: dict[apsw.Connection, float] = {}  # and when their queries have to end
         self._wal_pages = self._wal_pages_seen = 0  # now, and at the last checkpoint
         self.checkpoint_due = False
         self.wal_blocked = False  # another program reads the database, so its log cannot be restarted
@@ -219,10 +223,10 @@ class SqliteStore:
         self._moment = self._moment._replace(commits=commits)
 
     @contextmanager
-    def read(self) -> Iterator[Snapshot]:
-        """A snapshot of everything that is durable now."""
+    def read(self, query_ms: int | None = None, /) -> Iterator[Snapshot]:
+        """A snapshot of everything that is durable now. A statement that runs after `query_ms` raises `TooLarge`."""
         connection = self._borrow_reader()
-        self._busy_readers.add(connection)
+        self._busy_readers[connection] = math.inf if query_ms is None else time.monotonic() + query_ms / 1000
         try:
             connection.execute("BEGIN")
             try:
@@ -235,7 +239,7 @@ class SqliteStore:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
         finally:
-            self._busy_readers.discard(connection)
+            self._busy_readers.pop(connection, None)
             self._idle_readers.append(connection)
 
     def interrupt_readers(self) -> None:
@@ -243,6 +247,11 @@ class SqliteStore:
         for connection in list(self._busy_readers):
             with suppress(apsw.ConnectionClosedError):  # its query has ended, and its scope was closed
                 connection.interrupt()
+
+    def interrupt_writer(self) -> None:
+        """Interrupt the statement that the writer is running. May be called from any thread."""
+        with suppress(apsw.ConnectionClosedError):
+            self._writer.interrupt()
 
     def checkpoint_if_due(self) -> None:
         """Copy the write-ahead log into the database each time it has grown by `WAL_PAGES_BEFORE_CHECKPOINT`.
@@ -318,6 +327,7 @@ class SqliteStore:
         try:
             connection.execute(COMPILED[SELECT_SEQ]).fetchall()  # opens the log
             self._check_files()
+            connection.set_progress_handler(partial(self._check_time, connection), STEPS_BETWEEN_CHECKS)
         except BaseException:
             connection.close()
             raise
@@ -329,6 +339,12 @@ class SqliteStore:
             raise Storage(problem)
         if problem := self._log_files.problem():
             raise Storage(f"{problem} while the daemon used it; try again.", retryable=True)
+
+    def _check_time(self, connection: apsw.Connection) -> bool:
+        """Called by SQLite while a query runs; raises `TooLarge` if it has taken too long."""
+        if time.monotonic() > self._busy_readers.get(connection, math.inf):
+            raise TooLarge("the query takes too long; ask for fewer items, or for a narrower range")
+        return False
 
     def _commit(self) -> None:
         try:

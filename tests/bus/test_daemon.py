@@ -698,7 +698,7 @@ def test_oversized_bodies_are_refused_and_others_are_served(
         reply = peer.reply()
         assert (reply["id"], reply["error"]["code"]) == ("1", "too-large")
         assert other.ask(Ping()).pong
-        peer.send(b"x" * 64 * MIB)
+        peer.send(b"x" * FRAME_BYTES_MAX)
         assert peer.reply()["error"]["code"] == "too-large"
         peer.send(b"x" * (FRAME_BYTES_MAX + 1))
         assert is_prompt(other)

@@ -13,6 +13,7 @@ from tests.support.peers import Peer
 from tests.support.waiting import wait_until
 
 REPLY = b"x" * 20_000
+REPLY_BYTES = 64 * 2**20
 
 
 def ignored(_client: bytes) -> None:
@@ -29,6 +30,8 @@ class Box:
             self.context,
             Gate(directory),
             stall_ms=stall_ms,
+            client_reply_bytes=REPLY_BYTES // 4,
+            reply_bytes=REPLY_BYTES,
             on_pause=lambda client: self.events.append(("pause", client)),
             on_resume=lambda client: self.events.append(("resume", client)),
             on_gone=lambda client: self.events.append(("gone", client)),
@@ -178,7 +181,16 @@ def test_a_reply_to_an_unknown_client_is_dropped(box: Box) -> None:
 def test_a_live_address_is_refused_and_a_stale_one_replaced(tmp_path: Path, box: Box) -> None:
     """A socket path with a listener is never taken over; one left by a dead process is."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    second = RouterSocket(context, Gate(tmp_path), stall_ms=1, on_pause=ignored, on_resume=ignored, on_gone=ignored)
+    second = RouterSocket(
+        context,
+        Gate(tmp_path),
+        stall_ms=1,
+        client_reply_bytes=1,
+        reply_bytes=1,
+        on_pause=ignored,
+        on_resume=ignored,
+        on_gone=ignored,
+    )
     with pytest.raises(BadSettings, match="another process listens"):
         second.bind(box.endpoint)
     second.close()

@@ -139,7 +139,7 @@ def test_suitable_addresses_are_accepted(endpoint: str) -> None:
     ("flags", "message"),
     [
         (["--readers", "many"], "--readers: give a whole number, such as 8, not 'many'"),
-        (["--queue-bytes", "1MiB"], "--queue-bytes: give a whole number of bytes, such as 268435456, not '1MiB'"),
+        (["--queue-bytes", "1MiB"], "--queue-bytes: give a whole number of bytes, such as 100663296, not '1MiB'"),
         (["--stall-ms", "5s"], "--stall-ms: give a whole number of milliseconds, such as 30000, not '5s'"),
         (["--readers", "0"], "--readers: 0 is too small; the least is 1"),
         (["--kept-results", "-1"], "--kept-results: -1 is too small; the least is 0"),

@@ -36,9 +36,11 @@ import pytest
 import zmq
 from msgspec.structs import replace
 
+from backscroll.bus import dispatch
 from backscroll.bus.daemon import Daemon
 from backscroll.bus.dispatch import Dispatcher
 from backscroll.bus.inprocess import InProcess
+from backscroll.bus.router import RouterSocket
 from backscroll.handlers import changes as changed
 from backscroll.handlers.storage import CommandContext, Reads
 from backscroll.schema import (
@@ -175,13 +177,13 @@ class Tally:
                 self._notes.append(("calls", 1))
             elif code in self._within:
                 self._entered[thread] = frame
-        elif is_on_zmq_socket(frame, "send") and not frame.f_locals.get("flags", 0) & zmq.SNDMORE:
+        elif is_send_on_zmq_socket(frame) and not frame.f_locals.get("flags", 0) & zmq.SNDMORE:
             self._notes.append(("sends", 1))
 
     def _note_return(self, frame: FrameType, result: Any) -> None:
         if self._entered.get(threading.get_ident()) is frame:
             del self._entered[threading.get_ident()]
-        elif result is not None and is_on_zmq_socket(frame, "recv"):
+        elif result is not None and frame.f_code is RouterSocket.receive.__code__:
             self._notes.append(("receives", 1))
 
     def _note_call_of_c(self, function: Any) -> None:
@@ -198,10 +200,10 @@ def is_ours(frame: FrameType | None) -> bool:
     return frame is not None and str(frame.f_globals.get("__name__")).startswith("backscroll.")
 
 
-def is_on_zmq_socket(frame: FrameType, verb: str) -> bool:
-    """Whether backscroll itself calls send or receive here, and not pyzmq internally."""
+def is_send_on_zmq_socket(frame: FrameType) -> bool:
+    """Whether backscroll itself sends here, and not pyzmq internally."""
     module = str(frame.f_globals.get("__name__"))
-    return frame.f_code.co_name.startswith(verb) and module.startswith("zmq.") and is_ours(frame.f_back)
+    return frame.f_code.co_name.startswith("send") and module.startswith("zmq.") and is_ours(frame.f_back)
 
 
 @contextmanager
@@ -436,11 +438,13 @@ def count_in_flight(flight: Flight, directory: Path) -> Counts:
     tally, barrier = Tally(IN_DAEMON), Barrier()
     handlers = replacing({type(A_QUERY): barrier, type(A_COMMAND): barrier})
     with (
+        pytest.MonkeyPatch.context() as patch,
         tally.of_statements(),
         tally.of_new_threads(),
         running(directory, handlers=handlers) as (endpoint, daemon, _, _),
         Peer(endpoint) as peer,
     ):
+        patch.setattr(dispatch, "RUN_SECONDS", PATIENCE_MS)  # counting makes runs so slow that they would be cut
         peer.ask("ping")  # so that its handshake is not counted
         for turn in ("first", "second"):
             tally.clear()
@@ -474,7 +478,7 @@ def is_idle(daemon: Daemon) -> bool:
     Reads private numbers: `health` would be counted itself, and no query tells that a worker has still to wake the loop
     after its replies were sent.
     """
-    pools = daemon._writers._pool, daemon._readers._pool
+    pools = daemon._writers._pool, daemon._writers._maintenance, daemon._readers._pool
     return not daemon._queues()["requests"] and not any(pool._unfinished for pool in pools)
 
 

@@ -1,0 +1,80 @@
+"""The bytes of replies that libzmq holds, of each client and of all.
+
+The high-water mark of a socket counts messages, and a reply may have megabytes. So replies from `TRACKED_BYTES` on are
+sent without being copied, with a tracker that tells when they are written. Smaller ones are added up, and the one with
+which they reach that size is tracked for all of them, since a client's replies are written in order. Used only by the
+loop thread.
+"""
+
+import time
+from collections import deque
+
+from zmq import MessageTracker
+
+TRACKED_BYTES = 64 * 1024
+UNREAD_SECONDS = 1.0  # after which a client that keeps others waiting is cut off
+
+
+class Peer:
+    """A connection that has sent a message: its descriptor, what it sent, and its replies in flight."""
+
+    __slots__ = ("bytes", "descriptor", "progress_at", "received", "received_at", "tracked", "untracked")
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.received = 0  # bytes of complete messages
+        self.received_at = 0.0  # when the last one was received
+        self.untracked = 0  # bytes of replies that no tracker covers
+        self.bytes = 0  # of replies that trackers cover
+        self.tracked: deque[tuple[MessageTracker, int]] = deque()
+        self.progress_at = 0.0  # when a tracked reply was last written, or sent with none before it
+
+
+class InFlight:
+    """The bounds on bytes in flight: `client_bytes` and `all_bytes`. `bytes` is what trackers cover, of all peers."""
+
+    def __init__(self, client_bytes: int, all_bytes: int) -> None:
+        self._client_bytes, self._all_bytes = client_bytes, all_bytes
+        self._holders: dict[Peer, None] = {}
+        self.bytes = 0
+        self.is_full = False
+
+    def has_room(self, peer: Peer, size: int) -> bool:
+        """Whether a reply of this size may be sent to a peer. One reply may always be, unless all together are full."""
+        self._settle(peer)
+        if peer.bytes and peer.bytes + size > self._client_bytes:
+            return False
+        if self.bytes and self.bytes + size > self._all_bytes:
+            self.settle()
+        self.is_full = bool(self.bytes) and self.bytes + size > self._all_bytes
+        return not self.is_full
+
+    def add(self, peer: Peer, tracker: MessageTracker, size: int) -> None:
+        """Count a reply that was sent, and the untracked ones before it."""
+        if not peer.tracked:
+            peer.progress_at = time.monotonic()
+            self._holders[peer] = None
+        peer.tracked.append((tracker, size))
+        peer.untracked = 0
+        peer.bytes += size
+        self.bytes += size
+
+    def settle(self) -> None:
+        """Count off what has been written."""
+        for peer in list(self._holders):
+            self._settle(peer)
+
+    def longest_unread(self) -> Peer | None:
+        """The peer that has read nothing for longest, if that is `UNREAD_SECONDS` or more."""
+        self.settle()
+        peer = min(self._holders, key=lambda each: each.progress_at, default=None)
+        return peer if peer is not None and time.monotonic() - peer.progress_at >= UNREAD_SECONDS else None
+
+    def _settle(self, peer: Peer) -> None:
+        while peer.tracked and peer.tracked[0][0].done:
+            _, size = peer.tracked.popleft()
+            peer.bytes -= size
+            self.bytes -= size
+            peer.progress_at = time.monotonic()
+            if not peer.tracked:
+                self._holders.pop(peer, None)

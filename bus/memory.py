@@ -1,0 +1,162 @@
+"""The watch on memory that nothing else bounds: libzmq holds messages that are not complete, and shows them to nobody.
+
+A message may have any number of frames, a frame is allocated when it is announced, and both may never end. So when the
+process has more memory than it should, caches are emptied, and then connections are cut off that have sent something
+without completing it: those with most bytes where the kernel counts them (tcp), else those that send and complete
+nothing, those that never completed a message, and those that were silent for long, in the end for a short time only.
+"""
+
+import array
+import ctypes
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from backscroll.bus.connections import Connections, with_connection
+from backscroll.bus.in_flight import Peer
+from backscroll.bus.logging import log
+from backscroll.bus.router import RouterSocket
+
+if sys.platform != "win32":
+    import fcntl
+    import resource
+    import termios
+
+CHECK_SECONDS, CHECK_SECONDS_NEAR = 0.1, 0.02  # the latter from half of the bound on
+UNFINISHED_BYTES_MIN = 64 * 1024  # fewer are in buffers
+TCP_INFO_BYTES_RECEIVED = 128  # the offset in Linux's `struct tcp_info`
+SENDING_SECONDS = 0.3  # without a complete message
+LOOKS, LOOK_SECONDS = 4, 0.003
+NEW_SECONDS = 1.0
+SILENT_SECONDS_MAX, SILENT_SECONDS_MIN = 10.0, 0.5
+FUTILE_SECONDS = 60.0  # until silent connections are cut off again, after that has not helped
+
+
+class MemoryWatch:
+    """Keeps resident memory, without the bytes that `accounted` returns, below `bytes_max`.
+
+    Used by the thread of `Connections`.
+    """
+
+    def __init__(
+        self,
+        bytes_max: int,
+        *,
+        accounted: Callable[[], int],
+        free: Callable[[], None],
+        router: RouterSocket,
+    ) -> None:
+        self._bytes_max = bytes_max
+        self._accounted, self._free, self._router = accounted, free, router
+        self._silent_seconds, self._silent_next_at = SILENT_SECONDS_MAX, 0.0
+        self._page_bytes = resource.getpagesize() if sys.platform != "win32" else 0
+        self._libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+    def check(self, connections: Connections) -> float:
+        """Measure, and cut off connections if there is too much. Returns the seconds until the next check."""
+        excess = self._excess()
+        if excess <= 0:
+            self._silent_seconds = SILENT_SECONDS_MAX
+            return CHECK_SECONDS if excess < -self._bytes_max // 2 else CHECK_SECONDS_NEAR
+        self._free()
+        self._trim()
+        if (excess := self._excess()) > 0:
+            self._cut(connections, excess)
+        return CHECK_SECONDS_NEAR
+
+    def _cut(self, connections: Connections, excess: int) -> None:
+        suspects = self._suspects(connections.accepted, excess)
+        for descriptor in suspects:
+            connections.cut(descriptor)
+        if suspects:
+            log.error(
+                "connections with unfinished messages were cut off: too much memory",
+                connections=len(suspects),
+                excess_bytes=excess,
+            )
+
+    def _excess(self) -> int:
+        try:
+            pages = int(Path("/proc/self/statm").read_bytes().split()[1])
+        except OSError:  # not Linux
+            return 0
+        return pages * self._page_bytes - self._accounted() - self._bytes_max
+
+    def _trim(self) -> None:
+        """Return freed memory to the system."""
+        if self._libc is not None and hasattr(self._libc, "malloc_trim"):
+            self._libc.malloc_trim(0)
+
+    def _suspects(self, accepted: Mapping[int, float], excess: int) -> list[int]:
+        """The descriptors to cut off next, by the first rule that finds one."""
+        now = time.monotonic()
+        if not self._router.is_waiting:
+            now = min(now, self._router.all_read_at)  # of what has arrived since, complete messages may be unread
+        peers = {peer.descriptor: peer for peer in list(self._router.peers.values())}
+        open_now = {at: peers.get(at) for at in list(accepted)}
+        return (
+            _with_most_bytes(open_now, excess)
+            or _sending(open_now, now)
+            or [at for at, peer in open_now.items() if peer is None and now - accepted.get(at, now) > NEW_SECONDS]
+            or self._silent(open_now, now)
+        )
+
+    def _silent(self, open_now: Mapping[int, Peer | None], now: float) -> list[int]:
+        """Those that were silent for long, then for shorter times; nobody any more if that has not helped."""
+        if now < self._silent_next_at:
+            return []
+        found = [at for at, peer in open_now.items() if peer and now - peer.received_at > self._silent_seconds]
+        if self._silent_seconds > SILENT_SECONDS_MIN:
+            self._silent_seconds /= 2
+            self._silent_next_at = now + CHECK_SECONDS
+        else:
+            self._silent_next_at = now + FUTILE_SECONDS
+        return found
+
+
+def _with_most_bytes(open_now: Mapping[int, Peer | None], excess: int) -> list[int]:
+    """The tcp connections that sent most without completing a message, until together they have the excess."""
+    unfinished = {at: _bytes_received(at) - (peer.received if peer else 0) for at, peer in open_now.items()}
+    found: list[int] = []
+    for at in sorted(unfinished, key=lambda each: -unfinished[each]):
+        if excess <= 0 or unfinished[at] < UNFINISHED_BYTES_MIN:
+            break
+        found.append(at)
+        excess -= unfinished[at]
+    return found
+
+
+def _sending(open_now: Mapping[int, Peer | None], now: float) -> list[int]:
+    """The connections that are sending, and have completed nothing for a while."""
+    silent = [at for at, peer in open_now.items() if peer is None or now - peer.received_at > SENDING_SECONDS]
+    found: set[int] = set()
+    for _ in range(LOOKS):  # libzmq may just have read everything
+        found.update(at for at in silent if _bytes_queued(at))
+        time.sleep(LOOK_SECONDS)
+    return list(found)
+
+
+def _bytes_received(descriptor: int) -> int:
+    """The bytes that a tcp connection has received; 0 if the kernel does not tell."""
+
+    def read(connection: socket.socket) -> int:
+        if sys.platform != "linux" or connection.family == socket.AF_UNIX:
+            return 0
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES_RECEIVED + 8)
+        end = TCP_INFO_BYTES_RECEIVED + 8
+        return int(struct.unpack_from("=Q", info, TCP_INFO_BYTES_RECEIVED)[0]) if len(info) >= end else 0
+
+    return with_connection(descriptor, read) or 0
+
+
+def _bytes_queued(descriptor: int) -> int:
+    """The bytes that the kernel holds for a connection."""
+    queued = array.array("i", [0])
+    if sys.platform != "win32":
+        with suppress(OSError):
+            fcntl.ioctl(descriptor, termios.FIONREAD, queued)
+    return queued[0]
