@@ -24,6 +24,7 @@ def missing(path: Path) -> None:
     path.unlink()
 
 
+EACH_STARTS = {"lock", "pid", "reserve"}
 LOST = pytest.mark.parametrize(("lose", "says"), [(emptied, "is empty"), (missing, "is missing")])
 Lose = Callable[[Path], None]
 
@@ -38,7 +39,7 @@ def path(tmp_path: Path) -> Path:
 
 def beside(path: Path) -> dict[str, bytes]:
     """The files in the directory of a database, without those that each process creates."""
-    return {each.name: each.read_bytes() for each in path.parent.iterdir() if each.name not in ("lock", "pid")}
+    return {each.name: each.read_bytes() for each in path.parent.iterdir() if each.name not in EACH_STARTS}
 
 
 def note_of(path: Path) -> Path:
