@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeVar
 
 import apsw
 
+from backscroll.bus.failures import CannotOpen
 from backscroll.bus.files import sync_file
 from backscroll.bus.logging import log
 from backscroll.bus.query_cache import QueryCache
@@ -33,6 +34,7 @@ from backscroll.bus.sqlite.wal_lineage import (
     FRAME_HEADER_BYTES,
     HEADER_BYTES,
     RESTARTS_MAX,
+    SELECT_MOMENT,
     Moment,
     WalLineage,
     new_lineage,
@@ -40,7 +42,7 @@ from backscroll.bus.sqlite.wal_lineage import (
 )
 from backscroll.bus.stores import Commit, Committed
 from backscroll.bus.watched_files import WatchedFiles
-from backscroll.handlers.command_log import apply_redactions, position_of
+from backscroll.handlers.command_log import apply_redactions, damage_at_ends, position_of
 from backscroll.handlers.sql import Named, statement
 from backscroll.handlers.storage import LogPosition, Retention
 from backscroll.schema.errors import Storage
@@ -52,7 +54,6 @@ RESTART_WAIT_MS = 50  # to wait for readers of a long write-ahead log; proportio
 RESTART_WAIT_MS_MAX = 2_000
 
 SELECT_SEQ = statement(Sequence.select(Sequence.seq))
-SELECT_MOMENT = statement(Sequence.select(Sequence.lineage, Sequence.commits))
 UPDATE_POSITION = statement(
     Sequence.update(
         {Sequence.seq: Named("seq"), Sequence.last_id: Named("last_id"), Sequence.commits: Named("commits")}
@@ -143,9 +144,10 @@ class SqliteStore:
         opening.migrate(self._writer, self.path)
         opening.check_schema(self._writer, self.path)
         opening.claim(self._writer, self.path, scope)
-        opening.check_log_end(self._writer, self.path)
-        blobs = BlobsInTransaction(self.blobs)
-        self.position = position_of(Snapshot(self._writer, blobs, self._clock(), LogPosition()))
+        snapshot = Snapshot(self._writer, BlobsInTransaction(self.blobs), self._clock(), LogPosition())
+        if damage := damage_at_ends(snapshot):
+            raise CannotOpen(f"{self.path} is damaged: {damage}. Restore it from a backup.")
+        self.position = position_of(snapshot)
         self.seq = self.position.seq
         rows: Any = self._writer.execute(COMPILED[SELECT_MOMENT]).fetchall()
         self._moment = Moment(*rows[0])
@@ -208,7 +210,8 @@ class SqliteStore:
         finally:
             if transaction.commands and (not self.lost or self._rescue_due):
                 self._committed(Commit(self._scope, self.seq, transaction.commands), self)
-        self.committed_at = transaction.now
+        if transaction.commands:
+            self.committed_at = transaction.now
         if blobs.removals:
             blobs.remove_now()
 

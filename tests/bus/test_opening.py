@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import apsw
 import pytest
 
 from backscroll.bus.failures import CannotOpen
@@ -130,3 +131,25 @@ def test_an_empty_file_without_a_note_is_a_new_database(tmp_path: Path, lose: Lo
     with closing(SqliteStore(path, scope="default")) as store:
         assert store.seq == 0
     assert note_of(path).exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("DELETE FROM commands WHERE seq > 5", "ends with 10, and the row found there is 5"),
+        ("DELETE FROM commands WHERE seq < 3", "begins with 1, and the row found there is 3"),
+        ("DELETE FROM commands", "ends with 10, and no row is there"),
+        ("UPDATE sequence SET seq = 7", "counts 7 commands, but its command log ends with 10"),
+        ("UPDATE sequence SET seq = 12", "ends with 12, and the row found there is 10"),
+    ],
+)
+def test_a_log_that_does_not_fit_its_number_is_refused(tmp_path: Path, change: str, says: str) -> None:
+    """Rows missing at an end of the command log, and a number ahead of or behind it, are noticed at the start."""
+    with InProcess(tmp_path / "data") as transport:
+        for number in range(10):
+            result(transport, "save-message", save_payload(number))
+    path = tmp_path / "data" / "default.db"
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.execute(change)
+    with pytest.raises(CannotOpen, match=says):
+        InProcess(tmp_path / "data")
