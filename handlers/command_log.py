@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Raw
 from msgspec.structs import replace
-from peewee import SQL
+from peewee import SQL, fn
 
 from backscroll.handlers.sql import EMPTY_BLOB, Named, insertion, statement
 from backscroll.handlers.storage import CommandContext, LogPosition, Reads, Redaction, Writes
@@ -66,6 +66,14 @@ REDACT_ALL = statement(
 SELECT_SEQUENCE = statement(Sequence.select(Sequence.seq, Sequence.last_id))
 SELECT_LAST_CHAIN = statement(Commands.select(Commands.chain).order_by(Commands.seq.desc()).limit(SQL("1")))
 SELECT_GREATEST_ID = statement(Commands.select(Commands.id).order_by(Commands.id.desc()).limit(SQL("1")))
+SELECT_ENDS = statement(
+    Sequence.select(
+        Sequence.seq,
+        Sequence.log_from,
+        Commands.select(fn.MIN(Commands.seq)),
+        Commands.select(fn.MAX(Commands.seq)),
+    )
+)
 SELECT_RESULTS_FROM = statement(Sequence.select(Sequence.results_from))
 UPDATE_RESULTS_FROM = statement(Sequence.update({Sequence.results_from: Named("results_from")}))
 SELECT_FIRST_KEPT = statement(
@@ -116,6 +124,21 @@ def position_of(db: Reads) -> LogPosition:
     chain, greatest = db.row(SELECT_LAST_CHAIN), db.row(SELECT_GREATEST_ID)
     seq, last_id = db.rows(SELECT_SEQUENCE)[0]
     return LogPosition(seq, last_id, chain[0] if chain else CHAIN_START, greatest[0] if greatest else "")
+
+
+def damage_at_ends(db: Reads) -> str:
+    """How the rows at the ends of the log contradict its number, in words; empty if they do not."""
+    seq, log_from, first, last = db.rows(SELECT_ENDS)[0]
+    if last is None:
+        first, last = log_from, log_from - 1
+    if first != log_from:
+        return f"its command log begins with {log_from}, and the row found there is {first}"
+    if last < seq:
+        found = f"the row found there is {last}" if last >= log_from else "no row is there"
+        return f"its command log ends with {seq}, and {found}"
+    if last > seq:
+        return f"it counts {seq} commands, but its command log ends with {last}"
+    return ""
 
 
 def find(request_id: str, db: Reads) -> StoredCommand | None:

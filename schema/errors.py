@@ -162,7 +162,7 @@ class Unavailable(DaemonError):
 
 
 class Storage(DaemonError):
-    """The disk is full or failed (retryable), or a file is damaged or read-only (not retryable)."""
+    """The disk is full or failed (retryable), or a file is damaged, lost or read-only, or a bound is reached (not)."""
 
     code = "storage"
     retries = "depends"

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-from peewee import fn
 
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.logging import log
@@ -14,7 +13,7 @@ from backscroll.bus.sqlite.statements import COMPILED
 from backscroll.bus.sqlite.wal_lineage import WalLineage, new_lineage
 from backscroll.handlers.sql import Named, statement
 from backscroll.schema.migrations.sqlite import APPLICATION_ID, migrations
-from backscroll.schema.tables import Commands, Scope, Sequence
+from backscroll.schema.tables import Scope, Sequence
 
 DEFAULT_FILE = "default.db"  # of the scope that a data directory always has
 COMPANIONS = ("-wal", "-wal-lineage")
@@ -29,14 +28,6 @@ READ_ONLY = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
 SELECT_SCOPE = statement(Scope.select(Scope.name))
 UPDATE_COMMITS = statement(Sequence.update({Sequence.commits: Named("commits"), Sequence.closed: Named("closed")}))
 UPDATE_LINEAGE = statement(Sequence.update({Sequence.lineage: Named("lineage")}))
-SELECT_LOG_ENDS = statement(
-    Sequence.select(
-        Sequence.seq,
-        Sequence.log_from,
-        Commands.select(fn.MIN(Commands.seq)),
-        Commands.select(fn.MAX(Commands.seq)),
-    )
-)
 INSERT_SCOPE = statement(Scope.insert({Scope.id: Named("id"), Scope.name: Named("name")}))
 
 WalHook = Callable[[apsw.Connection, str, int], int]
@@ -146,26 +137,6 @@ def _holds_data(companion: Path) -> bool:
         return any(companion.iterdir()) if companion.is_dir() else companion.stat().st_size > 0
     except FileNotFoundError:
         return False
-
-
-def check_log_end(connection: apsw.Connection, path: Path) -> None:
-    """Raise `CannotOpen` if rows of the command log are missing at one of its ends, or its number is behind them."""
-    rows: Any = connection.execute(COMPILED[SELECT_LOG_ENDS]).fetchall()
-    seq, log_from, first, last = rows[0]
-    if last is None:
-        first, last = log_from, log_from - 1
-    if first != log_from:
-        raise CannotOpen(f"{path} is damaged: its command log begins with {log_from}, {_found(first)}. {RESTORE}")
-    if last < seq:
-        raise CannotOpen(f"{path} is damaged: its command log ends with {seq}, {_found(last)}. {RESTORE}")
-    if last > seq:
-        raise CannotOpen(
-            f"{path} is damaged: it counts {seq} commands, but its command log ends with {last}. {RESTORE}"
-        )
-
-
-def _found(seq: int) -> str:
-    return f"and the row found there is {seq}" if seq else "and no row is there"
 
 
 def migrate(connection: apsw.Connection, path: Path) -> None:

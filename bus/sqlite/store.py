@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TypeVar
 import apsw
 
 from backscroll.bus.clock_watch import wall_clock_ms
+from backscroll.bus.failures import CannotOpen
 from backscroll.bus.files import sync_file
 from backscroll.bus.logging import log
 from backscroll.bus.query_cache import QueryCache
@@ -35,6 +36,7 @@ from backscroll.bus.sqlite.wal_lineage import (
     FRAME_HEADER_BYTES,
     HEADER_BYTES,
     RESTARTS_MAX,
+    SELECT_MOMENT,
     Moment,
     WalLineage,
     new_lineage,
@@ -42,7 +44,7 @@ from backscroll.bus.sqlite.wal_lineage import (
 )
 from backscroll.bus.stores import Commit, Committed
 from backscroll.bus.watched_files import WatchedFiles
-from backscroll.handlers.command_log import apply_redactions, position_of
+from backscroll.handlers.command_log import apply_redactions, damage_at_ends, position_of
 from backscroll.handlers.sql import Named, statement
 from backscroll.handlers.storage import LogPosition, Retention
 from backscroll.schema.errors import Storage, TooLarge
@@ -55,7 +57,6 @@ RESTART_WAIT_MS_MAX = 2_000
 STEPS_BETWEEN_CHECKS = 50_000  # of SQLite's virtual machine: a few milliseconds
 
 SELECT_SEQ = statement(Sequence.select(Sequence.seq))
-SELECT_MOMENT = statement(Sequence.select(Sequence.lineage, Sequence.commits))
 UPDATE_POSITION = statement(
     Sequence.update(
         {Sequence.seq: Named("seq"), Sequence.last_id: Named("last_id"), Sequence.commits: Named("commits")}
@@ -140,9 +141,10 @@ class SqliteStore:
         opening.check_schema(self._writer, self.path)
         opening.migrate(self._writer, self.path)
         opening.claim(self._writer, self.path, scope)
-        opening.check_log_end(self._writer, self.path)
-        blobs = BlobsInTransaction(self.blobs)
-        self.position = position_of(Snapshot(self._writer, blobs, self._clock(), LogPosition()))
+        snapshot = Snapshot(self._writer, BlobsInTransaction(self.blobs), self._clock(), LogPosition())
+        if damage := damage_at_ends(snapshot):
+            raise CannotOpen(f"{self.path} is damaged: {damage}. Restore it from a backup.")
+        self.position = position_of(snapshot)
         self.seq = self.position.seq
         rows: Any = self._writer.execute(COMPILED[SELECT_MOMENT]).fetchall()
         self._moment = Moment(*rows[0])
@@ -205,7 +207,8 @@ class SqliteStore:
         finally:
             if transaction.commands and (not self.lost or self._rescue_due):
                 self._committed(Commit(self._scope, self.seq, transaction.commands), self)
-        self.committed_at = transaction.now
+        if transaction.commands:
+            self.committed_at = transaction.now
         if blobs.removals:
             blobs.remove_now()
 

@@ -24,6 +24,9 @@ import msgspec
 
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.files import write_whole
+from backscroll.bus.sqlite.statements import COMPILED
+from backscroll.handlers.sql import statement
+from backscroll.schema.migrations.sqlite import migrations
 from backscroll.schema.tables import Sequence
 
 HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24
@@ -31,7 +34,9 @@ LINEAGE_BYTES = 16
 _MAGIC = {0x377F0682, 0x377F0683}
 RESTARTS_MAX = 2**20  # of a log since the note was written; of 2**32 salts this accepts few others
 _READ_ONLY = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
-_COLUMNS = [field.column_name for field in Sequence._meta.sorted_fields]
+
+SELECT_ROOT = "SELECT rootpage FROM sqlite_schema WHERE name = 'sequence'"
+SELECT_MOMENT = statement(Sequence.select(Sequence.lineage, Sequence.commits, Sequence.closed))
 
 
 class Moment(NamedTuple):
@@ -205,7 +210,7 @@ def read_database(path: Path) -> DatabaseFile:
             if complete:
                 page_bytes = int.from_bytes(header[16:18], "big")
                 expected = int.from_bytes(header[28:32], "big") * (page_bytes if page_bytes > 1 else 65_536)
-            rows: Any = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'sequence'").fetchall()
+            rows: Any = connection.execute(SELECT_ROOT).fetchall()
             if rows:
                 root = rows[0][0]
                 moment = _moment_in(connection)
@@ -248,13 +253,15 @@ def _frames(descriptor: int, header: bytes, page_bytes: int) -> Iterator[tuple[i
 
 
 def _moment_of_page(page: bytes, page_bytes: int) -> Moment | None:
-    """Read the row of `sequence` from its page, as the only table of a database in memory; None if it is damaged."""
+    """Read the row of `sequence` from its page, put into a new database in memory; None if it is damaged."""
     try:
         with closing(apsw.Connection(":memory:")) as connection:
             connection.pragma("page_size", page_bytes)
-            connection.execute(f"CREATE TABLE sequence ({_COLUMNS[0]} INTEGER PRIMARY KEY, {', '.join(_COLUMNS[1:])})")
-            image = bytearray(connection.serialize("main"))
-            image[page_bytes:] = page
+            for script in migrations():
+                connection.execute(script)
+            rows: Any = connection.execute(SELECT_ROOT).fetchall()
+            image, at = bytearray(connection.serialize("main")), (rows[0][0] - 1) * page_bytes
+            image[at : at + page_bytes] = page
             connection.deserialize("main", bytes(image))
             return _moment_in(connection)
     except apsw.Error:
@@ -262,7 +269,7 @@ def _moment_of_page(page: bytes, page_bytes: int) -> Moment | None:
 
 
 def _moment_in(connection: apsw.Connection) -> Moment | None:
-    rows: Any = connection.execute("SELECT lineage, commits, closed FROM sequence").fetchall()
+    rows: Any = connection.execute(COMPILED[SELECT_MOMENT]).fetchall()
     return Moment(*rows[0]) if rows else None
 
 

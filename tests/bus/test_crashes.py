@@ -14,6 +14,7 @@ from typing import Any
 
 import apsw
 import msgspec
+import pytest
 
 from backscroll.bus.inprocess import InProcess
 from backscroll.bus.sqlite.scopes import SqliteScopes
@@ -90,6 +91,7 @@ def kill_while_starting(data_dir: Path, flags: tuple[str, ...], after_s: float) 
     process.wait()
 
 
+@pytest.mark.timeout(3_600)
 def test_acknowledged_commands_take_effect_once_over_kills(tmp_path: Path, long: bool) -> None:
     """Callers send random commands, and resend them until they are acknowledged, while the daemon is killed at random
     moments, also during its start, and started again. At the end each acknowledged command is in the log once under its

@@ -25,6 +25,7 @@ def missing(path: Path) -> None:
     path.unlink()
 
 
+EACH_STARTS = {"lock", "pid", "reserve"}
 LOST = pytest.mark.parametrize(("lose", "says"), [(emptied, "is empty"), (missing, "is missing")])
 Lose = Callable[[Path], None]
 
@@ -39,7 +40,7 @@ def path(tmp_path: Path) -> Path:
 
 def beside(path: Path) -> dict[str, bytes]:
     """The files in the directory of a database, without those that each process creates."""
-    return {each.name: each.read_bytes() for each in path.parent.iterdir() if each.name not in ("lock", "pid")}
+    return {each.name: each.read_bytes() for each in path.parent.iterdir() if each.name not in EACH_STARTS}
 
 
 def note_of(path: Path) -> Path:
@@ -166,3 +167,25 @@ def test_no_connection_trusts_what_a_file_defines(path: Path) -> None:
                 (apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0),
             ):
                 assert connection.config(setting, -1) == value
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("DELETE FROM commands WHERE seq > 5", "ends with 10, and the row found there is 5"),
+        ("DELETE FROM commands WHERE seq < 3", "begins with 1, and the row found there is 3"),
+        ("DELETE FROM commands", "ends with 10, and no row is there"),
+        ("UPDATE sequence SET seq = 7", "counts 7 commands, but its command log ends with 10"),
+        ("UPDATE sequence SET seq = 12", "ends with 12, and the row found there is 10"),
+    ],
+)
+def test_a_log_that_does_not_fit_its_number_is_refused(tmp_path: Path, change: str, says: str) -> None:
+    """Rows missing at an end of the command log, and a number ahead of or behind it, are noticed at the start."""
+    with InProcess(tmp_path / "data") as transport:
+        for number in range(10):
+            result(transport, "save-message", save_payload(number))
+    path = tmp_path / "data" / "default.db"
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.execute(change)
+    with pytest.raises(CannotOpen, match=says):
+        InProcess(tmp_path / "data")

@@ -13,6 +13,7 @@ from tests.support.peers import Peer, Reply
 from tests.support.requests import body
 
 COPY, FILES = "copy", "files"
+OWN = "delete-expired-sessions"  # which the daemon executes by itself
 WAIT_MS = 400
 PAGE = 40
 PARTS = 4
@@ -90,10 +91,17 @@ class Maintainer(threading.Thread):
         self._replayed = 0
 
     def _check_copy(self) -> None:
-        """The copy has exactly the entries that were appended since it was deleted."""
-        info = self._result("get-scope-info", {}, COPY)
-        if info and info["rows"]["commands"] != self._replayed:
-            self.problems.append(f"the copy has {info['rows']['commands']} commands, not {self._replayed}")
+        """The copy has exactly the entries that were appended since it was deleted, and the daemon's own after them."""
+        if self._replayed:
+            last = self._result("get-log", {"fromSeq": self._replayed, "limit": 1}, COPY)
+            if last and [entry["seq"] for entry in last["entries"]] != [self._replayed]:
+                self.problems.append(f"the copy lost its command {self._replayed}")
+        page = self._result("get-log", {"fromSeq": self._replayed + 1, "limit": 500}, COPY)
+        more = [entry["type"] for entry in page["entries"]] if page else []
+        if set(more) - {OWN}:
+            self.problems.append(f"the copy has {more} after its command {self._replayed}")
+        elif more:  # they have taken the numbers of entries of the log
+            self._delete()
 
     def _put(self) -> None:
         parts = [self._draw.randbytes(self._draw.randrange(1, 30_000)) for _ in range(PARTS)]
