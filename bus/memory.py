@@ -30,6 +30,7 @@ CHECK_SECONDS, CHECK_SECONDS_NEAR = 0.1, 0.02  # the latter from half of the bou
 UNFINISHED_BYTES_MIN = 64 * 1024  # fewer are in buffers
 TCP_INFO_BYTES_RECEIVED = 128  # the offset in Linux's `struct tcp_info`
 SENDING_SECONDS = 0.3  # without a complete message
+FIRST_SECONDS = 0.05  # the same for the first one, which is small if it is a client of ours
 LOOKS, LOOK_SECONDS = 4, 0.003
 NEW_SECONDS = 1.0
 SILENT_SECONDS_MAX, SILENT_SECONDS_MIN = 10.0, 0.5
@@ -98,9 +99,14 @@ class MemoryWatch:
             now = min(now, self._router.all_read_at)  # of what has arrived since, complete messages may be unread
         peers = {peer.descriptor: peer for peer in list(self._router.peers.values())}
         open_now = {at: peers.get(at) for at in list(accepted)}
+        silent = {
+            at: peer
+            for at, peer in open_now.items()
+            if (now - peer.received_at > SENDING_SECONDS if peer else now - accepted.get(at, now) > FIRST_SECONDS)
+        }
         return (
-            _with_most_bytes(open_now, excess)
-            or _sending(open_now, now)
+            _with_most_bytes(silent, excess)
+            or _sending(silent)
             or [at for at, peer in open_now.items() if peer is None and now - accepted.get(at, now) > NEW_SECONDS]
             or self._silent(open_now, now)
         )
@@ -118,9 +124,12 @@ class MemoryWatch:
         return found
 
 
-def _with_most_bytes(open_now: Mapping[int, Peer | None], excess: int) -> list[int]:
-    """The tcp connections that sent most without completing a message, until together they have the excess."""
-    unfinished = {at: _bytes_received(at) - (peer.received if peer else 0) for at, peer in open_now.items()}
+def _with_most_bytes(silent: Mapping[int, Peer | None], excess: int) -> list[int]:
+    """The tcp connections that sent most without completing a message, until together they have the excess.
+
+    Headers and encryption at most double what complete messages have.
+    """
+    unfinished = {at: _bytes_received(at) - 2 * (peer.received if peer else 0) for at, peer in silent.items()}
     found: list[int] = []
     for at in sorted(unfinished, key=lambda each: -unfinished[each]):
         if excess <= 0 or unfinished[at] < UNFINISHED_BYTES_MIN:
@@ -130,9 +139,8 @@ def _with_most_bytes(open_now: Mapping[int, Peer | None], excess: int) -> list[i
     return found
 
 
-def _sending(open_now: Mapping[int, Peer | None], now: float) -> list[int]:
+def _sending(silent: Mapping[int, Peer | None]) -> list[int]:
     """The connections that are sending, and have completed nothing for a while."""
-    silent = [at for at, peer in open_now.items() if peer is None or now - peer.received_at > SENDING_SECONDS]
     found: set[int] = set()
     for _ in range(LOOKS):  # libzmq may just have read everything
         found.update(at for at in silent if _bytes_queued(at))

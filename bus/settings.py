@@ -138,7 +138,7 @@ class Settings(BaseSettings):
         " have read nothing for a second are disconnected",
     )
     memory_bytes: Annotated[PositiveInt, BYTES] = Field(
-        default=224 * 2**20,
+        default=216 * 2**20,
         description="memory of the process besides requests and replies that wait; above it, connections with"
         " unfinished messages are cut off, and then silent ones",
     )

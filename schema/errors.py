@@ -105,7 +105,7 @@ class Invalid(CallerError):
 
 
 class TooLarge(CallerError):
-    """A body, text or list exceeds its limit; or the reply would, then ask for fewer items."""
+    """A body, text or list exceeds its limit; or the reply would, or the query takes too long: then ask for less."""
 
     code = "too-large"
 

@@ -17,7 +17,6 @@ from backscroll.schema.tables import Scope, Sequence
 
 DEFAULT_FILE = "default.db"  # of the scope that a data directory always has
 COMPANIONS = ("-wal", "-wal-lineage")
-RESTORE = "Restore it from a backup."
 FILE_BYTES_MIN = 512  # the smallest page size
 WAL_BYTES_KEPT = 64 * 2**20  # the size that a larger write-ahead log is truncated to
 WRITER_CACHE_KIB = 16_384

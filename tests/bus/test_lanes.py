@@ -197,29 +197,68 @@ def test_a_forgotten_client_keeps_only_running_requests(starts: Starts) -> None:
     assert starts.is_empty
 
 
+def test_what_is_given_back_goes_first_again(starts: Starts) -> None:
+    """The end of a run that was not begun keeps its place, and counts as waiting."""
+    starts.lanes.add(starts.request("q1"))
+    starts.lanes.add(starts.request("q2"))
+    starts.add("q3", "c1", "q4")
+    assert starts.taken() == [("queries", ["q1", "q2", "q3"])]
+    run = starts.started
+    starts.lanes.give_back(run[1:])
+    starts.lanes.answered(run[:1])
+    starts.started = []
+    starts.lanes.advance()
+    assert starts.taken() == [("queries", ["q2", "q3"])]
+    assert starts.lanes.requests == 4
+    starts.answer("q2", "q3")
+    starts.answer("c1")
+    starts.answer("q4")
+    assert starts.taken() == [("commands", ["c1"]), ("queries", ["q4"])]
+    assert starts.is_empty
+
+
+def test_what_is_given_back_of_a_forgotten_client_is_dropped(starts: Starts) -> None:
+    """Nothing of it is started again, and nothing is left."""
+    starts.lanes.add(starts.request("q1"))
+    starts.add("q2")
+    starts.lanes.forget(A)
+    starts.lanes.give_back(starts.started[1:])
+    starts.lanes.answered(starts.started[:1])
+    starts.lanes.advance()
+    assert starts.taken() == [("queries", ["q1", "q2"])]
+    assert starts.is_empty
+
+
+def random_event(starts: Starts, samples: dict[tuple[str, bytes], Request], draw: random.Random) -> None:
+    """A request, a reply, a pause, a disconnect, or a query that is given back."""
+    client = draw.choice((A, B, b"C"))
+    match draw.randrange(9):
+        case 0:
+            starts.lanes.pause(client)
+        case 1:
+            starts.lanes.resume(client)
+        case 2 if draw.random() < 0.3:
+            starts.lanes.forget(client)
+        case 3 | 4 if starts.started:
+            starts.lanes.answered([starts.started.pop(draw.randrange(len(starts.started)))])
+        case 5 if starts.started and not starts.started[-1].is_command:
+            starts.lanes.give_back([starts.started.pop()])
+        case _:
+            try:
+                starts.lanes.add(samples[draw.choice("cq"), client])
+            except Busy:
+                assert starts.lanes.requests >= 20
+    starts.lanes.advance()
+
+
 def test_no_lane_is_left_after_random_events(transport: InProcess) -> None:
-    """After any sequence of requests, replies, pauses and disconnects nothing is kept of any client."""
+    """After any sequence of requests, replies, pauses, disconnects and queries given back, nothing is kept."""
     for seed in range(20):
         draw = random.Random(seed)
         starts = Starts(transport.dispatcher, Bounds(20, 20_000, 60, 60_000))
         samples = {(kind, client): starts.request(kind, client) for kind in "cq" for client in (A, B, b"C")}
         for _ in range(400):
-            client = draw.choice((A, B, b"C"))
-            match draw.randrange(8):
-                case 0:
-                    starts.lanes.pause(client)
-                case 1:
-                    starts.lanes.resume(client)
-                case 2 if draw.random() < 0.3:
-                    starts.lanes.forget(client)
-                case 3 | 4 if starts.started:
-                    starts.lanes.answered([starts.started.pop(draw.randrange(len(starts.started)))])
-                case _:
-                    try:
-                        starts.lanes.add(samples[draw.choice("cq"), client])
-                    except Busy:
-                        assert starts.lanes.requests >= 20
-            starts.lanes.advance()
+            random_event(starts, samples, draw)
         for client in (A, B, b"C"):
             starts.lanes.resume(client)
         starts.lanes.advance()

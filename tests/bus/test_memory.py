@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from backscroll.schema import BackscrollError, GetMessageById, GetRoom, NoReply
 from backscroll.schema.limits import FRAME_BYTES_MAX
 from tests.support.floods import MORE, frame, sending
 from tests.support.messages import save_message
-from tests.support.peers import Peer, resident_bytes
+from tests.support.peers import Peer, resident_bytes, several
 
 StartDaemon = Callable[..., DaemonProcess]
 MIB = 2**20
@@ -108,15 +108,6 @@ def test_unfinished_messages_are_bounded(
     assert peak.bytes < RESIDENT_BYTES_MAX
 
 
-@contextmanager
-def sleepers(endpoint: str, number: int) -> Iterator[list[Peer]]:
-    """Clients that never read."""
-    peers = [Peer(endpoint, queue=1) for _ in range(number)]
-    yield peers
-    for peer in peers:
-        peer.close()
-
-
 @pytest.mark.parametrize(("number", "limit"), [(8, 7), (40, 4)])
 def test_replies_that_nobody_reads_are_bounded(served: Target, number: int, limit: int, long: bool) -> None:
     """Clients pipeline 64 pages of megabytes each and read none; others get theirs meanwhile."""
@@ -129,7 +120,7 @@ def test_replies_that_nobody_reads_are_bounded(served: Target, number: int, limi
             page = {"roomId": "r1", "limit": limit, "offset": at % 64}
             peer.request("get-messages", page, **served.envelope)
 
-    with Peak(served.pid) as peak, sleepers(served.endpoint, number) as peers:
+    with Peak(served.pid) as peak, several(served.endpoint, number, queue=1) as peers:
         for at, peer in enumerate(peers):
             ask_for_pages(peer, range(at, at + 64))
         serves(served, 60 if long else 4)
@@ -143,7 +134,7 @@ def test_small_replies_that_nobody_reads_are_bounded(served: Target) -> None:
     """Their bytes are counted as well, not only their number."""
     with served.client() as client:
         client.execute(save_message(1, "x" * 50_000))
-    with Peak(served.pid) as peak, sleepers(served.endpoint, 30) as peers:
+    with Peak(served.pid) as peak, several(served.endpoint, 30, queue=1) as peers:
         for peer in peers:
             for _ in range(1_200):
                 peer.request("get-message-by-id", {"messageId": "m1"}, **served.envelope)
@@ -239,7 +230,7 @@ class Mixed:
 
     def come_and_go(self) -> None:
         for at in self._numbers():
-            with sleepers(self._served.endpoint, 3) as peers:
+            with several(self._served.endpoint, 3, queue=1) as peers:
                 for peer in peers:
                     for offset in range(20):
                         page = {"roomId": "r1", "limit": 6, "offset": offset}

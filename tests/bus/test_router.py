@@ -8,12 +8,14 @@ import zmq
 
 from backscroll.bus.failures import BadSettings
 from backscroll.bus.gate import Gate
+from backscroll.bus.in_flight import TRACKED_BYTES
 from backscroll.bus.router import REPLIES_IN_PIPE_MAX, RouterSocket
-from tests.support.peers import Peer
+from tests.support.peers import Peer, several
 from tests.support.waiting import wait_until
 
 REPLY = b"x" * 20_000
-REPLY_BYTES = 64 * 2**20
+MIB = 2**20
+REPLY_BYTES, CLIENT_REPLY_BYTES = 64 * MIB, 16 * MIB
 
 
 def ignored(_client: bytes) -> None:
@@ -30,7 +32,7 @@ class Box:
             self.context,
             Gate(directory),
             stall_ms=stall_ms,
-            client_reply_bytes=REPLY_BYTES // 4,
+            client_reply_bytes=CLIENT_REPLY_BYTES,
             reply_bytes=REPLY_BYTES,
             on_pause=lambda client: self.events.append(("pause", client)),
             on_resume=lambda client: self.events.append(("resume", client)),
@@ -170,6 +172,79 @@ def test_a_client_that_stalls_too_long_is_given_up(tmp_path: Path) -> None:
         wait_until(is_empty)
         assert box.events == [("pause", route[0]), ("gone", route[0])]
     box.close()
+
+
+def fill_with_repeatable(box: Box, route: list[bytes], reply: bytes) -> int:
+    """Send replies that need not be kept until one is refused; the number of those that were sent."""
+    sent = 0
+    while box.mail.send(route, reply, repeatable=True):
+        sent += 1
+        assert sent < 10 * REPLIES_IN_PIPE_MAX
+    return sent
+
+
+def test_large_replies_wait_without_being_kept(box: Box, sleeper: Peer) -> None:
+    """Their client's budget bounds those in flight; the next is refused, and the client resumed when there is room."""
+    sleeper.send(b"body")
+    route = box.receive()[:-1]
+    sent = fill_with_repeatable(box, route, b"x" * MIB)
+    assert CLIENT_REPLY_BYTES // MIB <= sent <= CLIENT_REPLY_BYTES // MIB + 2  # some are in the kernel's buffers
+    assert box.events == [("pause", route[0])]
+    box.mail.retry()
+    assert (box.mail.pending_replies, len(box.events)) == (1, 1)
+    for _ in range(sent):
+        assert len(sleeper.frames()[-1]) == MIB
+
+    def is_resumed() -> bool:
+        box.mail.retry()
+        return ("resume", route[0]) in box.events
+
+    wait_until(is_resumed)
+    assert box.mail.pending_replies == 0
+    assert box.mail.send(route, b"x" * MIB, repeatable=True)
+
+
+def test_a_reply_larger_than_the_budget_is_sent_alone(box: Box, sleeper: Peer) -> None:
+    """It is sent when nothing else of its client is in flight."""
+    sleeper.send(b"body")
+    route = box.receive()[:-1]
+    large = b"x" * (CLIENT_REPLY_BYTES + 1)
+    assert box.mail.send(route, large, repeatable=True)
+    assert not box.mail.send(route, large, repeatable=True)
+    assert len(sleeper.frames()[-1]) == len(large)
+
+
+def test_the_bytes_of_small_replies_are_counted(box: Box, sleeper: Peer) -> None:
+    """Replies that are far fewer than a pipe takes have to wait when their bytes exceed the budget."""
+    sleeper.send(b"body")
+    route = box.receive()[:-1]
+    small = b"x" * (TRACKED_BYTES - 1)
+    sent = 0
+    while not box.mail.pending_replies:
+        box.mail.send(route, small)
+        sent += 1
+    assert sent < CLIENT_REPLY_BYTES // len(small) + 20 < REPLIES_IN_PIPE_MAX
+
+
+def test_clients_that_read_nothing_are_cut_off_for_others(box: Box) -> None:
+    """The budget of all is bounded; when it is full, those who keep others waiting lose their connection."""
+    number = REPLY_BYTES // CLIENT_REPLY_BYTES + 1
+    with several(box.endpoint, number, queue=1) as idle, Peer(box.endpoint) as other:
+        for peer in idle:
+            peer.send(b"body")
+            fill_with_repeatable(box, box.receive()[:-1], b"x" * MIB)
+            assert box.mail.in_flight.bytes <= REPLY_BYTES
+        other.send(b"body")
+        route = box.receive()[:-1]
+
+        def is_sent() -> bool:
+            box.mail.retry()
+            box.mail.cut_stalled()
+            assert box.mail.receive() is None
+            return route[0] not in box.mail.outboxes and box.mail.send(route, b"y" * MIB, repeatable=True)
+
+        wait_until(is_sent)
+        assert other.frames()[-1] == b"y" * MIB
 
 
 def test_a_reply_to_an_unknown_client_is_dropped(box: Box) -> None:

@@ -18,8 +18,8 @@ def frame(size: int, flags: int = 0) -> bytes:
     return bytes([flags | LARGE]) + size.to_bytes(8, "big")
 
 
-def connected(endpoint: str) -> socket.socket:
-    """A connection that has sent its part of the handshake."""
+def connected(endpoint: str, *, greets: bool = True) -> socket.socket:
+    """A connection that has sent its part of the handshake, or nothing."""
     scheme, _, address = endpoint.partition("://")
     if scheme == "ipc":
         connection = socket.socket(socket.AF_UNIX)
@@ -27,8 +27,9 @@ def connected(endpoint: str) -> socket.socket:
     else:
         host, _, port = address.rpartition(":")
         connection = socket.create_connection((host, int(port)))
-    with suppress(ConnectionError):  # refused already
-        connection.sendall(GREETING + b"\x04" + bytes([len(READY)]) + READY)
+    if greets:
+        with suppress(ConnectionError):  # refused already
+            connection.sendall(GREETING + b"\x04" + bytes([len(READY)]) + READY)
     return connection
 
 

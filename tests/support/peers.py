@@ -4,7 +4,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -80,6 +80,13 @@ class Peer:
         self.close()
 
 
+@contextmanager
+def several(endpoint: str, number: int, *, queue: int = 0) -> Iterator[list[Peer]]:
+    """A number of raw sockets; see `Peer`."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(Peer(endpoint, queue=queue)) for _ in range(number)]
+
+
 class Running(NamedTuple):
     """A daemon that runs in a thread of this process."""
 
@@ -141,4 +148,14 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-__all__ = ["Peer", "Running", "is_alive", "log_lines", "peak_resident_bytes", "resident_bytes", "running", "wait_until"]
+__all__ = [
+    "Peer",
+    "Running",
+    "is_alive",
+    "log_lines",
+    "peak_resident_bytes",
+    "resident_bytes",
+    "running",
+    "several",
+    "wait_until",
+]
