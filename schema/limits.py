@@ -12,7 +12,6 @@ BODY_BYTES_MAX = 7 * 1024 * 1024
 REPLY_BYTES_MAX = 8 * 1024 * 1024
 LOG_BODY_BYTES_MAX = 2 * BODY_BYTES_MAX  # of append-log: an entry is larger than the command it records
 FRAME_BYTES_MAX = LOG_BODY_BYTES_MAX + 1024 * 1024  # above this libzmq closes the connection without a reply
-REPLY_BYTES_MAX = 64 * 1024 * 1024
 TEXT_BYTES_MAX = 1024 * 1024
 ID_BYTES_MAX = 512  # so that a key of two ids fits the index entries of every database system
 REQUEST_ID_BYTES_MAX = 64

@@ -25,6 +25,7 @@ Plain = dict[str, Any]
 Tables = dict[str, list[tuple[Any, ...]]]
 
 PASSWORD_AT = list(Rooms._meta.fields).index("password")
+LINEAGE_AT = 5  # from here on, columns of `sequence` are about the file
 REPLAYED = "replayed"
 """The scope that logs are replayed into."""
 
@@ -109,11 +110,15 @@ class Local:
             self.result("append-log", {"entries": entries[first : first + at_once]}, scope=scope, codec=codec)
 
     def tables(self, scope: str = DEFAULT_SCOPE) -> Tables:
-        """Every row of every table but the scope's name, read directly from the database."""
+        """Every row of every table, read directly from the database, without what the file says of itself: its scope,
+        and how many transactions it has seen.
+        """
         with self.store(scope).read() as snapshot:
             names = [row[0] for row in snapshot.rows(sql("SELECT name FROM sqlite_schema WHERE type = 'table'"))]
             kept = [name for name in names if name != "scope" and not name.startswith("sqlite_")]
-            return {name: sorted(snapshot.rows(sql(f"SELECT * FROM {name}")), key=repr) for name in kept}
+            found = {name: sorted(snapshot.rows(sql(f"SELECT * FROM {name}")), key=repr) for name in kept}
+        found["sequence"] = [row[:LINEAGE_AT] for row in found["sequence"]]
+        return found
 
     def state(self, scope: str = DEFAULT_SCOPE) -> Tables:
         """What a replay must reproduce: all rows but those of the log and of its internal references, no secrets."""
