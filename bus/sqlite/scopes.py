@@ -168,6 +168,7 @@ class Scope:
 
     def take_over(self, database: Path, seq: int) -> None:
         """Replace the database by a closed database file, durably."""
+        make_directory(self.path.parent)
         WalLineage(self.path).expect_bytes(database.stat().st_size)
         database.replace(self.path)
         sync_directory(self.path.parent)
