@@ -51,9 +51,16 @@ from backscroll.schema import (
     UpdateRoom,
     User,
 )
-from backscroll.schema.limits import REPLY_BYTES_MAX
+from backscroll.schema.limits import (
+    CLIENT_KEYS_MAX,
+    REPLY_BYTES_MAX,
+    SCOPE_BYTES_MAX,
+    TOKEN_SCOPES_MAX,
+    TOKENS_MAX,
+)
 from backscroll.schema.operations import Maintenance
 from backscroll.schema.positions import next_page
+from backscroll.schema.replies import AccessToken, ClientKey, KeyList
 from backscroll.schema.wire import JSON, MSGPACK, Codec
 from tests.support.messages import message_record, save_message
 from tests.support.requests import body
@@ -233,23 +240,33 @@ def _has_list_of_records(hint: Any) -> bool:
     return any(map(_has_list_of_records, get_args(hint)))
 
 
+FEW = {"list-tokens", "list-keys"}
 READING = [each for each in OPERATIONS.values() if issubclass(each, Query | Maintenance)]
 
 
 def test_every_list_of_the_registry_can_be_asked_for_in_parts() -> None:
-    """Whatever may return a list of records has a `limit`, or can leave the list out."""
-    unbounded = [
+    """Whatever may return a list of records has a `limit`, can leave the list out, or has only a few."""
+    unbounded = {
         each.wire_name
         for each in READING
         if lists_records(each.reply_type) and not {"limit", "child_lists"} & set(each.__struct_fields__)
-    ]
-    assert unbounded == []
+    }
+    assert unbounded == FEW
+
+
+def test_the_longest_lists_of_tokens_and_keys_fit_a_reply() -> None:
+    """Their number is limited, and the length of each: also where a character takes six bytes in JSON."""
+    name, scope = "n" * 64, "\x01" * SCOPE_BYTES_MAX
+    token = AccessToken(name=name, right="write", created_at=0, scopes=[scope] * TOKEN_SCOPES_MAX, expires_at=0)
+    assert len(JSON.encode([token] * TOKENS_MAX)) < REPLY_BYTES_MAX
+    key = ClientKey(name=name, public_key="k" * 40, created_at=0)
+    assert len(JSON.encode(KeyList(server_key="k" * 40, keys=[key] * CLIENT_KEYS_MAX))) < REPLY_BYTES_MAX
 
 
 def test_every_list_of_the_registry_is_tested_here() -> None:
     """A new operation that returns a list needs an entry in `LISTS`."""
     lists = {each.wire_name for each in READING if get_origin(each.reply_type) is list}
-    assert lists == {named(each) for each in LISTS} | {"list-scopes"}
+    assert lists == {named(each) for each in LISTS} | {"list-scopes", "list-tokens"}
     assert all("after" in each.query.__struct_fields__ for each in WITH_PAGES)
 
 
