@@ -241,9 +241,10 @@ def test_every_query_plan_uses_an_index(transport: InProcess, name: str, sql: st
         assert len(steps) == 1
         return
     of_a_page = name.startswith("rows.") and sql.endswith(" LIMIT :limit")  # unsorted, it is the order of the key
-    scans = [step for step in steps if step.startswith("SCAN") and "USING" not in step]
+    one_row = ["SCAN t1"] if re.search(r'FROM "(sequence|scope)" AS "t1"$', sql) else []
+    scans = [step for step in steps if step.startswith("SCAN") and "USING" not in step and step not in one_row]
     assert scans == [] or of_a_page
-    reads_everything = [step for step in steps if step.startswith("SCAN")]
+    reads_everything = [step for step in steps if step.startswith("SCAN") and step not in one_row]
     assert not reads_everything or "select_all" in name.lower()
 
 

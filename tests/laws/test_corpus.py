@@ -189,7 +189,8 @@ def _check_rooms_and_users(chat: Chat, client: Client) -> None:
     assert list(client.pipeline(GetUser(user.oder_id) for user in chat.users)) == chat.users
     by_oder_id = {user.oder_id: user for user in chat.users}
     for room in rooms:
-        assert client.ask(GetUsersByRoom(room.id)) == [by_oder_id[member.oder_id] for member in room.members or []]
+        members = sorted(member.oder_id for member in room.members or [])
+        assert client.ask(GetUsersByRoom(room.id)) == [by_oder_id[each] for each in members]
 
 
 def _check_pages(chat: Chat, client: Client) -> None:

@@ -15,7 +15,7 @@ from backscroll.clients.command_line.main import main
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema import OPERATIONS
 from backscroll.schema.command_log import SALT_BYTES, canonical, digest_of
-from backscroll.schema.operations import Command, Maintenance, Query
+from backscroll.schema.operations import Command, Hello, Maintenance, Query
 from backscroll.schema.operations.decoding import decode_operation
 from backscroll.schema.wire import JSON
 from tests.support.clocks import Clock
@@ -224,6 +224,7 @@ def questions() -> Iterator[Sent]:
         yield name, {}
     yield from (("get-user", {"userId": person}) for person in PEOPLE)
     yield "get-user-by-pubkey", {"pubkey": "k"}
+    yield "hello", example(Hello)
     yield "get-media", {"mediaId": "none"}
     yield "get-media-part", {"mediaId": "none"}
 
