@@ -22,6 +22,7 @@ from tests.support.clocks import Clock
 from tests.support.local import Local, bytes_in
 from tests.support.messages import save_payload
 from tests.support.peers import Peer
+from tests.support.requests import example
 
 Plain = dict[str, Any]
 Sent = tuple[str, Plain]
