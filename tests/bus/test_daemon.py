@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -71,7 +72,7 @@ def test_endpoint_json_has_the_ready_line_until_the_stop(start_daemon: StartDaem
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert daemon.stop() == 0
     left = {path.name for path in (tmp_path / "data").iterdir()}
-    assert left == {"default.db", "default.db-wal-lineage", "lock"}
+    assert left == {"default.db", "default.db-wal-lineage", "lock", "reserve"}
 
 
 def test_files_in_the_data_directory_are_private(start_daemon: StartDaemon, tmp_path: Path) -> None:
@@ -560,7 +561,9 @@ def from_the_future(path: Path) -> None:
 
 
 def of_another_program(path: Path) -> None:
-    path.unlink()
+    """In a directory that has never been used, so that nothing says which file is missing."""
+    shutil.rmtree(path.parent)
+    path.parent.mkdir()
     with apsw.Connection(str(path)) as connection:
         connection.execute("CREATE TABLE bookmarks (url TEXT)")
 
@@ -597,7 +600,7 @@ def with_a_foreign_wal(path: Path) -> None:
         (garbage, "Restore it from a backup"),
         (truncated, "Restore it from a backup"),
         (a_directory, "Is it a file"),
-        (with_a_foreign_wal, "seems to belong to another"),
+        (with_a_foreign_wal, "belongs to another database"),
     ],
 )
 def test_an_unusable_database_exits_with_4_and_is_unchanged(
