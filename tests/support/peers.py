@@ -98,8 +98,11 @@ class Running(NamedTuple):
 
 @contextmanager
 def running(data_dir: Path, *, handlers: Handlers = HANDLERS, vfs: str = "", **settings: Any) -> Iterator[Running]:
-    """Run a real daemon on a data directory until the block ends."""
-    chosen = Settings(data_dir=data_dir, **settings)
+    """Run a real daemon on a data directory until the block ends.
+
+    Its memory is that of this process, which has run many tests before, so it has no bound unless one is given.
+    """
+    chosen = Settings(data_dir=data_dir, **({"memory_bytes": 2**40} | settings))
     with (
         locked(data_dir),
         closing(SqliteScopes(data_dir, lock_wait_ms=chosen.lock_wait_ms, vfs=vfs)) as scopes,
