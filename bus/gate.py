@@ -9,7 +9,6 @@ the loop too: a change replaces a dictionary as a whole.
 """
 
 import hashlib
-import hmac
 import os
 import secrets
 import struct
@@ -30,7 +29,7 @@ from backscroll.schema.errors import Conflict, Forbidden, Invalid, NotFound, Too
 from backscroll.schema.limits import CLIENT_KEYS_MAX, TOKENS_MAX
 from backscroll.schema.operations import RIGHTS, AddKey, CreateToken, Operation
 from backscroll.schema.replies import AccessToken, ClientKey, KeyList, Proof
-from backscroll.schema.wire import HELLO_PREFIX
+from backscroll.schema.wire import proof_of
 
 TRANSPORTS: Final = ("ipc", "tcp", "curve")
 IPC, TCP, CURVE = range(len(TRANSPORTS))
@@ -148,8 +147,7 @@ class Gate:
                 problem = f"there is no token {name!r}: it was revoked, or has expired"
                 raise Unauthenticated.at("$.payload.name", problem)
             key = bytes.fromhex(token.token_hash)
-        said = "\n".join((HELLO_PREFIX, nonce, *self.endpoints)).encode()
-        return Proof(proof=hmac.digest(key, said, "sha256").hex(), endpoints=self.endpoints)
+        return Proof(proof=proof_of(key, nonce, self.endpoints), endpoints=self.endpoints)
 
     def create_token(self, wanted: CreateToken) -> None:
         with self._lock:

@@ -2,6 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from msgspec.structs import replace
@@ -131,7 +133,8 @@ def get_room(query: GetRoom, db: Reads) -> Room | None:
 @handles(GetAllRooms, cached=Cached.UNTIL_COMMIT)
 def get_all_rooms(query: GetAllRooms, db: Reads) -> Items[Room]:
     rows = SELECT_ALL.read(db, query.after, query.limit)
-    return Items(_all_rooms(rows, query.child_lists, db), is_page=query.limit is not None)
+    found = _all_rooms(rows, query.child_lists, db)
+    return Items(found, is_page=False) if query.limit is None else Items(_that_fit(found), is_page=True)
 
 
 def exists(room_id: str, db: Reads) -> bool:
@@ -159,6 +162,13 @@ def _all_rooms(rows: Iterator[Row], child_lists: bool, db: Reads) -> Iterator[Ro
     """The rooms of these rows, read some at a time."""
     while some := _first_rows(rows):
         yield from _rooms(some, child_lists, db)
+
+
+def _that_fit(rooms: Iterator[Room]) -> Iterator[Room]:
+    """The rooms before the first whose lists do not fit into a reply; raises `TooLarge` if that is the first of all."""
+    yield from islice(rooms, 1)
+    with suppress(TooLarge):
+        yield from rooms
 
 
 def _first_rows(rows: Iterator[Row]) -> list[Row]:

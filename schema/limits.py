@@ -52,6 +52,7 @@ HexDigest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]  # a S
 Nonce = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", max_length=32)]  # of one length, as text is appended to it
 CallerName = Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,64}$(?!\\n)", max_length=64)]
 CurveKey = Annotated[str, Meta(pattern=r"^[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}$", max_length=40)]
+ScopeName = Annotated[str, Meta(min_length=1, max_length=SCOPE_BYTES_MAX)]
 Text = Annotated[str, Meta(max_length=TEXT_BYTES_MAX)]
 Integer = Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
 Count = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]

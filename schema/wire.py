@@ -4,8 +4,10 @@ A body is one map. Its first byte tells the encoding: below 0x80 is JSON, everyt
 this folder specifies the protocol.
 """
 
+import hashlib
+import hmac
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar, cast
 
@@ -18,10 +20,10 @@ from backscroll.schema.integral_floats import decode_integral_floats, is_integra
 from backscroll.schema.limits import (
     AUTH_BYTES_MAX,
     REQUEST_ID_BYTES_MAX,
-    SCOPE_BYTES_MAX,
     TRACEPARENT_BYTES_MAX,
     Count,
     OperationName,
+    ScopeName,
 )
 from backscroll.schema.salvage import find_bad_text, find_lone_surrogate
 from backscroll.schema.validation import validate
@@ -48,7 +50,7 @@ class Envelope(Struct, frozen=True, rename="camel", omit_defaults=True, forbid_u
     id: RequestId
     type: OperationName
     payload: Any = UNSET
-    scope: Annotated[str, Meta(min_length=1, max_length=SCOPE_BYTES_MAX)] = DEFAULT_SCOPE
+    scope: ScopeName = DEFAULT_SCOPE
     traceparent: Annotated[str, Meta(max_length=TRACEPARENT_BYTES_MAX)] | None = None
     deadline_ms: Count | None = None
     level: Count | None = None
@@ -225,6 +227,12 @@ def with_auth(body: bytes, token: str) -> bytes:
     if codec_of(body) is JSON:
         return b'{"auth":' + JSON.encode(token) + b"," + body[1:]
     return bytes([body[0] + 1]) + b"\xa4auth" + MSGPACK.encode(token) + body[1:]
+
+
+def proof_of(token_hash: bytes, nonce: str, endpoints: Sequence[str]) -> str:
+    """What proves in the result of `hello` that its sender knows the SHA-256 of a token, in hex."""
+    said = "\n".join((HELLO_PREFIX, nonce, *endpoints)).encode()
+    return hmac.digest(token_hash, said, hashlib.sha256).hex()
 
 
 def read_envelope(body: bytes, codec: Codec) -> Envelope:

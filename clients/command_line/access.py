@@ -33,7 +33,7 @@ def token_create(options: argparse.Namespace) -> int:
             return complain(f"--expires: give a duration such as 30d, 12h or 90m, not {options.expires!r}", EXIT_USAGE)
         expires_at = time.time_ns() // 1_000_000 + int(duration[1]) * UNITS_MS[duration[2]]
     token = f"{options.name}.{secrets.token_urlsafe(32)}"
-    with _daemon(options) as client:
+    with _daemon(options, new=True) as client:
         client.execute(CreateToken.of(token, options.name, options.right, options.scope, expires_at))
     sys.stdout.write(f"{token}\n")
     sys.stderr.write("backscroll: this token is shown only now; clients find it in BACKSCROLL_TOKEN\n")
@@ -68,24 +68,32 @@ def token_revoke(options: argparse.Namespace) -> int:
 def keys_create(options: argparse.Namespace) -> int:
     """Make a client's key pair, list its public key, and print it once or write it into a new file."""
     public_key, secret_key = (key.decode() for key in zmq.curve_keypair())
-    with _daemon(options) as client:
-        file = None if options.to is None else os.open(options.to, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with _daemon(options, new=True) as client:
+        server_key = client.execute(ListKeys()).server_key
+        keys = json.dumps({"serverKey": server_key, "publicKey": public_key, "secretKey": secret_key})
+        if options.to is not None:
+            _write_new(Path(options.to), f"{keys}\n")
         try:
             client.execute(AddKey(options.name, public_key))
         except BaseException:
-            if file is not None:
-                os.close(file)
+            if options.to is not None:
                 Path(options.to).unlink()
             raise
-        server_key = client.execute(ListKeys()).server_key
-    keys = json.dumps({"serverKey": server_key, "publicKey": public_key, "secretKey": secret_key})
-    if file is None:
+    if options.to is None:
         sys.stdout.write(f"{keys}\n")
         sys.stderr.write("backscroll: the secret key is shown only now\n")
-        return 0
-    with os.fdopen(file, "w", encoding="ascii") as opened:
-        opened.write(f"{keys}\n")
     return 0
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Write a private file that does not exist yet, whole or not at all."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(text)
+    except BaseException:
+        path.unlink()
+        raise
 
 
 def keys_list(options: argparse.Namespace) -> int:
@@ -106,15 +114,16 @@ def keys_revoke(options: argparse.Namespace) -> int:
 
 def keys_server(options: argparse.Namespace) -> int:
     """Print the daemon's public key."""
-    with _daemon(options) as client:
+    with _daemon(options, new=True) as client:
         sys.stdout.write(f"{client.execute(ListKeys()).server_key}\n")
     return 0
 
 
 @contextmanager
-def _daemon(options: argparse.Namespace) -> Iterator[Client]:
-    """A client of the daemon that was named, or of one that is started for as long as this takes."""
-    with clients_of(options.endpoint, options.data_dir, new=True) as clients:
+def _daemon(options: argparse.Namespace, *, new: bool = False) -> Iterator[Client]:
+    """A client of the daemon that was named, or of one that is started for as long as this takes, if `new` also in a
+    directory without a database."""
+    with clients_of(options.endpoint, options.data_dir, new=new) as clients:
         yield clients[DEFAULT_SCOPE]
 
 

@@ -9,6 +9,7 @@ from backscroll.schema.errors import Invalid, Unauthenticated, Unavailable
 from backscroll.schema.limits import AUTH_BYTES_MAX
 from backscroll.schema.paths import ENDPOINT_FILE, KEYS_VARIABLE, TOKEN_VARIABLE, default_data_dir
 
+LOOPBACK_HOSTS = ("127.0.0.1", "[::1]", "localhost")
 NEED_TOKEN = ("tcp://", "curve://")
 
 
@@ -45,7 +46,7 @@ def find_endpoint(endpoint: str | None, data_dir: Path | str | None) -> str:
     if endpoint is not None:
         return endpoint
     directory = default_data_dir() if data_dir is None else Path(data_dir)
-    endpoints = _announced(directory).get("endpoints") or [None]
+    endpoints = announced(directory).get("endpoints") or [None]
     if not isinstance(endpoints[0], str):
         raise Unavailable(
             f"no daemon is ready in {directory}: start one with `backscroll serve --data-dir {directory}`"
@@ -59,8 +60,8 @@ def find_address(
     """The endpoint to connect to, with the token for it if it needs one.
 
     The token is the given one, or that in `BACKSCROLL_TOKEN`, or that of the daemon which lists the endpoint in its
-    data directory. Raises `Unavailable` if no daemon is ready, `Unauthenticated` if there is no token, and `Invalid` if
-    it cannot be one or there are no keys for CURVE.
+    data directory; where no endpoint is given, the last goes before the variable. Raises `Unavailable` if no daemon is
+    ready, `Unauthenticated` if there is no token, and `Invalid` if it cannot be one or there are no keys for CURVE.
     """
     found = find_endpoint(endpoint, data_dir)
     if not found.startswith(NEED_TOKEN):
@@ -70,7 +71,9 @@ def find_address(
             raise Invalid(f"{found} needs keys: let {KEYS_VARIABLE} name a file that `backscroll keys create` made")
         curve = Curve.read(os.environ[KEYS_VARIABLE])
     directory = default_data_dir() if data_dir is None else Path(data_dir)
-    token = token or os.environ.get(TOKEN_VARIABLE) or announced_token(directory, found)
+    if token is None:
+        sources = [os.environ.get(TOKEN_VARIABLE), announced_token(directory, found)]
+        token = next(filter(None, sources if endpoint else reversed(sources)), None)
     if token is None:
         raise Unauthenticated(
             f"there is no token for {found}: name the daemon's data directory, or set {TOKEN_VARIABLE} to a token made"
@@ -81,7 +84,7 @@ def find_address(
     return Address(found, token, curve if found.startswith("curve://") else None)
 
 
-def _announced(directory: Path) -> dict[str, Any]:
+def announced(directory: Path) -> dict[str, Any]:
     """What a ready daemon wrote into its data directory; empty if it is missing, unreadable, or something else."""
     try:
         ready = json.loads((directory / ENDPOINT_FILE).read_text(encoding="utf-8"))
@@ -92,6 +95,14 @@ def _announced(directory: Path) -> dict[str, Any]:
 
 def announced_token(directory: Path, endpoint: str) -> str | None:
     """The start token of the daemon that serves a data directory, if that lists this endpoint."""
-    ready = _announced(directory)
-    token = ready.get("token") if endpoint in ready.get("endpoints", []) else None
+    ready = announced(directory)
+    listed = {_with_one_loopback(str(each)) for each in ready.get("endpoints", [])}
+    token = ready.get("token") if _with_one_loopback(endpoint) in listed else None
     return token if isinstance(token, str) else None
+
+
+def _with_one_loopback(endpoint: str) -> str:
+    """The endpoint with the same name for all loopback hosts, which differ only in the port."""
+    transport, _, rest = endpoint.partition("://")
+    host, _, port = rest.rpartition(":")
+    return f"{transport}://localhost:{port}" if host in LOOPBACK_HOSTS else endpoint

@@ -122,7 +122,7 @@ class AsyncClient:
                 async with asyncio.timeout(timeout_ms / 1000):
                     await settled
             if call.outcome is None:  # it may still have come at the last moment
-                raise call.unanswered("" if call.was_sent else self._transport.problem)
+                raise (None if call.was_sent else self._transport.problem) or call.unanswered()
         finally:
             self._pending.forget(call)
         return call.result()
@@ -169,7 +169,7 @@ class AsyncClient:
 class _AsyncTransport(Protocol):
     """Exchanges bodies with a daemon, on the event loop. `problem` is why there is no connection, if that is known."""
 
-    problem: str
+    problem: BackscrollError | None
 
     def send(self, body: bytes) -> bool:
         """Send a body. Returns False if there is no connection."""
@@ -188,7 +188,7 @@ class _SocketTransport:
     ) -> None:
         self._find = partial(find_address, endpoint, data_dir, token, curve)
         address = self._find()
-        self.problem = ""
+        self.problem: BackscrollError | None = None
         self._received_at = 0.0
         self._context = zmq.asyncio.Context()
         try:
@@ -268,7 +268,7 @@ async def _watch(link: Connection, on_connected: Callable[[], None]) -> None:
 class _InlineTransport:
     """A transport that answers each request while it is sent, such as the in-process one. It never reconnects."""
 
-    problem = ""
+    problem: BackscrollError | None = None
 
     def __init__(self, transport: Transport) -> None:
         if isinstance(transport, ZmqTransport):

@@ -32,7 +32,7 @@ from backscroll.clients.python.pending_calls import (
     Call,
     PendingCalls,
 )
-from backscroll.schema.errors import BackscrollError, Invalid, NoReply, Unavailable
+from backscroll.schema.errors import BackscrollError, Invalid, NoReply, Unauthenticated, Unavailable
 from backscroll.schema.operations import Command, Maintenance, Operation, Query
 
 R = TypeVar("R")
@@ -50,7 +50,7 @@ class Transport(Protocol):
     """
 
     def send(self, body: bytes, timeout_ms: float, /) -> None:
-        """Send a body; raises `Unavailable` if that is not possible in time."""
+        """Send a body; raises `Unavailable` if that is not possible in time, or `Unauthenticated`."""
 
     def receive(self, timeout_ms: float, /) -> bytes | None:
         """The next reply, or None if none came in time."""
@@ -74,7 +74,7 @@ class ZmqTransport:
     ) -> None:
         self._find = partial(find_address, endpoint, data_dir, token, curve)
         self._address = self._find()
-        self._problem = ""  # why the last connection was not established, if that is known
+        self._problem: BackscrollError | None = None  # why the last connection was not established, if that is known
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
         self._connection: Connection | None = None
@@ -96,7 +96,8 @@ class ZmqTransport:
         return self._address.endpoint
 
     def send(self, body: bytes, timeout_ms: float, /) -> None:
-        """Send a body; raises `Unavailable` if there is no daemon: then it was not sent."""
+        """Send a body; raises `Unavailable` if there is no daemon, and `Unauthenticated` if it does not know the token:
+        then it was not sent."""
         self._check_process()
         if not self._connected or time.monotonic() > self._received_at + ASSUME_ALIVE_MS / 1000:
             self._await_connection(_after(timeout_ms))
@@ -136,8 +137,8 @@ class ZmqTransport:
         while not self._connected:
             self._wait(until)
             if not self._connected and time.monotonic() >= until:
-                why = self._problem or f"no daemon answers at {self._address.endpoint}"
-                raise Unavailable(f"{why}; nothing was sent")
+                none = Unavailable(f"no daemon answers at {self._address.endpoint}; nothing was sent")
+                raise self._problem or none
 
     def _wait(self, until: float) -> bool:
         """Wait until a reply arrives, the connection changes, or it is `until`. Returns True for a reply."""
@@ -166,7 +167,7 @@ class ZmqTransport:
         if link.lost:
             self._drop(link)
         elif link.connected:
-            self._connected, self._connect_at, self._problem = True, math.inf, ""
+            self._connected, self._connect_at, self._problem = True, math.inf, None
             if self._sent:
                 self._sent = False
                 raise Reconnected("the connection was lost: whether the request took effect is unknown")
@@ -201,10 +202,11 @@ class Client:
     """A client for one scope of a daemon. Threads may share it; their requests are sent one after the other.
 
     The daemon is found by `endpoint`, else by the `endpoint.json` in `data_dir`, else by that in the default data
-    directory; raises `Unavailable` if none is ready. Over tcp it wants a token: `token`, else that in the environment
-    variable `BACKSCROLL_TOKEN`, else the one in the `endpoint.json`; raises `Unauthenticated` if there is none. `curve`
-    are the keys for a `curve://` endpoint. `timeout_ms` is how long each request waits for its reply. Close the client,
-    or use it in a `with` block. A forked child needs a client of its own: this one raises `Invalid` there.
+    directory; raises `Unavailable` if none is ready. Over tcp it wants a token: `token`, else that in the
+    `endpoint.json` if the daemon was found by it, else that in the environment variable `BACKSCROLL_TOKEN`, else that
+    in the `endpoint.json` which lists the `endpoint`; raises `Unauthenticated` if there is none. `curve` are the keys
+    for a `curve://` endpoint. `timeout_ms` is how long each request waits for its reply. Close the client, or use it in
+    a `with` block. A forked child needs a client of its own: this one raises `Invalid` there.
 
     When the connection is lost, for example because the daemon was restarted, unanswered requests are automatically
     sent again within that time. The daemon recognises commands by their ids, so each is executed only once.
@@ -233,9 +235,10 @@ class Client:
         """Execute a command and return its result when it is on disk.
 
         Raises the `BackscrollError` of the daemon's reply if the command had no effect, `Unavailable` if there was no
-        daemon and nothing was sent, and `NoReply` if no reply came in time: then the outcome is unknown. There is one
-        error after which the command did have an effect: a `Conflict` with a `seq` in its `details` means that it took
-        effect earlier, under its `request_id` and with that seq, and that its result is no longer stored.
+        daemon and nothing was sent, `Unauthenticated` if the daemon does not know the token, and `NoReply` if no reply
+        came in time: then the outcome is unknown. There is one error after which the command did have an effect: a
+        `Conflict` with a `seq` in its `details` means that it took effect earlier, under its `request_id` and with that
+        seq, and that its result is no longer stored.
 
         With `request_id`, an application can resolve an unknown outcome later, even after its own restart: create an id
         (1 to 64 bytes, preferably a ULID), store it, and execute the same command with the same id again. If the
@@ -360,7 +363,7 @@ class Client:
         self._pending.queue_retry(until)
         try:
             self._send_queued(deadline)
-        except Unavailable:
+        except (Unavailable, Unauthenticated):
             raise call.unanswered() from None
 
     def _send_queued(self, deadline: float) -> None:

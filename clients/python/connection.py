@@ -16,13 +16,13 @@ from typing import Any
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from backscroll.clients.python.address import Address
+from backscroll.clients.python.address import Address, Curve
 from backscroll.schema.decode_errors import DECODE_ERRORS
-from backscroll.schema.errors import Invalid
+from backscroll.schema.errors import BackscrollError, Invalid, Unauthenticated, Unavailable
 from backscroll.schema.operations import Hello
 from backscroll.schema.replies import Proof
 from backscroll.schema.ulid import UlidGenerator
-from backscroll.schema.wire import HELLO_PREFIX, MSGPACK, Envelope, Reply, with_auth
+from backscroll.schema.wire import MSGPACK, Envelope, ReceivedError, Reply, proof_of, with_auth
 
 RECONNECT_DELAY_MS = 50
 """The delay before the next connection after one that was lost or refused."""
@@ -30,6 +30,9 @@ ASSUME_ALIVE_MS = 10
 """How long after receiving a connection is assumed to be alive: to check it takes longer than the rest of sending."""
 CONNECT_TIMEOUT_MS = 2_000
 """How long to wait for a connection before trying another one: ZeroMQ does not report every failure."""
+
+CODE_CHARS_MAX = 64
+"""So much of an error code is quoted: whoever sent it may be anybody."""
 
 A_DAY_MS = 86_400_000
 REFUSED_EVENTS = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -42,15 +45,15 @@ class Connection:
     """A DEALER socket with one connection. Pass what arrives on the socket `events` to `handle_event`, and what arrives
     on `socket` before it is `greeted` to `handle_greeting`; after that it is replies.
 
-    At first it is neither `connected` nor `lost`, then one of them; once `lost`, it stays lost. `problem` says why, if
-    that is known. The send queue is unbounded, because the client keeps its requests in flight anyway, so sending never
-    blocks. The sockets are asynchronous if `context` is one of `zmq.asyncio`.
+    At first it is neither `connected` nor `lost`, then one of them; once `lost`, it stays lost. `problem` is the error
+    to raise then, if it is known why. The send queue is unbounded, because the client keeps its requests in flight
+    anyway, so sending never blocks. The sockets are asynchronous if `context` is one of `zmq.asyncio`.
     """
 
     def __init__(self, context: zmq.Context[Any], address: Address) -> None:
-        """Start to connect; raises `Invalid` if it is not a valid address."""
+        """Start to connect; raises `Invalid` if it is not a valid address, or if its keys are none."""
         self.connected = self.lost = self.greeted = False
-        self.problem = ""
+        self.problem: BackscrollError | None = None
         self._endpoint, self._token, curve = address
         # Over CURVE the key proves who the daemon is.
         self._nonce = secrets.token_hex(16) if self._token is not None and curve is None else None
@@ -61,15 +64,24 @@ class Connection:
         # Practically never. With -1, which means never, replies received before the disconnect could not be read.
         self.socket.setsockopt(zmq.RECONNECT_IVL, A_DAY_MS)
         self.events = self.socket.get_monitor_socket(MONITORED_EVENTS)
+        if curve is not None:
+            self._use_keys(curve)
         try:
-            if curve is not None:
-                self.socket.setsockopt(zmq.CURVE_SERVERKEY, curve.server_key.encode())
-                self.socket.setsockopt(zmq.CURVE_PUBLICKEY, curve.public_key.encode())
-                self.socket.setsockopt(zmq.CURVE_SECRETKEY, curve.secret_key.encode())
             self.socket.connect(self._endpoint.replace("curve://", "tcp://", 1))
         except zmq.ZMQError as error:
             self.close()
             raise Invalid(f"{self._endpoint!r} is not an address to connect to: {error.strerror}") from error
+
+    def _use_keys(self, curve: Curve) -> None:
+        try:
+            self.socket.setsockopt(zmq.CURVE_SERVERKEY, curve.server_key.encode())
+            self.socket.setsockopt(zmq.CURVE_PUBLICKEY, curve.public_key.encode())
+            self.socket.setsockopt(zmq.CURVE_SECRETKEY, curve.secret_key.encode())
+        except (zmq.ZMQError, UnicodeEncodeError) as error:
+            self.close()
+            raise Invalid(
+                f"the keys for {self._endpoint} are not CURVE keys: make them with `backscroll keys create`"
+            ) from error
 
     def send(self, body: bytes) -> None:
         """Send a request, with the token if the connection needs one."""
@@ -85,7 +97,8 @@ class Connection:
         if kind != zmq.EVENT_HANDSHAKE_SUCCEEDED or self.lost:
             self.connected, self.lost = False, True
             if kind & REFUSED_EVENTS:
-                self.problem = f"the daemon at {self._endpoint} does not let this user or key connect"
+                problem = f"the daemon at {self._endpoint} does not let this user or key connect"
+                self.problem = Unavailable(f"{problem}; nothing was sent")
         elif self._nonce is None:
             self.connected = self.greeted = True
         else:
@@ -97,22 +110,30 @@ class Connection:
         try:
             reply = MSGPACK.decode(body, Reply[Proof])
         except DECODE_ERRORS:
-            self.connected = False
-        else:
-            self.connected = not self.lost and reply.ok and self._is_proven(reply.result)
+            reply = Reply(None, False)
+        self.connected = not self.lost and reply.ok and self._is_proven(reply.result)
         self.greeted, self.lost = self.connected, not self.connected
         if self.lost:
-            self.problem = (
-                f"whatever answers at {self._endpoint} did not prove that it knows the token: it is another program,"
-                " or the token was revoked, has expired, or is for another daemon"
-            )
+            self.problem = self._refused(reply.error)
 
-    def _is_proven(self, proof: Proof) -> bool:
-        """Whether a proof is about this token, this connection's nonce, and a daemon that is bound to this port."""
-        if self._token is None or self._nonce is None:  # nothing was asked
+    def _refused(self, error: ReceivedError | None) -> BackscrollError:
+        """The error for a greeting without a proof; `error` is what was answered instead, if anything."""
+        if error is not None and error.code == "unauthenticated":
+            return Unauthenticated(
+                f"the daemon at {self._endpoint} does not know the token {self._token_name()!r}: it was revoked, has"
+                " expired, or is for another daemon; nothing was sent"
+            )
+        answer = "" if error is None else f" and answered {error.code[:CODE_CHARS_MAX]!r}"
+        return Unavailable(
+            f"whatever answers at {self._endpoint} did not prove that it knows the token{answer}: it is another"
+            " program, or the token is wrong or for another daemon; nothing was sent"
+        )
+
+    def _is_proven(self, proof: object) -> bool:
+        """Whether a result is a proof about this token, this connection's nonce, and a daemon bound to this port."""
+        if not isinstance(proof, Proof) or self._token is None or self._nonce is None:
             return False
-        said = "\n".join((HELLO_PREFIX, self._nonce, *proof.endpoints)).encode()
-        expected = hmac.digest(hashlib.sha256(self._token.encode()).digest(), said, "sha256").hex()
+        expected = proof_of(hashlib.sha256(self._token.encode()).digest(), self._nonce, proof.endpoints)
         ports = {endpoint.rpartition(":")[2] for endpoint in proof.endpoints}
         return hmac.compare_digest(expected.encode(), proof.proof.encode()) and (
             self._endpoint.rpartition(":")[2] in ports

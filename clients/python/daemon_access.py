@@ -3,20 +3,19 @@
 Nothing here opens a database itself; the daemon's lock on the directory prevents concurrent use.
 """
 
-import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from backscroll.clients.python.address import announced
 from backscroll.clients.python.client import Client, ZmqTransport
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.clients.python.listing import items_of
-from backscroll.schema.errors import BackscrollError
-from backscroll.schema.operations import Health, ListScopes
-from backscroll.schema.paths import ENDPOINT_FILE, default_data_dir
+from backscroll.schema.errors import NoReply, Unavailable
+from backscroll.schema.operations import GetScopeInfo, Health
+from backscroll.schema.paths import default_data_dir
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 PING_MS = 1_000  # a daemon that does not answer in this time was killed and has left its address behind
@@ -31,7 +30,7 @@ class CannotReach(Exception):
 class Clients:
     """The clients of one daemon by scope, on one socket. Use it from one thread at a time."""
 
-    def __init__(self, endpoint: str, data_dir: Path | None = None) -> None:
+    def __init__(self, endpoint: str | None, data_dir: Path | None = None) -> None:
         self._transport = ZmqTransport(endpoint, data_dir)
         self._clients: dict[str, Client] = {}
 
@@ -41,10 +40,9 @@ class Clients:
         return self._clients[scope]
 
     def existing(self, scope: str) -> Client:
-        """The client of an existing scope; raises `CannotReach` if there is none, because a query would create it."""
-        names = list(items_of(self[DEFAULT_SCOPE], ListScopes()))
-        if scope not in names:
-            raise CannotReach(f"there is no scope {scope!r}; the scopes are: {', '.join(map(repr, names))}")
+        """The client of an existing scope; raises `CannotReach` if there is none."""
+        if scope != DEFAULT_SCOPE and not self[scope].execute(GetScopeInfo()).bytes:
+            raise CannotReach(f"there is no scope {scope!r}; `backscroll call list-scopes` lists those there are")
         return self[scope]
 
     def close(self) -> None:
@@ -58,21 +56,13 @@ def clients_of(endpoint: str | None, data_dir: Path | None, *, new: bool = False
     Raises `CannotReach` if the directory holds no database and may not be `new`, and `Unavailable` if the started
     daemon is not ready.
     """
-    with _endpoint_of(endpoint, data_dir, new=new) as found, closing(Clients(found, data_dir)) as clients:
-        yield clients
-
-
-@contextmanager
-def _endpoint_of(endpoint: str | None, data_dir: Path | None, *, new: bool) -> Iterator[str]:
     directory = data_dir or default_data_dir()
-    found = endpoint or _running_in(directory)
-    if found is not None:
-        yield found
-    elif not new and not holds_database(directory):
-        raise CannotReach(f"{directory} holds no database; name the data directory of a daemon")
-    else:
-        with private_daemon(directory) as daemon:
-            yield daemon.endpoint
+    with ExitStack() as stack:
+        if endpoint is None and not _is_served(directory):
+            if not new and not holds_database(directory):
+                raise CannotReach(f"{directory} holds no database; name the data directory of a daemon")
+            stack.enter_context(private_daemon(directory))
+        yield stack.enter_context(closing(Clients(endpoint, directory)))
 
 
 @contextmanager
@@ -100,12 +90,11 @@ def holds_database(directory: Path) -> bool:
     return any(True for pattern in ("default.db*", "scopes/*") for _ in directory.glob(pattern))
 
 
-def _running_in(directory: Path) -> str | None:
-    """The address of the daemon that serves a directory, or None."""
+def _is_served(directory: Path) -> bool:
+    """Whether a daemon serves a directory; raises the error of one that answers but cannot be asked."""
+    pid = announced(directory).get("pid")
     try:
-        ready = json.loads((directory / ENDPOINT_FILE).read_text(encoding="utf-8"))
-        endpoint, pid = str(ready["endpoints"][0]), ready["pid"]
-        with Client(endpoint, data_dir=directory, timeout_ms=PING_MS) as client:
-            return endpoint if client.ask(Health()).pid == pid else None
-    except (OSError, ValueError, LookupError, TypeError, BackscrollError):  # there is none, or it does not answer
-        return None
+        with Client(data_dir=directory, timeout_ms=PING_MS) as client:
+            return client.ask(Health()).pid == pid
+    except (Unavailable, NoReply):
+        return False

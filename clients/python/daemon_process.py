@@ -13,6 +13,7 @@ from backscroll.clients.python.address import announced_token
 from backscroll.schema.errors import Unavailable
 
 STOP_SECONDS = 15
+COMMAND = (sys.executable, "-m", "backscroll.bus")
 
 
 class DaemonProcess:
@@ -22,25 +23,23 @@ class DaemonProcess:
 
     The daemon also stops when this process ends, however it ends. `flags` are passed to `backscroll serve`; `log` is a
     file for its log lines (default: this process's standard error), `env` its environment (default: that of this
-    process). `ready` is the daemon's ready line, a JSON object. Over tcp a client also needs the `token`, which it
-    finds by itself if it is given the `data_dir`.
+    process), `command` the program that becomes the daemon, such as one that limits it first. `ready` is the daemon's
+    ready line, a JSON object. Over tcp a client also needs the `token`, which it finds by itself if it is given the
+    `data_dir`.
     """
 
     def __init__(
-        self, data_dir: Path | str, *flags: str, log: Any = None, env: Mapping[str, str] | None = None
+        self,
+        data_dir: Path | str,
+        *flags: str,
+        log: Any = None,
+        env: Mapping[str, str] | None = None,
+        command: Sequence[str] = COMMAND,
     ) -> None:
         """Start the daemon and wait until it is ready; raises `Unavailable` if it ends before."""
         self.data_dir = Path(data_dir)
-        command = [
-            sys.executable,
-            "-m",
-            "backscroll.bus",
-            "--data-dir",
-            str(data_dir),
-            "--exit-with-parent",
-            *flags,
-        ]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=env)
+        words = [*command, "--data-dir", str(data_dir), "--exit-with-parent", *flags]
+        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=env)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:

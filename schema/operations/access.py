@@ -4,12 +4,12 @@ from typing import Annotated, Literal, Self
 
 from msgspec import Meta
 
-from backscroll.schema.limits import SCOPE_BYTES_MAX, TOKEN_SCOPES_MAX, CallerName, CurveKey, HexDigest, Millis, Nonce
+from backscroll.schema.errors import Invalid
+from backscroll.schema.limits import TOKEN_SCOPES_MAX, CallerName, CurveKey, HexDigest, Millis, Nonce, ScopeName
 from backscroll.schema.operations.base import Administration, Builtin
 from backscroll.schema.operations.sessions import hash_of
 from backscroll.schema.replies import AccessToken, KeyList, Proof
 
-ScopeName = Annotated[str, Meta(min_length=1, max_length=SCOPE_BYTES_MAX)]
 ScopeNames = Annotated[list[ScopeName], Meta(min_length=1, max_length=TOKEN_SCOPES_MAX)]
 
 
@@ -55,7 +55,13 @@ class CreateToken(Administration[None], frozen=True):
         scopes: list[str] | None = None,
         expires_at: int | None = None,
     ) -> Self:
-        """The operation for a token, which it does not contain. `expires_at` is in milliseconds since the epoch."""
+        """The operation for a token, which it does not contain. `expires_at` is in milliseconds since the epoch.
+
+        Raises `Invalid` if the token is not the name, a dot and a secret without dots: clients read the name from it.
+        """
+        prefix, _, secret = token.rpartition(".")
+        if prefix != name or not secret:
+            raise Invalid(f"a token named {name!r} must be {name!r}, a dot and a secret without dots")
         return cls(name, hash_of(token), right, scopes, expires_at)
 
 

@@ -4,11 +4,10 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from backscroll.schema.limits import PATH_CHARS_MAX, SCOPE_BYTES_MAX, Id, PageSize
+from backscroll.schema.limits import PATH_CHARS_MAX, Id, PageSize, ScopeName
 from backscroll.schema.operations.base import Maintenance
 from backscroll.schema.replies import ScopeInfo
 
-ScopeName = Annotated[str, Meta(min_length=1, max_length=SCOPE_BYTES_MAX)]
 FilePath = Annotated[str, Meta(min_length=1, max_length=PATH_CHARS_MAX)]
 
 
@@ -53,6 +52,7 @@ class AdoptLegacyDatabase(Maintenance[None], frozen=True):
     Example: {"path": "/home/ada/.old/chat.db", "userId": "ada"}
     """
 
+    DAEMON_WIDE = True  # the path is anywhere
     ERRORS = ("conflict", "forbidden", "not-found")
 
     path: FilePath

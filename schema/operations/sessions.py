@@ -48,7 +48,7 @@ class CreateSession(Command[Session], frozen=True):
 
     def hash(self) -> str | None:
         """The SHA-256 of the token."""
-        return self.token_hash if self.token is None else hash_of(self.token)
+        return _hash_in(self)
 
 
 class DeleteSession(Command[None], frozen=True):
@@ -66,7 +66,11 @@ class DeleteSession(Command[None], frozen=True):
 
     def hash(self) -> str | None:
         """The SHA-256 of the token."""
-        return self.token_hash if self.token is None else hash_of(self.token)
+        return _hash_in(self)
+
+
+def _hash_in(command: CreateSession | DeleteSession) -> str | None:
+    return command.token_hash if command.token is None else hash_of(command.token)
 
 
 class DeleteExpiredSessions(Command[int], frozen=True):

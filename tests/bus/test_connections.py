@@ -49,21 +49,16 @@ def endpoint_of(kind: str, directory: Path) -> str:
 
 @pytest.mark.parametrize("hard", [4_096, 1_024], ids=["soft", "hard"])
 @pytest.mark.parametrize("kind", ["ipc", "tcp"])
-def test_1500_connections_at_1024_files_harm_nobody(
-    kind: str, hard: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_1500_connections_at_1024_files_harm_nobody(kind: str, hard: int, tmp_path: Path) -> None:
     """With a limit of 1,024 files, hard or soft only: the daemon lives, earlier clients are served as fast as before,
     it uses no processor time while the connections stay, and new clients are served afterwards.
     """
-    popen = subprocess.Popen
-
-    def with_limit(command: list[str], **options: object) -> object:
-        assert command[1:3] == ["-m", "backscroll.bus"]
-        return popen([sys.executable, "-c", SERVE_WITH_LIMIT, "1024", str(hard), *command[3:]], **options)  # type: ignore[call-overload]
-
-    monkeypatch.setattr(subprocess, "Popen", with_limit)
-    daemon = DaemonProcess(tmp_path / "data", "--endpoint", endpoint_of(kind, tmp_path), log=subprocess.DEVNULL)
-    monkeypatch.undo()
+    daemon = DaemonProcess(
+        tmp_path / "data",
+        *("--endpoint", endpoint_of(kind, tmp_path)),
+        log=subprocess.DEVNULL,
+        command=(sys.executable, "-c", SERVE_WITH_LIMIT, "1024", str(hard)),
+    )
     with daemon, Client(daemon.endpoint, data_dir=tmp_path / "data") as earlier:
         earlier.execute(save_message(1))
         quiet = percentile_99(earlier)

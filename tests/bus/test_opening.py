@@ -157,7 +157,10 @@ def test_objects_that_others_added_are_refused(path: Path, added: str) -> None:
 
 
 def test_no_connection_trusts_what_a_file_defines(path: Path) -> None:
-    """Triggers and views do nothing, functions in a schema are restricted, and the schema cannot be written."""
+    """Triggers and views do nothing, functions in a schema are restricted, and the schema cannot be written.
+
+    Reads private connections: a file in which this could be seen is refused.
+    """
     with closing(SqliteStore(path, scope="default")) as store, store.read() as snapshot:
         for connection in (store._writer, snapshot._connection):
             for setting, value in (

@@ -33,14 +33,14 @@ def test_an_outside_reader_slows_nobody(tmp_path: Path) -> None:
         with closing(apsw.Connection(str(data_dir / "default.db"), flags=apsw.SQLITE_OPEN_READONLY)) as reader:
             reader.execute("BEGIN")
             assert reader.execute("SELECT count(*) FROM messages").fetchall() == [(1,)]
-            times = sorted(seconds_for(peer, number) for number in range(1, SAVES))
+            times = [seconds_for(peer, number) for number in range(1, SAVES)]
             health = peer.ask("health")["result"]
             assert health["ready"]
             assert any("cannot shrink" in warning for warning in health["storage"]["warnings"])
             assert reader.execute("SELECT count(*) FROM messages").fetchall() == [(1,)]
         slow = [each for each in times if each > RESTART_WAIT_MS / 1000]
-        assert len(slow) <= 12, slow  # three that wait for the reader; the others are of a busy machine
-        assert times[len(times) // 2] < RESTART_WAIT_MS / 1000 / 2
+        # Three wait for the reader. If all did once the log is long, it would be two thirds; others are of a busy disk.
+        assert len(slow) <= len(times) // 10, slow
         for number in range(SAVES, 2 * SAVES):
             seconds_for(peer, number)
         assert not peer.ask("health")["result"]["storage"]["warnings"]

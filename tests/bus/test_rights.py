@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import pytest
 import zmq
+from msgspec.structs import replace
 
 from backscroll.bus.gate import Gate
 from backscroll.clients.python import Client
@@ -25,6 +26,7 @@ from backscroll.schema import (
     Conflict,
     CreateToken,
     GetLog,
+    Invalid,
     ListKeys,
     ListTokens,
     NotFound,
@@ -53,7 +55,16 @@ NEED_ADMIN = {
     *("create-token", "list-tokens", "revoke-token", "add-key", "list-keys", "revoke-key"),
 }
 OF_THE_WHOLE_DAEMON = {
-    *("list-scopes", "create-token", "list-tokens", "revoke-token", "add-key", "list-keys", "revoke-key")
+    *(
+        "list-scopes",
+        "adopt-legacy-database",
+        "create-token",
+        "list-tokens",
+        "revoke-token",
+        "add-key",
+        "list-keys",
+        "revoke-key",
+    )
 }
 RANKS = {"read": 1, "write": 2, "admin": 3}
 SCOPE = "tried"
@@ -374,37 +385,49 @@ def test_the_decision_about_a_peer(tmp_path: Path) -> None:
 # Tokens and keys
 
 
+def token_for(name: str, secret: str = "x", expires_at: int | None = None) -> CreateToken:
+    return CreateToken.of(f"{name}.{secret}", name, "read", expires_at=expires_at)
+
+
+@pytest.mark.parametrize("token", ["", "bot", "bot.", ".secret", "other.secret", "bot.secret.more", "secret"])
+def test_a_token_begins_with_its_name(token: str) -> None:
+    """Clients read the name from it, to ask for the proof; the error does not quote it."""
+    with pytest.raises(Invalid, match=r"must be 'bot', a dot and a secret without dots$"):
+        CreateToken.of(token, "bot", "read")
+
+
 def test_tokens_are_bounded_and_expired_ones_make_room(tmp_path: Path) -> None:
     """At most so many; one whose time has passed is refused, and removed when another is made."""
     clock = Clock()
     gate = Gate(tmp_path, clock=clock)
     for at in range(TOKENS_MAX):
-        gate.create_token(CreateToken.of(f"t{at}", f"t{at}", "read", expires_at=clock() + 1_000 if at == 0 else None))
+        gate.create_token(token_for(f"t{at}", expires_at=clock() + 1_000 if at == 0 else None))
     with pytest.raises(TooLarge):
-        gate.create_token(CreateToken.of("more", "more", "read"))
-    assert gate.admit("t0", Ping, "default") == "t0"
+        gate.create_token(token_for("more"))
+    assert gate.admit("t0.x", Ping, "default") == "t0"
     clock.now += 1_000
     with pytest.raises(Unauthenticated, match="expired"):
-        gate.admit("t0", Ping, "default")
+        gate.admit("t0.x", Ping, "default")
     with pytest.raises(Unauthenticated):
         gate.prove("0" * 32, "t0")
-    gate.create_token(CreateToken.of("more", "more", "read"))
+    gate.create_token(token_for("more"))
     assert "t0" not in {each.name for each in Gate(tmp_path, clock=clock).tokens()}
 
 
 def test_names_and_hashes_are_unique(start_daemon: StartDaemon) -> None:
     """The second of a name or of a hash is a conflict; revoking what is not there is not found."""
     with Client(start_daemon().endpoint) as client:
-        client.execute(CreateToken.of("a", "one", "read"))
+        client.execute(token_for("one"))
         client.execute(AddKey("one", example(AddKey)["publicKey"]))
         again = AddKey("one", example(AddKey)["publicKey"])
-        for command in (CreateToken.of("b", "one", "read"), CreateToken.of("a", "two", "read"), again):
+        same_hash = replace(token_for("one"), name="two")
+        for command in (token_for("one", "y"), same_hash, again):
             with pytest.raises(Conflict):
                 client.execute(command)
         for missing in (RevokeToken("two"), RevokeKey("two")):
             with pytest.raises(NotFound):
                 client.execute(missing)
-        for bad in (CreateToken.of("c", "a b", "read"), CreateToken.of("c", "c\n", "read"), AddKey("c", "%" * 40)):
+        for bad in (token_for("a b"), token_for("c\n"), AddKey("c", "%" * 40)):
             with pytest.raises(BackscrollError) as caught:
                 client.execute(bad)
             assert caught.value.code == "invalid"
@@ -434,9 +457,7 @@ def test_peers_in_the_middle_of_a_handshake_do_not_delay_the_end(start_daemon: S
     connections = [socket.create_connection(("127.0.0.1", port)) for _ in range(60)]
     for at, connection in enumerate(connections):
         connection.sendall(greeting[: (0, 11, 64)[at % 3]])
-    started = time.monotonic()
-    assert daemon.stop() == 0
-    assert time.monotonic() - started < 5
+    assert daemon.stop() == 0  # raises long before libzmq gives up waiting for the peers
     for connection in connections:
         connection.close()
 
@@ -447,10 +468,8 @@ def test_new_clients_are_let_in_while_others_keep_the_daemon_busy(start_daemon: 
     with Peer(daemon.endpoint) as busy:
         for _ in range(20_000):
             busy.request("ping", auth=daemon.token)
-        started = time.monotonic()
         for _ in range(10):
             for endpoint in daemon.endpoints:
                 with Client(endpoint, data_dir=daemon.data_dir) as client:
                     assert client.ask(Ping()).pong
-        assert time.monotonic() - started < 5
         wait_until(lambda: not busy.silent())

@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -63,13 +64,68 @@ def test_a_token_that_was_created_can_be_used_until_it_is_revoked(
     monkeypatch.setenv("BACKSCROLL_TOKEN", token)
     code, _, err = run(*call, "--scope", "ada", "--timeout-ms", "500")
     assert code == 1
-    assert json.loads(err)["code"] == "unavailable"
+    assert json.loads(err)["code"] == "unauthenticated"
+
+
+def test_a_token_in_the_environment_does_not_disturb_work_on_a_data_directory(
+    run: Run, start_daemon: StartDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands that name a directory use the token of the daemon that serves it."""
+    daemon = start_daemon("--endpoint", "tcp://127.0.0.1:*")
+    monkeypatch.setenv("BACKSCROLL_TOKEN", "other.secret")
+    there = ("--data-dir", daemon.data_dir)
+    assert run("call", "ping", *there)[:2] == (0, '{"pong": true}\n')
+    assert run("token", "create", "bot", "--right", "read", *there)[0] == 0
+    assert run("log", "verify", *there)[0] == 0
+
+
+def test_a_daemon_that_refuses_is_not_taken_for_none(
+    run: Run, start_daemon: StartDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is missing is said, and no second daemon is started beside it."""
+    daemon = start_daemon("--endpoint", "tcp://127.0.0.1:*")
+    file = daemon.data_dir / "endpoint.json"
+    ready = json.loads(file.read_text())
+    del ready["token"]
+    file.write_text(json.dumps(ready))
+    code, _, err = run("log", "export", "--data-dir", daemon.data_dir)
+    assert (code, "there is no token for" in err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "words", [("token", "list"), ("token", "revoke", "a"), ("keys", "list"), ("keys", "revoke", "a")], ids=" ".join
+)
+def test_a_mistyped_directory_stays_empty(run: Run, tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Only what makes a token or a key starts a daemon on a new directory."""
+    code, _, err = run(*words, "--data-dir", tmp_path / "none")
+    assert (code, "holds no database" in err) == (2, True)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_token_for_one_scope_exports_and_verifies_its_log(
+    run: Run, start_daemon: StartDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a right on the list of scopes; a scope that does not exist is said not to, and not created."""
+    daemon = start_daemon("--endpoint", "tcp://127.0.0.1:*")
+    there = ("--data-dir", daemon.data_dir)
+    assert run("call", "save-message", json.dumps(save_payload(1)), "--scope", "ada", *there)[0] == 0
+    code, out, _ = run("token", "create", "bot", "--right", "admin", "--scope", "ada", "--scope", "bob", *there)
+    assert code == 0
+    monkeypatch.setenv("BACKSCROLL_TOKEN", out.strip())
+    by_tcp = ("--endpoint", daemon.endpoint)
+    code, out, _ = run("log", "export", "--scope", "ada", *by_tcp)
+    assert (code, len(out.splitlines())) == (0, 2)
+    assert run("log", "verify", "--scope", "ada", *by_tcp)[0] == 0
+    code, _, err = run("log", "export", "--scope", "bob", *by_tcp)
+    assert (code, "there is no scope 'bob'" in err) == (2, True)
+    assert json.loads(run("call", "list-scopes", *there)[1]) == ["ada", "default"]
 
 
 def test_tokens_can_be_made_before_the_first_start(run: Run, tmp_path: Path) -> None:
     """A daemon is started for as long as the command takes, in a new directory too."""
     there = ("--data-dir", tmp_path / "new")
     assert run("token", "create", "reader", "--right", "read", *there)[0] == 0
+    assert "reader" in run("token", "list", *there)[1]
     with DaemonProcess(tmp_path / "new") as daemon, Client(daemon.endpoint) as client:
         [token] = client.execute(ListTokens())
     assert (token.name, token.right, token.scopes, token.expires_at) == ("reader", "read", None, None)
@@ -146,6 +202,20 @@ def test_keys_are_printed_where_no_file_is_named(run: Run, start_daemon: StartDa
     assert run("keys", "create", "a", "--to", tmp_path / "other", *there)[0] == 1
     assert not (tmp_path / "other").exists()
     assert re.findall(r"^(\w+) +\S{40}", run("keys", "list", *there)[1], re.MULTILINE) == ["a"]
+
+
+def test_keys_that_cannot_be_written_are_not_listed(run: Run, start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """Otherwise the secret key would be lost. The file is not there either."""
+    there = ("--data-dir", start_daemon().data_dir)
+    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        code, out, _ = run("keys", "create", "a", "--to", tmp_path / "keys", *there)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (code, out) == (2, "")
+    assert not (tmp_path / "keys").exists()
+    assert not re.search(r"^a ", run("keys", "list", *there)[1], re.MULTILINE)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"serverKey": 1}'])

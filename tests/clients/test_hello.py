@@ -13,26 +13,30 @@ import pytest
 import zmq
 
 from backscroll.clients.python import AsyncClient, Client
+from backscroll.clients.python.address import Curve
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.schema import GetMessageById, Hello, Invalid, Ping, Unauthenticated, Unavailable
+from backscroll.schema import CreateToken, GetMessageById, Hello, Invalid, Ping, Unauthenticated, Unavailable
 from backscroll.schema.wire import codec_of
 from tests.support.messages import save_message
 from tests.support.peers import Peer
 
 StartDaemon = Callable[..., DaemonProcess]
 TCP = ("--endpoint", "tcp://127.0.0.1:*")
-TIMEOUT_MS = 1_500
+TIMEOUT_MS = 20_000
+REFUSED_MS = 1_500
+"""How long a client is let try where it cannot succeed."""
 each_client = pytest.mark.parametrize("client_class", [Client, AsyncClient])
 
 
 def ask(client_class: Any, **options: Any) -> Any:
     """The reply to a ping with a client of its own."""
+    options = {"timeout_ms": TIMEOUT_MS} | options
     if client_class is Client:
-        with Client(timeout_ms=TIMEOUT_MS, **options) as client:
+        with Client(**options) as client:
             return client.ask(Ping())
 
     async def scenario() -> Any:
-        async with AsyncClient(timeout_ms=TIMEOUT_MS, **options) as client:
+        async with AsyncClient(**options) as client:
             return await client.ask(Ping())
 
     return asyncio.run(scenario())
@@ -57,10 +61,9 @@ class Impostor:
                 self.received.append(body)
                 codec = codec_of(body)
                 request = codec.decode(body, dict[str, Any])
-                result = answer(request)
-                if result is not None:
-                    reply = {"id": request["id"], "ok": True, "result": result, "seq": 1}
-                    self._socket.send_multipart([*route, codec.encode(reply)])
+                reply = answer(request)
+                if reply is not None:
+                    self._socket.send_multipart([*route, codec.encode({"id": request["id"]} | reply)])
 
     def close(self) -> None:
         self._socket.close()
@@ -76,21 +79,28 @@ def stale(start_daemon: StartDaemon) -> Iterator[tuple[DaemonProcess, Impostor]]
         yield daemon, impostor
 
 
-def agree(request: dict[str, Any]) -> Any:
-    """Claims to be a daemon, without knowing the token."""
-    if request["type"] == "hello":
-        return {"proof": "0" * 64, "endpoints": ["tcp://127.0.0.1:1"]}
-    return {"pong": True}
+def with_result(result: Any) -> dict[str, Any]:
+    return {"ok": True, "result": result, "seq": 1}
 
 
-def say_nothing(_request: dict[str, Any]) -> Any:
-    return None
+def with_error(code: str) -> dict[str, Any]:
+    return {"ok": False, "error": {"code": code, "message": "no", "fault": "caller", "retryable": False}}
+
+
+ANSWERS: dict[str, dict[str, Any] | None] = {
+    "agree": with_result({"proof": "0" * 64, "endpoints": ["tcp://127.0.0.1:1"]}),
+    "other": with_result({"pong": True}),
+    "no result": {"ok": True},
+    "refuse": {"ok": False},
+    "error": with_error("invalid"),
+    "silent": None,
+}
 
 
 @each_client
-@pytest.mark.parametrize("answer", [agree, say_nothing, lambda _: {"pong": True}], ids=["agree", "silent", "other"])
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
 def test_an_impostor_on_a_stale_port_learns_nothing(
-    stale: tuple[DaemonProcess, Impostor], client_class: Any, answer: Any
+    stale: tuple[DaemonProcess, Impostor], client_class: Any, answer: dict[str, Any] | None
 ) -> None:
     """It gets neither the token nor a request, and the caller an `Unavailable`."""
     daemon, impostor = stale
@@ -98,16 +108,17 @@ def test_an_impostor_on_a_stale_port_learns_nothing(
 
     async def call() -> None:
         with pytest.raises(Unavailable) as caught:
-            await asyncio.to_thread(ask, client_class, data_dir=daemon.data_dir)
+            await asyncio.to_thread(ask, client_class, data_dir=daemon.data_dir, timeout_ms=REFUSED_MS)
         outcome.append(caught.value)
 
     async def scenario() -> None:
-        await asyncio.gather(call(), asyncio.to_thread(impostor.serve, answer, lambda: bool(outcome)))
+        await asyncio.gather(call(), asyncio.to_thread(impostor.serve, lambda _: answer, lambda: bool(outcome)))
 
     asyncio.run(scenario())
     assert "nothing was sent" in outcome[0].message
-    if answer is not say_nothing:
+    if answer is not None:
         assert "did not prove that it knows the token" in outcome[0].message
+    assert ("'invalid'" in outcome[0].message) == (answer is ANSWERS["error"])
     sent = [codec_of(body).decode(body, dict[str, Any]) for body in impostor.received]
     assert {request["type"] for request in sent} == {"hello"}
     assert daemon.token is not None
@@ -122,11 +133,13 @@ def test_an_impostor_that_passes_the_greeting_on_is_noticed(start_daemon: StartD
         done: list[Any] = []
 
         def pass_on(request: dict[str, Any]) -> Any:
-            return relay.ask(request["type"], request["payload"])["result"]
+            return with_result(relay.ask(request["type"], request["payload"])["result"])
 
         async def call() -> None:
             with pytest.raises(Unavailable, match="did not prove"):
-                await asyncio.to_thread(ask, client_class, endpoint=impostor.endpoint, token=daemon.token)
+                await asyncio.to_thread(
+                    ask, client_class, endpoint=impostor.endpoint, token=daemon.token, timeout_ms=REFUSED_MS
+                )
             done.append(True)
 
         async def scenario() -> None:
@@ -147,14 +160,17 @@ def test_a_client_of_a_killed_daemon_finds_the_next_one(start_daemon: StartDaemo
     assert ask(client_class, data_dir=second.data_dir).pong
     assert ask(client_class, endpoint=second.endpoint, data_dir=second.data_dir).pong
     with pytest.raises(Unavailable, match="did not prove"):
-        ask(client_class, endpoint=second.endpoint, token=token)
+        ask(client_class, endpoint=second.endpoint, token=token, timeout_ms=REFUSED_MS)
 
 
 @each_client
 def test_the_token_is_found_or_its_absence_is_said(
     start_daemon: StartDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client_class: Any
 ) -> None:
-    """As an argument, in the environment, or in the data directory that lists the endpoint; else the error says how."""
+    """As an argument, in the environment, or in the data directory that lists the endpoint; else the error says how.
+
+    The data directory goes first where the daemon was found in it.
+    """
     daemon = start_daemon(*TCP)
     monkeypatch.setenv("BACKSCROLL_DATA_DIR", str(tmp_path / "elsewhere"))
     with pytest.raises(Unauthenticated, match="BACKSCROLL_TOKEN"):
@@ -164,9 +180,49 @@ def test_the_token_is_found_or_its_absence_is_said(
     assert ask(client_class, endpoint=daemon.endpoint).pong
     monkeypatch.setenv("BACKSCROLL_TOKEN", "wrong")
     with pytest.raises(Unavailable, match="did not prove"):
-        ask(client_class, endpoint=daemon.endpoint)
+        ask(client_class, endpoint=daemon.endpoint, timeout_ms=REFUSED_MS)
+    assert ask(client_class).pong
+    assert ask(client_class, data_dir=daemon.data_dir).pong
     monkeypatch.setenv("BACKSCROLL_TOKEN", str(daemon.token))
     assert ask(client_class, endpoint=daemon.endpoint).pong
+
+
+@each_client
+def test_the_token_is_found_by_any_name_of_the_loopback(start_daemon: StartDaemon, client_class: Any) -> None:
+    """`localhost` and an address are the same daemon, if the port is."""
+    daemon = start_daemon(*TCP)
+    endpoint = daemon.endpoint.replace("127.0.0.1", "localhost")
+    assert ask(client_class, endpoint=endpoint, data_dir=daemon.data_dir).pong
+    with pytest.raises(Unauthenticated, match="there is no token"):
+        ask(client_class, endpoint="tcp://localhost:1", data_dir=daemon.data_dir)
+
+
+@each_client
+def test_a_token_that_the_daemon_does_not_know_is_said_to_be_so(start_daemon: StartDaemon, client_class: Any) -> None:
+    """Revoked, expired or never made: the error is not retryable, and names the token without its secret."""
+    daemon = start_daemon(*TCP)
+    with Client(data_dir=daemon.data_dir) as owner:
+        owner.execute(CreateToken.of("bot.secret", "bot", "read"))
+        owner.execute(CreateToken.of("old.secret", "old", "read", expires_at=1))
+    options = {"endpoint": daemon.endpoint, "timeout_ms": REFUSED_MS}
+    for token in ("old.secret", "new.secret"):
+        with pytest.raises(Unauthenticated, match=f"does not know the token '{token[:3]}'") as caught:
+            ask(client_class, token=token, **options)
+        assert not caught.value.retryable
+        assert "secret" not in caught.value.message
+    with pytest.raises(Unavailable, match="the token is wrong"):
+        ask(client_class, token="bot.other", **options)
+    with pytest.raises(Unavailable, match="answered 'invalid'"):
+        ask(client_class, token="a b.secret", **options)
+    assert ask(client_class, endpoint=daemon.endpoint, token="bot.secret").pong
+
+
+@each_client
+def test_what_are_no_curve_keys_is_said_to_be_so(client_class: Any) -> None:
+    """The error is about the keys, not about the address."""
+    for key in ("x", "é" * 40, "\udcff"):
+        with pytest.raises(Invalid, match="are not CURVE keys"):
+            ask(client_class, endpoint="curve://127.0.0.1:9", token="a.b", curve=Curve(key, key, key))
 
 
 @each_client

@@ -1,9 +1,7 @@
 """Every list has pages, and a reply is bounded while it is built: for each list operation of the registry."""
 
 import random
-import tracemalloc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -62,6 +60,7 @@ from backscroll.schema.operations import Maintenance
 from backscroll.schema.positions import next_page
 from backscroll.schema.replies import AccessToken, ClientKey, KeyList
 from backscroll.schema.wire import JSON, MSGPACK, Codec
+from tests.support.memory import limited_memory
 from tests.support.messages import message_record, save_message
 from tests.support.requests import body
 
@@ -76,8 +75,8 @@ class Listed(NamedTuple):
     """A list: how it is asked for, and how its items are saved and removed, by number. `text` makes an item large."""
 
     query: Any
-    save: Callable[[int, str], list[Any]]
-    remove: Callable[[int], list[Any]]
+    save: Callable[[Client, int, str], list[Any]]
+    remove: Callable[[Client, int], list[Any]]
 
 
 def time_of(number: int) -> int | None:
@@ -105,73 +104,66 @@ def attachment(number: int, text: str = "", message_id: str = "m1") -> Attachmen
     return Attachment(id=f"a{number}", message_id=message_id, filename=text, size=1, mime="x/y")
 
 
-MEMBERS: set[int] = set()
-"""The numbers of the room's members, which are saved together."""
+def members(client: Client, number: int, *, present: bool) -> list[Any]:
+    """The members of a room are saved together."""
+    room = client.ask(GetRoom("r1"))
+    assert room is not None
+    others = [each for each in room.members or [] if each.oder_id != f"u{number}"]
+    new = [RoomMember(oder_id=f"u{number}")] if present else []
+    return [UpdateRoom("r1", RoomUpdates(members=others + new))]
 
 
-def members(change: Callable[[set[int]], Any]) -> list[Any]:
-    change(MEMBERS)
-    return [UpdateRoom("r1", RoomUpdates(members=[RoomMember(oder_id=f"u{each}") for each in sorted(MEMBERS)]))]
+def channels(client: Client, number: int, text: str | None) -> list[Any]:
+    """The channels of a room are saved together."""
+    others = [each for each in client.ask(ListChannels("r1")) if each.id != f"c{number}"]
+    new = [] if text is None else [Channel(**_child(number, text), type="text")]
+    return [UpdateRoom("r1", RoomUpdates(channels=others + new))]
 
 
-CHANNELS: dict[int, Channel] = {}
-CATEGORIES: dict[int, Category] = {}
-
-
-def channels(number: int, text: str | None) -> list[Any]:
-    """The channels of a room are saved together, in as many commands as their size needs."""
-    return _in_lists(
-        CHANNELS, number, None if text is None else Channel(**_child(number, text), type="text"), "channels"
-    )
-
-
-def categories(number: int, text: str | None) -> list[Any]:
-    return _in_lists(CATEGORIES, number, None if text is None else Category(**_child(number, text)), "categories")
+def categories(client: Client, number: int, text: str | None) -> list[Any]:
+    others = [each for each in client.ask(ListCategories("r1")) if each.id != f"c{number}"]
+    new = [] if text is None else [Category(**_child(number, text))]
+    return [UpdateRoom("r1", RoomUpdates(categories=others + new))]
 
 
 def _child(number: int, text: str) -> dict[str, Any]:
     return {"id": f"c{number}", "name": text, "position": number % 5}
 
 
-def _in_lists(kept: dict[int, Any], number: int, child: Any, name: str) -> list[Any]:
-    if child is None:
-        del kept[number]
-    else:
-        kept[number] = child
-    lists: dict[str, Any] = {name: list(kept.values())}
-    return [UpdateRoom("r1", RoomUpdates(**lists))]
-
-
 LISTS = [
-    Listed(GetMessages("r1"), lambda number, text: [save_message(number, text)], lambda _: []),
-    Listed(GetReactionsForMessage("m1"), reactions, lambda number: [RemoveReaction("m1", f"u{number}", "+")]),
-    Listed(ListUsers(), lambda number, text: [SaveUser(user(number, text))], lambda _: []),
+    Listed(GetMessages("r1"), lambda _, number, text: [save_message(number, text)], lambda *_: []),
+    Listed(
+        GetReactionsForMessage("m1"),
+        lambda _, number, text: reactions(number, text),
+        lambda _, number: [RemoveReaction("m1", f"u{number}", "+")],
+    ),
+    Listed(ListUsers(), lambda _, number, text: [SaveUser(user(number, text))], lambda *_: []),
     Listed(
         GetUsersByRoom("r1"),
-        lambda number, text: [SaveUser(user(number, text)), *members(lambda them: them.add(number))],
-        lambda number: members(lambda them: them.discard(number)),
+        lambda client, number, text: [SaveUser(user(number, text)), *members(client, number, present=True)],
+        lambda client, number: members(client, number, present=False),
     ),
     Listed(
         GetAllRooms(),
-        lambda number, text: [SaveRoom(Room(id=f"r{number}", name=text, created_at=time_of(number)))],
-        lambda number: [DeleteRoom(f"r{number}")],
+        lambda _, number, text: [SaveRoom(Room(id=f"r{number}", name=text, created_at=time_of(number)))],
+        lambda _, number: [DeleteRoom(f"r{number}")],
     ),
-    Listed(ListChannels("r1"), channels, lambda number: channels(number, None)),
-    Listed(ListCategories("r1"), categories, lambda number: categories(number, None)),
+    Listed(ListChannels("r1"), channels, lambda client, number: channels(client, number, None)),
+    Listed(ListCategories("r1"), categories, lambda client, number: categories(client, number, None)),
     Listed(
         GetBansForRoom("r1"),
-        lambda number, text: [SaveBan(Ban(room_id="r1", oder_id=f"u{number}", timestamp=number % 5, reason=text))],
-        lambda number: [RemoveBan("r1", f"u{number}")],
+        lambda _, number, text: [SaveBan(Ban(room_id="r1", oder_id=f"u{number}", timestamp=number % 5, reason=text))],
+        lambda _, number: [RemoveBan("r1", f"u{number}")],
     ),
     Listed(
         GetAttachmentsForMessage("m1"),
-        lambda number, text: [SaveAttachment(attachment(number, text))],
-        lambda number: [SaveAttachment(attachment(number, message_id="another"))],
+        lambda _, number, text: [SaveAttachment(attachment(number, text))],
+        lambda _, number: [SaveAttachment(attachment(number, message_id="another"))],
     ),
     Listed(
         GetAllAttachments(),
-        lambda number, text: [SaveAttachment(attachment(number, text))],
-        lambda _: [],
+        lambda _, number, text: [SaveAttachment(attachment(number, text))],
+        lambda *_: [],
     ),
 ]
 WITH_PAGES = [each for each in LISTS if each.query.wire_name != BY_OFFSET]
@@ -183,9 +175,6 @@ def named(listed: Listed) -> str:
 
 @pytest.fixture
 def client(transport: InProcess) -> Client:
-    MEMBERS.clear()
-    CHANNELS.clear()
-    CATEGORIES.clear()
     client = Client(transport=transport)
     client.execute(SaveRoom(Room(id="r1", name="")))
     return client
@@ -199,20 +188,8 @@ def fill(client: Client, listed: Listed, text: str, number: int = MANY) -> None:
             client.execute(create(name=text, room_id="r1", position=at % 5))
         return
     for at in range(number):
-        for operation in listed.save(at, text):
+        for operation in listed.save(client, at, text):
             client.execute(operation)
-
-
-@contextmanager
-def limited_memory() -> Iterator[None]:
-    """The block allocates no more than a small multiple of the largest reply at once."""
-    tracemalloc.start()
-    try:
-        yield
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < PEAK_BYTES_MAX
 
 
 def key(query: Any, item: Any) -> Any:
@@ -281,7 +258,7 @@ def test_a_list_that_is_too_large_is_refused_early(
     """Without `limit` it is `too-large`, which says what to do; no more is read than fits into a reply."""
     fill(client, listed, LARGE)
     request = body(named(listed), listed.query, codec)
-    with limited_memory():
+    with limited_memory(PEAK_BYTES_MAX):
         reply = codec.decode(transport.dispatcher.answer(request), dict[str, Any])
     assert reply["error"]["code"] == "too-large"
     assert "`limit`" in reply["error"]["message"]
@@ -300,7 +277,7 @@ def test_the_pages_of_a_large_list_are_shorter(
     keys: list[Any] = []
     pages = 0
     while True:
-        with limited_memory():
+        with limited_memory(PEAK_BYTES_MAX):
             reply = transport.dispatcher.answer(body(named(listed), page, codec))
             assert len(reply) <= REPLY_BYTES_MAX
         items = msgspec.convert(codec.decode(reply, dict[str, Any])["result"], page.reply_type)
@@ -328,7 +305,7 @@ def test_pages_are_complete_while_the_list_changes(client: Client, listed: Liste
     while items := client.execute(page):
         seen += [key(page, item) for item in items]
         page = next_page(page, items[-1])
-        for operation in listed.remove(removed.pop()) if draw.random() < 0.5 else listed.save(new, ""):
+        for operation in listed.remove(client, removed.pop()) if draw.random() < 0.5 else listed.save(client, new, ""):
             client.execute(operation)
         new += 1
     after = [key(listed.query, item) for item in client.execute(listed.query)]

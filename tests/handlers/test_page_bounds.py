@@ -1,8 +1,5 @@
 """Pages of large messages, log entries and rows are shorter; the largest item that can be saved can also be read."""
 
-import tracemalloc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -55,7 +52,9 @@ from backscroll.schema.limits import (
     REPLY_BYTES_MAX,
     TEXT_BYTES_MAX,
 )
+from backscroll.schema.positions import next_page
 from backscroll.schema.wire import JSON, MSGPACK, Codec
+from tests.support.memory import limited_memory
 from tests.support.messages import message_record, save_message
 from tests.support.requests import body
 
@@ -72,22 +71,10 @@ def client(transport: InProcess) -> Client:
     return Client(transport=transport)
 
 
-@contextmanager
-def limited_memory() -> Iterator[None]:
-    """The block allocates no more than a small multiple of the largest reply at once."""
-    tracemalloc.start()
-    try:
-        yield
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < PEAK_BYTES_MAX
-
-
 def ask(transport: InProcess, query: Any, codec: Codec) -> dict[str, Any]:
     """The reply to a query, which is bounded like the memory for it."""
     request = body(query.wire_name, query, codec)
-    with limited_memory():
+    with limited_memory(PEAK_BYTES_MAX):
         reply = transport.dispatcher.answer(request)
     assert len(reply) <= REPLY_BYTES_MAX
     return codec.decode(reply, dict[str, Any])
@@ -204,7 +191,7 @@ def test_reactions_with_long_ids_shorten_a_page(transport: InProcess, client: Cl
 
 @CODECS
 def test_a_room_with_large_lists_can_be_read(transport: InProcess, client: Client, codec: Codec) -> None:
-    """Whole it is `too-large`, without its lists it is not; other rooms are not affected."""
+    """Whole it is `too-large`, without its lists it is not; other rooms are not affected, and a page ends before it."""
     members = [RoomMember(oder_id=f"{at:0500}") for at in range(9_000)]
     for room_id in ("r1", "r2"):
         client.execute(SaveRoom(Room(id=room_id, name="", members=members)))
@@ -217,6 +204,12 @@ def test_a_room_with_large_lists_can_be_read(transport: InProcess, client: Clien
     error = ask(transport, GetRoom("r1"), codec)["error"]
     assert error["code"] == "too-large"
     assert "childLists" in error["message"]
+    for limit in (2, 500):
+        [before] = result(transport, GetAllRooms(limit=limit), codec)
+        assert before["id"] == "r0"
+        page = next_page(GetAllRooms(limit=limit), Room(id="r0", name=""))
+        assert ask(transport, page, codec)["error"]["code"] == "too-large"
+    assert ids(result(transport, next_page(page, Room(id="r1", name="")), codec)) == ["r2"]
     assert result(transport, GetRoom("r1", child_lists=False), codec) == {"id": "r1", "name": ""}
     assert len(result(transport, GetAllRooms(child_lists=False), codec)) == 3
 

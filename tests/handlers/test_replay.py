@@ -393,12 +393,12 @@ def test_a_directory_without_a_database_is_not_created(run: Run, tmp_path: Path,
 
 
 def test_an_unknown_scope_is_not_created(start_daemon: StartDaemon, run: Run, tmp_path: Path) -> None:
-    """The names of the scopes are looked up first, because using a scope would create it."""
+    """A scope without files is said not to exist, and is not created by that."""
     start_daemon()
     for _ in range(2):
         code, out, err = run("log", "export", "--data-dir", tmp_path / "data", "--scope", "nobody")
         assert (code, out) == (2, "")
-        assert "there is no scope 'nobody'; the scopes are: 'default'" in err
+        assert "there is no scope 'nobody'; `backscroll call list-scopes`" in err
 
 
 def test_an_invalid_line_stops_a_replay(start_daemon: StartDaemon, run: Run, tmp_path: Path) -> None:
