@@ -4,6 +4,7 @@ msgspec reports "Expected `int`, got `str` - at `$.message.timestamp`"; callers 
 "$.payload.message.timestamp: expected integer, got string".
 """
 
+import ast
 import re
 from collections.abc import Callable
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -40,7 +41,7 @@ _FIELD = re.compile(r"Object (?P<what>contains unknown|missing required) field `
 _TYPE = re.compile(r"Expected `(?P<expected>[^`]*)`, got `(?P<got>[^`]*)`")
 _LENGTH = re.compile(r"Expected `(?P<type>\w+)` of length (?P<sign>[<>]=) (?P<number>\d+)")
 _RANGE = re.compile(r"Expected `\w+` (?P<sign>[<>]=) (?P<number>-?\d+)")
-_FORM = re.compile(r"Expected `str` matching regex '(?P<pattern>.*)'", re.DOTALL)
+_FORM = re.compile(r"Expected `str` matching regex (?P<literal>'.*'|\".*\")", re.DOTALL)
 _ENUM = re.compile(r"Invalid enum value (?P<value>.*)", re.DOTALL)
 _SYNTAX = re.compile(r"(?P<format>JSON|MessagePack data) is malformed: (?P<problem>.*?)(?: \(byte (?P<byte>\d+)\))?")
 
@@ -104,7 +105,7 @@ def _plain(problem: str, values: Callable[[], tuple[str, ...]]) -> str:
     if match := _RANGE.fullmatch(problem):
         return _range_problem(match["sign"], int(match["number"]))
     if match := _FORM.fullmatch(problem):
-        return f"expected {FORMS.get(match['pattern'], 'text in another format')}"
+        return f"expected {FORMS.get(ast.literal_eval(match['literal']), 'text in another format')}"
     if match := _ENUM.fullmatch(problem):
         return f"{match['value']} is not one of: {', '.join(values())}"
     return "not valid base64" if "base64" in problem else problem[0].lower() + problem[1:]

@@ -17,8 +17,9 @@ import zmq
 from backscroll.clients.command_line import output
 from backscroll.clients.command_line.exits import EXIT_USAGE, complain
 from backscroll.clients.python.client import Client
-from backscroll.clients.python.daemon_access import clients_of
+from backscroll.clients.python.daemon_access import clients_of, holds_database
 from backscroll.schema.operations import AddKey, CreateToken, ListKeys, ListTokens, RevokeKey, RevokeToken
+from backscroll.schema.paths import default_data_dir
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -33,7 +34,7 @@ def token_create(options: argparse.Namespace) -> int:
             return complain(f"--expires: give a duration such as 30d, 12h or 90m, not {options.expires!r}", EXIT_USAGE)
         expires_at = time.time_ns() // 1_000_000 + int(duration[1]) * UNITS_MS[duration[2]]
     token = f"{options.name}.{secrets.token_urlsafe(32)}"
-    with _daemon(options) as client:
+    with _daemon(options, new=True) as client:
         client.execute(CreateToken.of(token, options.name, options.right, options.scope, expires_at))
     sys.stdout.write(f"{token}\n")
     sys.stderr.write("backscroll: this token is shown only now; clients find it in BACKSCROLL_TOKEN\n")
@@ -50,7 +51,7 @@ def token_list(options: argparse.Namespace) -> int:
             each.right,
             "all" if each.scopes is None else ", ".join(map(output.printable, each.scopes)),
             _day(each.created_at),
-            "never" if each.expires_at is None else _day(each.expires_at),
+            "never" if each.expires_at is None else _expiry(each.expires_at),
         ]
         for each in tokens
     ]
@@ -68,8 +69,8 @@ def token_revoke(options: argparse.Namespace) -> int:
 def keys_create(options: argparse.Namespace) -> int:
     """Make a client's key pair, list its public key, and print it once or write it into a new file."""
     public_key, secret_key = (key.decode() for key in zmq.curve_keypair())
-    with _daemon(options) as client:
-        file = None if options.to is None else os.open(options.to, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with _daemon(options, new=True) as client:
+        file = None if options.to is None else _new_file(options.to)
         try:
             client.execute(AddKey(options.name, public_key))
         except BaseException:
@@ -112,10 +113,39 @@ def keys_server(options: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _daemon(options: argparse.Namespace) -> Iterator[Client]:
-    """A client of the daemon that was named, or of one that is started for as long as this takes."""
-    with clients_of(options.endpoint, options.data_dir, new=True) as clients:
+def _daemon(options: argparse.Namespace, *, new: bool = False) -> Iterator[Client]:
+    """A client of the daemon that was named, or of one that is started for as long as this takes.
+
+    For what is `new`, the directory may be, too; at the end, standard error gets a line about which daemon it is for.
+    """
+    directory = (options.data_dir or default_data_dir()).absolute()
+    was_used = holds_database(directory)
+    with clients_of(options.endpoint, options.data_dir, new=new) as clients:
         yield clients[DEFAULT_SCOPE]
+    if not new:
+        return
+    if not clients.is_private:
+        where = f"at {options.endpoint}" if options.endpoint else f"in {directory}"
+        sys.stderr.write(f"backscroll: {options.name!r} is for the daemon {where}\n")
+        return
+    sys.stderr.write(f"backscroll: {options.name!r} is for the daemons that will be started in {directory}\n")
+    if was_used:
+        sys.stderr.write("backscroll: no daemon is running there now\n")
+    else:
+        sys.stderr.write("backscroll: this directory is new; if your daemon has another, name that with --data-dir\n")
+
+
+def _new_file(path: str) -> int:
+    """A private file to write to; raises FileExistsError."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise FileExistsError(f"--to: {path} exists already; name a new file") from None
+
+
+def _expiry(at_ms: int) -> str:
+    has_expired = at_ms <= time.time_ns() // 1_000_000
+    return f"{_day(at_ms)}{' (expired)' if has_expired else ''}"
 
 
 def _day(at_ms: int) -> str:

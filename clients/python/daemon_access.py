@@ -31,7 +31,9 @@ class CannotReach(Exception):
 class Clients:
     """The clients of one daemon by scope, on one socket. Use it from one thread at a time."""
 
-    def __init__(self, endpoint: str, data_dir: Path | None = None) -> None:
+    def __init__(self, endpoint: str, data_dir: Path | None = None, *, is_private: bool = False) -> None:
+        self.is_private = is_private
+        """Whether the daemon was started for these clients."""
         self._transport = ZmqTransport(endpoint, data_dir)
         self._clients: dict[str, Client] = {}
 
@@ -58,21 +60,24 @@ def clients_of(endpoint: str | None, data_dir: Path | None, *, new: bool = False
     Raises `CannotReach` if the directory holds no database and may not be `new`, and `Unavailable` if the started
     daemon is not ready.
     """
-    with _endpoint_of(endpoint, data_dir, new=new) as found, closing(Clients(found, data_dir)) as clients:
+    with (
+        _endpoint_of(endpoint, data_dir, new=new) as (found, is_private),
+        closing(Clients(found, data_dir, is_private=is_private)) as clients,
+    ):
         yield clients
 
 
 @contextmanager
-def _endpoint_of(endpoint: str | None, data_dir: Path | None, *, new: bool) -> Iterator[str]:
+def _endpoint_of(endpoint: str | None, data_dir: Path | None, *, new: bool) -> Iterator[tuple[str, bool]]:
     directory = data_dir or default_data_dir()
     found = endpoint or _running_in(directory)
     if found is not None:
-        yield found
+        yield found, False
     elif not new and not holds_database(directory):
         raise CannotReach(f"{directory} holds no database; name the data directory of a daemon")
     else:
         with private_daemon(directory) as daemon:
-            yield daemon.endpoint
+            yield daemon.endpoint, True
 
 
 @contextmanager

@@ -182,7 +182,7 @@ def test_the_token_is_found_or_its_absence_is_said(
     """As an argument, in the environment, or in the data directory that lists the endpoint; else the error says how."""
     daemon = start_daemon(*TCP)
     monkeypatch.setenv("BACKSCROLL_DATA_DIR", str(tmp_path / "elsewhere"))
-    with pytest.raises(Unauthenticated, match="BACKSCROLL_TOKEN"):
+    with pytest.raises(Unauthenticated, match="`token=` or in the environment variable BACKSCROLL_TOKEN"):
         ask(client_class, endpoint=daemon.endpoint)
     assert ask(client_class, endpoint=daemon.endpoint, token=daemon.token).pong
     monkeypatch.setenv("BACKSCROLL_DATA_DIR", str(daemon.data_dir))
