@@ -35,6 +35,10 @@ ENVELOPE_BYTES_MAX = 1024
 """What a reply has besides its result, at most."""
 RUN_SECONDS = 0.025
 RUN_REPLY_BYTES = 4 * 2**20
+NEXT_PAGES = (
+    "and for the next page with `after`: what the list is ordered by, as it is in the last item. Ask on until a page is"
+    " empty; a short one is not the last"
+)
 
 
 class Refused(Exception):
@@ -425,7 +429,7 @@ def _encoded(result: Any, codec: Codec) -> bytes:
         raise TooLarge(f"{problem}: ask with `childLists: false`")
     if not found.complete and not result.is_page:
         problem = f"the list is larger than a reply, which has at most {REPLY_BYTES_MAX} bytes"
-        raise TooLarge(f"{problem}: ask with `limit`, and for the next page with `after`")
+        raise TooLarge(f"{problem}: ask with `limit`, {NEXT_PAGES}")
     return found.encoded
 
 

@@ -106,7 +106,8 @@ class Gate:
         """The daemon's CURVE secret; raises `BadSettings` if no client has a key."""
         if not self._keys:
             raise BadSettings(
-                "no client may connect to a curve:// endpoint, as no key is listed: run `backscroll keys create NAME`"
+                "no client may connect to a curve:// endpoint, as no key is listed: run"
+                f" `backscroll keys create NAME --data-dir {self._keys_path.parent}`"
             )
         return self._server_secret.encode()
 

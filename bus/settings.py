@@ -213,7 +213,7 @@ class Settings(BaseSettings):
                 if not host or not _is_port(port):
                     raise ValueError(f"{endpoint!r} needs a host and a port from 1 to 65535, or * for any free port")
                 continue
-            if not endpoint.startswith(("ipc://", *LOCAL_TCP)):
+            if not f"{endpoint}:".startswith(("ipc://", *LOCAL_TCP)):
                 raise ValueError(
                     f"{endpoint!r} is neither ipc:///PATH nor tcp:// on 127.0.0.1, localhost or [::1];"
                     " other addresses need curve://HOST:PORT and keys (`backscroll keys --help`)"
@@ -221,7 +221,7 @@ class Settings(BaseSettings):
             if endpoint.startswith("ipc://") and not endpoint.startswith("ipc:///"):
                 raise ValueError(f"{endpoint!r} needs an absolute path, such as ipc:///tmp/backscroll.sock")
             for host in LOCAL_TCP:
-                if endpoint.startswith(host) and not _is_port(endpoint.removeprefix(host)):
+                if f"{endpoint}:".startswith(host) and not _is_port(endpoint.removeprefix(host)):
                     raise ValueError(f"{endpoint!r} needs a port from 1 to 65535, or * for any free port")
         return endpoints
 

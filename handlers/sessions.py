@@ -61,5 +61,5 @@ def get_session(query: GetSession, db: Reads) -> Session | None:
 
 def _hash(command: CreateSession | DeleteSession) -> str | None:
     if (command.token is None) == (command.token_hash is None):
-        raise Invalid.at("$.payload", "give either token or tokenHash")
+        raise Invalid.at("$.payload", "give exactly one of token and tokenHash")
     return command.hash()

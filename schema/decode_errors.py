@@ -4,8 +4,10 @@ msgspec reports "Expected `int`, got `str` - at `$.message.timestamp`"; callers 
 "$.payload.message.timestamp: expected integer, got string".
 """
 
+import ast
 import re
 from collections.abc import Callable
+from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -40,7 +42,7 @@ _FIELD = re.compile(r"Object (?P<what>contains unknown|missing required) field `
 _TYPE = re.compile(r"Expected `(?P<expected>[^`]*)`, got `(?P<got>[^`]*)`")
 _LENGTH = re.compile(r"Expected `(?P<type>\w+)` of length (?P<sign>[<>]=) (?P<number>\d+)")
 _RANGE = re.compile(r"Expected `\w+` (?P<sign>[<>]=) (?P<number>-?\d+)")
-_FORM = re.compile(r"Expected `str` matching regex '(?P<pattern>.*)'", re.DOTALL)
+_FORM = re.compile(r"Expected `str` matching regex (?P<literal>'.*'|\".*\")", re.DOTALL)
 _ENUM = re.compile(r"Invalid enum value (?P<value>.*)", re.DOTALL)
 _SYNTAX = re.compile(r"(?P<format>JSON|MessagePack data) is malformed: (?P<problem>.*?)(?: \(byte (?P<byte>\d+)\))?")
 
@@ -62,21 +64,42 @@ def explain(error: Exception, root: str, as_type: type[Struct], unknown_field: s
     if path == "$" and _TYPE.fullmatch(problem):
         return Malformed.at("$", "the body is not an object (a map of fields)")
     if field := _FIELD.fullmatch(problem):
-        missing = field["what"].startswith("missing")
-        return Invalid.at(
-            f"{path}.{field['field']}", "required field is missing" if missing else f"unknown field{unknown_field}"
-        )
+        inner = f"{match['path'] or ''}.{field['field']}"
+        missing = f"required field is missing{_or_null(as_type, inner)}"
+        is_missing = field["what"].startswith("missing")
+        return Invalid.at(f"{path}.{field['field']}", missing if is_missing else f"unknown field{unknown_field}")
     error_class = TooLarge if " of length <= " in problem else Invalid
-    return error_class.at(path, _plain(problem, lambda: known_values(as_type, match["path"] or "")))
+    plain_problem = _plain(problem, lambda: known_values(as_type, match["path"] or ""))
+    return error_class.at(path, plain_problem + _fields_wanted(problem, as_type, match["path"] or ""))
 
 
 def known_values(as_type: type[Struct], path: str) -> tuple[str, ...]:
     """The allowed values of the field at `path`, if its type lists them."""
+    hint = plain(_hint_at(as_type, path))
+    return tuple(map(str, get_args(hint))) if get_origin(hint) is Literal else ()
+
+
+def _hint_at(as_type: type[Struct], path: str) -> Any:
+    """The annotation of the field at `path`."""
     hint: Any = as_type
     for step in re.findall(r"\.(\w+)|\[", path):
         hint = _inner(hint, step)
-    hint = plain(hint)
-    return tuple(map(str, get_args(hint))) if get_origin(hint) is Literal else ()
+    return hint
+
+
+def _or_null(as_type: type[Struct], path: str) -> str:
+    """What to say about a missing field that may be null."""
+    return "; give null if it is unset" if NoneType in get_args(_hint_at(as_type, path)) else ""
+
+
+def _fields_wanted(problem: str, as_type: type[Struct], path: str) -> str:
+    """The required fields of the object that is expected at `path`, where something else was found."""
+    hint = plain(_hint_at(as_type, path))
+    is_record = isinstance(hint, type) and issubclass(hint, Struct)
+    if not path or not is_record or not problem.startswith("Expected `object"):
+        return ""
+    required = [each.encode_name for each in msgspec.structs.fields(hint) if each.required]
+    return f"; the object needs {', '.join(required)}" if required else ""
 
 
 def _inner(hint: Any, field: str) -> Any:
@@ -104,7 +127,7 @@ def _plain(problem: str, values: Callable[[], tuple[str, ...]]) -> str:
     if match := _RANGE.fullmatch(problem):
         return _range_problem(match["sign"], int(match["number"]))
     if match := _FORM.fullmatch(problem):
-        return f"expected {FORMS.get(match['pattern'], 'text in another format')}"
+        return f"expected {FORMS.get(ast.literal_eval(match['literal']), 'text in another format')}"
     if match := _ENUM.fullmatch(problem):
         return f"{match['value']} is not one of: {', '.join(values())}"
     return "not valid base64" if "base64" in problem else problem[0].lower() + problem[1:]

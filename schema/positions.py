@@ -1,6 +1,7 @@
 """Where the next page of a list begins: the fields that the list is ordered by, in the last item of the page before.
 
-A position needs no stored item: it stays valid when items are saved or deleted meanwhile, its own item included.
+A position needs no stored item: it stays valid when items are saved or deleted meanwhile, its own item included. All
+its fields are required: if a missing time meant an unset one, a list that is paged without it would never end.
 """
 
 from typing import Any, TypeVar, get_type_hints
@@ -15,9 +16,9 @@ Q = TypeVar("Q")
 
 
 class UserPosition(Record, frozen=True, kw_only=True):
-    """A position in the order (createdAt, oderId); an unset time comes first."""
+    """A position in the order (createdAt, oderId); an unset time is null, which comes first."""
 
-    created_at: Millis | None = None
+    created_at: Millis | None
     oder_id: Id
 
 
@@ -28,9 +29,9 @@ class MemberPosition(Record, frozen=True, kw_only=True):
 
 
 class RoomPosition(Record, frozen=True, kw_only=True):
-    """A position in the order (createdAt, id); an unset time comes first."""
+    """A position in the order (createdAt, id); an unset time is null, which comes first."""
 
-    created_at: Millis | None = None
+    created_at: Millis | None
     id: Id
 
 
@@ -42,9 +43,9 @@ class ChannelPosition(Record, frozen=True, kw_only=True):
 
 
 class ReactionPosition(Record, frozen=True, kw_only=True):
-    """A position in the order (timestamp, oderId, emoji); an unset time comes first."""
+    """A position in the order (timestamp, oderId, emoji); an unset time is null, which comes first."""
 
-    timestamp: Millis | None = None
+    timestamp: Millis | None
     oder_id: Id
     emoji: Id
 

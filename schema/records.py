@@ -9,7 +9,7 @@ not listed in `OneOf`. The daemon decodes requests into stricter subclasses of t
 
 `KEY` names the fields that identify a record inside its parent's list, `NOUN` is its kind in the command log, and
 `REDACTABLE` maps the fields whose text is erased from the command log when the item is deleted to their replacements.
-`SECRET` maps the fields that are never in the command log to what stands there in their place.
+`SECRET` maps the fields that are never in the command log, nor in a `repr`, to what stands there in their place.
 
 Each entity that can be updated has an `…Updates` record in which a field has three states: absent (leave it), `null`
 (clear it) and a value (set it); a required field cannot be cleared. These records are written out, not derived, so that
@@ -22,6 +22,7 @@ from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 from msgspec import UNSET, Struct, UnsetType, field
 from msgspec.structs import replace
 
+from backscroll.schema.hidden import shown, shown_fields
 from backscroll.schema.limits import Array, Bytes, Count, Id, Integer, Many, Millis, Object, Text
 from backscroll.schema.markers import REPLY_ONLY, OneOf
 
@@ -52,6 +53,12 @@ class Record(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=Tr
     KEY: ClassVar[tuple[str, ...]] = ()
     REDACTABLE: ClassVar[Mapping[str, Any]] = {}
     SECRET: ClassVar[Mapping[str, Any]] = {}
+
+    def __repr__(self) -> str:
+        return shown(self, self.SECRET)
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return shown_fields(self, self.SECRET)
 
 
 _R = TypeVar("_R", bound=Record)

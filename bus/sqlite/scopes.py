@@ -27,7 +27,7 @@ from backscroll.bus.sqlite import errors
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.empty_store import EmptyStore
 from backscroll.bus.sqlite.opening import DEFAULT_FILE, scope_named_in
-from backscroll.bus.sqlite.store import SqliteStore
+from backscroll.bus.sqlite.store import RESTART, SqliteStore
 from backscroll.bus.sqlite.wal_lineage import WalLineage
 from backscroll.bus.stores import ADOPTED_BYTES, Committed, ReadStore
 from backscroll.bus.watched_files import WatchedFiles
@@ -502,7 +502,7 @@ class SqliteScopes:
     def _problem(self, stores: dict[str, SqliteStore]) -> str:
         """Why commands are refused in every scope, or in the scope `default`; empty if they are not."""
         if problem := self.files.problem():
-            return f"{problem} while the daemon used it. Restart the daemon."
+            return f"{problem} while the daemon used it. {RESTART}"
         if problem := self._reserve.problem():
             return problem
         default = stores.get(DEFAULT_SCOPE)
@@ -510,7 +510,7 @@ class SqliteScopes:
 
     def _open_store(self, scope: Scope) -> SqliteStore:
         if problem := self.files.problem():
-            raise Storage(f"{problem} while the daemon used it. Restart the daemon.")
+            raise Storage(f"{problem} while the daemon used it. {RESTART}")
         scope.finish_removal()
         make_directory(scope.path.parent)
         self._number = None if not scope.path.exists() else self._number

@@ -65,7 +65,10 @@ UPDATE_POSITION = statement(
 WAL_FILE = 1  # which file of a connection `read` reads
 
 FOREIGN = "-foreign"  # the suffix of a log that was put in the place of the database's own
-RESTART = "Stop the daemon, restore the files that belong together, and start it again."
+RESTART = (
+    "Stop the daemon, restore the files that belong together, and only then start it again: where there are none, it"
+    " begins with empty ones."
+)
 
 T = TypeVar("T")
 

@@ -17,8 +17,9 @@ import zmq
 from backscroll.clients.command_line import output
 from backscroll.clients.command_line.exits import EXIT_USAGE, complain
 from backscroll.clients.python.client import Client
-from backscroll.clients.python.daemon_access import clients_of
+from backscroll.clients.python.daemon_access import clients_of, holds_database
 from backscroll.schema.operations import AddKey, CreateToken, ListKeys, ListTokens, RevokeKey, RevokeToken
+from backscroll.schema.paths import default_data_dir
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -50,7 +51,7 @@ def token_list(options: argparse.Namespace) -> int:
             each.right,
             "all" if each.scopes is None else ", ".join(map(output.printable, each.scopes)),
             _day(each.created_at),
-            "never" if each.expires_at is None else _day(each.expires_at),
+            "never" if each.expires_at is None else _expiry(each.expires_at),
         ]
         for each in tokens
     ]
@@ -86,8 +87,11 @@ def keys_create(options: argparse.Namespace) -> int:
 
 
 def _write_new(path: Path, text: str) -> None:
-    """Write a private file that does not exist yet, whole or not at all."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    """Write a private file that does not exist yet, whole or not at all; raises FileExistsError."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise FileExistsError(f"--to: {path} exists already; name a new file") from None
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(text)
@@ -114,17 +118,37 @@ def keys_revoke(options: argparse.Namespace) -> int:
 
 def keys_server(options: argparse.Namespace) -> int:
     """Print the daemon's public key."""
-    with _daemon(options, new=True) as client:
+    with _daemon(options) as client:
         sys.stdout.write(f"{client.execute(ListKeys()).server_key}\n")
     return 0
 
 
 @contextmanager
 def _daemon(options: argparse.Namespace, *, new: bool = False) -> Iterator[Client]:
-    """A client of the daemon that was named, or of one that is started for as long as this takes, if `new` also in a
-    directory without a database."""
+    """A client of the daemon that was named, or of one that is started for as long as this takes.
+
+    For what is `new`, the directory may be, too; at the end, standard error gets a line about which daemon it is for.
+    """
+    directory = (options.data_dir or default_data_dir()).absolute()
+    was_used = holds_database(directory)
     with clients_of(options.endpoint, options.data_dir, new=new) as clients:
         yield clients[DEFAULT_SCOPE]
+    if not new:
+        return
+    if not clients.is_private:
+        where = f"at {options.endpoint}" if options.endpoint else f"in {directory}"
+        sys.stderr.write(f"backscroll: {options.name!r} is for the daemon {where}\n")
+        return
+    sys.stderr.write(f"backscroll: {options.name!r} is for the daemons that will be started in {directory}\n")
+    if was_used:
+        sys.stderr.write("backscroll: no daemon is running there now\n")
+    else:
+        sys.stderr.write("backscroll: this directory is new; if your daemon has another, name that with --data-dir\n")
+
+
+def _expiry(at_ms: int) -> str:
+    has_expired = at_ms <= time.time_ns() // 1_000_000
+    return f"{_day(at_ms)}{' (expired)' if has_expired else ''}"
 
 
 def _day(at_ms: int) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,8 +16,18 @@ from backscroll.clients.command_line.output import console, printable
 from backscroll.clients.command_line.results import readable, show_result
 from backscroll.clients.python.client import ZmqTransport
 from backscroll.clients.python.pending_calls import TIMEOUT_MS, new_id, open_reply
-from backscroll.schema.errors import BackscrollError, Invalid, NoReply, TooLarge, UnknownOperation
+from backscroll.schema.errors import (
+    BackscrollError,
+    Forbidden,
+    Invalid,
+    NoReply,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    UnknownOperation,
+)
 from backscroll.schema.operations import OPERATIONS, Command, Maintenance
+from backscroll.schema.paths import TOKEN_VARIABLE
 from backscroll.schema.wire import DEFAULT_SCOPE, JSON, Envelope, Reply, error_body, error_of
 
 EXAMPLE = """'{"roomId": "home"}'"""
@@ -89,6 +100,8 @@ def _show_result(reply: Reply[Any], options: argparse.Namespace) -> None:
 
 def _show_error(error: BackscrollError, options: argparse.Namespace) -> None:
     if options.json or not sys.stderr.isatty():
+        if error.details and "did you mean" in error.message:
+            error.details.pop("known", None)
         sys.stderr.write(JSON.encode(error_body(error)).decode() + "\n")
         return
     out = console(sys.stderr)
@@ -109,7 +122,10 @@ def _details(error: BackscrollError, operation: str) -> Iterator[str]:
     for name, value in (error.details or {}).items():
         if name not in ("path", "known", "level"):  # which the first line says
             yield f"{name}: {readable(name, value)}"
-    if isinstance(error, UnknownOperation):
+    if isinstance(error, Forbidden | Unauthenticated | Unavailable) and "the token" in error.message:
+        if os.environ.get(TOKEN_VARIABLE):
+            yield f"the token is that in {TOKEN_VARIABLE}"
+    elif isinstance(error, UnknownOperation):
         yield "`backscroll describe` lists the operations"
     elif isinstance(error, Invalid | TooLarge) and operation in OPERATIONS:
         yield f"`backscroll describe {operation}` shows its payload"

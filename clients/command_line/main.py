@@ -287,9 +287,9 @@ examples:
         _add_token,
         """\
 examples:
-  backscroll token create bot --right write --scope ada --expires 30d
+  backscroll token create bot --right write --scope ada --expires 30d --data-dir ./data
   BACKSCROLL_TOKEN=bot.… backscroll call list-users --endpoint tcp://127.0.0.1:5555 --scope ada
-  backscroll token revoke bot
+  backscroll token revoke bot --data-dir ./data
 """,
     ),
     "keys": _CommandLine(
@@ -297,8 +297,8 @@ examples:
         _add_keys,
         """\
 examples:
-  backscroll keys create laptop --to laptop.keys
-  backscroll serve --endpoint curve://0.0.0.0:5555
+  backscroll keys create laptop --to laptop.keys --data-dir ./data
+  backscroll serve --data-dir ./data --endpoint curve://0.0.0.0:5555
   BACKSCROLL_KEYS=laptop.keys BACKSCROLL_TOKEN=bot.… backscroll call list-users --endpoint curve://192.0.2.1:5555
 """,
     ),

@@ -1,4 +1,4 @@
-"""The Python clients: `Client` and `AsyncClient`. They import only the schema.
+"""The Python clients, `Client` and `AsyncClient`, and `Curve`, the keys for `curve://`. They import only the schema.
 
 The exception is `pytest_plugin`, which also imports the bus to run a store in the process of a test.
 
@@ -10,12 +10,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from backscroll.clients.python.address import Curve
     from backscroll.clients.python.asyncio_client import AsyncClient
     from backscroll.clients.python.client import Client
 
-__all__ = ["AsyncClient", "Client"]
+__all__ = ["AsyncClient", "Client", "Curve"]
 
-_MODULES = {"AsyncClient": "backscroll.clients.python.asyncio_client", "Client": "backscroll.clients.python.client"}
+_MODULES = {
+    "AsyncClient": "backscroll.clients.python.asyncio_client",
+    "Client": "backscroll.clients.python.client",
+    "Curve": "backscroll.clients.python.address",
+}
 
 
 def __getattr__(name: str) -> Any:

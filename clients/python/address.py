@@ -63,12 +63,17 @@ def find_address(
     data directory; where no endpoint is given, the last goes before the variable. Raises `Unavailable` if no daemon is
     ready, `Unauthenticated` if there is no token, and `Invalid` if it cannot be one or there are no keys for CURVE.
     """
+    if not isinstance(curve, Curve | None):
+        raise Invalid("`curve` is a `Curve`: read one with `Curve.read(FILE)` from a file of `backscroll keys create`")
     found = find_endpoint(endpoint, data_dir)
     if not found.startswith(NEED_TOKEN):
         return Address(found)
     if found.startswith("curve://") and curve is None:
         if KEYS_VARIABLE not in os.environ:
-            raise Invalid(f"{found} needs keys: let {KEYS_VARIABLE} name a file that `backscroll keys create` made")
+            raise Invalid(
+                f"{found} needs keys from a file that `backscroll keys create` made: give `curve=Curve.read(FILE)`, or"
+                f" let {KEYS_VARIABLE} name the file"
+            )
         curve = Curve.read(os.environ[KEYS_VARIABLE])
     directory = default_data_dir() if data_dir is None else Path(data_dir)
     if token is None:
@@ -76,8 +81,8 @@ def find_address(
         token = next(filter(None, sources if endpoint else reversed(sources)), None)
     if token is None:
         raise Unauthenticated(
-            f"there is no token for {found}: name the daemon's data directory, or set {TOKEN_VARIABLE} to a token made"
-            " by `backscroll token create`"
+            f"there is no token for {found}: name the daemon's data directory, or give a token made by"
+            f" `backscroll token create`, as `token=` or in the environment variable {TOKEN_VARIABLE}"
         )
     if not token.isprintable() or len(token.encode()) > AUTH_BYTES_MAX:
         raise Invalid(f"the token for {found} is not one: it must be printable text of at most {AUTH_BYTES_MAX} bytes")

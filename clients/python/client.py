@@ -145,9 +145,13 @@ class ZmqTransport:
         now = time.monotonic()
         if now >= self._connect_at:
             self._reconnect()
-        arrived = self._poller.poll(_poll_timeout_ms((min(until, self._connect_at) - now) * 1000))
+        wait_ms = _poll_timeout_ms((min(until, self._connect_at) - now) * 1000)
         link = self._connection
-        if link is None or not arrived:
+        if link is None:
+            time.sleep(wait_ms / 1000)  # a poller without sockets returns at once
+            return False
+        arrived = self._poller.poll(wait_ms)
+        if not arrived:
             return False
         if arrived[0][0] is not link.socket:
             self._handle_event(link)

@@ -70,7 +70,10 @@ class Connection:
             self.socket.connect(self._endpoint.replace("curve://", "tcp://", 1))
         except zmq.ZMQError as error:
             self.close()
-            raise Invalid(f"{self._endpoint!r} is not an address to connect to: {error.strerror}") from error
+            raise Invalid(
+                f"{self._endpoint!r} is not an address to connect to, such as tcp://127.0.0.1:5555 or ipc:///PATH:"
+                f" {error.strerror}"
+            ) from error
 
     def _use_keys(self, curve: Curve) -> None:
         try:

@@ -30,7 +30,9 @@ class CannotReach(Exception):
 class Clients:
     """The clients of one daemon by scope, on one socket. Use it from one thread at a time."""
 
-    def __init__(self, endpoint: str | None, data_dir: Path | None = None) -> None:
+    def __init__(self, endpoint: str | None, data_dir: Path | None = None, *, is_private: bool = False) -> None:
+        self.is_private = is_private
+        """Whether the daemon was started for these clients."""
         self._transport = ZmqTransport(endpoint, data_dir)
         self._clients: dict[str, Client] = {}
 
@@ -57,12 +59,13 @@ def clients_of(endpoint: str | None, data_dir: Path | None, *, new: bool = False
     daemon is not ready.
     """
     directory = data_dir or default_data_dir()
+    is_private = endpoint is None and not _is_served(directory)
     with ExitStack() as stack:
-        if endpoint is None and not _is_served(directory):
+        if is_private:
             if not new and not holds_database(directory):
                 raise CannotReach(f"{directory} holds no database; name the data directory of a daemon")
             stack.enter_context(private_daemon(directory))
-        yield stack.enter_context(closing(Clients(endpoint, directory)))
+        yield stack.enter_context(closing(Clients(endpoint, directory, is_private=is_private)))
 
 
 @contextmanager

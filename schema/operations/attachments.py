@@ -31,6 +31,9 @@ class DeleteAttachmentsForMessage(Command[None], frozen=True):
 class GetAttachmentsForMessage(Query[list[Attachment]], frozen=True):
     """The attachments of a message, ordered by id.
 
+    With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
+    null for one that it lacks; the end is an empty page.
+
     Example: {"messageId": "m1"}
     """
 
@@ -41,6 +44,9 @@ class GetAttachmentsForMessage(Query[list[Attachment]], frozen=True):
 
 class GetAllAttachments(Query[list[Attachment]], frozen=True):
     """All attachments of the scope, ordered by id.
+
+    With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
+    null for one that it lacks; the end is an empty page.
 
     Example: {"limit": 100, "after": {"id": "a0"}}
     """

@@ -29,6 +29,9 @@ class RemoveBan(Command[None], frozen=True):
 class GetBansForRoom(Query[list[Ban]], frozen=True):
     """The bans of a room that are in force, ordered by (timestamp, oderId).
 
+    With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
+    null for one that it lacks; the end is an empty page.
+
     Example: {"roomId": "r1"}
     """
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Final, Generic, Literal, TypeVar, get_args
 
 from msgspec import Raw, Struct
 
+from backscroll.schema.hidden import shown, shown_fields
 from backscroll.schema.limits import BATCH_COMMANDS_MAX, BODY_BYTES_MAX, FREE_JSON_BYTES_MAX
 
 R = TypeVar("R", covariant=True)
@@ -33,6 +34,8 @@ class Operation(Struct, Generic[R], frozen=True, rename="camel", omit_defaults=T
     REPLACED_BY: ClassVar[str | None] = None
     ERRORS: ClassVar[tuple[str, ...]] = ()
     ADDS: ClassVar[bool] = True
+    SECRET: ClassVar[tuple[str, ...]] = ()
+    """The fields whose values are not shown in a `repr`."""
 
     wire_name: ClassVar[str]
     reply_type: ClassVar[Any]
@@ -45,6 +48,12 @@ class Operation(Struct, Generic[R], frozen=True, rename="camel", omit_defaults=T
         cls.wire_name = re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
         for base in getattr(cls, "__orig_bases__", ()):
             cls.reply_type = get_args(base)[0]
+
+    def __repr__(self) -> str:
+        return shown(self, self.SECRET)
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return shown_fields(self, self.SECRET)
 
 
 class Command(Operation[R], Generic[R], frozen=True):

@@ -67,6 +67,9 @@ class GetChannel(Query[Channel | None], frozen=True):
 class ListChannels(Query[list[Channel]], frozen=True):
     """The channels of a room, ordered by (position, id).
 
+    With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
+    null for one that it lacks; the end is an empty page.
+
     Example: {"roomId": "r1"}
     """
 
@@ -118,6 +121,9 @@ class DeleteCategory(Command[None], frozen=True):
 
 class ListCategories(Query[list[Category]], frozen=True):
     """The categories of a room, ordered by (position, id).
+
+    With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
+    null for one that it lacks; the end is an empty page.
 
     Example: {}
     """

@@ -34,6 +34,9 @@ class RemoveReaction(Command[None], frozen=True):
 class GetReactionsForMessage(Query[list[Reaction]], frozen=True):
     """The reactions to a message, ordered by (timestamp, oderId, emoji).
 
+    With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
+    null for one that it lacks; the end is an empty page.
+
     Example: {"messageId": "m1"}
     """
 

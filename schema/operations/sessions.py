@@ -31,6 +31,7 @@ class CreateSession(Command[Session], frozen=True):
     """
 
     ERRORS = ("not-found", "conflict")
+    SECRET = ("token",)
 
     user_id: Id
     duration_ms: DurationMs
@@ -58,6 +59,8 @@ class DeleteSession(Command[None], frozen=True):
     """
 
     ADDS = False
+    SECRET = ("token",)
+
     token: Token | None = None
     token_hash: HexDigest | None = None
 
@@ -87,5 +90,7 @@ class GetSession(Query[Session | None], frozen=True):
 
     Example: {"token": "bm90IGEgcmVhbCB0b2tlbg"}
     """
+
+    SECRET = ("token",)
 
     token: Token

@@ -9,7 +9,7 @@ from backscroll.schema.records import User, UserUpdates
 class SaveUser(Command[None], frozen=True):
     """Save a user, or replace the one with the same oderId. `conflict` if another user has the same pubkey.
 
-    Example: {"user": {"oderId": "ada", "id": "u1", "username": "ada", "displayName": "Ada"}}
+    Example: {"user": {"oderId": "ada", "id": "u1", "username": "ada", "createdAt": 1767225600000}}
     """
 
     ERRORS = ("conflict",)
@@ -64,7 +64,10 @@ class GetUserByPubkey(Query[User | None], frozen=True):
 class ListUsers(Query[list[User]], frozen=True):
     """All users, ordered by (createdAt, oderId).
 
-    Example: {"limit": 100, "after": {"oderId": "ad"}}
+    With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
+    null for one that it lacks; the end is an empty page.
+
+    Example: {"limit": 100, "after": {"createdAt": 1767225600000, "oderId": "abe"}}
     """
 
     limit: PageSize | None = None
@@ -89,6 +92,9 @@ class GetCurrentUser(Query[User | None], frozen=True):
 
 class GetUsersByRoom(Query[list[User]], frozen=True):
     """The members of a room as users, ordered by oderId; unstored users get the fields of the member.
+
+    With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
+    null for one that it lacks; the end is an empty page.
 
     Example: {"roomId": "r1"}
     """

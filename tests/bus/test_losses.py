@@ -14,7 +14,7 @@ import pytest
 
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.inprocess import InProcess
-from backscroll.bus.sqlite.store import WAL_PAGES_BEFORE_CHECKPOINT
+from backscroll.bus.sqlite.store import RESTART, WAL_PAGES_BEFORE_CHECKPOINT
 from backscroll.clients.python.daemon_process import DaemonProcess
 from tests.support.messages import save_payload
 from tests.support.peers import Peer
@@ -321,6 +321,25 @@ def test_files_lost_while_running(
         start = check_start(directory, later)
         what = f"{what}; next start: {start}"
     rows[file, how, f"while it ran, then {end}"] = what
+
+
+def test_a_lost_directory_is_to_be_restored_before_a_restart(tmp_path: Path) -> None:
+    """`health`, commands and scopes that are opened later all say it: a restart alone would begin with empty files."""
+    directory = tmp_path / "data"
+    with (
+        (tmp_path / "log").open("w") as log,
+        DaemonProcess(directory, "--endpoint", f"ipc://{tmp_path}/s", log=log) as daemon,
+        Peer(daemon.endpoint) as peer,
+    ):
+        assert saved(peer, range(1))
+        shutil.rmtree(directory)
+        said = [
+            peer.ask("health")["result"]["storage"]["state"],
+            peer.ask("save-message", save_payload(1))["error"]["message"],
+            peer.ask("save-message", save_payload(1), scope=OTHER)["error"]["message"],
+        ]
+    assert [each for each in said if not each.endswith(RESTART)] == []
+    assert "restore the files" in RESTART
 
 
 def saved(peer: Peer, numbers: range) -> set[str]:

@@ -144,7 +144,8 @@ def test_suitable_addresses_are_accepted(endpoint: str) -> None:
         (["--readers", "0"], "--readers: 0 is too small; the least is 1"),
         (["--kept-results", "-1"], "--kept-results: -1 is too small; the least is 0"),
         (["--allowed-uids", "ada"], "--allowed-uids: give a whole number, such as 1000, not 'ada'"),
-        (["--endpoint", "tcp://127.0.0.1"], "--endpoint: 'tcp://127.0.0.1' is neither ipc:///PATH nor tcp://"),
+        (["--endpoint", "tcp://127.0.0.1"], "--endpoint: 'tcp://127.0.0.1' needs a port from 1 to 65535"),
+        (["--endpoint", "127.0.0.1:5555"], "--endpoint: '127.0.0.1:5555' is neither ipc:///PATH nor tcp://"),
         (["--readers", "0", "--writers", "x"], "least is 1; --writers: give"),
     ],
 )

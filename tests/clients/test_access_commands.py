@@ -13,7 +13,8 @@ from backscroll.clients.command_line.main import main
 from backscroll.clients.python import Client
 from backscroll.clients.python.address import Curve
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.schema import Invalid, ListTokens
+from backscroll.schema import CreateToken, Invalid, ListTokens
+from backscroll.schema.limits import MILLIS_MAX
 from tests.support.messages import save_payload
 
 StartDaemon = Callable[..., DaemonProcess]
@@ -131,6 +132,48 @@ def test_tokens_can_be_made_before_the_first_start(run: Run, tmp_path: Path) -> 
     assert (token.name, token.right, token.scopes, token.expires_at) == ("reader", "read", None, None)
 
 
+def test_creating_says_which_daemon_it_is_for(run: Run, start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """On standard error: a new directory is one where the reader's daemon may not look."""
+    new = ("--right", "read", "--data-dir", tmp_path / "data")
+    code, out, err = run("token", "create", "a", *new)
+    assert (code, out.count("\n")) == (0, 1)
+    assert f"'a' is for the daemons that will be started in {tmp_path / 'data'}\n" in err
+    assert "this directory is new; if your daemon has another, name that with --data-dir" in err
+    err = run("keys", "create", "b", "--data-dir", tmp_path / "data")[2]
+    assert "no daemon is running there now" in err
+    daemon = start_daemon(data_dir=tmp_path / "data")
+    assert f"'c' is for the daemon in {tmp_path / 'data'}\n" in run("token", "create", "c", *new)[2]
+    there = ("--right", "read", "--endpoint", daemon.endpoint)
+    assert f"'d' is for the daemon at {daemon.endpoint}\n" in run("token", "create", "d", *there)[2]
+
+
+@pytest.mark.parametrize("words", ["token list", "token revoke a", "keys list", "keys revoke a", "keys server"])
+def test_only_creating_sets_up_a_directory(run: Run, tmp_path: Path, words: str) -> None:
+    """Where nothing is stored there is nothing to list or revoke: another directory was meant."""
+    code, out, err = run(*words.split(), "--data-dir", tmp_path / "new")
+    assert (code, out) == (2, "")
+    assert "holds no database; name the data directory of a daemon" in err
+    assert not (tmp_path / "new").exists()
+
+
+def test_expired_tokens_are_marked(run: Run, start_daemon: StartDaemon) -> None:
+    """They stay in the list until another token is created."""
+    daemon = start_daemon()
+    with Client(daemon.endpoint) as client:
+        client.execute(CreateToken.of("y" * 40, "new", "read", expires_at=MILLIS_MAX))
+        client.execute(CreateToken.of("x" * 40, "old", "read", expires_at=1))
+    out = run("token", "list", "--data-dir", daemon.data_dir)[1]
+    assert re.findall(r"^(\w+) .*\(expired\)", out, re.MULTILINE) == ["old"]
+
+
+def test_a_name_that_cannot_be_one_is_explained(run: Run, start_daemon: StartDaemon) -> None:
+    """The message says which characters a name may have."""
+    there = ("--right", "read", "--data-dir", start_daemon().data_dir)
+    code, _, err = run("token", "create", "bad name", *there)
+    assert code == 1
+    assert "$.payload.name: expected 1 to 64 letters, digits, dots, hyphens or underscores" in err
+
+
 @pytest.mark.parametrize(("word", "seconds"), [("90s", 90), ("15m", 900), ("12h", 43_200), ("30d", 2_592_000)])
 def test_a_token_expires_after_the_given_time(run: Run, start_daemon: StartDaemon, word: str, seconds: int) -> None:
     """In seconds, minutes, hours or days."""
@@ -167,7 +210,7 @@ def test_a_client_with_keys_calls_over_curve(
     there = ("--data-dir", tmp_path / "data")
     file = tmp_path / "laptop.keys"
     first = start_daemon()
-    assert run("keys", "create", "laptop", "--to", file, *there) == (0, "", "")
+    assert run("keys", "create", "laptop", "--to", file, *there)[:2] == (0, "")
     assert file.stat().st_mode & 0o777 == 0o600
     keys = Curve.read(file)
     assert run("keys", "server", *there)[1] == f"{keys.server_key}\n"
@@ -197,7 +240,8 @@ def test_keys_are_printed_where_no_file_is_named(run: Run, start_daemon: StartDa
     assert sorted(json.loads(out)) == ["publicKey", "secretKey", "serverKey"]
     file = tmp_path / "keys"
     file.write_text(out)
-    assert run("keys", "create", "b", "--to", file, *there)[0] == 2
+    code, _, err = run("keys", "create", "b", "--to", file, *there)
+    assert (code, err) == (2, f"backscroll: --to: {file} exists already; name a new file\n")
     assert file.read_text() == out
     assert run("keys", "create", "a", "--to", tmp_path / "other", *there)[0] == 1
     assert not (tmp_path / "other").exists()
@@ -224,3 +268,16 @@ def test_a_file_without_keys_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "keys").write_text(text)
     with pytest.raises(Invalid, match="backscroll keys create"):
         Curve.read(tmp_path / "keys")
+
+
+def test_keys_that_were_not_read_are_refused() -> None:
+    """The name of the file in their place is explained, whatever the endpoint."""
+    with pytest.raises(Invalid, match=r"Curve\.read\(FILE\)"):
+        Client("curve://127.0.0.1:9", token="x", curve="laptop.keys")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("endpoint", ["127.0.0.1:5555", "tcp://127.0.0.1"])
+def test_what_is_no_address_is_refused_with_an_example(endpoint: str) -> None:
+    """Also an address whose port is missing."""
+    with pytest.raises(Invalid, match=r"such as tcp://127\.0\.0\.1:5555"):
+        Client(endpoint, token="x")

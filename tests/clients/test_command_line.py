@@ -21,8 +21,9 @@ from backscroll.clients.command_line.main import COMMANDS, SHELLS, main
 from backscroll.clients.command_line.output import printable, progress
 from backscroll.clients.command_line.results import readable
 from backscroll.clients.command_line.schemas import definitions_in, limits_of
+from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.schema.operations import OPERATIONS
+from backscroll.schema.operations import OPERATIONS, CreateToken
 from tests.support.messages import save_payload
 
 StartDaemon = Callable[..., DaemonProcess]
@@ -265,6 +266,29 @@ def test_an_error_reply_is_json_with_exit_1(call: Run, words: list[str], code: s
     error = json.loads(ended.err)
     assert error["code"] == code
     assert error["message"]
+
+
+@pytest.mark.parametrize(("name", "is_close"), [("list-userz", True), ("xyzzy", False)])
+def test_known_operations_are_listed_where_none_is_close(call: Run, name: str, *, is_close: bool) -> None:
+    """One suggestion is enough; without one, the error lists them all."""
+    error = json.loads(call(name).err)
+    assert ("did you mean 'list-users'?" in error["message"]) == is_close
+    assert ("known" in error["details"]) != is_close
+
+
+def test_a_refused_token_of_the_environment_is_named(
+    start_daemon: StartDaemon, on_terminal: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller may have forgotten that the variable is set."""
+    daemon = start_daemon("--endpoint", "tcp://127.0.0.1:*")
+    with Client(data_dir=daemon.data_dir) as client:
+        client.execute(CreateToken.of("bot.secret", "bot", "read"))
+    monkeypatch.setenv("BACKSCROLL_TOKEN", "bot.secret")
+    refused = on_terminal("call", "list-tokens", "--endpoint", daemon.endpoint)
+    assert "the token 'bot' has 'read'\n  the token is that in BACKSCROLL_TOKEN\n" in refused.err
+    monkeypatch.setenv("BACKSCROLL_TOKEN", "bot.wrong")
+    refused = on_terminal("call", "ping", "--endpoint", daemon.endpoint, "--timeout-ms", "500")
+    assert "the token is that in BACKSCROLL_TOKEN\n" in refused.err
 
 
 def test_call_finds_the_daemon_by_its_data_directory(

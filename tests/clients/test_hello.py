@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +15,7 @@ import zmq
 
 from backscroll.clients.python import AsyncClient, Client
 from backscroll.clients.python.address import Curve
+from backscroll.clients.python.connection import RECONNECT_DELAY_MS
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema import CreateToken, GetMessageById, Hello, Invalid, Ping, Unauthenticated, Unavailable
 from backscroll.schema.wire import codec_of
@@ -164,6 +166,29 @@ def test_a_client_of_a_killed_daemon_finds_the_next_one(start_daemon: StartDaemo
 
 
 @each_client
+@pytest.mark.parametrize("is_running", [False, True], ids=["no-daemon", "wrong-token"])
+def test_a_client_without_a_connection_waits_idly(
+    start_daemon: StartDaemon, monkeypatch: pytest.MonkeyPatch, client_class: Any, *, is_running: bool
+) -> None:
+    """Between two attempts to connect it sleeps: no daemon, or one that does not know the token, costs no processor."""
+    endpoint = start_daemon(*TCP).endpoint if is_running else "tcp://127.0.0.1:1"
+    polls = 0
+    poll = zmq.Poller.poll
+
+    def counted_poll(self: zmq.Poller, timeout: int | None = None) -> Any:
+        nonlocal polls
+        polls += 1
+        return poll(self, timeout)
+
+    monkeypatch.setattr(zmq.Poller, "poll", counted_poll)
+    started_at = time.process_time()
+    with pytest.raises(Unavailable):
+        ask(client_class, endpoint=endpoint, token="wrong")
+    assert polls < TIMEOUT_MS / RECONNECT_DELAY_MS * 10
+    assert time.process_time() - started_at < TIMEOUT_MS / 1000 / 3
+
+
+@each_client
 def test_the_token_is_found_or_its_absence_is_said(
     start_daemon: StartDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client_class: Any
 ) -> None:
@@ -173,7 +198,7 @@ def test_the_token_is_found_or_its_absence_is_said(
     """
     daemon = start_daemon(*TCP)
     monkeypatch.setenv("BACKSCROLL_DATA_DIR", str(tmp_path / "elsewhere"))
-    with pytest.raises(Unauthenticated, match="BACKSCROLL_TOKEN"):
+    with pytest.raises(Unauthenticated, match="`token=` or in the environment variable BACKSCROLL_TOKEN"):
         ask(client_class, endpoint=daemon.endpoint)
     assert ask(client_class, endpoint=daemon.endpoint, token=daemon.token).pong
     monkeypatch.setenv("BACKSCROLL_DATA_DIR", str(daemon.data_dir))

@@ -49,6 +49,7 @@ from backscroll.schema import (
     UpdateRoom,
     User,
 )
+from backscroll.schema.description import describe
 from backscroll.schema.limits import (
     CLIENT_KEYS_MAX,
     REPLY_BYTES_MAX,
@@ -62,7 +63,7 @@ from backscroll.schema.replies import AccessToken, ClientKey, KeyList
 from backscroll.schema.wire import JSON, MSGPACK, Codec
 from tests.support.memory import limited_memory
 from tests.support.messages import message_record, save_message
-from tests.support.requests import body
+from tests.support.requests import body, send
 
 LARGE = "x" * (500 * 1024)
 MANY = 20
@@ -262,6 +263,7 @@ def test_a_list_that_is_too_large_is_refused_early(
         reply = codec.decode(transport.dispatcher.answer(request), dict[str, Any])
     assert reply["error"]["code"] == "too-large"
     assert "`limit`" in reply["error"]["message"]
+    assert ("until a page is empty" in reply["error"]["message"]) == (named(listed) != BY_OFFSET)
     client.execute(Initialize())
     assert client.ask(GetMessages("none")) == []  # the connection of the refused query reads what is new
 
@@ -289,6 +291,40 @@ def test_the_pages_of_a_large_list_are_shorter(
     assert pages >= 2
     assert len(keys) == len(set(keys)) >= MANY
     assert keys == [key(page, item) for item in items_of(client, listed.query, limit=3 if len(keys) < 100 else 500)]
+
+
+@pytest.mark.parametrize("codec", [JSON, MSGPACK], ids=repr)
+def test_a_position_has_all_fields_of_the_order(client: Client, transport: InProcess, codec: Codec) -> None:
+    """Without a time, `list-users` returned the same page for ever. An unset time is null, and the list ends."""
+    for number in range(6):
+        user = User(oder_id=f"u{number}", id="u", username="u", created_at=number if number % 2 else None)
+        client.execute(SaveUser(user))
+
+    def page(after: Any) -> Any:
+        return send(transport, body("list-users", {"limit": 2, "after": after}, codec))
+
+    assert page({"oderId": "u1"})["error"]["message"] == (
+        "$.payload.after.createdAt: required field is missing; give null if it is unset"
+    )
+    assert page("u1")["error"]["message"] == (
+        "$.payload.after: expected object or null, got string; the object needs createdAt, oderId"
+    )
+    found: list[Any] = []
+    while items := page({name: found[-1].get(name) for name in ("createdAt", "oderId")} if found else None)["result"]:
+        found += items
+    assert [each["oderId"] for each in found] == ["u0", "u2", "u4", "u1", "u3", "u5"]
+
+
+def test_every_position_is_complete() -> None:
+    """All fields of all positions are required, and the examples have them all."""
+    described = describe()
+    for listed in WITH_PAGES:
+        operation = described["operations"][named(listed)]
+        references = operation["payload"]["properties"]["after"]["anyOf"]
+        [position] = [described["$defs"][each["$ref"].rpartition("/")[2]] for each in references if "$ref" in each]
+        assert position["required"] == list(position["properties"])
+        assert "`after`" in operation["description"]
+        assert "after" not in operation["example"] or list(operation["example"]["after"]) == position["required"]
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -75,6 +75,7 @@ def test_a_session_needs_one_long_token_or_hash(transport: InProcess, ada: str, 
     """22 characters carry 128 bits; with fewer, or without a token, a session could be guessed."""
     reply = send(transport, body("create-session", {"userId": ada, "durationMs": 1} | given))
     assert (reply["error"]["code"], reply["error"]["details"]) == ("invalid", {"path": path})
+    assert ("exactly one of token and tokenHash" in reply["error"]["message"]) == (path == "$.payload")
 
 
 def test_a_token_is_used_once(client: Client, ada: str) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from backscroll.clients.command_line.main import main
+from backscroll.clients.command_line.main import COMMANDS, main
 from backscroll.clients.python.daemon_process import DaemonProcess
 from tests import ROOT
 
@@ -53,6 +53,14 @@ def test_the_record_and_replay_commands_run(start_daemon: Callable[..., DaemonPr
     done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "again" / "default.db").exists()
+
+
+def test_commands_for_tokens_and_keys_name_the_data_directory() -> None:
+    """Without it they would be for the daemon of the default directory, which is not the one that the page starts."""
+    shown = [*blocks("sh"), *(command.epilog for command in COMMANDS.values())]
+    lines = [line for text in shown for line in text.splitlines() if re.match(" *backscroll (token|keys) ", line)]
+    assert len(lines) >= 6
+    assert [line for line in lines if "--data-dir ./data" not in line] == []
 
 
 def test_the_commands_to_try_and_to_test_are_printed() -> None:

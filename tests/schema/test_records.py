@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from backscroll.schema import records as module
 from backscroll.schema.markers import ReplyOnly, marker
+from backscroll.schema.operations import CreateSession, DeleteSession, GetSession, SaveRoom, UpdateRoom
 from backscroll.schema.records import (
     Category,
     CategoryUpdates,
@@ -24,6 +25,7 @@ from backscroll.schema.records import (
     User,
     UserUpdates,
 )
+from backscroll.schema.strict import strict
 from backscroll.schema.validation import validate
 from backscroll.schema.wire import Codec
 from tests.support.requests import CODECS
@@ -126,3 +128,35 @@ def test_any_record_survives_the_wire(record_type: type[Record], data: st.DataOb
 
 def _wire_names(record_type: type[Record]) -> dict[str, str]:
     return dict(zip(record_type.__struct_fields__, record_type.__struct_encode_fields__, strict=True))
+
+
+SECRET = "bm90IGEgcmVhbCB0b2tlbg"
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        CreateSession("ada", 1, SECRET),
+        DeleteSession(SECRET),
+        GetSession(SECRET),
+        SaveRoom(Room(id="r1", name="r", password=SECRET)),
+        UpdateRoom("r1", RoomUpdates(password=SECRET)),
+    ],
+    ids=lambda operation: operation.wire_name,
+)
+def test_secrets_are_not_shown(operation: Any) -> None:
+    """A `repr` gets into logs, tracebacks and the output of tests; the daemon's stricter classes have none either."""
+    kind: Any = type(operation)
+    received = msgspec.convert(msgspec.to_builtins(operation), strict(kind))
+    for each in (operation, received):
+        assert "=..." in repr(each)
+        assert SECRET not in f"{each!r} {each.__rich_repr__()}"
+
+
+def test_other_fields_are_shown() -> None:
+    """As msgspec shows them; a secret that is not set is shown as such."""
+    assert repr(GetSession("")) == "GetSession(token=...)"
+    assert repr(DeleteSession(token_hash="0")) == "DeleteSession(token=None, token_hash='0')"
+    assert repr(UpdateRoom("r1", RoomUpdates(name="x"))).startswith(
+        "UpdateRoom(room_id='r1', updates=RoomUpdates(name='x'"
+    )

@@ -139,6 +139,22 @@ def test_a_body_that_is_not_a_map_is_malformed(refuse: Refuse, codec: Codec, val
     assert refuse(codec.encode(value))[:2] == ("malformed", "$")
 
 
+@pytest.mark.parametrize(
+    ("name", "payload", "form"),
+    [
+        ("revoke-token", {"name": "bad name"}, "1 to 64 letters, digits, dots, hyphens or underscores"),
+        ("add-key", {"name": "a", "publicKey": "~" * 40}, "a public key of 40 characters (Z85)"),
+        ("hello", {"nonce": "x" * 32}, "32 hexadecimal digits"),
+    ],
+)
+def test_the_form_of_a_text_is_said_in_words(
+    transport: InProcess, name: str, payload: dict[str, str], form: str
+) -> None:
+    """A text that does not match its pattern is refused with what it should look like."""
+    error = send(transport, request_1(name, payload))["error"]
+    assert (error["code"], f"expected {form}" in error["message"]) == ("invalid", True)
+
+
 @pytest.mark.parametrize("request_body", [b"\x00", b"\x7f", b"\xc1", b"\xff", b"\xef\xbb\xbf{}", EMPTY_ARRAY_BOMB])
 def test_bytes_that_are_neither_json_nor_msgpack_are_malformed(refuse: Refuse, request_body: bytes) -> None:
     """Bytes that are valid in neither encoding, and headers that claim more data than follows, are refused."""
