@@ -20,7 +20,7 @@ from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema.operations import OPERATIONS, Administration
 from backscroll.schema.wire import DEFAULT_SCOPE, JSON
 from tests.support.messages import save_payload
-from tests.support.peers import Peer
+from tests.support.peers import Peer, resident_bytes
 from tests.support.requests import body, example, send
 
 MIB = 2**20
@@ -53,6 +53,22 @@ def test_queries_create_no_scope(tmp_path: Path) -> None:
         assert transport.scopes.names() == listed
         info = send(transport, body("get-scope-info", {}, scope="nobody"))["result"]
         assert (info["bytes"], set(info["rows"].values())) == (0, {0})
+
+
+def test_queries_of_new_scopes_take_no_memory(start_daemon: Any) -> None:
+    """After the first thousands of names, others add nothing: they are not remembered."""
+    daemon = start_daemon()
+    with Peer(daemon.endpoint) as peer:
+
+        def ask_about(names: range) -> int:
+            for first in names[::100]:
+                for number in range(first, first + 100):
+                    peer.request("get-all-rooms", scope=f"new {number}")
+                assert all(reply["ok"] for reply in peer.replies(100).values())
+            return resident_bytes(daemon.process.pid)
+
+        before = ask_about(range(3_000))
+        assert ask_about(range(3_000, 11_000)) - before < 8 * MIB
 
 
 def test_a_query_sees_a_scope_as_soon_as_it_exists(start_daemon: Any) -> None:
