@@ -149,8 +149,11 @@ def default_endpoint(directory: Path) -> Iterator[str]:
         return
     path = directory / "backscroll.sock"
     if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
-        yield f"ipc://{path}"
-        path.unlink(missing_ok=True)
+        files = _watched(directory)
+        try:
+            yield f"ipc://{path}"
+        finally:
+            _remove_own(path, files)  # libzmq leaves it
         return
     with tempfile.TemporaryDirectory(prefix="backscroll-") as short:
         yield f"ipc://{short}/backscroll.sock"

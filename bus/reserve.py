@@ -4,6 +4,7 @@ A deletion writes to the write-ahead log before it frees anything, and a start w
 """
 
 import os
+import threading
 from pathlib import Path
 
 from backscroll.bus.files import free_bytes
@@ -14,30 +15,36 @@ ROOM = 2  # the reserve is made again when the disk has so many times its size
 
 
 class Reserve:
-    """The reserve of one data directory; of size 0 there is none. `full` is whether the disk was found to be full."""
+    """The reserve of one data directory; of size 0 there is none. `full` is whether the disk was found to be full.
+
+    Safe to use from any thread.
+    """
 
     def __init__(self, directory: Path, size: int) -> None:
         self._path = directory / RESERVE_FILE
         self._size = size
         self.full = False
+        self._lock = threading.Lock()  # held to make the file or to give it up
         self._make_if_room()
         if size and not self._is_held() and not self._has_room():
             self.full = True
 
     def give_up(self) -> None:
         """Free the reserve, because the disk is full."""
-        self.full = True
-        if self._is_held():
-            self._path.unlink(missing_ok=True)
-            log.error("the disk is full; the reserve was given up", path=str(self._path))
+        with self._lock:
+            self.full = True
+            if self._is_held():
+                self._path.unlink(missing_ok=True)
+                log.error("the disk is full; the reserve was given up", path=str(self._path))
 
     def is_full(self) -> bool:
         """Whether the disk is still full. Looks at the disk if it was, and makes the reserve again if there is room."""
-        if self.full and self._has_room():
-            self._make_if_room()
-            self.full = False
-            log.info("the disk has room again", path=str(self._path))
-        return self.full
+        with self._lock:
+            if self.full and self._has_room():
+                self._make_if_room()
+                self.full = False
+                log.info("the disk has room again", path=str(self._path))
+            return self.full
 
     def problem(self) -> str:
         """What is wrong with the disk, in words; empty if nothing is. Only looks."""

@@ -118,14 +118,11 @@ class Scopes(Protocol):
     def stop(self) -> None:
         """End long work on files, whose requests are then answered `unavailable`. May be called from any thread."""
 
-    def reserve(self, name: str, resume: Callable[[], None]) -> bool:
-        """Keep operations on the whole scope from starting until `release`; never waits.
+    def enter_shared(self, name: str, resume: Callable[[], None]) -> Callable[[], None] | None:
+        """Keep operations on the whole scope from starting until the result is called; never waits.
 
-        While one is in progress or about to start, the result is False, and `resume` is called at its end.
+        While one is in progress or about to start, the result is None, and `resume` is called at its end.
         """
-
-    def release(self, name: str) -> None:
-        """End a reservation."""
 
     def clear_caches(self) -> None:
         """Free the memory of all cached results. May be called from any thread."""

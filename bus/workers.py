@@ -27,6 +27,7 @@ Crashed = Callable[[BaseException], None]
 
 INTERRUPT_INTERVAL_SECONDS = 0.01
 COMMIT_SECONDS = 1.0  # for the commits in progress at a stop, before they are interrupted
+CRASHED_SECONDS = 1.0  # for the queries in progress at a stop after a reader crashed
 BATCH_BYTES = 16 * 2**20  # of requests that share a commit, because they are decoded together
 MAINTENANCE_THREADS = 2
 SLOW_CLIENT_SECONDS = 1.0  # how long a client counts as slow after a slow run, at least
@@ -219,6 +220,7 @@ class Readers:
         self._slow_waiting: deque[list[Request]] = deque()
         self._runs = 0  # including those that are put aside or wait
         self._lock = threading.Lock()
+        self._has_crashed = False
         self._idle = threading.Event()
         self._idle.set()
 
@@ -245,31 +247,47 @@ class Readers:
     def stop(self) -> None:
         """End the threads. Running queries are interrupted; they and all waiting ones are answered `unavailable`."""
         self._dispatcher.end_queries()
+        deadline = time.monotonic() + CRASHED_SECONDS
         while not self._idle.wait(INTERRUPT_INTERVAL_SECONDS):  # an interrupt between two statements has no effect
             self._scopes.interrupt_readers()
-        self._pool.shut_down()
+            if self._has_crashed and time.monotonic() > deadline:  # what was put aside may wait for what crashed
+                break
+        self._pool.shut_down(self._scopes.interrupt_readers)
 
     def _close_idle_scopes(self) -> None:
         try:
             self._scopes.close_idle()
         except BaseException as error:  # noqa: BLE001
-            self._crashed(error)
+            self._crash(error)
 
     def _run(self, queries: list[Request], slow: bool) -> None:
-        scope, started = queries[0].scope, time.monotonic()
+        put_aside = False
         try:
-            if self._scopes.reserve(scope, partial(self._start, queries)):  # otherwise it is put aside
-                try:
-                    self._deliver(queries, self._dispatcher.answer_queries(queries))
-                finally:
-                    self._scopes.release(scope)
-                    self._note_time(queries[0].route[0], time.monotonic() - started)
-                    self._end_run()
+            put_aside = not self._answer(queries)
         except BaseException as error:  # noqa: BLE001
-            self._crashed(error)
+            self._crash(error)
         finally:
+            if not put_aside:
+                self._end_run()
             if slow:
                 self._next_slow()
+
+    def _answer(self, queries: list[Request]) -> bool:
+        """Answer queries, unless their scope is closed to them: then they are put aside, and the result is False."""
+        started = time.monotonic()
+        leave = self._scopes.enter_shared(queries[0].scope, partial(self._start, queries))
+        if leave is None:
+            return False
+        try:
+            self._deliver(queries, self._dispatcher.answer_queries(queries))
+        finally:
+            leave()
+            self._note_time(queries[0].route[0], time.monotonic() - started)
+        return True
+
+    def _crash(self, error: BaseException) -> None:
+        self._has_crashed = True
+        self._crashed(error)
 
     def _end_run(self) -> None:
         with self._lock:

@@ -95,7 +95,7 @@ class Scope:
                 self.last_used = time.monotonic()
             self.left.notify_all()
 
-    def reserve(self, resume: Callable[[], None]) -> bool:
+    def enter_shared(self, resume: Callable[[], None]) -> bool:
         """Enter, unless an exclusive operation is in progress or waiting: then `resume` is called at its end."""
         with self.left:
             if self.closed_to is None:
@@ -105,7 +105,7 @@ class Scope:
             return False
 
     def begin_exclusive(self) -> None:
-        """Let nobody reserve the scope any more, and wait until it is unused."""
+        """Let nobody enter the scope shared any more, and wait until it is unused."""
         with self.left:
             self.left.wait_for(lambda: self.closed_to is None)
             self.closed_to = []
@@ -361,22 +361,24 @@ class SqliteScopes:
         scope.begin_exclusive()
         try:
             with scope.gate:
-                scope.wait_until_unused()  # by those who have no reservation
+                scope.wait_until_unused()  # by those who did not enter it shared
                 self._close(scope)
                 yield scope
         finally:
             scope.end_exclusive()
 
-    def reserve(self, name: str, resume: Callable[[], None]) -> bool:
-        """Keep exclusive operations from starting until `release`; never waits.
+    def enter_shared(self, name: str, resume: Callable[[], None]) -> Callable[[], None] | None:
+        """Keep exclusive operations from starting until the result is called; never waits.
 
-        While one is in progress or about to start, the result is False, and `resume` is called at its end.
+        While one is in progress or about to start, the result is None, and `resume` is called at its end. A scope
+        without files is not remembered, so that queries may name any number of them.
         """
-        return (self._scopes.get(name) or self.scope_named(name)).reserve(resume)
-
-    def release(self, name: str) -> None:
-        """End a reservation."""
-        self._scopes[name].leave()
+        scope = self._scopes.get(name)
+        if scope is None:
+            if not self.has_files(name):
+                return _do_nothing
+            scope = self.scope_named(name)
+        return scope.leave if scope.enter_shared(resume) else None
 
     def seq(self, name: str) -> int:
         """The last seq of a scope; 0 if it was not used since the start of the daemon."""
@@ -549,6 +551,10 @@ class SqliteScopes:
                 self._close(scope)
         finally:
             scope.gate.release()
+
+
+def _do_nothing() -> None:
+    """Leave a scope that is not remembered."""
 
 
 def beside(database: Path, suffix: str) -> Path:

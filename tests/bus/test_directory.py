@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -80,19 +81,31 @@ def test_a_second_daemon_is_refused_whatever_was_removed(tmp_path: Path, lost: s
 
 
 def test_a_daemon_leaves_the_files_of_its_successor(tmp_path: Path) -> None:
-    """A directory that was removed and made anew may have another daemon, whose files the first one does not remove."""
+    """A directory that was removed and made anew may have another daemon, whose files the first one does not remove:
+    its socket is among them, so new clients find it.
+    """
     data_dir = tmp_path / "data"
-    with DaemonProcess(data_dir, "--endpoint", f"ipc://{tmp_path}/first") as first:
+    with DaemonProcess(data_dir) as first:
         shutil.rmtree(data_dir)
-        with DaemonProcess(data_dir, "--endpoint", f"ipc://{tmp_path}/second") as second:
+        with DaemonProcess(data_dir) as second:
             with Client(second.endpoint) as client:
                 client.execute(save_message(1))
             before = {each.name for each in data_dir.iterdir()}
             first.stop()
             assert {each.name for each in data_dir.iterdir()} == before
+            with Client(data_dir=data_dir) as client:
+                client.execute(save_message(2))
             second.kill()
     with InProcess(data_dir) as transport:
-        assert transport.store.seq == 1
+        assert transport.store.seq == 2
+
+
+def test_the_socket_is_removed_at_the_end(tmp_path: Path) -> None:
+    """Also after an error."""
+    tmp_path.joinpath("backscroll.sock").touch()
+    with pytest.raises(ZeroDivisionError), default_endpoint(tmp_path):
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_impossible_data_directory_is_named_in_the_error(tmp_path: Path) -> None:
@@ -125,8 +138,11 @@ def test_endpoint_json_is_removed_after_an_error(tmp_path: Path) -> None:
 def test_the_default_endpoint_of_a_long_path_is_a_short_one(tmp_path: Path) -> None:
     """A path that is too long in bytes is replaced by a private temporary one, which is removed at the end."""
     room = SOCKET_PATH_BYTES_MAX - len(os.fsencode(Path("/") / "backscroll.sock"))
-    with default_endpoint(Path("/" + "x" * (room - 1))) as endpoint:
-        assert endpoint == f"ipc:///{'x' * (room - 1)}/backscroll.sock"
+    with tempfile.TemporaryDirectory() as parent:
+        directory = Path(parent) / ("x" * (room - len(parent) - 1))
+        directory.mkdir()
+        with default_endpoint(directory) as endpoint:
+            assert endpoint == f"ipc://{directory}/backscroll.sock"
     for name in ("x" * room, "ü" * (room // 2 + 1)):
         with default_endpoint(Path("/" + name)) as endpoint:
             place = Path(endpoint.removeprefix("ipc://"))

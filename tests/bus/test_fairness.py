@@ -279,6 +279,32 @@ def test_sigterm_ends_the_daemon_while_queries_are_put_aside(start_daemon: Start
         assert daemon.wait() == 0
 
 
+@pytest.mark.parametrize("where", ["entering", "leaving", "entering, while others are put aside"])
+def test_a_reader_that_crashes_does_not_prevent_stopping(
+    transport: InProcess, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """An error where a query enters or leaves its scope is passed on, and the readers stop all the same."""
+    caught: list[BaseException] = []
+
+    def fail(*_: object) -> Any:
+        raise ZeroDivisionError
+
+    readers = workers.Readers(transport.dispatcher, transport.scopes, 1, lambda *_: None, caught.append)
+    if where.endswith("put aside"):
+        put_aside: list[object] = []
+        monkeypatch.setattr(transport.scopes, "enter_shared", lambda *asked: put_aside.append(asked))
+        readers.start([transport.dispatcher.receive(body("get-all-rooms"), [b"A"])])
+        wait_until(lambda: put_aside)
+    monkeypatch.setattr(transport.scopes, "enter_shared", fail if where.startswith("entering") else lambda *_: fail)
+    readers.start([transport.dispatcher.receive(body("get-all-rooms"), [b"A"])])
+    wait_until(lambda: caught)
+    stopping = threading.Thread(target=readers.stop, daemon=True)
+    stopping.start()
+    stopping.join(10)
+    assert not stopping.is_alive()
+    assert [type(error) for error in caught] == [ZeroDivisionError]
+
+
 def test_queries_put_aside_are_answered_once(start_daemon: StartDaemon) -> None:
     """While a scope is compacted again and again, each query of it gets one reply."""
     times = 20

@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -13,14 +15,14 @@ from backscroll.bus.directory import locked
 from backscroll.bus.dispatch import Dispatcher
 from backscroll.bus.gate import Gate
 from backscroll.bus.inprocess import InProcess
-from backscroll.bus.reserve import RESERVE_FILE
+from backscroll.bus.reserve import RESERVE_FILE, Reserve
 from backscroll.bus.sqlite.scopes import Space, SqliteScopes
 from backscroll.bus.status import DaemonStatus
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema.operations import OPERATIONS, Administration
 from backscroll.schema.wire import DEFAULT_SCOPE, JSON
 from tests.support.messages import save_payload
-from tests.support.peers import Peer
+from tests.support.peers import Peer, resident_bytes
 from tests.support.requests import body, example, send
 
 MIB = 2**20
@@ -53,6 +55,22 @@ def test_queries_create_no_scope(tmp_path: Path) -> None:
         assert transport.scopes.names() == listed
         info = send(transport, body("get-scope-info", {}, scope="nobody"))["result"]
         assert (info["bytes"], set(info["rows"].values())) == (0, {0})
+
+
+def test_queries_of_new_scopes_take_no_memory(start_daemon: Any) -> None:
+    """After the first thousands of names, others add nothing: they are not remembered."""
+    daemon = start_daemon()
+    with Peer(daemon.endpoint) as peer:
+
+        def ask_about(names: range) -> int:
+            for first in names[::100]:
+                for number in range(first, first + 100):
+                    peer.request("get-all-rooms", scope=f"new {number}")
+                assert all(reply["ok"] for reply in peer.replies(100).values())
+            return resident_bytes(daemon.process.pid)
+
+        before = ask_about(range(3_000))
+        assert ask_about(range(3_000, 11_000)) - before < 8 * MIB
 
 
 def test_a_query_sees_a_scope_as_soon_as_it_exists(start_daemon: Any) -> None:
@@ -191,6 +209,37 @@ def test_a_full_disk_lets_data_be_removed(small_disk: Path, tmp_path: Path) -> N
             assert (health["ready"], health["storage"]["state"]) == (True, "ok")
             assert (data_dir / RESERVE_FILE).stat().st_size == 4 * MIB
     assert (tmp_path / "log").read_text().count("the reserve was given up") >= 1
+
+
+def look_at_once(reserve: Reserve, number: int) -> None:
+    """Ask so many times at the same moment whether the disk is full."""
+    start = threading.Barrier(number)
+
+    def look() -> None:
+        start.wait()
+        reserve.is_full()
+
+    threads = [threading.Thread(target=look) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_the_reserve_is_made_again_once(tmp_path: Path) -> None:
+    """Threads that find at the same time that there is room again: one makes the reserve, and none removes it."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for number in range(100):
+            (tmp_path / f"{number}").mkdir()
+            reserve = Reserve(tmp_path / f"{number}", 65_536)
+            reserve.give_up()
+            look_at_once(reserve, 4)
+            assert not reserve.full
+            assert (tmp_path / f"{number}" / RESERVE_FILE).stat().st_size == 65_536
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_a_disk_that_fills_up_while_serving(small_disk: Path, tmp_path: Path) -> None:
