@@ -160,8 +160,8 @@ def test_expired_tokens_are_marked(run: Run, start_daemon: StartDaemon) -> None:
     """They stay in the list until another token is created."""
     daemon = start_daemon()
     with Client(daemon.endpoint) as client:
-        client.execute(CreateToken.of("y" * 40, "new", "read", expires_at=MILLIS_MAX))
-        client.execute(CreateToken.of("x" * 40, "old", "read", expires_at=1))
+        client.execute(CreateToken.of("new." + "y" * 40, "new", "read", expires_at=MILLIS_MAX))
+        client.execute(CreateToken.of("old." + "x" * 40, "old", "read", expires_at=1))
     out = run("token", "list", "--data-dir", daemon.data_dir)[1]
     assert re.findall(r"^(\w+) .*\(expired\)", out, re.MULTILINE) == ["old"]
 
