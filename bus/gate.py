@@ -37,7 +37,7 @@ IPC, TCP, CURVE = range(len(TRANSPORTS))
 
 TOKENS_FILE, KEYS_FILE = "tokens.json", "keys.json"
 RANKS: Final[Mapping[str, int]] = {right: rank for rank, right in enumerate(RIGHTS)}
-TO_DO = "send the token as `auth`: the `token` in endpoint.json, or one made by `backscroll token create`"
+REMEDY = "send the token as `auth`: the `token` in endpoint.json, or one made by `backscroll token create`"
 
 
 class StoredToken(AccessToken, frozen=True, kw_only=True):
@@ -77,6 +77,7 @@ class Gate:
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self.start_token = secrets.token_urlsafe(32)
+        self._decoy_key = secrets.token_bytes(32)
         self.endpoints: list[str] = []
         """The tcp endpoints that are bound."""
         self._uids = {*allowed_uids, os.getuid()} if hasattr(os, "getuid") else set()
@@ -121,12 +122,12 @@ class Gate:
         if operation.RIGHT == "none":
             return None
         if auth is None:
-            raise Unauthenticated.at("$.auth", f"a request over tcp needs a token; {TO_DO}")
+            raise Unauthenticated.at("$.auth", f"a request over tcp needs a token; {REMEDY}")
         caller = self._callers.get(_hash(auth))
         if caller is None:
-            raise Unauthenticated.at("$.auth", f"this token is unknown, or was revoked; {TO_DO}")
+            raise Unauthenticated.at("$.auth", f"this token is unknown, or was revoked; {REMEDY}")
         if caller.expires_at <= self._clock():
-            raise Unauthenticated.at("$.auth", f"the token {caller.name!r} has expired; {TO_DO}")
+            raise Unauthenticated.at("$.auth", f"the token {caller.name!r} has expired; {REMEDY}")
         if RANKS[operation.RIGHT] > RANKS[caller.right]:
             needed = f"{operation.wire_name} needs the right {operation.RIGHT!r}"
             raise Forbidden.at("$.type", f"{needed}; the token {caller.name!r} has {caller.right!r}")
@@ -141,15 +142,20 @@ class Gate:
     # Operations
 
     def prove(self, nonce: str, name: str | None) -> Proof:
-        key = hashlib.sha256(self.start_token.encode()).digest()
-        if name is not None:
-            token = self._tokens.get(name)
-            if token is None or _has_expired(token, self._clock()):
-                problem = f"there is no token {name!r}: it was revoked, or has expired"
-                raise Unauthenticated.at("$.payload.name", problem)
-            key = bytes.fromhex(token.token_hash)
-        said = "\n".join((HELLO_PREFIX, nonce, *self.endpoints)).encode()
-        return Proof(proof=hmac.digest(key, said, "sha256").hex(), endpoints=self.endpoints)
+        """The proof that this daemon knows a token, None for the start token.
+
+        Anybody may ask, so for a name without a token there is a proof too, which no token fits.
+        """
+        message = "\n".join((HELLO_PREFIX, nonce, *self.endpoints)).encode()
+        return Proof(proof=hmac.digest(self._proof_key(name), message, "sha256").hex(), endpoints=self.endpoints)
+
+    def _proof_key(self, name: str | None) -> bytes:
+        if name is None:
+            return hashlib.sha256(self.start_token.encode()).digest()
+        token = self._tokens.get(name)
+        if token is None or _has_expired(token, self._clock()):
+            return hmac.digest(self._decoy_key, name.encode(), "sha256")
+        return bytes.fromhex(token.token_hash)
 
     def create_token(self, wanted: CreateToken) -> None:
         with self._lock:

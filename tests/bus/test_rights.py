@@ -386,10 +386,27 @@ def test_tokens_are_bounded_and_expired_ones_make_room(tmp_path: Path) -> None:
     clock.now += 1_000
     with pytest.raises(Unauthenticated, match="expired"):
         gate.admit("t0", Ping, "default")
-    with pytest.raises(Unauthenticated):
-        gate.prove("0" * 32, "t0")
     gate.create_token(CreateToken.of("more", "more", "read"))
     assert "t0" not in {each.name for each in Gate(tmp_path, clock=clock).tokens()}
+
+
+def test_hello_does_not_tell_which_names_there_are(tmp_path: Path) -> None:
+    """A name without a token, or whose token was revoked or has expired, has a proof too: always the same, of its own,
+    and none that fits its token.
+    """
+    clock = Clock()
+    gate, nonce = Gate(tmp_path, clock=clock), "0" * 32
+    for name in ("kept", "revoked", "expired"):
+        gate.create_token(CreateToken.of(name, name, "read", expires_at=clock() + 1_000 if name == "expired" else None))
+    names = ("kept", "revoked", "expired", "never", None)
+    before = {name: gate.prove(nonce, name) for name in names}
+    clock.now += 1_000
+    gate.revoke_token("revoked")
+    after = {name: gate.prove(nonce, name) for name in names}
+    assert {name for name in names if after[name] == before[name]} == {"kept", "never", None}
+    assert after == {name: gate.prove(nonce, name) for name in names}
+    assert len({each.proof for each in after.values()}) == len(names)
+    assert {(len(each.proof), tuple(each.endpoints)) for each in after.values()} == {(64, ())}
 
 
 def test_names_and_hashes_are_unique(start_daemon: StartDaemon) -> None:
