@@ -36,7 +36,7 @@ IPC, TCP, CURVE = range(len(TRANSPORTS))
 
 TOKENS_FILE, KEYS_FILE = "tokens.json", "keys.json"
 RANKS: Final[Mapping[str, int]] = {right: rank for rank, right in enumerate(RIGHTS)}
-TO_DO = "send the token as `auth`: the `token` in endpoint.json, or one made by `backscroll token create`"
+REMEDY = "send the token as `auth`: the `token` in endpoint.json, or one made by `backscroll token create`"
 
 
 class StoredToken(AccessToken, frozen=True, kw_only=True):
@@ -121,12 +121,12 @@ class Gate:
         if operation.RIGHT == "none":
             return None
         if auth is None:
-            raise Unauthenticated.at("$.auth", f"a request over tcp needs a token; {TO_DO}")
+            raise Unauthenticated.at("$.auth", f"a request over tcp needs a token; {REMEDY}")
         caller = self._callers.get(_hash(auth))
         if caller is None:
-            raise Unauthenticated.at("$.auth", f"this token is unknown, or was revoked; {TO_DO}")
+            raise Unauthenticated.at("$.auth", f"this token is unknown, or was revoked; {REMEDY}")
         if caller.expires_at <= self._clock():
-            raise Unauthenticated.at("$.auth", f"the token {caller.name!r} has expired; {TO_DO}")
+            raise Unauthenticated.at("$.auth", f"the token {caller.name!r} has expired; {REMEDY}")
         if RANKS[operation.RIGHT] > RANKS[caller.right]:
             needed = f"{operation.wire_name} needs the right {operation.RIGHT!r}"
             raise Forbidden.at("$.type", f"{needed}; the token {caller.name!r} has {caller.right!r}")

@@ -12,15 +12,15 @@ from backscroll.schema.replies import StorageHealth
 class DaemonStatus:
     """The `Status` that handlers get. `queues` returns the lengths of the queues."""
 
-    def __init__(self, queues: Callable[[], dict[str, int]], scopes: Scopes, access: Gate) -> None:
+    def __init__(self, queues: Callable[[], dict[str, int]], scopes: Scopes, gate: Gate) -> None:
         self._started = time.monotonic()
         self._queues = queues
         self._scopes = scopes
-        self._access = access
+        self._gate = gate
 
     @property
     def access(self) -> Gate:
-        return self._access
+        return self._gate
 
     @property
     def pid(self) -> int:

@@ -59,8 +59,3 @@ class WatchedFiles:
     def identity(self) -> str:
         """The device and inode of the first file, as `device:inode`."""
         return next((f"{device}:{inode}" for device, inode in self._opened.values()), "")
-
-
-def _name(path: str) -> str:
-    """The last part of a path: callers need not know where the daemon keeps its files."""
-    return os.path.basename(path)  # noqa: PTH119

@@ -198,7 +198,7 @@ class Access(Protocol):
     """Who may connect and call. Each change is durable and in force when its method returns."""
 
     def prove(self, nonce: str, name: str | None) -> Proof:
-        """The proof that the daemon knows the token of this name, or the start token; raises `Unauthenticated`."""
+        """The proof that the daemon knows the token of this name, or the start token; one that fits none otherwise."""
 
     def create_token(self, wanted: CreateToken) -> None:
         """Accept a token; raises `Conflict` or `TooLarge`."""

@@ -62,7 +62,7 @@ ADOPTING = "adopting-"  # the prefix of directories for copies of files to impor
 class Scope:
     """One scope: its files, and its store while it is open.
 
-    The lock `gate` is held to open, close or replace the files; `users` is the number of current uses of the store.
+    `files_lock` is held to open, close or replace the files; `users` is the number of current uses of the store.
     `seq` is the last known seq: 0 until the file is opened for the first time.
     """
 
@@ -72,7 +72,7 @@ class Scope:
         self.media = path.with_suffix(".media")
         self.store: SqliteStore | None = None
         self.closed_at_seq = 0
-        self.gate = threading.RLock()
+        self.files_lock = threading.RLock()
         self.left = threading.Condition()
         self.users = 0
         self.closed_to: list[Callable[[], None]] | None = None  # during an exclusive operation: what waits for its end
@@ -262,7 +262,7 @@ class SqliteScopes:
         if scope is None or scope.store is None:
             self.check_may_create(name)
             scope = self.scope_named(name)
-        with scope.gate:
+        with scope.files_lock:
             store = scope.store or self._open_store(scope)
             if store.reopen_due and not scope.users:
                 self._close(scope)
@@ -341,7 +341,7 @@ class SqliteScopes:
         if scope is None:
             yield None
             return
-        with scope.gate:
+        with scope.files_lock:
             store = scope.store
             scope.enter()
         try:
@@ -360,7 +360,7 @@ class SqliteScopes:
         scope = self.scope_named(name)
         scope.begin_exclusive()
         try:
-            with scope.gate:
+            with scope.files_lock:
                 scope.wait_until_unused()  # by those who did not enter it shared
                 self._close(scope)
                 yield scope
@@ -527,7 +527,7 @@ class SqliteScopes:
         return store
 
     def _close(self, scope: Scope) -> None:
-        """Close a scope; its gate must be held, and its store unused."""
+        """Close a scope; its `files_lock` must be held, and its store unused."""
         scope.close()
         with self._lock:
             self._open.pop(scope.name, None)
@@ -544,13 +544,13 @@ class SqliteScopes:
             self._close_if_unused(scope)
 
     def _close_if_unused(self, scope: Scope) -> None:
-        if not scope.gate.acquire(blocking=False):
+        if not scope.files_lock.acquire(blocking=False):
             return
         try:
             if not scope.users:
                 self._close(scope)
         finally:
-            scope.gate.release()
+            scope.files_lock.release()
 
 
 def _do_nothing() -> None:

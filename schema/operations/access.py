@@ -16,13 +16,13 @@ ScopeNames = Annotated[list[ScopeName], Meta(min_length=1, max_length=TOKEN_SCOP
 class Hello(Builtin[Proof], frozen=True):
     """Have the daemon prove that it knows a token, before the token is sent: that of this name, or its start token.
 
-    `unauthenticated` if there is no token of this name, or if it has expired. Needs no token itself.
+    If there is no token of this name, or if it has expired, the proof fits no token: nobody learns which names there
+    are. Needs no token itself.
 
     Example: {"nonce": "00112233445566778899aabbccddeeff"}
     """
 
     RIGHT = "none"
-    ERRORS = ("unauthenticated",)
 
     nonce: Nonce
     name: CallerName | None = None
@@ -31,8 +31,8 @@ class Hello(Builtin[Proof], frozen=True):
 class CreateToken(Administration[None], frozen=True):
     """Let whoever has a token call over tcp. The caller makes the token and sends only its SHA-256 (in hex).
 
-    A token should be 256 random bits. `scopes` are those it is limited to; it has no limit without them. `conflict` if
-    another token has the name or the hash.
+    A token must be 256 random bits: whoever can connect may ask `hello` for a proof, and try tokens on it. `scopes` are
+    those it is limited to; it has no limit without them. `conflict` if another token has the name or the hash.
 
     Example: {"name": "bot", "tokenHash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
               "right": "write"}
