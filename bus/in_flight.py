@@ -6,6 +6,7 @@ which they reach that size is tracked for all of them, since a client's replies 
 loop thread.
 """
 
+import os
 import time
 from collections import deque
 
@@ -16,18 +17,43 @@ UNREAD_SECONDS = 1.0  # after which a client that keeps others waiting is cut of
 
 
 class Peer:
-    """A connection that has sent a message: its descriptor, what it sent, and its replies in flight."""
+    """A connection that has sent a message: its descriptor, what it sent, and its replies in flight.
 
-    __slots__ = ("bytes", "descriptor", "progress_at", "received", "received_at", "tracked", "untracked")
+    A descriptor is used again for other connections; `inode` tells them apart.
+    """
+
+    __slots__ = (
+        "bytes",
+        "checked",
+        "descriptor",
+        "inode",
+        "is_cut",
+        "progress_at",
+        "received",
+        "received_at",
+        "tracked",
+        "untracked",
+    )
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
+        self.inode = inode_of(descriptor)
+        self.is_cut = False
+        self.checked = 0  # the number of handshakes when it was last known to be the connection of its client
         self.received = 0  # bytes of complete messages
         self.received_at = 0.0  # when the last one was received
         self.untracked = 0  # bytes of replies that no tracker covers
         self.bytes = 0  # of replies that trackers cover
         self.tracked: deque[tuple[MessageTracker, int]] = deque()
         self.progress_at = 0.0  # when a tracked reply was last written, or sent with none before it
+
+
+def inode_of(descriptor: int) -> int:
+    """What identifies the open file that a descriptor stands for; 0 if there is none."""
+    try:
+        return os.fstat(descriptor).st_ino
+    except (OSError, OverflowError):
+        return 0
 
 
 class InFlight:
@@ -67,7 +93,8 @@ class InFlight:
     def longest_unread(self) -> Peer | None:
         """The peer that has read nothing for longest, if that is `UNREAD_SECONDS` or more."""
         self.settle()
-        peer = min(self._holders, key=lambda each: each.progress_at, default=None)
+        open_now = (peer for peer in self._holders if not peer.is_cut)
+        peer = min(open_now, key=lambda each: each.progress_at, default=None)
         return peer if peer is not None and time.monotonic() - peer.progress_at >= UNREAD_SECONDS else None
 
     def _settle(self, peer: Peer) -> None:

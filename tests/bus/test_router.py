@@ -1,6 +1,8 @@
 """The ROUTER socket alone: replies are kept for clients that do not read, until they read, vanish or stall too long."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,7 @@ def ignored(_client: bytes) -> None:
 class Box:
     """A `RouterSocket` at an address, and the callbacks it has made about its clients."""
 
-    def __init__(self, directory: Path, stall_ms: int = 60_000) -> None:
+    def __init__(self, directory: Path, stall_ms: int = 60_000, reply_bytes: int = REPLY_BYTES) -> None:
         self.events: list[tuple[str, bytes]] = []
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.mail = RouterSocket(
@@ -33,7 +35,7 @@ class Box:
             Gate(directory),
             stall_ms=stall_ms,
             client_reply_bytes=CLIENT_REPLY_BYTES,
-            reply_bytes=REPLY_BYTES,
+            reply_bytes=reply_bytes,
             on_pause=lambda client: self.events.append(("pause", client)),
             on_resume=lambda client: self.events.append(("resume", client)),
             on_gone=lambda client: self.events.append(("gone", client)),
@@ -245,6 +247,60 @@ def test_clients_that_read_nothing_are_cut_off_for_others(box: Box) -> None:
 
         wait_until(is_sent)
         assert other.frames()[-1] == b"y" * MIB
+
+
+@contextmanager
+def named(endpoint: str, name: bytes) -> Iterator[Peer]:
+    """A client that chooses its routing id, and reads only what the test reads."""
+    with Peer(endpoint, queue=1) as peer:
+        peer.socket.disconnect(endpoint)
+        peer.socket.setsockopt(zmq.ROUTING_ID, name)
+        peer.socket.connect(endpoint)
+        yield peer
+
+
+def test_a_second_connection_with_a_routing_id_takes_it_over(box: Box) -> None:
+    """It is served, and gets nothing of what the first one has left; that is reported as gone."""
+    with named(box.endpoint, b"same") as first:
+        first.send(b"of the first")
+        route = box.receive()[:-1]
+        box.fill(route)
+        with named(box.endpoint, b"same") as second:
+            second.send(b"of the second")
+            assert box.receive() == [*route, b"of the second"]
+            assert box.events == [("pause", route[0]), ("gone", route[0])]
+            assert box.mail.pending_replies == 0
+            box.mail.send(route, b"to the second")
+            assert second.frames() == [b"to the second"]
+            assert second.silent(50)
+            second.send(b"again")
+            assert box.receive() == [*route, b"again"]
+    assert box.events == [("pause", route[0]), ("gone", route[0])]
+
+
+def test_a_client_that_was_cut_off_can_be_cut_off_again(tmp_path: Path) -> None:
+    """It has reconnected with the same routing id, and again reads nothing."""
+    large = b"y" * (CLIENT_REPLY_BYTES // 2)
+    box = Box(tmp_path, reply_bytes=CLIENT_REPLY_BYTES)
+    with Peer(box.endpoint) as other:
+        for _ in range(3):
+            with named(box.endpoint, b"same") as idle:
+                idle.send(b"body")
+                fill_with_repeatable(box, box.receive()[:-1], b"x" * MIB)
+                other.send(b"body")
+                route = box.receive()[:-1]
+                assert not box.mail.send(route, large, repeatable=True)
+
+                def is_sent(route: list[bytes]) -> bool:
+                    box.mail.retry()
+                    box.mail.cut_stalled()
+                    box.mail.answer_handshakes()
+                    box.mail.receive()
+                    return route[0] not in box.mail.outboxes and box.mail.send(route, large, repeatable=True)
+
+                wait_until(partial(is_sent, route), seconds=10)
+                assert other.frames()[-1] == large
+    box.close()
 
 
 def test_a_reply_to_an_unknown_client_is_dropped(box: Box) -> None:
