@@ -80,8 +80,9 @@ def with_connection(descriptor: int, use: Callable[[socket.socket], Any]) -> Any
 class Connections:
     """The open connections of ROUTER sockets, at most `limit`; surplus ones are cut off as soon as they are accepted.
 
-    `check` is called while there are connections, again after the seconds that it returns. Call `watch` for each
-    socket, then `start`; the thread ends when the sockets are closed. `crashed` gets the exception that ends it before.
+    `check` is called while there are connections and once after the last has ended, again after the seconds that it
+    returns. Call `watch` for each socket, then `start`; the thread ends when the sockets are closed. `crashed` gets the
+    exception that ends it before.
     """
 
     def __init__(
@@ -143,14 +144,17 @@ class Connections:
         for monitor in self._monitors:
             poller.register(monitor, zmq.POLLIN)
         check_at = 0.0
+        checked_last = True  # after the last connection has ended, since its memory is to be returned as well
         while self._monitors:
             seconds = max(0.0, check_at - time.monotonic())
-            for monitor, _ in poller.poll(math.ceil(seconds * 1000) if self.accepted else None):
+            is_idle = checked_last and not self.accepted
+            for monitor, _ in poller.poll(None if is_idle else math.ceil(seconds * 1000)):
                 if self._read(monitor):
                     poller.unregister(monitor)
                     self._monitors.remove(monitor)
                     monitor.close()
-            if self.accepted and time.monotonic() >= check_at:
+            if (self.accepted or not checked_last) and time.monotonic() >= check_at:
+                checked_last = not self.accepted
                 check_at = time.monotonic() + self._check()
 
     def _read(self, monitor: zmq.Socket[bytes]) -> bool:

@@ -40,7 +40,7 @@ class Peer:
         self.inode = inode_of(descriptor)
         self.is_cut = False
         self.checked = 0  # the number of handshakes when it was last known to be the connection of its client
-        self.received = 0  # bytes of complete messages
+        self.received = 0  # bytes of complete messages, on the wire
         self.received_at = 0.0  # when the last one was received
         self.untracked = 0  # bytes of replies that no tracker covers
         self.bytes = 0  # of replies that trackers cover

@@ -32,6 +32,8 @@ RCVMORE, SRCFD = int(zmq.RCVMORE), int(zmq.SRCFD)
 REPLIES_IN_PIPE_MAX = 1_000  # of one client, inside libzmq
 REQUESTS_IN_PIPE_MAX = 256
 HANDSHAKE_MS = 10_000
+SMALL_FRAME_BYTES_MAX = 255  # larger ones have a longer header
+CURVE_BYTES = 33  # that encryption adds to a frame
 LINGER_MS = 1_000
 ZAP_ADDRESS = "inproc://zeromq.zap.01"
 ZAP_VERSION = b"1.0"
@@ -140,7 +142,7 @@ class RouterSocket:
             frames = [client]
             while socket.getsockopt(RCVMORE):
                 frames.append(socket.recv(NOBLOCK))
-            peer.received += len(frames[-1])
+            peer.received += _wire_bytes(frames)
             peer.received_at = time.monotonic()
             return frames
         self.all_read_at = time.monotonic()
@@ -259,7 +261,7 @@ class RouterSocket:
             frames.append(frame.bytes)
         peer = self._peer_at(client, descriptor)
         peer.checked = self._handshakes
-        peer.received += len(frames[-1])
+        peer.received += _wire_bytes(frames)
         peer.received_at = time.monotonic()
         return frames
 
@@ -292,6 +294,16 @@ class RouterSocket:
             if inode_of(peer.descriptor) == peer.inode:  # else it is closed already
                 cut(peer.descriptor)
             peer.is_cut = True
+
+
+def _wire_bytes(frames: list[bytes]) -> int:
+    """The bytes that a message had on the wire. Exact, since what a peer sent besides is what the daemon may hold."""
+    around = CURVE_BYTES if frames[0][0] == CURVE else 0
+    size = 0
+    for frame in frames[1:]:
+        length = len(frame) + around
+        size += length + (2 if length <= SMALL_FRAME_BYTES_MAX else 9)
+    return size
 
 
 def _refuse_used_path(endpoint: str) -> None:
