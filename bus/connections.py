@@ -8,6 +8,7 @@ the memory, for the same reason: only the monitor knows connections that never c
 
 import math
 import socket
+import struct
 import sys
 import threading
 import time
@@ -30,6 +31,7 @@ ACCEPTED, DISCONNECTED, STOPPED = (
     int(zmq.EVENT_MONITOR_STOPPED),
 )
 NOBLOCK = int(zmq.NOBLOCK)
+BYTES_ACKED, BYTES_RECEIVED = 120, 128  # offsets in Linux's `struct tcp_info`
 LOG_SECONDS = 60.0  # between two lines about refused connections
 
 
@@ -75,6 +77,20 @@ def with_connection(descriptor: int, use: Callable[[socket.socket], Any]) -> Any
         return None
     finally:
         connection.detach()
+
+
+def tcp_bytes(descriptor: int, counter: int) -> int | None:
+    """`BYTES_ACKED` or `BYTES_RECEIVED` of a tcp connection; None if it is closed, or the kernel does not tell."""
+    end = counter + 8
+
+    def read(connection: socket.socket) -> int | None:
+        if sys.platform != "linux" or connection.family == socket.AF_UNIX:
+            return None
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, end)
+        return int(struct.unpack_from("=Q", info, counter)[0]) if len(info) >= end else None
+
+    value: int | None = with_connection(descriptor, read)
+    return value
 
 
 class Connections:

@@ -12,8 +12,11 @@ from collections import deque
 
 from zmq import MessageTracker
 
+from backscroll.bus.connections import BYTES_ACKED, tcp_bytes
+
 TRACKED_BYTES = 64 * 1024
 UNREAD_SECONDS = 1.0  # after which a client that keeps others waiting is cut off
+READ_BYTES_MIN = 256 * 1024  # read in that time over tcp, a client is only slow
 
 
 class Peer:
@@ -23,6 +26,7 @@ class Peer:
     """
 
     __slots__ = (
+        "acked",
         "bytes",
         "checked",
         "descriptor",
@@ -45,6 +49,7 @@ class Peer:
         self.untracked = 0  # bytes of replies that no tracker covers
         self.bytes = 0  # of replies that trackers cover
         self.tracked: deque[tuple[MessageTracker, int]] = deque()
+        self.acked = 0  # bytes that it had read over tcp at the last look
         self.progress_at = 0.0  # when a tracked reply was last written, or sent with none before it
 
 
@@ -57,7 +62,10 @@ def inode_of(descriptor: int) -> int:
 
 
 class InFlight:
-    """The bounds on bytes in flight: `client_bytes` and `all_bytes`. `bytes` is what trackers cover, of all peers."""
+    """The bounds on bytes in flight: `client_bytes` and `all_bytes`. `bytes` is what trackers cover, of all peers.
+
+    `is_full` is set when a reply has no room because of all together; who retries resets it.
+    """
 
     def __init__(self, client_bytes: int, all_bytes: int) -> None:
         self._client_bytes, self._all_bytes = client_bytes, all_bytes
@@ -72,8 +80,10 @@ class InFlight:
             return False
         if self.bytes and self.bytes + size > self._all_bytes:
             self.settle()
-        self.is_full = bool(self.bytes) and self.bytes + size > self._all_bytes
-        return not self.is_full
+        if self.bytes and self.bytes + size > self._all_bytes:
+            self.is_full = True
+            return False
+        return True
 
     def add(self, peer: Peer, tracker: MessageTracker, size: int) -> None:
         """Count a reply that was sent, and the untracked ones before it."""
@@ -93,9 +103,21 @@ class InFlight:
     def longest_unread(self) -> Peer | None:
         """The peer that has read nothing for longest, if that is `UNREAD_SECONDS` or more."""
         self.settle()
-        open_now = (peer for peer in self._holders if not peer.is_cut)
-        peer = min(open_now, key=lambda each: each.progress_at, default=None)
-        return peer if peer is not None and time.monotonic() - peer.progress_at >= UNREAD_SECONDS else None
+        now = time.monotonic()
+        for peer in sorted(self._holders, key=lambda each: each.progress_at):
+            if now - peer.progress_at < UNREAD_SECONDS:
+                return None
+            if not peer.is_cut and not self._reads_slowly(peer, now):
+                return peer
+        return None
+
+    def _reads_slowly(self, peer: Peer, now: float) -> bool:
+        """Whether the peer has read a part of a large reply since the last look; only over tcp the kernel tells."""
+        acked = tcp_bytes(peer.descriptor, BYTES_ACKED) or 0
+        if acked - peer.acked < READ_BYTES_MIN:
+            return False
+        peer.acked, peer.progress_at = acked, now
+        return True
 
     def _settle(self, peer: Peer) -> None:
         while peer.tracked and peer.tracked[0][0].done:

@@ -9,15 +9,13 @@ completed a message, then those that were silent for ten seconds without waiting
 
 import array
 import ctypes
-import socket
-import struct
 import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from backscroll.bus.connections import Connections, with_connection
+from backscroll.bus.connections import BYTES_RECEIVED, Connections, tcp_bytes
 from backscroll.bus.in_flight import Peer, inode_of
 from backscroll.bus.logging import log
 from backscroll.bus.router import RouterSocket
@@ -29,7 +27,6 @@ if sys.platform != "win32":
 
 CHECK_SECONDS, CHECK_SECONDS_NEAR = 0.1, 0.02  # the latter from half of the bound on
 UNFINISHED_BYTES_MIN = 64 * 1024  # fewer are in buffers
-TCP_INFO_BYTES_RECEIVED = 128  # the offset in Linux's `struct tcp_info`
 SENDING_SECONDS = 0.3  # without a complete message
 FIRST_SECONDS = 0.05  # the same for the first one, which is small if it is a client of ours
 LOOKS, LOOK_SECONDS = 4, 0.003
@@ -138,7 +135,7 @@ class MemoryWatch:
 
 def _unfinished_bytes(descriptor: int, peer: Peer | None) -> int | None:
     """What a connection has sent besides complete messages; None if the kernel does not tell."""
-    received = _bytes_received(descriptor)
+    received = tcp_bytes(descriptor, BYTES_RECEIVED)
     return None if received is None else received - (peer.received if peer else 0)
 
 
@@ -167,20 +164,6 @@ def _sending(silent: Mapping[int, Peer | None]) -> list[int]:
         found.update(at for at in silent if _bytes_queued(at))
         time.sleep(LOOK_SECONDS)
     return list(found)
-
-
-def _bytes_received(descriptor: int) -> int | None:
-    """The bytes that a tcp connection has received; None if the kernel does not tell."""
-
-    def read(connection: socket.socket) -> int | None:
-        if sys.platform != "linux" or connection.family == socket.AF_UNIX:
-            return None
-        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES_RECEIVED + 8)
-        end = TCP_INFO_BYTES_RECEIVED + 8
-        return int(struct.unpack_from("=Q", info, TCP_INFO_BYTES_RECEIVED)[0]) if len(info) >= end else None
-
-    received: int | None = with_connection(descriptor, read)
-    return received
 
 
 def _bytes_queued(descriptor: int) -> int:

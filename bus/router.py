@@ -178,15 +178,20 @@ class RouterSocket:
         return bool(outbox.messages) or not self.in_flight.has_room(self._peer(client), size)
 
     def retry(self) -> None:
-        """Try to send the replies in outboxes. Those of a client that has taken none for too long are dropped."""
+        """Try to send the replies in outboxes. Those of a client that has taken none for too long are dropped,
+        unless it waits because others fill the budget of all.
+        """
+        self.in_flight.is_full = False
         for client, outbox in list(self.outboxes.items()):
             while outbox.messages and self._try_send(outbox.messages[0]):
                 outbox.messages.popleft()
                 outbox.stalled_since = time.monotonic()
             peer = self._peer(client)
-            has_room = not outbox.messages and self.in_flight.has_room(peer, outbox.refused)
-            outbox.stalled_since = max(outbox.stalled_since, peer.progress_at)
-            if has_room:
+            size = peer.untracked + len(outbox.messages[0][-1]) if outbox.messages else outbox.refused
+            has_room = size < TRACKED_BYTES or self.in_flight.has_room(peer, size)
+            others_fill = not has_room and not peer.bytes
+            outbox.stalled_since = time.monotonic() if others_fill else max(outbox.stalled_since, peer.progress_at)
+            if has_room and not outbox.messages:
                 del self.outboxes[client]
                 self._on_resume(client)
             elif time.monotonic() - outbox.stalled_since > self._stall_s:

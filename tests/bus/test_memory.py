@@ -19,7 +19,7 @@ from backscroll.clients.python.address import announced_token
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema import BackscrollError, GetMessageById, GetRoom, NoReply
 from backscroll.schema.limits import FRAME_BYTES_MAX
-from tests.support.floods import MORE, connected, frame, is_cut, sending
+from tests.support.floods import MORE, connected, frame, is_admitted, is_cut, sending
 from tests.support.handlers import replacing
 from tests.support.messages import save_message
 from tests.support.peers import Peer, resident_bytes, running, several
@@ -119,6 +119,7 @@ def test_tcp_connections_that_hold_nothing_are_never_cut_off(start_daemon: Start
     daemon = start_daemon("--endpoint", "tcp://127.0.0.1:*", "--memory-bytes", "1")
     ping = body("ping", auth=announced_token(tmp_path / "data", daemon.endpoint))
     with closing(connected(daemon.endpoint)) as greeted, closing(connected(daemon.endpoint)) as silent:
+        wait_until(partial(is_admitted, silent))
         silent.sendall((bytes([0, len(ping)]) + ping) * 1_000)
         for _ in range(5):
             with closing(connected(daemon.endpoint)) as sender:
