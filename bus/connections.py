@@ -8,6 +8,7 @@ the memory, for the same reason: only the monitor knows connections that never c
 
 import math
 import socket
+import struct
 import sys
 import threading
 import time
@@ -30,6 +31,7 @@ ACCEPTED, DISCONNECTED, STOPPED = (
     int(zmq.EVENT_MONITOR_STOPPED),
 )
 NOBLOCK = int(zmq.NOBLOCK)
+BYTES_ACKED, BYTES_RECEIVED = 120, 128  # offsets in Linux's `struct tcp_info`
 LOG_SECONDS = 60.0  # between two lines about refused connections
 
 
@@ -77,11 +79,26 @@ def with_connection(descriptor: int, use: Callable[[socket.socket], Any]) -> Any
         connection.detach()
 
 
+def tcp_bytes(descriptor: int, counter: int) -> int | None:
+    """`BYTES_ACKED` or `BYTES_RECEIVED` of a tcp connection; None if it is closed, or the kernel does not tell."""
+    end = counter + 8
+
+    def read(connection: socket.socket) -> int | None:
+        if sys.platform != "linux" or connection.family == socket.AF_UNIX:
+            return None
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, end)
+        return int(struct.unpack_from("=Q", info, counter)[0]) if len(info) >= end else None
+
+    value: int | None = with_connection(descriptor, read)
+    return value
+
+
 class Connections:
     """The open connections of ROUTER sockets, at most `limit`; surplus ones are cut off as soon as they are accepted.
 
-    `check` is called while there are connections, again after the seconds that it returns. Call `watch` for each
-    socket, then `start`; the thread ends when the sockets are closed. `crashed` gets the exception that ends it before.
+    `check` is called while there are connections and once after the last has ended, again after the seconds that it
+    returns. Call `watch` for each socket, then `start`; the thread ends when the sockets are closed. `crashed` gets the
+    exception that ends it before.
     """
 
     def __init__(
@@ -143,14 +160,17 @@ class Connections:
         for monitor in self._monitors:
             poller.register(monitor, zmq.POLLIN)
         check_at = 0.0
+        checked_last = True  # after the last connection has ended, since its memory is to be returned as well
         while self._monitors:
             seconds = max(0.0, check_at - time.monotonic())
-            for monitor, _ in poller.poll(math.ceil(seconds * 1000) if self.accepted else None):
+            is_idle = checked_last and not self.accepted
+            for monitor, _ in poller.poll(None if is_idle else math.ceil(seconds * 1000)):
                 if self._read(monitor):
                     poller.unregister(monitor)
                     self._monitors.remove(monitor)
                     monitor.close()
-            if self.accepted and time.monotonic() >= check_at:
+            if (self.accepted or not checked_last) and time.monotonic() >= check_at:
+                checked_last = not self.accepted
                 check_at = time.monotonic() + self._check()
 
     def _read(self, monitor: zmq.Socket[bytes]) -> bool:

@@ -112,6 +112,7 @@ class Daemon:
             accounted=self._accounted_bytes,
             free=scopes.clear_caches,
             router=self._router,
+            has_requests=self._lanes.has_requests,
         )
 
     def bind(self, endpoints: Sequence[str]) -> list[str]:
@@ -227,13 +228,18 @@ class Daemon:
         self._readers.close_idle_scopes()
 
     def _receive(self) -> None:
-        for _ in range(RECEIVE_MAX):
+        if not self._receive_all(RECEIVE_MAX):
+            self._router.take_turns()
+            self._wake.set()
+
+    def _receive_all(self, number: int) -> bool:
+        """Handle the messages that have arrived, at most this number; returns False if there may be more."""
+        for _ in range(number):
             frames = self._router.receive()
             if frames is None:
-                return
+                return True
             self._handle_message(frames)
-        self._router.take_turns()
-        self._wake.set()  # there may be more
+        return False
 
     def _handle_message(self, frames: list[bytes]) -> None:
         *route, body = frames
@@ -309,10 +315,7 @@ class Daemon:
 
     def _begin_drain(self) -> None:
         """Accept the requests that have already arrived; later ones are refused."""
-        for _ in range(self._settings.queue_requests):
-            if (frames := self._router.receive()) is None:
-                break
-            self._handle_message(frames)
+        self._receive_all(self._settings.queue_requests)
         self._drain_until = time.monotonic() + self._settings.drain_ms / 1000
         self._lanes.advance()
         log.info("stopping", requests=self._lanes.requests)

@@ -441,6 +441,7 @@ def _refused(body: bytes, codec: Codec, envelope: Envelope | None, problem: Exce
     if isinstance(error, Internal):
         log.error("request cannot be decoded", id=request_id, exc_info=problem)
     log.debug("refused", id=request_id, outcome=error.code, reason=error.message)
+    problem.__traceback__ = None  # its frames have the body
     return Refused(write_failure(request_id, error, codec), error)
 
 

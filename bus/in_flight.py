@@ -6,32 +6,66 @@ which they reach that size is tracked for all of them, since a client's replies 
 loop thread.
 """
 
+import os
 import time
 from collections import deque
 
 from zmq import MessageTracker
 
+from backscroll.bus.connections import BYTES_ACKED, tcp_bytes
+
 TRACKED_BYTES = 64 * 1024
 UNREAD_SECONDS = 1.0  # after which a client that keeps others waiting is cut off
+READ_BYTES_MIN = 256 * 1024  # read in that time over tcp, a client is only slow
 
 
 class Peer:
-    """A connection that has sent a message: its descriptor, what it sent, and its replies in flight."""
+    """A connection that has sent a message: its descriptor, what it sent, and its replies in flight.
 
-    __slots__ = ("bytes", "descriptor", "progress_at", "received", "received_at", "tracked", "untracked")
+    A descriptor is used again for other connections; `inode` tells them apart.
+    """
+
+    __slots__ = (
+        "acked",
+        "bytes",
+        "checked",
+        "descriptor",
+        "inode",
+        "is_cut",
+        "progress_at",
+        "received",
+        "received_at",
+        "tracked",
+        "untracked",
+    )
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self.received = 0  # bytes of complete messages
+        self.inode = inode_of(descriptor)
+        self.is_cut = False
+        self.checked = 0  # the number of handshakes when it was last known to be the connection of its client
+        self.received = 0  # bytes of complete messages, on the wire
         self.received_at = 0.0  # when the last one was received
         self.untracked = 0  # bytes of replies that no tracker covers
         self.bytes = 0  # of replies that trackers cover
         self.tracked: deque[tuple[MessageTracker, int]] = deque()
+        self.acked = 0  # bytes that it had read over tcp at the last look
         self.progress_at = 0.0  # when a tracked reply was last written, or sent with none before it
 
 
+def inode_of(descriptor: int) -> int:
+    """What identifies the open file that a descriptor stands for; 0 if there is none."""
+    try:
+        return os.fstat(descriptor).st_ino
+    except (OSError, OverflowError):
+        return 0
+
+
 class InFlight:
-    """The bounds on bytes in flight: `client_bytes` and `all_bytes`. `bytes` is what trackers cover, of all peers."""
+    """The bounds on bytes in flight: `client_bytes` and `all_bytes`. `bytes` is what trackers cover, of all peers.
+
+    `is_full` is set when a reply has no room because of all together; who retries resets it.
+    """
 
     def __init__(self, client_bytes: int, all_bytes: int) -> None:
         self._client_bytes, self._all_bytes = client_bytes, all_bytes
@@ -46,8 +80,10 @@ class InFlight:
             return False
         if self.bytes and self.bytes + size > self._all_bytes:
             self.settle()
-        self.is_full = bool(self.bytes) and self.bytes + size > self._all_bytes
-        return not self.is_full
+        if self.bytes and self.bytes + size > self._all_bytes:
+            self.is_full = True
+            return False
+        return True
 
     def add(self, peer: Peer, tracker: MessageTracker, size: int) -> None:
         """Count a reply that was sent, and the untracked ones before it."""
@@ -67,8 +103,21 @@ class InFlight:
     def longest_unread(self) -> Peer | None:
         """The peer that has read nothing for longest, if that is `UNREAD_SECONDS` or more."""
         self.settle()
-        peer = min(self._holders, key=lambda each: each.progress_at, default=None)
-        return peer if peer is not None and time.monotonic() - peer.progress_at >= UNREAD_SECONDS else None
+        now = time.monotonic()
+        for peer in sorted(self._holders, key=lambda each: each.progress_at):
+            if now - peer.progress_at < UNREAD_SECONDS:
+                return None
+            if not peer.is_cut and not self._reads_slowly(peer, now):
+                return peer
+        return None
+
+    def _reads_slowly(self, peer: Peer, now: float) -> bool:
+        """Whether the peer has read a part of a large reply since the last look; only over tcp the kernel tells."""
+        acked = tcp_bytes(peer.descriptor, BYTES_ACKED) or 0
+        if acked - peer.acked < READ_BYTES_MIN:
+            return False
+        peer.acked, peer.progress_at = acked, now
+        return True
 
     def _settle(self, peer: Peer) -> None:
         while peer.tracked and peer.tracked[0][0].done:

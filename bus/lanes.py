@@ -89,6 +89,11 @@ class Lanes:
         self._count(lane, 1, request.size)
         self.changed[client] = lane
 
+    def has_requests(self, client: bytes) -> bool:
+        """Whether requests of a client wait or are being executed. May be called from any thread."""
+        lane = self._lanes.get(client)
+        return lane is not None and bool(lane.waiting or lane.running)
+
     def answered(self, requests: Sequence[Request]) -> None:
         """Note that these requests of started runs have been answered."""
         for request in requests:

@@ -1,23 +1,22 @@
 """The watch on memory that nothing else bounds: libzmq holds messages that are not complete, and shows them to nobody.
 
 A message may have any number of frames, a frame is allocated when it is announced, and both may never end. So when the
-process has more memory than it should, caches are emptied, and then connections are cut off that have sent something
-without completing it: those with most bytes where the kernel counts them (tcp), else those that send and complete
-nothing, those that never completed a message, and those that were silent for long, in the end for a short time only.
+process has more memory than it should, caches are emptied, and then connections are cut off that may hold some of it.
+Over tcp the kernel counts what each has sent: without complete messages, that is what it holds, and one that holds
+nothing is left alone. Over ipc nothing tells, so it is those that send and complete nothing, then those that never
+completed a message, then those that were silent for ten seconds without waiting for a reply, then for shorter times.
 """
 
 import array
 import ctypes
-import socket
-import struct
 import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from backscroll.bus.connections import Connections, with_connection
-from backscroll.bus.in_flight import Peer
+from backscroll.bus.connections import BYTES_RECEIVED, Connections, tcp_bytes
+from backscroll.bus.in_flight import Peer, inode_of
 from backscroll.bus.logging import log
 from backscroll.bus.router import RouterSocket
 
@@ -28,7 +27,6 @@ if sys.platform != "win32":
 
 CHECK_SECONDS, CHECK_SECONDS_NEAR = 0.1, 0.02  # the latter from half of the bound on
 UNFINISHED_BYTES_MIN = 64 * 1024  # fewer are in buffers
-TCP_INFO_BYTES_RECEIVED = 128  # the offset in Linux's `struct tcp_info`
 SENDING_SECONDS = 0.3  # without a complete message
 FIRST_SECONDS = 0.05  # the same for the first one, which is small if it is a client of ours
 LOOKS, LOOK_SECONDS = 4, 0.003
@@ -50,9 +48,11 @@ class MemoryWatch:
         accounted: Callable[[], int],
         free: Callable[[], None],
         router: RouterSocket,
+        has_requests: Callable[[bytes], bool],
     ) -> None:
         self._bytes_max = bytes_max
         self._accounted, self._free, self._router = accounted, free, router
+        self._has_requests = has_requests
         self._silent_seconds, self._silent_next_at = SILENT_SECONDS_MAX, 0.0
         self._page_bytes = resource.getpagesize() if sys.platform != "win32" else 0
         self._libc = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -97,8 +97,17 @@ class MemoryWatch:
         now = time.monotonic()
         if not self._router.is_waiting:
             now = min(now, self._router.all_read_at)  # of what has arrived since, complete messages may be unread
-        peers = {peer.descriptor: peer for peer in list(self._router.peers.values())}
-        open_now = {at: peers.get(at) for at in list(accepted)}
+        clients = {peer.descriptor: (client, peer) for client, peer in list(self._router.peers.items())}
+        open_now: dict[int, Peer | None] = {}
+        waiting: set[int] = set()
+        for at in list(accepted):
+            client, peer = clients.get(at, (b"", None))
+            if peer is not None and peer.inode != inode_of(at):  # of an earlier connection
+                peer = None
+            if _may_hold(at, peer):
+                open_now[at] = peer
+                if peer is not None and self._has_requests(client):
+                    waiting.add(at)
         silent = {
             at: peer
             for at, peer in open_now.items()
@@ -108,14 +117,14 @@ class MemoryWatch:
             _with_most_bytes(silent, excess)
             or _sending(silent)
             or [at for at, peer in open_now.items() if peer is None and now - accepted.get(at, now) > NEW_SECONDS]
-            or self._silent(open_now, now)
+            or self._silent({at: peer for at, peer in open_now.items() if peer and at not in waiting}, now)
         )
 
-    def _silent(self, open_now: Mapping[int, Peer | None], now: float) -> list[int]:
+    def _silent(self, open_now: Mapping[int, Peer], now: float) -> list[int]:
         """Those that were silent for long, then for shorter times; nobody any more if that has not helped."""
         if now < self._silent_next_at:
             return []
-        found = [at for at, peer in open_now.items() if peer and now - peer.received_at > self._silent_seconds]
+        found = [at for at, peer in open_now.items() if now - peer.received_at > self._silent_seconds]
         if self._silent_seconds > SILENT_SECONDS_MIN:
             self._silent_seconds /= 2
             self._silent_next_at = now + CHECK_SECONDS
@@ -124,12 +133,21 @@ class MemoryWatch:
         return found
 
 
-def _with_most_bytes(silent: Mapping[int, Peer | None], excess: int) -> list[int]:
-    """The tcp connections that sent most without completing a message, until together they have the excess.
+def _unfinished_bytes(descriptor: int, peer: Peer | None) -> int | None:
+    """What a connection has sent besides complete messages; None if the kernel does not tell."""
+    received = tcp_bytes(descriptor, BYTES_RECEIVED)
+    return None if received is None else received - (peer.received if peer else 0)
 
-    Headers and encryption at most double what complete messages have.
-    """
-    unfinished = {at: _bytes_received(at) - 2 * (peer.received if peer else 0) for at, peer in silent.items()}
+
+def _may_hold(descriptor: int, peer: Peer | None) -> bool:
+    """Whether a connection may have sent more of an unfinished message than is in buffers."""
+    unfinished = _unfinished_bytes(descriptor, peer)
+    return unfinished is None or unfinished >= UNFINISHED_BYTES_MIN
+
+
+def _with_most_bytes(silent: Mapping[int, Peer | None], excess: int) -> list[int]:
+    """The tcp connections that sent most without completing a message, until together they have the excess."""
+    unfinished = {at: _unfinished_bytes(at, peer) or 0 for at, peer in silent.items()}
     found: list[int] = []
     for at in sorted(unfinished, key=lambda each: -unfinished[each]):
         if excess <= 0 or unfinished[at] < UNFINISHED_BYTES_MIN:
@@ -146,19 +164,6 @@ def _sending(silent: Mapping[int, Peer | None]) -> list[int]:
         found.update(at for at in silent if _bytes_queued(at))
         time.sleep(LOOK_SECONDS)
     return list(found)
-
-
-def _bytes_received(descriptor: int) -> int:
-    """The bytes that a tcp connection has received; 0 if the kernel does not tell."""
-
-    def read(connection: socket.socket) -> int:
-        if sys.platform != "linux" or connection.family == socket.AF_UNIX:
-            return 0
-        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES_RECEIVED + 8)
-        end = TCP_INFO_BYTES_RECEIVED + 8
-        return int(struct.unpack_from("=Q", info, TCP_INFO_BYTES_RECEIVED)[0]) if len(info) >= end else 0
-
-    return with_connection(descriptor, read) or 0
 
 
 def _bytes_queued(descriptor: int) -> int:

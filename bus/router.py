@@ -22,7 +22,7 @@ import zmq
 from backscroll.bus.connections import cut
 from backscroll.bus.failures import BadSettings
 from backscroll.bus.gate import CURVE, TRANSPORTS, Gate
-from backscroll.bus.in_flight import TRACKED_BYTES, InFlight, Peer
+from backscroll.bus.in_flight import TRACKED_BYTES, InFlight, Peer, inode_of
 from backscroll.schema.limits import FRAME_BYTES_MAX
 
 # Plain integers: combining pyzmq's enums takes as long as sending a frame.
@@ -32,6 +32,8 @@ RCVMORE, SRCFD = int(zmq.RCVMORE), int(zmq.SRCFD)
 REPLIES_IN_PIPE_MAX = 1_000  # of one client, inside libzmq
 REQUESTS_IN_PIPE_MAX = 256
 HANDSHAKE_MS = 10_000
+SMALL_FRAME_BYTES_MAX = 255  # larger ones have a longer header
+CURVE_BYTES = 33  # that encryption adds to a frame
 LINGER_MS = 1_000
 ZAP_ADDRESS = "inproc://zeromq.zap.01"
 ZAP_VERSION = b"1.0"
@@ -76,6 +78,7 @@ class RouterSocket:
         self.outboxes: dict[bytes, Outbox] = {}
         self.peers: dict[bytes, Peer] = {}  # by client; one for each descriptor that was seen
         self._clients: dict[int, bytes] = {}  # the same clients, by descriptor
+        self._handshakes = 0  # that were answered; each may be of a new connection with the routing id of another
         self.in_flight = InFlight(client_reply_bytes, reply_bytes)
         self.all_read_at = 0.0  # when there was no message left to receive
         self.is_waiting = False  # for messages: all are read
@@ -121,6 +124,7 @@ class RouterSocket:
                 version, number, domain, address, _, mechanism, *credentials = self.handshakes.recv_multipart(NOBLOCK)
                 allowed = version == ZAP_VERSION and self._gate.may_connect(domain, address, mechanism, credentials)
                 status = (b"200", b"OK") if allowed else (b"400", b"not allowed to connect")
+                self._handshakes += 1
                 self.handshakes.send_multipart([ZAP_VERSION, number, *status, b"", b""], NOBLOCK)
 
     def receive(self) -> list[bytes] | None:
@@ -133,12 +137,12 @@ class RouterSocket:
                 self._reading.rotate()
                 continue
             peer = self.peers.get(client)
-            if peer is None:
+            if peer is None or peer.checked != self._handshakes:
                 return self._receive_first(client, socket)
             frames = [client]
             while socket.getsockopt(RCVMORE):
                 frames.append(socket.recv(NOBLOCK))
-            peer.received += len(frames[-1])
+            peer.received += _wire_bytes(frames)
             peer.received_at = time.monotonic()
             return frames
         self.all_read_at = time.monotonic()
@@ -174,15 +178,20 @@ class RouterSocket:
         return bool(outbox.messages) or not self.in_flight.has_room(self._peer(client), size)
 
     def retry(self) -> None:
-        """Try to send the replies in outboxes. Those of a client that has taken none for too long are dropped."""
+        """Try to send the replies in outboxes. Those of a client that has taken none for too long are dropped,
+        unless it waits because others fill the budget of all.
+        """
+        self.in_flight.is_full = False
         for client, outbox in list(self.outboxes.items()):
             while outbox.messages and self._try_send(outbox.messages[0]):
                 outbox.messages.popleft()
                 outbox.stalled_since = time.monotonic()
             peer = self._peer(client)
-            has_room = not outbox.messages and self.in_flight.has_room(peer, outbox.refused)
-            outbox.stalled_since = max(outbox.stalled_since, peer.progress_at)
-            if has_room:
+            size = peer.untracked + len(outbox.messages[0][-1]) if outbox.messages else outbox.refused
+            has_room = size < TRACKED_BYTES or self.in_flight.has_room(peer, size)
+            others_fill = not has_room and not peer.bytes
+            outbox.stalled_since = time.monotonic() if others_fill else max(outbox.stalled_since, peer.progress_at)
+            if has_room and not outbox.messages:
                 del self.outboxes[client]
                 self._on_resume(client)
             elif time.monotonic() - outbox.stalled_since > self._stall_s:
@@ -201,6 +210,7 @@ class RouterSocket:
         secret_key = self._gate.server_secret_key() if transport == CURVE else b""
         socket = self._context.socket(zmq.ROUTER)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # so that a full pipe is an error instead of a silent drop
+        socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # else a second connection with a routing id is never read
         socket.setsockopt(zmq.SNDHWM, REPLIES_IN_PIPE_MAX)
         socket.setsockopt(zmq.RCVHWM, REQUESTS_IN_PIPE_MAX)
         socket.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)
@@ -219,7 +229,7 @@ class RouterSocket:
     def _try_send(self, message: list[bytes]) -> bool:
         """Send a message, or drop it if its client has disconnected. Returns False if it has to wait."""
         client, *route, reply = message
-        peer = self.peers.get(client) or self._peer(client)
+        peer = self._peer(client)
         size = peer.untracked + len(reply)
         if size >= TRACKED_BYTES and not self.in_flight.has_room(peer, size):
             return False
@@ -243,7 +253,10 @@ class RouterSocket:
         return True
 
     def _receive_first(self, client: bytes, socket: "zmq.Socket[bytes]") -> list[bytes]:
-        """The rest of the first message of a client. Looks up its descriptor, which takes longer than a message."""
+        """The rest of the first message of a client, or of the first after a handshake.
+
+        Looks up its descriptor, which takes longer than a message.
+        """
         frames = [client]
         descriptor = -1
         while socket.getsockopt(RCVMORE):
@@ -251,13 +264,30 @@ class RouterSocket:
             with contextlib.suppress(zmq.ZMQError):  # peers with an old version of ZMTP have no properties
                 descriptor = int(frame.get(SRCFD))
             frames.append(frame.bytes)
+        peer = self._peer_at(client, descriptor)
+        peer.checked = self._handshakes
+        peer.received += _wire_bytes(frames)
+        peer.received_at = time.monotonic()
+        return frames
+
+    def _peer_at(self, client: bytes, descriptor: int) -> Peer:
+        """The client's connection, which has this descriptor; what an earlier one with the same id has left is dropped.
+
+        If the connection has been closed already, the descriptor may stand for nothing, or for another.
+        """
+        known = self.peers.get(client)
+        if known is not None and inode_of(descriptor) in (known.inode, 0):
+            return known
+        if known is not None:
+            self._clients.pop(known.descriptor, None)
+            self.outboxes.pop(client, None)
+            self._on_gone(client)
         before = self._clients.get(descriptor)  # it has disconnected, because its descriptor is used again
         if before is not None:
             self.peers.pop(before, None)
         self._clients[descriptor] = client
         peer = self.peers[client] = Peer(descriptor)
-        peer.received, peer.received_at = len(frames[-1]), time.monotonic()
-        return frames
+        return peer
 
     def _peer(self, client: bytes) -> Peer:
         """What is known of a client; nothing, if it has disconnected."""
@@ -266,8 +296,19 @@ class RouterSocket:
     def cut_stalled(self) -> None:
         """While replies wait because others are not read, cut off the client that has not read for longest."""
         if self.in_flight.is_full and (peer := self.in_flight.longest_unread()) is not None:
-            cut(peer.descriptor)
-            peer.descriptor = -1  # it may be used again at any moment
+            if inode_of(peer.descriptor) == peer.inode:  # else it is closed already
+                cut(peer.descriptor)
+            peer.is_cut = True
+
+
+def _wire_bytes(frames: list[bytes]) -> int:
+    """The bytes that a message had on the wire. Exact, since what a peer sent besides is what the daemon may hold."""
+    around = CURVE_BYTES if frames[0][0] == CURVE else 0
+    size = 0
+    for frame in frames[1:]:
+        length = len(frame) + around
+        size += length + (2 if length <= SMALL_FRAME_BYTES_MAX else 9)
+    return size
 
 
 def _refuse_used_path(endpoint: str) -> None:

@@ -242,11 +242,16 @@ def read_envelope(body: bytes, codec: Codec) -> Envelope:
     except UnicodeError:
         raise find_bad_text(body, codec, "$") from None
     except DECODE_ERRORS as error:
-        explained = explain(error, "$", _RawEnvelope, UNKNOWN_FIELD)
-        unpaired = find_lone_surrogate(body) if codec is JSON and isinstance(explained, Malformed) else None
-        raise unpaired or explained from None
+        raise _explained(error, body, codec) from None
     validate(envelope, "$")
     return envelope
+
+
+def _explained(error: Exception, body: bytes, codec: Codec) -> BackscrollError:
+    """The error to raise. It must not be a local of the frame that raises it: that cycle would keep the body."""
+    explained = explain(error, "$", _RawEnvelope, UNKNOWN_FIELD)
+    unpaired = find_lone_surrogate(body) if codec is JSON and isinstance(explained, Malformed) else None
+    return unpaired or explained
 
 
 def _decode_envelope(body: bytes, codec: Codec) -> Envelope:

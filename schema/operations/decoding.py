@@ -86,15 +86,13 @@ def decode_payload(payload: Raw, codec: Codec, as_type: type[S]) -> S:
 
 def _decode_loosely(refusal: msgspec.ValidationError, body: bytes | Raw, codec: Codec, as_type: type[S]) -> S:
     """Decode a body that was refused because of a float in place of an integer; raise the error for other refusals."""
-    error: Exception = refusal
-    if is_integral_float(refusal):
-        try:
-            converted: S = decode_integral_floats(body, codec.decode, as_type, strict(as_type), "$.payload")
-        except DECODE_ERRORS as worse:
-            error = worse
-        else:
-            return converted
-    raise explain(error, "$.payload", strict(as_type), UNKNOWN_FIELD) from None
+    if not is_integral_float(refusal):
+        raise explain(refusal, "$.payload", strict(as_type), UNKNOWN_FIELD) from None
+    try:
+        converted: S = decode_integral_floats(body, codec.decode, as_type, strict(as_type), "$.payload")
+    except DECODE_ERRORS as worse:
+        raise explain(worse, "$.payload", strict(as_type), UNKNOWN_FIELD) from None
+    return converted
 
 
 def _check_budget(deferred: DeferredCommands, codec: Codec, budget: Budget) -> None:

@@ -101,7 +101,7 @@ def test_a_run_ends_when_its_replies_are_large(transport: InProcess) -> None:
     replies = dispatcher.answer_queries(queries)
     assert sum(map(len, replies[:-1])) < RUN_REPLY_BYTES <= sum(map(len, replies))
     assert 1 < len(replies) < 6
-    large = dispatcher.receive(body("get-messages", {"roomId": "r1", "limit": 8}))
+    large = dispatcher.receive(body("get-messages", {"roomId": "r1", "limit": 7}))
     assert len(dispatcher.answer_queries([large, *queries])) == 1
 
 

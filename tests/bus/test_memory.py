@@ -7,9 +7,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -18,9 +19,12 @@ from backscroll.clients.python.address import announced_token
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema import BackscrollError, GetMessageById, GetRoom, NoReply
 from backscroll.schema.limits import FRAME_BYTES_MAX
-from tests.support.floods import MORE, frame, sending
+from tests.support.floods import MORE, connected, frame, is_admitted, is_cut, sending
+from tests.support.handlers import replacing
 from tests.support.messages import save_message
-from tests.support.peers import Peer, resident_bytes, several
+from tests.support.peers import Peer, resident_bytes, running, several
+from tests.support.requests import body
+from tests.support.waiting import wait_until
 
 StartDaemon = Callable[..., DaemonProcess]
 MIB = 2**20
@@ -106,6 +110,44 @@ def test_unfinished_messages_are_bounded(
             serves(served, 60 if long else 3)
         assert idle.ask(GetMessageById("m1")) is not None
     assert peak.bytes < RESIDENT_BYTES_MAX
+
+
+def test_tcp_connections_that_hold_nothing_are_never_cut_off(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """However much memory there is: one that only greeted, and one that is silent after complete messages. One that
+    has sent a part of a message is cut off.
+    """
+    daemon = start_daemon("--endpoint", "tcp://127.0.0.1:*", "--memory-bytes", "1")
+    ping = body("ping", auth=announced_token(tmp_path / "data", daemon.endpoint))
+    with closing(connected(daemon.endpoint)) as greeted, closing(connected(daemon.endpoint)) as silent:
+        wait_until(partial(is_admitted, silent))
+        silent.sendall((bytes([0, len(ping)]) + ping) * 1_000)
+        for _ in range(5):
+            with closing(connected(daemon.endpoint)) as sender:
+                sender.sendall(frame(MIB) + bytes(MIB // 2))
+                wait_until(partial(is_cut, sender))
+        wait_until(partial(is_over, time.monotonic() + 3))
+        assert not is_cut(greeted)
+        assert not is_cut(silent)
+
+
+def test_a_client_that_waits_for_its_reply_is_not_cut_off(tmp_path: Path) -> None:
+    """Also over ipc, where nothing tells what it holds, when all that are silent have been cut off."""
+    door = threading.Event()
+
+    def waits(_query: GetRoom, _db: Any) -> None:
+        assert door.wait(60)
+
+    handlers = replacing({GetRoom: waits})
+    with running(tmp_path / "data", handlers=handlers, memory_bytes=1) as daemon, Peer(daemon.endpoint) as peer:
+        peer.request("get-room", {"roomId": "r1"}, request_id="waits")
+        memory = daemon.daemon._memory
+        wait_until(lambda: memory._silent_next_at > time.monotonic() + 10)
+        door.set()
+        assert peer.reply(5)["id"] == "waits"
+
+
+def is_over(at: float) -> bool:
+    return time.monotonic() > at
 
 
 @pytest.mark.parametrize(("number", "limit"), [(8, 7), (40, 4)])

@@ -1,6 +1,10 @@
 """The ROUTER socket alone: replies are kept for clients that do not read, until they read, vanish or stall too long."""
 
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,8 +12,10 @@ import zmq
 
 from backscroll.bus.failures import BadSettings
 from backscroll.bus.gate import Gate
-from backscroll.bus.in_flight import TRACKED_BYTES
+from backscroll.bus.in_flight import TRACKED_BYTES, InFlight
+from backscroll.bus.in_flight import Peer as InFlightPeer
 from backscroll.bus.router import REPLIES_IN_PIPE_MAX, RouterSocket
+from tests.support.floods import connected, is_admitted
 from tests.support.peers import Peer, several
 from tests.support.waiting import wait_until
 
@@ -25,7 +31,7 @@ def ignored(_client: bytes) -> None:
 class Box:
     """A `RouterSocket` at an address, and the callbacks it has made about its clients."""
 
-    def __init__(self, directory: Path, stall_ms: int = 60_000) -> None:
+    def __init__(self, directory: Path, stall_ms: int = 60_000, reply_bytes: int = REPLY_BYTES) -> None:
         self.events: list[tuple[str, bytes]] = []
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.mail = RouterSocket(
@@ -33,7 +39,7 @@ class Box:
             Gate(directory),
             stall_ms=stall_ms,
             client_reply_bytes=CLIENT_REPLY_BYTES,
-            reply_bytes=REPLY_BYTES,
+            reply_bytes=reply_bytes,
             on_pause=lambda client: self.events.append(("pause", client)),
             on_resume=lambda client: self.events.append(("resume", client)),
             on_gone=lambda client: self.events.append(("gone", client)),
@@ -245,6 +251,140 @@ def test_clients_that_read_nothing_are_cut_off_for_others(box: Box) -> None:
 
         wait_until(is_sent)
         assert other.frames()[-1] == b"y" * MIB
+
+
+@contextmanager
+def named(endpoint: str, name: bytes) -> Iterator[Peer]:
+    """A client that chooses its routing id, and reads only what the test reads."""
+    with Peer(endpoint, queue=1) as peer:
+        peer.socket.disconnect(endpoint)
+        peer.socket.setsockopt(zmq.ROUTING_ID, name)
+        peer.socket.connect(endpoint)
+        yield peer
+
+
+def test_a_second_connection_with_a_routing_id_takes_it_over(box: Box) -> None:
+    """It is served, and gets nothing of what the first one has left; that is reported as gone."""
+    with named(box.endpoint, b"same") as first:
+        first.send(b"of the first")
+        route = box.receive()[:-1]
+        box.fill(route)
+        with named(box.endpoint, b"same") as second:
+            second.send(b"of the second")
+            assert box.receive() == [*route, b"of the second"]
+            assert box.events == [("pause", route[0]), ("gone", route[0])]
+            assert box.mail.pending_replies == 0
+            box.mail.send(route, b"to the second")
+            assert second.frames() == [b"to the second"]
+            assert second.silent(50)
+            second.send(b"again")
+            assert box.receive() == [*route, b"again"]
+    assert box.events == [("pause", route[0]), ("gone", route[0])]
+
+
+def test_a_client_that_was_cut_off_can_be_cut_off_again(tmp_path: Path) -> None:
+    """It has reconnected with the same routing id, and again reads nothing."""
+    large = b"y" * (CLIENT_REPLY_BYTES // 2)
+    box = Box(tmp_path, reply_bytes=CLIENT_REPLY_BYTES)
+    with Peer(box.endpoint) as other:
+        for _ in range(3):
+            with named(box.endpoint, b"same") as idle:
+                idle.send(b"body")
+                fill_with_repeatable(box, box.receive()[:-1], b"x" * MIB)
+                other.send(b"body")
+                route = box.receive()[:-1]
+                assert not box.mail.send(route, large, repeatable=True)
+
+                def is_sent(route: list[bytes]) -> bool:
+                    box.mail.retry()
+                    box.mail.cut_stalled()
+                    box.mail.answer_handshakes()
+                    box.mail.receive()
+                    return route[0] not in box.mail.outboxes and box.mail.send(route, large, repeatable=True)
+
+                wait_until(partial(is_sent, route), seconds=10)
+                assert other.frames()[-1] == large
+    box.close()
+
+
+def test_a_client_that_waits_for_others_is_not_given_up(tmp_path: Path) -> None:
+    """However long those that fill the budget of all read nothing."""
+    box = Box(tmp_path, stall_ms=50, reply_bytes=CLIENT_REPLY_BYTES)
+    large = b"y" * (CLIENT_REPLY_BYTES // 2)
+    with Peer(box.endpoint) as other:
+        with Peer(box.endpoint, queue=1) as idle:
+            idle.send(b"body")
+            [idle_id, _] = box.receive()
+            fill_with_repeatable(box, [idle_id], b"x" * MIB)
+            other.send(b"body")
+            [other_id, _] = box.receive()
+            assert not box.mail.send([other_id], large, repeatable=True)
+            until = time.monotonic() + 0.5
+
+            def is_over() -> bool:
+                box.mail.retry()
+                return time.monotonic() > until
+
+            wait_until(is_over)
+            assert ("gone", other_id) not in box.events
+
+        def is_resumed() -> bool:
+            box.mail.receive()
+            box.mail.retry()
+            return ("resume", other_id) in box.events
+
+        wait_until(is_resumed)
+    box.close()
+
+
+def test_a_slow_tcp_client_is_not_cut_off(tmp_path: Path) -> None:
+    """While it reads a reply in parts, for seconds, although others wait for the room."""
+    large = b"x" * (32 * MIB)
+    box = Box(tmp_path, reply_bytes=len(large))
+    endpoint = box.mail.bind("tcp://127.0.0.1:*")
+    with Peer(endpoint) as other, closing(connected(endpoint)) as slow:
+
+        def is_let_in() -> bool:
+            box.mail.answer_handshakes()
+            return is_admitted(slow)
+
+        wait_until(is_let_in)
+        slow.sendall(b"\x00\x04body")
+        [slow_id, _] = box.receive()
+        assert box.mail.send([slow_id], large, repeatable=True)
+        other.send(b"body")
+        [other_id, _] = box.receive()
+        assert not box.mail.send([other_id], large, repeatable=True)
+        until = time.monotonic() + 3
+        got, next_at = 0, 0.0
+        while time.monotonic() < until:
+            box.mail.retry()
+            box.mail.cut_stalled()
+            if time.monotonic() >= next_at:
+                next_at = time.monotonic() + 0.1
+                part = len(slow.recv(MIB // 4))
+                assert part
+                got += part
+        assert got < len(large)
+        assert box.mail.pending_replies == 1
+        assert not box.mail.peers[slow_id].is_cut
+
+        def is_cut_off() -> bool:
+            box.mail.retry()
+            box.mail.cut_stalled()
+            return box.mail.peers[slow_id].is_cut
+
+        wait_until(is_cut_off, seconds=5)
+    box.close()
+
+
+def test_that_all_is_full_is_not_forgotten_for_a_smaller_reply() -> None:
+    """One that has room does not hide that another has none; who retries begins anew."""
+    in_flight = InFlight(client_bytes=100, all_bytes=100)
+    in_flight.add(InFlightPeer(-1), zmq.MessageTracker(threading.Event()), 90)
+    assert not in_flight.has_room(InFlightPeer(-1), 50)
+    assert in_flight.has_room(InFlightPeer(-1), 5)
+    assert in_flight.is_full
 
 
 def test_a_reply_to_an_unknown_client_is_dropped(box: Box) -> None:

@@ -33,6 +33,14 @@ def connected(endpoint: str, *, greets: bool = True) -> socket.socket:
     return connection
 
 
+def is_admitted(connection: socket.socket) -> bool:
+    """Whether the daemon has completed the handshake; libzmq may not read what comes before. Reads nothing."""
+    try:
+        return len(connection.recv(1_000, socket.MSG_PEEK | socket.MSG_DONTWAIT)) > len(GREETING)
+    except BlockingIOError:
+        return False
+
+
 def is_cut(connection: socket.socket) -> bool:
     """Whether the daemon has ended a connection."""
     connection.setblocking(False)
