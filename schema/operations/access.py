@@ -16,13 +16,13 @@ ScopeNames = Annotated[list[ScopeName], Meta(min_length=1, max_length=TOKEN_SCOP
 class Hello(Builtin[Proof], frozen=True):
     """Have the daemon prove that it knows a token, before the token is sent: that of this name, or its start token.
 
-    If there is no token of this name, or if it has expired, the proof fits no token: nobody learns which names there
-    are. Needs no token itself.
+    `unauthenticated` if there is no token of this name, or if it has expired. Needs no token itself.
 
     Example: {"nonce": "00112233445566778899aabbccddeeff"}
     """
 
     RIGHT = "none"
+    ERRORS = ("unauthenticated",)
 
     nonce: Nonce
     name: CallerName | None = None
