@@ -138,7 +138,8 @@ class WalLineage:
             if found and not found.closed:
                 return (
                     f"{self._wal} is missing or empty, and {name} is not complete without it: it was in use when it "
-                    f"was copied, or when the daemon was killed. {restore}, {give_up}."
+                    f"was copied, or when the daemon was killed. {restore}, {give_up}. If another program opened "
+                    f"{name} since then and emptied the log, nothing is missing."
                 )
             return ""
         if found and log.first and log.last:

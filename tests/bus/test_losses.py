@@ -5,11 +5,13 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from backscroll.bus.failures import CannotOpen
@@ -27,6 +29,7 @@ DATABASE = "default.db"
 ENDS = ("stopped", "killed")
 FILES = {"database": "", "`-wal`": "-wal", "`-shm`": "-shm", "note": "-wal-lineage"}
 LARGE = "x" * 8_000
+EMPTIED = "copied into the database and removed by another program"
 
 Files = dict[str, bytes]
 Reply = dict[str, Any]
@@ -148,6 +151,7 @@ STOPPED = [
     ("database", "shortened", "killed"),
     ("media", "removed", "stopped"),
     ("database and media", "removed, with the note", "stopped"),
+    ("`-wal`", EMPTIED, "killed"),
 ]
 
 
@@ -157,6 +161,8 @@ def changed(history: History, file: str, how: str, when: str) -> Files:
     files, suffixes = dict(now), [FILES[each] for each in FILES if each in file]
     if "beside an older database" in how:
         return history.killed[1] | {DATABASE: history.stopped[0][DATABASE]}
+    if how == EMPTIED:
+        return emptied(files)
     if file.endswith("media"):
         suffixes += ["-wal-lineage"] if "note" in how else []
         files = {name: content for name, content in files.items() if ".media/" not in name}
@@ -173,6 +179,26 @@ def changed(history: History, file: str, how: str, when: str) -> Files:
         else:
             files[name] = before[name]
     return files
+
+
+def emptied(files: Files) -> Files:
+    """The files after a program such as `sqlite3` has opened the database, read from it and closed it."""
+    with tempfile.TemporaryDirectory() as place:
+        put_files(Path(place), files)
+        with closing(apsw.Connection(str(Path(place) / DATABASE))) as connection:
+            connection.execute("SELECT count(*) FROM messages").fetchall()
+        return files_in(Path(place))
+
+
+def test_a_log_emptied_by_another_program_is_given_up(history: History, tmp_path: Path) -> None:
+    """The refusal names the case and the file to create; with it the start is complete."""
+    put_files(tmp_path, emptied(history.killed[1]))
+    assert not (tmp_path / f"{DATABASE}-wal").exists()
+    with pytest.raises(CannotOpen, match=r"another program opened default\.db since then and emptied the log, nothing"):
+        InProcess(tmp_path)
+    (tmp_path / f"{DATABASE}-wal-lost").touch()
+    with InProcess(tmp_path) as transport:
+        assert check_served(transport, history) == "started, complete"
 
 
 @pytest.mark.parametrize(("file", "how", "when"), STOPPED)
