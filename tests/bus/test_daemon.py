@@ -121,6 +121,15 @@ def test_ipv6_loopback_is_served_where_there_is_one(start_daemon: StartDaemon) -
 # Stop
 
 
+@pytest.fixture
+def _sighup_not_ignored() -> Iterator[None]:
+    """Also where these tests were started with `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("_sighup_not_ignored")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_sigterm_drains_received_requests_and_exits_with_0(start_daemon: StartDaemon, number: signal.Signals) -> None:
     """Every request that was received before the signal is executed and gets its reply."""
