@@ -13,7 +13,6 @@ import os
 import secrets
 import struct
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -23,11 +22,13 @@ import zmq
 from msgspec import Struct
 from zmq.utils import z85
 
+from backscroll.bus.clock_watch import wall_clock_ms
 from backscroll.bus.failures import BadSettings, CannotOpen
 from backscroll.bus.files import write_whole
 from backscroll.schema.errors import Conflict, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated
 from backscroll.schema.limits import CLIENT_KEYS_MAX, TOKENS_MAX
 from backscroll.schema.operations import RIGHTS, AddKey, CreateToken, Operation
+from backscroll.schema.operations.sessions import hash_of
 from backscroll.schema.replies import AccessToken, ClientKey, KeyList, Proof
 from backscroll.schema.wire import proof_of
 
@@ -73,7 +74,7 @@ class Gate:
         self,
         directory: Path,
         allowed_uids: Sequence[int] = (),
-        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        clock: Callable[[], int] = wall_clock_ms,
     ) -> None:
         self.start_token = secrets.token_urlsafe(32)
         self.endpoints: list[str] = []
@@ -122,7 +123,7 @@ class Gate:
             return None
         if auth is None:
             raise Unauthenticated.at("$.auth", f"a request over tcp needs a token; {REMEDY}")
-        caller = self._callers.get(_hash(auth))
+        caller = self._callers.get(hash_of(auth))
         if caller is None:
             raise Unauthenticated.at("$.auth", f"this token is unknown, or was revoked; {REMEDY}")
         if caller.expires_at <= self._clock():
@@ -164,7 +165,7 @@ class Gate:
             kept = {name: each for name, each in self._tokens.items() if not _has_expired(each, now)}
             if new.name in kept:
                 raise Conflict.at("$.payload.name", f"there is a token {new.name!r} already; revoke it first")
-            if new.token_hash in {each.token_hash for each in kept.values()} | {_hash(self.start_token)}:
+            if new.token_hash in {each.token_hash for each in kept.values()} | {hash_of(self.start_token)}:
                 raise Conflict.at("$.payload.tokenHash", "this token has another name already")
             if len(kept) >= TOKENS_MAX:
                 raise TooLarge.at("$.payload", f"there are {TOKENS_MAX} tokens, the most there may be; revoke some")
@@ -229,7 +230,7 @@ class Gate:
     def _use_tokens(self, tokens: dict[str, StoredToken]) -> None:
         self._tokens = tokens
         self._callers = {
-            _hash(self.start_token): _Caller(None, "admin", None, float("inf")),
+            hash_of(self.start_token): _Caller(None, "admin", None, float("inf")),
             **{each.token_hash: _caller(each) for each in tokens.values()},
         }
 
@@ -245,10 +246,6 @@ def _has_expired(token: StoredToken, now: int) -> bool:
 def _caller(token: StoredToken) -> _Caller:
     scopes = None if token.scopes is None else frozenset(token.scopes)
     return _Caller(token.name, token.right, scopes, float("inf") if token.expires_at is None else token.expires_at)
-
-
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def _uid_of(address: bytes) -> int | None:

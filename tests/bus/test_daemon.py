@@ -121,12 +121,17 @@ def test_ipv6_loopback_is_served_where_there_is_one(start_daemon: StartDaemon) -
 # Stop
 
 
+def sighup_is(handler: signal.Handlers) -> Iterator[None]:
+    """What a program that is started meanwhile inherits."""
+    before = signal.signal(signal.SIGHUP, handler)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def _sighup_not_ignored() -> Iterator[None]:
     """Also where these tests were started with `nohup`."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
+    yield from sighup_is(signal.SIG_DFL)
 
 
 @pytest.mark.usefixtures("_sighup_not_ignored")
@@ -154,10 +159,8 @@ def test_sigterm_drains_received_requests_and_exits_with_0(start_daemon: StartDa
 
 @pytest.fixture
 def _sighup_ignored() -> Iterator[None]:
-    """As `nohup` has it, for programs that are started meanwhile."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    yield
-    signal.signal(signal.SIGHUP, before)
+    """As `nohup` has it."""
+    yield from sighup_is(signal.SIG_IGN)
 
 
 @pytest.mark.usefixtures("_sighup_ignored")
