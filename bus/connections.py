@@ -3,7 +3,8 @@
 libzmq accepts whatever connects until there are no descriptors left, and then aborts (ipc) or spins (tcp); it shows no
 connection before its first message, and unbinding would cut off those that are there. So its monitor reports each
 descriptor that it accepts, to a thread that shuts surplus ones down; libzmq closes them then. The thread also watches
-the memory, for the same reason: only the monitor knows connections that never complete a message.
+the memory, for the same reason: only the monitor knows connections that never complete a message. And it answers the
+handshakes, so that new peers neither wait for the loop nor cost it anything.
 """
 
 import math
@@ -18,6 +19,7 @@ from typing import Any
 
 import zmq
 
+from backscroll.bus.handshakes import Handshakes
 from backscroll.bus.logging import log
 
 if sys.platform != "win32":
@@ -105,6 +107,7 @@ class Connections:
         self,
         context: zmq.Context[zmq.Socket[bytes]],
         limit: int,
+        handshakes: Handshakes,
         *,
         check: Callable[[], float],
         crashed: Callable[[BaseException], None],
@@ -112,6 +115,7 @@ class Connections:
         self._context = context
         self._crashed = crashed
         self.limit = limit
+        self._handshakes = handshakes
         self._check = check
         self.accepted: dict[int, float] = {}  # the open descriptors, and when they were accepted
         self._cut: set[int] = set()  # those that are cut off and not closed yet
@@ -135,8 +139,7 @@ class Connections:
     def join(self) -> None:
         """Wait until the thread has ended, after the sockets were closed."""
         if self._thread.ident is None:
-            for monitor in self._monitors:
-                monitor.close()
+            self._close()
         else:
             self._thread.join()
 
@@ -152,23 +155,29 @@ class Connections:
         except BaseException as error:  # noqa: BLE001
             self._crashed(error)
         finally:
-            while self._monitors:
-                self._monitors.pop().close()
+            self._close()
+
+    def _close(self) -> None:
+        self._handshakes.socket.close()
+        while self._monitors:
+            self._monitors.pop().close()
 
     def _watch(self) -> None:
         poller = zmq.Poller()
-        for monitor in self._monitors:
-            poller.register(monitor, zmq.POLLIN)
+        for readable in (self._handshakes.socket, *self._monitors):
+            poller.register(readable, zmq.POLLIN)
         check_at = 0.0
         checked_last = True  # after the last connection has ended, since its memory is to be returned as well
         while self._monitors:
             seconds = max(0.0, check_at - time.monotonic())
             is_idle = checked_last and not self.accepted
-            for monitor, _ in poller.poll(None if is_idle else math.ceil(seconds * 1000)):
-                if self._read(monitor):
-                    poller.unregister(monitor)
-                    self._monitors.remove(monitor)
-                    monitor.close()
+            for readable, _ in poller.poll(None if is_idle else math.ceil(seconds * 1000)):
+                if readable is self._handshakes.socket:
+                    self._handshakes.answer()
+                elif self._read(readable):
+                    poller.unregister(readable)
+                    self._monitors.remove(readable)
+                    readable.close()
             if (self.accepted or not checked_last) and time.monotonic() >= check_at:
                 checked_last = not self.accepted
                 check_at = time.monotonic() + self._check()

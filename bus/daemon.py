@@ -21,6 +21,7 @@ from backscroll.bus.clock_watch import ClockWatch, wall_clock_ms
 from backscroll.bus.connections import Connections, connections_max
 from backscroll.bus.dispatch import RUN_REPLY_BYTES, Dispatcher, Refused, Request, receive
 from backscroll.bus.gate import CURVE, IPC, TCP, Gate
+from backscroll.bus.handshakes import Handshakes
 from backscroll.bus.lanes import Bounds, Lanes
 from backscroll.bus.logging import log
 from backscroll.bus.memory import MemoryWatch
@@ -90,15 +91,18 @@ class Daemon:
         self._readers = Readers(self._dispatcher, scopes, settings.readers, self._deliver, self._crashed)
         bounds = Bounds(settings.client_requests, settings.client_bytes, settings.queue_requests, settings.queue_bytes)
         self._lanes = Lanes(bounds, self._writers.start, self._start_queries)
+        handshakes = Handshakes(self._context, self.gate)
         self._connections = Connections(
             self._context,
             connections_max(settings.connections),
+            handshakes,
             check=self._check_memory,
             crashed=self._crashed,
         )
         self._router = RouterSocket(
             self._context,
             self.gate,
+            handshakes,
             stall_ms=settings.stall_ms,
             client_reply_bytes=settings.client_reply_bytes,
             reply_bytes=settings.reply_bytes,
@@ -147,15 +151,13 @@ class Daemon:
         """Serve until stopped and drained; raises the exception that ended a worker thread, if one did."""
         self._connections.start()
         poller = zmq.Poller()
-        for readable in (*self._router.sockets, self._router.handshakes, self._wake.reading):
+        for readable in (*self._router.sockets, self._wake.reading):
             poller.register(readable, zmq.POLLIN)
         while not self._drained():
             self._router.is_waiting = True
-            ready = poller.poll(RETRY_MS if self._router.outboxes or self._drain_until else self._until_chores_ms())
+            poller.poll(RETRY_MS if self._router.outboxes or self._drain_until else self._until_chores_ms())
             self._router.is_waiting = False
             self._wake.clear()
-            if any(each is self._router.handshakes for each, _ in ready):
-                self._router.answer_handshakes()
             if self._finished or self._lanes.changed:
                 self._advance()
             if self._router.outboxes:

@@ -1,9 +1,9 @@
 """The bytes of replies that libzmq holds, of each client and of all.
 
-The high-water mark of a socket counts messages, and a reply may have megabytes. So replies from `TRACKED_BYTES` on are
-sent without being copied, with a tracker that tells when they are written. Smaller ones are added up, and the one with
-which they reach that size is tracked for all of them, since a client's replies are written in order. Used only by the
-loop thread.
+The high-water mark of a socket counts messages, and a reply may have megabytes. So large replies are sent without being
+copied, with a tracker that tells when they are written. Smaller ones are added up, and the one with which they become
+large is tracked for all of them, since a client's replies are written in order. A tracker takes longer than a hundred
+pings, so how much is large depends on how many clients there are. Used only by the loop thread.
 """
 
 import os
@@ -14,7 +14,8 @@ from zmq import MessageTracker
 
 from backscroll.bus.connections import BYTES_ACKED, tcp_bytes
 
-TRACKED_BYTES = 64 * 1024
+TRACKED_BYTES_MIN, TRACKED_BYTES_MAX = 64 * 1024, 2**20
+UNTRACKED_BYTES = 16 * 2**20  # of all clients, unless they are more than 256
 UNREAD_SECONDS = 1.0  # after which a client that keeps others waiting is cut off
 READ_BYTES_MIN = 256 * 1024  # read in that time over tcp, a client is only slow
 
@@ -44,7 +45,7 @@ class Peer:
         self.inode = inode_of(descriptor)
         self.is_cut = False
         self.checked = 0  # the number of handshakes when it was last known to be the connection of its client
-        self.received = 0  # bytes of complete messages, on the wire
+        self.received = 0  # bytes of complete messages, on the wire; not counted over ipc
         self.received_at = 0.0  # when the last one was received
         self.untracked = 0  # bytes of replies that no tracker covers
         self.bytes = 0  # of replies that trackers cover
@@ -64,17 +65,25 @@ def inode_of(descriptor: int) -> int:
 class InFlight:
     """The bounds on bytes in flight: `client_bytes` and `all_bytes`. `bytes` is what trackers cover, of all peers.
 
-    `is_full` is set when a reply has no room because of all together; who retries resets it.
+    Replies of `tracked_bytes` or more have to be tracked. `is_full` is set when a reply has no room because of all
+    together; who retries resets it.
     """
 
     def __init__(self, client_bytes: int, all_bytes: int) -> None:
         self._client_bytes, self._all_bytes = client_bytes, all_bytes
         self._holders: dict[Peer, None] = {}
         self.bytes = 0
+        self.tracked_bytes = TRACKED_BYTES_MAX
         self.is_full = False
+
+    def share(self, clients: int) -> None:
+        """Divide what need not be tracked among so many clients."""
+        self.tracked_bytes = max(TRACKED_BYTES_MIN, min(TRACKED_BYTES_MAX, UNTRACKED_BYTES // clients))
 
     def has_room(self, peer: Peer, size: int) -> bool:
         """Whether a reply of this size may be sent to a peer. One reply may always be, unless all together are full."""
+        if size < self.tracked_bytes:
+            return True
         self._settle(peer)
         if peer.bytes and peer.bytes + size > self._client_bytes:
             return False

@@ -1,8 +1,7 @@
 """The ROUTER sockets, one for each transport, and the replies to clients that do not read.
 
 To the loop they are one: a client's id is its routing id with a byte before it that says which socket it is on. The
-same routing id may occur on two of them. Before libzmq lets a peer in, it asks a ZAP handler, which is a socket here;
-without one it also accepts peers that send no greeting, so every web page could send frames in an HTTP request.
+same routing id may occur on two of them. What lets peers in is in `handshakes.py`.
 
 A reply that does not fit into the client's pipe, or would exceed the bytes that may be in flight, is put into an outbox
 and sent later; a large one that can be had again is refused instead. While a client has an outbox, the daemon starts
@@ -21,22 +20,22 @@ import zmq
 
 from backscroll.bus.connections import cut
 from backscroll.bus.failures import BadSettings
-from backscroll.bus.gate import CURVE, TRANSPORTS, Gate
-from backscroll.bus.in_flight import TRACKED_BYTES, InFlight, Peer, inode_of
+from backscroll.bus.gate import CURVE, IPC, TRANSPORTS, Gate
+from backscroll.bus.handshakes import Handshakes
+from backscroll.bus.in_flight import InFlight, Peer, inode_of
 from backscroll.schema.limits import FRAME_BYTES_MAX
 
 # Plain integers: combining pyzmq's enums takes as long as sending a frame.
 NOBLOCK = int(zmq.NOBLOCK)
 NOBLOCK_SNDMORE = int(zmq.NOBLOCK | zmq.SNDMORE)
-RCVMORE, SRCFD = int(zmq.RCVMORE), int(zmq.SRCFD)
+SRCFD = int(zmq.SRCFD)
 REPLIES_IN_PIPE_MAX = 1_000  # of one client, inside libzmq
 REQUESTS_IN_PIPE_MAX = 256
 HANDSHAKE_MS = 10_000
+LARGE_BYTES = 64 * 1024  # a reply is not kept if it can be had again
 SMALL_FRAME_BYTES_MAX = 255  # larger ones have a longer header
 CURVE_BYTES = 33  # that encryption adds to a frame
 LINGER_MS = 1_000
-ZAP_ADDRESS = "inproc://zeromq.zap.01"
-ZAP_VERSION = b"1.0"
 ZAP_ENFORCE_DOMAIN = int(zmq.ZAP_ENFORCE_DOMAIN)
 
 
@@ -48,22 +47,23 @@ class Outbox:
 
     def __init__(self, stalled_since: float) -> None:
         self.stalled_since = stalled_since
-        self.messages: deque[list[bytes]] = deque()
+        self.messages: deque[tuple[Sequence[bytes], bytes]] = deque()
         self.refused = 0
 
 
 class RouterSocket:
     """Receives requests and sends replies.
 
-    `gate` decides who may connect; `watch` is called with each socket before it is bound. The callbacks get a client's
-    id: `on_pause` when its replies have to wait, `on_resume` when there is room again, `on_gone` when it has
-    disconnected or has not read for `stall_ms`.
+    `gate` has the keys, `handshakes` counts who came in; `watch` is called with each socket before it is bound. The
+    callbacks get a client's id: `on_pause` when its replies have to wait, `on_resume` when there is room again,
+    `on_gone` when it has disconnected or has not read for `stall_ms`.
     """
 
     def __init__(
         self,
         context: zmq.Context[zmq.Socket[bytes]],
         gate: Gate,
+        handshakes: Handshakes,
         *,
         stall_ms: int,
         client_reply_bytes: int,
@@ -78,18 +78,15 @@ class RouterSocket:
         self.outboxes: dict[bytes, Outbox] = {}
         self.peers: dict[bytes, Peer] = {}  # by client; one for each descriptor that was seen
         self._clients: dict[int, bytes] = {}  # the same clients, by descriptor
-        self._handshakes = 0  # that were answered; each may be of a new connection with the routing id of another
         self.in_flight = InFlight(client_reply_bytes, reply_bytes)
         self.all_read_at = 0.0  # when there was no message left to receive
         self.is_waiting = False  # for messages: all are read
         self._context = context
         self._gate = gate
+        self._handshakes = handshakes  # each may be of a new connection with the routing id of another
         self._watch = watch
         self._sockets: dict[int, zmq.Socket[bytes]] = {}  # by transport
         self._reading: deque[tuple[bytes, zmq.Socket[bytes]]] = deque()  # the same, the next to read from first
-        self.handshakes = context.socket(zmq.REP)
-        self.handshakes.setsockopt(zmq.LINGER, 0)
-        self.handshakes.bind(ZAP_ADDRESS)
 
     @property
     def sockets(self) -> list["zmq.Socket[bytes]"]:
@@ -117,16 +114,6 @@ class RouterSocket:
             Path(address).chmod(0o666)  # the ZAP handler refuses those that are not listed
         return f"{scheme}://{socket.getsockopt_string(zmq.LAST_ENDPOINT).partition('://')[2]}"
 
-    def answer_handshakes(self) -> None:
-        """Answer libzmq's questions whether a peer may connect. Until then the peer waits."""
-        with contextlib.suppress(zmq.Again):
-            while True:
-                version, number, domain, address, _, mechanism, *credentials = self.handshakes.recv_multipart(NOBLOCK)
-                allowed = version == ZAP_VERSION and self._gate.may_connect(domain, address, mechanism, credentials)
-                status = (b"200", b"OK") if allowed else (b"400", b"not allowed to connect")
-                self._handshakes += 1
-                self.handshakes.send_multipart([ZAP_VERSION, number, *status, b"", b""], NOBLOCK)
-
     def receive(self) -> list[bytes] | None:
         """The frames of the next message that has arrived, or None. The first frame is the client's id."""
         for _ in self._sockets:
@@ -136,14 +123,16 @@ class RouterSocket:
             except zmq.Again:
                 self._reading.rotate()
                 continue
-            peer = self.peers.get(client)
-            if peer is None or peer.checked != self._handshakes:
-                return self._receive_first(client, socket)
             frames = [client]
-            while socket.getsockopt(RCVMORE):
-                frames.append(socket.recv(NOBLOCK))
-            peer.received += _wire_bytes(frames)
-            peer.received_at = time.monotonic()
+            frame = socket.recv(NOBLOCK, copy=False)  # its `more` takes a third of the time of asking the socket
+            frames.append(frame.bytes)
+            while frame.more:
+                frame = socket.recv(NOBLOCK, copy=False)
+                frames.append(frame.bytes)
+            peer = self.peers.get(client)
+            if peer is None or peer.checked != self._handshakes.number:
+                peer = self._checked_peer(client, frame)
+            _note_received(peer, frames)
             return frames
         self.all_read_at = time.monotonic()
         return None
@@ -158,19 +147,19 @@ class RouterSocket:
         A `droppable` reply, to a request that was not accepted into a lane, is dropped instead. A large one that is
         `repeatable` is refused: the result is False, and the client is resumed when there is room for it.
         """
-        client, message = route[0], [*route, reply]
+        client = route[0]
         outbox = self.outboxes.get(client)
-        if outbox is None and self._try_send(message):
+        if outbox is None and self._try_send(route, reply):
             return True
         if droppable:
             return True
         if outbox is None:
             outbox = self.outboxes[client] = Outbox(time.monotonic())
             self._on_pause(client)
-        if repeatable and len(reply) >= TRACKED_BYTES and self._must_wait(client, outbox, len(reply)):
+        if repeatable and len(reply) >= LARGE_BYTES and self._must_wait(client, outbox, len(reply)):
             outbox.refused = len(reply)
             return False
-        outbox.messages.append(message)
+        outbox.messages.append((route, reply))
         return True
 
     def _must_wait(self, client: bytes, outbox: Outbox, size: int) -> bool:
@@ -183,12 +172,12 @@ class RouterSocket:
         """
         self.in_flight.is_full = False
         for client, outbox in list(self.outboxes.items()):
-            while outbox.messages and self._try_send(outbox.messages[0]):
+            while outbox.messages and self._try_send(*outbox.messages[0]):
                 outbox.messages.popleft()
                 outbox.stalled_since = time.monotonic()
             peer = self._peer(client)
             size = peer.untracked + len(outbox.messages[0][-1]) if outbox.messages else outbox.refused
-            has_room = size < TRACKED_BYTES or self.in_flight.has_room(peer, size)
+            has_room = self.in_flight.has_room(peer, size)
             others_fill = not has_room and not peer.bytes
             outbox.stalled_since = time.monotonic() if others_fill else max(outbox.stalled_since, peer.progress_at)
             if has_room and not outbox.messages:
@@ -199,7 +188,7 @@ class RouterSocket:
                 self._on_gone(client)
 
     def close(self) -> None:
-        for each in (*self.sockets, self.handshakes):
+        for each in self.sockets:
             each.close()
 
     def _socket_of(self, scheme: str) -> "zmq.Socket[bytes]":
@@ -226,19 +215,19 @@ class RouterSocket:
         self._reading.append((bytes([transport]), socket))
         return socket
 
-    def _try_send(self, message: list[bytes]) -> bool:
-        """Send a message, or drop it if its client has disconnected. Returns False if it has to wait."""
-        client, *route, reply = message
-        peer = self._peer(client)
+    def _try_send(self, route: Sequence[bytes], reply: bytes) -> bool:
+        """Send a reply, or drop it if its client has disconnected. Returns False if it has to wait."""
+        client, peer = route[0], self._peer(route[0])
         size = peer.untracked + len(reply)
-        if size >= TRACKED_BYTES and not self.in_flight.has_room(peer, size):
+        tracked = size >= self.in_flight.tracked_bytes
+        if tracked and not self.in_flight.has_room(peer, size):
             return False
         socket = self._sockets[client[0]]
         try:
             socket.send(client[1:], NOBLOCK_SNDMORE)
-            for frame in route:
+            for frame in route[1:]:
                 socket.send(frame, NOBLOCK_SNDMORE)
-            if size < TRACKED_BYTES:
+            if not tracked:
                 socket.send(reply, NOBLOCK)
                 peer.untracked = size
             else:  # once it is written, so are the untracked ones before it
@@ -252,23 +241,14 @@ class RouterSocket:
             self._on_gone(client)
         return True
 
-    def _receive_first(self, client: bytes, socket: "zmq.Socket[bytes]") -> list[bytes]:
-        """The rest of the first message of a client, or of the first after a handshake.
-
-        Looks up its descriptor, which takes longer than a message.
-        """
-        frames = [client]
-        descriptor = -1
-        while socket.getsockopt(RCVMORE):
-            frame = socket.recv(NOBLOCK, copy=False)
-            with contextlib.suppress(zmq.ZMQError):  # peers with an old version of ZMTP have no properties
-                descriptor = int(frame.get(SRCFD))
-            frames.append(frame.bytes)
+    def _checked_peer(self, client: bytes, frame: zmq.Frame) -> Peer:
+        """The connection that a frame came from. Looking up its descriptor takes longer than a message."""
+        handshakes, descriptor = self._handshakes.number, -1
+        with contextlib.suppress(zmq.ZMQError):  # peers with an old version of ZMTP have no properties
+            descriptor = int(frame.get(SRCFD))
         peer = self._peer_at(client, descriptor)
-        peer.checked = self._handshakes
-        peer.received += _wire_bytes(frames)
-        peer.received_at = time.monotonic()
-        return frames
+        peer.checked = handshakes
+        return peer
 
     def _peer_at(self, client: bytes, descriptor: int) -> Peer:
         """The client's connection, which has this descriptor; what an earlier one with the same id has left is dropped.
@@ -287,6 +267,7 @@ class RouterSocket:
             self.peers.pop(before, None)
         self._clients[descriptor] = client
         peer = self.peers[client] = Peer(descriptor)
+        self.in_flight.share(len(self.peers))
         return peer
 
     def _peer(self, client: bytes) -> Peer:
@@ -301,14 +282,18 @@ class RouterSocket:
             peer.is_cut = True
 
 
-def _wire_bytes(frames: list[bytes]) -> int:
-    """The bytes that a message had on the wire. Exact, since what a peer sent besides is what the daemon may hold."""
-    around = CURVE_BYTES if frames[0][0] == CURVE else 0
-    size = 0
+def _note_received(peer: Peer, frames: list[bytes]) -> None:
+    """Note when a message was received, and the bytes that it had on the wire, which are to be compared with those that
+    the kernel counts: what a peer sent besides is what the daemon may hold. Over ipc the kernel does not count.
+    """
+    peer.received_at = time.monotonic()
+    transport = frames[0][0]
+    if transport == IPC:
+        return
+    around = CURVE_BYTES if transport == CURVE else 0
     for frame in frames[1:]:
         length = len(frame) + around
-        size += length + (2 if length <= SMALL_FRAME_BYTES_MAX else 9)
-    return size
+        peer.received += length + (2 if length <= SMALL_FRAME_BYTES_MAX else 9)
 
 
 def _refuse_used_path(endpoint: str) -> None:

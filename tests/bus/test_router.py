@@ -12,7 +12,8 @@ import zmq
 
 from backscroll.bus.failures import BadSettings
 from backscroll.bus.gate import Gate
-from backscroll.bus.in_flight import TRACKED_BYTES, InFlight
+from backscroll.bus.handshakes import Handshakes
+from backscroll.bus.in_flight import TRACKED_BYTES_MIN, InFlight
 from backscroll.bus.in_flight import Peer as InFlightPeer
 from backscroll.bus.router import REPLIES_IN_PIPE_MAX, RouterSocket
 from tests.support.floods import connected, is_admitted
@@ -34,9 +35,12 @@ class Box:
     def __init__(self, directory: Path, stall_ms: int = 60_000, reply_bytes: int = REPLY_BYTES) -> None:
         self.events: list[tuple[str, bytes]] = []
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        gate = Gate(directory)
+        self.handshakes = Handshakes(self.context, gate)
         self.mail = RouterSocket(
             self.context,
-            Gate(directory),
+            gate,
+            self.handshakes,
             stall_ms=stall_ms,
             client_reply_bytes=CLIENT_REPLY_BYTES,
             reply_bytes=reply_bytes,
@@ -50,7 +54,7 @@ class Box:
         got: list[list[bytes]] = []
 
         def has_come() -> bool:
-            self.mail.answer_handshakes()
+            self.handshakes.answer()
             if (frames := self.mail.receive()) is not None:
                 got.append(frames)
             return bool(got)
@@ -69,6 +73,7 @@ class Box:
 
     def close(self) -> None:
         self.mail.close()
+        self.handshakes.socket.close()
         self.context.term()
 
 
@@ -224,7 +229,7 @@ def test_the_bytes_of_small_replies_are_counted(box: Box, sleeper: Peer) -> None
     """Replies that are far fewer than a pipe takes have to wait when their bytes exceed the budget."""
     sleeper.send(b"body")
     route = box.receive()[:-1]
-    small = b"x" * (TRACKED_BYTES - 1)
+    small = b"x" * (TRACKED_BYTES_MIN - 1)
     sent = 0
     while not box.mail.pending_replies:
         box.mail.send(route, small)
@@ -298,7 +303,7 @@ def test_a_client_that_was_cut_off_can_be_cut_off_again(tmp_path: Path) -> None:
                 def is_sent(route: list[bytes]) -> bool:
                     box.mail.retry()
                     box.mail.cut_stalled()
-                    box.mail.answer_handshakes()
+                    box.handshakes.answer()
                     box.mail.receive()
                     return route[0] not in box.mail.outboxes and box.mail.send(route, large, repeatable=True)
 
@@ -345,7 +350,7 @@ def test_a_slow_tcp_client_is_not_cut_off(tmp_path: Path) -> None:
     with Peer(endpoint) as other, closing(connected(endpoint)) as slow:
 
         def is_let_in() -> bool:
-            box.mail.answer_handshakes()
+            box.handshakes.answer()
             return is_admitted(slow)
 
         wait_until(is_let_in)
@@ -380,11 +385,19 @@ def test_a_slow_tcp_client_is_not_cut_off(tmp_path: Path) -> None:
 
 def test_that_all_is_full_is_not_forgotten_for_a_smaller_reply() -> None:
     """One that has room does not hide that another has none; who retries begins anew."""
-    in_flight = InFlight(client_bytes=100, all_bytes=100)
-    in_flight.add(InFlightPeer(-1), zmq.MessageTracker(threading.Event()), 90)
-    assert not in_flight.has_room(InFlightPeer(-1), 50)
-    assert in_flight.has_room(InFlightPeer(-1), 5)
+    in_flight = InFlight(client_bytes=100 * MIB, all_bytes=100 * MIB)
+    in_flight.add(InFlightPeer(-1), zmq.MessageTracker(threading.Event()), 90 * MIB)
+    assert not in_flight.has_room(InFlightPeer(-1), 50 * MIB)
+    assert in_flight.has_room(InFlightPeer(-1), 5 * MIB)
     assert in_flight.is_full
+
+
+def test_the_bytes_that_no_tracker_covers_are_bounded_for_all_clients() -> None:
+    """A few clients may have a mebibyte each; many share 16 MiB, and however many there are, each has 64 KiB."""
+    in_flight = InFlight(client_bytes=MIB, all_bytes=MIB)
+    for clients, each in ((1, MIB), (16, MIB), (64, MIB // 4), (256, MIB // 16), (10_000, MIB // 16)):
+        in_flight.share(clients)
+        assert in_flight.tracked_bytes == each
 
 
 def test_a_reply_to_an_unknown_client_is_dropped(box: Box) -> None:
@@ -396,9 +409,12 @@ def test_a_reply_to_an_unknown_client_is_dropped(box: Box) -> None:
 def test_a_live_address_is_refused_and_a_stale_one_replaced(tmp_path: Path, box: Box) -> None:
     """A socket path with a listener is never taken over; one left by a dead process is."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    gate = Gate(tmp_path)
+    handshakes = Handshakes(context, gate)
     second = RouterSocket(
         context,
-        Gate(tmp_path),
+        gate,
+        handshakes,
         stall_ms=1,
         client_reply_bytes=1,
         reply_bytes=1,
@@ -409,6 +425,7 @@ def test_a_live_address_is_refused_and_a_stale_one_replaced(tmp_path: Path, box:
     with pytest.raises(BadSettings, match="another process listens"):
         second.bind(box.endpoint)
     second.close()
+    handshakes.socket.close()
     context.term()
     box.close()
     path = Path(box.endpoint.removeprefix("ipc://"))
