@@ -176,7 +176,8 @@ class RowMapper(Generic[T]):
 
     def _size_source(self, names: Sequence[str], parents: int = 0) -> str:
         """The source text of the number of characters in these columns of `row`."""
-        return " + ".join(f"len(row[{self.names.index(name) + parents}] or '')" for name in names) or "0"
+        at = (self.names.index(name) + parents for name in names)
+        return " + ".join(f"(len(text) if (text := row[{each}]) else 0)" for each in at) or "0"
 
     def json_size(self, row: Row) -> int:
         """The number of bytes of a row's texts in JSON."""
@@ -207,12 +208,12 @@ def take_within(size: str) -> TakeWithin:
     lines = [
         "def take(rows, size_max):",
         " taken, total = [], 0",
+        " take_one = taken.append",
         " for row in rows:",
-        f"  size = {size}",
-        "  total += size",
+        f"  total += (size := {size})",
         "  if total > size_max and taken:",
         "   return RowsWithin(taken, total - size, False)",
-        "  taken.append(row)",
+        "  take_one(row)",
         " return RowsWithin(taken, total, True)",
     ]
     exec("\n".join(lines), names)

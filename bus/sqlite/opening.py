@@ -79,6 +79,8 @@ def connect(path: Path, flags: int, vfs: str, lock_wait_ms: int) -> apsw.Connect
     connection = apsw.Connection(str(path), flags=flags, vfs=vfs or None, statementcachesize=STATEMENTS_CACHED)
     distrust(connection)
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+    # Without this the planner looks at the value of a LIMIT, and compiles the statement again when there is another.
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     connection.set_busy_timeout(lock_wait_ms)
     connection.pragma("mmap_size", 0)
     connection.pragma("temp_store", "memory")
