@@ -88,6 +88,9 @@ class Scopes(Protocol):
     def use_to_read(self, name: str) -> AbstractContextManager[ReadStore]:
         """The store of a scope; if it has no files, an empty one, and none are created."""
 
+    def has_files(self, name: str) -> bool:
+        """Whether a scope has files. Does not remember the name."""
+
     def refusal(self, name: str) -> BackscrollError | None:
         """Why commands that add data to a scope are refused now; None if they are not."""
 
