@@ -296,6 +296,7 @@ class Dispatcher:
         with self._scopes.borrow_if_open(scope) as store:
             if store is not None:
                 store.checkpoint_if_due()
+        self._scopes.look_at_disk()
 
     def end_queries(self) -> None:
         """Start no more queries: those that remain are answered `unavailable`."""
@@ -339,8 +340,12 @@ class Dispatcher:
 
     def _execute_all(self, requests: Sequence[Request]) -> None:
         with self._scopes.use(requests[0].scope) as store:
-            refused = self._scopes.refusal(requests[0].scope) if self._scopes.may_refuse else None
+            refused = self._refusal_of(requests) if self._scopes.may_refuse else None
             store.transact(partial(self._answer_each, requests, refused))
+
+    def _refusal_of(self, requests: Sequence[Request]) -> BackscrollError | None:
+        """Why those of the requests are refused that add, if there is no room for them."""
+        return self._scopes.refusal(requests[0].scope, sum(request.size for request in requests))
 
     def _refuse_all(self, requests: Sequence[Request], error: Exception) -> None:
         """Refuse requests; if the disk is full, execute those that only remove data, with the reserve given up."""
@@ -351,7 +356,7 @@ class Dispatcher:
             return
         removing = [request for request in valid if not adds(request.operation)]
         if removing:
-            self._scopes.give_up_reserve()
+            self._scopes.give_up_reserve(requests[0].scope)
             try:
                 self._execute_all(removing)
             except Exception as worse:  # noqa: BLE001  # nothing was committed
@@ -403,14 +408,14 @@ class Dispatcher:
         raise refusal(failures_of(request.operation, request.flaws, request.id, db, self._handlers))
 
     def _answer_maintenance(self, context: Any, request: Request) -> bytes:
-        if self._scopes.may_refuse and adds(request.operation) and (refused := self._scopes.refusal(request.scope)):
+        if self._scopes.may_refuse and adds(request.operation) and (refused := self._refusal_of([request])):
             raise refused
         try:
             return self._answer_other(context, request)
         except Exception as error:
             if not self._scopes.is_disk_full(error) or adds(request.operation):
                 raise
-            self._scopes.give_up_reserve()
+            self._scopes.give_up_reserve(request.scope)
             return self._answer_other(context, request)
 
     def _answer_query(self, store: ReadStore, snapshot: Reads, request: Request) -> bytes:
