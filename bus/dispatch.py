@@ -32,7 +32,7 @@ from backscroll.schema.errors import (
     TooLarge,
     Unavailable,
 )
-from backscroll.schema.limits import BODY_BYTES_MAX, LOG_BODY_BYTES_MAX, REPLY_BYTES_MAX
+from backscroll.schema.limits import BODY_BYTES_MAX, REPLY_BYTES_MAX
 from backscroll.schema.operations import OPERATIONS, Administration, Batch, Builtin, Command, Maintenance, Operation
 from backscroll.schema.operations.batch import adds, refusal
 from backscroll.schema.operations.decoding import decode_as, decode_flawed, operation_type
@@ -511,7 +511,7 @@ def _check_size(body: bytes, codec: Codec) -> None:
     """Raise `Malformed` for an empty body, and `TooLarge` for one that exceeds the limit of its operation."""
     if not body:
         raise Malformed.at("$", "the body is empty")
-    operation = OPERATIONS.get(read_type(body, codec) or "") if len(body) <= LOG_BODY_BYTES_MAX else None
+    operation = OPERATIONS.get(read_type(body, codec) or "")
     bytes_max = operation.body_bytes_max if operation else BODY_BYTES_MAX
     if len(body) > bytes_max:
         raise TooLarge.at("$", f"the body has {len(body)} bytes; the limit is {bytes_max}")

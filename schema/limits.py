@@ -85,7 +85,9 @@ LIMITS: dict[str, Limit] = {
     "bodyBytes": Limit("request body", BODY_BYTES_MAX, "bytes", "too-large"),
     "logBodyBytes": Limit("request body of `append-log`", LOG_BODY_BYTES_MAX, "bytes", "too-large"),
     "frameBytes": Limit("frame", FRAME_BYTES_MAX, "bytes", "", "a larger one closes the connection without a reply"),
-    "replyBytes": Limit("reply body", REPLY_BYTES_MAX, "bytes", "too-large", "pages are shorter instead"),
+    "replyBytes": Limit(
+        "reply body", REPLY_BYTES_MAX, "bytes", "too-large", "a list has 1 KiB less; pages are shorter instead"
+    ),
     "routingFrames": Limit("frames before the body", ROUTING_FRAMES_MAX, "frames", "malformed"),
     "routingBytes": Limit("frames before the body, together", ROUTING_BYTES_MAX, "bytes", "malformed"),
     "requestIdBytes": Limit("`id` of a request", REQUEST_ID_BYTES_MAX, "bytes", "too-large", "at least 1"),
@@ -94,7 +96,7 @@ LIMITS: dict[str, Limit] = {
     "idBytes": Limit("an id or an emoji", ID_BYTES_MAX, "bytes", "too-large", "at least 1"),
     "textBytes": Limit("a text (`content`, `name`, …)", TEXT_BYTES_MAX, "bytes", "too-large"),
     "itemBytes": Limit(
-        "a message, user, room, member, …, in JSON",
+        "the texts of a message, user, room, member, …, in JSON",
         ITEM_BYTES_MAX,
         "bytes",
         "too-large",
