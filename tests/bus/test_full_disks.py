@@ -124,9 +124,9 @@ def test_saves_go_on_in_the_room_of_what_was_deleted(disk: Path, tmp_path: Path)
         assert messages_in(peer, "r0") == acknowledged["r0"]
 
 
-def test_a_start_on_a_disk_without_a_free_byte(disk: Path, tmp_path: Path) -> None:
-    """With nothing left to give up, queries are answered, also from the log of a daemon that was killed; commands get
-    `storage`. Clients find the daemon. Once there is room, commands are executed without a restart.
+def test_a_start_on_a_full_disk_serves_queries(disk: Path, tmp_path: Path) -> None:
+    """Without a free byte, and nothing left to give up, queries are answered, also from the log of a daemon that was
+    killed; commands get `storage`. Clients find the daemon. Once there is room, commands are executed without a restart.
     """
     data_dir = disk / "data"
     flags = ("--reserve-bytes", "0")
