@@ -47,7 +47,7 @@ def stored_metadata(local: Local) -> list[Any]:
         ("get-message-page", {"roomId": "r1", "limit": 10}),
     ],
 )
-def test_a_damaged_message_is_marked_and_hides_no_other(local: Local, operation: str, payload: dict[str, Any]) -> None:
+def test_one_damaged_row_is_marked_and_hides_no_other(local: Local, operation: str, payload: dict[str, Any]) -> None:
     """Its other fields are returned, and `damaged` names the field that is left out."""
     found = local.result(operation, payload)
     messages = {each["id"]: each for each in (found if isinstance(found, list) else found["messages"])}
