@@ -29,6 +29,7 @@ PAGE_BYTES_MAX = 4 * 1024 * 1024  # a page ends before the item that would make 
 PAGE_REACTIONS_MAX = 10_000  # of the messages of a page, which ends before the message that would make them more
 PAGE_REACTIONS_BYTES_MAX = REPLY_BYTES_MAX - ITEM_BYTES_MAX - 256 * 1024  # so that they fit beside any message
 BATCH_COMMANDS_MAX = 1_000
+WAITING_MESSAGES_MAX = 10_000  # constant, so that a replay refuses and accepts the same edits
 CURSOR_CHARS_MAX = 2_560  # a cursor names a room, a channel and a message, in base64
 PATH_CHARS_MAX = 4_096
 FUTURE_MS_MAX = 24 * 60 * 60 * 1000
@@ -130,6 +131,13 @@ LIMITS: dict[str, Limit] = {
     "cursorChars": Limit("a cursor", CURSOR_CHARS_MAX, "characters", "too-large"),
     "batchCommands": Limit(
         "commands of a `batch`, entries of `append-log`", BATCH_COMMANDS_MAX, "items", "too-large", "at least 1"
+    ),
+    "waitingMessages": Limit(
+        "messages of a scope of which only edits have arrived",
+        WAITING_MESSAGES_MAX,
+        "messages",
+        "too-large",
+        "an edit of one more is refused until an original or a deletion arrives",
     ),
     "logCommands": Limit("commands in the entries of one `append-log`", LOG_COMMANDS_MAX, "commands", "too-large"),
     "futureMs": Limit(

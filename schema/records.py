@@ -39,6 +39,9 @@ ERASED_EMOJI = "\ufdd0"
 It is never stored: otherwise a replay would add and remove reactions that nobody made.
 """
 
+Arrival = Annotated[str, OneOf("any-order")]
+"""`any-order`: the command reports an event of a network, and events about one message may arrive in any order."""
+
 ChannelType = Annotated[str, OneOf("text", "voice", "audio", "video")]
 
 

@@ -1,0 +1,1 @@
+-- Version 2: nothing. The number is kept for a change that is made elsewhere.

@@ -1,0 +1,1 @@
+-- Version 3: nothing. The number is kept for a change that is made elsewhere.

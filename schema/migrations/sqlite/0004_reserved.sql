@@ -1,0 +1,1 @@
+-- Version 4: nothing. The number is kept for a change that is made elsewhere.
