@@ -4,8 +4,9 @@ from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Protocol
 
-from peewee import fn
+from peewee import SQL, fn
 
+from backscroll.handlers.aliases import HIDDEN
 from backscroll.handlers.lists import Items
 from backscroll.handlers.registry import Handlers, handles
 from backscroll.handlers.sql import statement
@@ -14,7 +15,7 @@ from backscroll.handlers.users import current_user_id
 from backscroll.schema.errors import Conflict, Forbidden, Invalid
 from backscroll.schema.operations import AdoptLegacyDatabase, CompactScope, DeleteScope, GetScopeInfo, ListScopes
 from backscroll.schema.replies import ScopeInfo
-from backscroll.schema.tables import TABLES, LogReferences, Scope, Sequence
+from backscroll.schema.tables import TABLES, LogReferences, Messages, Scope, Sequence
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 COUNTS = {
@@ -22,6 +23,12 @@ COUNTS = {
     for table in TABLES
     if table not in (Sequence, Scope, LogReferences)
 }
+
+SELECT_BARE_TOMBSTONES = statement(
+    Messages.select(fn.COUNT(Messages.id)).where(
+        (Messages.room_id == SQL(f"'{HIDDEN}'")) & Messages.channel_id.is_null() & (Messages.is_deleted == SQL("1"))
+    )
+)
 
 
 class LegacyFile(Protocol):
@@ -70,7 +77,11 @@ class ScopeAdmin(Protocol):
 @handles(GetScopeInfo)
 def get_scope_info(_query: GetScopeInfo, scope: ScopeAdmin) -> ScopeInfo:
     return ScopeInfo(
-        scope=scope.name, bytes=scope.bytes_on_disk(), rows=_counts(scope), schema_version=scope.schema_version
+        scope=scope.name,
+        bytes=scope.bytes_on_disk(),
+        rows=_counts(scope),
+        schema_version=scope.schema_version,
+        bare_tombstones=_bare_tombstones(scope),
     )
 
 
@@ -109,3 +120,8 @@ def _counts(scope: ScopeAdmin) -> dict[str, int]:
     with scope.snapshot() as db:
         counts = {name: db.row(count) for name, count in COUNTS.items()}
     return {name: int(row[0]) for name, row in counts.items() if row}
+
+
+def _bare_tombstones(scope: ScopeAdmin) -> int:
+    with scope.snapshot() as db:
+        return int(db.rows(SELECT_BARE_TOMBSTONES)[0][0])

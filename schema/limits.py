@@ -31,6 +31,7 @@ PAGE_REACTIONS_MAX = 10_000  # of the messages of a page, which ends before the 
 PAGE_REACTIONS_BYTES_MAX = REPLY_BYTES_MAX - ITEM_BYTES_MAX - 256 * 1024  # so that they fit beside any message
 BATCH_COMMANDS_MAX = 1_000
 FAILURES_BYTES_MAX = 1024 * 1024  # in JSON; beyond it a batch's failed commands are listed without their messages
+WAITING_MESSAGES_MAX = 10_000  # constant, so that a replay refuses and accepts the same edits
 CURSOR_CHARS_MAX = 2_560  # a cursor names a room, a channel and a message, in base64
 PATH_CHARS_MAX = 4_096
 FUTURE_MS_MAX = 24 * 60 * 60 * 1000
@@ -143,6 +144,13 @@ LIMITS: dict[str, Limit] = {
         "bytes",
         "",
         "the others are listed with `index` and `code` alone",
+    ),
+    "waitingMessages": Limit(
+        "messages of a scope of which only edits have arrived",
+        WAITING_MESSAGES_MAX,
+        "messages",
+        "too-large",
+        "an edit of one more is refused until an original or a deletion arrives",
     ),
     "logCommands": Limit("commands in the entries of one `append-log`", LOG_COMMANDS_MAX, "commands", "too-large"),
     "futureMs": Limit(
