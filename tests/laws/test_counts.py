@@ -76,7 +76,10 @@ from tests.support.notes import add_note, notes_in
 from tests.support.peers import Peer, running
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.undescribed  # that check would be counted
+pytestmark = [
+    pytest.mark.undescribed,  # that check would be counted
+    pytest.mark.xdist_group("counts"),  # in one process, which counts once
+]
 
 STORED = Path(__file__).parent / "counts.json"
 STORE = "pytest tests/laws/test_counts.py --store-counts"
