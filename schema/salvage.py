@@ -91,8 +91,10 @@ def mend_batch(body: bytes) -> Mended | None:
     So its other commands can be decoded, to find all that is wrong with it. Its text is not what was sent: it must be
     refused.
     """
+    if not _SURROGATE.search(body):
+        return None
     places: list[int] = []
-    while _SURROGATE.search(body) and (lone := _LONE_SURROGATE.match(body, places[-1] + 2 if places else 0)):
+    while lone := _LONE_SURROGATE.match(body, places[-1] + 2 if places else 0):
         places.append(lone.start("lone"))
         if len(places) > SURROGATES_MAX:
             return None

@@ -126,7 +126,8 @@ def test_saves_go_on_in_the_room_of_what_was_deleted(disk: Path, tmp_path: Path)
 
 def test_a_start_on_a_full_disk_serves_queries(disk: Path, tmp_path: Path) -> None:
     """Without a free byte, and nothing left to give up, queries are answered, also from the log of a daemon that was
-    killed; commands get `storage`. Clients find the daemon. Once there is room, commands are executed again.
+    killed; commands get `storage`. Clients find the daemon. Once there is room, commands are executed without a
+    restart.
     """
     data_dir = disk / "data"
     flags = ("--reserve-bytes", "0")
