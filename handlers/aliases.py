@@ -10,7 +10,7 @@ the id, so that the INSERT of a late copy finds it without another statement. It
 
 from typing import Any, NamedTuple
 
-from peewee import Expression, Node, fn
+from peewee import Node, fn
 
 from backscroll.handlers.sql import Named, Row, Statement, statement
 from backscroll.handlers.storage import Reads
@@ -38,12 +38,6 @@ def resolved(message_id: Node) -> Any:
     """The SQL expression of the id that a message has now; the same id where it was not renamed, or is NULL."""
     target = MessageAliases.select(MessageAliases.target_id).where(MessageAliases.message_id == message_id)
     return fn.COALESCE(target, message_id)
-
-
-def is_message(column: Any, name: str = "message_id") -> Expression:
-    """The condition that a column is the id that the message has now whose id is bound to `name`."""
-    condition: Expression = column == resolved(Named(name))
-    return condition
 
 
 def resolve(message_id: str, db: Reads) -> str:

@@ -4,7 +4,7 @@ from msgspec.structs import replace
 from peewee import SQL
 
 from backscroll.handlers import arrival, changes
-from backscroll.handlers.aliases import is_message, message_of
+from backscroll.handlers.aliases import message_of, resolve
 from backscroll.handlers.lists import Items, OrderedRows
 from backscroll.handlers.reactions import declare_message
 from backscroll.handlers.registry import handles
@@ -26,9 +26,7 @@ OF_MESSAGE = Attachments.message_id == Named("message_id")
 UPSERT = ROWS.upsert()
 DELETE_OF_MESSAGE = statement(Attachments.delete().where(OF_MESSAGE))
 MOVE_ALL = statement(Attachments.update({Attachments.message_id: Named("new_id")}).where(OF_MESSAGE))
-SELECT_OF_MESSAGE = OrderedRows(
-    Attachments.select(*ROWS.columns).where(is_message(Attachments.message_id)), [Attachments.id]
-)
+SELECT_OF_MESSAGE = OrderedRows(Attachments.select(*ROWS.columns).where(OF_MESSAGE), [Attachments.id])
 SELECT_ONE = statement(Attachments.select(*ROWS.columns).where(Attachments.id == Named("attachment_id")))
 SELECT_ALL = OrderedRows(Attachments.select(*ROWS.columns), [Attachments.id])
 SELECT_COMMANDS_ABOUT, DELETE_REFERENCES = changes.references(
@@ -49,12 +47,11 @@ def save_attachment(command: SaveAttachment, db: Writes, context: CommandContext
     if before is not None and command.arrival is not None:
         row = arrival.joined_attachment(before, row, MESSAGE_AT)
     changes.add_reference(changes.attachment(command.attachment.id), db, context)
-    if before is not None and before[MESSAGE_AT] != row[MESSAGE_AT]:
-        declare_message(before[MESSAGE_AT], message_of(before[MESSAGE_AT], db).room_id, context)
-    if row != before:
-        db.write(UPSERT, row)
-    owner = found if row[MESSAGE_AT] == found.id else message_of(row[MESSAGE_AT], db)
-    declare_message(owner.id, owner.room_id, context)
+    if row == before:
+        return
+    db.write(UPSERT, row)
+    for message_id in dict.fromkeys(each[MESSAGE_AT] for each in (before, row) if each is not None):
+        declare_message(found if message_id == found.id else message_of(message_id, db), context)
 
 
 @handles(DeleteAttachmentsForMessage)
@@ -64,12 +61,12 @@ def delete_attachments_for_message(command: DeleteAttachmentsForMessage, db: Wri
     changes.redact(db.rows(SELECT_COMMANDS_ABOUT, **of_message), db, context)
     db.run(DELETE_REFERENCES, **of_message)
     if db.run(DELETE_OF_MESSAGE, **of_message):
-        declare_message(found.id, found.room_id, context)
+        declare_message(found, context)
 
 
 @handles(GetAttachmentsForMessage)
 def get_attachments_for_message(query: GetAttachmentsForMessage, db: Reads) -> Items[Attachment]:
-    rows = SELECT_OF_MESSAGE.read(db, query.after, query.limit, message_id=query.message_id)
+    rows = SELECT_OF_MESSAGE.read(db, query.after, query.limit, message_id=resolve(query.message_id, db))
     return Items(map(ROWS.to_record, rows), is_page=query.limit is not None)
 
 

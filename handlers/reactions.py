@@ -7,7 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from backscroll.handlers import arrival, changes
-from backscroll.handlers.aliases import is_message, message_of
+from backscroll.handlers.aliases import Found, message_of, resolve
 from backscroll.handlers.lists import Items, OrderedRows
 from backscroll.handlers.registry import Cached, handles
 from backscroll.handlers.sql import JSON_BYTES_PER_CHAR, Named, Row, RowMapper, insertion, one_of, statement, to_json
@@ -62,7 +62,7 @@ SELECT_OF_MESSAGES = statement(
     .limit(Named("limit"))
 )
 SELECT_OF_MESSAGE = OrderedRows(
-    Reactions.select(*ROWS.columns).where(is_message(Reactions.message_id)),
+    Reactions.select(*ROWS.columns).where(Reactions.message_id == Named("message_id")),
     [Reactions.timestamp, Reactions.oder_id, Reactions.emoji],
 )
 
@@ -83,14 +83,14 @@ def save_reaction(command: SaveReaction, db: Writes, context: CommandContext) ->
         db.write(UPSERT, ROWS.to_row(reaction))
     elif not join_saved(ROWS.to_row(reaction), db):
         return
-    declare_message(found.id, found.room_id, context)
+    declare_message(found, context)
 
 
 @handles(RemoveReaction)
 def remove_reaction(command: RemoveReaction, db: Writes, context: CommandContext) -> None:
-    found = message_of(command.message_id, db)
     if command.arrival is not None and command.timestamp is None:
         raise Invalid.at("$.payload.timestamp", "a removal that arrives in any order needs its time")
+    found = message_of(command.message_id, db)
     if found.is_deleted:
         context.redact_own(context.member)
         return
@@ -102,12 +102,12 @@ def remove_reaction(command: RemoveReaction, db: Writes, context: CommandContext
     else:
         removed = join_removed((found.id, command.oder_id, command.emoji), command.timestamp, db)
     if removed:
-        declare_message(found.id, found.room_id, context)
+        declare_message(found, context)
 
 
 @handles(GetReactionsForMessage, cached=Cached.UNTIL_COMMIT)
 def get_reactions_for_message(query: GetReactionsForMessage, db: Reads) -> Items[Reaction]:
-    rows = SELECT_OF_MESSAGE.read(db, query.after, query.limit, message_id=query.message_id)
+    rows = SELECT_OF_MESSAGE.read(db, query.after, query.limit, message_id=resolve(query.message_id, db))
     return Items(map(ROWS.to_record, rows), is_page=query.limit is not None)
 
 
@@ -191,7 +191,7 @@ def _known(key: dict[str, Any], db: Reads) -> tuple[Any, ...] | None:
     return None if removed is None else arrival.removed_reaction_order(removed[0])
 
 
-def declare_message(message_id: str, room_id: str | None, context: CommandContext) -> None:
+def declare_message(found: Found, context: CommandContext) -> None:
     """Declare that something belonging to a message changed. Not visible, so not declared, while it is not stored."""
-    if room_id is not None:
-        changes.saved(context, "message", message_id, room_id)
+    if found.room_id is not None:
+        changes.saved(context, "message", found.id, found.room_id)

@@ -24,6 +24,7 @@ from backscroll.schema import (
     DeleteRoom,
     ForgetDeletions,
     GetAttachmentsForMessage,
+    GetLog,
     GetMessageById,
     GetMessagePage,
     GetMessages,
@@ -183,6 +184,30 @@ def test_local_id_becomes_the_servers(client: Client, echo_first: bool) -> None:
         assert {each.oder_id for each in client.ask(GetReactionsForMessage(either))} == users
         assert [each.message_id for each in client.ask(GetAttachmentsForMessage(either))] == ["900"]
         assert client.ask(GetMessagePage("r1", around=either, limit=1)).messages == shown[:1]
+
+
+# Changes
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        save(reactions=[reaction(timestamp=1)]),
+        edit(),
+        edit("m2"),
+        delete(),
+        delete("m2"),
+        SaveReaction(reaction(timestamp=1), arrival=ANY_ORDER),
+        RemoveReaction("m1", "bo", "👍", timestamp=1, arrival=ANY_ORDER),
+        SaveAttachment(attachment(), arrival=ANY_ORDER),
+        SaveAttachment(attachment("m0"), arrival=ANY_ORDER),
+    ],
+    ids=lambda event: f"{event.wire_name} {getattr(event, 'message_id', '')}",
+)
+def test_an_event_that_changes_nothing_declares_nothing(client: Client, event: Command[None]) -> None:
+    """A duplicate, and an attachment whose stored message is another and stays so."""
+    execute(client, save(0), save(1), SaveAttachment(attachment(), arrival=ANY_ORDER), event, event)
+    assert client.ask(GetLog()).entries[-1].changes == []
 
 
 # Reactions
