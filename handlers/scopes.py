@@ -24,7 +24,7 @@ COUNTS = {
     if table not in (Sequence, Scope, LogReferences)
 }
 
-SELECT_BARE_TOMBSTONES = statement(
+COUNT_BARE_TOMBSTONES = statement(
     Messages.select(fn.COUNT(Messages.id)).where(
         (Messages.room_id == SQL(f"'{HIDDEN}'")) & Messages.channel_id.is_null() & (Messages.is_deleted == SQL("1"))
     )
@@ -76,12 +76,14 @@ class ScopeAdmin(Protocol):
 
 @handles(GetScopeInfo)
 def get_scope_info(_query: GetScopeInfo, scope: ScopeAdmin) -> ScopeInfo:
+    with scope.snapshot() as db:
+        rows, [(bare_tombstones,)] = _counts(db), db.rows(COUNT_BARE_TOMBSTONES)
     return ScopeInfo(
         scope=scope.name,
         bytes=scope.bytes_on_disk(),
-        rows=_counts(scope),
+        rows=rows,
         schema_version=scope.schema_version,
-        bare_tombstones=_bare_tombstones(scope),
+        bare_tombstones=bare_tombstones,
     )
 
 
@@ -105,7 +107,9 @@ def compact_scope(_command: CompactScope, scope: ScopeAdmin) -> None:
 
 @handles(AdoptLegacyDatabase)
 def adopt_legacy_database(command: AdoptLegacyDatabase, scope: ScopeAdmin) -> None:
-    if any(_counts(scope).values()):  # including commands, whose ids must stay known
+    with scope.snapshot() as db:
+        is_empty = not any(_counts(db).values())  # including commands, whose ids must stay known
+    if not is_empty:
         raise Conflict.at("$.scope", "the scope is not empty; delete-scope empties it")
     with scope.legacy_file(command.path) as legacy:
         if current_user_id(legacy.db) != command.user_id:
@@ -115,13 +119,7 @@ def adopt_legacy_database(command: AdoptLegacyDatabase, scope: ScopeAdmin) -> No
         legacy.take_over()
 
 
-def _counts(scope: ScopeAdmin) -> dict[str, int]:
+def _counts(db: Reads) -> dict[str, int]:
     """The number of rows by table."""
-    with scope.snapshot() as db:
-        counts = {name: db.row(count) for name, count in COUNTS.items()}
+    counts = {name: db.row(count) for name, count in COUNTS.items()}
     return {name: int(row[0]) for name, row in counts.items() if row}
-
-
-def _bare_tombstones(scope: ScopeAdmin) -> int:
-    with scope.snapshot() as db:
-        return int(db.rows(SELECT_BARE_TOMBSTONES)[0][0])
