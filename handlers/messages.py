@@ -36,9 +36,10 @@ from backscroll.schema.operations import (
 from backscroll.schema.records import DELETED_TEXT, Message
 from backscroll.schema.tables import Messages
 
-COLUMNS = [*ROWS.names, "origin_seq", "origin_member"]
-INSERT = statement(insertion(Messages, COLUMNS).on_conflict_ignore())
-INSERT_REPLY = statement(insertion(Messages, COLUMNS, ROWS.written).on_conflict_ignore())
+ORIGIN = ("origin_seq", "origin_member")
+INSERT_REPLY = statement(ROWS.insert(*ORIGIN).on_conflict_ignore())
+INSERT = statement(insertion(Messages, [*ROWS.names, *ORIGIN]).on_conflict_ignore())
+"""Of a message that is no reply, which costs less."""
 UPSERT = ROWS.upsert(clears=[Messages.field_versions])
 UPSERT_IN_PLACE = ROWS.upsert(
     unless=(Messages.is_deleted == SQL("1")) | (Messages.room_id != SQL("excluded.room_id")),
@@ -69,11 +70,9 @@ def save_message(command: SaveMessage, db: Writes, context: CommandContext) -> N
 
 @handles(UpdateMessage)
 def update_message(command: UpdateMessage, db: Writes, context: CommandContext) -> None:
-    path, listed = "$.payload.updates.reactions", command.updates.reactions
+    path = "$.payload.updates.reactions"
     if command.arrival is not None:
-        own = [] if isinstance(listed, UnsetType) else listed
-        reactions.check_reactions(command.message_id, own, path)
-        message_states.join_event(command.message_id, message_states.edited_event(command.updates), own, db, context)
+        _join_updated(command, path, db, context)
         return
     stored = _stored(command.message_id, db)
     if stored.is_deleted:
@@ -170,6 +169,14 @@ def _join_saved(message: Message, reactions_path: str, db: Writes, context: Comm
         _make_tombstone(message.id, db, context)
     elif message.reactions is not None:
         reactions.join_listed(message.id, message.reactions, db)
+
+
+def _join_updated(command: UpdateMessage, reactions_path: str, db: Writes, context: CommandContext) -> None:
+    """Join an edit that may come in any order with what is known about its message."""
+    listed = command.updates.reactions
+    listed = [] if isinstance(listed, UnsetType) else listed
+    reactions.check_reactions(command.message_id, listed, reactions_path)
+    message_states.join_event(command.message_id, message_states.edited_event(command.updates), listed, db, context)
 
 
 def _overwrite(message: Message, row: Sequence[Any], db: Writes, context: CommandContext) -> bool:

@@ -117,7 +117,7 @@ class RowMapper(Generic[T]):
 
     `parents` are leading columns that are not fields of the record; `elsewhere` are fields of the record that are
     not columns of this table. Raises `TypeError` for any other field without a column, because it would be lost.
-    `written` are columns that are not written as they are.
+    `written` are columns whose values are not written as they are.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class RowMapper(Generic[T]):
         written: Written | None = None,
     ) -> None:
         self.table = table
-        self.written = written
+        self._written = written
         fields = table._meta.fields
         self.names = [name for name in record_type.__struct_fields__ if name in fields]
         lost = set(record_type.__struct_fields__) - {*self.names, *elsewhere, "damaged"}
@@ -160,24 +160,26 @@ class RowMapper(Generic[T]):
         """
         self._construct = _constructor(record_type, columns, self._documents)
 
-    def insert(self) -> peewee.Insert:
-        """The query that inserts a row from `to_row`, with positional parameters."""
-        return insertion(self.table, [*self._parents, *self.names], self.written)
+    def insert(self, *more: str) -> peewee.Insert:
+        """The query that inserts a row from `to_row`, with positional parameters.
+
+        `more` are columns whose values follow those of the row.
+        """
+        return insertion(self.table, [*self._parents, *self.names, *more], self._written)
 
     def upsert(
         self, *more: str, unless: peewee.Expression | None = None, clears: Sequence[peewee.Field] = ()
     ) -> Statement:
         """The statement that inserts a row from `to_row` or overwrites the one with its key, `unless` this is true.
 
-        `more` are columns whose values follow those of the row. A row that is overwritten loses what is in `clears`.
+        `more` is as in `insert`. A row that is overwritten loses what is in `clears`.
         """
         table: Any = self.table._meta
         key = table.primary_key.field_names if table.composite_key else (table.primary_key.name,)
-        names = [*self.names, *more]
         return statement(
-            insertion(self.table, [*self._parents, *names], self.written).on_conflict(
+            self.insert(*more).on_conflict(
                 conflict_target=[table.fields[name] for name in key],
-                preserve=[table.fields[name] for name in names if name not in key],
+                preserve=[table.fields[name] for name in (*self.names, *more) if name not in key],
                 update={column: peewee.SQL("NULL") for column in clears},
                 where=None if unless is None else ~unless,
             )
