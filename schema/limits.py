@@ -150,7 +150,7 @@ LIMITS: dict[str, Limit] = {
         WAITING_MESSAGES_MAX,
         "messages",
         "too-large",
-        "an edit of one more is refused until an original or a deletion arrives",
+        "an edit of one more is refused until one of the originals arrives",
     ),
     "logCommands": Limit("commands in the entries of one `append-log`", LOG_COMMANDS_MAX, "commands", "too-large"),
     "futureMs": Limit(

@@ -17,13 +17,17 @@ class SaveMessage(Command[None], frozen=True):
     """Save a message with its reactions, or replace the one with the same id.
 
     Without `reactions` the stored ones stay. If the message was deleted, it stays deleted: the save succeeds and
-    changes nothing, also after its room was cleared. A save with `isDeleted` deletes the message. With `arrival` it
-    reports the original or a later state of the message, and the newer of what is known is kept.
+    changes nothing, also after its room was cleared. A save with `isDeleted` deletes the message.
+
+    With `arrival` it reports the original or a later state of the message, and the newer of what is known is kept;
+    `conflict` if the id is that of a message in another room.
 
     Example: {"message": {"id": "m1", "roomId": "r1", "senderId": "ada", "content": "hello",
         "timestamp": 1767225600000, "isDeleted": false,
         "reactions": [{"messageId": "m1", "oderId": "bob", "emoji": "👍"}]}}
     """
+
+    ERRORS = ("conflict",)
 
     message: Message
     arrival: Arrival | None = None
