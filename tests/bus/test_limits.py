@@ -84,6 +84,23 @@ def listed_users(size: int) -> Frames:
     return [*frames, body("list-users", {}, scope=scope)]
 
 
+def channel(type_bytes: int) -> Frames:
+    """A scope with a room, and a channel of it with a type of so many bytes."""
+    scope = fresh_id()
+    typed = {"id": "c", "name": "c", "type": "x" * type_bytes}
+    room = body("save-room", {"room": {"id": "r", "name": "r"}}, scope=scope)
+    return [room, body("save-channel", {"roomId": "r", "channel": typed}, scope=scope)]
+
+
+def waiting_edits(number: int) -> Frames:
+    """Edits of so many messages that have not arrived, in one scope; those that were sent before change nothing."""
+    edit = {"updates": {"revision": 1}, "arrival": "any-order"}
+    edits = [{"type": "update-message", "payload": edit | {"messageId": f"{at}"}} for at in range(number)]
+    return [
+        body("batch", {"commands": edits[at : at + 1_000]}, MSGPACK, scope="waiting") for at in range(0, number, 1_000)
+    ]
+
+
 def nested(levels: int) -> Any:
     return {"a": nested(levels - 1)} if levels > 1 else {}
 
@@ -102,6 +119,7 @@ CASES: dict[str, Callable[[int], Frames]] = {
     "scopeBytes": lambda size: [body("get-all-rooms", scope="x" * size)],
     "traceparentBytes": lambda size: [body("ping", traceparent="x" * size)],
     "idBytes": lambda size: [body("save-message", save_payload("x" * size))],
+    "channelTypeBytes": channel,
     "textBytes": lambda size: save(content="x" * size),
     "itemBytes": item_of,
     "listItems": lambda number: [
@@ -119,6 +137,7 @@ CASES: dict[str, Callable[[int], Frames]] = {
     "pageItems": lambda number: [body("get-messages", {"roomId": "empty", "limit": number})],
     "cursorChars": lambda number: [body("get-message-page", {"roomId": "r1", "before": "x" * number})],
     "batchCommands": lambda number: batch(*[{"type": "initialize"}] * number),
+    "waitingMessages": waiting_edits,
     "logCommands": commands_in_log,
     "futureMs": lambda ms: entries(entry(1, now() + ms)),
     "logEntryBytes": log_entry_of,
