@@ -161,11 +161,12 @@ def declare(stored: Stored, state: State, context: CommandContext) -> None:
 
 
 def _check_room(stored: Stored, event: State) -> None:
-    """Raise `Conflict` for a saved message whose id is that of a message in another room; an edit may move one."""
+    """Raise `Conflict` for a saved message whose id is that of a message in another room, where no edit moved it to."""
     known, given = stored.state.fields.get("room_id"), event.fields.get("room_id")
     if known is None or given is None or known.value == given.value:
         return
-    if not given.version.is_edit and given.version >= known.version:
+    was_moved = known.version.is_edit and given.version < known.version
+    if not given.version.is_edit and not was_moved:
         raise Conflict.at("$.payload.message.id", f"there is another message {stored.id!r}, in room {known.value!r}")
 
 
