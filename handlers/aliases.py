@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from peewee import Node, fn
 
+from backscroll.handlers.shown import IS_SHOWN
 from backscroll.handlers.sql import Named, Row, Statement, statement
 from backscroll.handlers.storage import Reads
 from backscroll.schema.tables import MessageAliases, Messages
@@ -22,7 +23,7 @@ SELECT_TARGET = statement(
     MessageAliases.select(MessageAliases.target_id).where(MessageAliases.message_id == Named("message_id"))
 )
 SELECT_MESSAGE = statement(
-    Messages.select(Messages.room_id, Messages.is_deleted).where(Messages.id == Named("message_id"))
+    Messages.select(Messages.room_id, Messages.is_deleted).where((Messages.id == Named("message_id")) & IS_SHOWN)
 )
 
 

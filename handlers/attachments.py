@@ -28,7 +28,9 @@ DELETE_OF_MESSAGE = statement(Attachments.delete().where(OF_MESSAGE))
 MOVE_ALL = statement(Attachments.update({Attachments.message_id: Named("new_id")}).where(OF_MESSAGE))
 SELECT_OF_MESSAGE = OrderedRows(Attachments.select(*ROWS.columns).where(OF_MESSAGE), [Attachments.id])
 SELECT_ONE = statement(Attachments.select(*ROWS.columns).where(Attachments.id == Named("attachment_id")))
-SELECT_ALL = OrderedRows(Attachments.select(*ROWS.columns), [Attachments.id])
+SELECT_ALL = OrderedRows(
+    Attachments.select(*ROWS.columns).where(Attachments.message_id.not_in(NOT_SHOWN_IDS)), [Attachments.id]
+)
 SELECT_COMMANDS_ABOUT, DELETE_REFERENCES = changes.references(
     (LogReferences.noun == SQL("'attachment'"))
     & (LogReferences.parent == SQL("''"))
@@ -66,7 +68,8 @@ def delete_attachments_for_message(command: DeleteAttachmentsForMessage, db: Wri
 
 @handles(GetAttachmentsForMessage)
 def get_attachments_for_message(query: GetAttachmentsForMessage, db: Reads) -> Items[Attachment]:
-    rows = SELECT_OF_MESSAGE.read(db, query.after, query.limit, message_id=resolve(query.message_id, db))
+    message_id = shown_id(query.message_id, db)
+    rows = SELECT_OF_MESSAGE.read(db, query.after, query.limit, message_id=message_id)
     return Items(map(ROWS.to_record, rows), is_page=query.limit is not None)
 
 

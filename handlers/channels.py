@@ -39,7 +39,7 @@ CLEAR_CATEGORY = statement(
 )
 HAS_MESSAGES = statement(
     Messages.select(SQL("1"))
-    .where((Messages.room_id == Named("room_id")) & (Messages.channel_id == Named("channel_id")))
+    .where(SHOWN_IN_ROOM & (Messages.channel_id == Named("channel_id")))
     .limit(SQL("1"))
 )
 

@@ -12,12 +12,12 @@ from backscroll.schema.command_log import Noun
 from backscroll.schema.limits import INTEGER_MAX
 from backscroll.schema.operations import ClearAllData, Describe, Health, Initialize, Ping
 from backscroll.schema.replies import HealthReport, Pong
-from backscroll.schema.tables import CONTENT, LogReferences, Table
+from backscroll.schema.tables import CONTENT, ClearedRooms, LogReferences, Table
 from backscroll.schema.wire import PROTOCOL_LEVEL
 
 VERSION = version("backscroll")
 
-CLEARED_TABLES: tuple[type[Table], ...] = (*CONTENT, LogReferences)
+CLEARED_TABLES: tuple[type[Table], ...] = (*CONTENT, ClearedRooms, LogReferences)
 CLEARED_NOUNS: tuple[Noun, ...] = ("message", "room", "member", "user", "current-user", "ban", "media")
 EMPTY_EVERY_TABLE = [statement(table.delete()) for table in reversed(CLEARED_TABLES)]
 

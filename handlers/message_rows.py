@@ -6,7 +6,8 @@ from peewee import SQL, Case, Expression, Field, IntegerField, Node, NodeList
 
 from backscroll.handlers import changes
 from backscroll.handlers.aliases import HIDDEN, resolved
-from backscroll.handlers.sql import Named, RowMapper, statement
+from backscroll.handlers.shown import SHOWN_IN_ROOM
+from backscroll.handlers.sql import Named, RowMapper, one_of, statement
 from backscroll.handlers.storage import CommandContext, Writes
 from backscroll.schema.records import Message
 from backscroll.schema.tables import Attachments, LogReferences, Messages, ReactionRemovals, Reactions
@@ -102,6 +103,8 @@ class Deletion:
 
 
 OF_ROOM = Messages.room_id == Named("room_id")
+OF_SOME = one_of(Messages.id, "message_ids")
 DELETION_OF_ONE = Deletion(Messages.id == Named("message_id"))
+DELETION_OF_SOME = Deletion(OF_SOME)
 DELETION_OF_ROOM = Deletion(OF_ROOM)
-DELETION_OF_CHANNEL = Deletion(OF_ROOM & (Messages.channel_id == Named("channel_id")))
+DELETION_OF_CHANNEL = Deletion(SHOWN_IN_ROOM & (Messages.channel_id == Named("channel_id")))

@@ -37,7 +37,7 @@ WAITING_DECODER = msgspec.json.Decoder(dict[str, tuple[int, int, int, Any]])
 
 ONE = Messages.id == Named("message_id")
 SELECT = statement(Messages.select(*ROWS.columns, Messages.field_versions).where(ONE))
-UPSERT = ROWS.upsert("field_versions")
+UPSERT = ROWS.upsert("field_versions", "written")
 UPSERT_HIDDEN = statement(
     Messages.insert(
         {Messages.id: Named("message_id")} | hidden_row(is_deleted=Named("is_deleted"), channel_id=Named("former_room"))
@@ -107,7 +107,7 @@ def join_event(
         changes.add_reference(changes.message(stored.id), db, context)
     changed = state != stored.state
     if changed:
-        write(stored, state, db)
+        write(stored, state, db, context)
     if state.is_deleted and not stored.state.is_deleted:
         erase(stored.id, db, context)
     if listed and not state.is_deleted:
@@ -130,12 +130,12 @@ def load(message_id: str, db: Reads) -> Stored:
     return Stored(now, State(fields, bool(columns[IS_DELETED_AT])), former_room=columns[CHANNEL_AT])
 
 
-def write(stored: Stored, state: State, db: Writes) -> None:
+def write(stored: Stored, state: State, db: Writes, context: CommandContext) -> None:
     """Write what is now known about a message, in place of what was stored."""
     if not is_complete(state):
         _write_hidden(stored, state, db)
         return
-    db.write(UPSERT, (*_row_of(stored.id, state), _versions_text(state)))
+    db.write(UPSERT, (*_row_of(stored.id, state), _versions_text(state), context.written))
     if stored.is_waiting:
         db.run(DELETE_WAITING, message_id=stored.id)
 

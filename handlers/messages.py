@@ -7,19 +7,20 @@ from msgspec import UnsetType
 from msgspec.structs import replace
 from peewee import SQL
 
-from backscroll.handlers import changes, message_states, reactions
+from backscroll.handlers import changes, clearing, message_states, reactions
 from backscroll.handlers.aliases import HIDDEN, find_row, resolve
 from backscroll.handlers.message_rows import (
     DELETION_OF_CHANNEL,
     DELETION_OF_ONE,
-    DELETION_OF_ROOM,
     ID_AT,
     IS_DELETED_AT,
     MAKE_TOMBSTONE,
+    OF_ROOM,
     ROOM_AT,
     ROWS,
 )
 from backscroll.handlers.registry import Cached, handles
+from backscroll.handlers.shown import IS_SHOWN, SHOWN_IN_ROOM
 from backscroll.handlers.sql import Named, Row, field_changes, insertion, statement
 from backscroll.handlers.storage import CommandContext, Reads, Writes
 from backscroll.schema.errors import Conflict, NotFound, TooLarge
@@ -36,26 +37,28 @@ from backscroll.schema.operations import (
 from backscroll.schema.records import DELETED_TEXT, Message
 from backscroll.schema.tables import Messages
 
-ORIGIN = ("origin_seq", "origin_member")
+ORIGIN = ("origin_seq", "origin_member", "written")
 INSERT_REPLY = statement(ROWS.insert(*ORIGIN).on_conflict_ignore())
 INSERT = statement(insertion(Messages, [*ROWS.names, *ORIGIN]).on_conflict_ignore())
 """Of a message that is no reply, which costs less."""
-UPSERT = ROWS.upsert(clears=[Messages.field_versions])
+UPSERT = ROWS.upsert("written", clears=[Messages.field_versions])
 UPSERT_IN_PLACE = ROWS.upsert(
+    "written",
     unless=(Messages.is_deleted == SQL("1")) | (Messages.room_id != SQL("excluded.room_id")),
     clears=[Messages.field_versions],
 )
 IS_DELETED = Messages.is_deleted == SQL("1")
-DELETE_TOMBSTONES = statement(Messages.delete().where((Messages.room_id == Named("room_id")) & IS_DELETED))
+DELETE_TOMBSTONES = statement(Messages.delete().where(SHOWN_IN_ROOM & IS_DELETED))
 DELETE_HIDDEN_TOMBSTONES = statement(
     Messages.delete().where(
-        (Messages.room_id == SQL(f"'{HIDDEN}'")) & (Messages.channel_id == Named("room_id")) & IS_DELETED
+        ((Messages.room_id == SQL(f"'{HIDDEN}'")) & (Messages.channel_id == Named("room_id")) & IS_DELETED)
+        | (OF_ROOM & IS_DELETED)  # those that are not shown any more
     )
 )
-SELECT_ONE = statement(Messages.select(*ROWS.columns).where(Messages.id == Named("message_id")))
+SELECT_ONE = statement(Messages.select(*ROWS.columns).where((Messages.id == Named("message_id")) & IS_SHOWN))
 SELECT_OF_ROOM = statement(
     Messages.select(*ROWS.columns)
-    .where(Messages.room_id == Named("room_id"))
+    .where(SHOWN_IN_ROOM)
     .order_by(Messages.timestamp, Messages.id)
     .limit(Named("limit"))
     .offset(Named("offset"))
@@ -97,7 +100,7 @@ def delete_message(command: DeleteMessage, db: Writes, context: CommandContext) 
 
 @handles(ClearRoomMessages)
 def clear_room_messages(command: ClearRoomMessages, db: Writes, context: CommandContext) -> None:
-    clear_room(command.room_id, db, context)
+    clearing.clear_room(command.room_id, db, context)
 
 
 @handles(ForgetDeletions)
@@ -134,7 +137,7 @@ def save(message: Message, reactions_path: str, db: Writes, context: CommandCont
         reactions.check_reactions(message.id, message.reactions, reactions_path)
     row = ROWS.to_row(message)
     insert = INSERT if message.reply_to_id is None else INSERT_REPLY
-    is_new = db.write(insert, (*row, context.seq, context.member))
+    is_new = db.write(insert, (*row, context.seq, context.member, context.written))
     if not is_new and not _overwrite(message, row, db, context):
         return
     changes.saved(context, "message", message.id, message.room_id)
@@ -142,12 +145,6 @@ def save(message: Message, reactions_path: str, db: Writes, context: CommandCont
         _make_tombstone(message.id, db, context)
     elif message.reactions is not None:
         reactions.replace_reactions(message.id, message.reactions, db)
-
-
-def clear_room(room_id: str, db: Writes, context: CommandContext) -> None:
-    """Delete all messages of a room."""
-    if DELETION_OF_ROOM.execute(db, context, room_id=room_id):
-        changes.cleared(context, "message", room_id)
 
 
 def clear_channel(room_id: str, channel_id: str, db: Writes, context: CommandContext) -> None:
@@ -161,7 +158,7 @@ def _join_saved(message: Message, reactions_path: str, db: Writes, context: Comm
     if message.reactions is not None:
         reactions.check_reactions(message.id, message.reactions, reactions_path)
     insert = INSERT if message.reply_to_id is None else INSERT_REPLY
-    if not db.write(insert, (*ROWS.to_row(message), context.seq, context.member)):
+    if not db.write(insert, (*ROWS.to_row(message), context.seq, context.member, context.written)):
         message_states.join_event(message.id, message_states.saved_event(message), message.reactions, db, context)
         return
     changes.saved(context, "message", message.id, message.room_id)
@@ -181,7 +178,7 @@ def _join_updated(command: UpdateMessage, reactions_path: str, db: Writes, conte
 
 def _overwrite(message: Message, row: Sequence[Any], db: Writes, context: CommandContext) -> bool:
     """Overwrite the stored message. Returns False if that is a tombstone, or if the message was saved otherwise."""
-    if db.write(UPSERT_IN_PLACE, row) or _move(message, row, db, context):
+    if db.write(UPSERT_IN_PLACE, (*row, context.written)) or _move(message, row, db, context):
         changes.add_reference(changes.message(message.id), db, context)
         return True
     return False
@@ -197,7 +194,7 @@ def _move(message: Message, row: Sequence[Any], db: Writes, context: CommandCont
         _save_hidden(message, db, context)
         return False
     changes.gone(context, "message", message.id, stored[ROOM_AT])
-    return db.write(UPSERT, row) > 0
+    return db.write(UPSERT, (*row, context.written)) > 0
 
 
 def _save_hidden(message: Message, db: Writes, context: CommandContext) -> None:

@@ -18,6 +18,7 @@ from backscroll.handlers.lists import PAGE_CHARS_SURE, page_of
 from backscroll.handlers.message_rows import ID_AT, ROWS
 from backscroll.handlers.messages import too_many_reactions, with_reactions
 from backscroll.handlers.registry import Cached, handles
+from backscroll.handlers.shown import IS_SHOWN, SHOWN_IN_ROOM
 from backscroll.handlers.sql import Named, Row, Statement, statement
 from backscroll.handlers.storage import Reads
 from backscroll.schema.errors import Invalid, NotFound
@@ -50,7 +51,7 @@ class Cursor(NamedTuple):
 
 def _select(compare: Callable[[Any, Any], Any], of_channel: bool, include_deleted: bool) -> Statement:
     """Select the messages of a room or channel on one side of a position, nearest first."""
-    where = Messages.room_id == Named("room_id")
+    where = SHOWN_IN_ROOM
     if of_channel:
         where &= Messages.channel_id == Named("channel_id")
     if not include_deleted:
@@ -99,7 +100,9 @@ class Timeline(NamedTuple):
 
 
 SELECT_POSITION = statement(
-    Messages.select(Messages.room_id, Messages.channel_id, Messages.timestamp).where(Messages.id == Named("message_id"))
+    Messages.select(Messages.room_id, Messages.channel_id, Messages.timestamp).where(
+        (Messages.id == Named("message_id")) & IS_SHOWN
+    )
 )
 
 

@@ -107,7 +107,8 @@ def remove_reaction(command: RemoveReaction, db: Writes, context: CommandContext
 
 @handles(GetReactionsForMessage, cached=Cached.UNTIL_COMMIT)
 def get_reactions_for_message(query: GetReactionsForMessage, db: Reads) -> Items[Reaction]:
-    rows = SELECT_OF_MESSAGE.read(db, query.after, query.limit, message_id=resolve(query.message_id, db))
+    message_id = shown_id(query.message_id, db)
+    rows = SELECT_OF_MESSAGE.read(db, query.after, query.limit, message_id=message_id)
     return Items(map(ROWS.to_record, rows), is_page=query.limit is not None)
 
 

@@ -6,6 +6,7 @@ from backscroll.handlers import arrival, attachments, changes, message_states, r
 from backscroll.handlers.aliases import resolve
 from backscroll.handlers.message_states import Stored
 from backscroll.handlers.registry import handles
+from backscroll.handlers.shown import IS_SHOWN
 from backscroll.handlers.sql import Named, insertion, statement
 from backscroll.handlers.storage import CommandContext, Writes
 from backscroll.schema.errors import Conflict, Invalid
@@ -24,7 +25,7 @@ SELECT_ORIGIN = statement(
     )
 )
 IS_REPLY = Messages.reply_to_id == Named("old_id")
-SELECT_REPLIES = statement(Messages.select(Messages.room_id).where(IS_REPLY))
+SELECT_REPLIES = statement(Messages.select(Messages.room_id).where(IS_REPLY & IS_SHOWN))
 UPDATE_REPLIES = statement(Messages.update({Messages.reply_to_id: Named("new_id")}).where(IS_REPLY))
 
 
@@ -75,7 +76,7 @@ def _unite(old: Stored, new: Stored, has_moved: bool, db: Writes, context: Comma
             db.run(message_states.DELETE_WAITING, message_id=new.id)
         message_states.hide(new.id, db, is_deleted=True, former_room=former_room)
     elif state != new.state:
-        message_states.write(new, state, db)
+        message_states.write(new, state, db, context)
     if state.is_deleted:
         message_states.erase(new.id, db, context)
     if old.room_id is not None:

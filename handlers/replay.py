@@ -4,7 +4,7 @@ from typing import Any
 
 from peewee import SQL
 
-from backscroll.handlers import execute
+from backscroll.handlers import clearing, execute
 from backscroll.handlers.lists import PAGE_CHARS_SURE, page_of
 from backscroll.handlers.registry import handles
 from backscroll.handlers.scopes import ScopeAdmin
@@ -44,6 +44,7 @@ SELECT_KNOWN = statement(
 
 @handles(GetLog)
 def get_log(query: GetLog, db: Reads) -> LogPage:
+    clearing.check_removed(db, query.from_seq)
     from_seq = min(query.from_seq, db.position.seq + 1)
     sizes = db.rows(SELECT_SIZES, from_seq=from_seq, limit=query.limit)
     until_seq, size = _end_of_page(sizes, from_seq)

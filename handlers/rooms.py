@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from msgspec.structs import replace
 from peewee import SQL, Field
 
-from backscroll.handlers import bans, changes, messages
+from backscroll.handlers import bans, changes, clearing
 from backscroll.handlers.lists import Items, OrderedRows
 from backscroll.handlers.registry import Cached, handles
 from backscroll.handlers.sql import Named, Row, RowMapper, field_changes, one_of, statement, to_json
@@ -115,7 +115,7 @@ def update_room(command: UpdateRoom, db: Writes, context: CommandContext) -> Non
 @handles(DeleteRoom)
 def delete_room(command: DeleteRoom, db: Writes, context: CommandContext) -> None:
     room_id = command.room_id
-    messages.clear_room(room_id, db, context)
+    clearing.clear_room(room_id, db, context)
     changes.erase_room(room_id, db, context)
     if db.run(bans.DELETE_OF_ROOM, room_id=room_id):
         changes.cleared(context, "ban", room_id)

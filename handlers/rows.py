@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from peewee import IntegerField, Tuple
 
+from backscroll.handlers import clearing
 from backscroll.handlers.lists import PAGE_CHARS_SURE, page_of
 from backscroll.handlers.registry import handles
 from backscroll.handlers.sql import Named, Row, RowsWithin, from_json, statement, take_within, to_json
@@ -77,6 +78,7 @@ def get_rows(query: GetRows, db: Reads) -> RowPage:
     pages = PAGES.get(query.table)
     if pages is None:
         raise NotFound.at("$.payload.table", f"there is no table {query.table!r}; the tables are: {', '.join(PAGES)}")
+    clearing.check_removed(db)
     return pages.page(query.after, query.limit, db)
 
 

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from peewee import SQL, fn
 
+from backscroll.handlers import clearing
 from backscroll.handlers.aliases import HIDDEN
 from backscroll.handlers.lists import Items
 from backscroll.handlers.registry import Handlers, handles
@@ -15,13 +16,13 @@ from backscroll.handlers.users import current_user_id
 from backscroll.schema.errors import Conflict, Forbidden, Invalid
 from backscroll.schema.operations import AdoptLegacyDatabase, CompactScope, DeleteScope, GetScopeInfo, ListScopes
 from backscroll.schema.replies import ScopeInfo
-from backscroll.schema.tables import TABLES, LogReferences, Messages, Scope, Sequence
+from backscroll.schema.tables import TABLES, ClearedRooms, LogReferences, Messages, Scope, Sequence
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 COUNTS = {
     table._meta.table_name: statement(table.select(fn.COUNT(table._meta.sorted_fields[0])))
     for table in TABLES
-    if table not in (Sequence, Scope, LogReferences)
+    if table not in (Sequence, Scope, ClearedRooms, LogReferences)
 }
 
 COUNT_BARE_TOMBSTONES = statement(
@@ -78,12 +79,14 @@ class ScopeAdmin(Protocol):
 def get_scope_info(_query: GetScopeInfo, scope: ScopeAdmin) -> ScopeInfo:
     with scope.snapshot() as db:
         rows, [(bare_tombstones,)] = _counts(db), db.rows(COUNT_BARE_TOMBSTONES)
+        purging = clearing.number_of_rooms(db)
     return ScopeInfo(
         scope=scope.name,
         bytes=scope.bytes_on_disk(),
         rows=rows,
         schema_version=scope.schema_version,
         bare_tombstones=bare_tombstones,
+        purging=purging,
     )
 
 

@@ -17,6 +17,7 @@ from backscroll.schema.replies import AccessToken, KeyList, Proof, StorageHealth
 from backscroll.schema.ulid import ulid_after
 
 RANDOM_BYTES = 10  # of a ULID
+MEMBERS = 1024  # more than a batch has
 
 
 class LogPosition(NamedTuple):
@@ -95,6 +96,9 @@ class Reads(Protocol):
 
 class Writes(Reads, Protocol):
     """A durable transaction: either everything written in it is committed, or nothing."""
+
+    clearing: bool
+    """Whether there are cleared rooms from which not all messages are removed. A command that clears one sets it."""
 
     @property
     def retention(self) -> Retention: ...
@@ -186,6 +190,11 @@ class CommandContext:
         self.ids.append(new_id)
         self.last_id = new_id
         return new_id
+
+    @property
+    def written(self) -> int:
+        """The number of the command, or of the member of a batch, in their order."""
+        return self.seq * MEMBERS + self.member
 
     def redact_own(self, member: int, target: Target | None = None) -> None:
         """Erase text from this command's own payload before its row is written."""

@@ -40,7 +40,8 @@ class ScopeInfo(Record, frozen=True, kw_only=True):
     """The size of a scope: bytes on disk including media, rows by table, and the version of its tables.
 
     `bareTombstones` are the deletions of messages that have never arrived; they are kept for ever. The rows of
-    `messages` include them, and other rows that only occupy an id.
+    `messages` include them, and other rows that only occupy an id. `purging` is the number of cleared or deleted rooms
+    whose messages nobody can read any more, but whose bytes are not all removed.
     """
 
     scope: str
@@ -48,6 +49,7 @@ class ScopeInfo(Record, frozen=True, kw_only=True):
     rows: dict[str, int]
     schema_version: int
     bare_tombstones: Count
+    purging: Count
 
 
 class RowPage(Record, frozen=True, kw_only=True):

@@ -58,6 +58,13 @@ class Messages(Table):
     origin_seq = InternalColumn()
     origin_member = InternalColumn()
     field_versions = Json(null=True)
+    written = InternalColumn()
+
+
+class ClearedRooms(Table):
+    room_id = TextField(primary_key=True)
+    until = IntegerField()
+    after = IntegerField()
 
 
 class Reactions(Table):
@@ -274,6 +281,7 @@ TABLES: tuple[type[Table], ...] = (
     Sequence,
     Meta,
     Messages,
+    ClearedRooms,
     WaitingEdits,
     MessageAliases,
     Reactions,
@@ -295,6 +303,6 @@ TABLES: tuple[type[Table], ...] = (
 """All tables. A table comes after those it references, so rows are deleted in reverse order."""
 
 CONTENT: tuple[type[Table], ...] = tuple(
-    table for table in TABLES if table not in (Sequence, Scope, Commands, LogReferences)
+    table for table in TABLES if table not in (Sequence, Scope, ClearedRooms, Commands, LogReferences)
 )
 """The tables that contain callers' data; the others are the daemon's own."""

@@ -44,6 +44,7 @@ from backscroll.bus.sqlite.wal_lineage import (
 )
 from backscroll.bus.stores import Commit, Committed
 from backscroll.bus.watched_files import WatchedFiles
+from backscroll.handlers.clearing import is_clearing
 from backscroll.handlers.command_log import apply_redactions, damage_at_ends, position_of
 from backscroll.handlers.sql import Named, statement
 from backscroll.handlers.storage import LogPosition, Retention
@@ -147,7 +148,7 @@ class SqliteStore:
         snapshot = Snapshot(self._writer, BlobsInTransaction(self.blobs), self._clock(), LogPosition())
         if damage := damage_at_ends(snapshot):
             raise CannotOpen(f"{self.path} is damaged: {damage}. Restore it from a backup.")
-        self.position = position_of(snapshot)
+        self.position, self.clearing = position_of(snapshot), is_clearing(snapshot)
         self.seq = self.position.seq
         rows: Any = self._writer.execute(COMPILED[SELECT_MOMENT]).fetchall()
         self._moment = Moment(*rows[0])
@@ -191,7 +192,9 @@ class SqliteStore:
         self._writer.execute("BEGIN IMMEDIATE")
         blobs, changes_before = BlobsInTransaction(self.blobs), self._writer.total_changes()
         transaction = Transaction(
-            self._writer, blobs, self._clock(), self.position, self._environment, savepoints=savepoints
+            *(self._writer, blobs, self._clock(), self.position, self._environment),
+            savepoints=savepoints,
+            clearing=self.clearing,
         )
         try:
             yield transaction
@@ -202,7 +205,7 @@ class SqliteStore:
             if isinstance(error, TransactionRolledBack) and error.__cause__ is not None:
                 raise error.__cause__ from None
             raise
-        self.position = transaction.position
+        self.position, self.clearing = transaction.position, transaction.clearing
         self.seq = self.position.seq
         try:
             if self._other_files.problem() or self._log_files.problem():

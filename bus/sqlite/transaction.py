@@ -79,10 +79,12 @@ class Transaction(Snapshot):
         environment: Environment,
         *,
         savepoints: bool,
+        clearing: bool,
     ) -> None:
         self._connection, self.blobs, self.now, self.position = connection, blobs, now, position
         self.retention, self.random_bytes = environment
         self._savepoints = savepoints
+        self.clearing = clearing
         self.redactions: list[Redaction] = []
         self.commands: list[CommittedCommand] = []
 
