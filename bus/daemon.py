@@ -151,6 +151,10 @@ class Daemon:
     def run(self) -> None:
         """Serve until stopped and drained; raises the exception that ended a worker thread, if one did."""
         self._connections.start()
+        for scope in self._scopes.open_names():
+            store = self._scopes.store_if_open(scope, used=False)
+            if store is not None and store.clearing:  # which the last daemon did not finish
+                self._writers.run_chores(scope)
         poller = zmq.Poller()
         for readable in (*self._router.sockets, self._wake.reading):
             poller.register(readable, zmq.POLLIN)

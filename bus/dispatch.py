@@ -16,7 +16,7 @@ from msgspec import Raw, to_builtins
 
 from backscroll.bus.logging import log
 from backscroll.bus.stores import ReadStore, Scopes, Store
-from backscroll.handlers import HANDLERS, Cached, Handlers
+from backscroll.handlers import HANDLERS, Cached, Handlers, clearing
 from backscroll.handlers.chores import commands_due, remove_unused
 from backscroll.handlers.command_log import Executed, find_executed
 from backscroll.handlers.execute import execute, failures_of
@@ -42,6 +42,8 @@ from backscroll.schema.wire import JSON, Codec, Envelope, Success, codec_of, rea
 
 ENVELOPE_BYTES_MAX = 1024
 """What a reply has besides its result, at most."""
+REMOVAL_SECONDS = 0.01  # for a step of the removal of a cleared room's messages, which commands wait for
+REMOVED_MIN, REMOVED_MAX = 10, 1_000  # messages in such a step
 RUN_SECONDS = 0.025
 RUN_REPLY_BYTES = 4 * 2**20
 NEXT_PAGES = (
@@ -215,6 +217,7 @@ class Dispatcher:
         self._query_ms = query_ms
         self._new_id = UlidGenerator()  # for the daemon's own commands
         self._ending = False
+        self._removed_at_once = REMOVED_MIN
 
     def receive(self, body: bytes, route: Sequence[bytes] = ()) -> Request:
         """The request in a body; raises `Refused` if it is not valid."""
@@ -287,6 +290,21 @@ class Dispatcher:
                     self._run_chores(scope, store)
         except Exception as error:  # noqa: BLE001  # the next run tries again
             log.error("chores failed", scope=scope, error=str(error))
+
+    def remove_cleared(self, scope: str) -> bool:
+        """Remove some messages of rooms that were cleared in a scope, if it is open. Returns whether there are more.
+
+        Call it from the thread that writes to the scope, and again while there are more.
+        """
+        store = self._scopes.store_if_open(scope, used=False)
+        if store is None or not store.clearing:
+            return False
+        try:
+            with self._scopes.borrow_if_open(scope) as store:
+                return store is not None and self._remove_cleared(scope, store)
+        except Exception as error:  # noqa: BLE001  # it is tried again after the next commit, and by the chores
+            log.error("messages of a cleared room are not removed", scope=scope, error=str(error))
+            return False
 
     def checkpoint(self, scope: str) -> None:
         """Checkpoint a scope if that is due. Call it from the thread that writes to the scope."""
@@ -450,6 +468,27 @@ class Dispatcher:
                 removed[command.wire_name] = execute(command, self._new_id(), db, self._handlers, attrgetter("result"))
         if removed:
             log.info("chores done", scope=scope, **removed)
+
+    def _remove_cleared(self, scope: str, store: Store) -> bool:
+        """Remove some messages of cleared rooms; if the disk is full, with the reserve given up."""
+        started = self._clock()
+        try:
+            self._remove_some(store)
+        except Exception as error:
+            if not self._scopes.is_disk_full(error):
+                raise
+            self._scopes.give_up_reserve(scope)
+            self._remove_some(store)
+        took = self._clock() - started
+        if took > REMOVAL_SECONDS:
+            self._removed_at_once = max(REMOVED_MIN, self._removed_at_once // 2)
+        elif took < REMOVAL_SECONDS / 2:
+            self._removed_at_once = min(REMOVED_MAX, self._removed_at_once * 2)
+        return store.clearing
+
+    def _remove_some(self, store: Store) -> None:
+        with store.write() as db:
+            clearing.remove_some(db, self._removed_at_once)
 
     def _check_deadline(self, deadline: float) -> None:
         if self._clock() >= deadline:

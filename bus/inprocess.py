@@ -50,6 +50,8 @@ class InProcess:
     def send(self, body: bytes, _timeout_ms: float = 0, /) -> None:
         self._replies.append(self.dispatcher.answer(body))
         for scope in self.scopes.open_names():
+            while self.dispatcher.remove_cleared(scope):
+                pass
             self.dispatcher.checkpoint(scope)
 
     def receive(self, _timeout_ms: float) -> bytes | None:

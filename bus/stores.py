@@ -55,6 +55,8 @@ class Store(ReadStore, Protocol):
     """The seq of the last durable command."""
     seq_shown: int
     """The newest commit that a snapshot has shown. Readers can see a commit shortly before `seq` is updated."""
+    clearing: bool
+    """Whether there are cleared rooms from which not all messages are removed."""
     checkpoint_due: bool
     """Whether `checkpoint_if_due()` has anything to do."""
 

@@ -148,6 +148,7 @@ class Writers:
                     return
                 self._execute(scope, batch)
                 self._dispatcher.checkpoint(scope)
+                self._remove_cleared(scope)
                 if len(self._queues) > self._threads_max and not self._stopping:
                     self._pool.submit(partial(self._run, scope))
                     return
@@ -160,6 +161,13 @@ class Writers:
             self._dispatcher.run_chores(scope)
         else:
             self._deliver(requests, self._dispatcher.answer_commands(requests))
+
+    def _remove_cleared(self, scope: str) -> None:
+        """Remove messages of cleared rooms, between commits and while nothing else is to be done."""
+        while self._dispatcher.remove_cleared(scope) and not self._stopping:
+            self._dispatcher.checkpoint(scope)
+            if self._queues[scope] or len(self._queues) > self._threads_max:
+                return
 
     def _maintain(self, scope: str, request: Request) -> None:
         """Execute one operation on a whole scope, then go on writing to it."""

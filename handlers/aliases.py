@@ -10,7 +10,7 @@ the id, so that the INSERT of a late copy finds it without another statement. It
 
 from typing import Any, NamedTuple
 
-from peewee import Node, fn
+from peewee import SQL, Node, fn
 
 from backscroll.handlers.shown import IS_SHOWN
 from backscroll.handlers.sql import Named, Row, Statement, statement
@@ -25,6 +25,7 @@ SELECT_TARGET = statement(
 SELECT_MESSAGE = statement(
     Messages.select(Messages.room_id, Messages.is_deleted).where((Messages.id == Named("message_id")) & IS_SHOWN)
 )
+SELECT_NOT_SHOWN = statement(Messages.select(SQL("1")).where((Messages.id == Named("message_id")) & ~IS_SHOWN))
 
 
 class Found(NamedTuple):
@@ -45,6 +46,12 @@ def resolve(message_id: str, db: Reads) -> str:
     """The id that a message has now."""
     row = db.row(SELECT_TARGET, message_id=message_id)
     return message_id if row is None else str(row[0])
+
+
+def shown_id(message_id: str, db: Reads) -> str:
+    """The id that a message has now; that of no message if it is of a cleared room."""
+    now = resolve(message_id, db)
+    return HIDDEN if db.row(SELECT_NOT_SHOWN, message_id=now) else now
 
 
 def find_row(select: Statement, room_at: int, message_id: str, db: Reads) -> tuple[str, Row | None]:

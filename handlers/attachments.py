@@ -4,10 +4,11 @@ from msgspec.structs import replace
 from peewee import SQL
 
 from backscroll.handlers import arrival, changes
-from backscroll.handlers.aliases import message_of, resolve
+from backscroll.handlers.aliases import message_of, shown_id
 from backscroll.handlers.lists import Items, OrderedRows
 from backscroll.handlers.reactions import declare_message
 from backscroll.handlers.registry import handles
+from backscroll.handlers.shown import NOT_SHOWN_IDS
 from backscroll.handlers.sql import Named, RowMapper, statement
 from backscroll.handlers.storage import CommandContext, Reads, Writes
 from backscroll.schema.operations import (

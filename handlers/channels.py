@@ -10,6 +10,7 @@ from backscroll.handlers.aliases import resolve
 from backscroll.handlers.lists import Items
 from backscroll.handlers.registry import Cached, handles
 from backscroll.handlers.rooms import CATEGORIES, CHANNELS, ChildList
+from backscroll.handlers.shown import SHOWN_IN_ROOM
 from backscroll.handlers.sql import Named, field_changes, statement
 from backscroll.handlers.storage import CommandContext, Reads, Writes
 from backscroll.schema.command_log import Target
@@ -38,9 +39,7 @@ CLEAR_CATEGORY = statement(
     )
 )
 HAS_MESSAGES = statement(
-    Messages.select(SQL("1"))
-    .where(SHOWN_IN_ROOM & (Messages.channel_id == Named("channel_id")))
-    .limit(SQL("1"))
+    Messages.select(SQL("1")).where(SHOWN_IN_ROOM & (Messages.channel_id == Named("channel_id"))).limit(SQL("1"))
 )
 
 

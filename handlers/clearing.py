@@ -16,7 +16,7 @@ from peewee import SQL, fn
 
 from backscroll.handlers import attachments, changes
 from backscroll.handlers.aliases import resolve
-from backscroll.handlers.message_rows import DELETION_OF_ROOM, DELETION_OF_SOME, OF_ROOM, OF_SOME
+from backscroll.handlers.message_rows import DELETION_OF_SOME, OF_ROOM, OF_SOME
 from backscroll.handlers.shown import IS_SHOWN, SHOWN_IN_ROOM
 from backscroll.handlers.sql import Named, insertion, statement, to_json
 from backscroll.handlers.storage import MEMBERS, CommandContext, Reads, Writes
@@ -66,7 +66,7 @@ def clear_room(room_id: str, db: Writes, context: CommandContext) -> None:
         return
     changes.cleared(context, "message", room_id)
     if len(found) <= AT_ONCE:
-        DELETION_OF_ROOM.execute(db, context, room_id=room_id)
+        _remove([message_id for (message_id,) in found], db, context)
         return
     db.write(UPSERT_MARK, (room_id, context.written, 0))
     db.clearing = True
@@ -90,11 +90,6 @@ def check_removed(db: Reads, from_seq: int = 0) -> None:
     until = db.rows(SELECT_LAST_MARK)[0][0]
     if until is not None and until // MEMBERS >= from_seq:
         raise Busy("messages of a cleared room are being removed; try again")
-
-
-def is_removed(message_id: str, db: Reads) -> bool:
-    """Whether a message of a cleared room is still there, but not shown."""
-    return db.row(SELECT_NOT_SHOWN, message_ids=to_json([message_id]).decode()) is not None
 
 
 def remove_some(db: Writes, number: int) -> None:

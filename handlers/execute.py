@@ -16,7 +16,7 @@ from msgspec.structs import asdict
 
 from backscroll.handlers import clearing, command_log
 from backscroll.handlers.command_log import Executed, Received
-from backscroll.handlers.registry import Handler, Handlers
+from backscroll.handlers.registry import Handlers
 from backscroll.handlers.storage import CommandContext, Reads, Writes
 from backscroll.schema.command_log import Change, LogEntry, canonical, digest_of
 from backscroll.schema.errors import CallerError, Conflict, Invalid, TooLarge, inside
@@ -72,7 +72,9 @@ def failures_of(
             context.member = index
             try:
                 with db.undoable():
-                    _call(handlers[member.type], member.payload, db, context)
+                    if db.clearing:
+                        clearing.remove_named(member.payload, db, context)
+                    handlers[member.type].function(member.payload, db, context)
             except CallerError as error:
                 failures[index] = inside(f"$.payload.commands[{index}]", index, error)
         raise _AllTried
@@ -103,13 +105,9 @@ def _run_handler(command: Command[Any], db: Writes, context: CommandContext, han
     """Run the handler of a command, or of each command of a batch."""
     if isinstance(command, Batch):
         return _run_members(command, db, context, handlers)
-    return _call(handlers[command.wire_name], command, db, context)
-
-
-def _call(handler: Handler, command: Command[Any], db: Writes, context: CommandContext) -> Any:
     if db.clearing:
         clearing.remove_named(command, db, context)
-    return handler.function(command, db, context)
+    return handlers[command.wire_name].function(command, db, context)
 
 
 def _run_members(batch: Batch, db: Writes, context: CommandContext, handlers: Handlers) -> list[Any]:
@@ -117,7 +115,9 @@ def _run_members(batch: Batch, db: Writes, context: CommandContext, handlers: Ha
     for index, member in enumerate(batch.commands):
         context.member = index
         try:
-            results.append(_call(handlers[member.type], member.payload, db, context))
+            if db.clearing:
+                clearing.remove_named(member.payload, db, context)
+            results.append(handlers[member.type].function(member.payload, db, context))
         except CallerError as error:
             raise inside(f"$.payload.commands[{index}]", index, error) from error
         size += 0 if results[-1] is None else len(MSGPACK.encode(results[-1]))

@@ -81,7 +81,7 @@ class Deletion:
             for table in (Reactions, ReactionRemovals, Attachments)
         ]
         self.hide_tombstones = statement(Messages.update(HIDE).where(where & (Messages.is_deleted == SQL("1"))))
-        self.delete = statement(Messages.delete().where(where))
+        self.delete = statement(Messages.delete().where(where & (Messages.is_deleted == SQL("0"))))
 
     def execute(self, db: Writes, context: CommandContext, **place: str) -> int:
         """Delete the messages of a room or channel, including their rows. Returns how many.
@@ -106,5 +106,4 @@ OF_ROOM = Messages.room_id == Named("room_id")
 OF_SOME = one_of(Messages.id, "message_ids")
 DELETION_OF_ONE = Deletion(Messages.id == Named("message_id"))
 DELETION_OF_SOME = Deletion(OF_SOME)
-DELETION_OF_ROOM = Deletion(OF_ROOM)
 DELETION_OF_CHANNEL = Deletion(SHOWN_IN_ROOM & (Messages.channel_id == Named("channel_id")))

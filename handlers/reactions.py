@@ -7,7 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from backscroll.handlers import arrival, changes
-from backscroll.handlers.aliases import Found, message_of, resolve
+from backscroll.handlers.aliases import Found, message_of, shown_id
 from backscroll.handlers.lists import Items, OrderedRows
 from backscroll.handlers.registry import Cached, handles
 from backscroll.handlers.sql import JSON_BYTES_PER_CHAR, Named, Row, RowMapper, insertion, one_of, statement, to_json

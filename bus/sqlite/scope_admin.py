@@ -14,11 +14,13 @@ from backscroll.bus.sqlite.legacy_file import Limits, Unsuitable, check_copy, co
 from backscroll.bus.sqlite.scopes import ADOPTING, COMPACTED, SqliteScopes, beside
 from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.bus.sqlite.transaction import Snapshot, Transaction
+from backscroll.handlers import clearing
 from backscroll.handlers.registry import Handlers
 from backscroll.handlers.storage import Reads
 from backscroll.schema.errors import Busy, Storage
 from backscroll.schema.migrations.sqlite import migrations
 
+REMOVED_AT_ONCE = 1_000  # messages of cleared rooms
 COPY_BYTES = 512 * 1024  # to replace the database by a copy, besides the copy itself
 
 
@@ -54,6 +56,7 @@ class SqliteScopeAdmin:
         try:
             self._make_room()
             with self._scopes.use(self.name) as store:
+                _remove_cleared(store)
                 store.vacuum_into(copy)
             with self._scopes.exclusive(self.name) as scope:
                 if beside(scope.path, "-wal").exists():
@@ -153,6 +156,13 @@ class LegacyFile:
 
     def take_over(self) -> None:
         self.taken = True
+
+
+def _remove_cleared(store: SqliteStore) -> None:
+    """Remove what is left of cleared rooms."""
+    while store.clearing:
+        with store.write() as db:
+            clearing.remove_some(db, REMOVED_AT_ONCE)
 
 
 def _remove_copy(copy: Path) -> None:

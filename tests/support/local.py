@@ -69,7 +69,14 @@ class Local:
             id=request_id or f"local-{next(self._numbers):08}",
             scope=scope,
         )
-        return codec.decode(self.dispatcher.answer(request), dict[str, Any])
+        answer = self.dispatcher.answer(request)
+        self.settle(scope)
+        return codec.decode(answer, dict[str, Any])
+
+    def settle(self, scope: str) -> None:
+        """Remove what is left of cleared rooms."""
+        while self.dispatcher.remove_cleared(scope):
+            pass
 
     def answer(self, request: bytes) -> bytes:
         return self.dispatcher.answer(request)
