@@ -1,13 +1,17 @@
 """Attachments, in a table of their own."""
 
+from collections import defaultdict
+from collections.abc import Iterable
+
 from peewee import SQL
 
 from backscroll.handlers import changes
 from backscroll.handlers.lists import Items, OrderedRows
 from backscroll.handlers.reactions import declare_message, message_of
 from backscroll.handlers.registry import handles
-from backscroll.handlers.sql import Named, RowMapper, statement
+from backscroll.handlers.sql import Named, RowMapper, one_of, statement, to_json
 from backscroll.handlers.storage import CommandContext, Reads, Writes
+from backscroll.schema.limits import PAGE_ATTACHMENTS_MAX
 from backscroll.schema.operations import (
     DeleteAttachmentsForMessage,
     GetAllAttachments,
@@ -23,6 +27,12 @@ OF_MESSAGE = Attachments.message_id == Named("message_id")
 UPSERT = ROWS.upsert()
 DELETE_OF_MESSAGE = statement(Attachments.delete().where(OF_MESSAGE))
 SELECT_OF_MESSAGE = OrderedRows(Attachments.select(*ROWS.columns).where(OF_MESSAGE), [Attachments.id])
+SELECT_OF_MESSAGES = statement(
+    Attachments.select(*ROWS.columns)
+    .where(one_of(Attachments.message_id, "message_ids"))
+    .order_by(Attachments.message_id, Attachments.id)
+    .limit(Named("limit"))
+)
 SELECT_MESSAGE_ID = statement(
     Attachments.select(Attachments.message_id).where(Attachments.id == Named("attachment_id"))
 )
@@ -68,3 +78,22 @@ def get_attachments_for_message(query: GetAttachmentsForMessage, db: Reads) -> I
 def get_all_attachments(query: GetAllAttachments, db: Reads) -> Items[Attachment]:
     rows = SELECT_ALL.read(db, query.after, query.limit)
     return Items(map(ROWS.to_record, rows), is_page=query.limit is not None)
+
+
+def attachments_by_message(message_ids: Iterable[str], bytes_max: int, db: Reads) -> dict[str, list[Attachment]] | None:
+    """The attachments of many messages, read with one statement; those of a message in the order of their ids.
+
+    None if they are too many for one page, or larger than `bytes_max` in JSON. A message without any is left out.
+    """
+    ids = to_json(list(message_ids)).decode()
+    bound = {"message_ids": ids, "limit": PAGE_ATTACHMENTS_MAX + 1}
+    rows, _, complete = db.rows_within(bytes_max, ROWS.take_by_long_size, SELECT_OF_MESSAGES, **bound)
+    if not complete or len(rows) > PAGE_ATTACHMENTS_MAX:
+        return None
+    records = ROWS.to_records(rows)
+    if records and len(to_json(records)) > bytes_max:
+        return None
+    found: dict[str, list[Attachment]] = defaultdict(list)
+    for attachment in records:
+        found[attachment.message_id].append(attachment)
+    return found

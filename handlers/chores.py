@@ -2,11 +2,11 @@
 
 from peewee import SQL
 
-from backscroll.handlers import command_log
+from backscroll.handlers import command_log, messages
 from backscroll.handlers.media import SELECT_USE_OF_PART
 from backscroll.handlers.sql import Named, statement
 from backscroll.handlers.storage import Reads, Writes
-from backscroll.schema.operations import Command, DeleteExpiredSessions
+from backscroll.schema.operations import Command, DeleteExpiredMessages, DeleteExpiredSessions
 from backscroll.schema.tables import Sessions
 
 UNUSED_PARTS_KEPT_MS = 24 * 60 * 60 * 1000  # the time an upload may take from a part to its `put-media`
@@ -24,6 +24,17 @@ def remove_unused(db: Writes) -> dict[str, int]:
     for sha256 in unused:
         db.blobs.remove_after_commit(sha256)
     return {"unused_media_parts": len(unused), "dropped_results": command_log.drop_old_results(db)}
+
+
+def next_expiry(db: Reads) -> int | None:
+    """The time from which on `expired_messages` has something to do, in milliseconds since the epoch."""
+    return messages.next_expiry(db)
+
+
+def expired_messages(db: Reads) -> DeleteExpiredMessages | None:
+    """The command that deletes messages that have expired, if there are any."""
+    at = messages.next_expiry(db)
+    return DeleteExpiredMessages() if at is not None and at <= db.now else None
 
 
 def commands_due(db: Reads) -> list[Command[int]]:

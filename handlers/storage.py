@@ -112,6 +112,9 @@ class Writes(Reads, Protocol):
     def write_all(self, statement: Statement, rows: Iterable[Sequence[Any]], /) -> None:
         """Write many rows with the same statement."""
 
+    def note_due(self, at: int) -> None:
+        """Note that something expires at this time, in milliseconds since the epoch; see `chores.expired_messages`."""
+
     def random_bytes(self, number: int) -> bytes:
         """Cryptographically secure random bytes."""
 

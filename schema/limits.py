@@ -27,8 +27,10 @@ LOG_ENTRY_BYTES_MAX = REPLY_BYTES_MAX - 512 * 1024  # in MessagePack, for the sa
 PAGE_ITEMS_MAX = 500
 PAGE_BYTES_MAX = 4 * 1024 * 1024  # a page ends before the item that would make it larger
 PAGE_REACTIONS_MAX = 10_000  # of the messages of a page, which ends before the message that would make them more
+PAGE_ATTACHMENTS_MAX = 10_000
 PAGE_REACTIONS_BYTES_MAX = REPLY_BYTES_MAX - ITEM_BYTES_MAX - 256 * 1024  # so that they fit beside any message
 BATCH_COMMANDS_MAX = 1_000
+DELETED_MESSAGES_MAX = 1_000  # by one command that deletes by time, so that others need not wait for it
 CURSOR_CHARS_MAX = 2_560  # a cursor names a room, a channel and a message, in base64
 PATH_CHARS_MAX = 4_096
 FUTURE_MS_MAX = 24 * 60 * 60 * 1000
@@ -90,7 +92,7 @@ LIMITS: dict[str, Limit] = {
     "requestIdBytes": Limit("`id` of a request", REQUEST_ID_BYTES_MAX, "bytes", "too-large", "at least 1"),
     "scopeBytes": Limit("`scope`", SCOPE_BYTES_MAX, "bytes", "too-large", "at least 1"),
     "traceparentBytes": Limit("`traceparent`", TRACEPARENT_BYTES_MAX, "bytes", "too-large"),
-    "idBytes": Limit("an id or an emoji", ID_BYTES_MAX, "bytes", "too-large", "at least 1"),
+    "idBytes": Limit("an id, an emoji or a message's `type`", ID_BYTES_MAX, "bytes", "too-large", "at least 1"),
     "textBytes": Limit("a text (`content`, `name`, …)", TEXT_BYTES_MAX, "bytes", "too-large"),
     "itemBytes": Limit(
         "a message, user, room, member, …, in JSON",
@@ -126,6 +128,21 @@ LIMITS: dict[str, Limit] = {
     ),
     "pageReactionsBytes": Limit(
         "reactions in a page of messages, in JSON", PAGE_REACTIONS_BYTES_MAX, "bytes", "", "as above"
+    ),
+    "pageAttachments": Limit(
+        "attachments in a page of messages",
+        PAGE_ATTACHMENTS_MAX,
+        "items",
+        "",
+        "with the reactions they have at most `pageReactionsBytes`; the page is shorter; a message with more is "
+        "`too-large`: ask without `attachments`",
+    ),
+    "deletedMessages": Limit(
+        "messages that one `delete-messages-before` or `delete-expired-messages` deletes",
+        DELETED_MESSAGES_MAX,
+        "messages",
+        "",
+        "its result says how many; send it again for the rest",
     ),
     "cursorChars": Limit("a cursor", CURSOR_CHARS_MAX, "characters", "too-large"),
     "batchCommands": Limit(

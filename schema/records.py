@@ -90,15 +90,26 @@ class Reaction(Record, frozen=True, kw_only=True):
 
 
 class Message(StoredRecord, frozen=True, kw_only=True):
-    """A chat message. A deleted message keeps its place in the room, with the content "[Message deleted]"."""
+    """A chat message. A deleted message keeps its place in the room, with the content "[Message deleted]".
+
+    Messages are ordered by (timestamp, ordinal, id). Without `type` it is a `text`, without `senderId` a line of the
+    system. `attachments` are in replies to queries that ask for them.
+    """
 
     NOUN = "message"
     KEY = ("id",)
-    REDACTABLE = {"content": "", "reactions": None, "link_metadata": None, "metadata": None}
+    REDACTABLE = {
+        "content": "",
+        "reactions": None,
+        "link_metadata": None,
+        "metadata": None,
+        "forwarded_from": None,
+        "mentions": None,
+    }
 
     id: Id
     room_id: Id
-    sender_id: Id
+    sender_id: Id | None = None
     content: Text
     timestamp: Millis
     channel_id: Id | None = None
@@ -111,15 +122,31 @@ class Message(StoredRecord, frozen=True, kw_only=True):
     head_hash: Text | None = None
     link_metadata: Object | None = None
     metadata: Object | None = None
+    ordinal: Integer = 0
+    sent_at: Millis | None = None
+    type: Id | None = None
+    thread_id: Id | None = None
+    forwarded_from: Object | None = None
+    mentions: Many[Id] | None = None
+    pinned_at: Millis | None = None
+    expires_at: Millis | None = None
+    attachments: Annotated["list[Attachment] | None", REPLY_ONLY] = None
 
 
 class MessageUpdates(Record, frozen=True, kw_only=True):
-    """What `update-message` may change."""
+    """What `update-message` may change. With another `roomId` the message moves to that room."""
 
-    REDACTABLE = {"content": "", "reactions": [], "link_metadata": None, "metadata": None}
+    REDACTABLE = {
+        "content": "",
+        "reactions": [],
+        "link_metadata": None,
+        "metadata": None,
+        "forwarded_from": None,
+        "mentions": None,
+    }
 
     room_id: Settable[Id] = UNSET
-    sender_id: Settable[Id] = UNSET
+    sender_id: Clearable[Id] = UNSET
     content: Settable[Text] = UNSET
     timestamp: Settable[Millis] = UNSET
     channel_id: Clearable[Id] = UNSET
@@ -132,6 +159,14 @@ class MessageUpdates(Record, frozen=True, kw_only=True):
     head_hash: Clearable[Text] = UNSET
     link_metadata: Clearable[Object] = UNSET
     metadata: Clearable[Object] = UNSET
+    ordinal: Settable[Integer] = UNSET
+    sent_at: Clearable[Millis] = UNSET
+    type: Clearable[Id] = UNSET
+    thread_id: Clearable[Id] = UNSET
+    forwarded_from: Clearable[Object] = UNSET
+    mentions: Clearable[Many[Id]] = UNSET
+    pinned_at: Clearable[Millis] = UNSET
+    expires_at: Clearable[Millis] = UNSET
 
 
 class User(StoredRecord, frozen=True, kw_only=True):

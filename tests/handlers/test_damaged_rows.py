@@ -88,7 +88,12 @@ def test_damaged_users_and_rooms_are_marked(local: Local) -> None:
 Plain = dict[str, Any]
 
 COLUMNS = {
-    "messages": {"link_metadata": "linkMetadata", "metadata": "metadata"},
+    "messages": {
+        "link_metadata": "linkMetadata",
+        "metadata": "metadata",
+        "forwarded_from": "forwardedFrom",
+        "mentions": "mentions",
+    },
     "attachments": {"metadata": "metadata"},
     "users": {"metadata": "metadata"},
     "rooms": {
@@ -156,9 +161,8 @@ def full(tmp_path: Path, clock: Clock) -> Iterator[Local]:
                 room["categories"] = children("categories", "id", name="k")
                 room["members"] = children("members", "oderId", roleIds=["x"])
             user = {"oderId": f"users {number}", "id": "u", "username": "u", "pubkey": f"key {number}"}
-            message = message_document(
-                f"messages {number}", room_id="rooms 2", channelId="channels 2", linkMetadata={"a": 1}
-            )
+            more: Plain = {"linkMetadata": {"a": 1}, "forwardedFrom": {"a": 1}, "mentions": ["x"]}
+            message = message_document(f"messages {number}", room_id="rooms 2", channelId="channels 2", **more)
             attachment = {
                 "id": f"attachments {number}",
                 "messageId": "messages 2",
@@ -221,7 +225,7 @@ def test_a_damaged_column_marks_its_record_alone(full: Local, table: str, column
     before, rows_before = replies(full), full.rows(table)
     expected = marked(deepcopy(before), table, COLUMNS[table][column])
     assert expected != before
-    wrong_kind = ["{}", "[1]"] if column == "role_ids" else ["{}"] if column in LISTS else ["[]"]
+    wrong_kind = ["{}", "[1]"] if column in ("role_ids", "mentions") else ["{}"] if column in LISTS else ["[]"]
     for text in [*DAMAGE, *wrong_kind]:
         damage_second(full, table, column, text)
         assert replies(full) == expected, text

@@ -244,7 +244,7 @@ def test_the_longest_lists_of_tokens_and_keys_fit_a_reply() -> None:
 def test_every_list_of_the_registry_is_tested_here() -> None:
     """A new operation that returns a list needs an entry in `LISTS`."""
     lists = {each.wire_name for each in READING if get_origin(each.reply_type) is list}
-    assert lists == {named(each) for each in LISTS} | {"list-scopes", "list-tokens"}
+    assert lists == {named(each) for each in LISTS} | {"list-scopes", "list-tokens", "get-messages-by-ids"}
     assert all("after" in each.query.__struct_fields__ for each in WITH_PAGES)
 
 

@@ -75,6 +75,14 @@ message_fields = {
     "editedAt": maybe(TIMES),
     "metadata": metadata,
     "linkMetadata": metadata,
+    "ordinal": st.integers(-1, 1),
+    "sentAt": maybe(TIMES),
+    "type": maybe(st.just("call")),
+    "threadId": maybe(message_ids),
+    "forwardedFrom": metadata,
+    "mentions": maybe(st.lists(people, max_size=2)),
+    "pinnedAt": maybe(TIMES),
+    "expiresAt": maybe(st.just(10**13)),
     "isDeleted": st.sampled_from([False, False, False, True]),
 }
 channels = st.fixed_dictionaries(
@@ -129,6 +137,8 @@ PAYLOADS: dict[str, st.SearchStrategy[Payload]] = {
     ),
     "delete-message": st.fixed_dictionaries({"messageId": message_ids}),
     "clear-room-messages": st.fixed_dictionaries({"roomId": room_ids}),
+    "delete-messages-before": st.fixed_dictionaries({"roomId": room_ids, "timestamp": TIMES}),
+    "delete-expired-messages": st.just({}),
     "save-reaction": st.fixed_dictionaries({"reaction": reactions}),
     "remove-reaction": reactions.map(lambda each: {name: each[name] for name in ("messageId", "oderId", "emoji")}),
     "save-attachment": st.fixed_dictionaries(

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 DELETED_TEXT = "[Message deleted]"
 DEFAULT_ROOM = "default"
+DELETED_MAX = 1_000
 Payload = dict[str, Any]
 
 
@@ -92,8 +93,13 @@ class Model:
 
     # Messages
 
-    def save_message(self, message: Payload) -> Refused | None:
+    def save_message(self, message: Payload, *, moves: bool = False) -> Refused | None:
         message = _without_nulls(message)
+        if message.get("ordinal") == 0:
+            del message["ordinal"]
+        stored = self.messages.get(message["id"])
+        if stored and stored["roomId"] != message["roomId"] and not moves:
+            return CONFLICT
         if self._is_deleted(message["id"]):
             return None
         reactions = message.pop("reactions", None)
@@ -113,7 +119,7 @@ class Model:
             return NOT_FOUND
         if self._is_deleted(messageId):
             return CONFLICT
-        return self.save_message(self.messages[messageId] | updates)
+        return self.save_message(self.messages[messageId] | updates, moves=True)
 
     def delete_message(self, messageId: str) -> Refused | None:  # noqa: N803
         if messageId not in self.messages:
@@ -124,6 +130,20 @@ class Model:
     def clear_room_messages(self, roomId: str) -> None:  # noqa: N803
         for message_id in [each["id"] for each in self.messages.values() if each["roomId"] == roomId]:
             self._remove(message_id)
+
+    def delete_messages_before(self, roomId: str, timestamp: int) -> Payload:  # noqa: N803
+        old = [each["id"] for each in self.get_messages(roomId) if each["timestamp"] < timestamp]
+        for message_id in old[:DELETED_MAX]:
+            self._remove(message_id)
+        return {"deleted": len(old[:DELETED_MAX]), "hasMore": len(old) > DELETED_MAX}
+
+    def delete_expired_messages(self) -> Payload:
+        over = [each for each in self.messages.values() if not each["isDeleted"] and "expiresAt" in each]
+        ids = [each["id"] for each in sorted(over, key=lambda each: (each["expiresAt"], each["id"]))]
+        expired = [each for each in ids if self.messages[each]["expiresAt"] <= self.now]
+        for message_id in expired[:DELETED_MAX]:
+            self._bury(message_id)
+        return {"deleted": len(expired[:DELETED_MAX]), "hasMore": len(expired) > DELETED_MAX}
 
     def create_message(
         self,
@@ -147,13 +167,17 @@ class Model:
             "replyToId": replyToId,
         }
         assert message["timestamp"] >= self.now
+        same = [each for each in self.get_messages(roomId) if each["timestamp"] == message["timestamp"]]
+        if same:
+            last = same[-1].get("ordinal", 0)
+            message["ordinal"] = max(0, last if same[-1]["id"] < message["id"] else last + 1)
         self.save_message(message)
         self._note_subject("message", message["id"])
         return self._shown(self.messages[message["id"]])
 
     def get_messages(self, room_id: str) -> list[Payload]:
         found = [self._shown(each) for each in self.messages.values() if each["roomId"] == room_id]
-        return sorted(found, key=lambda each: (each["timestamp"], each["id"]))
+        return sorted(found, key=lambda each: (each["timestamp"], each.get("ordinal", 0), each["id"]))
 
     def get_message_page(self, room_id: str, limit: int) -> Payload:
         """The newest page, without its cursors."""
@@ -184,8 +208,8 @@ class Model:
         self._forget("message", message_id)
         message = self.messages[message_id]
         message |= {"isDeleted": True, "content": ""}
-        message.pop("metadata", None)
-        message.pop("linkMetadata", None)
+        for name in ("metadata", "linkMetadata", "forwardedFrom", "mentions", "pinnedAt"):
+            message.pop(name, None)
         self._drop_reactions(message_id)
         self._drop_attachments(message_id)
 

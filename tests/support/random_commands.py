@@ -20,7 +20,13 @@ CHANNELS = ["c1", "c2"]
 ATTACHMENTS = ["a1", "a2", "a3"]
 EMOJIS = ["👍", "👎", "party"]
 NEVER_IN_A_BATCH = {"batch", "clear-all-data", "put-media-part", "put-media"}
-RARE = {"clear-all-data": 0.02, "delete-room": 0.3, "clear-room-messages": 0.3, "initialize": 0.2}
+RARE = {
+    "clear-all-data": 0.02,
+    "delete-room": 0.3,
+    "clear-room-messages": 0.3,
+    "delete-messages-before": 0.3,
+    "initialize": 0.2,
+}
 
 
 class RandomCommands:
@@ -96,6 +102,10 @@ class RandomCommands:
             reactions=self._reactions(message_id),
             metadata={"k": self._counter},
             isDeleted=self._draw.random() < 0.15,
+            ordinal=self._draw.randrange(3),
+            threadId=self._one_of(MESSAGES),
+            pinnedAt=1,
+            expiresAt=self._draw.choice([1, 10**13]),
         )
         return {"message": message | more}
 
@@ -106,6 +116,8 @@ class RandomCommands:
             roomId=self._one_of(ROOMS),
             reactions=self._reactions(message_id),
             editedAt=self._draw.randrange(100),
+            pinnedAt=self._draw.choice([None, 2]),
+            expiresAt=None,
         )
         return {"messageId": message_id, "updates": updates}
 
@@ -114,6 +126,12 @@ class RandomCommands:
 
     def _draw_clear_room_messages(self) -> Payload:
         return {"roomId": self._one_of(ROOMS)}
+
+    def _draw_delete_messages_before(self) -> Payload:
+        return {"roomId": self._one_of(ROOMS), "timestamp": self._draw.randrange(50)}
+
+    def _draw_delete_expired_messages(self) -> Payload:
+        return {}
 
     def _draw_create_message(self) -> Payload:
         author, channel = self._one_of(PEOPLE, "user"), self._one_of(CHANNELS, "channel")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from msgspec import UnsetType
 
-from backscroll.schema.limits import JSON_INTEGER_MAX, JSON_INTEGER_MIN
+from backscroll.schema.limits import JSON_INTEGER_MAX, JSON_INTEGER_MIN, MILLIS_MAX
 from backscroll.schema.markers import OneOf, ReplyOnly, marker
 from backscroll.schema.records import Message, Record
 
@@ -108,7 +108,9 @@ def children(record_type: type[Record], min_size: int = 0) -> SearchStrategy[lis
 
 
 def _with_own_reactions(message: dict[str, Any]) -> dict[str, Any]:
-    """A message whose reactions have its id, without duplicate keys."""
+    """A message whose reactions have its id, without duplicate keys, and which does not expire."""
+    if message.get("expiresAt") is not None:
+        message["expiresAt"] = MILLIS_MAX
     if message.get("reactions") is not None:
         own = [{**reaction, "messageId": message["id"]} for reaction in message["reactions"]]
         message["reactions"] = list({(each["oderId"], each["emoji"]): each for each in own}.values())
