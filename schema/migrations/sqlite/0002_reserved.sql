@@ -1,0 +1,1 @@
+-- Version 2: a number that another change has.

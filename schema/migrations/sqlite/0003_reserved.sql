@@ -1,0 +1,1 @@
+-- Version 3: a number that another change has.
