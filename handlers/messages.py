@@ -6,10 +6,11 @@ from typing import Any
 from msgspec.structs import replace
 from peewee import SQL, Expression
 
-from backscroll.handlers import changes, reactions
+from backscroll.handlers import changes, media, reactions
 from backscroll.handlers.registry import Cached, handles
 from backscroll.handlers.sql import Named, Row, RowMapper, field_changes, insertion, statement
 from backscroll.handlers.storage import CommandContext, Reads, Writes
+from backscroll.schema.command_log import Fields
 from backscroll.schema.errors import Conflict, NotFound, TooLarge
 from backscroll.schema.limits import REPLY_BYTES_MAX
 from backscroll.schema.operations import (
@@ -24,6 +25,7 @@ from backscroll.schema.records import DELETED_TEXT, Message
 from backscroll.schema.tables import Attachments, LogReferences, Messages, Reactions
 
 ROWS = RowMapper(Message, Messages, elsewhere=("reactions", "attachments"))
+TEXT: Fields = frozenset(changes.MESSAGE_TEXT)
 ID_AT = ROWS.names.index("id")
 
 INSERT = statement(insertion(Messages, [*ROWS.names, "origin_seq", "origin_member"]).on_conflict_ignore())
@@ -76,9 +78,10 @@ class Deletion:
             origins = origins.union_all(LogReferences.select(*columns).where(each))
         self.select_places = statement(origins)
         self.delete_references = [statement(LogReferences.delete().where(each)) for each in about]
-        self.delete_children = [
-            statement(table.delete().where(table.message_id.in_(ids))) for table in (Reactions, Attachments)
-        ]
+        self.delete_reactions = statement(Reactions.delete().where(Reactions.message_id.in_(ids)))
+        self.delete_attachments = statement(
+            Attachments.delete().where(Attachments.message_id.in_(ids)).returning(Attachments.media_id)
+        )
         self.delete = statement(Messages.delete().where(where))
 
     def execute(self, db: Writes, context: CommandContext, **place: str) -> int:
@@ -93,11 +96,25 @@ class Deletion:
         if any(is_reference for _, _, is_reference in places):
             for delete in self.delete_references:
                 db.run(delete, **place)
-        for delete in self.delete_children:
-            db.run(delete, **place)
+        db.run(self.delete_reactions, **place)
+        if deleted := db.rows(self.delete_attachments, **place):
+            media.note_gone([row[0] for row in deleted], db, context)
 
 
 OF_ROOM = Messages.room_id == Named("room_id")
+INSERT_ORIGIN_REFERENCE = statement(
+    LogReferences.insert_from(
+        Messages.select(
+            SQL("'message'"),
+            SQL("''"),
+            Messages.id,
+            Messages.origin_seq,
+            Messages.origin_member,
+            SQL(str(changes.ALL_TEXT)),
+        ).where((Messages.id == Named("message_id")) & (Messages.origin_seq > SQL("0"))),
+        list(LogReferences._meta.fields.values()),
+    ).on_conflict_ignore()
+)
 DELETION_OF_ONE = Deletion(Messages.id == Named("message_id"))
 DELETION_OF_ROOM = Deletion(OF_ROOM)
 DELETION_OF_CHANNEL = Deletion(OF_ROOM & (Messages.channel_id == Named("channel_id")))
@@ -113,7 +130,8 @@ def update_message(command: UpdateMessage, db: Writes, context: CommandContext) 
     stored = _stored(command.message_id, db)
     if stored.is_deleted:
         raise Conflict.at("$.payload.messageId", f"message {command.message_id!r} was deleted")
-    save(replace(stored, **field_changes(command.updates, stored)), "$.payload.updates.reactions", db, context)
+    changed = field_changes(command.updates, stored)
+    save(replace(stored, **changed), "$.payload.updates.reactions", db, context, replaced=TEXT.intersection(changed))
 
 
 @handles(DeleteMessage)
@@ -147,19 +165,22 @@ def get_message_by_id(query: GetMessageById, db: Reads) -> Message | None:
     return messages[0] if messages else None
 
 
-def save(message: Message, reactions_path: str, db: Writes, context: CommandContext) -> None:
-    """Write a whole message, unless it was deleted: a tombstone is never overwritten."""
+def save(message: Message, reactions_path: str, db: Writes, context: CommandContext, replaced: Fields = TEXT) -> None:
+    """Write a whole message, unless it was deleted: a tombstone is never overwritten.
+
+    `replaced` are the fields whose text the command contains, or unsets, if the message is stored already.
+    """
     if message.reactions is not None:
         reactions.check_reactions(message, message.reactions, reactions_path)
     row = ROWS.to_row(message)
     is_new = db.write(INSERT, (*row, context.seq, context.member))
-    if not is_new and not _overwrite(message, row, db, context):
+    if not is_new and not _overwrite(message, row, replaced, db, context):
         return
     changes.saved(context, "message", message.id, message.room_id)
     if message.is_deleted:
         _make_tombstone(message.id, db, context)
     elif message.reactions is not None:
-        reactions.replace_reactions(message.id, message.reactions, db)
+        reactions.replace_reactions(message.id, message.reactions, db, context)
 
 
 def clear_room(room_id: str, db: Writes, context: CommandContext) -> None:
@@ -174,10 +195,13 @@ def clear_channel(room_id: str, channel_id: str, db: Writes, context: CommandCon
         changes.cleared(context, "message", room_id, channel_id)
 
 
-def _overwrite(message: Message, row: Sequence[Any], db: Writes, context: CommandContext) -> bool:
+def _overwrite(message: Message, row: Sequence[Any], replaced: Fields, db: Writes, context: CommandContext) -> bool:
     """Overwrite the stored message. Returns False if that is a tombstone."""
     changes.add_reference(changes.message(message.id), db, context)
     if db.write(UPSERT_IN_PLACE, row) or _move(message, row, db, context):
+        if replaced and db.retention.redact_replaced:
+            db.run(INSERT_ORIGIN_REFERENCE, message_id=message.id)
+            changes.erase_replaced(changes.message(message.id), replaced, db, context)
         return True
     changes.erase(changes.message(message.id), db, context)
     return False
