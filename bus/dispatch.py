@@ -462,7 +462,8 @@ class Dispatcher:
                 return
             removed = {what: count for what, count in remove_unused(db).items() if count}
             for command in () if store.follows else commands_due(db):
-                removed[command.wire_name] = execute(command, self._new_id(), db, self._handlers, attrgetter("result"))
+                number = execute(command, self._new_id(), db, self._handlers, attrgetter("result"))
+                removed[command.wire_name] = removed.get(command.wire_name, 0) + (1 if number is None else number)
         if removed:
             log.info("chores done", scope=scope, **removed)
         if not store.follows:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from peewee import SQL
 
-from backscroll.handlers import changes
+from backscroll.handlers import changes, media
 from backscroll.handlers.lists import Items, OrderedRows
 from backscroll.handlers.reactions import declare_message, message_of
 from backscroll.handlers.registry import handles
@@ -25,7 +25,7 @@ ROWS = RowMapper(Attachment, Attachments)
 OF_MESSAGE = Attachments.message_id == Named("message_id")
 
 UPSERT = ROWS.upsert()
-DELETE_OF_MESSAGE = statement(Attachments.delete().where(OF_MESSAGE))
+DELETE_OF_MESSAGE = statement(Attachments.delete().where(OF_MESSAGE).returning(Attachments.media_id))
 SELECT_OF_MESSAGE = OrderedRows(Attachments.select(*ROWS.columns).where(OF_MESSAGE), [Attachments.id])
 SELECT_OF_MESSAGES = statement(
     Attachments.select(*ROWS.columns)
@@ -33,8 +33,8 @@ SELECT_OF_MESSAGES = statement(
     .order_by(Attachments.message_id, Attachments.id)
     .limit(Named("limit"))
 )
-SELECT_MESSAGE_ID = statement(
-    Attachments.select(Attachments.message_id).where(Attachments.id == Named("attachment_id"))
+SELECT_NAMED = statement(
+    Attachments.select(Attachments.message_id, Attachments.media_id).where(Attachments.id == Named("attachment_id"))
 )
 SELECT_ALL = OrderedRows(Attachments.select(*ROWS.columns), [Attachments.id])
 SELECT_COMMANDS_ABOUT, DELETE_REFERENCES = changes.references(
@@ -51,12 +51,17 @@ def save_attachment(command: SaveAttachment, db: Writes, context: CommandContext
     if is_deleted:
         context.redact_own(context.member)
         return
-    before = db.row(SELECT_MESSAGE_ID, attachment_id=attachment.id)
-    if before is not None and before[0] != attachment.message_id:
-        declare_message(before[0], message_of(before[0], db)[0], context)
+    message_before, media_before = db.row(SELECT_NAMED, attachment_id=attachment.id) or (None, None)
+    if message_before not in (None, attachment.message_id):
+        declare_message(message_before, message_of(message_before, db)[0], context)
     declare_message(attachment.message_id, room_id, context)
     changes.add_reference(changes.attachment(attachment.id), db, context)
+    if message_before is not None and db.retention.redact_replaced:
+        changes.erase_earlier(changes.attachment(attachment.id), db, context)
     db.write(UPSERT, ROWS.to_row(attachment))
+    if attachment.media_id is not None:
+        media.note_named(attachment.media_id, db)
+    media.note_gone([media_before], db, context)
 
 
 @handles(DeleteAttachmentsForMessage)
@@ -64,7 +69,8 @@ def delete_attachments_for_message(command: DeleteAttachmentsForMessage, db: Wri
     of_message = {"message_id": command.message_id}
     changes.redact(db.rows(SELECT_COMMANDS_ABOUT, **of_message), db, context)
     db.run(DELETE_REFERENCES, **of_message)
-    if db.run(DELETE_OF_MESSAGE, **of_message):
+    if deleted := db.rows(DELETE_OF_MESSAGE, **of_message):
+        media.note_gone([row[0] for row in deleted], db, context)
         declare_message(command.message_id, message_of(command.message_id, db)[0], context)
 
 

@@ -18,6 +18,7 @@ from backscroll.schema.command_log import (
     CHAIN_START,
     FORMAT,
     SALT_BYTES,
+    Fields,
     Target,
     as_logged,
     canonical,
@@ -190,9 +191,9 @@ def append(
         digest, was_redacted = digest_of(salt, canonical(logged)), False
     else:
         digest, salt, was_redacted, principal = received
-    for member, targets in context.redacted.items():
-        for target in targets:
-            logged = _erase_in(logged, member, target)
+    for member, erased in context.redacted.items():
+        for target, fields in erased:
+            logged = _erase_in(logged, member, target, fields)
     redacted = was_redacted or bool(context.redacted) or context.payload_dropped
     _insert(
         command.wire_name,
@@ -275,6 +276,8 @@ def _redact_row(seq: int, redactions: list[Redaction], db: Writes) -> None:
         return
     name, payload, result = row
     erased = None if payload is None else _redacted_payload(name, payload, redactions)
+    if erased is not None and erased == payload and all(each.fields is not None for each in redactions):
+        return  # it had no text in these fields
     members = {redaction.member for redaction in redactions}
     db.run(
         REDACT,
@@ -291,7 +294,7 @@ def _redacted_payload(name: str, payload: bytes, redactions: list[Redaction]) ->
     except (*DECODE_ERRORS, CallerError):
         return None
     for redaction in redactions:
-        command = _erase_in(command, redaction.member, redaction.target)
+        command = _erase_in(command, redaction.member, redaction.target, redaction.fields)
     return MSGPACK.encode(command)
 
 
@@ -307,13 +310,13 @@ def _has_result_of(members: set[int], name: str, result: Any) -> bool:
     return any(result[member] is not None for member in members) if name == Batch.wire_name else True
 
 
-def _erase_in(command: Command[Any], member: int, target: Target | None) -> Command[Any]:
-    """The command without the text about a target; in a batch, only this member is changed."""
+def _erase_in(command: Command[Any], member: int, target: Target | None, fields: Fields | None) -> Command[Any]:
+    """The command without the text about a target, or in these fields; in a batch, only this member is changed."""
     if not isinstance(command, Batch):
-        erased: Command[Any] = erase_text(command, target)
+        erased: Command[Any] = erase_text(command, target, fields)
         return erased
     members = list(command.commands)
-    members[member] = replace(members[member], payload=erase_text(members[member].payload, target))
+    members[member] = replace(members[member], payload=erase_text(members[member].payload, target, fields))
     return replace(command, commands=members)
 
 

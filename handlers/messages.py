@@ -9,10 +9,11 @@ from typing import Any
 from msgspec.structs import replace
 from peewee import SQL, Expression
 
-from backscroll.handlers import attachments, changes, reactions
+from backscroll.handlers import attachments, changes, media, reactions
 from backscroll.handlers.registry import Cached, handles
 from backscroll.handlers.sql import Named, Row, RowMapper, field_changes, insertion, one_of, statement, to_json
 from backscroll.handlers.storage import CommandContext, Reads, Writes
+from backscroll.schema.command_log import Fields
 from backscroll.schema.errors import Conflict, NotFound, TooLarge
 from backscroll.schema.limits import (
     DELETED_MESSAGES_MAX,
@@ -38,6 +39,7 @@ from backscroll.schema.tables import Attachments, LogReferences, Messages, React
 RARE = ("ordinal", "sent_at", "type", "thread_id", "forwarded_from", "mentions", "pinned_at", "expires_at")
 """What few messages have."""
 ROWS = RowMapper(Message, Messages, elsewhere=("reactions", "attachments"), rare=RARE, rare_flag="has_rare")
+TEXT: Fields = frozenset(changes.MESSAGE_TEXT)
 ID_AT = ROWS.names.index("id")
 
 INSERT = statement(insertion(Messages, [*ROWS.written, "origin_seq", "origin_member"]).on_conflict_ignore())
@@ -120,9 +122,10 @@ class Deletion:
             origins = origins.union_all(LogReferences.select(*columns).where(each))
         self.select_places = statement(origins)
         self.delete_references = [statement(LogReferences.delete().where(each)) for each in about]
-        self.delete_children = [
-            statement(table.delete().where(table.message_id.in_(ids))) for table in (Reactions, Attachments)
-        ]
+        self.delete_reactions = statement(Reactions.delete().where(Reactions.message_id.in_(ids)))
+        self.delete_attachments = statement(
+            Attachments.delete().where(Attachments.message_id.in_(ids)).returning(Attachments.media_id)
+        )
         self.delete = statement(Messages.delete().where(where))
 
     def execute(self, db: Writes, context: CommandContext, **place: str) -> int:
@@ -137,11 +140,25 @@ class Deletion:
         if any(is_reference for _, _, is_reference in places):
             for delete in self.delete_references:
                 db.run(delete, **place)
-        for delete in self.delete_children:
-            db.run(delete, **place)
+        db.run(self.delete_reactions, **place)
+        if deleted := db.rows(self.delete_attachments, **place):
+            media.note_gone([row[0] for row in deleted], db, context)
 
 
 OF_ROOM = Messages.room_id == Named("room_id")
+INSERT_ORIGIN_REFERENCE = statement(
+    LogReferences.insert_from(
+        Messages.select(
+            SQL("'message'"),
+            SQL("''"),
+            Messages.id,
+            Messages.origin_seq,
+            Messages.origin_member,
+            SQL(str(changes.ALL_TEXT)),
+        ).where((Messages.id == Named("message_id")) & (Messages.origin_seq > SQL("0"))),
+        list(LogReferences._meta.fields.values()),
+    ).on_conflict_ignore()
+)
 DELETION_OF_ONE = Deletion(Messages.id == Named("message_id"))
 DELETION_OF_SOME = Deletion(OF_SOME)
 DELETION_OF_ROOM = Deletion(OF_ROOM)
@@ -158,8 +175,9 @@ def update_message(command: UpdateMessage, db: Writes, context: CommandContext) 
     stored = _stored(command.message_id, db)
     if stored.is_deleted:
         raise Conflict.at("$.payload.messageId", f"message {command.message_id!r} was deleted")
-    updated = replace(stored, **field_changes(command.updates, stored))
-    save(updated, "$.payload.updates.reactions", db, context, moves_from=stored.room_id)
+    changed = field_changes(command.updates, stored)
+    updated, replaced = replace(stored, **changed), TEXT.intersection(changed)
+    save(updated, "$.payload.updates.reactions", db, context, moves_from=stored.room_id, replaced=replaced)
 
 
 @handles(DeleteMessage)
@@ -229,24 +247,31 @@ def get_messages_by_ids(query: GetMessagesByIds, db: Reads) -> list[Message]:
 
 
 def save(
-    message: Message, reactions_path: str, db: Writes, context: CommandContext, moves_from: str | None = None
+    message: Message,
+    reactions_path: str,
+    db: Writes,
+    context: CommandContext,
+    *,
+    moves_from: str | None = None,
+    replaced: Fields = TEXT,
 ) -> None:
     """Write a whole message, unless it was deleted: a tombstone is never overwritten.
 
-    Raises `Conflict` if it is stored in another room than its own and `moves_from`.
+    If it is stored already, `replaced` are the fields whose text the command contains or unsets. Raises `Conflict` if
+    it is stored in another room than its own and `moves_from`.
     """
     if message.reactions is not None:
         reactions.check_reactions(message, message.reactions, reactions_path)
     row = ROWS.to_row(message)
     is_new = db.write(INSERT, (*row, context.seq, context.member))
-    if not is_new and not _overwrite(message, row, moves_from, db, context):
+    if not is_new and not _overwrite(message, row, moves_from, replaced, db, context):
         return
     changes.saved(context, "message", message.id, message.room_id)
     if message.is_deleted:
         _make_tombstone(message.id, db, context)
         return
     if message.reactions is not None:
-        reactions.replace_reactions(message.id, message.reactions, db)
+        reactions.replace_reactions(message.id, message.reactions, db, context)
     if message.expires_at is not None:
         db.note_due(message.expires_at)
 
@@ -279,24 +304,36 @@ def clear_channel(room_id: str, channel_id: str, db: Writes, context: CommandCon
 
 
 def _overwrite(
-    message: Message, row: Sequence[Any], moves_from: str | None, db: Writes, context: CommandContext
+    message: Message, row: Row, moves_from: str | None, replaced: Fields, db: Writes, context: CommandContext
 ) -> bool:
     """Overwrite the stored message. Returns False if that is a tombstone; raises `Conflict` if it is elsewhere."""
     about = changes.message(message.id)
-    if db.write(UPSERT_IN_PLACE, row):
-        changes.add_reference(about, db, context)
-        return True
-    if moves_from is not None:
-        changes.gone(context, "message", message.id, moves_from)
-        changes.add_reference(about, db, context)
-        return db.write(UPSERT, row) > 0
+    is_written = db.write(UPSERT_IN_PLACE, row) > 0 or _move(message, row, moves_from, db, context)
+    if not is_written:
+        _refuse_if_elsewhere(message, db)
+    changes.add_reference(about, db, context)
+    if not is_written:
+        changes.erase(about, db, context)
+    elif replaced and db.retention.redact_replaced:
+        db.run(INSERT_ORIGIN_REFERENCE, message_id=message.id)
+        changes.erase_replaced(about, replaced, db, context)
+    return is_written
+
+
+def _move(message: Message, row: Row, moves_from: str | None, db: Writes, context: CommandContext) -> bool:
+    """Overwrite the stored message, which is in the room `moves_from`. Returns False if that is None."""
+    if moves_from is None:
+        return False
+    changes.gone(context, "message", message.id, moves_from)
+    return db.write(UPSERT, row) > 0
+
+
+def _refuse_if_elsewhere(message: Message, db: Reads) -> None:
+    """Raise `Conflict` if the message is stored in another room."""
     room_id, _ = reactions.message_of(message.id, db)
     if room_id != message.room_id:
         problem = f"message {message.id!r} is in room {room_id!r}; update its roomId to move it, or give another id"
         raise Conflict.at("$.payload.message.id", problem, roomId=room_id)
-    changes.add_reference(about, db, context)
-    changes.erase(about, db, context)
-    return False
 
 
 def _make_tombstone(message_id: str, db: Writes, context: CommandContext) -> None:

@@ -15,7 +15,7 @@ from backscroll.schema.errors import Conflict, TooLarge
 from backscroll.schema.limits import ITEM_BYTES_MAX, TEXT_BYTES_MAX
 from backscroll.schema.records import Record, StoredRecord
 from backscroll.schema.size_probe import plain, present
-from backscroll.schema.tables import Flag, Json, Table
+from backscroll.schema.tables import Flag, Json, OptionalKey, Table
 
 T = TypeVar("T", bound=Record)
 
@@ -174,14 +174,17 @@ class RowMapper(Generic[T]):
         """The query that inserts a row from `to_row`, with positional parameters."""
         return insertion(self.table, [*self._parents, *self.written])
 
-    def upsert(self, *, unless: peewee.Expression | None = None) -> Statement:
-        """The statement that inserts a row from `to_row` or overwrites the one with its key, `unless` this is true."""
+    def upsert(self, *, unless: peewee.Expression | None = None, internal: Sequence[str] = ()) -> Statement:
+        """The statement that inserts a row from `to_row` or overwrites the one with its key, `unless` this is true.
+
+        `internal` are columns whose values follow those of `to_row`.
+        """
         table: Any = self.table._meta
         key = table.primary_key.field_names if table.composite_key else (table.primary_key.name,)
         return statement(
-            self.insert().on_conflict(
+            insertion(self.table, [*self._parents, *self.written, *internal]).on_conflict(
                 conflict_target=[table.fields[name] for name in key],
-                preserve=[table.fields[name] for name in self.written if name not in key],
+                preserve=[table.fields[name] for name in (*self.written, *internal) if name not in key],
                 where=None if unless is None else ~unless,
             )
         )
@@ -346,6 +349,8 @@ def _writing(column: peewee.Field, name: str) -> str:
     """The source text of the expression for a column's value."""
     if isinstance(column, Json):
         return f"None if record.{name} is None else to_json(record.{name}).decode()"
+    if isinstance(column, OptionalKey):
+        return f"record.{name} or ''"
     return f"record.{name}"
 
 
@@ -355,6 +360,8 @@ def _reading(column: peewee.Field, at: int) -> str:
         return f"None if row[{at}] is None else row[{at}] != 0"
     if isinstance(column, Json):
         return f"None if row[{at}] is None else decode_{at}(row[{at}])"
+    if isinstance(column, OptionalKey):
+        return f"row[{at}] or None"
     return f"row[{at}]"
 
 

@@ -28,6 +28,7 @@ PAGE_ITEMS_MAX = 500
 PAGE_BYTES_MAX = 4 * 1024 * 1024  # a page ends before the item that would make it larger
 PAGE_REACTIONS_MAX = 10_000  # of the messages of a page, which ends before the message that would make them more
 PAGE_ATTACHMENTS_MAX = 10_000
+REACTION_METADATA_BYTES_MAX = 2 * 1024  # so that the reactions to a message rarely exceed those of a page
 PAGE_REACTIONS_BYTES_MAX = REPLY_BYTES_MAX - ITEM_BYTES_MAX - 256 * 1024  # so that they fit beside any message
 BATCH_COMMANDS_MAX = 1_000
 DELETED_MESSAGES_MAX = 1_000  # by one command that deletes by time, so that others need not wait for it
@@ -58,6 +59,7 @@ ScopeName = Annotated[str, Meta(min_length=1, max_length=SCOPE_BYTES_MAX)]
 Text = Annotated[str, Meta(max_length=TEXT_BYTES_MAX)]
 Integer = Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
 Count = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
+PositiveCount = Annotated[int, Meta(ge=1, le=INTEGER_MAX)]
 Bytes = Annotated[int, Meta(ge=0, le=INTEGER_MAX, extra_json_schema={"x-unit": "bytes"})]
 Millis = Annotated[int, Meta(ge=0, le=MILLIS_MAX, extra_json_schema={"x-unit": "ms since 1970-01-01 UTC"})]
 DurationMs = Annotated[int, Meta(ge=0, le=MILLIS_MAX, extra_json_schema={"x-unit": "ms"})]
@@ -108,6 +110,9 @@ LIMITS: dict[str, Limit] = {
         "bytes",
         "too-large",
         "the sum of all fields and, in a batch, of all commands",
+    ),
+    "reactionMetadataBytes": Limit(
+        "`metadata` of a reaction, in JSON", REACTION_METADATA_BYTES_MAX, "bytes", "too-large"
     ),
     "freeJsonValues": Limit("free JSON in one field", FREE_JSON_VALUES_MAX, "values", "too-large"),
     "freeJsonDepth": Limit("free JSON", JSON_DEPTH_MAX, "levels", "invalid"),

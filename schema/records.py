@@ -23,7 +23,7 @@ from msgspec import UNSET, Struct, UnsetType, field
 from msgspec.structs import replace
 
 from backscroll.schema.hidden import shown, shown_fields
-from backscroll.schema.limits import Array, Bytes, Count, Id, Integer, Many, Millis, Object, Text
+from backscroll.schema.limits import Array, Bytes, Count, Id, Integer, Many, Millis, Object, PositiveCount, Text
 from backscroll.schema.markers import REPLY_ONLY, OneOf
 
 T = TypeVar("T")
@@ -75,18 +75,24 @@ class StoredRecord(Record, frozen=True, kw_only=True):
     damaged: Annotated[list[str] | None, REPLY_ONLY] = None
 
 
-class Reaction(Record, frozen=True, kw_only=True):
-    """One user's emoji on one message. A user can add each emoji to a message only once."""
+class Reaction(StoredRecord, frozen=True, kw_only=True):
+    """One user's emoji on one message, or with `count` instead of `oderId` that of several users whom nobody names.
 
+    A user can add each emoji to a message only once, and a message has one count of unnamed users for each emoji.
+    """
+
+    NOUN = "reaction"
     KEY = ("message_id", "oder_id", "emoji")
-    REDACTABLE = {"emoji": ERASED_EMOJI}
+    REDACTABLE = {"emoji": ERASED_EMOJI, "metadata": None}
 
     message_id: Id
-    oder_id: Id
+    oder_id: Id | None = None
     emoji: Id
     id: Id | None = None
     user_id: Id | None = None
     timestamp: Millis | None = None
+    count: PositiveCount | None = None
+    metadata: Object | None = None
 
 
 class Message(StoredRecord, frozen=True, kw_only=True):
@@ -402,13 +408,13 @@ class Ban(StoredRecord, frozen=True, kw_only=True):
 
 
 class Attachment(StoredRecord, frozen=True, kw_only=True):
-    """A file attached to a message; its bytes are stored elsewhere."""
+    """A file attached to a message. Its bytes are in the media `mediaId`, or elsewhere."""
 
     NOUN = "attachment"
     KEY = ("id",)
     REDACTABLE = {
         "filename": "",
-        "mime": "",
+        "mime": None,
         "uploader_peer_id": None,
         "file_path": None,
         "saved_path": None,
@@ -419,8 +425,9 @@ class Attachment(StoredRecord, frozen=True, kw_only=True):
     id: Id
     message_id: Id
     filename: Text
-    size: Bytes
-    mime: Text
+    size: Bytes | None = None
+    mime: Text | None = None
+    media_id: Id | None = None
     is_image: bool | None = None
     uploader_peer_id: Id | None = None
     file_path: Text | None = None

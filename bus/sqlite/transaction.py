@@ -3,7 +3,7 @@
 It undoes commands that fail; the store begins and commits it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -48,7 +48,7 @@ class Snapshot:
         cursor.close()
         return taken
 
-    def each(self, statement: Statement, /, **values: Any) -> Iterator[Row]:
+    def each(self, statement: Statement, /, **values: Any) -> Generator[Row, None, None]:
         cursor = self._connection.execute(COMPILED[statement], values)
         try:
             yield from cursor
@@ -154,7 +154,7 @@ class BlobsInTransaction:
 
     def __init__(self, blobs: BlobDirectory) -> None:
         self._blobs = blobs
-        self.put_before = blobs.put_before
+        self.put_before, self.was_put_since = blobs.put_before, blobs.was_put_since
         self.removals: frozenset[str] = frozenset()
 
     def put(self, data: bytes) -> str:

@@ -94,6 +94,7 @@ COLUMNS = {
         "forwarded_from": "forwardedFrom",
         "mentions": "mentions",
     },
+    "reactions": {"metadata": "metadata"},
     "attachments": {"metadata": "metadata"},
     "users": {"metadata": "metadata"},
     "rooms": {
@@ -108,7 +109,7 @@ COLUMNS = {
     "members": {"role_ids": "roleIds", "metadata": "metadata"},
     "bans": {"metadata": "metadata"},
 }
-KEYS = {"users": "oder_id", "members": "oder_id", "bans": "oder_id"}
+KEYS = {"reactions": "oder_id", "users": "oder_id", "members": "oder_id", "bans": "oder_id"}
 EACH_COLUMN = [(table, column) for table, columns in COLUMNS.items() for column in columns]
 LISTS = ("roles", "role_assignments", "channel_permissions", "role_ids")
 DAMAGE = ['{"half": ', "", "nonsense", '{"a": 1} {"b": 2}', "5", '"text"', "NaN", "\x01"]
@@ -117,6 +118,7 @@ READ: list[tuple[str, Plain]] = [
     ("get-message-page", {"roomId": "rooms 2"}),
     ("list-messages", {"roomId": "rooms 2", "channelId": "channels 2"}),
     *(("get-message-by-id", {"messageId": f"messages {number}"}) for number in (1, 2)),
+    ("get-reactions-for-message", {"messageId": "messages 3"}),
     ("get-all-attachments", {}),
     ("get-attachments-for-message", {"messageId": "messages 2"}),
     ("list-users", {}),
@@ -176,6 +178,8 @@ def full(tmp_path: Path, clock: Clock) -> Iterator[Local]:
             local.result("save-message", {"message": message | free("messages", number)})
             local.result("save-attachment", {"attachment": attachment | free("attachments", number)})
             local.result("save-ban", {"ban": ban | free("bans", number)})
+            reaction = {"messageId": "messages 3", "oderId": f"reactions {number}", "emoji": "+"}
+            local.result("save-reaction", {"reaction": reaction | free("reactions", number)})
         local.result("set-current-user-id", {"userId": "users 2"})
         yield local
 

@@ -1,5 +1,6 @@
 """Every list has pages, and a reply is bounded while it is built: for each list operation of the registry."""
 
+import hashlib
 import random
 from collections.abc import Callable
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
@@ -18,6 +19,7 @@ from backscroll.schema import (
     Batch,
     Category,
     Channel,
+    DeleteMedia,
     DeleteRoom,
     DeleteScope,
     GetAllAttachments,
@@ -31,8 +33,11 @@ from backscroll.schema import (
     Initialize,
     ListCategories,
     ListChannels,
+    ListMedia,
     ListScopes,
     ListUsers,
+    PutMedia,
+    PutMediaPart,
     Query,
     Reaction,
     RemoveBan,
@@ -105,6 +110,11 @@ def attachment(number: int, text: str = "", message_id: str = "m1") -> Attachmen
     return Attachment(id=f"a{number}", message_id=message_id, filename=text, size=1, mime="x/y")
 
 
+def part_name(number: int) -> str:
+    """The hash of a file of one part."""
+    return hashlib.sha256(f"{number}".encode()).hexdigest()
+
+
 def members(client: Client, number: int, *, present: bool) -> list[Any]:
     """The members of a room are saved together."""
     room = client.ask(GetRoom("r1"))
@@ -160,6 +170,13 @@ LISTS = [
         GetAttachmentsForMessage("m1"),
         lambda _, number, text: [SaveAttachment(attachment(number, text))],
         lambda _, number: [SaveAttachment(attachment(number, message_id="another"))],
+    ),
+    Listed(
+        ListMedia(),
+        lambda _, number, text: [PutMediaPart(f"{number}".encode()), PutMedia([part_name(number)], mime=text)],
+        lambda client, number: [
+            DeleteMedia(each.id) for each in client.ask(ListMedia()) if each.sha256 == part_name(number)
+        ],
     ),
     Listed(
         GetAllAttachments(),

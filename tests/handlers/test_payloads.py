@@ -67,7 +67,7 @@ def absent_first(time: int | None) -> tuple[bool, int]:
 
 def sorted_reactions(reactions: list[Document]) -> list[Document]:
     def key(each: Document) -> Any:
-        return (absent_first(each.get("timestamp")), each["oderId"], each["emoji"])
+        return (absent_first(each.get("timestamp")), each.get("oderId") or "", each["emoji"])
 
     return in_record_order(Reaction, sorted(reactions, key=key))
 

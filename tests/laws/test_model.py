@@ -66,8 +66,12 @@ metadata = maybe(
     )
 )
 reactions = st.fixed_dictionaries(
-    {"messageId": message_ids, "oderId": people, "emoji": st.sampled_from(["👍", "a-b"])},
-    optional={"timestamp": maybe(TIMES), "id": st.just("x")},
+    {"messageId": message_ids, "oderId": maybe(people), "emoji": st.sampled_from(["👍", "a-b"])},
+    optional={"timestamp": maybe(TIMES), "id": st.just("x"), "metadata": metadata},
+).flatmap(
+    lambda each: st.sampled_from([{"count": 3}, {"count": 4}] if each["oderId"] is None else [{}]).map(
+        lambda more: each | more
+    )
 )
 message_fields = {
     "senderName": maybe(words(3)),
@@ -148,10 +152,14 @@ PAYLOADS: dict[str, st.SearchStrategy[Payload]] = {
                     "id": st.sampled_from("xyz"),
                     "messageId": message_ids,
                     "filename": words(3),
+                },
+                optional={
                     "size": TIMES,
                     "mime": st.just("a/b"),
+                    "mediaId": maybe(media_ids),
+                    "isImage": maybe(st.booleans()),
+                    "metadata": metadata,
                 },
-                optional={"isImage": maybe(st.booleans()), "metadata": metadata},
             )
         }
     ),

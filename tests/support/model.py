@@ -46,7 +46,7 @@ class Model:
 
     def clear(self) -> None:
         self.messages: dict[str, Payload] = {}
-        self.reactions: dict[tuple[str, str, str], Payload] = {}
+        self.reactions: dict[tuple[str, str | None, str], Payload] = {}
         self.attachments: dict[str, Payload] = {}
         self.users: dict[str, Payload] = {}
         self.rooms: dict[str, Payload] = {}
@@ -103,7 +103,7 @@ class Model:
         if self._is_deleted(message["id"]):
             return None
         reactions = message.pop("reactions", None)
-        if reactions is not None and any(each["messageId"] != message["id"] for each in reactions):
+        if any(each["messageId"] != message["id"] or not _has_reactors(each) for each in reactions or []):
             return INVALID
         self.messages[message["id"]] = message | {"isDeleted": message.get("isDeleted", False)}
         if message.get("isDeleted"):
@@ -215,17 +215,20 @@ class Model:
 
     # Reactions and attachments
 
-    def save_reaction(self, reaction: Payload) -> None:
+    def save_reaction(self, reaction: Payload) -> Refused | None:
+        if not _has_reactors(reaction):
+            return INVALID
         if not self._is_deleted(reaction["messageId"]):
-            key = (reaction["messageId"], reaction["oderId"], reaction["emoji"])
+            key = (reaction["messageId"], reaction.get("oderId"), reaction["emoji"])
             self.reactions[key] = _without_nulls(reaction)
+        return None
 
-    def remove_reaction(self, messageId: str, oderId: str, emoji: str) -> None:  # noqa: N803
+    def remove_reaction(self, messageId: str, oderId: str | None, emoji: str) -> None:  # noqa: N803
         self.reactions.pop((messageId, oderId, emoji), None)
 
     def get_reactions(self, message_id: str) -> list[Payload]:
         found = [each for key, each in self.reactions.items() if key[0] == message_id]
-        return sorted(found, key=lambda each: (each.get("timestamp", -1), each["oderId"], each["emoji"]))
+        return sorted(found, key=lambda each: (each.get("timestamp", -1), each.get("oderId", ""), each["emoji"]))
 
     def save_attachment(self, attachment: Payload) -> None:
         if not self._is_deleted(attachment["messageId"]):
@@ -506,6 +509,11 @@ class Model:
     def clear_all_data(self) -> None:
         self.cleared = self.steps
         self.clear()
+
+
+def _has_reactors(reaction: Payload) -> bool:
+    """Whether a reaction has either an oderId or a count."""
+    return (reaction.get("oderId") is None) != (reaction.get("count") is None)
 
 
 def _without_nulls(payload: Payload) -> Payload:

@@ -81,8 +81,14 @@ class RandomCommands:
     def _maybe(self, **fields: Any) -> Payload:
         return {name: value for name, value in fields.items() if self._draw.random() < 0.5}
 
+    def _reaction_key(self, message_id: str) -> Payload:
+        oder_id = self._one_of(PEOPLE) if self._draw.random() < 0.8 else None
+        return {"messageId": message_id, "oderId": oder_id, "emoji": self._one_of(EMOJIS)}
+
     def _reaction(self, message_id: str) -> Payload:
-        return {"messageId": message_id, "oderId": self._one_of(PEOPLE), "emoji": self._one_of(EMOJIS)}
+        key = self._reaction_key(message_id)
+        count = {} if key["oderId"] else {"count": self._draw.randrange(1, 5)}
+        return key | count | self._maybe(metadata={"k": self._text()})
 
     def _reactions(self, message_id: str) -> list[Payload]:
         drawn = [self._reaction(message_id) for _ in range(self._draw.randrange(3))]
@@ -141,11 +147,12 @@ class RandomCommands:
         return {"reaction": self._reaction(self._one_of(MESSAGES))}
 
     def _draw_remove_reaction(self) -> Payload:
-        return self._reaction(self._one_of(MESSAGES))
+        return self._reaction_key(self._one_of(MESSAGES))
 
     def _draw_save_attachment(self) -> Payload:
         attachment = {"id": self._one_of(ATTACHMENTS), "messageId": self._one_of(MESSAGES), "filename": self._text()}
-        return {"attachment": attachment | {"size": 1, "mime": "image/png"}}
+        more = self._maybe(size=1, mime="image/png", mediaId=self._one_of(["unknown"], "media"))
+        return {"attachment": attachment | more}
 
     def _draw_delete_attachments_for_message(self) -> Payload:
         return {"messageId": self._one_of(MESSAGES)}
