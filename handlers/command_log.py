@@ -19,6 +19,7 @@ from backscroll.schema.command_log import (
     CHAIN_START,
     FORMAT,
     SALT_BYTES,
+    Fields,
     Target,
     as_logged,
     canonical,
@@ -37,8 +38,8 @@ from backscroll.schema.strict import strict
 from backscroll.schema.tables import Commands, Sequence
 from backscroll.schema.wire import MSGPACK
 
-Targets = set[Target | None]
-"""What is to be erased from one command; None means all its text."""
+Targets = set[tuple[Target | None, Fields | None]]
+"""What is to be erased from one command: the text about a target, None for any, and in which fields, None for all."""
 
 NOT_KEPT = b""
 """Stored in place of a result that is no longer kept."""
@@ -280,11 +281,14 @@ def _redact_row(seq: int, redactions: list[Redaction], db: Writes) -> None:
     name, payload, result = row
     targets: dict[int, Targets] = defaultdict(set)
     for redaction in redactions:
-        targets[redaction.member].add(redaction.target)
+        targets[redaction.member].add((redaction.target, redaction.fields))
+    erased = None if payload is None else _redacted_payload(name, payload, targets)
+    if erased is not None and erased == payload and all(each.fields is not None for each in redactions):
+        return  # it had no text in these fields
     db.run(
         REDACT,
         seq=seq,
-        payload=None if payload is None else _redacted_payload(name, payload, targets),
+        payload=erased,
         result=NOT_KEPT if result and _has_result_of(set(targets), name, MSGPACK.decode(result, Any)) else result,
     )
 
@@ -330,8 +334,8 @@ def _without_text(command: Command[Any], targets: Mapping[int, Targets]) -> Comm
 
 def _erased(command: Command[Any], targets: Targets) -> Command[Any]:
     erased = command
-    for target in [None] if None in targets else targets:
-        erased = erase_text(erased, target)
+    for target, fields in [(None, None)] if (None, None) in targets else targets:
+        erased = erase_text(erased, target, fields)
     return erased
 
 
