@@ -193,11 +193,12 @@ def _erase_older(stored: Stored, event: State, state: State, db: Writes, context
 
 
 def _other_room(stored: Stored, event: State) -> str | None:
-    """The room in which another message is shown under the id of this saved one; an edit may move one."""
+    """The room in which another message is shown under the id of this saved one, where no edit moved it to."""
     given = event.fields.get("room_id")
     if stored.room_id is None or given is None or given.value == stored.room_id or given.version.is_edit:
         return None
-    return None if given.version < stored.state.fields["room_id"].version else stored.room_id
+    known = stored.state.fields["room_id"].version
+    return None if known.is_edit and given.version < known else stored.room_id
 
 
 def _write_hidden(stored: Stored, state: State, db: Writes) -> None:

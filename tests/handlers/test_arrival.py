@@ -363,10 +363,11 @@ def test_waiting_edits_are_bounded(client: Client, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_save_in_any_order_takes_no_id_of_another_room(client: Client) -> None:
-    """It is a `conflict` that names the room, except for an old copy of a message that an edit moved."""
-    execute(client, save())
-    with pytest.raises(Conflict, match="in room 'r1'"):
-        client.execute(save(room_id="r2"))
+    """It is a `conflict` that names the room, whichever is newer, but not for a late copy of what an edit moved."""
+    execute(client, save(edited_at=T - 1))
+    for other in (save(room_id="r2"), save(room_id="r2", edited_at=T - 1), save(room_id="r2", revision=1)):
+        with pytest.raises(Conflict, match="in room 'r1'"):
+            client.execute(other)
     execute(client, edit(room_id="r3", edited_at=T), save())
     assert [each.content for each in client.ask(GetMessages("r3"))] == ["v1"]
     assert client.ask(GetMessages("r1")) == []

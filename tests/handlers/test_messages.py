@@ -76,8 +76,7 @@ def test_save_message_refuses_reactions_of_another_message(client: Client) -> No
 
 
 def test_a_message_moves_only_when_its_room_is_updated(client: Client) -> None:
-    """An id that is in another room is a `conflict` that names the room, unless it was deleted, which swallows every late
-    copy; an update moves the message.
+    """An id that is in another room is a `conflict` that names the room, unless it was deleted; an update moves it.
 
     Chats whose ids are unique in a room only (101 in two groups) do not take over each other's messages.
     """
