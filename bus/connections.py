@@ -171,13 +171,14 @@ class Connections:
         while self._monitors:
             seconds = max(0.0, check_at - time.monotonic())
             is_idle = checked_last and not self.accepted
-            for readable, _ in poller.poll(None if is_idle else math.ceil(seconds * 1000)):
-                if readable is self._handshakes.socket:
-                    self._handshakes.answer()
-                elif self._read(readable):
-                    poller.unregister(readable)
-                    self._monitors.remove(readable)
-                    readable.close()
+            ready = [readable for readable, _ in poller.poll(None if is_idle else math.ceil(seconds * 1000))]
+            for monitor in [each for each in self._monitors if each in ready]:  # first: a flood of connections is fatal
+                if self._read(monitor):
+                    poller.unregister(monitor)
+                    self._monitors.remove(monitor)
+                    monitor.close()
+            if self._handshakes.socket in ready:
+                self._handshakes.answer()
             if (self.accepted or not checked_last) and time.monotonic() >= check_at:
                 checked_last = not self.accepted
                 check_at = time.monotonic() + self._check()

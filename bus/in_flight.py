@@ -66,7 +66,7 @@ class InFlight:
     """The bounds on bytes in flight: `client_bytes` and `all_bytes`. `bytes` is what trackers cover, of all peers.
 
     Replies of `tracked_bytes` or more have to be tracked. `is_full` is set when a reply has no room because of all
-    together; who retries resets it.
+    together; who retries resets it, and calls `settle` before: to look at all peers for each reply takes too long.
     """
 
     def __init__(self, client_bytes: int, all_bytes: int) -> None:
@@ -87,8 +87,6 @@ class InFlight:
         self._settle(peer)
         if peer.bytes and peer.bytes + size > self._client_bytes:
             return False
-        if self.bytes and self.bytes + size > self._all_bytes:
-            self.settle()
         if self.bytes and self.bytes + size > self._all_bytes:
             self.is_full = True
             return False

@@ -171,6 +171,7 @@ class RouterSocket:
         unless it waits because others fill the budget of all.
         """
         self.in_flight.is_full = False
+        self.in_flight.settle()
         for client, outbox in list(self.outboxes.items()):
             while outbox.messages and self._try_send(*outbox.messages[0]):
                 outbox.messages.popleft()

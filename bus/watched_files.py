@@ -26,8 +26,18 @@ class WatchedFiles:
         self._names: dict[str, str] = {}  # for messages: callers need not know where the daemon keeps its files
         self._directory = str(directory) if directory else ""
         self._seen: tuple[int, ...] = ()  # the state of the directory
-        self._seen_at = 0.0  # for the first time
+        self._seen_at = 0.0  # when it was seen for the first time
         self._settled: tuple[int, ...] = ()  # the state that it does not have again after a change
+
+    @classmethod
+    def of(cls, *others: "WatchedFiles") -> "WatchedFiles":
+        """All files that others watch now."""
+        files = cls()
+        for other in others:
+            files._opened |= other._opened
+            files._growing |= other._growing
+            files._names |= other._names
+        return files
 
     def note(self, path: Path, name: str = "", *, growing: bool = False) -> None:
         """Remember what a path leads to now; raises OSError. With `growing`, it must never become smaller."""
@@ -39,17 +49,21 @@ class WatchedFiles:
 
     def problem(self) -> str:
         """What happened to the first file that is not what it was; empty if all are."""
-        if not self._directory:
-            return self._first_problem()
-        state, now = _state(self._directory), time.monotonic()
+        state = _state(self._directory) if self._directory else ()
         if state and state == self._settled:
             return ""
         problem = self._first_problem()
+        if state and not problem:
+            self._note_state(state)
+        return problem
+
+    def _note_state(self, state: tuple[int, ...]) -> None:
+        """Note the state of the directory in which all files were found to be right."""
+        now = time.monotonic()
         if state != self._seen:
             self._seen, self._seen_at = state, now
-        elif not problem and now - self._seen_at >= SETTLED_SECONDS:
+        elif now - self._seen_at >= SETTLED_SECONDS:
             self._settled = state
-        return problem
 
     def _first_problem(self) -> str:
         for path, opened in self._opened.items():

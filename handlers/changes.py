@@ -24,8 +24,8 @@ from backscroll.handlers.storage import CommandContext, Redaction, Writes
 from backscroll.schema.command_log import Change, Fields, Noun, Target
 from backscroll.schema.tables import LogReferences
 
-ROOM_NOUNS = ("room", "channel", "category", "ban")
-"""The nouns of references with a room as parent. Text about members counts as text about the room."""
+ROOM_NOUNS = ("room", "channel", "category", "member", "ban")
+"""The nouns of references with a room as parent."""
 
 MESSAGE_TEXT: dict[str, int] = {
     "content": 1,
@@ -87,7 +87,7 @@ def media(media_id: str) -> Item:
 
 
 def in_room(noun: str, room_id: str, subject: str = "") -> Item:
-    """A channel, category or ban of a room; with the noun "room" the room itself."""
+    """A channel, category, member or ban of a room; with the noun "room" the room itself."""
     return Item(noun, room_id, subject)
 
 
@@ -156,7 +156,7 @@ def erase_replaced(item: Item, fields: Fields, db: Writes, context: CommandConte
 
 def erase_children(noun: str, parent: str, db: Writes, context: CommandContext) -> None:
     """Erase the text about all items of a noun that belonged to a room."""
-    redact(db.rows(SELECT_OF_PARENT, noun=noun, parent=parent), db, context)
+    redact(set(db.each(SELECT_OF_PARENT, noun=noun, parent=parent)), db, context)
     db.run(DELETE_OF_PARENT, noun=noun, parent=parent)
 
 

@@ -22,6 +22,8 @@ from backscroll.schema.operations import (
     GetChannel,
     ListCategories,
     ListChannels,
+    SaveCategory,
+    SaveChannel,
     UpdateCategory,
     UpdateChannel,
 )
@@ -39,6 +41,14 @@ HAS_MESSAGES = statement(
     .where((Messages.room_id == Named("room_id")) & (Messages.channel_id == Named("channel_id")))
     .limit(SQL("1"))
 )
+
+
+@handles(SaveChannel)
+def save_channel(command: SaveChannel, db: Writes, context: CommandContext) -> None:
+    channel = command.channel
+    _require_room(command.room_id, db, context)
+    _require_category(channel.category_id, command.room_id, "$.payload.channel.categoryId", db)
+    _save(CHANNELS, command.room_id, channel, db, context)
 
 
 @handles(CreateChannel)
@@ -88,6 +98,12 @@ def get_channel(query: GetChannel, db: Reads) -> Channel | None:
 @handles(ListChannels, cached=Cached.UNTIL_COMMIT)
 def list_channels(query: ListChannels, db: Reads) -> Items[Channel]:
     return CHANNELS.page(query.room_id, query.after, query.limit, db)
+
+
+@handles(SaveCategory)
+def save_category(command: SaveCategory, db: Writes, context: CommandContext) -> None:
+    _require_room(command.room_id, db, context)
+    _save(CATEGORIES, command.room_id, command.category, db, context)
 
 
 @handles(CreateCategory)

@@ -6,7 +6,8 @@ have text erased from the log.
 """
 
 from collections import defaultdict
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, cast
 
 from msgspec import Raw
 from msgspec.structs import replace
@@ -32,13 +33,19 @@ from backscroll.schema.decode_errors import DECODE_ERRORS
 from backscroll.schema.errors import CallerError, Conflict, TooLarge
 from backscroll.schema.limits import LOG_ENTRY_BYTES_MAX
 from backscroll.schema.operations import OPERATIONS, Batch, Command
+from backscroll.schema.operations.batch import BatchedCommand
 from backscroll.schema.strict import strict
 from backscroll.schema.tables import Commands, Sequence
 from backscroll.schema.wire import MSGPACK
 
+Erasures = set[tuple[Target | None, Fields | None]]
+"""What is to be erased from one command: the text about an item or all, in some fields or all."""
+
 NOT_KEPT = b""
 """Stored in place of a result that is no longer kept."""
 DROP_RESULTS_MAX = 10_000  # per run of the chores
+ALL_TEXT = (None, None)
+"""Erases all text of a command."""
 
 INSERT = statement(insertion(Commands))
 SELECT_BY_ID = statement(
@@ -191,9 +198,8 @@ def append(
         digest, was_redacted = digest_of(salt, canonical(logged)), False
     else:
         digest, salt, was_redacted, principal = received
-    for member, erased in context.redacted.items():
-        for target, fields in erased:
-            logged = _erase_in(logged, member, target, fields)
+    if context.redacted:
+        logged = _without_text(logged, context.redacted)
     redacted = was_redacted or bool(context.redacted) or context.payload_dropped
     _insert(
         command.wire_name,
@@ -275,34 +281,42 @@ def _redact_row(seq: int, redactions: list[Redaction], db: Writes) -> None:
     if row is None:
         return
     name, payload, result = row
-    erased = None if payload is None else _redacted_payload(name, payload, redactions)
-    if erased is not None and erased == payload and all(each.fields is not None for each in redactions):
+    erased: dict[int, Erasures] = defaultdict(set)
+    for redaction in redactions:
+        erased[redaction.member].add((redaction.target, redaction.fields))
+    remaining = None if payload is None else _redacted_payload(name, payload, erased)
+    if remaining is not None and remaining == payload and all(each.fields is not None for each in redactions):
         return  # it had no text in these fields
-    members = {redaction.member for redaction in redactions}
     db.run(
         REDACT,
         seq=seq,
-        payload=erased,
-        result=NOT_KEPT if result and _has_result_of(members, name, MSGPACK.decode(result, Any)) else result,
+        payload=remaining,
+        result=NOT_KEPT if result and _has_result_of(set(erased), name, MSGPACK.decode(result, Any)) else result,
     )
 
 
-def _redacted_payload(name: str, payload: bytes, redactions: list[Redaction]) -> bytes | None:
+def _redacted_payload(name: str, payload: bytes, erased: Mapping[int, Erasures]) -> bytes | None:
     """The payload without the erased text; None if it is damaged. It was accepted before, so no limits apply."""
     try:
-        command = _decoded(name, Raw(payload))
+        return MSGPACK.encode(_without_text(_decoded(name, payload, erased), erased))
     except (*DECODE_ERRORS, CallerError):
         return None
-    for redaction in redactions:
-        command = _erase_in(command, redaction.member, redaction.target, redaction.fields)
-    return MSGPACK.encode(command)
 
 
-def _decoded(name: str, payload: Raw) -> Any:
-    as_type = OPERATIONS[name]
-    if as_type.deferred_type is None:
-        return MSGPACK.decode(payload, strict(as_type))
-    return MSGPACK.decode(payload, as_type.deferred_type).with_commands(_decoded)
+def _decoded(name: str, payload: bytes, members: Iterable[int]) -> Command[Any]:
+    """A stored command. In a batch only these members are decoded, because it may have a thousand others."""
+    deferred_type = OPERATIONS[name].deferred_type
+    if deferred_type is None:
+        return _decoded_alone(name, payload)
+    encoded = MSGPACK.decode(payload, deferred_type).encoded_commands()
+    commands = [BatchedCommand(type=each, payload=raw) for each, raw in encoded]
+    for at in members:
+        commands[at] = BatchedCommand(type=commands[at].type, payload=_decoded_alone(*encoded[at]))
+    return Batch(commands)
+
+
+def _decoded_alone(name: str, payload: bytes | Raw) -> Command[Any]:
+    return cast(Command[Any], MSGPACK.decode(payload, strict(OPERATIONS[name])))
 
 
 def _has_result_of(members: set[int], name: str, result: Any) -> bool:
@@ -310,14 +324,21 @@ def _has_result_of(members: set[int], name: str, result: Any) -> bool:
     return any(result[member] is not None for member in members) if name == Batch.wire_name else True
 
 
-def _erase_in(command: Command[Any], member: int, target: Target | None, fields: Fields | None) -> Command[Any]:
-    """The command without the text about a target, or in these fields; in a batch, only this member is changed."""
+def _without_text(command: Command[Any], erased: Mapping[int, Erasures]) -> Command[Any]:
+    """The command without the text that is erased from it; in a batch, only the members that are named are changed."""
     if not isinstance(command, Batch):
-        erased: Command[Any] = erase_text(command, target, fields)
-        return erased
+        return _erased(command, erased[0])
     members = list(command.commands)
-    members[member] = replace(members[member], payload=erase_text(members[member].payload, target, fields))
+    for at, of_member in erased.items():
+        members[at] = replace(members[at], payload=_erased(members[at].payload, of_member))
     return replace(command, commands=members)
+
+
+def _erased(command: Command[Any], erasures: Erasures) -> Command[Any]:
+    erased = command
+    for target, fields in [ALL_TEXT] if ALL_TEXT in erasures else erasures:
+        erased = erase_text(erased, target, fields)
+    return erased
 
 
 def _stored_form(command: Command[Any], result: Any, context: CommandContext, was_redacted: bool) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import peewee
 from peewee import IntegerField, Tuple
 
-from backscroll.handlers.sql import JSON_BYTES_PER_CHAR, Named, Row, Statement, statement
+from backscroll.handlers.sql import JSON_BYTES_PER_CHAR, Named, Row, Statement, is_unset, statement
 from backscroll.handlers.storage import Reads
 from backscroll.schema.limits import INTEGER_MAX, PAGE_BYTES_MAX
 from backscroll.schema.records import Record
@@ -56,7 +56,7 @@ class OrderedRows:
         self.select_set = self._statement(query, order, order)
         self.select_unset: Statement | None = None
         if first.null:
-            self.select_unset = self._statement(query.where(first.is_null()), others, order)
+            self.select_unset = self._statement(query.where(is_unset(first)), others, order)
 
     def read(self, db: Reads, after: Record | None, limit: int | None, **values: Any) -> Iterator[Row]:
         """At most `limit` rows after a position, from the first if it is None; `values` are those of the query."""

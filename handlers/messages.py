@@ -167,7 +167,7 @@ DELETION_OF_CHANNEL = Deletion(OF_ROOM & (Messages.channel_id == Named("channel_
 
 @handles(SaveMessage)
 def save_message(command: SaveMessage, db: Writes, context: CommandContext) -> None:
-    save(command.message, "$.payload.message.reactions", db, context)
+    save(command.message, "$.payload.message.reactions", db, context, replaced=TEXT)
 
 
 @handles(UpdateMessage)
@@ -253,7 +253,7 @@ def save(
     context: CommandContext,
     *,
     moves_from: str | None = None,
-    replaced: Fields = TEXT,
+    replaced: Fields = frozenset(),
 ) -> None:
     """Write a whole message, unless it was deleted: a tombstone is never overwritten.
 

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from msgspec.structs import replace
-from peewee import Field
+from peewee import SQL, Field
 
 from backscroll.handlers import bans, changes, messages
 from backscroll.handlers.lists import Items, OrderedRows
@@ -27,6 +27,7 @@ ID_AT = ROWS.names.index("id")
 UPSERT = ROWS.upsert()
 DELETE = statement(Rooms.delete().where(Rooms.id == Named("room_id")))
 SELECT_ONE = statement(Rooms.select(*ROWS.columns).where(Rooms.id == Named("room_id")))
+SELECT_EXISTS = statement(Rooms.select(SQL("1")).where(Rooms.id == Named("room_id")))
 SELECT_ALL = OrderedRows(Rooms.select(*ROWS.columns), [Rooms.created_at, Rooms.id])
 
 ROOMS_AT_ONCE = 50
@@ -39,9 +40,10 @@ class ChildList(Generic[T]):
     def __init__(self, name: str, record_type: type[T], table: type[Table], order: list[Field]) -> None:
         self.name = name
         self.noun = record_type.NOUN
+        self.key = record_type.KEY[0]
         self.rows = RowMapper(record_type, table, ("room_id",))
         room_id = table._meta.fields["room_id"]
-        key = table._meta.fields[record_type.KEY[0]]
+        key = table._meta.fields[self.key]
         in_room = room_id == Named("room_id")
         one = in_room & (key == Named("child_id"))
         self.upsert = self.rows.upsert()
@@ -62,9 +64,9 @@ class ChildList(Generic[T]):
         """Insert a record, or overwrite the one with the same key."""
         db.write(self.upsert, self.rows.to_row(record, room_id))
 
-    def remove(self, room_id: str, child_id: str, db: Writes) -> None:
-        """Remove a record if it exists."""
-        db.run(self.delete_one, room_id=room_id, child_id=child_id)
+    def remove(self, room_id: str, child_id: str, db: Writes) -> bool:
+        """Remove a record; returns whether it existed."""
+        return db.run(self.delete_one, room_id=room_id, child_id=child_id) > 0
 
     def find(self, room_id: str, child_id: str, db: Reads) -> T | None:
         """The record with this id in the room, or None."""
@@ -139,7 +141,7 @@ def get_all_rooms(query: GetAllRooms, db: Reads) -> Items[Room]:
 
 def exists(room_id: str, db: Reads) -> bool:
     """Whether a room is stored."""
-    return db.row(SELECT_ONE, room_id=room_id) is not None
+    return db.row(SELECT_EXISTS, room_id=room_id) is not None
 
 
 def save(room: Room, db: Writes, context: CommandContext) -> None:
@@ -151,9 +153,8 @@ def save(room: Room, db: Writes, context: CommandContext) -> None:
         records = getattr(room, child.name)
         if records is not None:
             child.replace(room.id, records, db)
-    for children in (CHANNELS, CATEGORIES):
-        records = getattr(room, children.name) or []
-        changes.add_references([changes.in_room(children.noun, room.id, each.id) for each in records], db, context)
+            subjects = [getattr(each, child.key) for each in records]
+            changes.add_references([changes.in_room(child.noun, room.id, each) for each in subjects], db, context)
     if room.members is not None:
         changes.replaced(context, "member", room.id)
 
@@ -193,7 +194,7 @@ def _rooms(rows: list[Row], child_lists: bool, db: Reads) -> Iterator[Room]:
         yield from (_with_children(row, children) for row in rows)
         return
     if len(rows) == 1:
-        instead = "list-channels, list-categories and get-users-by-room with `limit`"
+        instead = "list-channels, list-categories and get-members with `limit`"
         problem = f"the lists of room {rows[0][ID_AT]!r} do not fit into a reply of {REPLY_BYTES_MAX} bytes"
         raise TooLarge(f"{problem}: ask with `childLists: false`, and for its lists with {instead}")
     half = len(rows) // 2

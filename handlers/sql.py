@@ -99,6 +99,11 @@ def unindexed(column: peewee.Field) -> peewee.NodeList:
     return peewee.NodeList((peewee.SQL("+"), column))
 
 
+def is_unset(column: peewee.Field) -> peewee.Function:
+    """`column` has no value. Called unlikely, or SQLite searches by the key alone and reads all rows that have one."""
+    return peewee.fn.unlikely(column.is_null())
+
+
 def insertion(table: type[Table], names: Iterable[str] | None = None) -> peewee.Insert:
     """The query that inserts a row of values for these columns, by default for all, in order."""
     fields = table._meta.fields

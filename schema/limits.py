@@ -13,6 +13,7 @@ REPLY_BYTES_MAX = 8 * 1024 * 1024
 LOG_BODY_BYTES_MAX = 2 * BODY_BYTES_MAX  # of append-log: an entry is larger than the command it records
 FRAME_BYTES_MAX = LOG_BODY_BYTES_MAX + 1024 * 1024  # above this libzmq closes the connection without a reply
 TEXT_BYTES_MAX = 1024 * 1024
+CHANNEL_TYPE_BYTES_MAX = 64
 ID_BYTES_MAX = 512  # so that a key of two ids fits the index entries of every database system
 REQUEST_ID_BYTES_MAX = 64
 SCOPE_BYTES_MAX = 128
@@ -57,6 +58,7 @@ CallerName = Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,64}$(?!\\n)", max_le
 CurveKey = Annotated[str, Meta(pattern=r"^[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}$", max_length=40)]
 ScopeName = Annotated[str, Meta(min_length=1, max_length=SCOPE_BYTES_MAX)]
 Text = Annotated[str, Meta(max_length=TEXT_BYTES_MAX)]
+ChannelType = Annotated[str, Meta(min_length=1, max_length=CHANNEL_TYPE_BYTES_MAX)]
 Integer = Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
 Count = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
 PositiveCount = Annotated[int, Meta(ge=1, le=INTEGER_MAX)]
@@ -95,6 +97,7 @@ LIMITS: dict[str, Limit] = {
     "scopeBytes": Limit("`scope`", SCOPE_BYTES_MAX, "bytes", "too-large", "at least 1"),
     "traceparentBytes": Limit("`traceparent`", TRACEPARENT_BYTES_MAX, "bytes", "too-large"),
     "idBytes": Limit("an id, an emoji or a message's `type`", ID_BYTES_MAX, "bytes", "too-large", "at least 1"),
+    "channelTypeBytes": Limit("`type` of a channel", CHANNEL_TYPE_BYTES_MAX, "bytes", "too-large", "at least 1"),
     "textBytes": Limit("a text (`content`, `name`, …)", TEXT_BYTES_MAX, "bytes", "too-large"),
     "itemBytes": Limit(
         "a message, user, room, member, …, in JSON",

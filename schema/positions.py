@@ -22,9 +22,16 @@ class UserPosition(Record, frozen=True, kw_only=True):
     oder_id: Id
 
 
-class MemberPosition(Record, frozen=True, kw_only=True):
+class RoomUserPosition(Record, frozen=True, kw_only=True):
     """A position in the order of oderId."""
 
+    oder_id: Id
+
+
+class MemberPosition(Record, frozen=True, kw_only=True):
+    """A position in the order (joinedAt, oderId); an unset time is null, which comes first."""
+
+    joined_at: Millis | None
     oder_id: Id
 
 

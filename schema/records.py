@@ -23,8 +23,20 @@ from msgspec import UNSET, Struct, UnsetType, field
 from msgspec.structs import replace
 
 from backscroll.schema.hidden import shown, shown_fields
-from backscroll.schema.limits import Array, Bytes, Count, Id, Integer, Many, Millis, Object, PositiveCount, Text
-from backscroll.schema.markers import REPLY_ONLY, OneOf
+from backscroll.schema.limits import (
+    Array,
+    Bytes,
+    ChannelType,
+    Count,
+    Id,
+    Integer,
+    Many,
+    Millis,
+    Object,
+    PositiveCount,
+    Text,
+)
+from backscroll.schema.markers import REPLY_ONLY
 
 T = TypeVar("T")
 Settable: TypeAlias = T | UnsetType  # leave it or set it
@@ -38,8 +50,6 @@ ERASED_EMOJI = "\ufdd0"
 
 It is never stored: otherwise a replay would add and remove reactions that nobody made.
 """
-
-ChannelType = Annotated[str, OneOf("text", "voice", "audio", "video")]
 
 
 class Record(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, gc=False):
@@ -232,11 +242,14 @@ class UserUpdates(Record, frozen=True, kw_only=True):
 
 
 class Channel(StoredRecord, frozen=True, kw_only=True):
-    """A channel of a room. Its id is unique only within the room: `general` may exist in several rooms."""
+    """A channel of a room. Its id is unique only within the room: `general` may exist in several rooms.
+
+    `type` is the application's own word, such as "text" or "voice"; the daemon does nothing with it.
+    """
 
     NOUN = "channel"
     KEY = ("id",)
-    REDACTABLE = {"name": "", "topic": None, "metadata": None}
+    REDACTABLE = {"name": "", "type": "text", "topic": None, "metadata": None}
 
     id: Id
     name: Text
@@ -252,7 +265,7 @@ class Channel(StoredRecord, frozen=True, kw_only=True):
 class ChannelUpdates(Record, frozen=True, kw_only=True):
     """What `update-channel` may change."""
 
-    REDACTABLE = {"name": "", "topic": None, "metadata": None}
+    REDACTABLE = {"name": "", "type": "text", "topic": None, "metadata": None}
 
     name: Settable[Text] = UNSET
     type: Settable[ChannelType] = UNSET
@@ -294,7 +307,7 @@ class RoomMember(StoredRecord, frozen=True, kw_only=True):
 
     NOUN = "member"
     KEY = ("oder_id",)
-    REDACTABLE = {"username": None, "display_name": None, "avatar_url": None, "metadata": None}
+    REDACTABLE = dict.fromkeys(["username", "display_name", "avatar_url", "role", "metadata"])
 
     oder_id: Id
     id: Id | None = None

@@ -21,7 +21,7 @@ from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema.errors import BackscrollError
 from tests.support.clocks import Clock
-from tests.support.notes import notes_in
+from tests.support.notes import add_note, notes_in
 from tests.support.schemas import ReplyChecker
 
 CORPUS = Path(__file__).parent.parent.parent / "shared" / "corpus" / "equational.jsonl.gz"
@@ -45,6 +45,18 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[REPLY_CHECKER] = ReplyChecker()
     config.addinivalue_line("markers", "undescribed: replies are not compared with the description")
     hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tests run in processes of their own; what these note is sent to the one that prints the summary."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["notes"] = notes_in(session.config.stash)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    for title, text in getattr(node, "workeroutput", {}).get("notes", []):
+        add_note(node.config.stash, title, text)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -123,6 +123,7 @@ class SqliteStore:
         self.committed_at: int | None = None  # the time of the last commit, in ms since the epoch
         self._directory = directory or WatchedFiles()
         self._database_file, self._log_files = WatchedFiles(), WatchedFiles(path.parent)
+        self._other_files = WatchedFiles()  # directory and database in one, because it is asked after each commit
         self._wal = path.with_name(f"{path.name}-wal")
         self._wal_header = b""
         COMPILED.compile_all()
@@ -167,6 +168,7 @@ class SqliteStore:
         self._database_file.note(self.path, growing=True)
         self._log_files.note(self._wal)
         self._log_files.note(self.path.with_name(f"{self.path.name}-shm"))
+        self._other_files = WatchedFiles.of(self._directory, self._database_file)
         self._frame_bytes = FRAME_HEADER_BYTES + self._writer.pragma("page_size")
         _, self._wal_header = self._writer.read("main", WAL_FILE, 0, HEADER_BYTES)
 
@@ -207,7 +209,8 @@ class SqliteStore:
         self.position = transaction.position
         self.seq = self.position.seq
         try:
-            self._check_after_commit()
+            if self._other_files.problem() or self._log_files.problem():
+                self._check_after_commit()
         finally:
             if transaction.commands and (not self.lost or self._rescue_due):
                 self._committed(Commit(self._scope, self.seq, transaction.commands), self)

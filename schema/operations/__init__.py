@@ -17,6 +17,7 @@ from backscroll.schema.operations.channels import *
 from backscroll.schema.operations.lifecycle import *
 from backscroll.schema.operations.log import *
 from backscroll.schema.operations.media import *
+from backscroll.schema.operations.members import *
 from backscroll.schema.operations.messages import *
 from backscroll.schema.operations.reactions import *
 from backscroll.schema.operations.rooms import *
@@ -25,7 +26,7 @@ from backscroll.schema.operations.sessions import *
 from backscroll.schema.operations.users import *
 
 NOUNS = (
-    *("messages", "reactions", "users", "rooms", "channels", "bans", "attachments", "sessions", "media"),
+    *("messages", "reactions", "users", "rooms", "members", "channels", "bans", "attachments", "sessions", "media"),
     *("scopes", "batch", "log", "lifecycle", "access"),
 )
 """The order of the modules in the documentation; a module that is missing here comes last."""

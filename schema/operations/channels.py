@@ -1,12 +1,24 @@
 """Channels and the categories they are listed under, one at a time; `save-room` writes a room's whole lists."""
 
-from backscroll.schema.limits import Id, Integer, PageSize, Text
+from backscroll.schema.limits import ChannelType, Id, Integer, PageSize, Text
 from backscroll.schema.operations.base import Command, Query
 from backscroll.schema.positions import ChannelPosition
-from backscroll.schema.records import Category, CategoryUpdates, Channel, ChannelType, ChannelUpdates
+from backscroll.schema.records import Category, CategoryUpdates, Channel, ChannelUpdates
 
 DEFAULT_ROOM = "default"
 """The room of applications that have no rooms; it is created with its first channel or category."""
+
+
+class SaveChannel(Command[None], frozen=True):
+    """Save a channel, or replace the one with the same id. `not-found` if the room or category does not exist.
+
+    Example: {"channel": {"id": "general", "name": "general", "type": "text", "position": 1}}
+    """
+
+    ERRORS = ("not-found",)
+
+    channel: Channel
+    room_id: Id = DEFAULT_ROOM
 
 
 class CreateChannel(Command[Channel], frozen=True):
@@ -15,9 +27,11 @@ class CreateChannel(Command[Channel], frozen=True):
     Example: {"name": "general", "topic": "anything", "position": 1}
     """
 
+    REPLACED_BY = "save-channel"
+
     ERRORS = ("not-found",)
 
-    REDACTABLE = {"name": "", "topic": None}
+    REDACTABLE = {"name": "", "type": "text", "topic": None}
 
     name: Text
     type: ChannelType = "text"
@@ -78,11 +92,25 @@ class ListChannels(Query[list[Channel]], frozen=True):
     after: ChannelPosition | None = None
 
 
+class SaveCategory(Command[None], frozen=True):
+    """Save a category, or replace the one with the same id. `not-found` if the room does not exist.
+
+    Example: {"category": {"id": "talk", "name": "Talk", "position": 1}}
+    """
+
+    ERRORS = ("not-found",)
+
+    category: Category
+    room_id: Id = DEFAULT_ROOM
+
+
 class CreateCategory(Command[Category], frozen=True):
     """Create a category; the daemon generates its id. `not-found` if the room does not exist.
 
     Example: {"name": "Talk", "position": 1}
     """
+
+    REPLACED_BY = "save-category"
 
     ERRORS = ("not-found",)
 

@@ -2,7 +2,7 @@
 
 from backscroll.schema.limits import Id, PageSize, Text
 from backscroll.schema.operations.base import Command, Query
-from backscroll.schema.positions import MemberPosition, UserPosition
+from backscroll.schema.positions import RoomUserPosition, UserPosition
 from backscroll.schema.records import User, UserUpdates
 
 
@@ -101,4 +101,4 @@ class GetUsersByRoom(Query[list[User]], frozen=True):
 
     room_id: Id
     limit: PageSize | None = None
-    after: MemberPosition | None = None
+    after: RoomUserPosition | None = None

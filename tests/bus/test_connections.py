@@ -21,7 +21,7 @@ from tests.support.waiting import wait_until
 
 StartDaemon = Callable[..., DaemonProcess]
 CONNECTIONS = 1_500
-IDLE_SECONDS = 2
+IDLE_SECONDS = 1
 IDLE_SHARE_MAX = 0.05  # of a processor
 P99_SECONDS_MIN = 0.01  # below this, the figures of a busy machine say nothing
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -178,8 +179,9 @@ def test_an_ignored_signal_changes_nothing_under_load(start_daemon: StartDaemon,
 
 
 def test_sigquit_ends_at_once_and_loses_nothing_acknowledged(start_daemon: StartDaemon) -> None:
-    """It is the one to end a daemon that hangs, like a kill; the system may write a core file."""
+    """It is the one to end a daemon that hangs, like a kill; the system may write a core file, which takes a while."""
     daemon = start_daemon()
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_CORE, (0, 0))
     with Peer(daemon.endpoint) as peer:
         for at in range(500):
             peer.request("save-message", save_payload(at), request_id=f"save-{at}")

@@ -24,6 +24,8 @@ from tests.support.peers import Peer
 from tests.support.requests import body, send
 from tests.support.sql import sql
 
+pytestmark = pytest.mark.xdist_group("losses")  # in one process, which compares all with the table
+
 TABLE = Path(__file__).parent.parent.parent / "bus" / "LOSSES.md"
 SIZES = re.compile(r"\d{6,}")  # of files in bytes, which differ between two runs
 OTHER = "other"

@@ -107,7 +107,7 @@ def test_unfinished_messages_are_bounded(
     with Peak(served.pid) as peak, served.client() as idle:
         idle.execute(save_message(1))
         with sending(served.endpoint, number, piece, first=first, times=times):
-            serves(served, 60 if long else 3)
+            serves(served, 60 if long else 1.5)
         assert idle.ask(GetMessageById("m1")) is not None
     assert peak.bytes < RESIDENT_BYTES_MAX
 
@@ -125,7 +125,7 @@ def test_tcp_connections_that_hold_nothing_are_never_cut_off(start_daemon: Start
             with closing(connected(daemon.endpoint)) as sender:
                 sender.sendall(frame(MIB) + bytes(MIB // 2))
                 wait_until(partial(is_cut, sender))
-        wait_until(partial(is_over, time.monotonic() + 3))
+        wait_until(partial(is_over, time.monotonic() + 1))
         assert not is_cut(greeted)
         assert not is_cut(silent)
 
@@ -165,7 +165,7 @@ def test_replies_that_nobody_reads_are_bounded(served: Target, number: int, limi
     with Peak(served.pid) as peak, several(served.endpoint, number, queue=1) as peers:
         for at, peer in enumerate(peers):
             ask_for_pages(peer, range(at, at + 64))
-        serves(served, 60 if long else 4)
+        serves(served, 60 if long else 1.5)
         with Peer(served.endpoint) as reader:
             ask_for_pages(reader, range(5))
             assert all(reply["ok"] for reply in reader.replies(5).values())
@@ -180,7 +180,7 @@ def test_small_replies_that_nobody_reads_are_bounded(served: Target) -> None:
         for peer in peers:
             for _ in range(1_200):
                 peer.request("get-message-by-id", {"messageId": "m1"}, **served.envelope)
-        serves(served, 3)
+        serves(served, 1.5)
     assert peak.bytes < RESIDENT_BYTES_MAX
 
 
@@ -224,7 +224,7 @@ def test_no_acknowledged_message_is_lost_when_memory_is_refused(tmp_path: Path, 
         sending(endpoint, 30, bytes(MIB), first=frame(FRAME_BYTES_MAX), times=FRAME_BYTES_MAX // MIB - 2),
         Client(endpoint, timeout_ms=1_000) as client,
     ):
-        until = time.monotonic() + 4
+        until = time.monotonic() + 2
         for at in range(10_000):
             if time.monotonic() > until or process.poll() is not None:
                 break
@@ -286,7 +286,7 @@ def test_a_mixed_load_is_bounded(start_daemon: StartDaemon, tmp_path: Path, long
     and go; for ten minutes in the long form.
     """
     daemon = start_daemon("--endpoint", f"ipc://{tmp_path}/mixed.sock", "--endpoint", "tcp://127.0.0.1:*")
-    until = time.monotonic() + (600 if long else 8)
+    until = time.monotonic() + (600 if long else 4)
     loads = [Mixed(target(daemon, tmp_path / "data", endpoint), until) for endpoint in daemon.endpoints]
     with Client(daemon.endpoint) as client, Peak(daemon.process.pid) as peak:
         for at in range(40):

@@ -1,4 +1,4 @@
-"""Files that must stay the ones that were opened, also those that are examined only after a change of their directory."""
+"""Files that must stay the ones that were opened, also if they are examined only after a change of their directory."""
 
 import os
 import shutil

@@ -24,7 +24,6 @@ from backscroll.schema import (
     BackscrollError,
     Busy,
     CallerError,
-    Channel,
     ClearAllData,
     Command,
     Conflict,
@@ -32,7 +31,6 @@ from backscroll.schema import (
     DeadlineExceeded,
     DeleteMessage,
     GetAllRooms,
-    GetChannel,
     GetLog,
     GetMessageById,
     GetMessages,
@@ -51,8 +49,6 @@ from backscroll.schema import (
     Pong,
     Query,
     Reaction,
-    Room,
-    SaveRoom,
     SaveUser,
     TooLarge,
     Unavailable,
@@ -335,16 +331,6 @@ def test_a_field_of_a_later_level_is_ignored(client_class: Any, codec: Any) -> N
     transport = Scripted(lambda call: codec.encode(reply | {"id": call}))
     expected = message_record(reactions=[Reaction(message_id="m1", oder_id="bob", emoji="x")])
     assert _once(client_class, GetMessages("r1"), transport=transport) == [expected]
-
-
-@pytest.mark.parametrize("client_class", [Client, AsyncClient])
-def test_a_value_of_a_later_level_is_kept_as_text(client_class: Any) -> None:
-    """An unknown type of channel, or noun of a change in the log, is returned as it is."""
-    stage = {"id": "c1", "name": "c", "type": "stage", "position": 0}
-    channel = _once(client_class, GetChannel("c1"), transport=Scripted(succeeded(stage)))
-    assert (channel.type, channel) == ("stage", Channel(id="c1", name="c", type="stage"))
-    with pytest.raises(Invalid, match="'stage' is not one of: text, voice, audio, video"):
-        _daemon_once(client_class, SaveRoom(Room(id="r1", name="r", channels=[channel])))
 
 
 @pytest.mark.parametrize("client_class", [Client, AsyncClient])

@@ -46,13 +46,17 @@ from backscroll.schema import (
     RoomMember,
     SaveAttachment,
     SaveBan,
+    SaveCategory,
+    SaveChannel,
     SaveReaction,
     SaveRoom,
     SaveUser,
+    TooLarge,
     UpdateCategory,
     UpdateChannel,
     User,
 )
+from backscroll.schema.limits import CHANNEL_TYPE_BYTES_MAX
 from backscroll.schema.ulid import time_of
 from tests.support.clocks import Clock
 from tests.support.handlers import handler_of, replacing
@@ -180,9 +184,9 @@ def test_update_channel_keeps_clears_or_sets_each_field(client: Client, clock: C
     assert client.execute(UpdateChannel(made.id, ChannelUpdates(category_id=None))).category_id is None
 
 
-@pytest.mark.parametrize("updates", [{"name": None}, {"type": None}, {"position": None}, {"type": "tv"}, {"id": "x"}])
+@pytest.mark.parametrize("updates", [{"name": None}, {"type": None}, {"position": None}, {"type": ""}, {"id": "x"}])
 def test_update_channel_refuses_invalid_values(transport: InProcess, updates: dict[str, Any]) -> None:
-    """Null for a required field, an unknown type and a change of the id are invalid."""
+    """Null for a required field, an empty type and a change of the id are invalid."""
     channel = Client(transport=transport).execute(CreateChannel("general"))
     answer = transport.dispatcher.answer(body("update-channel", {"channelId": channel.id, "updates": updates}))
     error = json.loads(answer)["error"]
@@ -219,6 +223,65 @@ def test_an_unknown_channel_is_not_found(client: Client, command: Any) -> None:
     with pytest.raises(NotFound) as refused:
         client.execute(command)
     assert path_of(refused) == "$.payload.channelId"
+
+
+# --- saving ---
+
+
+def test_saved_channels_and_categories_have_their_own_ids(client: Client) -> None:
+    """They are rows as they were sent, without times of the daemon's, in the default room if none is named."""
+    talk = Category(id="talk", name="Talk", metadata={"a": 1})
+    general = Channel(id="general", name="G", type="text", category_id="talk", topic="t")
+    client.execute(SaveCategory(talk))
+    client.execute(SaveChannel(general))
+    assert client.ask(ListCategories()) == [talk]
+    assert client.ask(ListChannels()) == [general]
+
+
+def test_saving_a_channel_or_category_again_replaces_the_row(client: Client) -> None:
+    """What the second save leaves out is unset; other channels and other rooms stay as they are."""
+    for room_id in ("r1", "r2"):
+        client.execute(SaveRoom(Room(id=room_id, name="R", channels=[Channel(id="b", name="b", type="text")])))
+    client.execute(SaveChannel(Channel(id="a", name="A", type="text", topic="t", position=2), room_id="r1"))
+    client.execute(SaveChannel(Channel(id="a", name="new", type="voice"), room_id="r1"))
+    client.execute(SaveCategory(Category(id="k", name="K", metadata={"a": 1}), room_id="r1"))
+    client.execute(SaveCategory(Category(id="k", name="new"), room_id="r1"))
+    b = Channel(id="b", name="b", type="text")
+    assert client.ask(ListChannels("r1")) == [Channel(id="a", name="new", type="voice"), b]
+    assert client.ask(ListCategories("r1")) == [Category(id="k", name="new")]
+    assert client.ask(ListChannels("r2")) == [b]
+
+
+@pytest.mark.parametrize(
+    ("command", "path"),
+    [
+        (SaveChannel(Channel(id="a", name="a", type="text"), room_id="r1"), "$.payload.roomId"),
+        (SaveCategory(Category(id="k", name="k"), room_id="r1"), "$.payload.roomId"),
+        (SaveChannel(Channel(id="a", name="a", type="text", category_id="k")), "$.payload.channel.categoryId"),
+    ],
+)
+def test_what_a_saved_channel_names_must_be_stored(
+    client: Client, transport: InProcess, command: Any, path: str
+) -> None:
+    """An unknown room or category is not found, and the command has no effect."""
+    with pytest.raises(NotFound) as refused:
+        client.execute(command)
+    assert path_of(refused) == path
+    assert not any(all_rows(transport.store.path).values())
+
+
+def test_the_type_of_a_channel_is_free_text(client: Client) -> None:
+    """Any text up to its limit is kept, by each command that writes channels; a longer or an empty one is refused."""
+    kinds = ["text", "forum", "📣", "é" * (CHANNEL_TYPE_BYTES_MAX // 2)]
+    for at, kind in enumerate(kinds):
+        client.execute(SaveChannel(Channel(id=f"c{at}", name="c", type=kind)))
+    assert [each.type for each in client.ask(ListChannels())] == kinds
+    made = client.execute(CreateChannel("c", type="stage"))
+    assert client.execute(UpdateChannel(made.id, ChannelUpdates(type="news"))).type == "news"
+    with pytest.raises(TooLarge):
+        client.execute(SaveChannel(Channel(id="c", name="c", type=kinds[-1] + "x")))
+    with pytest.raises(Invalid):
+        client.execute(SaveChannel(Channel(id="c", name="c", type="")))
 
 
 # --- deletion ---

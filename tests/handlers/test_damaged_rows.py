@@ -125,6 +125,8 @@ READ: list[tuple[str, Plain]] = [
     ("get-user", {"userId": "users 2"}),
     ("get-user-by-pubkey", {"pubkey": "key 2"}),
     ("get-users-by-room", {"roomId": "rooms 2"}),
+    ("get-members", {"roomId": "rooms 2"}),
+    ("get-member", {"roomId": "rooms 2", "oderId": "members 2"}),
     ("get-current-user", {}),
     ("get-all-rooms", {}),
     ("get-room", {"roomId": "rooms 2"}),

@@ -84,6 +84,9 @@ class World:
                 {"roomId": self.room, "name": self.room_text("made channel"), "topic": self.room_text("made")},
             ),
             ("create-category", {"roomId": self.room, "name": self.room_text("made category")}),
+            ("save-member", self._member("member")),
+            ("save-channel", self._saved("channel", "saved channel", type=self.room_text("saved channel type"))),
+            ("save-category", self._saved("category", "saved category")),
             ("save-ban", {"ban": self._ban("ban")}),
             ("save-reaction", {"reaction": self.reaction("early reaction")}),
             ("save-attachment", self.attachment("early file")),
@@ -96,6 +99,7 @@ class World:
             ("save-attachment", self.attachment("file")),
             batch(
                 ("save-ban", {"ban": self._ban("batch ban")}),
+                ("save-member", self._member("batch member")),
                 ("save-message", self.message("batch")),
                 ("update-message", self.update("batch edit")),
                 ("save-reaction", {"reaction": self.reaction("batched reaction")}),
@@ -128,6 +132,14 @@ class World:
             ("save-attachment", self.attachment("late file")),
         ]
         return [*gone, *late, batch(("save-message", self.message("late batch")), ("initialize", {}))]
+
+    def _member(self, what: str) -> Plain:
+        texts = {name: self.room_text(f"{what} {name.lower()}") for name in ("username", "displayName", "role")}
+        return {"roomId": self.room, "member": {"oderId": what} | texts}
+
+    def _saved(self, noun: str, what: str, **fields: Any) -> Plain:
+        child = {"id": what, "name": self.room_text(f"{what} name")} | fields
+        return {"roomId": self.room, noun: child}
 
     def _room(self, what: str) -> Plain:
         def room_text(field: str) -> str:

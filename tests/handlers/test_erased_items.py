@@ -112,12 +112,40 @@ class RemoveBan(Case):
         return {"ban": {"roomId": room, "oderId": person, "timestamp": 1} | texts}
 
 
+class RemoveMember(Case):
+    """One member of one room, saved alone and in lists, the last of which left it out; others are in the same lists."""
+
+    def said(self) -> list[Command]:
+        room = {"id": "r1", "name": self.kept("room"), "topic": self.kept("topic")}
+        alone = (self._member("ada", self.kept), self._member("eve", self.gone), self._member("eve", self.gone))
+        return [
+            ("save-room", {"room": room | {"members": self._members()}}),
+            ("save-room", {"room": {"id": "r2", "name": "r", "members": [self._member("eve", self.kept)]}}),
+            *(("save-member", {"roomId": "r1", "member": each}) for each in alone),
+            ("save-member", {"roomId": "r2", "member": self._member("eve", self.kept)}),
+            ("update-room", {"roomId": "r1", "updates": {"members": self._members(), "topic": self.kept("topic")}}),
+            ("update-room", {"roomId": "r1", "updates": {"members": [self._member("ada", self.kept)]}}),
+        ]
+
+    def removal(self) -> Command:
+        return "remove-member", {"roomId": "r1", "oderId": "eve"}
+
+    def again(self) -> list[Command]:
+        return [("save-member", {"roomId": "r1", "member": self._member("eve", self.kept)})]
+
+    def _members(self) -> list[Plain]:
+        return [self._member("ada", self.kept), self._member("eve", self.gone)]
+
+    def _member(self, name: str, say: Callable[[str], str]) -> Plain:
+        texts = {field: say(field.lower()) for field in ("username", "displayName", "avatarUrl", "role")}
+        return {"oderId": name, "joinedAt": 1, "metadata": {say("key"): say("value")}} | texts
+
+
 class DeleteChild(Case):
     """A channel or category, in lists of its room and alone; there are others, and one of its name in another room."""
 
     noun, field = "", ""
     texts: tuple[str, ...] = ("name",)
-    own: Plain = {}
 
     def said(self) -> list[Command]:
         first = {
@@ -137,20 +165,26 @@ class DeleteChild(Case):
             (f"update-{self.noun}", self._update("c1", "r1", self.gone)),
             (f"update-{self.noun}", self._update("c2", "r1", self.kept)),
             (f"create-{self.noun}", {"roomId": "r1", "name": self.kept("made")}),
+            (f"save-{self.noun}", {"roomId": "r1", self.noun: self._child("c1", self.gone)}),
+            (f"save-{self.noun}", {"roomId": "r1", self.noun: self._child("c2", self.kept)}),
+            (f"save-{self.noun}", {"roomId": "r2", self.noun: self._child("c1", self.kept)}),
         ]
 
     def removal(self) -> Command:
         return f"delete-{self.noun}", {"roomId": "r1", f"{self.noun}Id": "c1"}
 
     def again(self) -> list[Command]:
-        return [("update-room", {"roomId": "r1", "updates": {self.field: [self._child("c1", self.kept)]}})]
+        return [
+            ("update-room", {"roomId": "r1", "updates": {self.field: [self._child("c1", self.kept)]}}),
+            (f"save-{self.noun}", {"roomId": "r1", self.noun: self._child("c1", self.kept)}),
+        ]
 
     def _children(self) -> list[Plain]:
         return [self._child("c0", self.kept), self._child("c1", self.gone), self._child("c2", self.kept)]
 
     def _child(self, name: str, say: Callable[[str], str]) -> Plain:
         texts = {field: say(field) for field in self.texts}
-        return {"id": name, "metadata": {"a": say("metadata")}} | texts | self.own
+        return {"id": name, "metadata": {"a": say("metadata")}} | texts
 
     def _update(self, name: str, room: str, say: Callable[[str], str]) -> Plain:
         updates = {"metadata": {say("key"): 1}} | {field: say(f"new {field}") for field in self.texts}
@@ -159,8 +193,7 @@ class DeleteChild(Case):
 
 class DeleteChannel(DeleteChild):
     noun, field = "channel", "channels"
-    texts = ("name", "topic")
-    own = {"type": "text"}
+    texts = ("name", "topic", "type")
 
 
 class DeleteMadeChannel(DeleteChannel):
@@ -174,7 +207,15 @@ class DeleteMadeChannel(DeleteChannel):
                 "save-room",
                 {"room": {"id": "r1", "name": self.kept("room"), "channels": [self._child("c2", self.kept)]}},
             ),
-            ("create-channel", {"roomId": "r1", "name": self.gone("made"), "topic": self.gone("made topic")}),
+            (
+                "create-channel",
+                {
+                    "roomId": "r1",
+                    "name": self.gone("made"),
+                    "topic": self.gone("made topic"),
+                    "type": self.gone("made type"),
+                },
+            ),
         ]
 
     def made(self, name: str, result: Any) -> None:
@@ -193,7 +234,7 @@ class DeleteCategory(DeleteChild):
 
 
 CASES: list[type[Case]] = [
-    *(DeleteAttachments, RemoveBan),
+    *(DeleteAttachments, RemoveBan, RemoveMember),
     *(DeleteChannel, DeleteCategory, DeleteMadeChannel),
 ]
 each_case = pytest.mark.parametrize("case_type", CASES, ids=lambda each: each.__name__)
@@ -309,6 +350,7 @@ def test_removing_what_is_not_there_erases_nothing(local: Local) -> None:
     local.result("save-ban", {"ban": {"roomId": "r1", "oderId": "eve", "timestamp": 1, "reason": "<kept/reason>"}})
     before = local.entries()
     local.result("remove-ban", {"roomId": "r1", "oderId": "mallory"})
+    local.result("remove-member", {"roomId": "r1", "oderId": "mallory"})
     local.result("delete-attachments-for-message", {"messageId": "m1"})
     assert local.entries()[: len(before)] == before
     local.replay(local.entries())

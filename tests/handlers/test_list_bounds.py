@@ -26,6 +26,7 @@ from backscroll.schema import (
     GetAllRooms,
     GetAttachmentsForMessage,
     GetBansForRoom,
+    GetMembers,
     GetMessages,
     GetReactionsForMessage,
     GetRoom,
@@ -41,12 +42,14 @@ from backscroll.schema import (
     Query,
     Reaction,
     RemoveBan,
+    RemoveMember,
     RemoveReaction,
     Room,
     RoomMember,
     RoomUpdates,
     SaveAttachment,
     SaveBan,
+    SaveMember,
     SaveReaction,
     SaveRoom,
     SaveUser,
@@ -115,13 +118,8 @@ def part_name(number: int) -> str:
     return hashlib.sha256(f"{number}".encode()).hexdigest()
 
 
-def members(client: Client, number: int, *, present: bool) -> list[Any]:
-    """The members of a room are saved together."""
-    room = client.ask(GetRoom("r1"))
-    assert room is not None
-    others = [each for each in room.members or [] if each.oder_id != f"u{number}"]
-    new = [RoomMember(oder_id=f"u{number}")] if present else []
-    return [UpdateRoom("r1", RoomUpdates(members=others + new))]
+def save_member(number: int, text: str = "") -> SaveMember:
+    return SaveMember("r1", RoomMember(oder_id=f"u{number}", username=text, joined_at=time_of(number)))
 
 
 def channels(client: Client, number: int, text: str | None) -> list[Any]:
@@ -151,8 +149,13 @@ LISTS = [
     Listed(ListUsers(), lambda _, number, text: [SaveUser(user(number, text))], lambda *_: []),
     Listed(
         GetUsersByRoom("r1"),
-        lambda client, number, text: [SaveUser(user(number, text)), *members(client, number, present=True)],
-        lambda client, number: members(client, number, present=False),
+        lambda _, number, text: [SaveUser(user(number, text)), save_member(number)],
+        lambda _, number: [RemoveMember("r1", f"u{number}")],
+    ),
+    Listed(
+        GetMembers("r1"),
+        lambda _, number, text: [save_member(number, text)],
+        lambda _, number: [RemoveMember("r1", f"u{number}")],
     ),
     Listed(
         GetAllRooms(),

@@ -38,6 +38,8 @@ from backscroll.schema import (
     GetLog,
     GetMedia,
     GetMediaPart,
+    GetMember,
+    GetMembers,
     GetMessageById,
     GetMessagePage,
     GetMessages,
@@ -71,6 +73,7 @@ from backscroll.schema import (
     User,
 )
 from backscroll.schema.operations import Builtin
+from backscroll.schema.positions import MemberPosition
 from tests.support.messages import save_message
 from tests.support.sql import sql
 
@@ -85,6 +88,9 @@ QUERIES: list[Query[Any]] = [
     GetUser("u0"),
     GetCurrentUser(),
     GetUsersByRoom("r0"),
+    GetMembers("r0"),
+    GetMembers("r0", limit=5, after=MemberPosition(joined_at=None, oder_id="u0")),
+    GetMember("r0", "u0"),
     GetRoom("r0"),
     GetAllRooms(),
     GetBansForRoom("r0"),
@@ -253,6 +259,17 @@ def test_every_query_plan_uses_an_index(transport: InProcess, name: str, sql: st
     assert scans == [] or of_a_page
     reads_everything = [step for step in steps if step.startswith("SCAN") and step not in one_row]
     assert not reads_everything or "select_all" in name.lower()
+
+
+UNSET = {name: sql for name, sql in all_statements().items() if name.endswith(".select_unset")}
+
+
+@pytest.mark.parametrize(("name", "sql"), UNSET.items(), ids=lambda each: each if "." in each else "")
+def test_a_page_of_unset_times_reads_no_other_rows(transport: InProcess, name: str, sql: str) -> None:
+    """It is found by the index of the order, not by searching the key for those without a time."""
+    with apsw.Connection(str(transport.store.path)) as connection:
+        [step] = plan(connection, sql)
+    assert re.search(r"USING INDEX \w+ \((\w+=\? AND )?(\w+_at|timestamp)=\? AND ", step), step
 
 
 def test_the_sequence_table_has_exactly_one_row(transport: InProcess) -> None:

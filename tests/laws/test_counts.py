@@ -57,8 +57,10 @@ from backscroll.schema import (
     MessageUpdates,
     Ping,
     Reaction,
+    RemoveMember,
     Room,
     RoomMember,
+    SaveMember,
     SaveMessage,
     SaveRoom,
     SaveUser,
@@ -74,7 +76,10 @@ from tests.support.notes import add_note, notes_in
 from tests.support.peers import Peer, running
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.undescribed  # that check would be counted
+pytestmark = [
+    pytest.mark.undescribed,  # that check would be counted
+    pytest.mark.xdist_group("counts"),  # in one process, which counts once
+]
 
 STORED = Path(__file__).parent / "counts.json"
 STORE = "pytest tests/laws/test_counts.py --store-counts"
@@ -347,6 +352,10 @@ def created(content: str) -> CreateMessage:
     return CreateMessage("c1", "u0", content, room_id="r1")
 
 
+def joined(name: str) -> SaveMember:
+    return SaveMember("r1", RoomMember(oder_id=name, display_name="New", joined_at=9))
+
+
 A_COMMAND = edited("m3")  # in the room that is read, so it invalidates the cached pages
 OLDEST = GetMessages("r1", limit=PAGE)
 NEWEST = GetMessagePage("r1", limit=PAGE)
@@ -367,6 +376,8 @@ DISPATCHED: dict[str, Work] = {
     "get-message-page at the end": answering(NEWEST, A_COMMAND, NEWEST),
     "get-message-page in the middle": paging_before("m100"),
     "get-message-page around": answering(AROUND, A_COMMAND, AROUND),
+    "save-member": answering(joined("a"), joined("b")),
+    "remove-member": answering(joined("a"), joined("b"), RemoveMember("r1", "a"), RemoveMember("r1", "b")),
     "get-room": answering(GetRoom("r2"), GetRoom("r1")),
     "get-all-rooms": answering(GetAllRooms(), A_COMMAND, GetAllRooms()),
     "ping": answering(Ping(), Ping()),

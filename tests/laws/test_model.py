@@ -90,7 +90,12 @@ message_fields = {
     "isDeleted": st.sampled_from([False, False, False, True]),
 }
 channels = st.fixed_dictionaries(
-    {"id": st.sampled_from("abc"), "name": st.just("c"), "type": st.just("text"), "position": st.integers(0, 2)},
+    {
+        "id": st.sampled_from("abc"),
+        "name": st.just("c"),
+        "type": st.sampled_from(["text", "Bühne"]),
+        "position": st.integers(0, 2),
+    },
     optional={"topic": words(3), "categoryId": st.sampled_from("abc")},
 )
 categories = st.fixed_dictionaries({"id": st.sampled_from("abc"), "name": st.just("k"), "position": st.integers(0, 2)})
@@ -218,6 +223,10 @@ PAYLOADS: dict[str, st.SearchStrategy[Payload]] = {
         {"channelId": channel_ids, "authorId": user_ids, "content": words(4)},
         optional={"roomId": room_ids, "replyToId": maybe(message_ids)},
     ),
+    "save-member": st.fixed_dictionaries({"roomId": room_ids, "member": members}),
+    "remove-member": st.fixed_dictionaries({"roomId": room_ids, "oderId": people}),
+    "save-channel": st.fixed_dictionaries({"channel": channels}, optional={"roomId": room_ids}),
+    "save-category": st.fixed_dictionaries({"category": categories}, optional={"roomId": room_ids}),
     "create-channel": st.fixed_dictionaries(
         {"name": words(3)},
         optional={
@@ -397,7 +406,9 @@ class Conversation(RuleBasedStateMachine):
         assert self._ask("get-messages", roomId=room_id) == model.get_messages(room_id)
         assert self._ask("get-users-by-room", roomId=room_id) == model.get_users_by_room(room_id)
         assert self._ask("get-bans-for-room", roomId=room_id) == model.get_bans_for_room(room_id)
+        assert self._ask("get-members", roomId=room_id) == model.get_members(room_id)
         for person in PEOPLE:
+            assert self._ask("get-member", roomId=room_id, oderId=person) == model.get_member(room_id, person)
             banned = self._ask("is-user-banned", userId=person, roomId=room_id)
             assert banned == model.is_user_banned(person, room_id)
 

@@ -19,15 +19,16 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_python_example_runs(start_daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
-    """Saved as a script it stores a message with a reaction and prints them."""
+def test_the_python_examples_run(start_daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
+    """Saved as scripts they store a message with a reaction, and a room with a member, and print them."""
     start_daemon(data_dir=tmp_path / "data")
     script = tmp_path / "example.py"
-    script.write_text(blocks("python")[0], encoding="utf-8")
-    command = [sys.executable, "-X", "utf8", str(script)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "ada Hello! ['👋']\n"
+    for code, printed in zip(blocks("python")[:2], ["ada Hello! ['👋']\n", "Home\nAda\n"], strict=True):
+        script.write_text(code, encoding="utf-8")
+        command = [sys.executable, "-X", "utf8", str(script)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == printed
 
 
 def test_the_javascript_example_is_the_tested_one() -> None:

@@ -205,7 +205,8 @@ def questions() -> Iterator[Sent]:
     for room in ROOMS:
         yield from ((name, {"roomId": room}) for name in ("get-messages", "get-message-page", "get-room"))
         yield from ((name, {"roomId": room}) for name in ("get-bans-for-room", "get-users-by-room", "list-channels"))
-        yield "list-categories", {"roomId": room}
+        yield from ((name, {"roomId": room}) for name in ("list-categories", "get-members"))
+        yield from (("get-member", {"roomId": room, "oderId": person}) for person in PEOPLE)
         yield "get-channel", {"roomId": room, "channelId": "general"}
         yield "list-messages", {"roomId": room, "channelId": "general"}
         yield from (("is-user-banned", {"roomId": room, "userId": person}) for person in PEOPLE)

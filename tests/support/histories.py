@@ -171,11 +171,15 @@ BATCHED: dict[str, st.SearchStrategy[Plain]] = {
         {"ban": _fields({"roomId": rooms, "oderId": st.sampled_from(PEOPLE), "timestamp": times}, reason=new_text)}
     ),
     "remove-ban": _fields({"roomId": rooms, "oderId": st.sampled_from(PEOPLE)}),
+    "save-member": _fields({"roomId": rooms, "member": member}),
+    "remove-member": _fields({"roomId": rooms, "oderId": st.sampled_from(PEOPLE)}),
+    "save-channel": _fields({"channel": channel}, roomId=rooms),
     "create-channel": _fields({"name": new_text}, roomId=rooms, topic=cleared, categoryId=categories),
     "update-channel": _fields(
         {"channelId": channels, "updates": _fields({}, name=new_text, topic=cleared, metadata=free)}, roomId=rooms
     ),
     "delete-channel": _fields({"channelId": channels}, roomId=rooms, cascade=st.just(True)),
+    "save-category": _fields({"category": category}, roomId=rooms),
     "create-category": _fields({"name": new_text}, roomId=rooms),
     "update-category": _fields({"categoryId": categories, "updates": _fields({}, name=new_text)}, roomId=rooms),
     "delete-category": _fields({"categoryId": categories}, roomId=rooms),
@@ -292,7 +296,7 @@ class HistoryRunner:
     def _note_deleted(self, name: str, payload: Plain, result: Any) -> None:
         if name == "delete-room":
             self._forget_room(payload["roomId"])
-        elif name in ("delete-channel", "delete-category"):
+        elif name in ("delete-channel", "delete-category", "remove-member"):
             self._forget(_subject_of(name, payload, result))
         elif name == "delete-media":
             self._forget(("media", payload["mediaId"]))
@@ -343,7 +347,7 @@ class HistoryRunner:
 
     def _forget_room(self, room_id: str) -> None:
         for subject in {*self.texts.values(), *self.unsure.values()}:
-            if subject[0] in ("room", "channel", "category", "ban") and subject[1] == room_id:
+            if subject[0] in ("room", "channel", "category", "member", "ban") and subject[1] == room_id:
                 self._forget(subject)
 
     def _messages(self) -> dict[str, bool]:
@@ -374,6 +378,10 @@ class HistoryRunner:
         return value
 
 
+CHILDREN = {"channels": ("channel", "id"), "categories": ("category", "id"), "members": ("member", "oderId")}
+"""The lists of a room, with the noun and the key of their items."""
+
+
 def _parts_of(name: str, payload: Plain, result: Any) -> Iterator[tuple[Subject, Any]]:
     """The subjects of a command, each with the fields that are about it."""
     subject = _subject_of(name, payload, result)
@@ -381,36 +389,34 @@ def _parts_of(name: str, payload: Plain, result: Any) -> Iterator[tuple[Subject,
         yield subject, payload
         return
     room: Plain = payload.get("room") or payload.get("updates") or payload
-    yield subject, {field: value for field, value in room.items() if field not in ("channels", "categories")}
-    for field, noun in (("channels", "channel"), ("categories", "category")):
+    yield subject, {field: value for field, value in room.items() if field not in CHILDREN}
+    for field, (noun, key) in CHILDREN.items():
         for child in room.get(field, []):
-            yield (noun, subject[1], child["id"]), child
+            yield (noun, subject[1], child[key]), child
 
 
 def _subject_of(name: str, payload: Plain, result: Any) -> Subject:
-    """What the texts in a command are about; for a room, those that are not about its channels and categories."""
+    """What the texts in a command are about; for a room, those that are not about its lists."""
     inner: Plain = next(
         (payload[each] for each in ("message", "reaction", "attachment", "room", "ban") if each in payload), {}
     )
     if name == "create-message":
         return "message", result["id"]
-    if name == "save-message":
-        return "message", inner["id"]
+    noun = name.partition("-")[2]
+    if name in ("save-message", "save-attachment", "save-room"):
+        return noun, inner["id"]
     if name in ("update-message", "save-reaction", "remove-reaction"):
         return "message", (inner or payload)["messageId"]
-    if name == "save-attachment":
-        return "attachment", inner["id"]
-    if name == "save-room":
-        return "room", inner["id"]
     if name == "update-room":
         return "room", payload["roomId"]
     if name == "put-media":
         return "media", result["id"]
     if name == "save-ban":
         return "ban", inner["roomId"], inner["oderId"]
-    noun = name.partition("-")[2]
+    if noun == "member":
+        return noun, payload["roomId"], payload.get("member", payload)["oderId"]
     if noun in ("channel", "category"):
-        made = result["id"] if name.startswith("create-") else payload[f"{noun}Id"]
+        made = result["id"] if name.startswith("create-") else payload.get(noun, {}).get("id") or payload[f"{noun}Id"]
         return noun, payload.get("roomId", "default"), made
     return "other", ""
 

@@ -326,7 +326,40 @@ class Model:
         ids = sorted(self.rooms, key=lambda room_id: (self.rooms[room_id].get("createdAt", -1), room_id))
         return [room for room_id in ids if (room := self.get_room(room_id))]
 
+    # Members
+
+    def save_member(self, roomId: str, member: Payload) -> Refused | None:  # noqa: N803
+        if roomId not in self.rooms:
+            return NOT_FOUND
+        self.remove_member(roomId, member["oderId"])
+        self.rooms[roomId]["members"].append(_without_nulls(member))
+        return None
+
+    def remove_member(self, roomId: str, oderId: str) -> None:  # noqa: N803
+        members = self.rooms.get(roomId, {}).get("members", [])
+        if roomId in self.rooms:
+            self.rooms[roomId]["members"] = [each for each in members if each["oderId"] != oderId]
+
+    def get_members(self, room_id: str) -> list[Payload]:
+        members: list[Payload] = (self.get_room(room_id) or {"members": []})["members"]
+        return members
+
+    def get_member(self, room_id: str, oder_id: str) -> Payload | None:
+        return next((each for each in self.get_members(room_id) if each["oderId"] == oder_id), None)
+
     # Channels and categories
+
+    def save_channel(self, channel: Payload, roomId: str = DEFAULT_ROOM) -> Refused | None:  # noqa: N803
+        if not self._may_have_lists(roomId) or self._lacks_category(channel.get("categoryId"), roomId):
+            return NOT_FOUND
+        self._put("channels", roomId, channel)
+        return None
+
+    def save_category(self, category: Payload, roomId: str = DEFAULT_ROOM) -> Refused | None:  # noqa: N803
+        if not self._may_have_lists(roomId):
+            return NOT_FOUND
+        self._put("categories", roomId, category)
+        return None
 
     def create_channel(
         self,
@@ -402,11 +435,16 @@ class Model:
         known = [each["id"] for each in self.list_of("categories", room_id)]
         return category_id is not None and category_id not in known
 
-    def _add(self, name: str, room_id: str, fields: Payload) -> Payload:
+    def _put(self, name: str, room_id: str, child: Payload) -> None:
+        """Write a channel or category, over one with its id; the default room is made with its first."""
         if room_id not in self.rooms:
             self.save_room({"id": room_id, "name": room_id, "createdAt": self.now})
+        self._take_out(name, child["id"], room_id)
+        self.rooms[room_id][name].append({"position": 0} | _without_nulls(child))
+
+    def _add(self, name: str, room_id: str, fields: Payload) -> Payload:
         child = _without_nulls({"id": self._new_id()} | fields)
-        self.rooms[room_id][name] = [*self.rooms[room_id][name], child]
+        self._put(name, room_id, child)
         self._note_subject("room", room_id)
         self._note_subject(name, f"{child['id']} in {room_id}")
         return child

@@ -190,6 +190,22 @@ class RandomCommands:
     def _draw_delete_room(self) -> Payload:
         return {"roomId": self._one_of(ROOMS)}
 
+    def _draw_save_member(self) -> Payload:
+        member = {"oderId": self._one_of(PEOPLE)} | self._maybe(displayName=self._text(), role=self._text())
+        return {"roomId": self._one_of(ROOMS), "member": member}
+
+    def _draw_remove_member(self) -> Payload:
+        return {"roomId": self._one_of(ROOMS), "oderId": self._one_of(PEOPLE)}
+
+    def _draw_save_channel(self) -> Payload:
+        channel = {"id": self._one_of(CHANNELS, "channel"), "name": self._text(), "type": self._text()}
+        more = self._maybe(topic=self._text(), categoryId=self._one_of(["k1"], "category"))
+        return {"channel": channel | more, "roomId": self._one_of(ROOMS)}
+
+    def _draw_save_category(self) -> Payload:
+        category = {"id": self._one_of(["k1"], "category"), "name": self._text()}
+        return {"category": category, "roomId": self._one_of(ROOMS)}
+
     def _draw_create_channel(self) -> Payload:
         return {"name": self._text(), "roomId": self._one_of(ROOMS)}
 

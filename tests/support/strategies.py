@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from msgspec import UnsetType
 
-from backscroll.schema.limits import JSON_INTEGER_MAX, JSON_INTEGER_MIN, MILLIS_MAX
+from backscroll.schema.limits import ID_BYTES_MAX, JSON_INTEGER_MAX, JSON_INTEGER_MIN, MILLIS_MAX
 from backscroll.schema.markers import OneOf, ReplyOnly, marker
 from backscroll.schema.records import Message, Reaction, Record
 
 R = TypeVar("R", bound=Record)
 
 TEXT_CHARS_MAX = 24
-ID_CHARS_MAX = 128  # of four bytes each, as much as an id may have
+CHAR_BYTES_MAX = 4
 LIST_ITEMS_MAX = 4
 MILLIS = 1_767_225_600_000
 
@@ -55,9 +55,9 @@ def texts(min_size: int = 0, max_size: int = TEXT_CHARS_MAX) -> SearchStrategy[s
     return st.one_of(whole, st.sampled_from(NASTY_TEXTS))
 
 
-def ids() -> SearchStrategy[str]:
+def ids(bytes_max: int = ID_BYTES_MAX) -> SearchStrategy[str]:
     """Ids of any characters, few of them, so that the same ones occur again."""
-    return st.one_of(st.sampled_from(["a", "b", "a-b", "a:b"]), texts(1, ID_CHARS_MAX))
+    return st.one_of(st.sampled_from(["a", "b", "a-b", "a:b"]), texts(1, bytes_max // CHAR_BYTES_MAX))
 
 
 def integers(least: int, most: int) -> SearchStrategy[int]:
@@ -145,7 +145,7 @@ def _of(hint: Any) -> SearchStrategy[Any]:
 
 def _bounded(hint: Any, meta: msgspec.Meta) -> SearchStrategy[Any]:
     if hint is str:
-        return ids() if meta.min_length else texts()
+        return ids(meta.max_length or ID_BYTES_MAX) if meta.min_length else texts()
     if hint is int:
         assert meta.ge is not None
         assert meta.le is not None
