@@ -116,8 +116,8 @@ class RowMapper(Generic[T]):
     `parents` are leading columns that are not fields of the record; `elsewhere` are fields of the record that are
     not columns of this table. Raises `TypeError` for any other field without a column, because it would be lost.
 
-    `rare` are the last columns, which are NULL or 0 in most rows; the column `rare_flag` is 1 in the others. To read
-    an unset column takes time too: so they are read as one column, a JSON array, which is NULL in most rows.
+    `rare` are columns that are NULL or 0 in most rows, and come last; the column `rare_flag` is 1 in the others.
+    Reading an unset column takes time too: so they are read as one column, a JSON array, which is NULL in most rows.
     """
 
     def __init__(
@@ -132,7 +132,8 @@ class RowMapper(Generic[T]):
     ) -> None:
         self.table = table
         fields = table._meta.fields
-        self.names = [name for name in record_type.__struct_fields__ if name in fields]
+        stored = [name for name in record_type.__struct_fields__ if name in fields]
+        self.names = [*(name for name in stored if name not in rare), *(name for name in stored if name in rare)]
         """The columns that are fields of the record; the positions in a row that was read, up to the rare ones."""
         self.written = [*self.names, *([rare_flag] if rare else [])]
         """The columns of a row from `to_row`, after the parents."""
@@ -142,7 +143,6 @@ class RowMapper(Generic[T]):
             raise TypeError(f"{table.__name__} has no column for {missing}; add one, with a migration")
         self._fields = [fields[name] for name in self.names]
         self._common = len(self.names) - len(rare)
-        assert self.names[self._common :] == list(rare)
         self.columns: list[Any] = self._fields[: self._common]
         """What to select, for `to_record`."""
         if rare:
