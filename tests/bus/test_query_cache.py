@@ -180,7 +180,8 @@ def test_a_cached_page_survives_changes_of_other_rooms(tmp_path: Path) -> None:
     """Its handler is called again only when its own room changes; its `seq` advances meanwhile."""
     asked: list[Any] = []
     with running(tmp_path / "data", handlers=_counting(asked)) as daemon, Peer(daemon.endpoint) as peer:
-        changes = [("save-message", save_payload(name, room_id=room)) for name, room in ((1, "r1"), (2, "r2"), (3, "r1"))]
+        rooms = ((1, "r1"), (2, "r2"), (3, "r1"))
+        changes = [("save-message", save_payload(name, room_id=room)) for name, room in rooms]
         changes.append(("update-message", {"messageId": "m3", "updates": {"roomId": "r2"}}))
         for change, times in zip(changes, (1, 1, 2, 3), strict=True):
             assert peer.ask(*change)["ok"]
