@@ -301,14 +301,17 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001  # the next run tries again
             log.error("chores failed", scope=scope, error=str(error))
 
-    def expire(self, scope: str) -> bool:
+    def expire(self, scope: str, *, awaited: bool = True) -> bool:
         """Delete messages that have expired in a scope, if it is open. Returns whether there are more.
 
-        Call it from the thread that writes to the scope, and again while there are more.
+        Call it from the thread that writes to the scope, and again while there are more. Where no query waits for it
+        (`awaited`), it does nothing in a scope that follows a log, so that more of the log can follow.
         """
         try:
             with self._scopes.borrow_if_open(scope) as store:
-                return store is not None and self._expire_on_full_disk(scope, store)
+                if store is None or (store.follows and not awaited):
+                    return False
+                return self._expire_on_full_disk(scope, store)
         except Exception as error:  # noqa: BLE001  # it is tried again later
             log.error("expired messages are not deleted", scope=scope, error=str(error))
             return False

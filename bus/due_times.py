@@ -38,6 +38,8 @@ class DueTimes:
 
     def take(self, now: int) -> list[str]:
         """The scopes in which something has expired, which are forgotten until they are noted again."""
+        if self.next_at is None or self.next_at > now:
+            return []
         with self._lock:
             due = [scope for scope, at in self._times.items() if at <= now]
             for scope in due:

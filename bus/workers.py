@@ -170,7 +170,7 @@ class Writers:
 
     def _expire(self, scope: str, then: Chore | None) -> None:
         """Delete what has expired, with other commands of the scope in between if it is much."""
-        if self._dispatcher.expire(scope) and not self._stopping:
+        if self._dispatcher.expire(scope, awaited=then is not None) and not self._stopping:
             self.expire(scope, then)
         elif then is not None:
             then()

@@ -49,6 +49,13 @@ TOMBSTONE: dict[Any, Any] = {
     Messages.forwarded_from: SQL("NULL"),
     Messages.mentions: SQL("NULL"),
     Messages.pinned_at: SQL("NULL"),
+    Messages.has_rare: (
+        (Messages.ordinal != SQL("0"))
+        | Messages.sent_at.is_null(False)
+        | Messages.type.is_null(False)
+        | Messages.thread_id.is_null(False)
+        | Messages.expires_at.is_null(False)
+    ),
     Messages.origin_seq: SQL("0"),
 }
 """What a deleted message loses (`arrival.LOST`); its place, its author and its times stay."""

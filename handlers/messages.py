@@ -58,6 +58,8 @@ from backscroll.schema.replies import DeletedMessages
 from backscroll.schema.tables import Messages
 
 TEXT: Fields = frozenset(changes.MESSAGE_TEXT)
+SAVED_REACTIONS = "$.payload.message.reactions"
+"""The path of the reactions in a save."""
 
 ORIGIN = ("origin_seq", "origin_member")
 INSERT_REPLY = statement(ROWS.insert(*ORIGIN).on_conflict_ignore())
@@ -107,8 +109,10 @@ SELECT_NEXT_EXPIRY = statement(
 
 @handles(SaveMessage)
 def save_message(command: SaveMessage, db: Writes, context: CommandContext) -> None:
-    write = save if command.arrival is None else _join_saved
-    write(command.message, "$.payload.message.reactions", db, context)
+    if command.arrival is None:
+        save(command.message, SAVED_REACTIONS, db, context, replaced=TEXT)
+    else:
+        _join_saved(command.message, SAVED_REACTIONS, db, context)
 
 
 @handles(UpdateMessage)
@@ -223,7 +227,7 @@ def save(
     context: CommandContext,
     *,
     moves_from: str | None = None,
-    replaced: Fields = TEXT,
+    replaced: Fields = frozenset(),
 ) -> None:
     """Write a whole message, unless it was deleted: a tombstone is never overwritten.
 
@@ -313,7 +317,7 @@ def _overwrite(
     """
     if not db.write(UPSERT_IN_PLACE, row):
         if moves_from is None:
-            _save_elsewhere(message, db, context)
+            _save_elsewhere(message, replaced, db, context)
             return False
         changes.gone(context, "message", message.id, moves_from)
         db.write(UPSERT, row)
@@ -322,24 +326,24 @@ def _overwrite(
     return True
 
 
-def _save_elsewhere(message: Message, db: Writes, context: CommandContext) -> None:
+def _save_elsewhere(message: Message, replaced: Fields, db: Writes, context: CommandContext) -> None:
     """Save a message whose id has a tombstone, a hidden row or a row in another room, which is a `Conflict`."""
     [(room_id, is_deleted)] = db.rows(SELECT_PLACE, message_id=message.id)
     if is_deleted:
         context.redact_own(context.member)
     elif room_id == HIDDEN:
-        _save_hidden(message, db, context)
+        _save_hidden(message, replaced, db, context)
     else:
         raise is_elsewhere(message.id, room_id)
 
 
-def _save_hidden(message: Message, db: Writes, context: CommandContext) -> None:
+def _save_hidden(message: Message, replaced: Fields, db: Writes, context: CommandContext) -> None:
     """Save a message under the id that it has now, or together with the edits that waited for it."""
     now = resolve(message.id, db)
     if now == message.id:
         message_states.join_event(now, message_states.saved_event(message), message.reactions, db, context)
         return
-    save(_renamed(message, now), "$.payload.message.reactions", db, context)
+    save(_renamed(message, now), SAVED_REACTIONS, db, context, replaced=replaced)
 
 
 def _renamed(message: Message, message_id: str) -> Message:

@@ -97,7 +97,7 @@ SELECT_METADATA_OF_ONE, SELECT_METADATA_OF_MESSAGE = (
 SELECT_OF_MESSAGES = statement(
     Reactions.select(*ROWS.columns)
     .where(one_of(Reactions.message_id, "message_ids"))
-    .order_by(Reactions.message_id, Reactions.timestamp, Reactions.oder_id, Reactions.emoji)
+    .order_by(Reactions.message_id, Reactions.oder_id, Reactions.emoji)  # as they are stored
     .limit(Named("limit"))
 )
 SELECT_OF_MESSAGE = OrderedRows(
@@ -171,6 +171,9 @@ def reactions_by_message(message_ids: Iterable[str], db: Reads) -> dict[str, lis
         return None
     for reaction in records:
         found[reaction.message_id].append(reaction)
+    for own in found.values():
+        if len(own) > 1:  # they are in the order of (oderId, emoji); those without a time come first
+            own.sort(key=lambda each: -1 if each.timestamp is None else each.timestamp)
     return found
 
 

@@ -126,8 +126,8 @@ class RowMapper(Generic[T]):
     not columns of this table. Raises `TypeError` for any other field without a column, because it would be lost.
     `expressions` are of columns whose values are not written as they are.
 
-    `rare` are the last columns, which are NULL or 0 in most rows; the column `rare_flag` is 1 in the others. To read
-    an unset column takes time too: so they are read as one column, a JSON array, which is NULL in most rows.
+    `rare` are columns that are NULL or 0 in most rows, and come last; the column `rare_flag` is 1 in the others.
+    Reading an unset column takes time too: so they are read as one column, a JSON array, which is NULL in most rows.
     """
 
     def __init__(
@@ -144,7 +144,8 @@ class RowMapper(Generic[T]):
         self.table = table
         self._expressions = expressions
         fields = table._meta.fields
-        self.names = [name for name in record_type.__struct_fields__ if name in fields]
+        stored = [name for name in record_type.__struct_fields__ if name in fields]
+        self.names = [*(name for name in stored if name not in rare), *(name for name in stored if name in rare)]
         """The columns that are fields of the record; the positions in a row that was read, up to the rare ones."""
         self.written = [*self.names, *([rare_flag] if rare else [])]
         """The columns of a row from `to_row`, after the parents."""
@@ -155,7 +156,6 @@ class RowMapper(Generic[T]):
         self.fields = [fields[name] for name in self.names]
         """The columns of `names`, each by itself."""
         self._common = len(self.names) - len(rare)
-        assert self.names[self._common :] == list(rare)
         self.columns: list[Any] = self.fields[: self._common]
         """What to select, for `to_record`."""
         if rare:

@@ -232,13 +232,14 @@ def test_deletions_survive_a_deletion_by_time(client: Client) -> None:
 
 def test_expiry_waits_for_the_message(tmp_path: Path, clock: Clock) -> None:
     """An edit with `expiresAt` that waits does not expire; its message does as soon as it would be shown."""
-    late = {"messageId": "m1", "updates": {"expiresAt": clock.now + 5, "editedAt": 5}, "arrival": ANY_ORDER}
+    expires_at = clock.now + 5
+    late = {"messageId": "m1", "updates": {"expiresAt": expires_at, "editedAt": 5}, "arrival": ANY_ORDER}
     with Local(tmp_path, clock=clock) as local:
         local.result("update-message", late)
         clock.now += 10
         assert local.store().due_at is None
         local.result("save-message", save_payload(1, "secret") | {"arrival": ANY_ORDER})
-        assert local.store().due_at == late["updates"]["expiresAt"]
+        assert local.store().due_at == expires_at
         assert local.dispatcher.expire("default") is False
         [message] = local.result("get-messages", {"roomId": "r1"})
         assert message["content"] == DELETED_TEXT

@@ -186,6 +186,7 @@ def test_a_log_is_replayed_whatever_has_expired_since(tmp_path: Any, clock: Cloc
         for first in (0, 2, 4):
             local.replay(entries[first : first + 2])
             local.dispatcher.run_chores("replayed")
+            assert not local.dispatcher.expire("replayed", awaited=False)
         assert len(local.entries("replayed")) == 6
         assert {each["content"] for each in local.result("get-messages", {"roomId": "r1"}, scope="replayed")} == {
             DELETED_TEXT

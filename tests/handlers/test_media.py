@@ -21,14 +21,17 @@ from backscroll.handlers import chores
 from backscroll.handlers.chores import UNNAMED_MEDIA_KEPT_MS, UNUSED_PARTS_KEPT_MS
 from backscroll.schema import (
     Attachment,
+    Batch,
     Channel,
     ClearAllData,
     ClearRoomMessages,
     Command,
     DeleteAttachmentsForMessage,
     DeleteChannel,
+    DeleteExpiredMessages,
     DeleteMedia,
     DeleteMessage,
+    DeleteMessagesBefore,
     DeleteRoom,
     GetMedia,
     GetMediaPart,
@@ -37,6 +40,7 @@ from backscroll.schema import (
     Invalid,
     ListMedia,
     Media,
+    MessageUpdates,
     NotFound,
     PutMedia,
     PutMediaPart,
@@ -46,6 +50,7 @@ from backscroll.schema import (
     SaveRoom,
     Storage,
     TooLarge,
+    UpdateMessage,
 )
 from backscroll.schema.limits import MEDIA_PART_BYTES_MAX, MEDIA_PARTS_MAX
 from backscroll.schema.wire import JSON, MSGPACK
@@ -343,6 +348,8 @@ REMOVALS: dict[str, Command[Any]] = {
     "its attachments are deleted": DeleteAttachmentsForMessage("m1"),
     "the message is deleted": DeleteMessage("m1"),
     "the message is saved as deleted": SaveMessage(message_record("m1", is_deleted=True)),
+    "the message expires": Batch.of([UpdateMessage("m1", MessageUpdates(expires_at=0)), DeleteExpiredMessages()]),
+    "the message is too old": DeleteMessagesBefore("r1", 10**14),
     "the room is cleared": ClearRoomMessages("r1"),
     "the room is deleted": DeleteRoom("r1"),
     "the channel is deleted": DeleteChannel("c1", room_id="r1", cascade=True),

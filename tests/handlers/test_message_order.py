@@ -1,10 +1,12 @@
 """The order of messages, and pages of threads, of pinned messages, around a time, and with attachments."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import apsw
 import pytest
+from msgspec import to_builtins
 
 from backscroll.bus.inprocess import InProcess
 from backscroll.clients.python import Client
@@ -38,6 +40,7 @@ from backscroll.schema import (
 from backscroll.schema.limits import INTEGER_MAX, PAGE_ATTACHMENTS_MAX, PAGE_REACTIONS_BYTES_MAX, TEXT_BYTES_MAX
 from tests.handlers.test_statements import plan
 from tests.support.clocks import Clock
+from tests.support.local import REPLAYED, Local, check_replay
 from tests.support.messages import message_record, save_message
 from tests.support.requests import body, send
 
@@ -179,6 +182,17 @@ def test_a_tombstone_has_no_text_of_the_new_fields(client: Client) -> None:
     log = repr(client.ask(GetLog()))
     assert "secret" not in log
     assert "eve" not in log
+
+
+@pytest.mark.parametrize("field", [*EVERYTHING, "ordinal"])
+def test_a_deleted_message_is_replayed_to_the_same_row(tmp_path: Path, field: str) -> None:
+    """Whatever it had besides: the log has nothing of its text any more, and so neither has the tombstone."""
+    message = message_record(1, **{field: EVERYTHING.get(field, 7)})
+    with Local(tmp_path / "data") as local:
+        local.result("save-message", {"message": to_builtins(message)})
+        local.result("delete-message", {"messageId": "m1"})
+        local.replay(local.entries())
+        check_replay(local, REPLAYED)
 
 
 def test_mentions_are_ids(transport: InProcess) -> None:
@@ -374,8 +388,9 @@ def test_messages_with_their_attachments(client: Client, ask: Callable[[Client, 
     assert [each.attachments for each in ask(client, True)] == [two, [], []]
     assert [(each.attachments, each.reactions) for each in ask(client, False)] == [(two, None), ([], None), ([], None)]
     assert [each.attachments for each in client.ask(GetMessagePage("r1")).messages] == [None] * 3
-    client.execute(SaveAttachment(Attachment(id="late", message_id="m1", filename="f", size=1, mime="x/y")))
-    assert [len(each.attachments or []) for each in ask(client, True)] == [2, 1, 0], "no cached page is returned"
+    late = Attachment(id="late", message_id="m1", filename="f", media_id="media")
+    client.execute(SaveAttachment(late))
+    assert [each.attachments for each in ask(client, True)] == [two, [late], []], "no cached page is returned"
 
 
 def test_attachments_cannot_be_saved_in_a_message(transport: InProcess) -> None:

@@ -152,7 +152,7 @@ def test_the_metadata_of_many_reactions_is_bounded(transport: InProcess, client:
             client.execute(Batch.of([SaveReaction(one) for one in each[start : start + 400]]))
     request = body("get-message-by-id", {"messageId": "m3"})
     with limited_memory(3 * PAGE_REACTIONS_BYTES_MAX):
-        assert b"has too many reactions for a reply" in transport.dispatcher.answer(request)
+        assert b"has too many reactions or attachments for a reply" in transport.dispatcher.answer(request)
     cursor = client.ask(GetMessagePage("r1", around="m3", limit=1, child_lists=False)).older_cursor
     page = client.ask(GetMessagePage("r1", limit=2, before=cursor))
     assert [each.id for each in page.messages] == ["m2"]

@@ -121,6 +121,8 @@ class RandomCommands:
             revision=self._draw.randrange(3),
             ordinal=self._draw.randrange(3),
             threadId=self._one_of(MESSAGES),
+            forwardedFrom={"chat": self._text()},
+            mentions=[self._text()],
             pinnedAt=1,
             expiresAt=self._draw.choice([1, 10**13]),
         )
@@ -133,6 +135,8 @@ class RandomCommands:
             roomId=self._one_of(ROOMS),
             reactions=self._reactions(message_id),
             editedAt=self._draw.randrange(100),
+            forwardedFrom=self._draw.choice([None, {"chat": self._text()}]),
+            mentions=[self._text()],
             pinnedAt=self._draw.choice([None, 2]),
             expiresAt=None,
         )
