@@ -31,7 +31,7 @@ from backscroll.handlers.message_rows import (
     is_elsewhere,
 )
 from backscroll.handlers.registry import Cached, handles
-from backscroll.handlers.sql import Named, Row, RowsWithin, Statement, field_changes, insertion, statement, to_json
+from backscroll.handlers.sql import Named, Row, RowsWithin, field_changes, insertion, statement, to_json
 from backscroll.handlers.storage import CommandContext, Reads, Writes
 from backscroll.schema.command_log import Fields
 from backscroll.schema.errors import Conflict, NotFound, TooLarge
@@ -62,7 +62,7 @@ SAVED_REACTIONS = "$.payload.message.reactions"
 """The path of the reactions in a save."""
 
 ORIGIN = ("origin_seq", "origin_member")
-INSERT_REPLY = statement(ROWS.insert(*ORIGIN).on_conflict_ignore())
+INSERT_NAMING = statement(ROWS.insert(*ORIGIN).on_conflict_ignore())
 INSERT = statement(insertion(Messages, [*ROWS.written, *ORIGIN]).on_conflict_ignore())
 """Of a message that names no other, which costs less."""
 UPSERT = ROWS.upsert(clears=[Messages.field_versions])
@@ -237,9 +237,9 @@ def save(
     if message.reactions is not None:
         reactions.check_reactions(message.id, message.reactions, reactions_path)
     row = ROWS.to_row(message)
-    if not db.write(_insert(message), (*row, context.seq, context.member)) and not _overwrite(
-        message, row, moves_from, replaced, db, context
-    ):
+    insert = INSERT if message.reply_to_id is None and message.thread_id is None else INSERT_NAMING
+    is_new = db.write(insert, (*row, context.seq, context.member))
+    if not is_new and not _overwrite(message, row, moves_from, replaced, db, context):
         return
     changes.saved(context, "message", message.id, message.room_id)
     if message.is_deleted:
@@ -282,7 +282,8 @@ def _join_saved(message: Message, reactions_path: str, db: Writes, context: Comm
     """Write a message that may come in any order, joined with what is known about it."""
     if message.reactions is not None:
         reactions.check_reactions(message.id, message.reactions, reactions_path)
-    if not db.write(_insert(message), (*ROWS.to_row(message), context.seq, context.member)):
+    insert = INSERT if message.reply_to_id is None and message.thread_id is None else INSERT_NAMING
+    if not db.write(insert, (*ROWS.to_row(message), context.seq, context.member)):
         message_states.join_event(message.id, message_states.saved_event(message), message.reactions, db, context)
         return
     changes.saved(context, "message", message.id, message.room_id)
@@ -301,11 +302,6 @@ def _join_updated(command: UpdateMessage, reactions_path: str, db: Writes, conte
     listed = [] if isinstance(listed, UnsetType) else listed
     reactions.check_reactions(command.message_id, listed, reactions_path)
     message_states.join_event(command.message_id, message_states.edited_event(command.updates), listed, db, context)
-
-
-def _insert(message: Message) -> Statement:
-    """The statement that inserts a message if its id is new."""
-    return INSERT if message.reply_to_id is None and message.thread_id is None else INSERT_REPLY
 
 
 def _overwrite(

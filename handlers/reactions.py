@@ -213,7 +213,13 @@ def replace_reactions(message_id: str, reactions: list[Reaction], db: Writes, co
     if db.retention.redact_replaced:
         _erase_metadata(SELECT_METADATA_OF_MESSAGE, db, context, message_id=message_id)
     db.run(DELETE_OF_MESSAGE, message_id=message_id)
-    db.write_all(UPSERT, [_row(each, context) for each in reactions if each.emoji != ERASED_EMOJI])
+    origin = (context.seq, context.member)
+    rows = [
+        ROWS.to_row(each) + (NO_ORIGIN if each.metadata is None else origin)
+        for each in reactions
+        if each.emoji != ERASED_EMOJI
+    ]
+    db.write_all(UPSERT, rows)
 
 
 def join_saved(row: Row, db: Writes, context: CommandContext) -> bool:
