@@ -44,6 +44,7 @@ from backscroll.schema import (
     NotFound,
     PutMedia,
     PutMediaPart,
+    RenameMessage,
     Room,
     SaveAttachment,
     SaveMessage,
@@ -347,6 +348,10 @@ def stored_after(client: Client, transport: InProcess, data_dir: Path, clock: Cl
 REMOVALS: dict[str, Command[Any]] = {
     "its attachments are deleted": DeleteAttachmentsForMessage("m1"),
     "the message is deleted": DeleteMessage("m1"),
+    "the message is deleted in any order": DeleteMessage("m1", arrival="any-order"),
+    "the message becomes one that was deleted": Batch.of(
+        [DeleteMessage("m9", arrival="any-order"), RenameMessage("m1", "m9")]
+    ),
     "the message is saved as deleted": SaveMessage(message_record("m1", is_deleted=True)),
     "the message expires": Batch.of([UpdateMessage("m1", MessageUpdates(expires_at=0)), DeleteExpiredMessages()]),
     "the message is too old": DeleteMessagesBefore("r1", 10**14),
@@ -354,6 +359,9 @@ REMOVALS: dict[str, Command[Any]] = {
     "the room is deleted": DeleteRoom("r1"),
     "the channel is deleted": DeleteChannel("c1", room_id="r1", cascade=True),
     "the attachment gets no media": SaveAttachment(Attachment(id="a1", message_id="m1", filename="f")),
+    "the attachment has no media in any order": SaveAttachment(
+        Attachment(id="a1", message_id="m1", filename="greater"), arrival="any-order"
+    ),
     "the attachment gets another media": SaveAttachment(
         Attachment(id="a1", message_id="m2", filename="f", media_id="another")
     ),
@@ -392,7 +400,8 @@ def test_media_that_are_named_again_stay(
     attach("a1", media)
     attach("a1", None)
     assert stored_after(DAY_MS - 1) == [media.id]
-    attach("a2", media)
+    attach("a2", media, "local")
+    client.execute(RenameMessage("local", "m1"))
     assert stored_after(DAY_MS) == [media.id]
     client.execute(DeleteAttachmentsForMessage("m1"))
     assert stored_after(DAY_MS - 1) == [media.id]
