@@ -99,6 +99,7 @@ def edited_event(updates: MessageUpdates) -> State:
 
 
 DELETED_EVENT = State({}, is_deleted=True)
+"""What a deletion tells; its command has no text."""
 
 
 def join_event(
@@ -107,13 +108,13 @@ def join_event(
     """Join an event with what is known about a message; `listed` are the reactions in it."""
     stored = load(message_id, db)
     if stored.former_room is not None or (stored.state.is_deleted and _other_room(stored, event) is not None):
-        if event.fields:
+        if event is not DELETED_EVENT:
             context.redact_own(context.member)
         return
     if (room_id := _other_room(stored, event)) is not None:
         raise is_elsewhere(stored.id, room_id)
     state = arrival.join(stored.state, event)
-    if state.is_deleted and event.fields:
+    if state.is_deleted and event is not DELETED_EVENT:
         context.redact_own(context.member)
     elif not state.is_deleted:
         changes.add_reference(changes.message(stored.id), db, context)

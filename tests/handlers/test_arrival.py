@@ -340,6 +340,21 @@ def test_deleted_text_of_waiting_edits_is_gone(tmp_path: Path) -> None:
     assert found_in(tmp_path, "wordone", "wordtwo", "wordthree") == {}
 
 
+@pytest.mark.parametrize("before", [None, "clear-room-messages"], ids=["first", "after a clearing"])
+def test_text_of_an_edit_that_deletes_is_gone(tmp_path: Path, before: str | None) -> None:
+    """What it says besides is stored nowhere, also if it is nothing but text."""
+    reacted = {"messageId": "m1", "oderId": "bo", "emoji": "wordtwo"}
+    updates = {"content": "wordone", "isDeleted": True, "reactions": [reacted]}
+    with Local(tmp_path) as local:
+        if before is not None:
+            local.result("save-message", save_payload(1) | {"arrival": ANY_ORDER})
+            local.result("delete-message", {"messageId": "m1"})
+            local.result(before, {"roomId": "r1"})
+        local.result("update-message", {"messageId": "m1", "updates": updates, "arrival": ANY_ORDER})
+        local.result("compact-scope")
+    assert found_in(tmp_path, "wordone", "wordtwo") == {}
+
+
 def test_text_under_both_ids_is_erased(tmp_path: Path) -> None:
     """Deleting a renamed message erases the text of both from the log."""
     with Local(tmp_path) as local:
