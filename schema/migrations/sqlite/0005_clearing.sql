@@ -1,4 +1,4 @@
--- Version 3: a room is cleared by a mark, and the messages from before it are removed in steps.
+-- Version 5: a room is cleared by a mark, and the messages from before it are removed in steps.
 
 -- The command that wrote the message last: its seq * 1024 + its index in a batch.
 ALTER TABLE messages ADD COLUMN written INTEGER NOT NULL DEFAULT 0;
