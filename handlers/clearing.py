@@ -48,7 +48,8 @@ MOVE_MARK = statement(
     ClearedRooms.update({ClearedRooms.after: Named("after")}).where(ClearedRooms.room_id == Named("room_id"))
 )
 DELETE_MARK = statement(ClearedRooms.delete().where(ClearedRooms.room_id == Named("room_id")))
-SELECT_LAST_MARK = statement(ClearedRooms.select(fn.MAX(ClearedRooms.until)))
+LAST_MARK = ClearedRooms.select(fn.MAX(ClearedRooms.until))
+SELECT_LAST_MARK = statement(LAST_MARK)
 COUNT_MARKS = statement(ClearedRooms.select(fn.COUNT(ClearedRooms.room_id)))
 SELECT_REMAINING = statement(
     Messages.select(Messages.id, Messages.timestamp)
@@ -82,12 +83,11 @@ def number_of_rooms(db: Reads) -> int:
     return int(db.rows(COUNT_MARKS)[0][0])
 
 
-def check_removed(db: Reads, from_seq: int = 0) -> None:
+def check_removed(until: int | None, from_seq: int = 0) -> None:
     """Raise `Busy` while messages are not removed that commands from this one on may have written.
 
-    For what reads rows and the command log as they are.
+    For what reads rows and the command log as they are; `until` is `LAST_MARK`.
     """
-    until = db.rows(SELECT_LAST_MARK)[0][0]
     if until is not None and until // MEMBERS >= from_seq:
         raise Busy("messages of a cleared room are being removed; try again")
 

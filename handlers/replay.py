@@ -33,7 +33,7 @@ SELECT_SIZES = statement(
     .order_by(Commands.seq)
     .limit(Named("limit"))
 )
-SELECT_LOG_FROM = statement(Sequence.select(Sequence.log_from))
+SELECT_LOG_FROM = statement(Sequence.select(Sequence.log_from, clearing.LAST_MARK))
 SELECT_CHAIN_BEFORE = statement(
     Commands.select(Commands.chain).where(Commands.seq < Named("seq")).order_by(Commands.seq.desc()).limit(SQL("1"))
 )
@@ -44,7 +44,8 @@ SELECT_KNOWN = statement(
 
 @handles(GetLog)
 def get_log(query: GetLog, db: Reads) -> LogPage:
-    clearing.check_removed(db, query.from_seq)
+    log_from, until = db.rows(SELECT_LOG_FROM)[0]
+    clearing.check_removed(until, query.from_seq)
     from_seq = min(query.from_seq, db.position.seq + 1)
     sizes = db.rows(SELECT_SIZES, from_seq=from_seq, limit=query.limit)
     until_seq, size = _end_of_page(sizes, from_seq)
@@ -56,7 +57,7 @@ def get_log(query: GetLog, db: Reads) -> LogPage:
     return LogPage(
         entries=entries,
         chain_start=(before[0] if before else CHAIN_START).hex(),
-        first_seq=db.rows(SELECT_LOG_FROM)[0][0],
+        first_seq=log_from,
         last_seq=db.position.seq,
     )
 

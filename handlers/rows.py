@@ -78,7 +78,7 @@ def get_rows(query: GetRows, db: Reads) -> RowPage:
     pages = PAGES.get(query.table)
     if pages is None:
         raise NotFound.at("$.payload.table", f"there is no table {query.table!r}; the tables are: {', '.join(PAGES)}")
-    clearing.check_removed(db)
+    clearing.check_removed(db.rows(clearing.SELECT_LAST_MARK)[0][0])
     return pages.page(query.after, query.limit, db)
 
 

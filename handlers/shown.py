@@ -1,6 +1,6 @@
 """Conditions: which rows of `messages` are shown, which those of a cleared room are not (see `clearing.py`)."""
 
-from peewee import SQL, Expression, Node
+from peewee import JOIN, SQL, Expression, Node
 
 from backscroll.handlers.sql import Named
 from backscroll.schema.tables import ClearedRooms, Messages
@@ -16,6 +16,8 @@ def _is_later_than_mark(room_id: Node) -> Expression:
 IS_SHOWN = _is_later_than_mark(Messages.room_id)
 SHOWN_IN_ROOM = (Messages.room_id == Named("room_id")) & _is_later_than_mark(Named("room_id"))
 """The messages of a room; the mark is looked up once, not for each row."""
-NOT_SHOWN_IDS = Messages.select(Messages.id).join(
-    ClearedRooms, on=(Messages.room_id == ClearedRooms.room_id) & (Messages.written < ClearedRooms.until)
+NOT_SHOWN_IDS = (
+    ClearedRooms.select(Messages.id)
+    .join(Messages, JOIN.CROSS)  # in this order: there are few cleared rooms, mostly none
+    .where((Messages.room_id == ClearedRooms.room_id) & (Messages.written < ClearedRooms.until))
 )

@@ -25,6 +25,8 @@ Entries = Annotated[list[LogEntry], Meta(min_length=1, max_length=BATCH_COMMANDS
 class GetLog(Query[LogPage], frozen=True):
     """The command log from `fromSeq` on: at most `limit` entries, fewer if they are large.
 
+    `busy` for entries from before a room was cleared while its messages are being removed.
+
     Example: {"fromSeq": 101, "limit": 50}
     """
 
@@ -58,7 +60,8 @@ class AppendLog(Maintenance[None], frozen=True):
 class GetRows(Query[RowPage], frozen=True):
     """The rows of one table as they are stored, in the order of its key; `after` is the `next` of the previous page.
 
-    For comparing two scopes, and for inspecting what a command changed.
+    For comparing two scopes, and for inspecting what a command changed. `busy` while the messages of a cleared room are
+    being removed.
 
     Example: {"table": "messages", "limit": 50}
     """

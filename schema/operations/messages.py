@@ -68,7 +68,8 @@ class DeleteMessage(Command[None], frozen=True):
 class ClearRoomMessages(Command[None], frozen=True):
     """Remove all messages of a room with their reactions and attachments. Succeeds if there are none.
 
-    A message that was deleted before stays deleted: a late copy of it is not stored. All others may be saved again.
+    A message that was deleted before stays deleted: a late copy of it is not stored. All others may be saved again. The
+    reply does not wait until the bytes are removed: see `purging` of `get-scope-info`.
 
     Example: {"roomId": "r1"}
     """

@@ -27,7 +27,7 @@ from tests.support.waiting import wait_until
 
 StartDaemon = Callable[..., DaemonProcess]
 BATCH = 1_000
-MESSAGES, MESSAGES_LONG = 4_000, 200_000
+MESSAGES, MESSAGES_LONG = 2_000, 200_000
 KILLS, KILLS_LONG = 4, 20
 SECRET = "nobody may find this"
 
