@@ -23,15 +23,14 @@ if __name__ == "__main__":
 
 from backscroll.bus.connections import raise_file_limit
 from backscroll.bus.daemon import Daemon
-from backscroll.bus.directory import announced, default_endpoint, locked
-from backscroll.bus.failures import BadSettings, CannotOpen, CannotStart
+from backscroll.bus.directory import announced, default_endpoint, locked, place_for_endpoint
+from backscroll.bus.failures import BadSettings, CannotStart
 from backscroll.bus.logging import log
 from backscroll.bus.recorder import Recorder
 from backscroll.bus.settings import Settings, from_command_line
 from backscroll.bus.sqlite.scopes import Space, SqliteScopes
-from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.handlers.storage import Retention
-from backscroll.schema.wire import DEFAULT_SCOPE, PROTOCOL_LEVEL
+from backscroll.schema.wire import PROTOCOL_LEVEL
 
 GIL_SWITCH_SECONDS = 0.0001  # with the default of 5 ms one busy thread would delay every reply
 GC_ALLOCATIONS = 50_000  # between two collections; the default of 700 is less than one batch of requests
@@ -74,9 +73,10 @@ def serve(settings: Settings) -> None:
     with ExitStack() as stack:
         stack.enter_context(locked(settings.data_dir))
         scopes = _open_scopes(settings, stack)
+        place = stack.enter_context(place_for_endpoint(settings.data_dir))
         endpoints = settings.endpoint
         if all(each.startswith("curve://") for each in endpoints):  # which only clients with keys can use
-            endpoints = (stack.enter_context(default_endpoint(settings.data_dir)), *endpoints)
+            endpoints = (stack.enter_context(default_endpoint(place)), *endpoints)
         daemon = stack.enter_context(closing(Daemon(settings, scopes)))
         bound = daemon.bind(endpoints)
         ready = _ready(bound)
@@ -84,7 +84,7 @@ def serve(settings: Settings) -> None:
         if settings.exit_with_parent:
             _stop_with_parent(daemon)
         token = {"token": daemon.gate.start_token} if any(each.startswith(NEED_TOKEN) for each in bound) else {}
-        stack.enter_context(announced(settings.data_dir, ready | token))  # the token is in the file alone
+        stack.enter_context(announced(place, ready | token))  # the token is in the file alone
         sys.stdout.write(json.dumps(ready) + "\n")
         sys.stdout.flush()
         log.info("ready", endpoints=ready["endpoints"], data_dir=str(settings.data_dir))
@@ -105,20 +105,10 @@ def _open_scopes(settings: Settings, stack: ExitStack) -> SqliteScopes:
         space=Space(settings.scopes_max, settings.scope_bytes, settings.data_bytes, settings.reserve_bytes),
     )
     stack.enter_context(closing(scopes))
-    default = _open_default(scopes)
+    default = scopes.open_default()
     if recorder:
         recorder.begin(default.seq, default.position.chain)
     return scopes
-
-
-def _open_default(scopes: SqliteScopes) -> SqliteStore:
-    try:
-        return scopes.open(DEFAULT_SCOPE)
-    except CannotOpen as error:
-        if not scopes.is_disk_full(error):
-            raise
-        scopes.give_up_reserve()
-    return scopes.open(DEFAULT_SCOPE)
 
 
 def _settings(arguments: Sequence[str]) -> Settings:

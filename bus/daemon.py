@@ -38,6 +38,7 @@ from backscroll.schema.wire import codec_of, write_failure
 
 RECEIVE_MAX = 1_000  # messages per turn, before replies are sent
 RETRY_MS = 10
+TRANSPORT_BYTES = 1  # in front of a client's id: the number of its transport
 POLL_SECONDS_MAX = 3_600.0  # libzmq accepts at most a few weeks
 STOPPING_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP")
 IGNORED_SIGNALS = ("SIGUSR1", "SIGUSR2")  # unhandled they would end the process without draining
@@ -246,7 +247,7 @@ class Daemon:
 
     def _handle_message(self, frames: list[bytes]) -> None:
         *route, body = frames
-        if len(route) > ROUTING_FRAMES_MAX or sum(map(len, route)) > ROUTING_BYTES_MAX:
+        if len(route) > ROUTING_FRAMES_MAX or sum(map(len, route)) > ROUTING_BYTES_MAX + TRANSPORT_BYTES:
             self._refuse_frames(route, body)
             return
         try:
@@ -272,7 +273,7 @@ class Daemon:
     def _refuse_frames(self, route: Sequence[bytes], body: bytes) -> None:
         codec = codec_of(body)
         error = Malformed(
-            f"{len(route)} frames with {sum(map(len, route))} bytes before the body; "
+            f"{len(route)} frames with {sum(map(len, route)) - TRANSPORT_BYTES} bytes before the body; "
             f"the limit is {ROUTING_FRAMES_MAX} frames with {ROUTING_BYTES_MAX} bytes"
         )
         self._router.send(route[:1], write_failure(read_id(body, codec), error, codec), droppable=True)

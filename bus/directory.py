@@ -4,6 +4,7 @@ import errno
 import json
 import mmap
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,10 +20,10 @@ except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
 from backscroll.bus.failures import AlreadyRunning, CannotOpen
-from backscroll.bus.files import write_whole
+from backscroll.bus.files import is_private, write_whole
 from backscroll.bus.logging import log
 from backscroll.bus.watched_files import WatchedFiles
-from backscroll.schema.paths import ENDPOINT_FILE
+from backscroll.schema.paths import ENDPOINT_FILE, runtime_dir
 
 SOCKET_PATH_BYTES_MAX = 100  # the limit on ipc paths is lowest on macOS, about 103
 LOCK_FILE = "lock"
@@ -68,7 +69,12 @@ def locked(directory: Path) -> Iterator[None]:
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             check_file_system(directory)
-            stack.enter_context(_lock_directory(directory))
+            writable = os.access(directory, os.W_OK)
+            stack.enter_context(_lock_directory(directory, alone=not writable))
+            _remove_runtime_dir(directory)  # of a daemon that was killed
+            if not writable:
+                yield
+                return
             lock = FileLock(directory / LOCK_FILE, thread_local=False)  # any thread may release it
             lock.acquire(timeout=0)
             stack.callback(lock.release)
@@ -85,12 +91,15 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _lock_directory(directory: Path) -> Iterator[None]:
+def _lock_directory(directory: Path, *, alone: bool) -> Iterator[None]:
     """Lock the directory itself where the system can: this lock outlives the removal of any file in it.
 
-    Raises BlockingIOError if another process has it, and `CannotOpen` if the directory is replaced meanwhile.
+    It is taken `alone` if the lock file cannot be written. Raises BlockingIOError if another process has it, and
+    `CannotOpen` if it is the only one and does not work, or if the directory is replaced meanwhile.
     """
     if fcntl is None:
+        if alone:
+            raise CannotOpen(f"the data directory {directory} is read-only, and cannot be locked on this system.")
         yield
         return
     descriptor = os.open(directory, os.O_RDONLY)
@@ -100,6 +109,8 @@ def _lock_directory(directory: Path) -> Iterator[None]:
         except BlockingIOError:
             raise
         except OSError as error:  # the lock file has to do
+            if alone:
+                raise CannotOpen(f"{directory} is read-only, and cannot be locked ({error.strerror}).") from error
             log.error("the directory itself cannot be locked", directory=str(directory), error=str(error))
         if not os.path.samestat(os.fstat(descriptor), directory.stat()):
             raise CannotOpen(f"the data directory {directory} was replaced just now. Start the daemon again.")
@@ -128,6 +139,48 @@ def _remove_own(path: Path, directory: WatchedFiles) -> None:
     """Remove a file, unless its directory was replaced: then another daemon may have created it."""
     if not directory.problem():
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def place_for_endpoint(directory: Path) -> Iterator[Path]:
+    """Where the socket and the endpoint file can be: the data directory, or a directory that is removed at the end.
+
+    Raises `CannotOpen` if that directory cannot be made, or may be another user's.
+    """
+    if _has_room_for_a_file(directory):
+        yield directory
+        return
+    place = runtime_dir(directory)
+    try:
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not is_private(place.parent):
+            raise CannotOpen(f"{place.parent} belongs to another user, or others can write it. Remove it.")
+        place.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise CannotOpen(
+            f"{directory} cannot be written, and {place} cannot be made: {error}. Name a directory for runtime files in"
+            " XDG_RUNTIME_DIR."
+        ) from error
+    try:
+        yield place
+    finally:
+        _remove_runtime_dir(directory)
+
+
+def _has_room_for_a_file(directory: Path) -> bool:
+    try:
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(bytes(mmap.PAGESIZE))
+    except OSError:
+        return False
+    return True
+
+
+def _remove_runtime_dir(directory: Path) -> None:
+    """Remove what a daemon of this user has left for a data directory outside of it."""
+    place = runtime_dir(directory)
+    if is_private(place.parent):
+        shutil.rmtree(place, ignore_errors=True)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import Any, NoReturn
 
 from msgspec import Raw, to_builtins
 
@@ -19,17 +19,26 @@ from backscroll.bus.stores import ReadStore, Scopes, Store
 from backscroll.handlers import HANDLERS, Cached, Handlers
 from backscroll.handlers.chores import commands_due, remove_unused
 from backscroll.handlers.command_log import Executed, find_executed
-from backscroll.handlers.execute import execute
+from backscroll.handlers.execute import execute, failures_of
 from backscroll.handlers.lists import Items
 from backscroll.handlers.storage import Reads, Status, Writes
-from backscroll.schema.errors import BackscrollError, DeadlineExceeded, Internal, Malformed, TooLarge, Unavailable
-from backscroll.schema.limits import BODY_BYTES_MAX, LOG_BODY_BYTES_MAX, REPLY_BYTES_MAX
-from backscroll.schema.operations import OPERATIONS, Administration, Builtin, Command, Maintenance, Operation
-from backscroll.schema.operations.batch import adds
-from backscroll.schema.operations.decoding import decode_as, operation_type
-from backscroll.schema.salvage import read_id
+from backscroll.schema.errors import (
+    BackscrollError,
+    CallerError,
+    DeadlineExceeded,
+    Internal,
+    Invalid,
+    Malformed,
+    TooLarge,
+    Unavailable,
+)
+from backscroll.schema.limits import BODY_BYTES_MAX, REPLY_BYTES_MAX
+from backscroll.schema.operations import OPERATIONS, Administration, Batch, Builtin, Command, Maintenance, Operation
+from backscroll.schema.operations.batch import adds, refusal
+from backscroll.schema.operations.decoding import decode_as, decode_flawed, operation_type
+from backscroll.schema.salvage import mend_batch, read_id
 from backscroll.schema.ulid import UlidGenerator
-from backscroll.schema.wire import Codec, Envelope, Success, codec_of, read_envelope, read_type, write_failure
+from backscroll.schema.wire import JSON, Codec, Envelope, Success, codec_of, read_envelope, read_type, write_failure
 
 ENVELOPE_BYTES_MAX = 1024
 """What a reply has besides its result, at most."""
@@ -55,13 +64,15 @@ class Request:
 
     `operation` is None until `decode()`: a command's payload may be large, so it is decoded by its writer, not by the
     loop, which all clients share. `principal` is the name of the caller's token. `reply` is set when the request has
-    been answered.
+    been answered. `flaws` are the errors of those commands of a batch that cannot be decoded; `operation` is then the
+    batch without them, which must not be executed.
     """
 
     __slots__ = (
         "as_type",
         "codec",
         "deadline",
+        "flaws",
         "id",
         "is_builtin",
         "is_command",
@@ -103,12 +114,26 @@ class Request:
         self.kind = (self.is_command, self.scope, getattr(as_type, "run_max", 0))
         self.payload = envelope.payload
         self.operation: Any = None
+        self.flaws: dict[int, CallerError] | None = None
         self.reply = b""
 
     def decode(self) -> None:
-        """Decode and check the payload; raises `Invalid`, `TooLarge` or `Malformed`."""
-        self.operation = decode_as(self.as_type, self.payload, self.codec)
+        """Decode and check the payload; raises `Invalid`, `TooLarge` or `Malformed`.
+
+        Of a batch that is refused because of its commands, all flaws are found before its error is raised.
+        """
+        if self.flaws is None:
+            try:
+                self.operation = decode_as(self.as_type, self.payload, self.codec)
+            except CallerError:
+                if self.as_type is not Batch:
+                    raise
+                self.flaws = {}
+        if self.flaws is not None:
+            self.operation, self.flaws = decode_flawed(self.payload, self.codec, self.flaws)
         self.payload = Raw()  # frees the body
+        if self.flaws:
+            raise refusal(self.flaws)
 
     def success(self, result: Any, seq: int) -> bytes:
         """The reply to a request that was executed."""
@@ -140,7 +165,26 @@ def receive(body: bytes, route: Sequence[bytes], now: float, admit: Admit | None
         if not request.is_command:
             request.decode()
     except Exception as problem:  # noqa: BLE001  # any error becomes a reply
+        if codec is JSON and envelope is None and isinstance(problem, Invalid):
+            flawed = _receive_flawed_batch(body, route, now, admit)
+            if flawed is not None:
+                return flawed
         raise _refused(body, codec, envelope, problem) from None
+    return request
+
+
+def _receive_flawed_batch(body: bytes, route: Sequence[bytes], now: float, admit: Admit | None) -> "Request | None":
+    """A batch some of whose commands have text that cannot be decoded, to find what else is wrong; else None."""
+    mended = mend_batch(body)
+    if mended is None:
+        return None
+    try:
+        request = receive(mended.body, route, now, admit)
+    except Refused:
+        return None
+    if request.as_type is not Batch:
+        return None
+    request.flaws = mended.flaws
     return request
 
 
@@ -253,6 +297,7 @@ class Dispatcher:
         with self._scopes.borrow_if_open(scope) as store:
             if store is not None:
                 store.checkpoint_if_due()
+        self._scopes.look_at_disk()
 
     def end_queries(self) -> None:
         """Start no more queries: those that remain are answered `unavailable`."""
@@ -283,36 +328,44 @@ class Dispatcher:
         return request.failure(wire_error)
 
     def _decode(self, request: Request) -> bool:
-        """Decode a command's payload. If it is refused, set the reply and return False, before anything is opened."""
+        """Decode a command's payload. If it is refused, set the reply and return False, before anything is opened.
+
+        A batch with flaws in a scope that exists is the exception: its other commands are tried, to find all failures.
+        """
         try:
             request.decode()
         except Exception as problem:  # noqa: BLE001  # any error becomes a reply
             request.reply = self.refuse(request, problem)
-            return False
+            return bool(request.flaws) and self._scopes.has_files(request.scope)
         return True
 
     def _execute_all(self, requests: Sequence[Request]) -> None:
         with self._scopes.use(requests[0].scope) as store:
-            refusal = self._scopes.refusal(requests[0].scope) if self._scopes.may_refuse else None
-            store.transact(partial(self._answer_each, requests, refusal))
+            refused = self._refusal_of(requests) if self._scopes.may_refuse else None
+            store.transact(partial(self._answer_each, requests, refused))
+
+    def _refusal_of(self, requests: Sequence[Request]) -> BackscrollError | None:
+        """Why those of the requests are refused that add, if there is no room for them."""
+        return self._scopes.refusal(requests[0].scope, sum(request.size for request in requests))
 
     def _refuse_all(self, requests: Sequence[Request], error: Exception) -> None:
         """Refuse requests; if the disk is full, execute those that only remove data, with the reserve given up."""
-        for request in requests:
+        valid = [request for request in requests if not request.flaws]  # the others have been refused
+        for request in valid:
             request.reply = self.refuse(request, error)
         if not self._scopes.is_disk_full(error):
             return
-        removing = [request for request in requests if not adds(request.operation)]
+        removing = [request for request in valid if not adds(request.operation)]
         if removing:
-            self._scopes.give_up_reserve()
+            self._scopes.give_up_reserve(requests[0].scope)
             try:
                 self._execute_all(removing)
             except Exception as worse:  # noqa: BLE001  # nothing was committed
                 for request in removing:
                     request.reply = self.refuse(request, worse)
 
-    def _answer_each(self, batch: Sequence[Request], refusal: BackscrollError | None, db: Writes) -> None:
-        work = partial(self._answer_command, db, refusal)
+    def _answer_each(self, batch: Sequence[Request], refused: BackscrollError | None, db: Writes) -> None:
+        work = partial(self._answer_command, db, refused)
         for request in batch:
             request.reply = self._answer(request, work)
 
@@ -335,26 +388,35 @@ class Dispatcher:
             )
         return reply
 
-    def _answer_command(self, db: Writes, refusal: BackscrollError | None, request: Request) -> bytes:
+    def _answer_command(self, db: Writes, refused: BackscrollError | None, request: Request) -> bytes:
+        if request.flaws:
+            self._refuse_flawed(db, refused, request)
         executed = find_executed(request.operation, request.id, db)
         if executed is not None:
             return _success(request, executed.result, executed.seq)
         if request.deadline is not None:
             self._check_deadline(request.deadline)
-        if refusal is not None and adds(request.operation):
-            raise refusal
+        if refused is not None and adds(request.operation):
+            raise refused
         reply = partial(_success_of, request)
         return execute(request.operation, request.id, db, self._handlers, reply, request.principal)
 
+    def _refuse_flawed(self, db: Writes, refused: BackscrollError | None, request: Request) -> NoReturn:
+        """Raise the error of a batch with flaws, with all other failures of it."""
+        assert request.flaws is not None
+        if refused is not None and adds(request.operation):  # there is no room to try it
+            raise refusal(request.flaws)
+        raise refusal(failures_of(request.operation, request.flaws, request.id, db, self._handlers))
+
     def _answer_maintenance(self, context: Any, request: Request) -> bytes:
-        if self._scopes.may_refuse and adds(request.operation) and (refusal := self._scopes.refusal(request.scope)):
-            raise refusal
+        if self._scopes.may_refuse and adds(request.operation) and (refused := self._refusal_of([request])):
+            raise refused
         try:
             return self._answer_other(context, request)
         except Exception as error:
             if not self._scopes.is_disk_full(error) or adds(request.operation):
                 raise
-            self._scopes.give_up_reserve()
+            self._scopes.give_up_reserve(request.scope)
             return self._answer_other(context, request)
 
     def _answer_query(self, store: ReadStore, snapshot: Reads, request: Request) -> bytes:
@@ -450,7 +512,7 @@ def _check_size(body: bytes, codec: Codec) -> None:
     """Raise `Malformed` for an empty body, and `TooLarge` for one that exceeds the limit of its operation."""
     if not body:
         raise Malformed.at("$", "the body is empty")
-    operation = OPERATIONS.get(read_type(body, codec) or "") if len(body) <= LOG_BODY_BYTES_MAX else None
+    operation = OPERATIONS.get(read_type(body, codec) or "")
     bytes_max = operation.body_bytes_max if operation else BODY_BYTES_MAX
     if len(body) > bytes_max:
         raise TooLarge.at("$", f"the body has {len(body)} bytes; the limit is {bytes_max}")

@@ -51,6 +51,16 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def is_private(directory: Path) -> bool:
+    """Whether a directory exists that belongs to this user, and that no other user can use."""
+    try:
+        found = directory.lstat()
+    except OSError:
+        return False
+    owned = not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o077)
+    return stat.S_ISDIR(found.st_mode) and owned
+
+
 def free_bytes(directory: Path) -> int | None:
     """The free space on the disk of a directory, for this user; None if it cannot be told."""
     try:

@@ -22,7 +22,7 @@ class Reserve:
 
     def __init__(self, directory: Path, size: int) -> None:
         self._path = directory / RESERVE_FILE
-        self._size = size
+        self.size = self._size = size
         self.full = False
         self._lock = threading.Lock()  # held to make the file or to give it up
         self._make_if_room()

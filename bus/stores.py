@@ -88,14 +88,20 @@ class Scopes(Protocol):
     def use_to_read(self, name: str) -> AbstractContextManager[ReadStore]:
         """The store of a scope; if it has no files, an empty one, and none are created."""
 
-    def refusal(self, name: str) -> BackscrollError | None:
-        """Why commands that add data to a scope are refused now; None if they are not."""
+    def has_files(self, name: str) -> bool:
+        """Whether a scope has files. Does not remember the name."""
+
+    def refusal(self, name: str, size: int) -> BackscrollError | None:
+        """Why commands with so many bytes that add data to a scope are refused now; None if they are not."""
+
+    def look_at_disk(self) -> None:
+        """Find out whether the disk has so little room that each commit has to be checked."""
 
     def is_disk_full(self, error: Exception) -> bool:
         """Whether `error` says that the disk is full; then commands that add are refused until it is not."""
 
-    def give_up_reserve(self) -> None:
-        """Free some of the disk, for commands that remove data from a full one."""
+    def give_up_reserve(self, name: str) -> None:
+        """Free some of the disk, for commands that remove data of a scope from a full one."""
 
     def borrow_if_open(self, name: str) -> AbstractContextManager[Store | None]:
         """The store of a scope if it is open, for the daemon's own work, which does not count as use."""

@@ -134,6 +134,13 @@ def take_references(item: Item, db: Writes) -> list[int]:
     return found
 
 
+def move_references(item: Item, to: Item, places: Iterable[tuple[int, int]], db: Writes) -> None:
+    """Make the text about an item, also that of `places`, given as (seq, member), text about another one."""
+    moved = [*db.rows(SELECT_OF_ONE, **item._asdict()), *places]
+    db.run(DELETE_OF_ONE, **item._asdict())
+    db.write_all(INSERT_REFERENCE, [(*to, seq, member) for seq, member in moved])
+
+
 def redact(
     places: Iterable[tuple[int, int]], db: Writes, context: CommandContext, target: Target | None = None
 ) -> None:

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from peewee import SQL
 
 from backscroll.handlers import changes, messages, rooms, users
+from backscroll.handlers.aliases import resolve
 from backscroll.handlers.lists import Items
 from backscroll.handlers.registry import Cached, handles
 from backscroll.handlers.rooms import CATEGORIES, CHANNELS, ChildList
@@ -149,7 +150,7 @@ def create_message(command: CreateMessage, db: Writes, context: CommandContext) 
         sender_name=author.display_name,
         content=command.content,
         timestamp=context.now,
-        reply_to_id=command.reply_to_id,
+        reply_to_id=None if command.reply_to_id is None else resolve(command.reply_to_id, db),
         reactions=[],
     )
     messages.save(message, "$.payload", db, context)

@@ -7,7 +7,8 @@
 `handlers` are the handlers to use, by wire name.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from backscroll.schema.command_log import Change, LogEntry, canonical, digest_of
 from backscroll.schema.errors import CallerError, Conflict, Invalid, TooLarge, inside
 from backscroll.schema.limits import REPLY_BYTES_MAX
 from backscroll.schema.operations import Batch, Command
+from backscroll.schema.operations.batch import refusal
 from backscroll.schema.operations.decoding import command_type
 from backscroll.schema.wire import MSGPACK
 
@@ -37,12 +39,44 @@ def execute(
 ) -> T:
     """Execute a command whose id is new, and write its row in the log with the `principal` who sent it.
 
-    `reply` converts the result to what is returned. If it raises, the command is undone.
+    `reply` converts the result to what is returned. If it raises, the command is undone. The error of a batch lists all
+    of its commands that fail.
     """
-    with db.command(request_id) as context:
-        result = _run_handler(command, db, context, handlers)
-        command_log.append(command, result, db, context, principal=principal)
-        return reply(Executed(result, context.seq))
+    try:
+        with db.command(request_id) as context:
+            result = _run_handler(command, db, context, handlers)
+            command_log.append(command, result, db, context, principal=principal)
+            return reply(Executed(result, context.seq))
+    except CallerError as error:
+        if not isinstance(command, Batch) or "index" not in (error.details or {}):
+            raise
+    raise refusal(failures_of(command, {}, request_id, db, handlers))
+
+
+class _AllTried(Exception):
+    """Undoes the commands of a batch that were tried."""
+
+
+def failures_of(
+    batch: Batch, flaws: Mapping[int, CallerError], request_id: str, db: Writes, handlers: Handlers
+) -> dict[int, CallerError]:
+    """The errors of all commands of a batch that fail, by index. Nothing of it takes effect.
+
+    `flaws` are the errors of those that could not be decoded; the batch has the others. Each is tried after those
+    before it that succeed, so one may fail only because an earlier one did.
+    """
+    failures = dict(flaws)
+    decoded = (index for index in range(len(batch.commands) + len(flaws)) if index not in flaws)
+    with suppress(_AllTried), db.command(request_id) as context:
+        for index, member in zip(decoded, batch.commands, strict=True):
+            context.member = index
+            try:
+                with db.undoable():
+                    handlers[member.type].function(member.payload, db, context)
+            except CallerError as error:
+                failures[index] = inside(f"$.payload.commands[{index}]", index, error)
+        raise _AllTried
+    return failures
 
 
 def execute_entry(entry: LogEntry, db: Writes, handlers: Handlers) -> None:

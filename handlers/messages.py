@@ -3,42 +3,54 @@
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec import UnsetType
 from msgspec.structs import replace
-from peewee import SQL, Expression
+from peewee import SQL
 
-from backscroll.handlers import changes, reactions
+from backscroll.handlers import changes, message_states, reactions
+from backscroll.handlers.aliases import HIDDEN, find_row, resolve
+from backscroll.handlers.message_rows import (
+    DELETION_OF_CHANNEL,
+    DELETION_OF_ONE,
+    DELETION_OF_ROOM,
+    ID_AT,
+    IS_DELETED_AT,
+    MAKE_TOMBSTONE,
+    ROOM_AT,
+    ROWS,
+)
 from backscroll.handlers.registry import Cached, handles
-from backscroll.handlers.sql import Named, Row, RowMapper, field_changes, insertion, statement
+from backscroll.handlers.sql import Named, Row, field_changes, insertion, statement
 from backscroll.handlers.storage import CommandContext, Reads, Writes
 from backscroll.schema.errors import Conflict, NotFound, TooLarge
 from backscroll.schema.limits import REPLY_BYTES_MAX
 from backscroll.schema.operations import (
     ClearRoomMessages,
     DeleteMessage,
+    ForgetDeletions,
     GetMessageById,
     GetMessages,
     SaveMessage,
     UpdateMessage,
 )
 from backscroll.schema.records import DELETED_TEXT, Message
-from backscroll.schema.tables import Attachments, LogReferences, Messages, Reactions
+from backscroll.schema.tables import Messages
 
-ROWS = RowMapper(Message, Messages, elsewhere=("reactions", "attachments"))
-ID_AT = ROWS.names.index("id")
-
-INSERT = statement(insertion(Messages, [*ROWS.names, "origin_seq", "origin_member"]).on_conflict_ignore())
-UPSERT = ROWS.upsert()
-UPSERT_IN_PLACE = ROWS.upsert(unless=(Messages.is_deleted == SQL("1")) | (Messages.room_id != SQL("excluded.room_id")))
-MAKE_TOMBSTONE = statement(
-    Messages.update(
-        {
-            Messages.is_deleted: SQL("1"),
-            Messages.content: SQL("''"),
-            Messages.link_metadata: SQL("NULL"),
-            Messages.metadata: SQL("NULL"),
-            Messages.origin_seq: SQL("0"),
-        }
-    ).where(Messages.id == Named("message_id"))
+ORIGIN = ("origin_seq", "origin_member")
+INSERT_REPLY = statement(ROWS.insert(*ORIGIN).on_conflict_ignore())
+INSERT = statement(insertion(Messages, [*ROWS.names, *ORIGIN]).on_conflict_ignore())
+"""Of a message that is no reply, which costs less."""
+UPSERT = ROWS.upsert(clears=[Messages.field_versions])
+UPSERT_IN_PLACE = ROWS.upsert(
+    unless=(Messages.is_deleted == SQL("1")) | (Messages.room_id != SQL("excluded.room_id")),
+    clears=[Messages.field_versions],
+)
+IS_DELETED = Messages.is_deleted == SQL("1")
+DELETE_TOMBSTONES = statement(Messages.delete().where((Messages.room_id == Named("room_id")) & IS_DELETED))
+DELETE_HIDDEN_TOMBSTONES = statement(
+    Messages.delete().where(
+        (Messages.room_id == SQL(f"'{HIDDEN}'")) & (Messages.channel_id == Named("room_id")) & IS_DELETED
+    )
 )
 SELECT_ONE = statement(Messages.select(*ROWS.columns).where(Messages.id == Named("message_id")))
 SELECT_OF_ROOM = statement(
@@ -50,74 +62,33 @@ SELECT_OF_ROOM = statement(
 )
 
 
-class Deletion:
-    """The statements that delete the messages matching `where`, with their reactions and attachments.
-
-    The text of all of these is erased from the command log, including text about an attachment from a time when it
-    belonged to another message.
-    """
-
-    def __init__(self, where: Expression) -> None:
-        ids = Messages.select(Messages.id).where(where)
-        attachment_ids = Attachments.select(Attachments.id).where(Attachments.message_id.in_(ids))
-        about = [
-            (LogReferences.noun == SQL("'message'"))
-            & (LogReferences.parent == SQL("''"))
-            & LogReferences.subject.in_(ids),
-            (LogReferences.noun == SQL("'attachment'"))
-            & (LogReferences.parent == SQL("''"))
-            & LogReferences.subject.in_(attachment_ids),
-        ]
-        origins: Any = Messages.select(Messages.origin_seq, Messages.origin_member, SQL("0")).where(
-            where & (Messages.origin_seq > SQL("0"))
-        )
-        for each in about:
-            columns = (LogReferences.seq, LogReferences.member, SQL("1"))
-            origins = origins.union_all(LogReferences.select(*columns).where(each))
-        self.select_places = statement(origins)
-        self.delete_references = [statement(LogReferences.delete().where(each)) for each in about]
-        self.delete_children = [
-            statement(table.delete().where(table.message_id.in_(ids))) for table in (Reactions, Attachments)
-        ]
-        self.delete = statement(Messages.delete().where(where))
-
-    def execute(self, db: Writes, context: CommandContext, **place: str) -> int:
-        """Delete the messages of a room or channel, including their rows. Returns how many."""
-        self.delete_contents(db, context, **place)
-        return db.run(self.delete, **place)
-
-    def delete_contents(self, db: Writes, context: CommandContext, **place: str) -> None:
-        """Delete everything that belongs to the messages, but not their rows."""
-        places = db.rows(self.select_places, **place)
-        changes.redact([(seq, member) for seq, member, _ in places], db, context)
-        if any(is_reference for _, _, is_reference in places):
-            for delete in self.delete_references:
-                db.run(delete, **place)
-        for delete in self.delete_children:
-            db.run(delete, **place)
-
-
-OF_ROOM = Messages.room_id == Named("room_id")
-DELETION_OF_ONE = Deletion(Messages.id == Named("message_id"))
-DELETION_OF_ROOM = Deletion(OF_ROOM)
-DELETION_OF_CHANNEL = Deletion(OF_ROOM & (Messages.channel_id == Named("channel_id")))
-
-
 @handles(SaveMessage)
 def save_message(command: SaveMessage, db: Writes, context: CommandContext) -> None:
-    save(command.message, "$.payload.message.reactions", db, context)
+    write = save if command.arrival is None else _join_saved
+    write(command.message, "$.payload.message.reactions", db, context)
 
 
 @handles(UpdateMessage)
 def update_message(command: UpdateMessage, db: Writes, context: CommandContext) -> None:
+    path = "$.payload.updates.reactions"
+    if command.arrival is not None:
+        _join_updated(command, path, db, context)
+        return
     stored = _stored(command.message_id, db)
     if stored.is_deleted:
         raise Conflict.at("$.payload.messageId", f"message {command.message_id!r} was deleted")
-    save(replace(stored, **field_changes(command.updates, stored)), "$.payload.updates.reactions", db, context)
+    updated = replace(stored, **field_changes(command.updates, stored))
+    if updated.reactions and stored.id != command.message_id:
+        reactions.check_reactions(command.message_id, updated.reactions, path)
+        updated = _renamed(updated, stored.id)
+    save(updated, path, db, context)
 
 
 @handles(DeleteMessage)
 def delete_message(command: DeleteMessage, db: Writes, context: CommandContext) -> None:
+    if command.arrival is not None:
+        message_states.join_event(command.message_id, message_states.DELETED_EVENT, None, db, context)
+        return
     stored = _stored(command.message_id, db)
     if not stored.is_deleted:
         changes.saved(context, "message", stored.id, stored.room_id)
@@ -127,6 +98,13 @@ def delete_message(command: DeleteMessage, db: Writes, context: CommandContext) 
 @handles(ClearRoomMessages)
 def clear_room_messages(command: ClearRoomMessages, db: Writes, context: CommandContext) -> None:
     clear_room(command.room_id, db, context)
+
+
+@handles(ForgetDeletions)
+def forget_deletions(command: ForgetDeletions, db: Writes, context: CommandContext) -> None:
+    if db.run(DELETE_TOMBSTONES, room_id=command.room_id):
+        changes.replaced(context, "message", command.room_id)
+    db.run(DELETE_HIDDEN_TOMBSTONES, room_id=command.room_id)
 
 
 @handles(GetMessages, cached=Cached.UNTIL_ROOM_CHANGES)
@@ -141,18 +119,22 @@ def get_messages(query: GetMessages, db: Reads) -> list[Message]:
 
 @handles(GetMessageById, cached=Cached.UNTIL_COMMIT)
 def get_message_by_id(query: GetMessageById, db: Reads) -> Message | None:
-    messages = with_reactions(db.rows(SELECT_ONE, message_id=query.message_id), query.child_lists, db)
+    _, row = find_row(SELECT_ONE, ROOM_AT, query.message_id, db)
+    if row is None or row[ROOM_AT] == HIDDEN:
+        return None
+    messages = with_reactions([row], query.child_lists, db)
     if messages is None:
         raise too_many_reactions(query.message_id)
-    return messages[0] if messages else None
+    return messages[0]
 
 
 def save(message: Message, reactions_path: str, db: Writes, context: CommandContext) -> None:
     """Write a whole message, unless it was deleted: a tombstone is never overwritten."""
     if message.reactions is not None:
-        reactions.check_reactions(message, message.reactions, reactions_path)
+        reactions.check_reactions(message.id, message.reactions, reactions_path)
     row = ROWS.to_row(message)
-    is_new = db.write(INSERT, (*row, context.seq, context.member))
+    insert = INSERT if message.reply_to_id is None else INSERT_REPLY
+    is_new = db.write(insert, (*row, context.seq, context.member))
     if not is_new and not _overwrite(message, row, db, context):
         return
     changes.saved(context, "message", message.id, message.room_id)
@@ -174,22 +156,63 @@ def clear_channel(room_id: str, channel_id: str, db: Writes, context: CommandCon
         changes.cleared(context, "message", room_id, channel_id)
 
 
+def _join_saved(message: Message, reactions_path: str, db: Writes, context: CommandContext) -> None:
+    """Write a message that may come in any order, joined with what is known about it."""
+    if message.reactions is not None:
+        reactions.check_reactions(message.id, message.reactions, reactions_path)
+    insert = INSERT if message.reply_to_id is None else INSERT_REPLY
+    if not db.write(insert, (*ROWS.to_row(message), context.seq, context.member)):
+        message_states.join_event(message.id, message_states.saved_event(message), message.reactions, db, context)
+        return
+    changes.saved(context, "message", message.id, message.room_id)
+    if message.is_deleted:
+        _make_tombstone(message.id, db, context)
+    elif message.reactions is not None:
+        reactions.join_listed(message.id, message.reactions, db)
+
+
+def _join_updated(command: UpdateMessage, reactions_path: str, db: Writes, context: CommandContext) -> None:
+    """Join an edit that may come in any order with what is known about its message."""
+    listed = command.updates.reactions
+    listed = [] if isinstance(listed, UnsetType) else listed
+    reactions.check_reactions(command.message_id, listed, reactions_path)
+    message_states.join_event(command.message_id, message_states.edited_event(command.updates), listed, db, context)
+
+
 def _overwrite(message: Message, row: Sequence[Any], db: Writes, context: CommandContext) -> bool:
-    """Overwrite the stored message. Returns False if that is a tombstone."""
-    changes.add_reference(changes.message(message.id), db, context)
+    """Overwrite the stored message. Returns False if that is a tombstone, or if the message was saved otherwise."""
     if db.write(UPSERT_IN_PLACE, row) or _move(message, row, db, context):
+        changes.add_reference(changes.message(message.id), db, context)
         return True
-    changes.erase(changes.message(message.id), db, context)
     return False
 
 
 def _move(message: Message, row: Sequence[Any], db: Writes, context: CommandContext) -> bool:
-    """Overwrite a message that is stored in another room. Returns False if that is a tombstone."""
-    stored = _stored(message.id, db)
-    if stored.is_deleted:
+    """Overwrite a message that is stored in another room. Returns False like `_overwrite`."""
+    stored = db.rows(SELECT_ONE, message_id=message.id)[0]
+    if stored[IS_DELETED_AT]:
+        context.redact_own(context.member)
         return False
-    changes.gone(context, "message", stored.id, stored.room_id)
+    if stored[ROOM_AT] == HIDDEN:
+        _save_hidden(message, db, context)
+        return False
+    changes.gone(context, "message", message.id, stored[ROOM_AT])
     return db.write(UPSERT, row) > 0
+
+
+def _save_hidden(message: Message, db: Writes, context: CommandContext) -> None:
+    """Save a message under the id that it has now, or together with the edits that waited for it."""
+    now = resolve(message.id, db)
+    if now == message.id:
+        message_states.join_event(now, message_states.saved_event(message), message.reactions, db, context)
+        return
+    save(_renamed(message, now), "$.payload.message.reactions", db, context)
+
+
+def _renamed(message: Message, message_id: str) -> Message:
+    """The message and the reactions in it under another id."""
+    listed = message.reactions and [replace(each, message_id=message_id) for each in message.reactions]
+    return replace(message, id=message_id, reactions=listed)
 
 
 def _make_tombstone(message_id: str, db: Writes, context: CommandContext) -> None:
@@ -199,9 +222,9 @@ def _make_tombstone(message_id: str, db: Writes, context: CommandContext) -> Non
 
 
 def _stored(message_id: str, db: Reads) -> Message:
-    """The message as stored, without reactions; raises `NotFound`."""
-    row = db.row(SELECT_ONE, message_id=message_id)
-    if row is None:
+    """The message as stored, without reactions, or a hidden tombstone; raises `NotFound`."""
+    _, row = find_row(SELECT_ONE, ROOM_AT, message_id, db)
+    if row is None or (row[ROOM_AT] == HIDDEN and not row[IS_DELETED_AT]):
         raise NotFound.at("$.payload.messageId", f"there is no message {message_id!r}")
     return ROWS.to_record(row)
 

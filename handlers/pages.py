@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 import msgspec
 from peewee import SQL, Ordering, Tuple
 
+from backscroll.handlers.aliases import find_row
 from backscroll.handlers.lists import PAGE_CHARS_SURE, page_of
-from backscroll.handlers.messages import ID_AT, ROWS, too_many_reactions, with_reactions
+from backscroll.handlers.message_rows import ID_AT, ROWS
+from backscroll.handlers.messages import too_many_reactions, with_reactions
 from backscroll.handlers.registry import Cached, handles
 from backscroll.handlers.sql import Named, Row, Statement, statement
 from backscroll.handlers.storage import Reads
@@ -97,7 +99,7 @@ class Timeline(NamedTuple):
 
 
 SELECT_POSITION = statement(
-    Messages.select(Messages.room_id, Messages.channel_id, Messages.timestamp).where(Messages.id == Named("id"))
+    Messages.select(Messages.room_id, Messages.channel_id, Messages.timestamp).where(Messages.id == Named("message_id"))
 )
 
 
@@ -172,10 +174,10 @@ def _fitting(rows: list[Row], size: int, near: int, child_lists: bool, db: Reads
 
 def _position_of(message_id: str, timeline: Timeline, path: str, db: Reads) -> Position:
     """The position of a message in the timeline, also of a deleted one; raises `NotFound`."""
-    row = db.row(SELECT_POSITION, id=message_id)
+    now, row = find_row(SELECT_POSITION, 0, message_id, db)
     if row is None or row[0] != timeline.room_id or timeline.channel_id not in (None, row[1]):
         raise NotFound.at(path, f"there is no message {message_id!r} in this room or channel")
-    return Position(row[2], message_id)
+    return Position(row[2], now)
 
 
 def _cursor(timeline: Timeline, message: Any) -> str:

@@ -80,7 +80,9 @@ def _check_times(entry: LogEntry, latest: int, db: Reads) -> None:
     of its command's time, or of that of the last id where the clock had gone back.
     """
     if entry.at > latest:
-        raise Invalid.at("$.at", "the time is more than a day ahead of the daemon's clock; see allowFuture")
+        raise Invalid.at(
+            "$.at", f"the time is more than a day ({FUTURE_MS_MAX} ms) ahead of the daemon's clock; see allowFuture"
+        )
     last = max(entry.at, time_of(db.position.last_id) if db.position.last_id else 0)
     for index, each in enumerate(entry.generated.ids if entry.generated else ()):
         if time_of(each) > last:

@@ -4,8 +4,9 @@ from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Protocol
 
-from peewee import fn
+from peewee import SQL, fn
 
+from backscroll.handlers.aliases import HIDDEN
 from backscroll.handlers.lists import Items
 from backscroll.handlers.registry import Handlers, handles
 from backscroll.handlers.sql import statement
@@ -14,7 +15,7 @@ from backscroll.handlers.users import current_user_id
 from backscroll.schema.errors import Conflict, Forbidden, Invalid
 from backscroll.schema.operations import AdoptLegacyDatabase, CompactScope, DeleteScope, GetScopeInfo, ListScopes
 from backscroll.schema.replies import ScopeInfo
-from backscroll.schema.tables import TABLES, LogReferences, Scope, Sequence
+from backscroll.schema.tables import TABLES, LogReferences, Messages, Scope, Sequence
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 COUNTS = {
@@ -22,6 +23,12 @@ COUNTS = {
     for table in TABLES
     if table not in (Sequence, Scope, LogReferences)
 }
+
+COUNT_BARE_TOMBSTONES = statement(
+    Messages.select(fn.COUNT(Messages.id)).where(
+        (Messages.room_id == SQL(f"'{HIDDEN}'")) & Messages.channel_id.is_null() & (Messages.is_deleted == SQL("1"))
+    )
+)
 
 
 class LegacyFile(Protocol):
@@ -69,8 +76,14 @@ class ScopeAdmin(Protocol):
 
 @handles(GetScopeInfo)
 def get_scope_info(_query: GetScopeInfo, scope: ScopeAdmin) -> ScopeInfo:
+    with scope.snapshot() as db:
+        rows, [(bare_tombstones,)] = _counts(db), db.rows(COUNT_BARE_TOMBSTONES)
     return ScopeInfo(
-        scope=scope.name, bytes=scope.bytes_on_disk(), rows=_counts(scope), schema_version=scope.schema_version
+        scope=scope.name,
+        bytes=scope.bytes_on_disk(),
+        rows=rows,
+        schema_version=scope.schema_version,
+        bare_tombstones=bare_tombstones,
     )
 
 
@@ -94,7 +107,9 @@ def compact_scope(_command: CompactScope, scope: ScopeAdmin) -> None:
 
 @handles(AdoptLegacyDatabase)
 def adopt_legacy_database(command: AdoptLegacyDatabase, scope: ScopeAdmin) -> None:
-    if any(_counts(scope).values()):  # including commands, whose ids must stay known
+    with scope.snapshot() as db:
+        is_empty = not any(_counts(db).values())  # including commands, whose ids must stay known
+    if not is_empty:
         raise Conflict.at("$.scope", "the scope is not empty; delete-scope empties it")
     with scope.legacy_file(command.path) as legacy:
         if current_user_id(legacy.db) != command.user_id:
@@ -104,8 +119,7 @@ def adopt_legacy_database(command: AdoptLegacyDatabase, scope: ScopeAdmin) -> No
         legacy.take_over()
 
 
-def _counts(scope: ScopeAdmin) -> dict[str, int]:
+def _counts(db: Reads) -> dict[str, int]:
     """The number of rows by table."""
-    with scope.snapshot() as db:
-        counts = {name: db.row(count) for name, count in COUNTS.items()}
+    counts = {name: db.row(count) for name, count in COUNTS.items()}
     return {name: int(row[0]) for name, row in counts.items() if row}

@@ -99,10 +99,17 @@ def is_unset(column: peewee.Field) -> peewee.Function:
     return peewee.fn.unlikely(column.is_null())
 
 
-def insertion(table: type[Table], names: Iterable[str] | None = None) -> peewee.Insert:
+Written = Mapping[str, Callable[[peewee.Node], peewee.Node]]
+"""By the names of columns: the expression of what is written for a value."""
+
+
+def insertion(table: type[Table], names: Iterable[str] | None = None, written: Written | None = None) -> peewee.Insert:
     """The query that inserts a row of values for these columns, by default for all, in order."""
     fields = table._meta.fields
-    return table.insert({fields[name]: Positional(at) for at, name in enumerate(names or fields, start=1)})
+    values: dict[str, peewee.Node] = {name: Positional(at) for at, name in enumerate(names or fields, start=1)}
+    for name, expression in (written or {}).items():
+        values[name] = expression(values[name])
+    return table.insert({fields[name]: value for name, value in values.items()})
 
 
 class RowMapper(Generic[T]):
@@ -110,12 +117,20 @@ class RowMapper(Generic[T]):
 
     `parents` are leading columns that are not fields of the record; `elsewhere` are fields of the record that are
     not columns of this table. Raises `TypeError` for any other field without a column, because it would be lost.
+    `written` are columns whose values are not written as they are.
     """
 
     def __init__(
-        self, record_type: type[T], table: type[Table], parents: Sequence[str] = (), *, elsewhere: Sequence[str] = ()
+        self,
+        record_type: type[T],
+        table: type[Table],
+        parents: Sequence[str] = (),
+        *,
+        elsewhere: Sequence[str] = (),
+        written: Written | None = None,
     ) -> None:
         self.table = table
+        self._written = written
         fields = table._meta.fields
         self.names = [name for name in record_type.__struct_fields__ if name in fields]
         lost = set(record_type.__struct_fields__) - {*self.names, *elsewhere, "damaged"}
@@ -145,18 +160,27 @@ class RowMapper(Generic[T]):
         """
         self._construct = _constructor(record_type, columns, self._documents)
 
-    def insert(self) -> peewee.Insert:
-        """The query that inserts a row from `to_row`, with positional parameters."""
-        return insertion(self.table, [*self._parents, *self.names])
+    def insert(self, *more: str) -> peewee.Insert:
+        """The query that inserts a row from `to_row`, with positional parameters.
 
-    def upsert(self, *, unless: peewee.Expression | None = None) -> Statement:
-        """The statement that inserts a row from `to_row` or overwrites the one with its key, `unless` this is true."""
+        `more` are columns whose values follow those of the row.
+        """
+        return insertion(self.table, [*self._parents, *self.names, *more], self._written)
+
+    def upsert(
+        self, *more: str, unless: peewee.Expression | None = None, clears: Sequence[peewee.Field] = ()
+    ) -> Statement:
+        """The statement that inserts a row from `to_row` or overwrites the one with its key, `unless` this is true.
+
+        `more` is as in `insert`. A row that is overwritten loses what is in `clears`.
+        """
         table: Any = self.table._meta
         key = table.primary_key.field_names if table.composite_key else (table.primary_key.name,)
         return statement(
-            self.insert().on_conflict(
+            self.insert(*more).on_conflict(
                 conflict_target=[table.fields[name] for name in key],
-                preserve=[column for name, column in zip(self.names, self.columns, strict=True) if name not in key],
+                preserve=[table.fields[name] for name in (*self.names, *more) if name not in key],
+                update={column: peewee.SQL("NULL") for column in clears},
                 where=None if unless is None else ~unless,
             )
         )

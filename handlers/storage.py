@@ -115,6 +115,9 @@ class Writes(Reads, Protocol):
     def random_bytes(self, number: int) -> bytes:
         """Cryptographically secure random bytes."""
 
+    def undoable(self) -> AbstractContextManager[None]:
+        """The block is a part of a command; if it raises, what it wrote is undone, and the command can go on."""
+
     def command(
         self, request_id: str, *, at: int | None = None, replayed: Generated | None = None
     ) -> AbstractContextManager["CommandContext"]:

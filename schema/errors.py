@@ -22,11 +22,31 @@ An error reply means that the request had no effect. `NoReply` means that the ou
 does not know is raised as a plain `CallerError` or `DaemonError`, depending on the reply's `fault`, with that `code`.
 """
 
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, Self
 
 QUOTED_CHARACTERS_MAX = 500
+FAILURES_SHOWN = 10
 
 Fault = Literal["caller", "daemon"]
+
+
+@dataclass(frozen=True)
+class FailedCommand:
+    """One command of a batch that cannot be executed: its index, and its error.
+
+    `message` and `path` are empty where the list became too long for them; `details` is what else its error says.
+    """
+
+    index: int
+    code: str
+    message: str = ""
+    path: str = ""
+    details: dict[str, Any] | None = None
+
+    def __str__(self) -> str:
+        problem = self.message.removeprefix(f"{self.path}: ") if self.path else self.message
+        return f"{self.code} at {self.path or f'commands[{self.index}]'}: {problem}".removesuffix(": ")
 
 
 class BackscrollError(Exception):
@@ -55,6 +75,28 @@ class BackscrollError(Exception):
         self.retryable = self.retries == "always" if retryable is None else retryable
         if code:
             self.code = code
+
+    def __str__(self) -> str:
+        """The message; if several commands of a batch failed, also the first of the others."""
+        others = self.failures[1:]
+        lines = [self.message, *(f"  {each}" for each in others[:FAILURES_SHOWN])]
+        if len(others) > FAILURES_SHOWN:
+            lines.append(f"  … and {len(others) - FAILURES_SHOWN} more")
+        return "\n".join(lines)
+
+    @property
+    def failures(self) -> list[FailedCommand]:
+        """The commands of a batch that failed, in their order; empty if the error is about something else."""
+        listed = (self.details or {}).get("failures")
+        if not isinstance(listed, list):
+            return []
+        return [_failed(each) for each in listed if isinstance(each, dict) and isinstance(each.get("index"), int)]
+
+
+def _failed(listed: dict[str, Any]) -> FailedCommand:
+    """An item of `details.failures`; a later level may add fields."""
+    known = {field.name: listed[field.name] for field in fields(FailedCommand) if field.name in listed}
+    return FailedCommand(**{"code": ""} | known)
 
 
 class CallerError(BackscrollError):

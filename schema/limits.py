@@ -30,6 +30,8 @@ PAGE_BYTES_MAX = 4 * 1024 * 1024  # a page ends before the item that would make 
 PAGE_REACTIONS_MAX = 10_000  # of the messages of a page, which ends before the message that would make them more
 PAGE_REACTIONS_BYTES_MAX = REPLY_BYTES_MAX - ITEM_BYTES_MAX - 256 * 1024  # so that they fit beside any message
 BATCH_COMMANDS_MAX = 1_000
+FAILURES_BYTES_MAX = 1024 * 1024  # in JSON; beyond it a batch's failed commands are listed without their messages
+WAITING_MESSAGES_MAX = 10_000  # constant, so that a replay refuses and accepts the same edits
 CURSOR_CHARS_MAX = 2_560  # a cursor names a room, a channel and a message, in base64
 PATH_CHARS_MAX = 4_096
 FUTURE_MS_MAX = 24 * 60 * 60 * 1000
@@ -86,7 +88,9 @@ LIMITS: dict[str, Limit] = {
     "bodyBytes": Limit("request body", BODY_BYTES_MAX, "bytes", "too-large"),
     "logBodyBytes": Limit("request body of `append-log`", LOG_BODY_BYTES_MAX, "bytes", "too-large"),
     "frameBytes": Limit("frame", FRAME_BYTES_MAX, "bytes", "", "a larger one closes the connection without a reply"),
-    "replyBytes": Limit("reply body", REPLY_BYTES_MAX, "bytes", "too-large", "pages are shorter instead"),
+    "replyBytes": Limit(
+        "reply body", REPLY_BYTES_MAX, "bytes", "too-large", "a list has 1 KiB less; pages are shorter instead"
+    ),
     "routingFrames": Limit("frames before the body", ROUTING_FRAMES_MAX, "frames", "malformed"),
     "routingBytes": Limit("frames before the body, together", ROUTING_BYTES_MAX, "bytes", "malformed"),
     "requestIdBytes": Limit("`id` of a request", REQUEST_ID_BYTES_MAX, "bytes", "too-large", "at least 1"),
@@ -96,7 +100,7 @@ LIMITS: dict[str, Limit] = {
     "channelTypeBytes": Limit("`type` of a channel", CHANNEL_TYPE_BYTES_MAX, "bytes", "too-large", "at least 1"),
     "textBytes": Limit("a text (`content`, `name`, …)", TEXT_BYTES_MAX, "bytes", "too-large"),
     "itemBytes": Limit(
-        "a message, user, room, member, …, in JSON",
+        "the texts of a message, user, room, member, …, in JSON",
         ITEM_BYTES_MAX,
         "bytes",
         "too-large",
@@ -133,6 +137,20 @@ LIMITS: dict[str, Limit] = {
     "cursorChars": Limit("a cursor", CURSOR_CHARS_MAX, "characters", "too-large"),
     "batchCommands": Limit(
         "commands of a `batch`, entries of `append-log`", BATCH_COMMANDS_MAX, "items", "too-large", "at least 1"
+    ),
+    "failuresBytes": Limit(
+        "messages of the failed commands of a `batch`, in JSON",
+        FAILURES_BYTES_MAX,
+        "bytes",
+        "",
+        "the others are listed with `index` and `code` alone",
+    ),
+    "waitingMessages": Limit(
+        "messages of a scope of which only edits have arrived",
+        WAITING_MESSAGES_MAX,
+        "messages",
+        "too-large",
+        "an edit of one more is refused until one of the originals arrives",
     ),
     "logCommands": Limit("commands in the entries of one `append-log`", LOG_COMMANDS_MAX, "commands", "too-large"),
     "futureMs": Limit(

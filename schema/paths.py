@@ -1,12 +1,15 @@
 """How clients find a daemon: the default data directory, and the file in it that contains the endpoints."""
 
+import hashlib
 import os
+import tempfile
 from pathlib import Path
 
 import platformdirs
 
 ENDPOINT_FILE = "endpoint.json"
-"""A ready daemon writes this file into its data directory: the same JSON object as its ready line."""
+"""A ready daemon writes this file into its data directory: the same JSON object as its ready line. If it cannot write
+there, the file is in `runtime_dir`."""
 
 TOKEN_VARIABLE = "BACKSCROLL_TOKEN"
 """The environment variable with the token that clients send over tcp."""
@@ -19,3 +22,14 @@ def default_data_dir() -> Path:
     """The directory named by `BACKSCROLL_DATA_DIR`, or else the platform's directory for user data."""
     named = os.environ.get("BACKSCROLL_DATA_DIR")
     return Path(named).expanduser() if named else platformdirs.user_data_path("backscroll", appauthor=False)
+
+
+def runtime_dir(data_dir: Path) -> Path:
+    """Where the socket and the endpoint file of a daemon are that cannot write into its data directory.
+
+    A directory below that for runtime files of this user (`XDG_RUNTIME_DIR`), or else below that for temporary files.
+    """
+    parent = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    digest = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
+    return Path(parent) / f"backscroll-{user}" / digest

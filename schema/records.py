@@ -24,7 +24,7 @@ from msgspec.structs import replace
 
 from backscroll.schema.hidden import shown, shown_fields
 from backscroll.schema.limits import Array, Bytes, ChannelType, Count, Id, Integer, Many, Millis, Object, Text
-from backscroll.schema.markers import REPLY_ONLY
+from backscroll.schema.markers import REPLY_ONLY, OneOf
 
 T = TypeVar("T")
 Settable: TypeAlias = T | UnsetType  # leave it or set it
@@ -38,6 +38,9 @@ ERASED_EMOJI = "\ufdd0"
 
 It is never stored: otherwise a replay would add and remove reactions that nobody made.
 """
+
+Arrival = Annotated[str, OneOf("any-order")]
+"""`any-order`: the command reports an event of a network, and events about one message may arrive in any order."""
 
 
 class Record(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, gc=False):

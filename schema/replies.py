@@ -37,12 +37,17 @@ class Media(Record, frozen=True, kw_only=True):
 
 
 class ScopeInfo(Record, frozen=True, kw_only=True):
-    """The size of a scope: bytes on disk including media, rows by table, and the version of its tables."""
+    """The size of a scope: bytes on disk including media, rows by table, and the version of its tables.
+
+    `bareTombstones` are the deletions of messages that have never arrived; they are kept for ever. The rows of
+    `messages` include them, and other rows that only occupy an id.
+    """
 
     scope: str
     bytes: Bytes
     rows: dict[str, int]
     schema_version: int
+    bare_tombstones: Count
 
 
 class RowPage(Record, frozen=True, kw_only=True):

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import Raw, Struct
 
 from backscroll.schema.decode_errors import DECODE_ERRORS
-from backscroll.schema.errors import Invalid
+from backscroll.schema.errors import CallerError, Invalid
 
 if TYPE_CHECKING:
     from backscroll.schema.wire import Codec
 
 STEPS_MAX = 100_000
+SURROGATES_MAX = 10_000
 ID_BYTES_RETURNED_MAX = 64 * 1024
+UNPAIRED = "the text contains an unpaired surrogate; was it cut inside an emoji?"
+REPLACEMENT = rb"\ufffd"  # as long as the escape in its place
 
 # These patterns are possessive: they take linear time and constant memory, whatever the bytes are.
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -72,8 +75,39 @@ def find_lone_surrogate(body: bytes) -> Invalid | None:
     found = _LONE_SURROGATE.match(body) if _SURROGATE.search(body) else None
     if found is None:
         return None
-    problem = "the text contains an unpaired surrogate; was it cut inside an emoji?"
-    return _bad_text("$", _path_at(found.start("lone"), body), problem)
+    return _bad_text("$", _path_at(found.start("lone"), body), UNPAIRED)
+
+
+class Mended(NamedTuple):
+    """A batch in JSON with a replacement for each unpaired surrogate, and the errors about these by command."""
+
+    body: bytes
+    flaws: dict[int, CallerError]
+
+
+def mend_batch(body: bytes) -> Mended | None:
+    r"""JSON with `\ufffd` for each unpaired surrogate; None unless each that is found is in a command of a batch.
+
+    So its other commands can be decoded, to find all that is wrong with it. Its text is not what was sent: it must be
+    refused.
+    """
+    if not _SURROGATE.search(body):
+        return None
+    places: list[int] = []
+    while lone := _LONE_SURROGATE.match(body, places[-1] + 2 if places else 0):
+        places.append(lone.start("lone"))
+        if len(places) > SURROGATES_MAX:
+            return None
+    flaws: dict[int, CallerError] = {}
+    for path in _paths_at(places, body):
+        error = _bad_text("$", path, UNPAIRED)
+        if not path.startswith(".payload.commands[") or error.details is None or "index" not in error.details:
+            return None
+        flaws.setdefault(error.details["index"], error)
+    mended = bytearray(body)
+    for place in places:
+        mended[place : place + len(REPLACEMENT)] = REPLACEMENT
+    return Mended(bytes(mended), flaws) if flaws else None
 
 
 def find_bad_text(body: bytes | Raw, codec: "Codec", root: str) -> Invalid:
@@ -107,10 +141,19 @@ def _scan_for_id(body: bytes, codec: "Codec") -> Any:
 
 def _path_at(position: int, body: bytes) -> str:
     """The path of the value in JSON that contains a byte; for a key the path of its map."""
+    return next(_paths_at([position], body), "")
+
+
+def _paths_at(positions: list[int], body: bytes) -> Iterator[str]:
+    """The paths of the values in JSON that contain these bytes, which are in order; only of those that are found."""
+    left = iter(positions)
+    position = next(left, None)
     for value in _scan_json(body):
-        if value.start + len(value.encoded) > position:
-            return _path_of(value) if value.start <= position else ""
-    return ""
+        while position is not None and value.start + len(value.encoded) > position:
+            yield _path_of(value) if value.start <= position else ""
+            position = next(left, None)
+        if position is None:
+            return
 
 
 def _path_of(value: _Value) -> str:

@@ -57,6 +57,7 @@ class Messages(Table):
     metadata = Json(null=True)
     origin_seq = InternalColumn()
     origin_member = InternalColumn()
+    field_versions = Json(null=True)
 
 
 class Reactions(Table):
@@ -66,6 +67,26 @@ class Reactions(Table):
     id = TextField(null=True)
     user_id = TextField(null=True)
     timestamp = IntegerField(null=True)
+
+    class Meta:
+        primary_key = CompositeKey("message_id", "oder_id", "emoji")
+
+
+class WaitingEdits(Table):
+    message_id = TextField(primary_key=True)
+    fields = Json()
+
+
+class MessageAliases(Table):
+    message_id = TextField(primary_key=True)
+    target_id = TextField()
+
+
+class ReactionRemovals(Table):
+    message_id = TextField()
+    oder_id = TextField()
+    emoji = TextField()
+    timestamp = IntegerField()
 
     class Meta:
         primary_key = CompositeKey("message_id", "oder_id", "emoji")
@@ -253,7 +274,10 @@ TABLES: tuple[type[Table], ...] = (
     Sequence,
     Meta,
     Messages,
+    WaitingEdits,
+    MessageAliases,
     Reactions,
+    ReactionRemovals,
     Attachments,
     Users,
     Rooms,

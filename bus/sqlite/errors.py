@@ -44,6 +44,8 @@ def _storage_error(error: Exception) -> Storage | None:
     match error:
         case apsw.FullError() | OSError(errno=errno.ENOSPC | errno.EDQUOT):
             return Storage("the disk is full", retryable=True)
+        case OSError(errno=errno.EROFS | errno.EACCES | errno.EPERM):
+            return Storage("the data directory cannot be written: it is read-only for this user")
         case apsw.ReadOnlyError():
             return Storage("the database file is read-only")
         case apsw.CorruptError() | apsw.NotADBError():

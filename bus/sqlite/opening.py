@@ -63,6 +63,25 @@ def open_reader(path: Path, *, vfs: str, lock_wait_ms: int) -> apsw.Connection:
     return connection
 
 
+def open_alone(path: Path) -> apsw.Connection:
+    """Open a read-only connection to files that nobody writes, without locks and without a `-shm` file."""
+    wal = path.with_name(f"{path.name}-wal")
+    if wal.is_file() and wal.stat().st_size:
+        vfs = next((name for name in apsw.vfs_names() if name.endswith("-none")), None)  # one that takes no locks
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
+    else:
+        connection = apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=READ_ONLY)
+    distrust(connection)
+    leave_as_it_is(connection)
+    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+    connection.pragma("locking_mode", "exclusive")  # so that the index of the log is in memory
+    connection.pragma("query_only", True)
+    connection.pragma("temp_store", "memory")
+    connection.pragma("cache_size", -READER_CACHE_KIB)
+    return connection
+
+
 def leave_as_it_is(connection: apsw.Connection) -> None:
     """Let closing this connection neither checkpoint the write-ahead log nor remove the file at its path."""
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
@@ -94,7 +113,7 @@ def distrust(connection: apsw.Connection) -> None:
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0)
 
 
-def check_files(path: Path, lineage: WalLineage) -> None:
+def check_files(path: Path, lineage: WalLineage, *, read_only: bool = False) -> None:
     """Raise `CannotOpen` unless the database is new, or is all there and its files belong together.
 
     Called before SQLite opens it: SQLite would treat a file that lost its content as a new one, and replay any log.
@@ -107,7 +126,7 @@ def check_files(path: Path, lineage: WalLineage) -> None:
     if size == 0:
         _refuse_lost(path)
     else:
-        lineage.check()
+        lineage.check(read_only=read_only)
 
 
 def _refuse_lost(path: Path) -> None:
@@ -177,12 +196,27 @@ def claim(connection: apsw.Connection, path: Path, scope: str | None) -> None:
     """Write the scope's name into a new file; raise `CannotOpen` if the file belongs to another scope."""
     if scope is None:
         return
-    rows: Any = connection.execute(COMPILED[SELECT_SCOPE]).fetchall()
-    if not rows:
+    if not check_scope(connection, path, scope):
         connection.execute(COMPILED[INSERT_SCOPE], {"id": 1, "name": scope})
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)  # so that `scope_named_in` finds it
-    elif rows[0][0] != scope:
+
+
+def check_scope(connection: apsw.Connection, path: Path, scope: str) -> bool:
+    """Whether the file names its scope; raises `CannotOpen` if it belongs to another one."""
+    rows: Any = connection.execute(COMPILED[SELECT_SCOPE]).fetchall()
+    if rows and rows[0][0] != scope:
         raise CannotOpen(f"{path} belongs to another scope. Was the file renamed or copied? Restore its name.")
+    return bool(rows)
+
+
+def check_migrated(connection: apsw.Connection, path: Path) -> None:
+    """Raise `CannotOpen` if the file lacks migrations, which cannot be applied because it cannot be written."""
+    version, known = connection.pragma("user_version"), len(migrations())
+    if version < known:
+        raise CannotOpen(
+            f"{path} has schema version {version} and must be migrated to {known} before it can be read, but it cannot "
+            "be written now. Make it writable, with room on its disk, and start the daemon again."
+        )
 
 
 def scope_named_in(path: Path) -> str | None:

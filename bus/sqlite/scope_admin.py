@@ -1,11 +1,13 @@
 """One scope as a whole: deletion, compaction, replay, and import of a database file."""
 
+import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from backscroll.bus.failures import CannotOpen
+from backscroll.bus.files import free_bytes
 from backscroll.bus.logging import log
 from backscroll.bus.sqlite.errors import wire_error
 from backscroll.bus.sqlite.legacy_file import Limits, Unsuitable, check_copy, copy_into, not_adoptable
@@ -14,8 +16,10 @@ from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.bus.sqlite.transaction import Snapshot, Transaction
 from backscroll.handlers.registry import Handlers
 from backscroll.handlers.storage import Reads
-from backscroll.schema.errors import Busy
+from backscroll.schema.errors import Busy, Storage
 from backscroll.schema.migrations.sqlite import migrations
+
+COPY_BYTES = 512 * 1024  # to replace the database by a copy, besides the copy itself
 
 
 class SqliteScopeAdmin:
@@ -42,11 +46,13 @@ class SqliteScopeAdmin:
 
     def compact(self) -> None:
         """Write a compact copy beside the database while queries continue, then replace the database by it."""
+        self._scopes.check_writable()
         if not self._scopes.has_files(self.name):
             return
         copy = beside(self._scopes.scope_named(self.name).path, COMPACTED)
         _remove_copy(copy)  # left by an interrupted compaction
         try:
+            self._make_room()
             with self._scopes.use(self.name) as store:
                 store.vacuum_into(copy)
             with self._scopes.exclusive(self.name) as scope:
@@ -57,16 +63,40 @@ class SqliteScopeAdmin:
         finally:
             _remove_copy(copy)
 
+    def _make_room(self) -> None:
+        """Make sure that a compact copy fits beside the database: if need be in the room of the reserve and of the log.
+
+        Raises `Storage` if it does not.
+        """
+        with self._scopes.use(self.name) as store:
+            needed = store.copy_bytes() + COPY_BYTES
+        if self._free_bytes() >= needed:
+            return
+        self._scopes.give_up_reserve(self.name)
+        with self._scopes.exclusive(self.name):  # closes the database, which removes its log
+            free = self._free_bytes()
+        if free < needed:
+            raise Storage(
+                f"the disk is full: compact-scope needs {needed} bytes for a copy, and {free} are free. Delete more, or"
+                " free some of the disk. What is saved uses the room of what was deleted also without it",
+                retryable=True,
+            )
+
+    def _free_bytes(self) -> float:
+        free = free_bytes(self._scopes.directory)
+        return math.inf if free is None else free
+
     def bytes_on_disk(self) -> int:
         if not self._scopes.has_files(self.name):
             return 0
-        with self._scopes.use(self.name):  # so that its files stay open meanwhile
+        with self._scopes.use_to_read(self.name):  # so that its files stay open meanwhile
             return self._scopes.scope_named(self.name).bytes_on_disk()
 
     def all_names(self) -> list[str]:
         return self._scopes.names()
 
     def erase(self) -> None:
+        self._scopes.check_writable()
         if self._scopes.has_files(self.name):
             with self._scopes.exclusive(self.name) as scope:
                 self._scopes.remove_files(scope)
@@ -77,6 +107,7 @@ class SqliteScopeAdmin:
 
         Raises `NotFound` for any path without a suitable file, and `Busy`.
         """
+        self._scopes.check_writable()
         self._scopes.check_may_create(self.name)
         limits = Limits(self._scopes.adopted_bytes, self._scopes.directory)
         with self._scopes.adopting(), tempfile.TemporaryDirectory(prefix=ADOPTING, dir=self._scopes.directory) as own:

@@ -6,6 +6,7 @@ whenever it is opened. The scope `default` has the file `default.db`.
 """
 
 import hashlib
+import os
 import shutil
 import threading
 import time
@@ -27,6 +28,7 @@ from backscroll.bus.sqlite import errors
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.empty_store import EmptyStore
 from backscroll.bus.sqlite.opening import DEFAULT_FILE, scope_named_in
+from backscroll.bus.sqlite.read_only_store import ReadOnlyStore
 from backscroll.bus.sqlite.store import RESTART, SqliteStore
 from backscroll.bus.sqlite.wal_lineage import WalLineage
 from backscroll.bus.stores import ADOPTED_BYTES, Committed, ReadStore
@@ -42,6 +44,14 @@ WAL_RESET_BUG_FROM, WAL_RESET_BUG_UNTIL = (3, 7, 0), (3, 51, 3)
 OPEN_MAX = 16
 MEASURE_SECONDS = 1.0
 DISK_FULL = "the disk is full"
+READ_ONLY = (
+    "the data directory is read-only for the daemon: queries are answered, and commands are refused until it can be"
+    " written again"
+)
+LOW_BYTES = 64 * 2**20  # of free disk: more than is written between two looks at it
+WRITTEN_TIMES = 2.5  # what a request takes in a log: it is stored in its row and in the command log, in whole pages
+SPARE_BYTES = 256 * 1024
+OPENING_BYTES = 512 * 1024  # on the disk, to open a database for writing: its log, the index of that, and the note
 PAGE_CACHES_BYTES = 64 * 2**20  # of SQLite, in the whole process: beyond that, a cache uses its own pages again
 IDLE_SECONDS = 60.0
 COMPACTED = "-compacted"  # the suffix of a compact copy in progress
@@ -60,7 +70,7 @@ ADOPTING = "adopting-"  # the prefix of directories for copies of files to impor
 
 
 class Scope:
-    """One scope: its files, and its store while it is open.
+    """One scope: its files, and its store while it is open; `read_only` instead if its files cannot be written.
 
     `files_lock` is held to open, close or replace the files; `users` is the number of current uses of the store.
     `seq` is the last known seq: 0 until the file is opened for the first time.
@@ -71,6 +81,7 @@ class Scope:
         self.path = path
         self.media = path.with_suffix(".media")
         self.store: SqliteStore | None = None
+        self.read_only: ReadOnlyStore | None = None
         self.closed_at_seq = 0
         self.files_lock = threading.RLock()
         self.left = threading.Condition()
@@ -80,7 +91,7 @@ class Scope:
 
     @property
     def seq(self) -> int:
-        store = self.store
+        store = self.store or self.read_only
         return store.seq if store else self.closed_at_seq
 
     def enter(self) -> None:
@@ -124,6 +135,10 @@ class Scope:
 
     def close(self) -> None:
         """Close the files if they are open. If the last checkpoint fails, the write-ahead log stays beside them."""
+        if self.read_only is not None:
+            self.closed_at_seq = self.read_only.seq
+            self.read_only.close()
+            self.read_only = None
         store = self.store
         if store is None:
             return
@@ -226,13 +241,30 @@ class SqliteScopes:
         if (directory / LOCK_FILE).exists():
             self.files.note(directory / LOCK_FILE)
         self._space = space
-        self._reserve = Reserve(directory, space.reserve_bytes)
+        self._reserve = Reserve(directory, 0 if self.is_read_only() else space.reserve_bytes)
         self._reserve.give_up_if_needed()
+        self._is_low = False  # the disk has so little room that each commit has to be checked
+        self._lacking: int | None = None  # bytes, for the last commit of the scope `default` that was checked
+        self.look_at_disk()
         self._may_refuse = bool(space.scope_bytes or space.data_bytes)
         self._number: int | None = None  # of scopes besides `default`; None until they are counted
         self._measured, self._measured_at = 0, -MEASURE_SECONDS
         self._empty = EmptyStore(directory, clock)
         apsw.soft_heap_limit(PAGE_CACHES_BYTES)
+        if not self.is_read_only():
+            self._remove_leftovers()
+
+    def is_read_only(self) -> bool:
+        """Whether nothing can be written into the data directory, because of its file system or its permissions."""
+        return self.directory.is_dir() and not os.access(self.directory, os.W_OK)
+
+    def check_writable(self) -> None:
+        """Raise `Storage` if nothing can be written into the data directory."""
+        if self.is_read_only():
+            raise Storage(READ_ONLY)
+
+    def _remove_leftovers(self) -> None:
+        directory = self.directory
         for left in directory.glob(f"{ADOPTING}*"):  # by a daemon that was killed during an import
             shutil.rmtree(left, ignore_errors=True)
         for left in (*directory.glob(f"*{COMPACTED}*"), *directory.glob(f"scopes/*{COMPACTED}*")):  # or compaction
@@ -263,7 +295,7 @@ class SqliteScopes:
             self.check_may_create(name)
             scope = self.scope_named(name)
         with scope.files_lock:
-            store = scope.store or self._open_store(scope)
+            store = scope.store or self._open_to_write(scope)
             if store.reopen_due and not scope.users:
                 self._close(scope)
                 store = self._open_store(scope)
@@ -276,11 +308,37 @@ class SqliteScopes:
                 self._close_excess()
 
     def use_to_read(self, name: str) -> AbstractContextManager[ReadStore]:
-        """The store of a scope; if it has no files, an empty one, and none are created."""
+        """The store of a scope; if it has no files, an empty one, and none are created.
+
+        If its files cannot be written, it is a `ReadOnlyStore`.
+        """
         scope = self._scopes.get(name)
-        if (scope is not None and scope.store is not None) or self.has_files(name):
+        if scope is not None and scope.store is not None:
             return self.use(name)
-        return nullcontext(self._empty)
+        return self._use_to_read(name) if self.has_files(name) else nullcontext(self._empty)
+
+    @contextmanager
+    def _use_to_read(self, name: str) -> Iterator[ReadStore]:
+        scope = self.scope_named(name)
+        with scope.files_lock:
+            store = scope.store or scope.read_only or self._open_to_read(scope)
+            scope.enter()
+        try:
+            yield store
+        finally:
+            scope.leave()
+            if len(self._open) > OPEN_MAX:
+                self._close_excess()
+
+    def open_default(self) -> SqliteStore | ReadOnlyStore:
+        """Open the scope `default` at a start: to read only, if nothing can be written. Raises `CannotOpen`."""
+        if not self.has_files(DEFAULT_SCOPE):
+            if self.is_read_only():
+                raise CannotOpen(f"{self.directory} is read-only and has no database. Name another data directory.")
+            return self.open(DEFAULT_SCOPE)
+        scope = self.scope_named(DEFAULT_SCOPE)
+        with scope.files_lock:
+            return scope.store or scope.read_only or self._open_to_read(scope)
 
     def has_files(self, name: str) -> bool:
         """Whether a scope has files. Does not remember the name."""
@@ -299,13 +357,20 @@ class SqliteScopes:
 
     @property
     def may_refuse(self) -> bool:
-        return self._may_refuse or self._reserve.full
+        return self._may_refuse or self._is_low or self._reserve.full
 
-    def refusal(self, name: str) -> BackscrollError | None:
-        """Why commands that add data to a scope are refused now; None if they are not."""
-        if self._reserve.is_full():
-            return Storage(f"{self._reserve.problem() or DISK_FULL}", retryable=True)
+    def refusal(self, name: str, size: int) -> BackscrollError | None:
+        """Why commands with so many bytes that add data to a scope are refused now; None if they are not."""
         store, space = self.store_if_open(name, used=False), self._space
+        if self._reserve.is_full() or self._is_low:
+            lacking = self._bytes_lacking(store, size) if store else int(self._reserve.full)
+            if store and lacking:
+                store.restart_log()
+                lacking = self._bytes_lacking(store, size)
+            if store is None or name == DEFAULT_SCOPE:
+                self._lacking = lacking
+            if lacking:
+                return Storage(self._reserve.problem() or _lacks(lacking), retryable=True)
         if space.scope_bytes and store and (used := store.bytes_used()) >= space.scope_bytes:
             return Storage(
                 f"the scope has {used} bytes, and scope_bytes is {space.scope_bytes}: delete what is not needed, or "
@@ -323,9 +388,30 @@ class SqliteScopes:
         self._reserve.full = errors.is_disk_full(error) or self._reserve.full
         return errors.is_disk_full(error)
 
-    def give_up_reserve(self) -> None:
-        """Free some of the disk, for commands that remove data from a full one."""
+    def give_up_reserve(self, name: str) -> None:
+        """Free some of the disk, for commands that remove data from a full one: the reserve, and the log's room."""
         self._reserve.give_up()
+        if store := self.store_if_open(name, used=False):
+            store.restart_log()
+
+    def look_at_disk(self) -> None:
+        """Find out whether the disk has so little room that each commit has to be checked."""
+        free = free_bytes(self.directory)
+        self._is_low = free is not None and free < LOW_BYTES
+
+    def _bytes_lacking(self, store: SqliteStore, size: int) -> int:
+        """How many bytes the disk lacks to store requests of this size; 0 if there are enough.
+
+        They are written into the log first. The disk must then have room to copy it into the database: otherwise the
+        log could never be emptied, and would keep the room that deletions need.
+        """
+        free = free_bytes(self.directory)
+        if free is None:
+            return 0
+        needed, inside = int(WRITTEN_TIMES * size) + SPARE_BYTES, store.free_page_bytes()
+        kept = self._reserve.size // 2 if self._reserve.full else 0  # for the log of deletions
+        growth = store.growth_bytes() + max(0, needed - inside) + max(0, needed + kept - store.log_room_bytes())
+        return max(0, growth - free, needed - inside if self._reserve.full else 0)
 
     def _bytes_of_all(self) -> int:
         """The sizes of all files of scopes, measured at most once in `MEASURE_SECONDS`."""
@@ -396,8 +482,11 @@ class SqliteScopes:
 
     def interrupt_readers(self) -> None:
         """Interrupt all statements that readers are running. May be called from any thread."""
-        for store in self.open_stores().values():
-            store.interrupt_readers()
+        with self._lock:
+            open_scopes = list(self._open.values())
+        for scope in open_scopes:
+            if store := scope.store or scope.read_only:
+                store.interrupt_readers()
 
     def interrupt_writers(self) -> None:
         """Interrupt all statements that writers are running. May be called from any thread."""
@@ -406,11 +495,14 @@ class SqliteScopes:
 
     def clear_caches(self) -> None:
         """Free the memory of all cached results. May be called from any thread."""
-        for store in self.open_stores().values():
-            store.query_cache.clear()
+        with self._lock:
+            open_scopes = list(self._open.values())
+        for scope in open_scopes:
+            if store := scope.store or scope.read_only:
+                store.query_cache.clear()
 
     def open_stores(self) -> dict[str, SqliteStore]:
-        """The stores that are open now, by scope."""
+        """The stores that are open now, by scope, without those that are only read."""
         with self._lock:
             return {name: store for name, scope in self._open.items() if (store := scope.store)}
 
@@ -505,14 +597,68 @@ class SqliteScopes:
         """Why commands are refused in every scope, or in the scope `default`; empty if they are not."""
         if problem := self.files.problem():
             return f"{problem} while the daemon used it. {RESTART}"
-        if problem := self._reserve.problem():
+        if self.is_read_only():
+            return READ_ONLY
+        if (problem := self._reserve.problem()) and self._lacking != 0:
             return problem
+        if self._lacking and self._is_low and (free_bytes(self.directory) or 0) < LOW_BYTES:
+            return _lacks(self._lacking)
         default = stores.get(DEFAULT_SCOPE)
         return default.problem() if default else self._cannot_open.get(DEFAULT_SCOPE, "")
+
+    def _open_to_write(self, scope: Scope) -> SqliteStore:
+        """Open a scope, also if it is open to read only; raises `Storage` if it cannot be written now."""
+        if scope.read_only is not None:
+            if (free := free_bytes(self.directory)) is not None and free < OPENING_BYTES:
+                self.check_writable()
+                raise Storage(DISK_FULL, retryable=True)
+            if scope.users:
+                self.check_writable()
+                raise Storage(
+                    "the data directory can be written again, but queries still use it; try again", retryable=True
+                )
+            self.check_writable()
+            self._close(scope)
+        return self._open_store(scope)
+
+    def _open_to_read(self, scope: Scope) -> SqliteStore | ReadOnlyStore:
+        """Open a scope to write, or to read only if nothing can be written; raises `CannotOpen`."""
+        if self.is_read_only():
+            return self._open_read_only(scope)
+        try:
+            return self._open_store(scope)
+        except (CannotOpen, OSError) as error:
+            if not self._found_full(error):
+                raise
+        self._reserve.give_up()
+        try:
+            return self._open_store(scope)
+        except (CannotOpen, OSError) as error:
+            if not self._found_full(error):
+                raise
+            return self._open_read_only(scope)
+
+    def _found_full(self, error: Exception) -> bool:
+        """Whether a database could not be opened because the disk is full; SQLite has other words for that, too."""
+        if self.is_disk_full(error):
+            return True
+        cause, free = error.__cause__, free_bytes(self.directory)
+        self._reserve.full |= isinstance(cause, apsw.IOError | apsw.CantOpenError) and (free or 0) < OPENING_BYTES
+        return self._reserve.full
+
+    def _open_read_only(self, scope: Scope) -> ReadOnlyStore:
+        store = scope.read_only = ReadOnlyStore(
+            scope.path, clock=self._clock, scope=scope.name, query_cache=QueryCache(self._query_cache_bytes)
+        )
+        with self._lock:
+            self._open[scope.name] = scope
+        log.error("a database is read only, because nothing can be written", path=str(scope.path))
+        return store
 
     def _open_store(self, scope: Scope) -> SqliteStore:
         if problem := self.files.problem():
             raise Storage(f"{problem} while the daemon used it. {RESTART}")
+        self.check_writable()
         scope.finish_removal()
         make_directory(scope.path.parent)
         self._number = None if not scope.path.exists() else self._number
@@ -551,6 +697,10 @@ class SqliteScopes:
                 self._close(scope)
         finally:
             scope.files_lock.release()
+
+
+def _lacks(number: int) -> str:
+    return f"{DISK_FULL}: it lacks {number} bytes. Commands that remove, and compact-scope, are executed"
 
 
 def _do_nothing() -> None:

@@ -298,8 +298,32 @@ class SqliteStore:
 
     def bytes_used(self) -> int:
         """The bytes of all rows and media, without free pages. Call it from the thread that writes."""
+        return self.copy_bytes() + self.blobs.bytes_stored()
+
+    def copy_bytes(self) -> int:
+        """The most bytes that a compact copy takes. Call it from the thread that writes."""
         pages = self._writer.pragma("page_count") - self._writer.pragma("freelist_count")
-        return int(pages * self._writer.pragma("page_size")) + self.blobs.bytes_stored()
+        return int(pages * self._writer.pragma("page_size"))
+
+    def growth_bytes(self) -> int:
+        """By how much the file grows at the next checkpoint. Call it from the thread that writes."""
+        pages = self._writer.pragma("page_count") * self._writer.pragma("page_size")
+        return max(0, int(pages) - self.path.stat().st_size)
+
+    def log_room_bytes(self) -> int:
+        """How much can be written into the write-ahead log before it grows. Call it from the thread that writes."""
+        used = HEADER_BYTES + self._wal_pages * self._frame_bytes
+        return max(0, self._wal.stat().st_size - used) if self._wal.exists() else 0
+
+    def restart_log(self) -> None:
+        """Let what is written next begin at the start of the write-ahead log, if no query needs what it has."""
+        with suppress(apsw.Error):
+            self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+            self._wal_pages = self._wal_pages_seen = 0
+
+    def free_page_bytes(self) -> int:
+        """The bytes of free pages, which what is saved next can use. Call it from the thread that writes."""
+        return int(self._writer.pragma("page_size") * self._writer.pragma("freelist_count"))
 
     def close(self) -> None:
         """Close all connections; closing the last one copies the write-ahead log into the database."""

@@ -98,6 +98,19 @@ class Transaction(Snapshot):
         self._connection.executemany(COMPILED[statement], rows)
 
     @contextmanager
+    def undoable(self) -> Iterator[None]:
+        """Undo what the block wrote if it raises. Without savepoints, it raises `SavepointNeeded` instead."""
+        if not self._savepoints:
+            raise SavepointNeeded
+        self._connection.execute("SAVEPOINT part")
+        try:
+            yield
+        except Exception as error:
+            self._undo_to("part", error)
+            raise
+        self._connection.execute("RELEASE part")
+
+    @contextmanager
     def command(
         self, request_id: str, *, at: int | None = None, replayed: Generated | None = None
     ) -> Iterator[CommandContext]:
@@ -132,9 +145,15 @@ class Transaction(Snapshot):
             if self._connection.total_changes() != written:
                 raise SavepointNeeded from error
             return
+        self._undo_to("command", error)
+
+    def _undo_to(self, savepoint: str, error: Exception) -> None:
+        """Undo everything since a savepoint; raises `TransactionRolledBack` if that is not possible."""
+        if not self._connection.in_transaction:
+            raise TransactionRolledBack from error
         try:
-            self._connection.execute("ROLLBACK TO command")
-            self._connection.execute("RELEASE command")
+            self._connection.execute(f"ROLLBACK TO {savepoint}")
+            self._connection.execute(f"RELEASE {savepoint}")
         except apsw.Error as worse:
             raise TransactionRolledBack from worse
 

@@ -84,10 +84,11 @@ class WalLineage:
         self.path = database.with_name(f"{database.name}-wal-lineage")
         self._given_up = database.with_name(f"{database.name}-wal-lost")
 
-    def check(self) -> None:
+    def check(self, *, read_only: bool = False) -> None:
         """Raise `CannotOpen` if files are missing, or are from different databases or moments.
 
         If there is no log, the note is removed: the next log has a new salt, and a crash may happen before it is noted.
+        With `read_only` there will be none.
         """
         note, database = self.read(), read_database(self._database)
         log = read_log(self._wal, database.root)
@@ -96,7 +97,7 @@ class WalLineage:
         problem = self._problem(note, database, log)
         if problem:
             raise CannotOpen(problem)
-        if log is None:
+        if log is None and not read_only:
             self.path.unlink(missing_ok=True)
 
     def write(self, moment: Moment, *, in_use: bool) -> None:

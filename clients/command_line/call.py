@@ -120,8 +120,9 @@ def _headline(error: BackscrollError) -> str:
 def _details(error: BackscrollError, operation: str) -> Iterator[str]:
     """What else the error says, and what can be done about it."""
     for name, value in (error.details or {}).items():
-        if name not in ("path", "known", "level"):  # which the first line says
+        if name not in ("path", "known", "level", "failures"):  # which the first line says
             yield f"{name}: {readable(name, value)}"
+    yield from map(str, error.failures[1:])  # of a batch; the first line says the first
     if isinstance(error, Forbidden | Unauthenticated | Unavailable) and "the token" in error.message:
         if os.environ.get(TOKEN_VARIABLE):
             yield f"the token is that in {TOKEN_VARIABLE}"

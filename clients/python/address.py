@@ -2,12 +2,13 @@
 
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from backscroll.schema.errors import Invalid, Unauthenticated, Unavailable
 from backscroll.schema.limits import AUTH_BYTES_MAX
-from backscroll.schema.paths import ENDPOINT_FILE, KEYS_VARIABLE, TOKEN_VARIABLE, default_data_dir
+from backscroll.schema.paths import ENDPOINT_FILE, KEYS_VARIABLE, TOKEN_VARIABLE, default_data_dir, runtime_dir
 
 LOOPBACK_HOSTS = ("127.0.0.1", "[::1]", "localhost")
 NEED_TOKEN = ("tcp://", "curve://")
@@ -90,12 +91,29 @@ def find_address(
 
 
 def announced(directory: Path) -> dict[str, Any]:
-    """What a ready daemon wrote into its data directory; empty if it is missing, unreadable, or something else."""
+    """What a ready daemon wrote into its data directory, or if that cannot be written, beside its socket elsewhere.
+
+    Empty if it is missing, unreadable, or something else.
+    """
+    place = runtime_dir(directory)
+    return (_announced_in(place) if _is_own(place.parent) else {}) or _announced_in(directory)
+
+
+def _announced_in(directory: Path) -> dict[str, Any]:
     try:
         ready = json.loads((directory / ENDPOINT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return ready if isinstance(ready, dict) and isinstance(ready.get("endpoints"), list) else {}
+
+
+def _is_own(directory: Path) -> bool:
+    """Whether a directory belongs to this user: others can make one of any name below that for temporary files."""
+    try:
+        found = directory.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and (not hasattr(os, "getuid") or found.st_uid == os.getuid())
 
 
 def announced_token(directory: Path, endpoint: str) -> str | None:

@@ -3,19 +3,21 @@
 from backscroll.schema.limits import Id, PageSize
 from backscroll.schema.operations.base import Command, Query
 from backscroll.schema.positions import AttachmentPosition
-from backscroll.schema.records import Attachment
+from backscroll.schema.records import Arrival, Attachment
 
 
 class SaveAttachment(Command[None], frozen=True):
     """Save an attachment, or replace the one with the same id. Its message need not be stored yet.
 
-    If the message was deleted, this succeeds and changes nothing.
+    If the message was deleted, this succeeds and changes nothing. With `arrival`, copies of one attachment that differ
+    end in the same row in whichever order they arrive.
 
     Example: {"attachment": {"id": "a1", "messageId": "m1", "filename": "cat.png", "size": 5120,
         "mime": "image/png", "isImage": true}}
     """
 
     attachment: Attachment
+    arrival: Arrival | None = None
 
 
 class DeleteAttachmentsForMessage(Command[None], frozen=True):

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -9,11 +10,19 @@ import msgspec
 from msgspec import Raw, Struct
 
 from backscroll.schema.decode_errors import DECODE_ERRORS, explain
-from backscroll.schema.errors import Invalid, TooLarge, UnknownOperation
+from backscroll.schema.errors import CallerError, Invalid, TooLarge, UnknownOperation
 from backscroll.schema.integral_floats import decode_integral_floats, is_integral_float
 from backscroll.schema.limits import FREE_JSON_BYTES_MAX
 from backscroll.schema.operations import OPERATIONS
 from backscroll.schema.operations.base import Budget, Command, DeferredCommands, Operation
+from backscroll.schema.operations.batch import (
+    Batch,
+    BatchedCommand,
+    BatchOfAnything,
+    DeferredBatch,
+    DeferredCommand,
+    decoded_member,
+)
 from backscroll.schema.salvage import find_bad_text
 from backscroll.schema.size_probe import free_json_bytes, size_probe_of
 from backscroll.schema.strict import strict
@@ -66,32 +75,59 @@ def decode_as(
     return deferred.with_commands(partial(_decode_command, codec))
 
 
-def decode_payload(payload: Raw, codec: Codec, as_type: type[S]) -> S:
-    """Decode and check one record or operation; raises `Invalid`, `TooLarge` or `Malformed`. Ignores budgets.
+def decode_flawed(payload: Raw, codec: Codec, known: Mapping[int, CallerError]) -> tuple[Batch, dict[int, CallerError]]:
+    """A batch that was refused, without those of its commands that cannot be decoded, and their errors by index.
 
-    An absent or null payload is an empty one.
+    `known` are errors that were found before. Raises an error that is about the batch as a whole.
+    """
+    flaws = dict(known)
+    deferred: dict[int, DeferredCommand] = {}
+    for index, encoded in enumerate(decode_payload(payload, codec, BatchOfAnything).commands):
+        if index in known:
+            continue
+        try:
+            deferred[index] = decode_payload(encoded, codec, DeferredCommand, root=f"$.payload.commands[{index}]")
+        except CallerError as error:
+            flaws[index] = type(error)(error.message, details=(error.details or {}) | {"index": index})
+    whole = DeferredBatch(list(deferred.values()))
+    _check_budget(whole, codec, whole.budget())
+    commands: list[BatchedCommand] = []
+    for index, member in deferred.items():
+        try:
+            commands.append(decoded_member(member, index, partial(_decode_command, codec)))
+        except CallerError as error:
+            flaws[index] = error.with_traceback(None)  # its frames have the body
+    return Batch(commands), flaws
+
+
+def decode_payload(payload: Raw, codec: Codec, as_type: type[S], root: str = "$.payload") -> S:
+    """Decode and check one record or operation, which is at the path `root`, ignoring budgets.
+
+    An absent or null payload is an empty one. Raises `Invalid`, `TooLarge` or `Malformed`.
     """
     body = payload if payload and bytes(payload) != codec.null else codec.empty_map
     try:
         decoded: S = codec.decode(body, strict(as_type))
     except msgspec.ValidationError as error:
-        decoded = _decode_loosely(error, body, codec, as_type)
+        decoded = _decode_loosely(error, body, codec, as_type, root)
     except UnicodeError:
-        raise find_bad_text(body, codec, "$.payload") from None
+        raise find_bad_text(body, codec, root) from None
     except DECODE_ERRORS as error:
-        raise explain(error, "$.payload", strict(as_type), UNKNOWN_FIELD) from None
-    validate(decoded, "$.payload")
+        raise explain(error, root, strict(as_type), UNKNOWN_FIELD) from None
+    validate(decoded, root)
     return decoded
 
 
-def _decode_loosely(refusal: msgspec.ValidationError, body: bytes | Raw, codec: Codec, as_type: type[S]) -> S:
+def _decode_loosely(
+    refusal: msgspec.ValidationError, body: bytes | Raw, codec: Codec, as_type: type[S], root: str
+) -> S:
     """Decode a body that was refused because of a float in place of an integer; raise the error for other refusals."""
     if not is_integral_float(refusal):
-        raise explain(refusal, "$.payload", strict(as_type), UNKNOWN_FIELD) from None
+        raise explain(refusal, root, strict(as_type), UNKNOWN_FIELD) from None
     try:
-        converted: S = decode_integral_floats(body, codec.decode, as_type, strict(as_type), "$.payload")
+        converted: S = decode_integral_floats(body, codec.decode, as_type, strict(as_type), root)
     except DECODE_ERRORS as worse:
-        raise explain(worse, "$.payload", strict(as_type), UNKNOWN_FIELD) from None
+        raise explain(worse, root, strict(as_type), UNKNOWN_FIELD) from None
     return converted
 
 
@@ -153,4 +189,12 @@ def _suggestion(name: str) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-__all__ = ["UNLIMITED", "command_type", "decode_as", "decode_operation", "decode_payload", "operation_type"]
+__all__ = [
+    "UNLIMITED",
+    "command_type",
+    "decode_as",
+    "decode_flawed",
+    "decode_operation",
+    "decode_payload",
+    "operation_type",
+]

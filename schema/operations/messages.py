@@ -7,7 +7,7 @@ from msgspec import Meta
 from backscroll.schema.limits import CURSOR_CHARS_MAX, Count, Id, PageSize, Text
 from backscroll.schema.operations.base import Command, Query
 from backscroll.schema.operations.channels import DEFAULT_ROOM
-from backscroll.schema.records import Message, MessageUpdates
+from backscroll.schema.records import Arrival, Message, MessageUpdates
 from backscroll.schema.replies import MessageList, MessagePage
 
 Cursor = Annotated[str, Meta(min_length=1, max_length=CURSOR_CHARS_MAX)]
@@ -17,18 +17,27 @@ class SaveMessage(Command[None], frozen=True):
     """Save a message with its reactions, or replace the one with the same id.
 
     Without `reactions` the stored ones stay. If the message was deleted, it stays deleted: the save succeeds and
-    changes nothing. A save with `isDeleted` deletes the message.
+    changes nothing, also after its room was cleared. A save with `isDeleted` deletes the message.
+
+    With `arrival` it reports the original or a later state of the message, and the newer of what is known is kept;
+    `conflict` if the id is that of a message in another room.
 
     Example: {"message": {"id": "m1", "roomId": "r1", "senderId": "ada", "content": "hello",
         "timestamp": 1767225600000, "isDeleted": false,
         "reactions": [{"messageId": "m1", "oderId": "bob", "emoji": "👍"}]}}
     """
 
+    ERRORS = ("conflict",)
+
     message: Message
+    arrival: Arrival | None = None
 
 
 class UpdateMessage(Command[None], frozen=True):
     """Change some fields of a message. `not-found` if it does not exist, `conflict` if it was deleted.
+
+    With `arrival` it reports an edit, with the network's `revision` or `editedAt` in `updates`: an older one changes
+    nothing, one of a deleted message neither, and one that comes before its message waits for it.
 
     Example: {"messageId": "m1", "updates": {"content": "hello, world", "editedAt": 1767225660000}}
     """
@@ -37,10 +46,13 @@ class UpdateMessage(Command[None], frozen=True):
 
     message_id: Id
     updates: MessageUpdates
+    arrival: Arrival | None = None
 
 
 class DeleteMessage(Command[None], frozen=True):
     """Delete a message's text, reactions and attachments; it keeps its place. `not-found` if it does not exist.
+
+    With `arrival` it reports a deletion, also of a message that has not arrived: its text is never stored then.
 
     Example: {"messageId": "m1"}
     """
@@ -49,16 +61,48 @@ class DeleteMessage(Command[None], frozen=True):
     ERRORS = ("not-found",)
 
     message_id: Id
+    arrival: Arrival | None = None
 
 
 class ClearRoomMessages(Command[None], frozen=True):
     """Remove all messages of a room with their reactions and attachments. Succeeds if there are none.
+
+    A message that was deleted before stays deleted: a late copy of it is not stored. All others may be saved again.
 
     Example: {"roomId": "r1"}
     """
 
     ADDS = False
     room_id: Id
+
+
+class ForgetDeletions(Command[None], frozen=True):
+    """Forget which messages of a room were deleted, and remove their places: copies of them may be saved again.
+
+    For whoever joins a room again and loads its history anew. A deletion that came before its message is of no known
+    room, and is not forgotten. Succeeds if there are none.
+
+    Example: {"roomId": "r1"}
+    """
+
+    ADDS = False
+    room_id: Id
+
+
+class RenameMessage(Command[None], frozen=True):
+    """Give a message another id, such as the server's instead of a local one. Each id leads to the message from now on.
+
+    Neither need be stored. If both are, they become one message: the newer content, and all reactions and attachments.
+    Replies follow. Doing it again is fine. `conflict` if the message has a third id already, if `newId` was itself
+    renamed to this one, or if the two are stored in different rooms.
+
+    Example: {"messageId": "m1", "newId": "m900"}
+    """
+
+    ERRORS = ("conflict",)
+
+    message_id: Id
+    new_id: Id
 
 
 class CreateMessage(Command[Message], frozen=True):

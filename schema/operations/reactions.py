@@ -1,24 +1,28 @@
 """Reactions: emoji that users add to messages."""
 
-from backscroll.schema.limits import Id, PageSize
+from backscroll.schema.limits import Id, Millis, PageSize
 from backscroll.schema.operations.base import Command, Query
 from backscroll.schema.positions import ReactionPosition
-from backscroll.schema.records import ERASED_EMOJI, Reaction
+from backscroll.schema.records import ERASED_EMOJI, Arrival, Reaction
 
 
 class SaveReaction(Command[None], frozen=True):
     """Save a reaction, or replace the user's existing one with this emoji. Its message need not be stored yet.
 
-    If the message was deleted, this succeeds and changes nothing.
+    If the message was deleted, this succeeds and changes nothing. With `arrival`, the latest of what was saved and
+    removed counts, by `timestamp`.
 
     Example: {"reaction": {"messageId": "m1", "oderId": "bob", "emoji": "👍", "timestamp": 1767225601000}}
     """
 
     reaction: Reaction
+    arrival: Arrival | None = None
 
 
 class RemoveReaction(Command[None], frozen=True):
     """Remove one emoji of a user from a message. Succeeds if there is none.
+
+    With `arrival` it needs a `timestamp`: a reaction of that time or earlier that arrives later is not stored.
 
     Example: {"messageId": "m1", "oderId": "bob", "emoji": "👍"}
     """
@@ -29,6 +33,8 @@ class RemoveReaction(Command[None], frozen=True):
     message_id: Id
     oder_id: Id
     emoji: Id
+    timestamp: Millis | None = None
+    arrival: Arrival | None = None
 
 
 class GetReactionsForMessage(Query[list[Reaction]], frozen=True):

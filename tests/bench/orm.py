@@ -74,7 +74,7 @@ def _row(record: Record, table: type[Table]) -> dict[str, Any]:
     """The values of a record's columns."""
     row = {name: getattr(record, name) for name in table._meta.fields if hasattr(record, name)}
     for name in DOCUMENTS[table]:
-        if row[name] is not None:
+        if row.get(name) is not None:
             row[name] = json.dumps(row[name])
     return row
 

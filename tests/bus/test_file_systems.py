@@ -88,7 +88,7 @@ def test_the_simulation_with_all_abilities_changes_nothing(shim: Path, tmp_path:
     ("missing", "words"),
     [("SHIM_NO_LOCKS", "file locks do not work there"), ("SHIM_NO_MMAP", "cannot be mapped into shared memory there")],
 )
-def test_an_unsuitable_file_system_is_named_at_start(missing: str, words: str, shim: Path, tmp_path: Path) -> None:
+def test_a_network_file_system_is_named_at_start(missing: str, words: str, shim: Path, tmp_path: Path) -> None:
     """Exit code 4, with what is missing and what to do, instead of "locked by another process" or "disk I/O error"."""
     done = start(tmp_path / "data", shim, missing)
     assert done.returncode == 4

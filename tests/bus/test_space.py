@@ -1,7 +1,5 @@
 """Bounds on scopes and on the disk: what adds is refused there, what removes is executed, and `health` says why."""
 
-import os
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -22,6 +20,7 @@ from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema.operations import OPERATIONS, Administration
 from backscroll.schema.wire import DEFAULT_SCOPE, JSON
 from tests.support.messages import save_payload
+from tests.support.mounts import fill, small_disk_at
 from tests.support.peers import Peer, resident_bytes
 from tests.support.requests import body, example, send
 
@@ -156,30 +155,8 @@ def test_at_a_bound_only_what_removes_is_executed(bounded: Any, space: Space, mo
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A directory on a small disk of its own."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if not hasattr(os, "geteuid") or os.geteuid() != 0:
-        pytest.skip("only the superuser can mount a small disk")
-    options = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", str(disk)]
-    if subprocess.run(options, capture_output=True, check=False).returncode:
-        pytest.skip("a small disk cannot be mounted here")
-    try:
+    with small_disk_at(tmp_path / "disk", DISK_BYTES) as disk:
         yield disk
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """Fill a disk to its last byte, with a file that is returned."""
-    filler = disk / "filler"
-    with filler.open("ab", buffering=0) as file:
-        for size in (MIB, 4096, 1):
-            try:
-                while file.write(bytes(size)):
-                    pass
-            except OSError:
-                continue
-    return filler
 
 
 def test_a_full_disk_lets_data_be_removed(small_disk: Path, tmp_path: Path) -> None:
@@ -202,7 +179,7 @@ def test_a_full_disk_lets_data_be_removed(small_disk: Path, tmp_path: Path) -> N
             assert not (data_dir / RESERVE_FILE).exists()
             assert peer.ask("delete-message", {"messageId": "m2"})["ok"]
             assert peer.ask("clear-room-messages", {"roomId": "r1"})["ok"]
-            assert peer.ask("compact-scope")["ok"]
+            assert (reply := peer.ask("compact-scope"))["ok"], reply
             filler.unlink()
             assert peer.ask("save-message", save_payload(1_000))["ok"]
             health = peer.ask("health")["result"]

@@ -766,3 +766,13 @@ def test_commands_suggested_by_the_demo_work(start_daemon: StartDaemon, tmp_path
             ["sh", "-c", command], cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, check=False
         )
         assert done.returncode == 0, done.stderr
+
+
+def test_all_failures_of_a_batch_are_shown(call_on_terminal: Run) -> None:
+    """The first in the first line, the others in one line each."""
+    commands = [{"type": "delete-message", "payload": {"messageId": "none"}}, {"type": "sing"}, {"type": "initialize"}]
+    ended = call_on_terminal("batch", json.dumps({"commands": commands}))
+    assert ended.code == 1
+    assert "not-found at $.payload.commands[0].payload.messageId: there is no message 'none'" in ended.err
+    assert "  unknown-operation at $.payload.commands[1].type: there is no operation 'sing'" in ended.err
+    assert "failures" not in ended.err

@@ -687,10 +687,15 @@ def fill(local: Local, number: int) -> None:
     commands: list[tuple[str, Plain]] = []
     for each in ids:
         reaction = {"messageId": each, "oderId": each, "emoji": each}
+        removal = reaction | {"emoji": "-", "timestamp": 1, "arrival": "any-order"}
+        waiting = {"messageId": f"{each}-waiting", "updates": {"content": ""}, "arrival": "any-order"}
         attachment = {"id": each, "messageId": each, "filename": "f", "size": 1, "mime": "a/b"}
         commands += [
             ("save-message", save_payload(each, "", reactions=[reaction], metadata={"a": 1})),
             ("save-attachment", {"attachment": attachment}),
+            ("remove-reaction", removal),
+            ("update-message", waiting),
+            ("rename-message", {"messageId": f"{each}-local", "newId": each}),
             ("save-user", {"user": {"oderId": each, "id": each, "username": "u"}}),
             ("save-room", {"room": {"id": each, "name": "r"}}),
             ("save-ban", {"ban": {"roomId": "r1", "oderId": each, "timestamp": 1}}),

@@ -18,7 +18,7 @@ from backscroll.bus.sqlite import opening, store
 from backscroll.bus.sqlite.statements import COMPILED
 from backscroll.clients.python import Client
 from backscroll.handlers.lists import OrderedRows
-from backscroll.handlers.messages import Deletion
+from backscroll.handlers.message_rows import Deletion
 from backscroll.handlers.rooms import ChildList
 from backscroll.handlers.rows import TablePages
 from backscroll.handlers.sql import STATEMENTS, Statement
@@ -226,7 +226,7 @@ def reads_one_row(sql: str) -> bool:
 
 
 def plan(connection: apsw.Connection, sql: str) -> list[str]:
-    by_place = len(re.findall(r"\?\d+", sql))
+    by_place = len(set(re.findall(r"\?\d+", sql)))
     values: Any = ["[]"] * by_place if by_place else dict.fromkeys(re.findall(r":(\w+)", sql), "[]")
     return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
 

@@ -133,6 +133,7 @@ PAYLOADS: dict[str, st.SearchStrategy[Payload]] = {
         }
     ),
     "delete-message": st.fixed_dictionaries({"messageId": message_ids}),
+    "forget-deletions": st.fixed_dictionaries({"roomId": room_ids}),
     "clear-room-messages": st.fixed_dictionaries({"roomId": room_ids}),
     "save-reaction": st.fixed_dictionaries({"reaction": reactions}),
     "remove-reaction": reactions.map(lambda each: {name: each[name] for name in ("messageId", "oderId", "emoji")}),

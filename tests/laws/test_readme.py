@@ -6,10 +6,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from backscroll.clients.command_line.main import COMMANDS, main
+from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
+from backscroll.schema import DeleteMessage, GetLog, GetMessages, MessageUpdates, UpdateMessage
 from tests import ROOT
+from tests.support.messages import save_message
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -68,3 +74,16 @@ def test_the_commands_to_try_and_to_test_are_printed() -> None:
     """The demo and the tests each start with a single command."""
     assert "pip install uv && uv run backscroll demo\n" in blocks("sh")
     assert "pip install uv && uv run pytest\n" in blocks("sh")
+
+
+def test_the_importer_in_the_readme_imports_what_it_can(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
+    """It leaves out what fails and says so; run again it executes nothing twice."""
+    [code] = [block for block in blocks("python") if "import_batch" in block]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    commands = [save_message(1), DeleteMessage("none"), save_message(2), UpdateMessage("none", MessageUpdates())]
+    for _ in range(2):
+        names["import_batch"](client, "file.txt 1", commands)
+        assert [message.id for message in client.ask(GetMessages("r1"))] == ["m1", "m2"]
+        assert client.ask(GetLog()).last_seq == 1
+    assert capsys.readouterr().out.count("left out command 1: not-found at") == 2

@@ -197,7 +197,6 @@ class Secrets:
         for message_id in [each for each, room in self._room_of.items() if room == room_id]:
             self._forget("message", message_id)
             del self._room_of[message_id]
-            self._deleted.discard(message_id)
 
 
 def questions() -> Iterator[Sent]:

@@ -32,7 +32,7 @@ def text(codec: Codec, size: int) -> str:
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=repr)
-def test_a_batch_with_too_much_free_json_is_refused(transport: InProcess, codec: Codec) -> None:
+def test_too_much_free_json_in_a_batch_is_blamed_on_the_batch(transport: InProcess, codec: Codec) -> None:
     """One byte over the limit, distributed over all commands, is an error of the batch, and not of a command in it."""
     reply = send(transport, body("batch", batch(codec, FREE_JSON_BYTES_MAX + 1), codec))
     assert reply["error"]["code"] == "too-large"

@@ -373,6 +373,14 @@ def test_an_integral_float_is_stored_as_an_integer(transport: InProcess, codec: 
     assert repr(stored["metadata"]) == "{'a': 1.0}"
 
 
+@pytest.mark.parametrize("number", [b"1767225600000.0", b"1.7672256e12", b"1.7672256E+12", b"17672256e5"])
+def test_an_integral_float_may_have_an_exponent_in_json(transport: InProcess, number: bytes) -> None:
+    """Some languages write large numbers that way."""
+    request = request_1("save-message", {"message": {**MESSAGE, "timestamp": msgspec.Raw(number)}}, JSON)
+    assert send(transport, request)["ok"]
+    assert result(transport, "get-message-by-id", {"messageId": "m1"})["timestamp"] == 1_767_225_600_000
+
+
 @pytest.mark.parametrize("number", ["9" * 400, "-" + "9" * 400, "1" + "0" * 5_000], ids=len)
 def test_json_integers_of_hundreds_of_digits_are_invalid(refuse: Refuse, number: str) -> None:
     """An integer literal of any length is refused at the path of its field."""

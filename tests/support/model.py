@@ -45,6 +45,7 @@ class Model:
 
     def clear(self) -> None:
         self.messages: dict[str, Payload] = {}
+        self.buried: dict[str, str] = {}
         self.reactions: dict[tuple[str, str, str], Payload] = {}
         self.attachments: dict[str, Payload] = {}
         self.users: dict[str, Payload] = {}
@@ -109,13 +110,15 @@ class Model:
         return None
 
     def update_message(self, messageId: str, updates: Payload) -> Refused | None:  # noqa: N803
-        if messageId not in self.messages:
-            return NOT_FOUND
         if self._is_deleted(messageId):
             return CONFLICT
+        if messageId not in self.messages:
+            return NOT_FOUND
         return self.save_message(self.messages[messageId] | updates)
 
     def delete_message(self, messageId: str) -> Refused | None:  # noqa: N803
+        if messageId in self.buried:
+            return None
         if messageId not in self.messages:
             return NOT_FOUND
         self._bury(messageId)
@@ -124,6 +127,12 @@ class Model:
     def clear_room_messages(self, roomId: str) -> None:  # noqa: N803
         for message_id in [each["id"] for each in self.messages.values() if each["roomId"] == roomId]:
             self._remove(message_id)
+
+    def forget_deletions(self, roomId: str) -> None:  # noqa: N803
+        of_room = [key for key, each in self.messages.items() if each["roomId"] == roomId and each["isDeleted"]]
+        for message_id in of_room:
+            del self.messages[message_id]
+        self.buried = {key: room_id for key, room_id in self.buried.items() if room_id != roomId}
 
     def create_message(
         self,
@@ -171,6 +180,8 @@ class Model:
         self._forget("message", message_id)
         self._drop_reactions(message_id)
         self._drop_attachments(message_id)
+        if self._is_deleted(message_id):
+            self.buried[message_id] = self.messages[message_id]["roomId"]
         del self.messages[message_id]
 
     def _shown(self, message: Payload) -> Payload:
@@ -178,7 +189,7 @@ class Model:
         return message | {"content": content, "reactions": self.get_reactions(message["id"])}
 
     def _is_deleted(self, message_id: str) -> bool:
-        return bool(self.messages.get(message_id, {}).get("isDeleted"))
+        return message_id in self.buried or bool(self.messages.get(message_id, {}).get("isDeleted"))
 
     def _bury(self, message_id: str) -> None:
         self._forget("message", message_id)

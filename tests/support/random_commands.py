@@ -14,13 +14,20 @@ Payload = dict[str, Any]
 Drawn = tuple[str, Payload]
 
 MESSAGES = [f"m{number}" for number in range(8)]
+LOCAL = [f"local{number}" for number in range(4)]
 ROOMS = ["r1", "r2", "default"]
 PEOPLE = ["ada", "bo", "chen"]
 CHANNELS = ["c1", "c2"]
 ATTACHMENTS = ["a1", "a2", "a3"]
 EMOJIS = ["👍", "👎", "party"]
 NEVER_IN_A_BATCH = {"batch", "clear-all-data", "put-media-part", "put-media"}
-RARE = {"clear-all-data": 0.02, "delete-room": 0.3, "clear-room-messages": 0.3, "initialize": 0.2}
+RARE = {
+    "clear-all-data": 0.02,
+    "delete-room": 0.3,
+    "clear-room-messages": 0.3,
+    "initialize": 0.2,
+    "rename-message": 0.5,
+}
 
 
 class RandomCommands:
@@ -82,8 +89,15 @@ class RandomCommands:
         drawn = [self._reaction(message_id) for _ in range(self._draw.randrange(3))]
         return list({(each["oderId"], each["emoji"]): each for each in drawn}.values())
 
+    def _arrival(self, **fields: Any) -> Payload:
+        """Sometimes as an event that may come in any order, with what it needs for that."""
+        return fields | {"arrival": "any-order"} if self._draw.random() < 0.4 else {}
+
+    def _draw_rename_message(self) -> Payload:
+        return {"messageId": self._one_of([*MESSAGES, *LOCAL]), "newId": self._one_of(MESSAGES)}
+
     def _draw_save_message(self) -> Payload:
-        message_id = self._one_of(MESSAGES)
+        message_id = self._one_of([*MESSAGES, *LOCAL])
         message = {
             "id": message_id,
             "roomId": self._one_of(ROOMS),
@@ -96,8 +110,10 @@ class RandomCommands:
             reactions=self._reactions(message_id),
             metadata={"k": self._counter},
             isDeleted=self._draw.random() < 0.15,
+            replyToId=self._one_of([*MESSAGES, *LOCAL]),
+            revision=self._draw.randrange(3),
         )
-        return {"message": message | more}
+        return {"message": message | more} | self._arrival()
 
     def _draw_update_message(self) -> Payload:
         message_id = self._one_of(MESSAGES)
@@ -107,10 +123,10 @@ class RandomCommands:
             reactions=self._reactions(message_id),
             editedAt=self._draw.randrange(100),
         )
-        return {"messageId": message_id, "updates": updates}
+        return {"messageId": message_id, "updates": updates} | self._arrival()
 
     def _draw_delete_message(self) -> Payload:
-        return {"messageId": self._one_of(MESSAGES)}
+        return {"messageId": self._one_of(MESSAGES)} | self._arrival()
 
     def _draw_clear_room_messages(self) -> Payload:
         return {"roomId": self._one_of(ROOMS)}
@@ -120,14 +136,15 @@ class RandomCommands:
         return {"channelId": channel, "authorId": author, "content": self._text(), "roomId": self._one_of(ROOMS)}
 
     def _draw_save_reaction(self) -> Payload:
-        return {"reaction": self._reaction(self._one_of(MESSAGES))}
+        reaction = self._reaction(self._one_of(MESSAGES)) | self._maybe(timestamp=self._draw.randrange(3))
+        return {"reaction": reaction} | self._arrival()
 
     def _draw_remove_reaction(self) -> Payload:
-        return self._reaction(self._one_of(MESSAGES))
+        return self._reaction(self._one_of(MESSAGES)) | self._arrival(timestamp=self._draw.randrange(3))
 
     def _draw_save_attachment(self) -> Payload:
         attachment = {"id": self._one_of(ATTACHMENTS), "messageId": self._one_of(MESSAGES), "filename": self._text()}
-        return {"attachment": attachment | {"size": 1, "mime": "image/png"}}
+        return {"attachment": attachment | {"size": 1, "mime": "image/png"}} | self._arrival()
 
     def _draw_delete_attachments_for_message(self) -> Payload:
         return {"messageId": self._one_of(MESSAGES)}
