@@ -98,7 +98,12 @@ def _open_scopes(settings: Settings, stack: ExitStack) -> SqliteScopes:
     scopes = SqliteScopes(
         settings.data_dir,
         lock_wait_ms=settings.lock_wait_ms,
-        retention=Retention(settings.command_log == "payloads", settings.kept_results, settings.kept_results_ms),
+        retention=Retention(
+            payloads=settings.command_log == "payloads",
+            results=settings.kept_results,
+            results_ms=settings.kept_results_ms,
+            redact_replaced=settings.redact_replaced_text,
+        ),
         query_cache_bytes=settings.query_cache_bytes,
         adopted_bytes=settings.adopted_bytes,
         committed=recorder.committed if recorder else lambda *_: None,

@@ -89,7 +89,11 @@ class Daemon:
         self._writers = Writers(
             self._dispatcher, scopes, settings.writers, settings.batch_requests, self._deliver, self._crashed
         )
-        self._readers = Readers(self._dispatcher, scopes, settings.readers, self._deliver, self._crashed)
+        self._readers = Readers(
+            self._dispatcher, scopes, settings.readers, self._deliver, self._crashed, self._writers.expire
+        )
+        self._due = self._dispatcher.due
+        self._due.on_earlier = self._wake.set
         bounds = Bounds(settings.client_requests, settings.client_bytes, settings.queue_requests, settings.queue_bytes)
         self._lanes = Lanes(bounds, self._writers.start, self._start_queries)
         handshakes = Handshakes(self._context, self.gate)
@@ -156,7 +160,7 @@ class Daemon:
             poller.register(readable, zmq.POLLIN)
         while not self._drained():
             self._router.is_waiting = True
-            poller.poll(RETRY_MS if self._router.outboxes or self._drain_until else self._until_chores_ms())
+            poller.poll(RETRY_MS if self._router.outboxes or self._drain_until else self._until_work_ms())
             self._router.is_waiting = False
             self._wake.clear()
             if self._finished or self._lanes.changed:
@@ -169,6 +173,8 @@ class Daemon:
                 self._advance()
             if time.monotonic() >= self._chores_at:
                 self._begin_chores()
+            if self._due.next_at is not None:
+                self._begin_expiry()
             if (self._stop_requested or self._signals) and self._drain_until is None:
                 self._begin_drain()
         if self._crash is not None:
@@ -220,8 +226,11 @@ class Daemon:
         else:
             self._readers.start(queries)
 
-    def _until_chores_ms(self) -> int:
-        return max(0, math.ceil(min(self._chores_at - time.monotonic(), POLL_SECONDS_MAX) * 1000))
+    def _until_work_ms(self) -> int:
+        """The time until the chores, or until something expires."""
+        chores_ms = math.ceil(min(self._chores_at - time.monotonic(), POLL_SECONDS_MAX) * 1000)
+        expires_at = self._due.next_at
+        return max(0, chores_ms if expires_at is None else min(chores_ms, expires_at - wall_clock_ms()))
 
     def _begin_chores(self) -> None:
         """Start the periodic chores of all open scopes, and close idle scopes."""
@@ -229,6 +238,11 @@ class Daemon:
         for scope in self._scopes.open_names():
             self._writers.run_chores(scope)
         self._readers.close_idle_scopes()
+
+    def _begin_expiry(self) -> None:
+        """Start the deletion of what has expired by now."""
+        for scope in self._due.take(wall_clock_ms()):
+            self._writers.expire(scope)
 
     def _receive(self) -> None:
         if not self._receive_all(RECEIVE_MAX):
@@ -287,6 +301,7 @@ class Daemon:
     def _crashed(self, error: BaseException) -> None:
         """Called by a worker thread that an exception ends."""
         self._crash = error
+        self._readers.note_crash()
         self._wake.set()
 
     def _send_finished(self) -> None:

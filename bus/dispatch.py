@@ -14,10 +14,11 @@ from typing import Any, NoReturn
 
 from msgspec import Raw, to_builtins
 
+from backscroll.bus.due_times import DueTimes
 from backscroll.bus.logging import log
 from backscroll.bus.stores import ReadStore, Scopes, Store
 from backscroll.handlers import HANDLERS, Cached, Handlers
-from backscroll.handlers.chores import commands_due, remove_unused
+from backscroll.handlers.chores import commands_due, expired_messages, next_expiry, remove_unused
 from backscroll.handlers.command_log import Executed, find_executed
 from backscroll.handlers.execute import execute, failures_of
 from backscroll.handlers.lists import Items
@@ -36,12 +37,15 @@ from backscroll.schema.limits import BODY_BYTES_MAX, REPLY_BYTES_MAX
 from backscroll.schema.operations import OPERATIONS, Administration, Batch, Builtin, Command, Maintenance, Operation
 from backscroll.schema.operations.batch import adds, refusal
 from backscroll.schema.operations.decoding import decode_as, decode_flawed, operation_type
+from backscroll.schema.replies import DeletedMessages
 from backscroll.schema.salvage import mend_batch, read_id
 from backscroll.schema.ulid import UlidGenerator
 from backscroll.schema.wire import JSON, Codec, Envelope, Success, codec_of, read_envelope, read_type, write_failure
 
 ENVELOPE_BYTES_MAX = 1024
 """What a reply has besides its result, at most."""
+EXPIRY_RETRY_MS = 60_000
+"""How long expired messages stay when they cannot be deleted: the clock has jumped, or the disk refuses."""
 RUN_SECONDS = 0.025
 RUN_REPLY_BYTES = 4 * 2**20
 NEXT_PAGES = (
@@ -216,6 +220,7 @@ class Dispatcher:
         self._query_ms = query_ms
         self._new_id = UlidGenerator()  # for the daemon's own commands
         self._ending = False
+        self.due = DueTimes()
 
     def receive(self, body: bytes, route: Sequence[bytes] = ()) -> Request:
         """The request in a body; raises `Refused` if it is not valid."""
@@ -238,18 +243,24 @@ class Dispatcher:
         """Answer queries of one scope from one snapshot.
 
         The replies are those to the first queries: at least one, and no more after `RUN_SECONDS` or `RUN_REPLY_BYTES`.
-        So no client has a reader for long, and few replies are in memory.
+        So no client has a reader for long, and few replies are in memory. There are none if something has expired that
+        `expire()` must delete first, which only the thread that writes to the scope may call.
         """
         until, size = self._clock() + RUN_SECONDS, 0
         replies: list[bytes] = []
         try:
-            with self._scopes.use_to_read(run[0].scope) as store, store.read(self._query_ms) as snapshot:
-                work = partial(self._answer_query, store, snapshot)
-                for request in run:
-                    replies.append(self._answer(request, work))
-                    size += len(replies[-1])
-                    if size >= RUN_REPLY_BYTES or self._clock() >= until:
-                        break
+            with self._scopes.use_to_read(run[0].scope) as store:
+                due_before = store.due_at  # a deletion that the snapshot does not show may be committed meanwhile
+                with store.read(self._query_ms) as snapshot:
+                    due = [at for at in (due_before, store.due_at) if at is not None]
+                    if due and self._expires_before(run, min(due), snapshot.now):
+                        return []
+                    work = partial(self._answer_query, store, snapshot)
+                    for request in run:
+                        replies.append(self._answer(request, work))
+                        size += len(replies[-1])
+                        if size >= RUN_REPLY_BYTES or self._clock() >= until:
+                            break
         except Exception as error:  # noqa: BLE001  # there is no snapshot: all requests fail
             replies += [self.refuse(request, error) for request in run[len(replies) :]]
         return replies
@@ -261,6 +272,8 @@ class Dispatcher:
             return None
         store = self._scopes.store_if_open(request.scope)
         if store is None:
+            return None
+        if store.due_at is not None and store.due_at <= store.now():
             return None
         seq = store.seq
         if seq < store.seq_shown:  # a client may have seen a later commit, and must not see an earlier one now
@@ -289,6 +302,21 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001  # the next run tries again
             log.error("chores failed", scope=scope, error=str(error))
 
+    def expire(self, scope: str, *, awaited: bool = True) -> bool:
+        """Delete messages that have expired in a scope, if it is open. Returns whether there are more.
+
+        Call it from the thread that writes to the scope, and again while there are more. Where no query waits for it
+        (`awaited`), it does nothing in a scope that follows a log, so that more of the log can follow.
+        """
+        try:
+            with self._scopes.borrow_if_open(scope) as store:
+                if store is None or (store.follows and not awaited):
+                    return False
+                return self._expire_on_full_disk(scope, store)
+        except Exception as error:  # noqa: BLE001  # it is tried again later
+            log.error("expired messages are not deleted", scope=scope, error=str(error))
+            return False
+
     def checkpoint(self, scope: str) -> None:
         """Checkpoint a scope if that is due. Call it from the thread that writes to the scope."""
         store = self._scopes.store_if_open(scope, used=False)
@@ -313,7 +341,11 @@ class Dispatcher:
             return self.answer_builtin(request)
         if request.is_maintenance:
             return self.answer_maintenance(request)
-        return (self.answer_commands if request.is_command else self.answer_queries)([request])[0]
+        if request.is_command:
+            return self.answer_commands([request])[0]
+        while not (replies := self.answer_queries([request])):
+            self.expire(request.scope)
+        return replies[0]
 
     def refuse(self, request: Request, error: Exception) -> bytes:
         """The failure reply for an error. Faults of the daemon are logged as errors."""
@@ -343,10 +375,58 @@ class Dispatcher:
         with self._scopes.use(requests[0].scope) as store:
             refused = self._refusal_of(requests) if self._scopes.may_refuse else None
             store.transact(partial(self._answer_each, requests, refused))
+            if store.due_at is not None:
+                self.due.note(requests[0].scope, store.due_at)
 
     def _refusal_of(self, requests: Sequence[Request]) -> BackscrollError | None:
         """Why those of the requests are refused that add, if there is no room for them."""
         return self._scopes.refusal(requests[0].scope, sum(request.size for request in requests))
+
+    def _expires_before(self, run: Sequence[Request], due_at: int, now: int) -> bool:
+        """Whether something has expired that these queries must not show. Else it is noted when that will be.
+
+        Admins see what is stored: so a log can be replayed, and the result compared, without commands of the daemon's.
+        """
+        if due_at > now:
+            self.due.note(run[0].scope, due_at)
+            return False
+        return not self._ending and any(request.as_type.RIGHT != "admin" for request in run)
+
+    def _expire_on_full_disk(self, scope: str, store: Store) -> bool:
+        """Delete messages that have expired, if necessary with the reserve given up."""
+        try:
+            return self._expire(scope, store)
+        except Exception as error:
+            if not self._scopes.is_disk_full(error):
+                raise
+            self._scopes.give_up_reserve(scope)
+            return self._expire(scope, store)
+
+    def _expire(self, scope: str, store: Store) -> bool:
+        """Delete messages that have expired, at most as many as one command does. Returns whether there are more.
+
+        If not, `due_at` is later than now at the end, so that queries go on even where nothing can be deleted now.
+        """
+        next_at: int | None = store.now() + EXPIRY_RETRY_MS
+        try:
+            with store.write() as db:
+                if not self._trusts_time(db.now):
+                    return False
+                deleted = self._delete_expired(db)
+                next_at = next_expiry(db)
+        finally:
+            store.due_at = next_at
+            self.due.note(scope, next_at)
+        if deleted:
+            log.info("messages expired", scope=scope, deleted=deleted.deleted)
+        return deleted is not None and deleted.has_more
+
+    def _delete_expired(self, db: Writes) -> DeletedMessages | None:
+        command = expired_messages(db)
+        if command is None:
+            return None
+        executed: DeletedMessages = execute(command, self._new_id(), db, self._handlers, attrgetter("result"))
+        return executed
 
     def _refuse_all(self, requests: Sequence[Request], error: Exception) -> None:
         """Refuse requests; if the disk is full, execute those that only remove data, with the reserve given up."""
@@ -447,10 +527,13 @@ class Dispatcher:
             if not self._trusts_time(db.now):
                 return
             removed = {what: count for what, count in remove_unused(db).items() if count}
-            for command in commands_due(db):
-                removed[command.wire_name] = execute(command, self._new_id(), db, self._handlers, attrgetter("result"))
+            for command in () if store.follows else commands_due(db):
+                number = execute(command, self._new_id(), db, self._handlers, attrgetter("result"))
+                removed[command.wire_name] = removed.get(command.wire_name, 0) + (1 if number is None else number)
         if removed:
             log.info("chores done", scope=scope, **removed)
+        if not store.follows:
+            self._expire_on_full_disk(scope, store)
 
     def _check_deadline(self, deadline: float) -> None:
         if self._clock() >= deadline:

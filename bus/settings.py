@@ -112,7 +112,7 @@ class Settings(BaseSettings):
     writers: Annotated[PositiveInt, COUNT] = Field(default=4, description="scopes that may be written at the same time")
     chores_ms: Annotated[PositiveInt, MS] = Field(
         default=60_000,
-        description="interval between removals of expired sessions and of media parts that nothing refers to",
+        description="interval between removals of expired sessions, and of media and parts that nothing refers to",
     )
     batch_requests: Annotated[PositiveInt, COUNT] = Field(
         default=512, description="most commands that may share one commit"
@@ -154,6 +154,11 @@ class Settings(BaseSettings):
         default="payloads",
         description="what the command log keeps: with payloads, commands can be replayed; ids-only is enough to make"
         " retries safe",
+    )
+    redact_replaced_text: bool = Field(
+        default=False,
+        description="erase text from the command log as soon as an edit replaces it, of messages, attachments and"
+        " metadata of reactions, and not only when they are deleted",
     )
     kept_results: Annotated[NonNegativeInt, COUNT] = Field(
         default=Retention().results,
@@ -252,7 +257,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "connections": ["endpoint", "allowed_uids", "connections"],
     "process": ["exit_with_parent", "drain_ms", "chores_ms"],
     "logging": ["log_level", "log_format"],
-    "command log": ["command_log", "kept_results", "kept_results_ms", "record"],
+    "command log": ["command_log", "redact_replaced_text", "kept_results", "kept_results_ms", "record"],
     "concurrency": ["readers", "writers", "batch_requests", "lock_wait_ms"],
     "disk": ["scopes_max", "scope_bytes", "data_bytes", "reserve_bytes"],
     "limits": [

@@ -43,6 +43,8 @@ class ReadStore(Protocol):
     """A scope as queries need it. May be used by any thread."""
 
     query_cache: QueryCache
+    due_at: int | None
+    """When something expires in the scope, in milliseconds since the epoch: not later than the first that does."""
 
     def read(self, query_ms: int | None = None, /) -> AbstractContextManager[Reads]:
         """A snapshot of everything that is durable now. A statement that runs after `query_ms` raises `TooLarge`."""
@@ -57,6 +59,11 @@ class Store(ReadStore, Protocol):
     """The newest commit that a snapshot has shown. Readers can see a commit shortly before `seq` is updated."""
     checkpoint_due: bool
     """Whether `checkpoint_if_due()` has anything to do."""
+    follows: bool
+    """Whether the last command came from a log. More may follow it, so that none of the daemon's own may."""
+
+    def now(self) -> int:
+        """The time of the store's clock, in milliseconds since the epoch."""
 
     def transact(self, work: Callable[[Writes], T]) -> T:
         """Call `work` with a durable transaction; a command that fails inside it does not affect the others.

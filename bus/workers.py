@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from queue import SimpleQueue
+from typing import Any
 
 from backscroll.bus.dispatch import RUN_SECONDS, Dispatcher, Request
 from backscroll.bus.stores import Scopes
@@ -23,6 +24,8 @@ Deliver = Callable[[list[Request], list[bytes]], None]
 """Receives requests with the replies to the first of them; the others were not begun. Called from worker threads."""
 Crashed = Callable[[BaseException], None]
 """Receives the exception that ended a worker; called from its thread."""
+Chore = Callable[[], None]
+"""Work of the daemon's own on a scope, done by the thread that writes to it."""
 
 
 INTERRUPT_INTERVAL_SECONDS = 0.01
@@ -102,7 +105,7 @@ class Writers:
         self._deliver = deliver
         self._crashed = crashed
         self._stopping = False
-        self._queues: dict[str, deque[Request | None]] = {}  # of the scopes with a writer; None stands for the chores
+        self._queues: dict[str, deque[Request | Chore]] = {}  # of the scopes with a writer
         self._lock = threading.Lock()
         self._threads_max = threads
         self._pool = WorkerPool("writer", threads)
@@ -118,7 +121,11 @@ class Writers:
 
     def run_chores(self, scope: str) -> None:
         """Run the chores of a scope, between its commits."""
-        self._enqueue(scope, [None])
+        self._enqueue(scope, [partial(self._dispatcher.run_chores, scope)])
+
+    def expire(self, scope: str, then: Chore | None = None) -> None:
+        """Delete what has expired in a scope, between its commits; then call `then`, which may not raise."""
+        self._enqueue(scope, [partial(self._expire, scope, then)])
 
     def stop(self) -> list[Request]:
         """Finish the commits in progress and end the threads. Returns the requests that were not executed.
@@ -128,9 +135,9 @@ class Writers:
         self._stopping = True
         self._pool.shut_down(self._scopes.interrupt_writers, COMMIT_SECONDS)
         self._maintenance.shut_down(self._scopes.interrupt_writers, COMMIT_SECONDS)
-        return [request for queue in self._queues.values() for request in queue if request is not None]
+        return [request for queue in self._queues.values() for request in queue if isinstance(request, Request)]
 
-    def _enqueue(self, scope: str, work: Sequence[Request | None]) -> None:
+    def _enqueue(self, scope: str, work: Sequence[Request | Chore]) -> None:
         with self._lock:
             queue = self._queues.get(scope)
             if queue is None:
@@ -143,10 +150,14 @@ class Writers:
         """Write to a scope until nothing is waiting, or until other scopes are waiting for a thread."""
         try:
             while batch := self._next_batch(scope):
-                if batch[0] is not None and batch[0].is_maintenance:
-                    self._maintenance.submit(partial(self._maintain, scope, batch[0]))
+                first = batch[0]
+                if not isinstance(first, Request):
+                    first()
+                elif first.is_maintenance:
+                    self._maintenance.submit(partial(self._maintain, scope, first))
                     return
-                self._execute(scope, batch)
+                else:
+                    self._execute(batch)
                 self._dispatcher.checkpoint(scope)
                 if len(self._queues) > self._threads_max and not self._stopping:
                     self._pool.submit(partial(self._run, scope))
@@ -154,12 +165,15 @@ class Writers:
         except BaseException as error:  # noqa: BLE001
             self._crashed(error)
 
-    def _execute(self, scope: str, batch: list[Request | None]) -> None:
-        requests = [request for request in batch if request is not None]
-        if not requests:
-            self._dispatcher.run_chores(scope)
-        else:
-            self._deliver(requests, self._dispatcher.answer_commands(requests))
+    def _execute(self, batch: list[Any]) -> None:
+        self._deliver(batch, self._dispatcher.answer_commands(batch))
+
+    def _expire(self, scope: str, then: Chore | None) -> None:
+        """Delete what has expired, with other commands of the scope in between if it is much."""
+        if self._dispatcher.expire(scope, awaited=then is not None) and not self._stopping:
+            self.expire(scope, then)
+        elif then is not None:
+            then()
 
     def _maintain(self, scope: str, request: Request) -> None:
         """Execute one operation on a whole scope, then go on writing to it."""
@@ -173,8 +187,8 @@ class Writers:
         except BaseException as error:  # noqa: BLE001
             self._crashed(error)
 
-    def _next_batch(self, scope: str) -> list[Request | None]:
-        """Remove and return waiting commands, or one maintenance operation or the chores, which share no transaction.
+    def _next_batch(self, scope: str) -> list[Request | Chore]:
+        """Remove and return waiting commands, or one maintenance operation or chore, which share no transaction.
 
         If nothing is waiting, the result is empty and the scope's queue is removed.
         """
@@ -195,23 +209,30 @@ class Writers:
             return batch
 
 
-def _size(work: Request | None) -> int:
+def _size(work: Request | Chore) -> int:
     """The bytes of a command that may share a transaction with others; else 0."""
-    return 0 if work is None or work.is_maintenance else work.size
+    return work.size if isinstance(work, Request) and not work.is_maintenance else 0
 
 
 class Readers:
     """Threads for queries, started as needed, up to a limit. Each run of queries has one snapshot.
 
     A client is slow for a while after a run that took longer than `RUN_SECONDS`. The runs of slow clients take turns
-    in a part of the threads.
+    in a part of the threads. `expire` deletes what has expired in a scope and then calls a function.
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, scopes: Scopes, threads: int, deliver: Deliver, crashed: Crashed
+        self,
+        dispatcher: Dispatcher,
+        scopes: Scopes,
+        threads: int,
+        deliver: Deliver,
+        crashed: Crashed,
+        expire: Callable[[str, Chore], None],
     ) -> None:
         self._dispatcher = dispatcher
         self._scopes = scopes
+        self._expire = expire
         self._deliver = deliver
         self._crashed = crashed
         self._pool = WorkerPool("reader", threads)
@@ -273,20 +294,32 @@ class Readers:
                 self._next_slow()
 
     def _answer(self, queries: list[Request]) -> bool:
-        """Answer queries, unless their scope is closed to them: then they are put aside, and the result is False."""
+        """Answer queries, unless they have to wait: then they are put aside, and the result is False.
+
+        They wait while their scope is closed to them, and until its writer has deleted what has expired.
+        """
         started = time.monotonic()
-        leave = self._scopes.enter_shared(queries[0].scope, partial(self._start, queries))
+        resume = partial(self._start, queries)
+        leave = self._scopes.enter_shared(queries[0].scope, resume)
         if leave is None:
             return False
         try:
-            self._deliver(queries, self._dispatcher.answer_queries(queries))
+            replies = self._dispatcher.answer_queries(queries)
+            if replies:
+                self._deliver(queries, replies)
         finally:
             leave()
             self._note_time(queries[0].route[0], time.monotonic() - started)
-        return True
+        if not replies:
+            self._expire(queries[0].scope, resume)
+        return bool(replies)
+
+    def note_crash(self) -> None:
+        """Let `stop` not wait for queries that were put aside: what they wait for may have crashed."""
+        self._has_crashed = True
 
     def _crash(self, error: BaseException) -> None:
-        self._has_crashed = True
+        self.note_crash()
         self._crashed(error)
 
     def _end_run(self) -> None:

@@ -45,8 +45,8 @@ class State(NamedTuple):
 
 NOTHING = State({})
 
-TEXTS = frozenset(Message.REDACTABLE)
-"""The fields that a deletion removes."""
+LOST = frozenset([*Message.REDACTABLE, "pinned_at"])
+"""The fields that a deletion removes: all text, and that the message is pinned."""
 
 
 def version_of(event: Message | MessageUpdates, *, is_edit: bool) -> Version:
@@ -74,8 +74,8 @@ def join(one: State, other: State) -> State:
 
 
 def bare(fields: Mapping[str, Field]) -> State:
-    """The state of a deleted message: without its text."""
-    return State({name: field for name, field in fields.items() if name not in TEXTS}, is_deleted=True)
+    """The state of a deleted message."""
+    return State({name: field for name, field in fields.items() if name not in LOST}, is_deleted=True)
 
 
 def saved_reaction_order(timestamp: int | None, row: Sequence[Any]) -> tuple[Any, ...]:

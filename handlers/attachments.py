@@ -1,15 +1,19 @@
 """Attachments, in a table of their own."""
 
+from collections import defaultdict
+from collections.abc import Iterable
+
 from msgspec.structs import replace
 from peewee import SQL
 
-from backscroll.handlers import arrival, changes
+from backscroll.handlers import arrival, changes, media
 from backscroll.handlers.aliases import message_of, resolve
 from backscroll.handlers.lists import Items, OrderedRows
 from backscroll.handlers.reactions import declare_message
 from backscroll.handlers.registry import handles
-from backscroll.handlers.sql import Named, RowMapper, statement
+from backscroll.handlers.sql import Named, Row, RowMapper, one_of, statement, to_json
 from backscroll.handlers.storage import CommandContext, Reads, Writes
+from backscroll.schema.limits import PAGE_ATTACHMENTS_MAX
 from backscroll.schema.operations import (
     DeleteAttachmentsForMessage,
     GetAllAttachments,
@@ -21,12 +25,19 @@ from backscroll.schema.tables import Attachments, LogReferences
 
 ROWS = RowMapper(Attachment, Attachments)
 MESSAGE_AT = ROWS.names.index("message_id")
+MEDIA_AT = ROWS.names.index("media_id")
 OF_MESSAGE = Attachments.message_id == Named("message_id")
 
 UPSERT = ROWS.upsert()
-DELETE_OF_MESSAGE = statement(Attachments.delete().where(OF_MESSAGE))
+DELETE_OF_MESSAGE = statement(Attachments.delete().where(OF_MESSAGE).returning(Attachments.media_id))
 MOVE_ALL = statement(Attachments.update({Attachments.message_id: Named("new_id")}).where(OF_MESSAGE))
 SELECT_OF_MESSAGE = OrderedRows(Attachments.select(*ROWS.columns).where(OF_MESSAGE), [Attachments.id])
+SELECT_OF_MESSAGES = statement(
+    Attachments.select(*ROWS.columns)
+    .where(one_of(Attachments.message_id, "message_ids"))
+    .order_by(Attachments.message_id, Attachments.id)
+    .limit(Named("limit"))
+)
 SELECT_ONE = statement(Attachments.select(*ROWS.columns).where(Attachments.id == Named("attachment_id")))
 SELECT_ALL = OrderedRows(Attachments.select(*ROWS.columns), [Attachments.id])
 SELECT_COMMANDS_ABOUT, DELETE_REFERENCES = changes.references(
@@ -42,14 +53,24 @@ def save_attachment(command: SaveAttachment, db: Writes, context: CommandContext
     if found.is_deleted:
         context.redact_own(context.member)
         return
-    row = ROWS.to_row(replace(command.attachment, message_id=found.id))
+    saved = ROWS.to_row(replace(command.attachment, message_id=found.id))
+    row, about = saved, changes.attachment(command.attachment.id)
     before = db.row(SELECT_ONE, attachment_id=command.attachment.id)
     if before is not None and command.arrival is not None:
-        row = arrival.joined_attachment(before, row, MESSAGE_AT)
-    changes.add_reference(changes.attachment(command.attachment.id), db, context)
+        row = arrival.joined_attachment(before, saved, MESSAGE_AT)
+    changes.add_reference(about, db, context)
+    is_newer = _content(row) == _content(saved)
+    if db.retention.redact_replaced and not is_newer:
+        context.redact_own(context.member)
     if row == before:
         return
+    if before is not None and db.retention.redact_replaced and is_newer:
+        changes.erase_earlier(about, db, context)
     db.write(UPSERT, row)
+    if row[MEDIA_AT] is not None:
+        media.note_named(row[MEDIA_AT], db)
+    if before is not None:
+        media.note_gone([before[MEDIA_AT]], db, context)
     for message_id in dict.fromkeys(each[MESSAGE_AT] for each in (before, row) if each is not None):
         declare_message(found if message_id == found.id else message_of(message_id, db), context)
 
@@ -60,7 +81,8 @@ def delete_attachments_for_message(command: DeleteAttachmentsForMessage, db: Wri
     of_message = {"message_id": found.id}
     changes.redact(db.rows(SELECT_COMMANDS_ABOUT, **of_message), db, context)
     db.run(DELETE_REFERENCES, **of_message)
-    if db.run(DELETE_OF_MESSAGE, **of_message):
+    if deleted := db.rows(DELETE_OF_MESSAGE, **of_message):
+        media.note_gone([row[0] for row in deleted], db, context)
         declare_message(found, context)
 
 
@@ -74,3 +96,27 @@ def get_attachments_for_message(query: GetAttachmentsForMessage, db: Reads) -> I
 def get_all_attachments(query: GetAllAttachments, db: Reads) -> Items[Attachment]:
     rows = SELECT_ALL.read(db, query.after, query.limit)
     return Items(map(ROWS.to_record, rows), is_page=query.limit is not None)
+
+
+def attachments_by_message(message_ids: Iterable[str], bytes_max: int, db: Reads) -> dict[str, list[Attachment]] | None:
+    """The attachments of many messages, read with one statement; those of a message in the order of their ids.
+
+    None if they are too many for one page, or larger than `bytes_max` in JSON. A message without any is left out.
+    """
+    ids = to_json(list(message_ids)).decode()
+    bound = {"message_ids": ids, "limit": PAGE_ATTACHMENTS_MAX + 1}
+    rows, _, complete = db.rows_within(bytes_max, ROWS.take_by_long_size, SELECT_OF_MESSAGES, **bound)
+    if not complete or len(rows) > PAGE_ATTACHMENTS_MAX:
+        return None
+    records = ROWS.to_records(rows)
+    if records and len(to_json(records)) > bytes_max:
+        return None
+    found: dict[str, list[Attachment]] = defaultdict(list)
+    for attachment in records:
+        found[attachment.message_id].append(attachment)
+    return found
+
+
+def _content(row: Row) -> Row:
+    """A row without the message that it belongs to."""
+    return (*row[:MESSAGE_AT], *row[MESSAGE_AT + 1 :])

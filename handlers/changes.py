@@ -8,20 +8,35 @@ A handler also notes which items its command contains text about (`add_reference
 commands when an item is deleted (`erase`). The text is found in two ways. The command that first saved a message is in
 the message's own row (`origin_seq`, `origin_member`), because nearly all messages are saved once. All other commands
 are in `log_references`, where `parent` is the room that an item belongs to.
+
+Where the log is not to keep replaced text (`Retention.redact_replaced`), a command that replaces text erases it from
+the earlier ones (`erase_replaced`). A reference says which fields of its command may still have text that can be
+replaced, so each command is rewritten once for each of them at most, however often the message is edited.
 """
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from peewee import Expression
+from peewee import SQL, Expression
 
 from backscroll.handlers.sql import Named, Statement, insertion, statement
 from backscroll.handlers.storage import CommandContext, Redaction, Writes
-from backscroll.schema.command_log import Change, Noun, Target
+from backscroll.schema.command_log import Change, Fields, Noun, Target
 from backscroll.schema.tables import LogReferences
 
 ROOM_NOUNS = ("room", "channel", "category", "member", "ban")
 """The nouns of references with a room as parent."""
+
+MESSAGE_TEXT: dict[str, int] = {
+    "content": 1,
+    "link_metadata": 2,
+    "metadata": 4,
+    "forwarded_from": 8,
+    "mentions": 16,
+}
+"""The fields of a message with text that an edit can replace, and their bits in `log_references.replaceable`."""
+ALL_TEXT = sum(MESSAGE_TEXT.values())
+NO_TEXT = 0
 
 INSERT_REFERENCE = statement(insertion(LogReferences).on_conflict_ignore())
 OF_ONE = (
@@ -39,7 +54,19 @@ def references(where: Expression) -> tuple[Statement, Statement]:
 
 
 SELECT_OF_ONE, DELETE_OF_ONE = references(OF_ONE)
+SELECT_WHOLE_OF_ONE = statement(
+    LogReferences.select(LogReferences.seq, LogReferences.member, LogReferences.replaceable).where(OF_ONE)
+)
 SELECT_OF_PARENT, DELETE_OF_PARENT = references(OF_PARENT)
+EARLIER = OF_ONE & ((LogReferences.seq < Named("seq")) | (LogReferences.member < Named("member")))
+SELECT_EARLIER, DELETE_EARLIER = references(EARLIER)
+REPLACEABLE = EARLIER & (LogReferences.replaceable.bin_and(Named("fields")) != SQL("0"))
+SELECT_REPLACEABLE, _ = references(REPLACEABLE)
+UPDATE_REPLACEABLE = statement(
+    LogReferences.update({LogReferences.replaceable: LogReferences.replaceable.bin_and(Named("others"))}).where(
+        REPLACEABLE
+    )
+)
 
 
 class Item(NamedTuple):
@@ -98,14 +125,14 @@ def rooms_with_changed_messages(changes: Iterable[Change]) -> set[str | None]:
 # Text in the log
 
 
-def add_reference(item: Item, db: Writes, context: CommandContext) -> None:
+def add_reference(item: Item, db: Writes, context: CommandContext, replaceable: int = ALL_TEXT) -> None:
     """Note that the command contains text about an item, to be erased when the item is deleted."""
-    db.write(INSERT_REFERENCE, (*item, context.seq, context.member))
+    db.write(INSERT_REFERENCE, (*item, context.seq, context.member, replaceable))
 
 
 def add_references(items: Iterable[Item], db: Writes, context: CommandContext) -> None:
     """Note that the command contains text about each of these items."""
-    db.write_all(INSERT_REFERENCE, [(*item, context.seq, context.member) for item in items])
+    db.write_all(INSERT_REFERENCE, [(*item, context.seq, context.member, ALL_TEXT) for item in items])
 
 
 def erase(item: Item, db: Writes, context: CommandContext, target: Target | None = None) -> None:
@@ -113,6 +140,21 @@ def erase(item: Item, db: Writes, context: CommandContext, target: Target | None
     named = item._asdict()
     redact(db.rows(SELECT_OF_ONE, **named), db, context, target)
     db.run(DELETE_OF_ONE, **named)
+
+
+def erase_earlier(item: Item, db: Writes, context: CommandContext) -> None:
+    """Erase all text about an item from the commands before this one."""
+    bound = item._asdict() | {"seq": context.seq, "member": context.member}
+    redact(db.rows(SELECT_EARLIER, **bound), db, context)
+    db.run(DELETE_EARLIER, **bound)
+
+
+def erase_replaced(item: Item, fields: Fields, db: Writes, context: CommandContext) -> None:
+    """Erase the text in these fields of a message, which this command replaced, from the commands before it."""
+    bits = sum(MESSAGE_TEXT[field] for field in fields)
+    bound = item._asdict() | {"seq": context.seq, "member": context.member, "fields": bits}
+    redact(db.rows(SELECT_REPLACEABLE, **bound), db, context, fields=fields)
+    db.run(UPDATE_REPLACEABLE, **bound, others=ALL_TEXT - bits)
 
 
 def erase_children(noun: str, parent: str, db: Writes, context: CommandContext) -> None:
@@ -136,17 +178,21 @@ def take_references(item: Item, db: Writes) -> list[int]:
 
 def move_references(item: Item, to: Item, places: Iterable[tuple[int, int]], db: Writes) -> None:
     """Make the text about an item, also that of `places`, given as (seq, member), text about another one."""
-    moved = [*db.rows(SELECT_OF_ONE, **item._asdict()), *places]
+    moved = [*db.rows(SELECT_WHOLE_OF_ONE, **item._asdict()), *((*place, ALL_TEXT) for place in places)]
     db.run(DELETE_OF_ONE, **item._asdict())
-    db.write_all(INSERT_REFERENCE, [(*to, seq, member) for seq, member in moved])
+    db.write_all(INSERT_REFERENCE, [(*to, *each) for each in moved])
 
 
 def redact(
-    places: Iterable[tuple[int, int]], db: Writes, context: CommandContext, target: Target | None = None
+    places: Iterable[tuple[int, int]],
+    db: Writes,
+    context: CommandContext,
+    target: Target | None = None,
+    fields: Fields | None = None,
 ) -> None:
     """Have text erased from these commands, given as (seq, member), before the transaction commits."""
     for seq, member in places:
         if seq == context.seq:
-            context.redact_own(member, target)
+            context.redact_own(member, target, fields)
         else:
-            db.redactions.append(Redaction(seq, member, target))
+            db.redactions.append(Redaction(seq, member, target, fields))

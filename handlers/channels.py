@@ -142,14 +142,16 @@ def create_message(command: CreateMessage, db: Writes, context: CommandContext) 
         raise NotFound.at("$.payload.authorId", f"there is no user {command.author_id!r}")
     if CHANNELS.find(command.room_id, command.channel_id, db) is None:
         raise NotFound.at("$.payload.channelId", f"there is no channel {command.channel_id!r}")
+    message_id = context.new_id()
     message = Message(
-        id=context.new_id(),
+        id=message_id,
         room_id=command.room_id,
         channel_id=command.channel_id,
         sender_id=author.oder_id,
         sender_name=author.display_name,
         content=command.content,
         timestamp=context.now,
+        ordinal=messages.ordinal_of_last(command.room_id, context.now, message_id, db),
         reply_to_id=None if command.reply_to_id is None else resolve(command.reply_to_id, db),
         reactions=[],
     )

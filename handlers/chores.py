@@ -1,15 +1,22 @@
 """Periodic work of the daemon: removing what has expired or is no longer used."""
 
+from contextlib import closing
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
 from peewee import SQL
 
-from backscroll.handlers import command_log
-from backscroll.handlers.media import SELECT_USE_OF_PART
+from backscroll.handlers import command_log, messages
+from backscroll.handlers.media import SELECT_UNNAMED_PARTS, SELECT_USE_OF_PART
 from backscroll.handlers.sql import Named, statement
 from backscroll.handlers.storage import Reads, Writes
-from backscroll.schema.operations import Command, DeleteExpiredSessions
+from backscroll.schema.operations import Command, DeleteExpiredMessages, DeleteExpiredSessions, DeleteMedia
 from backscroll.schema.tables import Sessions
 
 UNUSED_PARTS_KEPT_MS = 24 * 60 * 60 * 1000  # the time an upload may take from a part to its `put-media`
+UNNAMED_MEDIA_KEPT_MS = 24 * 60 * 60 * 1000  # after the last attachment that named it, or after it was put again
+DELETED_PARTS_MAX = 1_000  # per run, of media that no attachment names; a media is deleted as a whole
 
 SELECT_EXPIRED = statement(Sessions.select(SQL("1")).where(Sessions.expires_at <= Named("now")).limit(SQL("1")))
 
@@ -26,6 +33,38 @@ def remove_unused(db: Writes) -> dict[str, int]:
     return {"unused_media_parts": len(unused), "dropped_results": command_log.drop_old_results(db)}
 
 
-def commands_due(db: Reads) -> list[Command[int]]:
-    """The work that must be executed as commands, because it changes rows and a replay must do the same."""
-    return [DeleteExpiredSessions()] if db.row(SELECT_EXPIRED, now=db.now) else []
+def next_expiry(db: Reads) -> int | None:
+    """The time from which on `expired_messages` has something to do, in milliseconds since the epoch."""
+    return messages.next_expiry(db)
+
+
+def expired_messages(db: Reads) -> DeleteExpiredMessages | None:
+    """The command that deletes messages that have expired, if there are any."""
+    at = messages.next_expiry(db)
+    return DeleteExpiredMessages() if at is not None and at <= db.now else None
+
+
+def commands_due(db: Reads) -> list[Command[Any]]:
+    """The work that must be executed as commands, because it changes rows and a replay must do the same.
+
+    Media are deleted one by one and by their ids, because what is due depends on when their parts were put, which a
+    replay does not know.
+    """
+    sessions = [DeleteExpiredSessions()] if db.row(SELECT_EXPIRED, now=db.now) else []
+    return [*sessions, *map(DeleteMedia, _media_due(db))]
+
+
+def _media_due(db: Reads) -> list[str]:
+    """The media that attachments named and none has named for a day, and whose parts nobody put again meanwhile."""
+    until = db.now - UNNAMED_MEDIA_KEPT_MS
+    due, number = [], 0
+    with closing(db.each(SELECT_UNNAMED_PARTS, until=until)) as rows:
+        for media_id, its_parts in groupby(rows, itemgetter(0)):
+            parts = [sha256 for _, sha256 in its_parts]
+            if any(db.blobs.was_put_since(sha256, until) for sha256 in parts):
+                continue
+            due.append(media_id)
+            number += len(parts)
+            if number >= DELETED_PARTS_MAX:
+                break
+    return due

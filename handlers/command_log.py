@@ -19,6 +19,7 @@ from backscroll.schema.command_log import (
     CHAIN_START,
     FORMAT,
     SALT_BYTES,
+    Fields,
     Target,
     as_logged,
     canonical,
@@ -37,12 +38,14 @@ from backscroll.schema.strict import strict
 from backscroll.schema.tables import Commands, Sequence
 from backscroll.schema.wire import MSGPACK
 
-Targets = set[Target | None]
-"""What is to be erased from one command; None means all its text."""
+Erasures = set[tuple[Target | None, Fields | None]]
+"""What is to be erased from one command: the text about an item or all, in some fields or all."""
 
 NOT_KEPT = b""
 """Stored in place of a result that is no longer kept."""
 DROP_RESULTS_MAX = 10_000  # per run of the chores
+ALL_TEXT = (None, None)
+"""Erases all text of a command."""
 
 INSERT = statement(insertion(Commands))
 SELECT_BY_ID = statement(
@@ -278,21 +281,24 @@ def _redact_row(seq: int, redactions: list[Redaction], db: Writes) -> None:
     if row is None:
         return
     name, payload, result = row
-    targets: dict[int, Targets] = defaultdict(set)
+    erased: dict[int, Erasures] = defaultdict(set)
     for redaction in redactions:
-        targets[redaction.member].add(redaction.target)
+        erased[redaction.member].add((redaction.target, redaction.fields))
+    remaining = None if payload is None else _redacted_payload(name, payload, erased)
+    if remaining is not None and remaining == payload and all(each.fields is not None for each in redactions):
+        return  # it had no text in these fields
     db.run(
         REDACT,
         seq=seq,
-        payload=None if payload is None else _redacted_payload(name, payload, targets),
-        result=NOT_KEPT if result and _has_result_of(set(targets), name, MSGPACK.decode(result, Any)) else result,
+        payload=remaining,
+        result=NOT_KEPT if result and _has_result_of(set(erased), name, MSGPACK.decode(result, Any)) else result,
     )
 
 
-def _redacted_payload(name: str, payload: bytes, targets: Mapping[int, Targets]) -> bytes | None:
+def _redacted_payload(name: str, payload: bytes, erased: Mapping[int, Erasures]) -> bytes | None:
     """The payload without the erased text; None if it is damaged. It was accepted before, so no limits apply."""
     try:
-        return MSGPACK.encode(_without_text(_decoded(name, payload, targets), targets))
+        return MSGPACK.encode(_without_text(_decoded(name, payload, erased), erased))
     except (*DECODE_ERRORS, CallerError):
         return None
 
@@ -318,20 +324,20 @@ def _has_result_of(members: set[int], name: str, result: Any) -> bool:
     return any(result[member] is not None for member in members) if name == Batch.wire_name else True
 
 
-def _without_text(command: Command[Any], targets: Mapping[int, Targets]) -> Command[Any]:
-    """The command without the text about these targets; in a batch, only the members that are named are changed."""
+def _without_text(command: Command[Any], erased: Mapping[int, Erasures]) -> Command[Any]:
+    """The command without the text that is erased from it; in a batch, only the members that are named are changed."""
     if not isinstance(command, Batch):
-        return _erased(command, targets[0])
+        return _erased(command, erased[0])
     members = list(command.commands)
-    for at, of_member in targets.items():
+    for at, of_member in erased.items():
         members[at] = replace(members[at], payload=_erased(members[at].payload, of_member))
     return replace(command, commands=members)
 
 
-def _erased(command: Command[Any], targets: Targets) -> Command[Any]:
+def _erased(command: Command[Any], erasures: Erasures) -> Command[Any]:
     erased = command
-    for target in [None] if None in targets else targets:
-        erased = erase_text(erased, target)
+    for target, fields in [ALL_TEXT] if ALL_TEXT in erasures else erasures:
+        erased = erase_text(erased, target, fields)
     return erased
 
 

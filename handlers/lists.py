@@ -62,7 +62,7 @@ class OrderedRows:
         """At most `limit` rows after a position, from the first if it is None; `values` are those of the query."""
         number = ALL if limit is None else limit
         bounds = {f"after_{name}": self._bound(name, after) for name in self._start}
-        found = db.each(self.select_set, limit=number, **bounds, **values)
+        found: Iterator[Row] = db.each(self.select_set, limit=number, **bounds, **values)
         first = next(iter(self._start))
         if self.select_unset is not None and (after is None or getattr(after, first) is None):
             found = chain(db.each(self.select_unset, limit=number, **bounds, **values), found)

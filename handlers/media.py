@@ -1,17 +1,19 @@
 """Media. The tables list the parts of each file; the parts themselves are files beside the database."""
 
 import hashlib
+from collections.abc import Collection
 
 from peewee import SQL, fn
 
 from backscroll.handlers import changes, command_log
+from backscroll.handlers.lists import Items, OrderedRows
 from backscroll.handlers.registry import handles
-from backscroll.handlers.sql import Named, Row, RowMapper, statement
+from backscroll.handlers.sql import Named, Row, RowMapper, one_of, statement, to_json
 from backscroll.handlers.storage import CommandContext, Reads, Writes
 from backscroll.schema.errors import Invalid, NotFound, Storage
-from backscroll.schema.operations import DeleteMedia, GetMedia, GetMediaPart, PutMedia, PutMediaPart
+from backscroll.schema.operations import DeleteMedia, GetMedia, GetMediaPart, ListMedia, PutMedia, PutMediaPart
 from backscroll.schema.replies import Media as MediaRecord
-from backscroll.schema.tables import Media, MediaParts
+from backscroll.schema.tables import Attachments, Media, MediaParts, UnnamedMedia
 
 ROWS = RowMapper(MediaRecord, Media, elsewhere=("parts",))
 PART_COUNT = MediaParts.select(fn.COUNT(MediaParts.position)).where(MediaParts.media_id == Media.id)
@@ -21,6 +23,7 @@ INSERT_PART = statement(MediaParts.insert({field: Named(name) for name, field in
 DELETE = statement(Media.delete().where(Media.id == Named("media_id")))
 SELECT_ONE = statement(Media.select(*ROWS.columns, PART_COUNT).where(Media.id == Named("media_id")))
 SELECT_BY_HASH = statement(Media.select(*ROWS.columns, PART_COUNT).where(Media.sha256 == Named("sha256")))
+SELECT_ALL = OrderedRows(Media.select(*ROWS.columns, PART_COUNT), [Media.id])
 SELECT_PART = statement(
     MediaParts.select(MediaParts.sha256).where(
         (MediaParts.media_id == Named("media_id")) & (MediaParts.position == Named("position"))
@@ -28,6 +31,20 @@ SELECT_PART = statement(
 )
 SELECT_PARTS = statement(MediaParts.select(MediaParts.sha256).where(MediaParts.media_id == Named("media_id")))
 SELECT_USE_OF_PART = statement(MediaParts.select(SQL("1")).where(MediaParts.sha256 == Named("sha256")).limit(SQL("1")))
+NAMING = Attachments.select(SQL("1")).where(Attachments.media_id == Media.id)
+INSERT_UNNAMED = statement(
+    UnnamedMedia.insert_from(
+        Media.select(Media.id, Named("now")).where(one_of(Media.id, "media_ids") & ~fn.EXISTS(NAMING)),
+        [UnnamedMedia.media_id, UnnamedMedia.since],
+    ).on_conflict_ignore()
+)
+DELETE_UNNAMED = statement(UnnamedMedia.delete().where(UnnamedMedia.media_id == Named("media_id")))
+SELECT_UNNAMED_PARTS = statement(
+    UnnamedMedia.select(UnnamedMedia.media_id, MediaParts.sha256)
+    .join(MediaParts, on=MediaParts.media_id == UnnamedMedia.media_id)
+    .where(UnnamedMedia.since <= Named("until"))
+    .order_by(UnnamedMedia.since, UnnamedMedia.media_id)
+)
 
 
 @handles(PutMediaPart)
@@ -54,6 +71,8 @@ def put_media(command: PutMedia, db: Writes, context: CommandContext) -> MediaRe
     row = db.row(SELECT_BY_HASH, sha256=digest.hexdigest())
     if row is not None:
         context.payload_dropped = True  # it changes nothing, and a replay may no longer have its parts
+        for (sha256,) in db.rows(SELECT_PARTS, media_id=row[0]):
+            db.blobs.put_again(sha256)  # so that it is not deleted before an attachment names it
         changes.add_reference(changes.media(row[0]), db, context)  # because of the result, which refers to it
         return _record(row)
     media = MediaRecord(
@@ -91,6 +110,12 @@ def get_media(query: GetMedia, db: Reads) -> MediaRecord | None:
     return _record(row) if row else None
 
 
+@handles(ListMedia)
+def list_media(query: ListMedia, db: Reads) -> Items[MediaRecord]:
+    rows = SELECT_ALL.read(db, query.after, query.limit)
+    return Items(map(_record, rows), is_page=query.limit is not None)
+
+
 @handles(GetMediaPart)
 def get_media_part(query: GetMediaPart, db: Reads) -> bytes:
     row = db.row(SELECT_PART, media_id=query.media_id, position=query.part)
@@ -100,6 +125,21 @@ def get_media_part(query: GetMediaPart, db: Reads) -> bytes:
     if data is None:
         raise Storage("the part is missing on the disk, or the media has just been deleted; try again", retryable=True)
     return data
+
+
+# Media that attachments name. Which of them none names any more is noted; the chores delete them after a time.
+
+
+def note_named(media_id: str, db: Writes) -> None:
+    """Note that an attachment names a media."""
+    db.run(DELETE_UNNAMED, media_id=media_id)
+
+
+def note_gone(media_ids: Collection[str | None], db: Writes, context: CommandContext) -> None:
+    """Note which of these media no attachment names any more, after attachments that named them are gone."""
+    named = sorted({each for each in media_ids if each is not None})
+    if named:
+        db.run(INSERT_UNNAMED, media_ids=to_json(named).decode(), now=context.now)
 
 
 def _record(row: Row) -> MediaRecord:

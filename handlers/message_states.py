@@ -9,15 +9,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-from peewee import SQL, fn
+from peewee import SQL, IntegerField, fn
 
 from backscroll.handlers import arrival, changes, reactions
 from backscroll.handlers.aliases import HIDDEN, find_row
-from backscroll.handlers.arrival import NOTHING, TEXTS, Field, State, Version, version_of
-from backscroll.handlers.message_rows import DELETION_OF_ONE, IS_DELETED_AT, ROOM_AT, ROWS, hidden_row
+from backscroll.handlers.arrival import LOST, NOTHING, Field, State, Version, version_of
+from backscroll.handlers.message_rows import (
+    DELETION_OF_ONE,
+    IS_DELETED_AT,
+    OF_ONE,
+    RARE,
+    ROOM_AT,
+    ROWS,
+    erase_replaced,
+    hidden_row,
+    is_elsewhere,
+)
 from backscroll.handlers.sql import Named, Row, insertion, statement, to_json
 from backscroll.handlers.storage import CommandContext, Reads, Writes
-from backscroll.schema.errors import Conflict, TooLarge
+from backscroll.schema.command_log import Fields
+from backscroll.schema.errors import TooLarge
 from backscroll.schema.limits import ITEM_BYTES_MAX, WAITING_MESSAGES_MAX
 from backscroll.schema.records import Message, MessageUpdates, Reaction
 from backscroll.schema.tables import Json, Messages, WaitingEdits
@@ -27,23 +38,23 @@ T = TypeVar("T")
 OF_ALL = "*"
 """In `field_versions`: the version of all columns that are not named."""
 NAMES = frozenset(ROWS.names) - {"id", "is_deleted"}
-COMPLETE = {False: NAMES, True: NAMES - TEXTS}
+TEXTS = tuple(changes.MESSAGE_TEXT)
+COMPLETE = {False: NAMES, True: NAMES - LOST}
 """The columns that must be known before a message has a visible row, by whether it was deleted."""
 CHANNEL_AT = ROWS.names.index("channel_id")
-BLANK = {name: None if column.null else "" for name, column in zip(ROWS.names, ROWS.columns, strict=True)}
+BLANK = {column.name: None if column.null else 0 if isinstance(column, IntegerField) else "" for column in ROWS.fields}
 
 VERSIONS_DECODER = msgspec.json.Decoder(dict[str, Version])
 WAITING_DECODER = msgspec.json.Decoder(dict[str, tuple[int, int, int, Any]])
 
-ONE = Messages.id == Named("message_id")
-SELECT = statement(Messages.select(*ROWS.columns, Messages.field_versions).where(ONE))
+SELECT = statement(Messages.select(*ROWS.fields, Messages.field_versions).where(OF_ONE))
 UPSERT = ROWS.upsert("field_versions")
 UPSERT_HIDDEN = statement(
     Messages.insert(
         {Messages.id: Named("message_id")} | hidden_row(is_deleted=Named("is_deleted"), channel_id=Named("former_room"))
     ).on_conflict(conflict_target=[Messages.id], preserve=list(hidden_row()))
 )
-CLEAR_ORIGIN = statement(Messages.update({Messages.origin_seq: SQL("0")}).where(ONE))
+CLEAR_ORIGIN = statement(Messages.update({Messages.origin_seq: SQL("0")}).where(OF_ONE))
 OF_MESSAGE = WaitingEdits.message_id == Named("message_id")
 SELECT_WAITING = statement(WaitingEdits.select(WaitingEdits.fields).where(OF_MESSAGE))
 UPSERT_WAITING = statement(
@@ -88,6 +99,7 @@ def edited_event(updates: MessageUpdates) -> State:
 
 
 DELETED_EVENT = State({}, is_deleted=True)
+"""What a deletion tells; its command has no text."""
 
 
 def join_event(
@@ -95,23 +107,25 @@ def join_event(
 ) -> None:
     """Join an event with what is known about a message; `listed` are the reactions in it."""
     stored = load(message_id, db)
-    if stored.former_room is not None:
-        if event.fields:
+    if stored.former_room is not None or (stored.state.is_deleted and _other_room(stored, event) is not None):
+        if event is not DELETED_EVENT:
             context.redact_own(context.member)
         return
-    _check_room(stored, event)
+    if (room_id := _other_room(stored, event)) is not None:
+        raise is_elsewhere(stored.id, room_id)
     state = arrival.join(stored.state, event)
-    if state.is_deleted and event.fields:
+    if state.is_deleted and event is not DELETED_EVENT:
         context.redact_own(context.member)
     elif not state.is_deleted:
         changes.add_reference(changes.message(stored.id), db, context)
+        _erase_older(stored, event, state, db, context)
     changed = state != stored.state
     if changed:
         write(stored, state, db)
     if state.is_deleted and not stored.state.is_deleted:
         erase(stored.id, db, context)
     if listed and not state.is_deleted:
-        changed |= reactions.join_listed(stored.id, listed, db)
+        changed |= reactions.join_listed(stored.id, listed, db, context)
     if changed:
         declare(stored, state, context)
 
@@ -138,6 +152,9 @@ def write(stored: Stored, state: State, db: Writes) -> None:
     db.write(UPSERT, (*_row_of(stored.id, state), _versions_text(state)))
     if stored.is_waiting:
         db.run(DELETE_WAITING, message_id=stored.id)
+    expires_at = state.fields["expires_at"].value
+    if expires_at is not None and not state.is_deleted:
+        db.note_due(expires_at)
 
 
 def erase(message_id: str, db: Writes, context: CommandContext) -> None:
@@ -160,14 +177,29 @@ def declare(stored: Stored, state: State, context: CommandContext) -> None:
         changes.saved(context, "message", stored.id, room_id)
 
 
-def _check_room(stored: Stored, event: State) -> None:
-    """Raise `Conflict` for a saved message whose id is that of a message in another room, where no edit moved it to."""
-    known, given = stored.state.fields.get("room_id"), event.fields.get("room_id")
-    if known is None or given is None or known.value == given.value:
+def older_texts(one: State, joined: State) -> Fields:
+    """The fields with text of which one of the states that were joined does not have what counts."""
+    return frozenset(name for name in TEXTS if name in one.fields and one.fields[name] != joined.fields.get(name))
+
+
+def _erase_older(stored: Stored, event: State, state: State, db: Writes, context: CommandContext) -> None:
+    """Erase the text from the log that an event replaced, or that it has and newer text is known; if so set."""
+    if not db.retention.redact_replaced:
         return
-    was_moved = known.version.is_edit and given.version < known.version
-    if not given.version.is_edit and not was_moved:
-        raise Conflict.at("$.payload.message.id", f"there is another message {stored.id!r}, in room {known.value!r}")
+    newer = [name for name in TEXTS if name in event.fields and state.fields[name] != stored.state.fields.get(name)]
+    erase_replaced(stored.id, frozenset(newer), db, context)
+    older = frozenset(name for name in older_texts(event, state) if event.fields[name].value)
+    if older:
+        context.redact_own(context.member, fields=older)
+
+
+def _other_room(stored: Stored, event: State) -> str | None:
+    """The room in which another message is shown under the id of this saved one, where no edit moved it to."""
+    given = event.fields.get("room_id")
+    if stored.room_id is None or given is None or given.value == stored.room_id or given.version.is_edit:
+        return None
+    known = stored.state.fields["room_id"].version
+    return None if known.is_edit and given.version < known else stored.room_id
 
 
 def _write_hidden(stored: Stored, state: State, db: Writes) -> None:
@@ -189,8 +221,8 @@ def hide(message_id: str, db: Writes, *, is_deleted: bool, former_room: str | No
 
 
 def _columns(row: Sequence[Any]) -> Iterable[tuple[str, Any]]:
-    """The columns of a row that have versions."""
-    return ((name, value) for name, value in zip(ROWS.names, row, strict=True) if name in NAMES)
+    """The columns of a row that have versions; what follows the fields is left out."""
+    return ((name, value) for name, value in zip(ROWS.names, row, strict=False) if name in NAMES)
 
 
 def _written(name: str, value: Any) -> Any:
@@ -213,9 +245,10 @@ def _row_of(message_id: str, state: State) -> Row:
     values = BLANK | {name: field.value for name, field in state.fields.items()}
     values |= {"id": message_id, "is_deleted": state.is_deleted}
     row = tuple(values[name] for name in ROWS.names)
-    if ROWS.json_size(row) > ITEM_BYTES_MAX:
+    if ROWS.json_size_of(row) > ITEM_BYTES_MAX:
         raise TooLarge.at("$.payload", f"message {message_id!r} would be larger than {ITEM_BYTES_MAX} bytes in JSON")
-    return row
+    has_rare = any(values[name] != BLANK[name] for name in RARE)
+    return (*row, int(has_rare))
 
 
 def _versions_text(state: State) -> str | None:

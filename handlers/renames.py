@@ -1,12 +1,16 @@
 """Renaming messages: two ids become one message, which each of them leads to."""
 
-from peewee import SQL
+from typing import NamedTuple
+
+from peewee import SQL, Field
 
 from backscroll.handlers import arrival, attachments, changes, message_states, reactions
 from backscroll.handlers.aliases import resolve
+from backscroll.handlers.arrival import State
+from backscroll.handlers.message_rows import OF_OTHERS, erase_replaced
 from backscroll.handlers.message_states import Stored
 from backscroll.handlers.registry import handles
-from backscroll.handlers.sql import Named, insertion, statement
+from backscroll.handlers.sql import Named, Statement, insertion, statement
 from backscroll.handlers.storage import CommandContext, Writes
 from backscroll.schema.errors import Conflict, Invalid
 from backscroll.schema.operations import RenameMessage
@@ -23,9 +27,25 @@ SELECT_ORIGIN = statement(
         (Messages.id == Named("message_id")) & (Messages.origin_seq > SQL("0"))
     )
 )
-IS_REPLY = Messages.reply_to_id == Named("old_id")
-SELECT_REPLIES = statement(Messages.select(Messages.room_id).where(IS_REPLY))
-UPDATE_REPLIES = statement(Messages.update({Messages.reply_to_id: Named("new_id")}).where(IS_REPLY))
+
+
+class Naming(NamedTuple):
+    """The statements about the messages that name another in one of their columns."""
+
+    select_rooms: Statement
+    update: Statement
+
+
+def _naming(column: Field) -> Naming:
+    names = column == Named("old_id")
+    return Naming(
+        statement(Messages.select(Messages.room_id).where(names)),
+        statement(Messages.update({column: Named("new_id")}).where(names)),
+    )
+
+
+NAMING = [_naming(column) for column in OF_OTHERS]
+"""Of replies, and of the messages of threads."""
 
 
 @handles(RenameMessage)
@@ -38,11 +58,15 @@ def rename_message(command: RenameMessage, db: Writes, context: CommandContext) 
     if old.room_id is not None and new.room_id is not None and old.room_id != new.room_id:
         where = f"{old_id!r} is in room {old.room_id!r}, {new_id!r} in room {new.room_id!r}"
         raise Conflict.at("$.payload.newId", f"these are two messages: {where}")
+    state = arrival.join(old.state, new.state)
+    for each in (old, new):
+        erase_replaced(each.id, message_states.older_texts(each.state, state), db, context)
     _move_references(old_id, new_id, db)
     _point_to(new_id, old, db)
-    moved = reactions.join_lists(old_id, new_id, db) + db.run(attachments.MOVE_ALL, message_id=old_id, new_id=new_id)
-    _unite(old, new, moved > 0, db, context)
-    _move_replies(old_id, new_id, db, context)
+    moved = reactions.join_lists(old_id, new_id, db, context)
+    moved += db.run(attachments.MOVE_ALL, message_id=old_id, new_id=new_id)
+    _unite(old, new, state, moved > 0, db, context)
+    _move_names(old_id, new_id, db, context)
 
 
 def _check_ids(command: RenameMessage, old_id: str, new_id: str) -> None:
@@ -66,9 +90,8 @@ def _point_to(new_id: str, old: Stored, db: Writes) -> None:
     db.run(POINT_TO_NEW, old_id=old.id, new_id=new_id)
 
 
-def _unite(old: Stored, new: Stored, has_moved: bool, db: Writes, context: CommandContext) -> None:
-    """Write under the new id what was known under both; `has_moved`: it got reactions or attachments of the other."""
-    state = arrival.join(old.state, new.state)
+def _unite(old: Stored, new: Stored, state: State, has_moved: bool, db: Writes, context: CommandContext) -> None:
+    """Write under the new id the state that joins both; `has_moved`: it got reactions or attachments of the other."""
     former_room = old.former_room or new.former_room
     if former_room is not None and not message_states.is_complete(state):
         if new.is_waiting:
@@ -90,9 +113,10 @@ def _move_references(old_id: str, new_id: str, db: Writes) -> None:
     changes.move_references(changes.message(old_id), changes.message(new_id), places, db)
 
 
-def _move_replies(old_id: str, new_id: str, db: Writes, context: CommandContext) -> None:
-    """Let the replies to the old id be replies to the new one."""
-    rooms = {room_id for (room_id,) in db.rows(SELECT_REPLIES, old_id=old_id)}
-    db.run(UPDATE_REPLIES, old_id=old_id, new_id=new_id)
+def _move_names(old_id: str, new_id: str, db: Writes, context: CommandContext) -> None:
+    """Let the messages that name the old id, as what they reply to or as their thread, name the new one."""
+    rooms = {room_id for naming in NAMING for (room_id,) in db.each(naming.select_rooms, old_id=old_id)}
+    for naming in NAMING:
+        db.run(naming.update, old_id=old_id, new_id=new_id)
     for room_id in sorted(rooms):
         changes.replaced(context, "message", room_id)

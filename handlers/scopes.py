@@ -15,13 +15,13 @@ from backscroll.handlers.users import current_user_id
 from backscroll.schema.errors import Conflict, Forbidden, Invalid
 from backscroll.schema.operations import AdoptLegacyDatabase, CompactScope, DeleteScope, GetScopeInfo, ListScopes
 from backscroll.schema.replies import ScopeInfo
-from backscroll.schema.tables import TABLES, LogReferences, Messages, Scope, Sequence
+from backscroll.schema.tables import TABLES, LogReferences, Messages, Scope, Sequence, UnnamedMedia
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 COUNTS = {
     table._meta.table_name: statement(table.select(fn.COUNT(table._meta.sorted_fields[0])))
     for table in TABLES
-    if table not in (Sequence, Scope, LogReferences)
+    if table not in (Sequence, UnnamedMedia, Scope, LogReferences)
 }
 
 COUNT_BARE_TOMBSTONES = statement(

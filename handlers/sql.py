@@ -15,7 +15,7 @@ from backscroll.schema.errors import Conflict, TooLarge
 from backscroll.schema.limits import ITEM_BYTES_MAX, TEXT_BYTES_MAX
 from backscroll.schema.records import Record, StoredRecord
 from backscroll.schema.size_probe import plain, present
-from backscroll.schema.tables import Flag, Json, Table
+from backscroll.schema.tables import Flag, Json, OptionalKey, Table
 
 T = TypeVar("T", bound=Record)
 
@@ -94,20 +94,27 @@ def one_of(column: peewee.Field, name: str) -> peewee.Expression:
     return column.in_(peewee.SQL(f"(SELECT value FROM json_each(:{name}))"))
 
 
+def unindexed(column: peewee.Field) -> peewee.NodeList:
+    """`column` in a condition for which no index is used, because another condition selects fewer rows."""
+    return peewee.NodeList((peewee.SQL("+"), column))
+
+
 def is_unset(column: peewee.Field) -> peewee.Function:
     """`column` has no value. Called unlikely, or SQLite searches by the key alone and reads all rows that have one."""
     return peewee.fn.unlikely(column.is_null())
 
 
-Written = Mapping[str, Callable[[peewee.Node], peewee.Node]]
+Expressions = Mapping[str, Callable[[peewee.Node], peewee.Node]]
 """By the names of columns: the expression of what is written for a value."""
 
 
-def insertion(table: type[Table], names: Iterable[str] | None = None, written: Written | None = None) -> peewee.Insert:
+def insertion(
+    table: type[Table], names: Iterable[str] | None = None, expressions: Expressions | None = None
+) -> peewee.Insert:
     """The query that inserts a row of values for these columns, by default for all, in order."""
     fields = table._meta.fields
     values: dict[str, peewee.Node] = {name: Positional(at) for at, name in enumerate(names or fields, start=1)}
-    for name, expression in (written or {}).items():
+    for name, expression in (expressions or {}).items():
         values[name] = expression(values[name])
     return table.insert({fields[name]: value for name, value in values.items()})
 
@@ -117,7 +124,10 @@ class RowMapper(Generic[T]):
 
     `parents` are leading columns that are not fields of the record; `elsewhere` are fields of the record that are
     not columns of this table. Raises `TypeError` for any other field without a column, because it would be lost.
-    `written` are columns whose values are not written as they are.
+    `expressions` are of columns whose values are not written as they are.
+
+    `rare` are columns that are NULL or 0 in most rows, and come last; the column `rare_flag` is 1 in the others.
+    Reading an unset column takes time too: so they are read as one column, a JSON array, which is NULL in most rows.
     """
 
     def __init__(
@@ -127,45 +137,63 @@ class RowMapper(Generic[T]):
         parents: Sequence[str] = (),
         *,
         elsewhere: Sequence[str] = (),
-        written: Written | None = None,
+        rare: Sequence[str] = (),
+        rare_flag: str = "",
+        expressions: Expressions | None = None,
     ) -> None:
         self.table = table
-        self._written = written
+        self._expressions = expressions
         fields = table._meta.fields
-        self.names = [name for name in record_type.__struct_fields__ if name in fields]
+        stored = [name for name in record_type.__struct_fields__ if name in fields]
+        self.names = [*(name for name in stored if name not in rare), *(name for name in stored if name in rare)]
+        """The columns that are fields of the record; the positions in a row that was read, up to the rare ones."""
+        self.written = [*self.names, *([rare_flag] if rare else [])]
+        """The columns of a row from `to_row`, after the parents."""
         lost = set(record_type.__struct_fields__) - {*self.names, *elsewhere, "damaged"}
         if lost:
             missing = f"{record_type.__name__}.{min(lost)}"
             raise TypeError(f"{table.__name__} has no column for {missing}; add one, with a migration")
-        self.columns = [fields[name] for name in self.names]
+        self.fields = [fields[name] for name in self.names]
+        """The columns of `names`, each by itself."""
+        self._common = len(self.names) - len(rare)
+        self.columns: list[Any] = self.fields[: self._common]
+        """What to select, for `to_record`."""
+        if rare:
+            packed = peewee.fn.json_array(*self.fields[self._common :])
+            self.columns.append(peewee.Case(None, [(fields[rare_flag] == peewee.SQL("1"), packed)]))
         self._parents = parents
         hints = get_type_hints(record_type, include_extras=True)
         documents = {at: name for at, name in enumerate(self.names) if isinstance(fields[name], Json)}
         self._documents = {at: _decoder(hints[name]) for at, name in documents.items()}
         self._wire_names = dict(zip(record_type.__struct_fields__, record_type.__struct_encode_fields__, strict=True))
-        columns = dict(zip(self.names, self.columns, strict=True))
-        long = [name for name in self.names if isinstance(fields[name], Json) or _is_long(hints[name])]
-        texts = [name for name in self.names if isinstance(fields[name], peewee.TextField)]
+        columns = dict(zip(self.names, self.fields, strict=True))
+        long = [at for at, name in enumerate(self.names) if isinstance(fields[name], Json) or _is_long(hints[name])]
+        texts = [at for at, name in enumerate(self.names) if isinstance(fields[name], peewee.TextField)]
         self.take_by_long_size = take_within(self._size_source(long))
         """Takes rows by the number of characters in their long texts."""
         self.take_by_size = take_within(f"{ROW_BYTES} + {self._size_source(texts, len(parents))}")
         """Takes rows, parent columns first, by the number of characters in all their texts."""
         self.size: Callable[[Row], int] = eval(f"lambda row: {self._size_source(texts)}")
         """The number of characters in a row's texts, ids included."""
-        too_large = f"{self._size_source(long, len(parents))} > {ITEM_CHARS_SURE}"
-        self.to_row = _row_maker(columns, parents, too_large, self._checked_row)
-        """`to_row(record, *parents)`: the values of the parent columns, then those of the record, in order.
+        too_large = f"{_size_source(at + len(parents) for at in long)} > {ITEM_CHARS_SURE}"
+        flag = " or ".join(f"record.{name} {'is not None' if fields[name].null else '!= 0'}" for name in rare)
+        self.to_row = _row_maker(columns, parents, flag, too_large, self._checked_row)
+        """`to_row(record, *parents)`: the values of the parent columns, then those of `written`.
 
         Raises `TooLarge` for a record that would not fit into a reply.
         """
-        self._construct = _constructor(record_type, columns, self._documents)
+        self._construct_whole = _constructor(record_type, columns, self._documents)
+        self._construct = self._construct_whole
+        if rare:
+            common = dict(zip(self.names[: self._common], self.fields, strict=False))
+            self._construct = _constructor(record_type, common, self._documents, unless=self._construct_rare)
 
     def insert(self, *more: str) -> peewee.Insert:
         """The query that inserts a row from `to_row`, with positional parameters.
 
         `more` are columns whose values follow those of the row.
         """
-        return insertion(self.table, [*self._parents, *self.names, *more], self._written)
+        return insertion(self.table, [*self._parents, *self.written, *more], self._expressions)
 
     def upsert(
         self, *more: str, unless: peewee.Expression | None = None, clears: Sequence[peewee.Field] = ()
@@ -179,7 +207,7 @@ class RowMapper(Generic[T]):
         return statement(
             self.insert(*more).on_conflict(
                 conflict_target=[table.fields[name] for name in key],
-                preserve=[table.fields[name] for name in (*self.names, *more) if name not in key],
+                preserve=[table.fields[name] for name in (*self.written, *more) if name not in key],
                 update={column: peewee.SQL("NULL") for column in clears},
                 where=None if unless is None else ~unless,
             )
@@ -190,7 +218,7 @@ class RowMapper(Generic[T]):
         try:
             return self._construct(row, **children)
         except msgspec.DecodeError:
-            return self._construct_damaged(list(row), children)
+            return self._construct_damaged(row, children)
 
     def to_records(self, rows: Sequence[Row], child: str = "", lists: Sequence[Any] = ()) -> list[T]:
         """The records of rows. If `child` is given, each gets its list from `lists` in this field."""
@@ -203,32 +231,61 @@ class RowMapper(Generic[T]):
             children: Sequence[dict[str, Any]] = [{child: own} for own in lists] or [{}] * len(rows)
             return [self.to_record(row, **own) for row, own in zip(rows, children, strict=True)]
 
-    def _size_source(self, names: Sequence[str], parents: int = 0) -> str:
-        """The source text of the number of characters in these columns of `row`."""
-        at = (self.names.index(name) + parents for name in names)
-        return " + ".join(f"(len(text) if (text := row[{each}]) else 0)" for each in at) or "0"
+    def _has_rare(self, row: Row) -> bool:
+        return self._common < len(self.names) and row[self._common] is not None
+
+    def _unpacked(self, row: Row) -> Row:
+        """A row that has rare columns with each of them in its place."""
+        return (*row[: self._common], *from_json(row[self._common]))
+
+    def _construct_rare(self, row: Row, **children: Any) -> T:
+        """The record of a row that has rare columns."""
+        return self._construct_whole(self._unpacked(row), **children)
+
+    def _size_source(self, positions: Iterable[int], parents: int = 0) -> str:
+        """The source text of the number of characters in these columns of a `row` that was read."""
+        return _size_source(dict.fromkeys(min(at, self._common) + parents for at in positions))
 
     def json_size(self, row: Row) -> int:
-        """The number of bytes of a row's texts in JSON."""
-        texts = ((column, value) for column, value in zip(self.columns, row, strict=True) if isinstance(value, str))
-        return sum(len(value.encode() if isinstance(column, Json) else to_json(value)) for column, value in texts)
+        """The number of bytes in JSON of the texts of a row of `columns`."""
+        common = _json_size(self.fields[: self._common], row)
+        return common + len(row[self._common].encode()) if self._has_rare(row) else common
+
+    def json_size_of(self, row: Row) -> int:
+        """The same for a row of `fields`."""
+        return _json_size(self.fields, row)
 
     def _checked_row(self, record: T, row: Row) -> Row:
         """The row from `to_row`; raises `TooLarge` if the record is too large in JSON."""
-        size = self.json_size(row[len(self._parents) :])
+        size = self.json_size_of(row[len(self._parents) :])
         if size > ITEM_BYTES_MAX:
             name = " ".join([type(record).__name__, *(repr(getattr(record, key)) for key in record.KEY)])
             raise TooLarge.at("$.payload", f"{name} would have {size} bytes in JSON; the limit is {ITEM_BYTES_MAX}")
         return row
 
-    def _construct_damaged(self, row: list[Any], children: dict[str, Any]) -> T:
+    def _construct_damaged(self, row: Row, children: dict[str, Any]) -> T:
         """The record without its damaged JSON columns, so that one damaged row does not hide all others."""
+        has_rare = self._has_rare(row)
+        values = list(self._unpacked(row) if has_rare else row)
+        documents = {at: decode for at, decode in self._documents.items() if has_rare or at < self._common}
         damaged = [
-            at for at, decode in self._documents.items() if row[at] is not None and not _is_valid(row[at], decode)
+            at for at, decode in documents.items() if values[at] is not None and not _is_valid(values[at], decode)
         ]
         for at in damaged:
-            row[at] = None
-        return self._construct(tuple(row), damaged=[self._wire_names[self.names[at]] for at in damaged], **children)
+            values[at] = None
+        construct = self._construct_whole if has_rare else self._construct
+        return construct(tuple(values), damaged=[self._wire_names[self.names[at]] for at in damaged], **children)
+
+
+def _size_source(positions: Iterable[int]) -> str:
+    """The source text of the number of characters in these columns of `row`."""
+    return " + ".join(f"(len(text) if (text := row[{at}]) else 0)" for at in positions) or "0"
+
+
+def _json_size(columns: Sequence[peewee.Field], row: Row) -> int:
+    """The number of bytes of the texts in these columns in JSON."""
+    texts = ((column, value) for column, value in zip(columns, row, strict=False) if isinstance(value, str))
+    return sum(len(value.encode() if isinstance(column, Json) else to_json(value)) for column, value in texts)
 
 
 def take_within(size: str) -> TakeWithin:
@@ -275,32 +332,42 @@ def _decoder(hint: Any) -> Callable[[str], Any]:
 
 
 def _constructor(
-    record_type: type[T], columns: Mapping[str, peewee.Field], documents: Mapping[int, Callable[[str], Any]]
+    record_type: type[T],
+    columns: Mapping[str, peewee.Field],
+    documents: Mapping[int, Callable[[str], Any]],
+    unless: Callable[..., T] | None = None,
 ) -> Callable[..., T]:
     """A function that constructs a record from a row, with every field written out; it runs for every row read.
 
-    It is compiled from source text, as the standard library does for dataclasses and named tuples, because a loop over
-    the fields takes twice as long.
+    `unless` constructs the record of a row that has another column after these, which is set. It is compiled from
+    source text, as the standard library does for dataclasses and named tuples, because a loop over the fields takes
+    twice as long.
     """
     arguments = ", ".join(f"{name}={_reading(column, at)}" for at, (name, column) in enumerate(columns.items()))
     names: dict[str, Any] = {f"decode_{at}": decode for at, decode in documents.items()} | {"record": record_type}
-    construct: Callable[..., T] = eval(f"lambda row, **children: record({arguments}, **children)", names)
+    source = f"record({arguments}, **children)"
+    if unless is not None:
+        names["unless"] = unless
+        source = f"{source} if row[{len(columns)}] is None else unless(row, **children)"
+    construct: Callable[..., T] = eval(f"lambda row, **children: {source}", names)
     return construct
 
 
 def _row_maker(
     columns: Mapping[str, peewee.Field],
     parents: Sequence[str],
+    flag: str,
     too_large: str,
     checked: Callable[[Any, Row], Row],
 ) -> Callable[..., tuple[Any, ...]]:
     """A function that makes a row from a record and the values of its parent columns; compiled like `_constructor`.
 
-    A row for which the expression `too_large` is true is passed through `checked`.
+    Its last value is whether the expression `flag` is true, if there is one. A row for which the expression `too_large`
+    is true is passed through `checked`.
     """
     values = ", ".join(_writing(column, name) for name, column in columns.items())
     arguments = ", ".join(["record", *parents])
-    row = ", ".join([*parents, values])
+    row = ", ".join([*parents, values, *([f"1 if {flag} else 0"] if flag else [])])
     source = f"lambda {arguments}: checked(record, row) if (row := ({row},)) and {too_large} else row"
     make: Callable[..., tuple[Any, ...]] = eval(source, {"to_json": to_json, "checked": checked})
     return make
@@ -310,6 +377,8 @@ def _writing(column: peewee.Field, name: str) -> str:
     """The source text of the expression for a column's value."""
     if isinstance(column, Json):
         return f"None if record.{name} is None else to_json(record.{name}).decode()"
+    if isinstance(column, OptionalKey):
+        return f"record.{name} or ''"
     return f"record.{name}"
 
 
@@ -319,6 +388,8 @@ def _reading(column: peewee.Field, at: int) -> str:
         return f"None if row[{at}] is None else row[{at}] != 0"
     if isinstance(column, Json):
         return f"None if row[{at}] is None else decode_{at}(row[{at}])"
+    if isinstance(column, OptionalKey):
+        return f"row[{at}] or None"
     return f"row[{at}]"
 
 

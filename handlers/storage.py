@@ -5,12 +5,12 @@ A query's handler gets `Reads`, a command's `Writes` and the `CommandContext`, a
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 from backscroll.handlers.sql import Row, RowsWithin, Statement, TakeWithin
-from backscroll.schema.command_log import CHAIN_START, Change, Generated, Target
+from backscroll.schema.command_log import CHAIN_START, Change, Fields, Generated, Target
 from backscroll.schema.errors import Storage
 from backscroll.schema.operations.access import AddKey, CreateToken
 from backscroll.schema.replies import AccessToken, KeyList, Proof, StorageHealth
@@ -29,22 +29,28 @@ class LogPosition(NamedTuple):
 
 
 class Retention(NamedTuple):
-    """What the command log keeps: whether payloads, and results of at least how many commands and how long (ms)."""
+    """What the command log keeps: whether payloads, and results of at least how many commands and how long (ms).
+
+    With `redact_replaced`, text that a later command replaces is erased by it, and not only with its item.
+    """
 
     payloads: bool = True
     results: int = 1_000_000
     results_ms: int = 7 * 24 * 60 * 60 * 1000
+    redact_replaced: bool = False
 
 
 class Redaction(NamedTuple):
     """Text to erase from a command in the log; `member` is its index in a batch, otherwise 0.
 
-    `target` is the list item that the text is about; None erases all text of the command.
+    `target` is the item in the command that the text is about; None erases all text of the command. With `fields`,
+    only the text in these fields is erased.
     """
 
     seq: int
     member: int
     target: Target | None = None
+    fields: Fields | None = None
 
 
 class Blobs(Protocol):
@@ -58,6 +64,9 @@ class Blobs(Protocol):
 
     def read(self, sha256: str) -> bytes | None:
         """The bytes of a part, verified against its hash; None if it does not exist."""
+
+    def was_put_since(self, sha256: str, time_ms: int) -> bool:
+        """Whether a part exists and was last put at this time or later, in milliseconds since the epoch."""
 
     def put_before(self, time_ms: int) -> Iterable[str]:
         """The hashes of the parts last put before a time, in milliseconds since the epoch."""
@@ -86,7 +95,7 @@ class Reads(Protocol):
     def rows_within(self, size_max: int, take: TakeWithin, statement: Statement, /, **values: Any) -> RowsWithin:
         """The first rows of a SELECT, as many as together have at most `size_max`, but at least one."""
 
-    def each(self, statement: Statement, /, **values: Any) -> Iterator[Row]:
+    def each(self, statement: Statement, /, **values: Any) -> Generator[Row, None, None]:
         """The rows returned by a SELECT, read one by one. Close it, or read it to its end."""
 
     def row(self, statement: Statement, /, **values: Any) -> Row | None:
@@ -111,6 +120,9 @@ class Writes(Reads, Protocol):
 
     def write_all(self, statement: Statement, rows: Iterable[Sequence[Any]], /) -> None:
         """Write many rows with the same statement."""
+
+    def note_due(self, at: int) -> None:
+        """Note that something expires at this time, in milliseconds since the epoch; see `chores.expired_messages`."""
 
     def random_bytes(self, number: int) -> bytes:
         """Cryptographically secure random bytes."""
@@ -167,7 +179,7 @@ class CommandContext:
         self.member = 0
         self.ids: list[str] = []
         self.changes: list[Change] = []
-        self.redacted: dict[int, set[Target | None]] = {}
+        self.redacted: dict[int, set[tuple[Target | None, Fields | None]]] = {}
         self.payload_dropped = False
 
     def new_id(self) -> str:
@@ -187,9 +199,9 @@ class CommandContext:
         self.last_id = new_id
         return new_id
 
-    def redact_own(self, member: int, target: Target | None = None) -> None:
+    def redact_own(self, member: int, target: Target | None = None, fields: Fields | None = None) -> None:
         """Erase text from this command's own payload before its row is written."""
-        self.redacted.setdefault(member, set()).add(target)
+        self.redacted.setdefault(member, set()).add((target, fields))
 
     @property
     def generated(self) -> Generated | None:

@@ -143,53 +143,71 @@ def chain_after(before: bytes, seq: int, at: int, name: str, request_id: str, fa
 
 
 class Target(NamedTuple):
-    """Identifies an item of a list inside a command by its record's `NOUN` and the values of its `KEY` fields."""
+    """Identifies an item of a list inside a command by its record's `NOUN` and the values of its `KEY` fields.
+
+    The last of these suffice where all such items in a command have the same others.
+    """
 
     noun: str
-    key: tuple[str, ...]
+    key: tuple[str | None, ...]
 
 
-def erase_text(command: Any, target: Target | None) -> Any:
+Fields = frozenset[str]
+"""The names of fields whose text is erased, as in `REDACTABLE`."""
+
+
+def erase_text(command: Any, target: Target | None, fields: Fields | None = None) -> Any:
     """The command without the text about `target`, or without any user text if `target` is None.
 
-    If no list of the command contains the target, the whole command is about it, and all its text is erased.
+    If it does not contain the target, the whole command is about it, and all its text is erased. Only in these `fields`
+    if they are given, and then only in the target.
     """
     if target is None:
-        return redact(command)
-    erased = redact_item(command, target)
-    return redact(command) if erased is command else erased
+        return redact(command, fields)
+    erased = redact_item(command, target, fields)
+    return redact(command) if erased is command and fields is None else erased
 
 
-def redact(value: Any) -> Any:
-    """The command or record without user text. It keeps its structure, so that it can still be executed."""
+def redact(value: Any, fields: Fields | None = None) -> Any:
+    """The command or record without user text. It keeps its structure, so that it can still be executed.
+
+    With `fields`, a record that has text loses only that in these fields.
+    """
     if isinstance(value, list):
-        return [redact(item) for item in value]
+        return [redact(item, fields) for item in value]
     if not isinstance(value, Struct):
         return value
     instead: Mapping[str, Any] = getattr(value, "REDACTABLE", {})
-    fields = ((name, getattr(value, name)) for name in value.__struct_fields__)
-    present = {name: field for name, field in fields if field is not None and field is not UNSET}
-    return replace(value, **{name: instead.get(name, redact(field)) for name, field in present.items()})
+    present = {name: old for name, old in _fields_of(value) if old is not None and old is not UNSET}
+    erased = {
+        name: redact(old, fields) if name not in instead else instead[name]
+        for name, old in present.items()
+        if name not in instead or fields is None or name in fields
+    }
+    return replace(value, **erased)
 
 
-def redact_item(value: Any, target: Target) -> Any:
-    """The command or record with only the list items matching `target` redacted; the same object if there are none."""
+def _fields_of(value: Struct) -> list[tuple[str, Any]]:
+    return [(name, getattr(value, name)) for name in value.__struct_fields__]
+
+
+def redact_item(value: Any, target: Target, fields: Fields | None = None) -> Any:
+    """The command or record with only the items matching `target` redacted; the same object if there are none."""
     if not isinstance(value, Struct):
         return value
-    fields = {name: getattr(value, name) for name in value.__struct_fields__}
-    changed = {name: new for name, old in fields.items() if (new := _redact_in(old, target)) is not old}
+    changed = {name: new for name, old in _fields_of(value) if (new := _redact_in(old, target, fields)) is not old}
     return replace(value, **changed) if changed else value
 
 
-def _redact_in(value: Any, target: Target) -> Any:
+def _redact_in(value: Any, target: Target, fields: Fields | None) -> Any:
     if not isinstance(value, list):
-        return redact_item(value, target)
+        return redact(value, fields) if _is(value, target) else redact_item(value, target, fields)
     if not any(_is(item, target) for item in value):
         return value
-    return [redact(item) if _is(item, target) else item for item in value]
+    return [redact(item, fields) if _is(item, target) else item for item in value]
 
 
 def _is(item: Any, target: Target) -> bool:
     if getattr(item, "NOUN", None) != target.noun:
         return False
-    return tuple(getattr(item, name) for name in item.KEY) == target.key
+    return tuple(getattr(item, name) for name in item.KEY[-len(target.key) :]) == target.key

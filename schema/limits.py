@@ -28,10 +28,13 @@ LOG_ENTRY_BYTES_MAX = REPLY_BYTES_MAX - 512 * 1024  # in MessagePack, for the sa
 PAGE_ITEMS_MAX = 500
 PAGE_BYTES_MAX = 4 * 1024 * 1024  # a page ends before the item that would make it larger
 PAGE_REACTIONS_MAX = 10_000  # of the messages of a page, which ends before the message that would make them more
+PAGE_ATTACHMENTS_MAX = 10_000
+REACTION_METADATA_BYTES_MAX = 2 * 1024  # so that the reactions to a message rarely exceed those of a page
 PAGE_REACTIONS_BYTES_MAX = REPLY_BYTES_MAX - ITEM_BYTES_MAX - 256 * 1024  # so that they fit beside any message
 BATCH_COMMANDS_MAX = 1_000
 FAILURES_BYTES_MAX = 1024 * 1024  # in JSON; beyond it a batch's failed commands are listed without their messages
 WAITING_MESSAGES_MAX = 10_000  # constant, so that a replay refuses and accepts the same edits
+DELETED_MESSAGES_MAX = 1_000  # by one command that deletes by time, so that others need not wait for it
 CURSOR_CHARS_MAX = 2_560  # a cursor names a room, a channel and a message, in base64
 PATH_CHARS_MAX = 4_096
 FUTURE_MS_MAX = 24 * 60 * 60 * 1000
@@ -60,6 +63,7 @@ Text = Annotated[str, Meta(max_length=TEXT_BYTES_MAX)]
 ChannelType = Annotated[str, Meta(min_length=1, max_length=CHANNEL_TYPE_BYTES_MAX)]
 Integer = Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
 Count = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
+PositiveCount = Annotated[int, Meta(ge=1, le=INTEGER_MAX)]
 Bytes = Annotated[int, Meta(ge=0, le=INTEGER_MAX, extra_json_schema={"x-unit": "bytes"})]
 Millis = Annotated[int, Meta(ge=0, le=MILLIS_MAX, extra_json_schema={"x-unit": "ms since 1970-01-01 UTC"})]
 DurationMs = Annotated[int, Meta(ge=0, le=MILLIS_MAX, extra_json_schema={"x-unit": "ms"})]
@@ -96,7 +100,7 @@ LIMITS: dict[str, Limit] = {
     "requestIdBytes": Limit("`id` of a request", REQUEST_ID_BYTES_MAX, "bytes", "too-large", "at least 1"),
     "scopeBytes": Limit("`scope`", SCOPE_BYTES_MAX, "bytes", "too-large", "at least 1"),
     "traceparentBytes": Limit("`traceparent`", TRACEPARENT_BYTES_MAX, "bytes", "too-large"),
-    "idBytes": Limit("an id or an emoji", ID_BYTES_MAX, "bytes", "too-large", "at least 1"),
+    "idBytes": Limit("an id, an emoji or a message's `type`", ID_BYTES_MAX, "bytes", "too-large", "at least 1"),
     "channelTypeBytes": Limit("`type` of a channel", CHANNEL_TYPE_BYTES_MAX, "bytes", "too-large", "at least 1"),
     "textBytes": Limit("a text (`content`, `name`, …)", TEXT_BYTES_MAX, "bytes", "too-large"),
     "itemBytes": Limit(
@@ -113,6 +117,9 @@ LIMITS: dict[str, Limit] = {
         "bytes",
         "too-large",
         "the sum of all fields and, in a batch, of all commands",
+    ),
+    "reactionMetadataBytes": Limit(
+        "`metadata` of a reaction, in JSON", REACTION_METADATA_BYTES_MAX, "bytes", "too-large"
     ),
     "freeJsonValues": Limit("free JSON in one field", FREE_JSON_VALUES_MAX, "values", "too-large"),
     "freeJsonDepth": Limit("free JSON", JSON_DEPTH_MAX, "levels", "invalid"),
@@ -133,6 +140,21 @@ LIMITS: dict[str, Limit] = {
     ),
     "pageReactionsBytes": Limit(
         "reactions in a page of messages, in JSON", PAGE_REACTIONS_BYTES_MAX, "bytes", "", "as above"
+    ),
+    "pageAttachments": Limit(
+        "attachments in a page of messages",
+        PAGE_ATTACHMENTS_MAX,
+        "items",
+        "",
+        "with the reactions they have at most `pageReactionsBytes`; the page is shorter; a message with more is "
+        "`too-large`: ask without `attachments`",
+    ),
+    "deletedMessages": Limit(
+        "messages that one `delete-messages-before` or `delete-expired-messages` deletes",
+        DELETED_MESSAGES_MAX,
+        "messages",
+        "",
+        "its result says how many; send it again for the rest",
     ),
     "cursorChars": Limit("a cursor", CURSOR_CHARS_MAX, "characters", "too-large"),
     "batchCommands": Limit(

@@ -50,10 +50,10 @@ class ChannelPosition(Record, frozen=True, kw_only=True):
 
 
 class ReactionPosition(Record, frozen=True, kw_only=True):
-    """A position in the order (timestamp, oderId, emoji); an unset time is null, which comes first."""
+    """A position in the order (timestamp, oderId, emoji); an unset time or oderId is null, which comes first."""
 
     timestamp: Millis | None
-    oder_id: Id
+    oder_id: Id | None
     emoji: Id
 
 
@@ -62,6 +62,12 @@ class BanPosition(Record, frozen=True, kw_only=True):
 
     timestamp: Millis
     oder_id: Id
+
+
+class MediaPosition(Record, frozen=True, kw_only=True):
+    """A position in the order of id, which is the order in which media were made."""
+
+    id: Id
 
 
 class AttachmentPosition(Record, frozen=True, kw_only=True):

@@ -23,7 +23,19 @@ from msgspec import UNSET, Struct, UnsetType, field
 from msgspec.structs import replace
 
 from backscroll.schema.hidden import shown, shown_fields
-from backscroll.schema.limits import Array, Bytes, ChannelType, Count, Id, Integer, Many, Millis, Object, Text
+from backscroll.schema.limits import (
+    Array,
+    Bytes,
+    ChannelType,
+    Count,
+    Id,
+    Integer,
+    Many,
+    Millis,
+    Object,
+    PositiveCount,
+    Text,
+)
 from backscroll.schema.markers import REPLY_ONLY, OneOf
 
 T = TypeVar("T")
@@ -76,30 +88,47 @@ class StoredRecord(Record, frozen=True, kw_only=True):
     damaged: Annotated[list[str] | None, REPLY_ONLY] = None
 
 
-class Reaction(Record, frozen=True, kw_only=True):
-    """One user's emoji on one message. A user can add each emoji to a message only once."""
+class Reaction(StoredRecord, frozen=True, kw_only=True):
+    """One user's emoji on one message, or with `count` instead of `oderId` that of several users whom nobody names.
 
+    A user can add each emoji to a message only once, and a message has one count of unnamed users for each emoji.
+    """
+
+    NOUN = "reaction"
     KEY = ("message_id", "oder_id", "emoji")
-    REDACTABLE = {"emoji": ERASED_EMOJI}
+    REDACTABLE = {"emoji": ERASED_EMOJI, "metadata": None}
 
     message_id: Id
-    oder_id: Id
+    oder_id: Id | None = None
     emoji: Id
     id: Id | None = None
     user_id: Id | None = None
     timestamp: Millis | None = None
+    count: PositiveCount | None = None
+    metadata: Object | None = None
 
 
 class Message(StoredRecord, frozen=True, kw_only=True):
-    """A chat message. A deleted message keeps its place in the room, with the content "[Message deleted]"."""
+    """A chat message. A deleted message keeps its place in the room, with the content "[Message deleted]".
+
+    Messages are ordered by (timestamp, ordinal, id). Without `type` it is a `text`, without `senderId` a line of the
+    system. `attachments` are in replies to queries that ask for them.
+    """
 
     NOUN = "message"
     KEY = ("id",)
-    REDACTABLE = {"content": "", "reactions": None, "link_metadata": None, "metadata": None}
+    REDACTABLE = {
+        "content": "",
+        "reactions": None,
+        "link_metadata": None,
+        "metadata": None,
+        "forwarded_from": None,
+        "mentions": None,
+    }
 
     id: Id
     room_id: Id
-    sender_id: Id
+    sender_id: Id | None = None
     content: Text
     timestamp: Millis
     channel_id: Id | None = None
@@ -112,15 +141,31 @@ class Message(StoredRecord, frozen=True, kw_only=True):
     head_hash: Text | None = None
     link_metadata: Object | None = None
     metadata: Object | None = None
+    ordinal: Integer = 0
+    sent_at: Millis | None = None
+    type: Id | None = None
+    thread_id: Id | None = None
+    forwarded_from: Object | None = None
+    mentions: Many[Id] | None = None
+    pinned_at: Millis | None = None
+    expires_at: Millis | None = None
+    attachments: Annotated["list[Attachment] | None", REPLY_ONLY] = None
 
 
 class MessageUpdates(Record, frozen=True, kw_only=True):
-    """What `update-message` may change."""
+    """What `update-message` may change. With another `roomId` the message moves to that room."""
 
-    REDACTABLE = {"content": "", "reactions": [], "link_metadata": None, "metadata": None}
+    REDACTABLE = {
+        "content": "",
+        "reactions": [],
+        "link_metadata": None,
+        "metadata": None,
+        "forwarded_from": None,
+        "mentions": None,
+    }
 
     room_id: Settable[Id] = UNSET
-    sender_id: Settable[Id] = UNSET
+    sender_id: Clearable[Id] = UNSET
     content: Settable[Text] = UNSET
     timestamp: Settable[Millis] = UNSET
     channel_id: Clearable[Id] = UNSET
@@ -133,6 +178,14 @@ class MessageUpdates(Record, frozen=True, kw_only=True):
     head_hash: Clearable[Text] = UNSET
     link_metadata: Clearable[Object] = UNSET
     metadata: Clearable[Object] = UNSET
+    ordinal: Settable[Integer] = UNSET
+    sent_at: Clearable[Millis] = UNSET
+    type: Clearable[Id] = UNSET
+    thread_id: Clearable[Id] = UNSET
+    forwarded_from: Clearable[Object] = UNSET
+    mentions: Clearable[Many[Id]] = UNSET
+    pinned_at: Clearable[Millis] = UNSET
+    expires_at: Clearable[Millis] = UNSET
 
 
 class User(StoredRecord, frozen=True, kw_only=True):
@@ -371,13 +424,13 @@ class Ban(StoredRecord, frozen=True, kw_only=True):
 
 
 class Attachment(StoredRecord, frozen=True, kw_only=True):
-    """A file attached to a message; its bytes are stored elsewhere."""
+    """A file attached to a message. Its bytes are in the media `mediaId`, or elsewhere."""
 
     NOUN = "attachment"
     KEY = ("id",)
     REDACTABLE = {
         "filename": "",
-        "mime": "",
+        "mime": None,
         "uploader_peer_id": None,
         "file_path": None,
         "saved_path": None,
@@ -388,8 +441,9 @@ class Attachment(StoredRecord, frozen=True, kw_only=True):
     id: Id
     message_id: Id
     filename: Text
-    size: Bytes
-    mime: Text
+    size: Bytes | None = None
+    mime: Text | None = None
+    media_id: Id | None = None
     is_image: bool | None = None
     uploader_peer_id: Id | None = None
     file_path: Text | None = None

@@ -24,6 +24,13 @@ class MessageList(Record, frozen=True, kw_only=True):
     has_more: bool
 
 
+class DeletedMessages(Record, frozen=True, kw_only=True):
+    """How many messages a command deleted, and whether there are more for the same command to delete."""
+
+    deleted: Count
+    has_more: bool
+
+
 class Media(Record, frozen=True, kw_only=True):
     """A file stored beside the database. Identical files are stored once."""
 

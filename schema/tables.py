@@ -15,6 +15,10 @@ class Json(TextField):
     """A JSON document, stored as text."""
 
 
+class OptionalKey(TextField):
+    """Text in a primary key, which cannot be NULL: an unset one is stored as the empty text."""
+
+
 class InternalColumn(IntegerField):
     """A number for the daemon's own use; callers neither store nor read it."""
 
@@ -43,7 +47,7 @@ class Meta(Table):
 class Messages(Table):
     id = TextField(primary_key=True)
     room_id = TextField()
-    sender_id = TextField()
+    sender_id = TextField(null=True)
     content = TextField()
     timestamp = IntegerField()
     channel_id = TextField(null=True)
@@ -55,6 +59,15 @@ class Messages(Table):
     head_hash = TextField(null=True)
     link_metadata = Json(null=True)
     metadata = Json(null=True)
+    has_rare = InternalColumn()
+    ordinal = IntegerField()
+    sent_at = IntegerField(null=True)
+    type = TextField(null=True)
+    thread_id = TextField(null=True)
+    forwarded_from = Json(null=True)
+    mentions = Json(null=True)
+    pinned_at = IntegerField(null=True)
+    expires_at = IntegerField(null=True)
     origin_seq = InternalColumn()
     origin_member = InternalColumn()
     field_versions = Json(null=True)
@@ -62,11 +75,15 @@ class Messages(Table):
 
 class Reactions(Table):
     message_id = TextField()
-    oder_id = TextField()
+    oder_id = OptionalKey()
     emoji = TextField()
     id = TextField(null=True)
     user_id = TextField(null=True)
     timestamp = IntegerField(null=True)
+    count = IntegerField(null=True)
+    metadata = Json(null=True)
+    origin_seq = InternalColumn()
+    origin_member = InternalColumn()
 
     class Meta:
         primary_key = CompositeKey("message_id", "oder_id", "emoji")
@@ -96,8 +113,9 @@ class Attachments(Table):
     id = TextField(primary_key=True)
     message_id = TextField()
     filename = TextField()
-    size = IntegerField()
-    mime = TextField()
+    size = IntegerField(null=True)
+    mime = TextField(null=True)
+    media_id = TextField(null=True)
     is_image = Flag(null=True)
     uploader_peer_id = TextField(null=True)
     file_path = TextField(null=True)
@@ -241,6 +259,11 @@ class MediaParts(Table):
         primary_key = CompositeKey("media_id", "position")
 
 
+class UnnamedMedia(Table):
+    media_id = TextField(primary_key=True)
+    since = IntegerField()
+
+
 class Scope(Table):
     id = IntegerField(primary_key=True)
     name = TextField()
@@ -265,6 +288,7 @@ class LogReferences(Table):
     subject = TextField()
     seq = IntegerField()
     member = IntegerField()
+    replaceable = IntegerField()
 
     class Meta:
         primary_key = CompositeKey("noun", "parent", "subject", "seq", "member")
@@ -288,6 +312,7 @@ TABLES: tuple[type[Table], ...] = (
     Sessions,
     Media,
     MediaParts,
+    UnnamedMedia,
     Scope,
     Commands,
     LogReferences,
@@ -295,6 +320,6 @@ TABLES: tuple[type[Table], ...] = (
 """All tables. A table comes after those it references, so rows are deleted in reverse order."""
 
 CONTENT: tuple[type[Table], ...] = tuple(
-    table for table in TABLES if table not in (Sequence, Scope, Commands, LogReferences)
+    table for table in TABLES if table not in (Sequence, UnnamedMedia, Scope, Commands, LogReferences)
 )
 """The tables that contain callers' data; the others are the daemon's own."""

@@ -61,6 +61,13 @@ class BlobDirectory:
             self._count(-path.stat().st_size)
         path.unlink(missing_ok=True)
 
+    def was_put_since(self, sha256: str, time_ms: int) -> bool:
+        """Whether a part exists and was last put at this time (ms) or later."""
+        try:
+            return self._path(sha256).stat().st_mtime * 1000 >= time_ms
+        except FileNotFoundError:
+            return False
+
     def put_before(self, time_ms: int) -> Iterator[str]:
         """The hashes of the parts last put before a time (ms). Also removes temporary files left by a crash."""
         for path in self.directory.glob("*/*"):

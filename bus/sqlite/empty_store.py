@@ -19,6 +19,7 @@ class EmptyStore:
 
     def __init__(self, directory: Path, clock: Callable[[], int]) -> None:
         self.query_cache = QueryCache(0)
+        self.due_at: int | None = None
         self._clock = clock
         self._idle: list[apsw.Connection] = []
         self._blobs = BlobDirectory(directory / "no-scope.media")  # never created

@@ -34,6 +34,7 @@ class ReadOnlyStore:
         """Open the file; raises `CannotOpen` if it is damaged, of another scope, or has to be migrated first."""
         self.path = path
         self.query_cache = query_cache
+        self.due_at: int | None = None  # what expires stays: it cannot be deleted
         self._clock = clock
         self._blobs = BlobDirectory(path.with_suffix(".media"))
         self._idle: list[apsw.Connection] = []

@@ -44,6 +44,7 @@ from backscroll.bus.sqlite.wal_lineage import (
 )
 from backscroll.bus.stores import Commit, Committed
 from backscroll.bus.watched_files import WatchedFiles
+from backscroll.handlers.chores import next_expiry
 from backscroll.handlers.command_log import apply_redactions, damage_at_ends, position_of
 from backscroll.handlers.sql import Named, statement
 from backscroll.handlers.storage import LogPosition, Retention
@@ -117,6 +118,8 @@ class SqliteStore:
         self.lost = ""  # why nothing can be written any more, in words
         self._rescue_due = False  # nothing is lost yet: a query keeps the log from being copied into the database
         self.reopen_due = False  # everything is in the database, but its log is not the one at its path
+        self.due_at: int | None = None
+        self.follows = False
         self.committed_at: int | None = None  # the time of the last commit, in ms since the epoch
         self._directory = directory or WatchedFiles()
         self._database_file, self._log_files = WatchedFiles(), WatchedFiles(path.parent)
@@ -149,6 +152,7 @@ class SqliteStore:
             raise CannotOpen(f"{self.path} is damaged: {damage}. Restore it from a backup.")
         self.position = position_of(snapshot)
         self.seq = self.position.seq
+        self.due_at = next_expiry(snapshot)
         rows: Any = self._writer.execute(COMPILED[SELECT_MOMENT]).fetchall()
         self._moment = Moment(*rows[0])
         self._commit_nothing()  # creates the write-ahead log
@@ -212,6 +216,7 @@ class SqliteStore:
                 self._committed(Commit(self._scope, self.seq, transaction.commands), self)
         if transaction.commands:
             self.committed_at = transaction.now
+            self.follows = transaction.replays
         if blobs.removals:
             blobs.remove_now()
 
@@ -225,6 +230,8 @@ class SqliteStore:
             transaction.run(UPDATE_POSITION, seq=position.seq, last_id=position.last_id, commits=commits)
         changes = [change for command in transaction.commands for change in command.changes]
         self._before_commit(changes, position.seq)
+        if transaction.due_at is not None and (self.due_at is None or transaction.due_at < self.due_at):
+            self.due_at = transaction.due_at  # before anybody can read what expires then
         self._commit()
         self._moment = self._moment._replace(commits=commits)
 
@@ -247,6 +254,10 @@ class SqliteStore:
         finally:
             self._busy_readers.pop(connection, None)
             self._idle_readers.append(connection)
+
+    def now(self) -> int:
+        """The time of the store's clock, in milliseconds since the epoch."""
+        return self._clock()
 
     def interrupt_readers(self) -> None:
         """Interrupt all statements that readers are running. May be called from any thread."""

@@ -3,7 +3,7 @@
 It undoes commands that fail; the store begins and commits it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -48,7 +48,7 @@ class Snapshot:
         cursor.close()
         return taken
 
-    def each(self, statement: Statement, /, **values: Any) -> Iterator[Row]:
+    def each(self, statement: Statement, /, **values: Any) -> Generator[Row, None, None]:
         cursor = self._connection.execute(COMPILED[statement], values)
         try:
             yield from cursor
@@ -85,6 +85,11 @@ class Transaction(Snapshot):
         self._savepoints = savepoints
         self.redactions: list[Redaction] = []
         self.commands: list[CommittedCommand] = []
+        self.due_at: int | None = None
+        self.replays = False
+
+    def note_due(self, at: int) -> None:
+        self.due_at = at if self.due_at is None else min(self.due_at, at)
 
     def run(self, statement: Statement, /, **values: Any) -> int:
         self._connection.execute(COMPILED[statement], values)
@@ -116,7 +121,8 @@ class Transaction(Snapshot):
     ) -> Iterator[CommandContext]:
         """The block executes one command: it takes the next `seq`, or it raises and nothing of it takes effect.
 
-        Raises `SavepointNeeded` if the command failed after it had written, and there is no savepoint.
+        `replays` is then whether it came from a log. Raises `SavepointNeeded` if the command failed after it had
+        written, and there is no savepoint.
         """
         if self._savepoints:
             self._connection.execute("SAVEPOINT command")
@@ -135,6 +141,7 @@ class Transaction(Snapshot):
             self._connection.execute("RELEASE command")
         greatest_id = max(before.greatest_id, request_id)
         self.position = LogPosition(context.seq, context.last_id, context.chain, greatest_id)
+        self.replays = at is not None
         self.commands.append(CommittedCommand(context.seq, now, request_id, context.type, context.changes))
 
     def _undo_command(self, error: Exception, written: int) -> None:
@@ -166,7 +173,7 @@ class BlobsInTransaction:
 
     def __init__(self, blobs: BlobDirectory) -> None:
         self._blobs = blobs
-        self.put_before = blobs.put_before
+        self.put_before, self.was_put_since = blobs.put_before, blobs.was_put_since
         self.removals: frozenset[str] = frozenset()
 
     def put(self, data: bytes) -> str:

@@ -162,13 +162,17 @@ def _summary(command: Command[None]) -> str:
         case SaveMessage(message):
             return f"{message.id}  {message.sender_name}: {message.content}"
         case SaveReaction(reaction):
-            return f"{reaction.message_id}  {NAMES[reaction.oder_id]}: {reaction.emoji}"
+            return f"{reaction.message_id}  {_reactor(reaction)}: {reaction.emoji}"
         case UpdateMessage(message_id, updates):
             return f"{message_id}  {updates.content}"
         case DeleteMessage(message_id):
             return message_id
         case _:
             return ""
+
+
+def _reactor(reaction: Reaction) -> str:
+    return NAMES[reaction.oder_id] if reaction.oder_id else f"{reaction.count} others"
 
 
 def _show_conversation(client: Client, out: "Console") -> None:
@@ -186,7 +190,7 @@ def _show_conversation(client: Client, out: "Console") -> None:
         reply = f" ↩ {message.reply_to_id}" if message.reply_to_id else ""
         _say(out, f"{at}  {message.sender_name or message.sender_id:<4}  {message.content}{edited}{reply}")
         for emoji in dict.fromkeys(reaction.emoji for reaction in message.reactions or []):
-            who = [NAMES[each.oder_id] for each in message.reactions or [] if each.emoji == emoji]
+            who = [_reactor(each) for each in message.reactions or [] if each.emoji == emoji]
             _say(out, f"{'':13}{emoji} {', '.join(who)}")
 
 

@@ -5,8 +5,9 @@ from typing import Annotated, Self
 
 from msgspec import Meta
 
-from backscroll.schema.limits import MEDIA_PART_BYTES_MAX, MEDIA_PARTS_MAX, Count, HexDigest, Id, Text
+from backscroll.schema.limits import MEDIA_PART_BYTES_MAX, MEDIA_PARTS_MAX, Count, HexDigest, Id, PageSize, Text
 from backscroll.schema.operations.base import Command, Query
+from backscroll.schema.positions import MediaPosition
 from backscroll.schema.replies import Media
 
 PartData = Annotated[bytes, Meta(max_length=MEDIA_PART_BYTES_MAX)]
@@ -52,6 +53,8 @@ class PutMedia(Command[Media], frozen=True):
 class DeleteMedia(Command[None], frozen=True):
     """Delete a file. Succeeds if it does not exist.
 
+    The daemon deletes by itself what attachments named, a day after the last of them is gone.
+
     Example: {"mediaId": "01JGH0000000000000000000000"}
     """
 
@@ -66,6 +69,19 @@ class GetMedia(Query[Media | None], frozen=True):
     """
 
     media_id: Id
+
+
+class ListMedia(Query[list[Media]], frozen=True):
+    """The properties of all files of the scope, ordered by id, which is the order in which they were made.
+
+    With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
+    null for one that it lacks; the end is an empty page.
+
+    Example: {"limit": 100, "after": {"id": "01JGH0000000000000000000000"}}
+    """
+
+    limit: PageSize | None = None
+    after: MediaPosition | None = None
 
 
 class GetMediaPart(Query[bytes], frozen=True):

@@ -4,23 +4,24 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from backscroll.schema.limits import CURSOR_CHARS_MAX, Count, Id, PageSize, Text
+from backscroll.schema.limits import CURSOR_CHARS_MAX, PAGE_ITEMS_MAX, Count, Id, Millis, PageSize, Text
 from backscroll.schema.operations.base import Command, Query
 from backscroll.schema.operations.channels import DEFAULT_ROOM
 from backscroll.schema.records import Arrival, Message, MessageUpdates
-from backscroll.schema.replies import MessageList, MessagePage
+from backscroll.schema.replies import DeletedMessages, MessageList, MessagePage
 
 Cursor = Annotated[str, Meta(min_length=1, max_length=CURSOR_CHARS_MAX)]
+MessageIds = Annotated[list[Id], Meta(max_length=PAGE_ITEMS_MAX)]
 
 
 class SaveMessage(Command[None], frozen=True):
-    """Save a message with its reactions, or replace the one with the same id.
+    """Save a message with its reactions, or replace the one with the same id. `conflict` if that is in another room.
 
     Without `reactions` the stored ones stay. If the message was deleted, it stays deleted: the save succeeds and
-    changes nothing, also after its room was cleared. A save with `isDeleted` deletes the message.
+    changes nothing, also after its room was cleared. A save with `isDeleted` deletes the message. The `details` of a
+    `conflict` name the `roomId` of the other message; to move a message, update its `roomId`.
 
-    With `arrival` it reports the original or a later state of the message, and the newer of what is known is kept;
-    `conflict` if the id is that of a message in another room.
+    With `arrival` it reports the original or a later state of the message, and the newer of what is known is kept.
 
     Example: {"message": {"id": "m1", "roomId": "r1", "senderId": "ada", "content": "hello",
         "timestamp": 1767225600000, "isDeleted": false,
@@ -105,8 +106,35 @@ class RenameMessage(Command[None], frozen=True):
     new_id: Id
 
 
+class DeleteMessagesBefore(Command[DeletedMessages], frozen=True):
+    """Remove the oldest messages of a room, those with a `timestamp` before this one: at most 1,000, rows and all.
+
+    The result says how many, and whether there are more: then send another. Their reactions and attachments are removed
+    as well, and their text is erased from the command log.
+
+    Example: {"roomId": "r1", "timestamp": 1767225600000}
+    """
+
+    ADDS = False
+
+    room_id: Id
+    timestamp: Millis
+
+
+class DeleteExpiredMessages(Command[DeletedMessages], frozen=True):
+    """Delete messages whose `expiresAt` has come, like `delete-message`: at most 1,000. The daemon does this in time.
+
+    Example: {}
+    """
+
+    ADDS = False
+
+
 class CreateMessage(Command[Message], frozen=True):
     """Post a message by a stored user to a stored channel. The daemon sets the time, and an id that sorts last.
+
+    It sorts after all messages of the room with this time: where an imported one has an `ordinal` or a greater id, it
+    gets an `ordinal` too.
 
     Example: {"channelId": "general", "authorId": "ada", "content": "hello"}
     """
@@ -140,11 +168,12 @@ class ListMessages(Query[MessageList], frozen=True):
 
 
 class GetMessagePage(Query[MessagePage], frozen=True):
-    """A page of `limit` messages of a room or of one of its channels, oldest first; fewer at an end, or if large.
+    """A page of `limit` messages of a room, channel or thread, oldest first; fewer at an end, or if large.
 
-    Without a cursor the newest messages; else those `before` or `after` a cursor of an earlier page, or `around` the id
-    of a message. Cursors stay valid when messages are saved, edited or deleted. With `childLists: false` the messages
-    are without their reactions.
+    Without a cursor the newest messages; else those `before` or `after` a cursor of an earlier page, `around` the id of
+    a message, or around a time (`aroundTime`). Cursors stay valid when messages are saved, edited or deleted. With
+    `pinned` only the pinned messages. With `childLists: false` the messages are without their reactions, with
+    `attachments` they have their attachments.
 
     Example: {"roomId": "r1", "channelId": "general", "limit": 20, "includeDeleted": false}
     """
@@ -159,10 +188,14 @@ class GetMessagePage(Query[MessagePage], frozen=True):
     limit: PageSize = 50
     include_deleted: bool = True
     child_lists: bool = True
+    thread_id: Id | None = None
+    around_time: Millis | None = None
+    pinned: bool = False
+    attachments: bool = False
 
 
 class GetMessages(Query[list[Message]], frozen=True):
-    """Messages of a room, ordered by (timestamp, id): at most `limit`, starting at `offset`.
+    """Messages of a room, ordered by (timestamp, ordinal, id): at most `limit`, starting at `offset`.
 
     `too-large` if they do not fit into a reply: a shorter page could not be told from the end. With `childLists: false`
     they are without their reactions.
@@ -181,8 +214,25 @@ class GetMessages(Query[list[Message]], frozen=True):
 class GetMessageById(Query[Message | None], frozen=True):
     """The message with this id, or null. With `childLists: false` without its reactions.
 
+    With `attachments` it has its attachments.
+
     Example: {"messageId": "m1"}
     """
 
     message_id: Id
     child_lists: bool = True
+    attachments: bool = False
+
+
+class GetMessagesByIds(Query[list[Message]], frozen=True):
+    """The messages with these ids, at most 500, in the order of the ids. Those that are not stored are left out.
+
+    `too-large` if they do not fit into a reply: ask for fewer. With `childLists: false` they are without their
+    reactions, with `attachments` they have their attachments.
+
+    Example: {"messageIds": ["m1", "m2"]}
+    """
+
+    message_ids: MessageIds
+    child_lists: bool = True
+    attachments: bool = False

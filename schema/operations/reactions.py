@@ -9,8 +9,9 @@ from backscroll.schema.records import ERASED_EMOJI, Arrival, Reaction
 class SaveReaction(Command[None], frozen=True):
     """Save a reaction, or replace the user's existing one with this emoji. Its message need not be stored yet.
 
-    If the message was deleted, this succeeds and changes nothing. With `arrival`, the latest of what was saved and
-    removed counts, by `timestamp`.
+    Where only their number is known, `count` takes the place of `oderId`: it replaces the message's existing count for
+    this emoji. If the message was deleted, this succeeds and changes nothing. With `arrival`, the latest of what was
+    saved and removed counts, by `timestamp`.
 
     Example: {"reaction": {"messageId": "m1", "oderId": "bob", "emoji": "👍", "timestamp": 1767225601000}}
     """
@@ -20,7 +21,7 @@ class SaveReaction(Command[None], frozen=True):
 
 
 class RemoveReaction(Command[None], frozen=True):
-    """Remove one emoji of a user from a message. Succeeds if there is none.
+    """Remove one emoji of a user from a message; with `oderId: null` that of unnamed users. Succeeds if there is none.
 
     With `arrival` it needs a `timestamp`: a reaction of that time or earlier that arrives later is not stored.
 
@@ -31,7 +32,7 @@ class RemoveReaction(Command[None], frozen=True):
     REDACTABLE = {"emoji": ERASED_EMOJI}
 
     message_id: Id
-    oder_id: Id
+    oder_id: Id | None
     emoji: Id
     timestamp: Millis | None = None
     arrival: Arrival | None = None

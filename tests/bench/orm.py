@@ -61,7 +61,8 @@ class Orm:
 
 
 def _newest(room: str) -> Page:
-    newest_first = Messages.select().where(Messages.room_id == room).order_by(-Messages.timestamp, -Messages.id)
+    of_room = Messages.select().where(Messages.room_id == room)
+    newest_first = of_room.order_by(-Messages.timestamp, -Messages.ordinal, -Messages.id)
     messages = list(newest_first.limit(PAGE))[::-1]
     by_message = defaultdict(list)
     reactions = Reactions.select().where(Reactions.message_id.in_([message.id for message in messages]))
@@ -80,11 +81,11 @@ def _row(record: Record, table: type[Table]) -> dict[str, Any]:
 
 
 def _payload(model: Table) -> Payload:
-    """A model's fields by their names on the wire, without unset ones."""
+    """A model's fields by their names on the wire, without unset ones and defaults."""
     payload = {}
     for name, wire_name, convert in SPELLINGS[type(model)]:
         value = getattr(model, name)
-        if value is not None:
+        if value is not None and value != DEFAULTS.get(name):
             payload[wire_name] = value if convert is None else convert(value)
     return payload
 
@@ -99,6 +100,7 @@ def _conversion(field: peewee.Field) -> Callable[[Any], Any] | None:
     return conversions.get(type(field))
 
 
+DEFAULTS = {"ordinal": 0}
 DOCUMENTS = {table: [name for name, field in table._meta.fields.items() if isinstance(field, Json)] for table in TABLES}
 SPELLINGS = {
     table: [

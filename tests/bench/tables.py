@@ -22,7 +22,7 @@ MESSAGE += ["reply_to_id", "revision", "head_hash", "link_metadata", "metadata"]
 REACTION = ["message_id", "oder_id", "emoji", "id", "user_id", "timestamp"]
 DOCUMENTS = {"link_metadata", "metadata"}
 
-NEWEST = "WHERE room_id = ? ORDER BY timestamp DESC, id DESC LIMIT ?"
+NEWEST = "WHERE room_id = ? ORDER BY timestamp DESC, ordinal DESC, id DESC LIMIT ?"
 SELECT_NEWEST = f"SELECT {', '.join(MESSAGE)} FROM messages {NEWEST}"
 SELECT_REACTIONS = (
     f"SELECT {', '.join(REACTION)} FROM reactions WHERE message_id IN (SELECT id FROM messages {NEWEST}) "

@@ -289,7 +289,10 @@ def test_a_reader_that_crashes_does_not_prevent_stopping(
     def fail(*_: object) -> Any:
         raise ZeroDivisionError
 
-    readers = workers.Readers(transport.dispatcher, transport.scopes, 1, lambda *_: None, caught.append)
+    def ignore(*_: object) -> None:
+        return None
+
+    readers = workers.Readers(transport.dispatcher, transport.scopes, 1, ignore, caught.append, ignore)
     if where.endswith("put aside"):
         put_aside: list[object] = []
         monkeypatch.setattr(transport.scopes, "enter_shared", lambda *asked: put_aside.append(asked))

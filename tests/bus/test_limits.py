@@ -130,6 +130,12 @@ CASES: dict[str, Callable[[int], Frames]] = {
         )
     ],
     "freeJsonBytes": lambda size: save(metadata={"x": "x" * (size - 8)}),
+    "reactionMetadataBytes": lambda size: [
+        body(
+            "save-reaction",
+            {"reaction": {"messageId": "m", "oderId": "ada", "emoji": "x", "metadata": {"x": "x" * (size - 8)}}},
+        )
+    ],
     "freeJsonValues": lambda number: save(metadata={"x": [0] * (number - 2)}),
     "freeJsonDepth": lambda levels: save(metadata=nested(levels)),
     "integer": lambda number: [body("create-category", {"name": "x", "position": number})],

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -17,7 +18,7 @@ from backscroll.bus.inprocess import InProcess
 from backscroll.bus.sqlite import opening, scope_admin
 from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.schema.migrations.sqlite import migrations
+from backscroll.schema.migrations.sqlite import APPLICATION_ID, migrations
 from backscroll.schema.operations import Command
 from tests import ROOT
 from tests.support.disks import FaultyDisk
@@ -61,6 +62,7 @@ print(disk.writes, flush=True)
 sys.stdin.read()
 """
 
+Plain = dict[str, Any]
 Fixtures = dict[int, Path]
 """A file of each older version."""
 
@@ -172,6 +174,68 @@ def test_a_daemon_serves_an_older_file(tmp_path: Path, fixtures: Fixtures, versi
         assert counted == {name: len(rows[name]) for name in counted}
         assert info["result"]["schemaVersion"] == len(STEPS)
         assert peer.ask("save-message", save_payload("new"))["seq"] == info["seq"] + 1
+
+
+INITIAL_QUERIES: list[tuple[str, Plain]] = [
+    ("get-messages", {"roomId": "r1", "limit": 500}),
+    ("get-messages", {"roomId": "r1", "limit": 5, "offset": 90}),
+    ("get-message-page", {"roomId": "r1", "channelId": "general", "limit": 30, "attachments": True}),
+    ("get-message-page", {"roomId": "r1", "around": "m7", "limit": 9, "includeDeleted": False}),
+    ("list-messages", {"roomId": "r1", "channelId": "general"}),
+    ("get-message-by-id", {"messageId": "m3"}),
+    ("get-all-attachments", {}),
+    ("get-all-rooms", {}),
+    ("list-users", {}),
+    ("get-log", {"limit": 500}),
+]
+"""What the initial version answers too, with fields that it has."""
+
+
+def fill_as_initial_version(transport: InProcess) -> None:
+    """A history with only what the initial version could store: equal timestamps, lists, edits and tombstones."""
+    fill(transport)
+    for number in range(MESSAGES):
+        channel: Plain = {"channelId": "general"} if number % 2 else {}
+        more: Plain = {"metadata": {"n": number}, "senderName": "Ada", "revision": number} if number % 3 else {}
+        result(transport, "save-message", save_payload(number, timestamp=number // 4, **channel, **more))
+    for number in range(0, MESSAGES, 10):
+        attachment = {"id": f"a{number}", "messageId": f"m{number}", "filename": "f", "size": 1, "mime": "x/y"}
+        result(transport, "save-attachment", {"attachment": attachment})
+        result(transport, "save-reaction", {"reaction": {"messageId": f"m{number}", "oderId": "bo", "emoji": "👍"}})
+        result(transport, "update-message", {"messageId": f"m{number + 1}", "updates": {"content": "edited"}})
+        result(transport, "delete-message", {"messageId": f"m{number + 2}"})
+
+
+def as_initial_version(path: Path, initial: Path) -> None:
+    """Write the rows of a database into a new file that has only the first migration."""
+    with closing(apsw.Connection(str(initial))) as connection:
+        connection.execute(migrations()[0])
+        connection.pragma("application_id", APPLICATION_ID)
+        connection.pragma("user_version", 1)
+        connection.execute("ATTACH ? AS now", (str(path),))
+        for (table,) in connection.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'").fetchall():
+            columns = ", ".join(row[1] for row in connection.execute(f"PRAGMA main.table_info({table})"))
+            connection.execute(f"DELETE FROM main.{table}")
+            connection.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM now.{table}")
+
+
+def test_a_file_of_the_initial_version_gives_the_same_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To every query, byte for byte, its command log included; and its messages can be changed as before."""
+    know(monkeypatch, TODAY)
+    with InProcess(tmp_path / "now") as transport:
+        fill_as_initial_version(transport)
+        wanted = [result(transport, *query) for query in INITIAL_QUERIES]
+    (tmp_path / "data").mkdir()
+    as_initial_version(tmp_path / "now" / "default.db", tmp_path / "data" / "default.db")
+    with InProcess(tmp_path / "data") as transport:
+        for query, answer in zip(INITIAL_QUERIES, wanted, strict=True):
+            assert result(transport, *query) == answer, query
+        result(transport, "delete-message", {"messageId": "m1"})
+        assert "edited" not in repr(result(transport, "get-message-by-id", {"messageId": "m1"}))
+        log = [each for each in result(transport, "get-log", {"limit": 500})["entries"] if "'m1'" in repr(each)]
+        assert log
+        assert "edited" not in repr(log)
+    assert version_of(tmp_path / "data" / "default.db") == TODAY
 
 
 def test_migrating_twice_changes_nothing(tmp_path: Path, fixtures: Fixtures) -> None:

@@ -180,10 +180,13 @@ def test_a_cached_page_survives_changes_of_other_rooms(tmp_path: Path) -> None:
     """Its handler is called again only when its own room changes; its `seq` advances meanwhile."""
     asked: list[Any] = []
     with running(tmp_path / "data", handlers=_counting(asked)) as daemon, Peer(daemon.endpoint) as peer:
-        for name, room, times in ((1, "r1", 1), (2, "r2", 1), (3, "r1", 2), (3, "r2", 3)):
-            peer.ask("save-message", save_payload(name, room_id=room))
+        rooms = ((1, "r1"), (2, "r2"), (3, "r1"))
+        changes = [("save-message", save_payload(name, room_id=room)) for name, room in rooms]
+        changes.append(("update-message", {"messageId": "m3", "updates": {"roomId": "r2"}}))
+        for change, times in zip(changes, (1, 1, 2, 3), strict=True):
+            assert peer.ask(*change)["ok"]
             reply = peer.ask("get-messages", {"roomId": "r1"})
-            assert len(asked) == times, (name, room)
+            assert len(asked) == times, change
         assert (reply["seq"], [each["id"] for each in reply["result"]]) == (4, ["m1"])
 
 

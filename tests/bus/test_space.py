@@ -169,7 +169,7 @@ def test_a_full_disk_lets_data_be_removed(small_disk: Path, tmp_path: Path) -> N
         with DaemonProcess(data_dir, *flags, log=log) as daemon, Peer(endpoint) as peer:
             for number in range(100):
                 assert peer.ask("save-message", save_payload(number, "x" * 20_000))["ok"]
-            assert peer.ask("save-message", save_payload(0, room_id="r2"))["ok"]
+            assert peer.ask("update-message", {"messageId": "m0", "updates": {"roomId": "r2"}})["ok"]
             assert peer.ask("health")["result"]["ready"]
             filler = fill(small_disk)
             check_full(peer)

@@ -21,6 +21,7 @@ from backscroll.schema import (
     Conflict,
     DeleteAttachmentsForMessage,
     DeleteMessage,
+    DeleteMessagesBefore,
     DeleteRoom,
     ForgetDeletions,
     GetAttachmentsForMessage,
@@ -28,6 +29,7 @@ from backscroll.schema import (
     GetMessageById,
     GetMessagePage,
     GetMessages,
+    GetMessagesByIds,
     GetReactionsForMessage,
     GetScopeInfo,
     Invalid,
@@ -44,6 +46,7 @@ from backscroll.schema import (
     UpdateMessage,
 )
 from backscroll.schema.migrations.sqlite import APPLICATION_ID, migrations
+from tests.support.clocks import Clock
 from tests.support.local import Local, check_replay, found_in
 from tests.support.messages import message_record, save_message, save_payload
 from tests.support.sql import sql
@@ -186,6 +189,62 @@ def test_local_id_becomes_the_servers(client: Client, echo_first: bool) -> None:
         assert client.ask(GetMessagePage("r1", around=either, limit=1)).messages == shown[:1]
 
 
+def test_threads_follow_a_renamed_message(client: Client) -> None:
+    """What was said in the thread of the local id is in that of the server's, by either id and by an older cursor."""
+    execute(client, save_message("tmp-1"), *(save_message(each, thread_id="tmp-1") for each in (2, 3)))
+    first = client.ask(GetMessagePage("r1", thread_id="tmp-1", limit=1))
+    execute(client, RenameMessage("tmp-1", "900"), save_message(4, thread_id="tmp-1"))
+    for either in ("tmp-1", "900"):
+        page = client.ask(GetMessagePage("r1", thread_id=either))
+        assert [(each.id, each.thread_id) for each in page.messages] == [(f"m{at}", "900") for at in (2, 3, 4)]
+        older = client.ask(GetMessagePage("r1", thread_id=either, before=first.older_cursor)).messages
+        assert [each.id for each in older] == ["m2"]
+
+
+def test_messages_by_ids_take_either_id(client: Client) -> None:
+    """One that has two ids is listed once, in the place of the first; what is hidden is left out."""
+    execute(client, save_message(1), save_message("tmp-1"), RenameMessage("tmp-1", "900"), edit("m5"))
+    ids = ["tmp-1", "m5", "m1", "900", "unknown"]
+    assert [each.id for each in client.ask(GetMessagesByIds(ids))] == ["900", "m1"]
+
+
+def test_a_save_in_another_room_is_a_conflict_only_with_what_is_shown(client: Client) -> None:
+    """A tombstone swallows it, an edit that waits is joined with it, and a former id leads to the message there is."""
+    execute(client, save_message(1), DeleteMessage("m1"), edit("m2"), save_message("tmp-1"))
+    execute(client, RenameMessage("tmp-1", "900"))
+    execute(client, save_message(1, "secret", "r2"), save(1, "secret", room_id="r2"), save_message(2, "v0", "r2"))
+    assert [each.content for each in client.ask(GetMessages("r2"))] == ["v1"]
+    for command in (save_message("tmp-1", "new", "r2"), save("900", "new", room_id="r2")):
+        with pytest.raises(Conflict, match="room 'r1'") as refused:
+            client.execute(command)
+        assert refused.value.details == {"path": "$.payload.message.id", "roomId": "r1"}
+    assert content(client, "m1") == DELETED_TEXT
+    assert content(client, "tmp-1") == "hello"
+
+
+def test_deletions_survive_a_deletion_by_time(client: Client) -> None:
+    """`delete-messages-before` removes tombstones from the room, and no late copy comes back."""
+    execute(client, save_message(1), save_message(2), DeleteMessage("m1"))
+    assert client.execute(DeleteMessagesBefore("r1", 3)).deleted == 2
+    execute(client, save_message(1), save_message(2))
+    assert [each.id for each in client.ask(GetMessages("r1"))] == ["m2"]
+
+
+def test_expiry_waits_for_the_message(tmp_path: Path, clock: Clock) -> None:
+    """An edit with `expiresAt` that waits does not expire; its message does as soon as it would be shown."""
+    expires_at = clock.now + 5
+    late = {"messageId": "m1", "updates": {"expiresAt": expires_at, "editedAt": 5}, "arrival": ANY_ORDER}
+    with Local(tmp_path, clock=clock) as local:
+        local.result("update-message", late)
+        clock.now += 10
+        assert local.store().due_at is None
+        local.result("save-message", save_payload(1, "secret") | {"arrival": ANY_ORDER})
+        assert local.store().due_at == expires_at
+        assert local.dispatcher.expire("default") is False
+        [message] = local.result("get-messages", {"roomId": "r1"})
+        assert message["content"] == DELETED_TEXT
+
+
 # Changes
 
 
@@ -279,6 +338,21 @@ def test_deleted_text_of_waiting_edits_is_gone(tmp_path: Path) -> None:
         local.replay(local.entries())
         check_replay(local, "replayed")
     assert found_in(tmp_path, "wordone", "wordtwo", "wordthree") == {}
+
+
+@pytest.mark.parametrize("before", [None, "clear-room-messages"], ids=["first", "after a clearing"])
+def test_text_of_an_edit_that_deletes_is_gone(tmp_path: Path, before: str | None) -> None:
+    """What it says besides is stored nowhere, also if it is nothing but text."""
+    reacted = {"messageId": "m1", "oderId": "bo", "emoji": "wordtwo"}
+    updates = {"content": "wordone", "isDeleted": True, "reactions": [reacted]}
+    with Local(tmp_path) as local:
+        if before is not None:
+            local.result("save-message", save_payload(1) | {"arrival": ANY_ORDER})
+            local.result("delete-message", {"messageId": "m1"})
+            local.result(before, {"roomId": "r1"})
+        local.result("update-message", {"messageId": "m1", "updates": updates, "arrival": ANY_ORDER})
+        local.result("compact-scope")
+    assert found_in(tmp_path, "wordone", "wordtwo") == {}
 
 
 def test_text_under_both_ids_is_erased(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from backscroll.bus.status import DaemonStatus
 from backscroll.clients.python import AsyncClient, Client
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.handlers.sql import Row, RowsWithin, Statement, TakeWithin
-from backscroll.handlers.storage import CommandContext, LogPosition, Redaction
+from backscroll.handlers.storage import CommandContext, LogPosition, Redaction, Retention
 from backscroll.schema import (
     DELETED_TEXT,
     OPERATIONS,
@@ -319,6 +319,7 @@ class OtherStore:
         self.now = 1_767_225_600_000
         self.position = LogPosition()
         self.redactions: list[Redaction] = []
+        self.retention = Retention()
 
     def command(self) -> CommandContext:
         """The context of the next command."""

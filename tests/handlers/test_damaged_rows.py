@@ -88,7 +88,13 @@ def test_damaged_users_and_rooms_are_marked(local: Local) -> None:
 Plain = dict[str, Any]
 
 COLUMNS = {
-    "messages": {"link_metadata": "linkMetadata", "metadata": "metadata"},
+    "messages": {
+        "link_metadata": "linkMetadata",
+        "metadata": "metadata",
+        "forwarded_from": "forwardedFrom",
+        "mentions": "mentions",
+    },
+    "reactions": {"metadata": "metadata"},
     "attachments": {"metadata": "metadata"},
     "users": {"metadata": "metadata"},
     "rooms": {
@@ -103,7 +109,7 @@ COLUMNS = {
     "members": {"role_ids": "roleIds", "metadata": "metadata"},
     "bans": {"metadata": "metadata"},
 }
-KEYS = {"users": "oder_id", "members": "oder_id", "bans": "oder_id"}
+KEYS = {"reactions": "oder_id", "users": "oder_id", "members": "oder_id", "bans": "oder_id"}
 EACH_COLUMN = [(table, column) for table, columns in COLUMNS.items() for column in columns]
 LISTS = ("roles", "role_assignments", "channel_permissions", "role_ids")
 DAMAGE = ['{"half": ', "", "nonsense", '{"a": 1} {"b": 2}', "5", '"text"', "NaN", "\x01"]
@@ -112,6 +118,7 @@ READ: list[tuple[str, Plain]] = [
     ("get-message-page", {"roomId": "rooms 2"}),
     ("list-messages", {"roomId": "rooms 2", "channelId": "channels 2"}),
     *(("get-message-by-id", {"messageId": f"messages {number}"}) for number in (1, 2)),
+    ("get-reactions-for-message", {"messageId": "messages 3"}),
     ("get-all-attachments", {}),
     ("get-attachments-for-message", {"messageId": "messages 2"}),
     ("list-users", {}),
@@ -158,9 +165,8 @@ def full(tmp_path: Path, clock: Clock) -> Iterator[Local]:
                 room["categories"] = children("categories", "id", name="k")
                 room["members"] = children("members", "oderId", roleIds=["x"])
             user = {"oderId": f"users {number}", "id": "u", "username": "u", "pubkey": f"key {number}"}
-            message = message_document(
-                f"messages {number}", room_id="rooms 2", channelId="channels 2", linkMetadata={"a": 1}
-            )
+            more: Plain = {"linkMetadata": {"a": 1}, "forwardedFrom": {"a": 1}, "mentions": ["x"]}
+            message = message_document(f"messages {number}", room_id="rooms 2", channelId="channels 2", **more)
             attachment = {
                 "id": f"attachments {number}",
                 "messageId": "messages 2",
@@ -174,6 +180,8 @@ def full(tmp_path: Path, clock: Clock) -> Iterator[Local]:
             local.result("save-message", {"message": message | free("messages", number)})
             local.result("save-attachment", {"attachment": attachment | free("attachments", number)})
             local.result("save-ban", {"ban": ban | free("bans", number)})
+            reaction = {"messageId": "messages 3", "oderId": f"reactions {number}", "emoji": "+"}
+            local.result("save-reaction", {"reaction": reaction | free("reactions", number)})
         local.result("set-current-user-id", {"userId": "users 2"})
         yield local
 
@@ -224,7 +232,7 @@ def test_a_damaged_column_marks_its_record_alone(full: Local, table: str, column
     before, rows_before = replies(full), full.rows(table)
     expected = marked(deepcopy(before), table, COLUMNS[table][column])
     assert expected != before
-    wrong_kind = ["{}", "[1]"] if column == "role_ids" else ["{}"] if column in LISTS else ["[]"]
+    wrong_kind = ["{}", "[1]"] if column in ("role_ids", "mentions") else ["{}"] if column in LISTS else ["[]"]
     for text in [*DAMAGE, *wrong_kind]:
         damage_second(full, table, column, text)
         assert replies(full) == expected, text

@@ -1,5 +1,6 @@
 """Every list has pages, and a reply is bounded while it is built: for each list operation of the registry."""
 
+import hashlib
 import random
 from collections.abc import Callable
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
@@ -18,6 +19,7 @@ from backscroll.schema import (
     Batch,
     Category,
     Channel,
+    DeleteMedia,
     DeleteRoom,
     DeleteScope,
     GetAllAttachments,
@@ -32,8 +34,11 @@ from backscroll.schema import (
     Initialize,
     ListCategories,
     ListChannels,
+    ListMedia,
     ListScopes,
     ListUsers,
+    PutMedia,
+    PutMediaPart,
     Query,
     Reaction,
     RemoveBan,
@@ -108,6 +113,11 @@ def attachment(number: int, text: str = "", message_id: str = "m1") -> Attachmen
     return Attachment(id=f"a{number}", message_id=message_id, filename=text, size=1, mime="x/y")
 
 
+def part_name(number: int) -> str:
+    """The hash of a file of one part."""
+    return hashlib.sha256(f"{number}".encode()).hexdigest()
+
+
 def save_member(number: int, text: str = "") -> SaveMember:
     return SaveMember("r1", RoomMember(oder_id=f"u{number}", username=text, joined_at=time_of(number)))
 
@@ -163,6 +173,13 @@ LISTS = [
         GetAttachmentsForMessage("m1"),
         lambda _, number, text: [SaveAttachment(attachment(number, text))],
         lambda _, number: [SaveAttachment(attachment(number, message_id="another"))],
+    ),
+    Listed(
+        ListMedia(),
+        lambda _, number, text: [PutMediaPart(f"{number}".encode()), PutMedia([part_name(number)], mime=text)],
+        lambda client, number: [
+            DeleteMedia(each.id) for each in client.ask(ListMedia()) if each.sha256 == part_name(number)
+        ],
     ),
     Listed(
         GetAllAttachments(),
@@ -247,7 +264,7 @@ def test_the_longest_lists_of_tokens_and_keys_fit_a_reply() -> None:
 def test_every_list_of_the_registry_is_tested_here() -> None:
     """A new operation that returns a list needs an entry in `LISTS`."""
     lists = {each.wire_name for each in READING if get_origin(each.reply_type) is list}
-    assert lists == {named(each) for each in LISTS} | {"list-scopes", "list-tokens"}
+    assert lists == {named(each) for each in LISTS} | {"list-scopes", "list-tokens", "get-messages-by-ids"}
     assert all("after" in each.query.__struct_fields__ for each in WITH_PAGES)
 
 

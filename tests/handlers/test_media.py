@@ -17,26 +17,47 @@ from backscroll.bus.inprocess import InProcess
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.clients.python.media import download, upload
-from backscroll.handlers.chores import UNUSED_PARTS_KEPT_MS
+from backscroll.handlers import chores
+from backscroll.handlers.chores import UNNAMED_MEDIA_KEPT_MS, UNUSED_PARTS_KEPT_MS
 from backscroll.schema import (
+    Attachment,
+    Batch,
+    Channel,
     ClearAllData,
+    ClearRoomMessages,
     Command,
+    DeleteAttachmentsForMessage,
+    DeleteChannel,
+    DeleteExpiredMessages,
     DeleteMedia,
+    DeleteMessage,
+    DeleteMessagesBefore,
+    DeleteRoom,
     GetMedia,
     GetMediaPart,
     GetScopeInfo,
     Health,
     Invalid,
+    ListMedia,
     Media,
+    MessageUpdates,
     NotFound,
     PutMedia,
     PutMediaPart,
+    RenameMessage,
+    Room,
+    SaveAttachment,
+    SaveMessage,
+    SaveRoom,
     Storage,
     TooLarge,
+    UpdateMessage,
 )
 from backscroll.schema.limits import MEDIA_PART_BYTES_MAX, MEDIA_PARTS_MAX
 from backscroll.schema.wire import JSON, MSGPACK
 from tests.support.clocks import Clock
+from tests.support.local import REPLAYED, Local, check_replay
+from tests.support.messages import message_record
 from tests.support.requests import body, result, send
 from tests.support.sql import sql
 from tests.support.tables import all_rows
@@ -290,6 +311,158 @@ def test_orphaned_parts_are_removed_after_a_day(
 
 def _put_at(path: Path, time_ms: int) -> None:
     os.utime(path, ns=(time_ms * 1_000_000, time_ms * 1_000_000))
+
+
+# Media that attachments name
+
+
+DAY_MS = UNNAMED_MEDIA_KEPT_MS
+
+
+@pytest.fixture
+def attach(client: Client) -> Callable[..., None]:
+    """Saves an attachment of a message that names a media, or none."""
+
+    def save(attachment_id: str, media: Media | None, message_id: str = "m1") -> None:
+        media_id = None if media is None else media.id
+        attachment = Attachment(id=attachment_id, message_id=message_id, filename="f", media_id=media_id)
+        client.execute(SaveAttachment(attachment))
+
+    return save
+
+
+@pytest.fixture
+def stored_after(client: Client, transport: InProcess, data_dir: Path, clock: Clock) -> Callable[..., list[str]]:
+    """Runs the chores a time later, with files as old as the clock says; the ids of the media that are left."""
+
+    def run(ms: int, put_at: int | None = None) -> list[str]:
+        for path in part_files(data_dir).values():
+            _put_at(path, (clock.now - 2 * DAY_MS) if put_at is None else put_at)
+        clock.now += ms
+        transport.dispatcher.run_chores("default")
+        return [each.id for each in client.ask(ListMedia())]
+
+    return run
+
+
+REMOVALS: dict[str, Command[Any]] = {
+    "its attachments are deleted": DeleteAttachmentsForMessage("m1"),
+    "the message is deleted": DeleteMessage("m1"),
+    "the message is deleted in any order": DeleteMessage("m1", arrival="any-order"),
+    "the message becomes one that was deleted": Batch.of(
+        [DeleteMessage("m9", arrival="any-order"), RenameMessage("m1", "m9")]
+    ),
+    "the message is saved as deleted": SaveMessage(message_record("m1", is_deleted=True)),
+    "the message expires": Batch.of([UpdateMessage("m1", MessageUpdates(expires_at=0)), DeleteExpiredMessages()]),
+    "the message is too old": DeleteMessagesBefore("r1", 10**14),
+    "the room is cleared": ClearRoomMessages("r1"),
+    "the room is deleted": DeleteRoom("r1"),
+    "the channel is deleted": DeleteChannel("c1", room_id="r1", cascade=True),
+    "the attachment gets no media": SaveAttachment(Attachment(id="a1", message_id="m1", filename="f")),
+    "the attachment has no media in any order": SaveAttachment(
+        Attachment(id="a1", message_id="m1", filename="greater"), arrival="any-order"
+    ),
+    "the attachment gets another media": SaveAttachment(
+        Attachment(id="a1", message_id="m2", filename="f", media_id="another")
+    ),
+}
+
+
+@pytest.mark.parametrize("removal", REMOVALS.values(), ids=REMOVALS)
+def test_media_go_a_day_after_their_last_attachment(
+    client: Client,
+    attach: Callable[..., None],
+    stored_after: Callable[..., list[str]],
+    data_dir: Path,
+    removal: Command[Any],
+) -> None:
+    """However the attachment goes. What another attachment names stays, and what none ever named."""
+    client.execute(SaveRoom(Room(id="r1", name="r", channels=[Channel(id="c1", name="c", type="text")])))
+    client.execute(SaveMessage(message_record("m1", channel_id="c1")))
+    once, twice, never = put(client, b"once"), put(client, b"twice"), put(client, b"never")
+    attach("a1", once)
+    attach("a2", twice)
+    attach("a3", twice, "elsewhere")
+    client.execute(removal)
+    assert stored_after(DAY_MS - 1) == [once.id, twice.id, never.id]
+    assert stored_after(1) == [twice.id, never.id]
+    assert set(part_files(data_dir)) == {sha256(b"twice"), sha256(b"never")}
+    client.execute(DeleteAttachmentsForMessage("elsewhere"))
+    client.execute(DeleteAttachmentsForMessage("m1"))
+    assert stored_after(DAY_MS) == [never.id]
+
+
+def test_media_that_are_named_again_stay(
+    client: Client, attach: Callable[..., None], stored_after: Callable[..., list[str]]
+) -> None:
+    """The day begins when the last attachment goes, as often as that happens."""
+    media = put(client, b"hello")
+    attach("a1", media)
+    attach("a1", None)
+    assert stored_after(DAY_MS - 1) == [media.id]
+    attach("a2", media, "local")
+    client.execute(RenameMessage("local", "m1"))
+    assert stored_after(DAY_MS) == [media.id]
+    client.execute(DeleteAttachmentsForMessage("m1"))
+    assert stored_after(DAY_MS - 1) == [media.id]
+    assert stored_after(1) == []
+
+
+def test_media_that_are_put_again_stay_for_a_day(
+    client: Client,
+    clock: Clock,
+    attach: Callable[..., None],
+    stored_after: Callable[..., list[str]],
+    data_dir: Path,
+) -> None:
+    """Whoever gets an existing media as the result of an upload, in whatever parts, has a day to name it."""
+    media = put(client, b"hello", b"world")
+    attach("a1", media)
+    attach("a1", None)
+    before = {path: path.stat().st_mtime for path in part_files(data_dir).values()}
+    for path in before:
+        _put_at(path, 0)
+    assert put(client, b"helloworld").id == media.id
+    assert all(path.stat().st_mtime > 0 for path in before)
+    assert stored_after(DAY_MS, put_at=clock.now) == [media.id]
+    assert stored_after(1, put_at=clock.now - DAY_MS) == []
+
+
+def test_media_are_deleted_by_logged_commands(tmp_path: Path, clock: Clock) -> None:
+    """The chores name each that they delete, so a replay does the same whenever it is done, and no text is left."""
+    with Local(tmp_path / "data", clock=clock) as local:
+        for number in range(3):
+            part = local.result("put-media-part", {"data": base64.b64encode(b"%d" % number).decode()})
+            media = local.result("put-media", {"parts": [part], "mime": f"the-mime-of/{number}"})
+            attachment = {"id": f"a{number}", "messageId": "m1", "filename": "f", "mediaId": media["id"]}
+            local.result("save-attachment", {"attachment": attachment})
+        local.result("delete-attachments-for-message", {"messageId": "m1"})
+        for path in part_files(local.directory).values():
+            _put_at(path, clock.now)
+        clock.now += DAY_MS + 1
+        local.dispatcher.run_chores("default")
+        entries = local.entries()
+        assert [each["type"] for each in entries[-3:]] == ["delete-media"] * 3
+        assert local.rows("media") == []
+        assert "the-mime-of" not in repr(local.tables())
+        local.replay(entries)
+        check_replay(local, REPLAYED)
+
+
+def test_one_run_deletes_a_bounded_number_of_parts(
+    client: Client,
+    attach: Callable[..., None],
+    stored_after: Callable[..., list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A room of many files does not hold up the scope; those that were put again do not stand in the way."""
+    monkeypatch.setattr(chores, "DELETED_PARTS_MAX", 3)
+    media = [put(client, b"%d" % number, b"second part") for number in range(4)]
+    for number, each in enumerate(media):
+        attach(f"a{number}", each)
+    client.execute(DeleteAttachmentsForMessage("m1"))
+    assert stored_after(DAY_MS) == [each.id for each in media[2:]]
+    assert stored_after(0) == []
 
 
 def test_scope_info_counts_the_bytes_of_media(client: Client) -> None:

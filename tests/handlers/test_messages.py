@@ -8,6 +8,7 @@ from backscroll.clients.python import Client
 from backscroll.schema import (
     DELETED_TEXT,
     Attachment,
+    Batch,
     ClearRoomMessages,
     Conflict,
     DeleteMessage,
@@ -74,12 +75,28 @@ def test_save_message_refuses_reactions_of_another_message(client: Client) -> No
     assert client.ask(GetReactionsForMessage("m1")) == []
 
 
-def test_save_message_can_move_a_message_to_another_room(client: Client) -> None:
-    """A message is in one room: saved with another room it is no longer in the first."""
-    client.execute(save_message())
-    client.execute(save_message(room_id="r2"))
-    assert client.ask(GetMessages("r1")) == []
-    assert [each.id for each in client.ask(GetMessages("r2"))] == ["m1"]
+def test_a_message_moves_only_when_its_room_is_updated(client: Client) -> None:
+    """An id that is in another room is a `conflict` that names the room, unless it was deleted; an update moves it.
+
+    Chats whose ids are unique in a room only (101 in two groups) do not take over each other's messages.
+    """
+    client.execute(save_message("101", room_id="groupA", content="of A", reactions=[reaction("101")]))
+    client.execute(SaveAttachment(Attachment(id="a1", message_id="101", filename="f", size=1, mime="x/y")))
+    with pytest.raises(Conflict, match=r"^\$\.payload\.message\.id: .*'groupA'") as refused:
+        client.execute(save_message("101", room_id="groupB", content="of B"))
+    assert refused.value.details == {"path": "$.payload.message.id", "roomId": "groupA"}
+    with pytest.raises(Conflict) as refused:
+        client.execute(Batch.of([save_message("102", room_id="groupB"), save_message("101", room_id="groupB")]))
+    assert refused.value.details is not None
+    assert refused.value.details["roomId"] == "groupA"
+    assert client.ask(GetMessages("groupB")) == []
+    client.execute(UpdateMessage("101", MessageUpdates(room_id="groupC")))
+    assert client.ask(GetMessages("groupA")) == []
+    assert [each.reactions for each in client.ask(GetMessages("groupC"))] == [[reaction("101")]]
+    client.execute(DeleteMessage("101"))
+    client.execute(save_message("101", room_id="groupB", content="of B"))
+    assert client.ask(GetMessages("groupB")) == []
+    assert [each.is_deleted for each in client.ask(GetMessages("groupC"))] == [True]
 
 
 def test_get_messages_orders_by_timestamp_then_id(client: Client) -> None:

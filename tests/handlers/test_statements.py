@@ -43,6 +43,7 @@ from backscroll.schema import (
     GetMessageById,
     GetMessagePage,
     GetMessages,
+    GetMessagesByIds,
     GetReactionsForMessage,
     GetRoom,
     GetRows,
@@ -53,6 +54,7 @@ from backscroll.schema import (
     IsUserBanned,
     ListCategories,
     ListChannels,
+    ListMedia,
     ListMessages,
     ListUsers,
     Maintenance,
@@ -98,6 +100,10 @@ QUERIES: list[Query[Any]] = [
     GetMessagePage("r0", limit=5),
     GetMessagePage("r0", channel_id="c0", limit=5, include_deleted=False),
     GetMessagePage("r0", around="m0", limit=5),
+    GetMessagePage("r0", around_time=1, limit=5, attachments=True),
+    GetMessagePage("r0", thread_id="m0", limit=5),
+    GetMessagePage("r0", pinned=True, limit=5),
+    GetMessagesByIds(["m0", "m1"], attachments=True),
     ListMessages("c0", room_id="r0", limit=5),
     ListMessages("c0", room_id="r0", before="m0", limit=5),
     GetUserByPubkey("key0"),
@@ -108,6 +114,7 @@ QUERIES: list[Query[Any]] = [
     GetSession("a token"),
     GetMedia(MEDIA_ID),
     GetMediaPart(MEDIA_ID),
+    ListMedia(),
     GetLog(),
     GetLog(from_seq=5, limit=5),
     GetRows("messages"),
@@ -127,7 +134,7 @@ def fill(client: Client, size: int) -> Media:
         client.execute(SaveRoom(Room(id=f"r{at}", name="r", channels=channels, members=members, categories=categories)))
         client.execute(SaveBan(Ban(room_id="r0", oder_id=f"u{at}", timestamp=at)))
         client.execute(SaveAttachment(Attachment(id=f"a{at}", message_id="m0", filename="f", size=1, mime="x/y")))
-        client.execute(save_message(at, "x", "r0", channel_id="c0", sender_id="u0"))
+        client.execute(save_message(at, "x", "r0", channel_id="c0", sender_id="u0", thread_id="m0", pinned_at=at))
     client.execute(save_message(0, "x", "r0", channel_id="c0", sender_id="u0", reactions=reactions))
     parts = [client.execute(PutMediaPart(f"part {at} of {size}".encode())) for at in range(size)]
     return client.execute(PutMedia(parts, "x/y"))

@@ -16,6 +16,7 @@ import pytest
 
 from backscroll.handlers import aliases, arrival, attachments, message_states, reactions, renames
 from backscroll.handlers.arrival import State, Version
+from backscroll.handlers.storage import Retention
 from backscroll.schema.records import DELETED_TEXT
 from backscroll.schema.tables import CONTENT, InternalColumn
 from backscroll.schema.wire import DEFAULT_SCOPE
@@ -29,6 +30,8 @@ SETS_OF_A_MUTANT = (6, 30, 90)
 SEED = 20261126
 RESTARTS = 3
 REPLIES = "replies"
+LOST = ("metadata", "forwardedFrom", "mentions", "pinnedAt")
+SHOWN = ("content", "timestamp", "ordinal", "threadId", "type", "senderId", "expiresAt", *LOST)
 COLUMNS = {
     table._meta.table_name: [name for name, each in table._meta.fields.items() if not isinstance(each, InternalColumn)]
     for table in CONTENT
@@ -66,10 +69,24 @@ class Draw(random.Random):
         events = [(name, payload | {"arrival": "any-order"}) for name, payload in events]
         return [*events, *(("rename-message", {"messageId": each, "newId": ids[-1]}) for each in ids[:-1])]
 
+    def rare(self) -> Payload:
+        """What few messages have."""
+        return self.maybe(
+            ordinal=self.randrange(3),
+            threadId=self.choice(["t1", "t2"]),
+            type=self.choice(["call", "poll"]),
+            pinnedAt=self.randrange(1, 3),
+            mentions=[self.choice(["ada", "bo"])],
+            forwardedFrom={"k": self.randrange(3)},
+            expiresAt=10**13 + self.randrange(3),
+            sentAt=self.randrange(3),
+        )
+
     def _original(self, message_id: str, number: int) -> Event:
         listed = [self._saved(message_id) for _ in range(self.randrange(3))]
         listed = list({(each["oderId"], each["emoji"]): each for each in listed}.values())
         more = self.maybe(channelId="c1", reactions=listed, metadata={"k": self.randrange(3)}, senderName=self.text())
+        more |= self.rare() if self.random() < 0.5 else {}
         is_deleted = {"isDeleted": True} if self.random() < 0.05 else {}
         message = message_document(message_id, self.text(), f"room {number % 3}", timestamp=self.randrange(3))
         return "save-message", {"message": message | more | self.version() | is_deleted}
@@ -82,14 +99,20 @@ class Draw(random.Random):
             timestamp=self.randrange(3),
             reactions=[self._saved(message_id)],
         )
+        if self.random() < 0.5:
+            updates |= self.rare() | self.maybe(pinnedAt=None, threadId=None, mentions=None, senderId=None)
         is_deleted = {"isDeleted": True} if self.random() < 0.05 else {}
         return "update-message", {"messageId": message_id, "updates": updates | self.version() | is_deleted}
 
     def _key(self, message_id: str) -> Payload:
-        return {"messageId": message_id, "oderId": self.choice(["ada", "bo"]), "emoji": self.choice(["👍", "👎"])}
+        oder_id = self.choice(["ada", "bo", None])
+        return {"messageId": message_id, "oderId": oder_id, "emoji": self.choice(["👍", "👎"])}
 
     def _saved(self, message_id: str) -> Payload:
-        return self._key(message_id) | self.maybe(timestamp=self.randrange(3), id=self.choice(["x", "y"]))
+        key = self._key(message_id)
+        count = {"count": self.randrange(1, 3)} if key["oderId"] is None else {}
+        more = self.maybe(timestamp=self.randrange(3), id=self.choice(["x", "y"])) if self.random() < 0.5 else {}
+        return key | count | more | self.maybe(metadata={"note": self.text()})
 
     def _reaction(self, message_id: str) -> Event:
         if self.random() < 0.5:
@@ -97,11 +120,12 @@ class Draw(random.Random):
         return "remove-reaction", self._key(message_id) | {"timestamp": self.randrange(3)}
 
     def _attachment(self, message_id: str, number: int) -> Event:
-        file = {"filename": self.text(), "size": self.randrange(2), "mime": "image/png"}
+        file = {"filename": self.text()} | self.maybe(size=self.randrange(2), mime="image/png", mediaId="media")
         return "save-attachment", {"attachment": file | {"id": f"a-{number}", "messageId": message_id}}
 
     def _reply(self, message_id: str, number: int) -> Event:
-        return "save-message", {"message": message_document(f"reply-{number}", room_id=REPLIES, replyToId=message_id)}
+        names = self.choice([{"replyToId": message_id}, {"threadId": message_id}])
+        return "save-message", {"message": message_document(f"reply-{number}", room_id=REPLIES, **names)}
 
     def order_of(self, sets: list[list[Event]]) -> list[Event]:
         """All events in an order: each set is permuted, with duplicates, and the sets are interleaved."""
@@ -116,13 +140,14 @@ class Draw(random.Random):
 
 
 class Way(NamedTuple):
-    """How events are delivered: one by one or in batches, and with how many restarts."""
+    """How events are delivered: one by one or in batches, with how many restarts, and if replaced text is erased."""
 
     batch: int
     restarts: int
+    redacts: bool = False
 
 
-WAYS = (Way(1, 0), Way(7, 0), Way(1, RESTARTS))
+WAYS = (Way(1, 0), Way(7, 0, redacts=True), Way(1, RESTARTS))
 
 
 class Outcome(NamedTuple):
@@ -140,11 +165,12 @@ def deliver(directory: Path, sets: list[list[Event]], way: Way, seed: int, *, re
     groups = [events[at : at + way.batch] for at in range(0, len(events), way.batch)]
     requests = [_request(group, at) for at, group in enumerate(groups)]
     size = len(requests) // (way.restarts + 1) + 1
+    retention = Retention(redact_replaced=way.redacts)
     for first in range(0, len(requests), size):
-        with Local(directory) as local:
+        with Local(directory, retention=retention) as local:
             _execute(local, requests[first : first + size])
-    with Local(directory) as local:
-        yield Outcome(how, rows_of(local), _wrong(local, sets))
+    with Local(directory, retention=retention) as local:
+        yield Outcome(how, rows_of(local), _wrong(local, sets) + (_kept(local, sets) if way.redacts else []))
         if replays:
             local.replay(local.entries(), at_once=1000)
             yield Outcome(f"{how}, replayed", rows_of(local, REPLAYED), [])
@@ -181,30 +207,47 @@ def _wrong(local: Local, sets: list[list[Event]]) -> list[str]:
     return [f"message {each}: {found[each]}, not {wanted[each]}" for each in wanted if found[each] != wanted[each]]
 
 
-def _shown(message: Payload | None) -> Any:
+def _kept(local: Local, sets: list[list[Event]]) -> list[str]:
+    """The contents in the log that are not those that messages have in the end."""
+    logged: dict[str, set[str]] = {}
+    for entry in local.entries():
+        members = entry["payload"]["commands"] if entry["type"] == "batch" else [entry]
+        for name, payload in ((each["type"], each["payload"]) for each in members):
+            if _is_version(name, payload) and (text := (payload.get("message") or payload["updates"]).get("content")):
+                message_id = payload["message"]["id"] if name == "save-message" else payload["messageId"]
+                logged.setdefault(message_id.removeprefix("local-"), set()).add(text)
+    wanted = {str(number): shown_after(events) for number, events in enumerate(sets)}
+    return [
+        f"message {each}: {sorted(logged.get(each, ()))} in the log, not {shown['content']}"
+        for each, shown in wanted.items()
+        if shown is not None and logged.get(each, set()) != {shown["content"]} - {DELETED_TEXT}
+    ]
+
+
+def _shown(message: Payload | None) -> Payload | None:
     if message is None:
         return None
-    reacted = {(each["oderId"], each["emoji"]) for each in message["reactions"]}
-    return message["content"], message["timestamp"], message.get("metadata"), reacted
+    reacted = {(each.get("oderId"), each["emoji"]) for each in message["reactions"]}
+    return {name: message.get(name) or None for name in SHOWN} | {"reactions": reacted}
 
 
-def shown_after(events: list[Event]) -> Any:
-    """The content, time, metadata and reactions that a message has in the end, whatever the order."""
+def shown_after(events: list[Event]) -> Payload | None:
+    """What is shown of a message in the end, whatever the order."""
     told = [
         (name, payload.get("message") or payload["updates"]) for name, payload in events if _is_version(name, payload)
     ]
     if not any(name == "save-message" for name, _ in told):
         return None
-    values = [_newest(told, field) for field in ("content", "timestamp", "metadata")]
+    values = {field: _newest(told, field) or None for field in SHOWN}
     if any(name == "delete-message" for name, _ in events) or any(each.get("isDeleted") for _, each in told):
-        return DELETED_TEXT, values[1], None, set()
-    latest: dict[tuple[str, str], tuple[int, bool]] = {}
+        return values | dict.fromkeys(LOST) | {"content": DELETED_TEXT, "reactions": set()}
+    latest: dict[tuple[str | None, str], tuple[int, bool]] = {}
     listed = [("save-reaction", each) for _, fields in told for each in fields.get("reactions") or []]
     single = [(name, payload.get("reaction", payload)) for name, payload in events if name.endswith("-reaction")]
     for name, each in [*listed, *single]:
         key = each["oderId"], each["emoji"]
         latest[key] = max(latest.get(key, (-2, False)), (each.get("timestamp", -1), name == "remove-reaction"))
-    return *values, {key for key, (_, is_removed) in latest.items() if not is_removed}
+    return values | {"reactions": {key for key, (_, is_removed) in latest.items() if not is_removed}}
 
 
 def _is_version(name: str, payload: Payload) -> bool:
@@ -307,6 +350,10 @@ def _only_time(time: int | None, *_: Any) -> Any:
     return -1 if time is None else time, False, ()
 
 
+def _all_but_metadata(time: int | None, row: Any) -> Any:
+    return -1 if time is None else time, False, tuple(map(arrival.comparable, row[:-1]))
+
+
 _joined = arrival.join
 
 MUTANTS: dict[str, tuple[Any, str, Any]] = {
@@ -332,7 +379,10 @@ MUTANTS: dict[str, tuple[Any, str, Any]] = {
     "renamed ids are not resolved": (aliases, "resolve", _first),
     "a rename leaves reactions": (reactions, "join_lists", _constant(0)),
     "a rename leaves attachments": (attachments, "MOVE_ALL", attachments.DELETE_OF_MESSAGE),
-    "a rename leaves replies": (renames, "_move_replies", _constant(None)),
+    "a rename leaves replies": (renames, "NAMING", renames.NAMING[1:]),
+    "a rename leaves threads": (renames, "NAMING", renames.NAMING[:1]),
+    "a tombstone stays pinned": (arrival, "LOST", arrival.LOST - {"pinned_at"}),
+    "metadata of equal reactions is not compared": (arrival, "saved_reaction_order", _all_but_metadata),
     "a rename keeps the newer id's content": (renames, "_unite", _constant(None)),
 }
 

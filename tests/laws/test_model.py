@@ -66,8 +66,12 @@ metadata = maybe(
     )
 )
 reactions = st.fixed_dictionaries(
-    {"messageId": message_ids, "oderId": people, "emoji": st.sampled_from(["👍", "a-b"])},
-    optional={"timestamp": maybe(TIMES), "id": st.just("x")},
+    {"messageId": message_ids, "oderId": maybe(people), "emoji": st.sampled_from(["👍", "a-b"])},
+    optional={"timestamp": maybe(TIMES), "id": st.just("x"), "metadata": metadata},
+).flatmap(
+    lambda each: st.sampled_from([{"count": 3}, {"count": 4}] if each["oderId"] is None else [{}]).map(
+        lambda more: each | more
+    )
 )
 message_fields = {
     "senderName": maybe(words(3)),
@@ -75,6 +79,14 @@ message_fields = {
     "editedAt": maybe(TIMES),
     "metadata": metadata,
     "linkMetadata": metadata,
+    "ordinal": st.integers(-1, 1),
+    "sentAt": maybe(TIMES),
+    "type": maybe(st.just("call")),
+    "threadId": maybe(message_ids),
+    "forwardedFrom": metadata,
+    "mentions": maybe(st.lists(people, max_size=2)),
+    "pinnedAt": maybe(TIMES),
+    "expiresAt": maybe(st.just(10**13)),
     "isDeleted": st.sampled_from([False, False, False, True]),
 }
 channels = st.fixed_dictionaries(
@@ -135,6 +147,8 @@ PAYLOADS: dict[str, st.SearchStrategy[Payload]] = {
     "delete-message": st.fixed_dictionaries({"messageId": message_ids}),
     "forget-deletions": st.fixed_dictionaries({"roomId": room_ids}),
     "clear-room-messages": st.fixed_dictionaries({"roomId": room_ids}),
+    "delete-messages-before": st.fixed_dictionaries({"roomId": room_ids, "timestamp": TIMES}),
+    "delete-expired-messages": st.just({}),
     "save-reaction": st.fixed_dictionaries({"reaction": reactions}),
     "remove-reaction": reactions.map(lambda each: {name: each[name] for name in ("messageId", "oderId", "emoji")}),
     "save-attachment": st.fixed_dictionaries(
@@ -144,10 +158,14 @@ PAYLOADS: dict[str, st.SearchStrategy[Payload]] = {
                     "id": st.sampled_from("xyz"),
                     "messageId": message_ids,
                     "filename": words(3),
+                },
+                optional={
                     "size": TIMES,
                     "mime": st.just("a/b"),
+                    "mediaId": maybe(media_ids),
+                    "isImage": maybe(st.booleans()),
+                    "metadata": metadata,
                 },
-                optional={"isImage": maybe(st.booleans()), "metadata": metadata},
             )
         }
     ),

@@ -100,10 +100,13 @@ class Secrets:
 
     def _save_message(self) -> Sent:
         message_id = self._draw.choice(MESSAGES)
-        if message_id not in self._deleted:
-            self._room_of[message_id] = self._draw.choice(ROOMS)
-        room = self._room_of.get(message_id, "r0")
-        texts = {"metadata": {"a": self._new("message", message_id)}} if self._draw.random() < 0.5 else {}
+        room = self._room_of.setdefault(message_id, self._draw.choice(ROOMS))
+        texts: Plain = {}
+        if self._draw.random() < 0.5:
+            texts["metadata"] = {"a": self._new("message", message_id)}
+        if self._draw.random() < 0.3:
+            texts["forwardedFrom"] = {"chat": self._new("message", message_id)}
+            texts["mentions"] = [self._new("message", message_id)]
         payload = save_payload(message_id, self._new("message", message_id), room, **texts)
         return "save-message", payload
 
@@ -111,10 +114,10 @@ class Secrets:
         message_id = self._existing()
         if message_id is None or message_id in self._deleted:
             return self._save_message()
-        return "update-message", {
-            "messageId": message_id,
-            "updates": {"content": self._new("message", message_id)},
-        }
+        updates = {"content": self._new("message", message_id)}
+        if self._draw.random() < 0.3:
+            updates["roomId"] = self._room_of[message_id] = self._draw.choice(ROOMS)
+        return "update-message", {"messageId": message_id, "updates": updates}
 
     def _reaction(self) -> Sent:
         message_id = self._existing()
@@ -213,9 +216,11 @@ def questions() -> Iterator[Sent]:
         yield "get-message-by-id", {"messageId": message_id}
         yield "get-reactions-for-message", {"messageId": message_id}
         yield "get-attachments-for-message", {"messageId": message_id}
+    yield "get-messages-by-ids", {"messageIds": MESSAGES, "attachments": True}
     for name in (
         "get-all-rooms",
         "get-all-attachments",
+        "list-media",
         "list-users",
         "get-current-user",
         "ping",

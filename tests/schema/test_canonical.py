@@ -39,7 +39,7 @@ Schema = dict[str, Any]
 Plain = dict[str, Any]
 
 SEED = 20261126
-COMMANDS, COMMANDS_LONG = 1_500, 20_000
+COMMANDS, COMMANDS_LONG = 2_500, 20_000
 
 both = pytest.mark.parametrize("codec", CODECS, ids=repr)
 

@@ -19,6 +19,7 @@ from backscroll.schema.records import (
     ChannelUpdates,
     Message,
     MessageUpdates,
+    Reaction,
     Record,
     Room,
     RoomUpdates,
@@ -64,7 +65,7 @@ def test_every_updates_record_is_covered() -> None:
 def test_updates_have_the_entitys_fields_without_its_key(entity: type[Record], updates: type[Record]) -> None:
     """Every field but the key can be updated, under the same name."""
     from_daemon = {name for name, hint in hints(entity).items() if marker(hint, ReplyOnly) is not None}
-    assert from_daemon == {"damaged"}
+    assert from_daemon == {"damaged"} | ({"attachments"} if entity is Message else set())
     rest = [name for name in entity.__struct_fields__ if name not in {*entity.KEY, *from_daemon}]
     assert sorted(updates.__struct_fields__) == sorted(rest)
     assert _wire_names(updates).items() <= _wire_names(entity).items()
@@ -100,9 +101,9 @@ def test_null_is_distinct_from_absent(entity: type[Record], updates: type[Record
 
 @pytest.mark.parametrize("record_type", RECORDS, ids=lambda each: each.__name__)
 def test_a_records_key_is_required(record_type: type[Record]) -> None:
-    """The fields named in `KEY` are required."""
+    """The fields named in `KEY` are required, except the oderId of reactions of users whom nobody names."""
     required = {field.name for field in msgspec.structs.fields(record_type) if field.required}
-    assert set(record_type.KEY) <= required
+    assert set(record_type.KEY) - required == ({"oder_id"} if record_type is Reaction else set())
 
 
 @pytest.mark.parametrize("record_type", RECORDS, ids=lambda each: each.__name__)

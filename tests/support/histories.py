@@ -80,6 +80,12 @@ message_fields: dict[str, Any] = {
     "metadata": free,
     "linkMetadata": free,
     "editedAt": times,
+    "ordinal": st.integers(-1, 1),
+    "threadId": messages,
+    "forwardedFrom": free,
+    "mentions": st.just(["bob"]),
+    "pinnedAt": times,
+    "expiresAt": st.sampled_from([1, 2, 10**13]),
     "isDeleted": st.sampled_from([False, False, False, True]),
 }
 
@@ -127,6 +133,8 @@ BATCHED: dict[str, st.SearchStrategy[Plain]] = {
     ),
     "delete-message": _fields({"messageId": messages}),
     "clear-room-messages": _fields({"roomId": rooms}),
+    "delete-messages-before": _fields({"roomId": rooms, "timestamp": times}),
+    "delete-expired-messages": st.just({}),
     "create-message": _fields(
         {"channelId": channels, "authorId": people, "content": new_text}, roomId=rooms, replyToId=messages
     ),
@@ -244,12 +252,18 @@ class HistoryRunner:
         if step.name == "time":
             self.clock.now += step.payload
         elif step.name == "chores":
-            self.local.dispatcher.run_chores("default")
+            self._run_chores()
         elif step.name == "reopen":
             self.local.close()
             self.local.__init__(self.local.directory, clock=self.clock)  # type: ignore[misc]
         else:
             self._command(step.name, self._filled_in(step.payload))
+
+    def _run_chores(self) -> None:
+        before, rows_before = self._messages(), self._rows()
+        self.local.dispatcher.run_chores("default")
+        self._note_deleted_messages(before, self._messages())
+        self._note_removed_rows(rows_before - self._rows(), [{}])
 
     def _command(self, name: str, payload: Plain) -> None:
         before, rows_before = self._messages(), self._rows()

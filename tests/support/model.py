@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 DELETED_TEXT = "[Message deleted]"
 DEFAULT_ROOM = "default"
+DELETED_MAX = 1_000
 Payload = dict[str, Any]
 
 
@@ -46,7 +47,7 @@ class Model:
     def clear(self) -> None:
         self.messages: dict[str, Payload] = {}
         self.buried: dict[str, str] = {}
-        self.reactions: dict[tuple[str, str, str], Payload] = {}
+        self.reactions: dict[tuple[str, str | None, str], Payload] = {}
         self.attachments: dict[str, Payload] = {}
         self.users: dict[str, Payload] = {}
         self.rooms: dict[str, Payload] = {}
@@ -93,13 +94,18 @@ class Model:
 
     # Messages
 
-    def save_message(self, message: Payload) -> Refused | None:
+    def save_message(self, message: Payload, *, moves: bool = False) -> Refused | None:
         message = _without_nulls(message)
+        if message.get("ordinal") == 0:
+            del message["ordinal"]
+        reactions = message.pop("reactions", None)
+        if any(each["messageId"] != message["id"] or not _has_reactors(each) for each in reactions or []):
+            return INVALID
         if self._is_deleted(message["id"]):
             return None
-        reactions = message.pop("reactions", None)
-        if reactions is not None and any(each["messageId"] != message["id"] for each in reactions):
-            return INVALID
+        stored = self.messages.get(message["id"])
+        if stored and stored["roomId"] != message["roomId"] and not moves:
+            return CONFLICT
         self.messages[message["id"]] = message | {"isDeleted": message.get("isDeleted", False)}
         if message.get("isDeleted"):
             self._bury(message["id"])
@@ -114,7 +120,7 @@ class Model:
             return CONFLICT
         if messageId not in self.messages:
             return NOT_FOUND
-        return self.save_message(self.messages[messageId] | updates)
+        return self.save_message(self.messages[messageId] | updates, moves=True)
 
     def delete_message(self, messageId: str) -> Refused | None:  # noqa: N803
         if messageId in self.buried:
@@ -133,6 +139,20 @@ class Model:
         for message_id in of_room:
             del self.messages[message_id]
         self.buried = {key: room_id for key, room_id in self.buried.items() if room_id != roomId}
+
+    def delete_messages_before(self, roomId: str, timestamp: int) -> Payload:  # noqa: N803
+        old = [each["id"] for each in self.get_messages(roomId) if each["timestamp"] < timestamp]
+        for message_id in old[:DELETED_MAX]:
+            self._remove(message_id)
+        return {"deleted": len(old[:DELETED_MAX]), "hasMore": len(old) > DELETED_MAX}
+
+    def delete_expired_messages(self) -> Payload:
+        over = [each for each in self.messages.values() if not each["isDeleted"] and "expiresAt" in each]
+        ids = [each["id"] for each in sorted(over, key=lambda each: (each["expiresAt"], each["id"]))]
+        expired = [each for each in ids if self.messages[each]["expiresAt"] <= self.now]
+        for message_id in expired[:DELETED_MAX]:
+            self._bury(message_id)
+        return {"deleted": len(expired[:DELETED_MAX]), "hasMore": len(expired) > DELETED_MAX}
 
     def create_message(
         self,
@@ -156,13 +176,17 @@ class Model:
             "replyToId": replyToId,
         }
         assert message["timestamp"] >= self.now
+        same = [each for each in self.get_messages(roomId) if each["timestamp"] == message["timestamp"]]
+        if same:
+            last = same[-1].get("ordinal", 0)
+            message["ordinal"] = max(0, last if same[-1]["id"] < message["id"] else last + 1)
         self.save_message(message)
         self._note_subject("message", message["id"])
         return self._shown(self.messages[message["id"]])
 
     def get_messages(self, room_id: str) -> list[Payload]:
         found = [self._shown(each) for each in self.messages.values() if each["roomId"] == room_id]
-        return sorted(found, key=lambda each: (each["timestamp"], each["id"]))
+        return sorted(found, key=lambda each: (each["timestamp"], each.get("ordinal", 0), each["id"]))
 
     def get_message_page(self, room_id: str, limit: int) -> Payload:
         """The newest page, without its cursors."""
@@ -195,24 +219,27 @@ class Model:
         self._forget("message", message_id)
         message = self.messages[message_id]
         message |= {"isDeleted": True, "content": ""}
-        message.pop("metadata", None)
-        message.pop("linkMetadata", None)
+        for name in ("metadata", "linkMetadata", "forwardedFrom", "mentions", "pinnedAt"):
+            message.pop(name, None)
         self._drop_reactions(message_id)
         self._drop_attachments(message_id)
 
     # Reactions and attachments
 
-    def save_reaction(self, reaction: Payload) -> None:
+    def save_reaction(self, reaction: Payload) -> Refused | None:
+        if not _has_reactors(reaction):
+            return INVALID
         if not self._is_deleted(reaction["messageId"]):
-            key = (reaction["messageId"], reaction["oderId"], reaction["emoji"])
+            key = (reaction["messageId"], reaction.get("oderId"), reaction["emoji"])
             self.reactions[key] = _without_nulls(reaction)
+        return None
 
-    def remove_reaction(self, messageId: str, oderId: str, emoji: str) -> None:  # noqa: N803
+    def remove_reaction(self, messageId: str, oderId: str | None, emoji: str) -> None:  # noqa: N803
         self.reactions.pop((messageId, oderId, emoji), None)
 
     def get_reactions(self, message_id: str) -> list[Payload]:
         found = [each for key, each in self.reactions.items() if key[0] == message_id]
-        return sorted(found, key=lambda each: (each.get("timestamp", -1), each["oderId"], each["emoji"]))
+        return sorted(found, key=lambda each: (each.get("timestamp", -1), each.get("oderId", ""), each["emoji"]))
 
     def save_attachment(self, attachment: Payload) -> None:
         if not self._is_deleted(attachment["messageId"]):
@@ -531,6 +558,11 @@ class Model:
     def clear_all_data(self) -> None:
         self.cleared = self.steps
         self.clear()
+
+
+def _has_reactors(reaction: Payload) -> bool:
+    """Whether a reaction has either an oderId or a count."""
+    return (reaction.get("oderId") is None) != (reaction.get("count") is None)
 
 
 def _without_nulls(payload: Payload) -> Payload:

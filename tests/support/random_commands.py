@@ -25,6 +25,7 @@ RARE = {
     "clear-all-data": 0.02,
     "delete-room": 0.3,
     "clear-room-messages": 0.3,
+    "delete-messages-before": 0.3,
     "initialize": 0.2,
     "rename-message": 0.5,
 }
@@ -82,8 +83,14 @@ class RandomCommands:
     def _maybe(self, **fields: Any) -> Payload:
         return {name: value for name, value in fields.items() if self._draw.random() < 0.5}
 
+    def _reaction_key(self, message_id: str) -> Payload:
+        oder_id = self._one_of(PEOPLE) if self._draw.random() < 0.8 else None
+        return {"messageId": message_id, "oderId": oder_id, "emoji": self._one_of(EMOJIS)}
+
     def _reaction(self, message_id: str) -> Payload:
-        return {"messageId": message_id, "oderId": self._one_of(PEOPLE), "emoji": self._one_of(EMOJIS)}
+        key = self._reaction_key(message_id)
+        count = {} if key["oderId"] else {"count": self._draw.randrange(1, 5)}
+        return key | count | self._maybe(metadata={"k": self._text()})
 
     def _reactions(self, message_id: str) -> list[Payload]:
         drawn = [self._reaction(message_id) for _ in range(self._draw.randrange(3))]
@@ -112,6 +119,12 @@ class RandomCommands:
             isDeleted=self._draw.random() < 0.15,
             replyToId=self._one_of([*MESSAGES, *LOCAL]),
             revision=self._draw.randrange(3),
+            ordinal=self._draw.randrange(3),
+            threadId=self._one_of(MESSAGES),
+            forwardedFrom={"chat": self._text()},
+            mentions=[self._text()],
+            pinnedAt=1,
+            expiresAt=self._draw.choice([1, 10**13]),
         )
         return {"message": message | more} | self._arrival()
 
@@ -122,6 +135,10 @@ class RandomCommands:
             roomId=self._one_of(ROOMS),
             reactions=self._reactions(message_id),
             editedAt=self._draw.randrange(100),
+            forwardedFrom=self._draw.choice([None, {"chat": self._text()}]),
+            mentions=[self._text()],
+            pinnedAt=self._draw.choice([None, 2]),
+            expiresAt=None,
         )
         return {"messageId": message_id, "updates": updates} | self._arrival()
 
@@ -130,6 +147,12 @@ class RandomCommands:
 
     def _draw_clear_room_messages(self) -> Payload:
         return {"roomId": self._one_of(ROOMS)}
+
+    def _draw_delete_messages_before(self) -> Payload:
+        return {"roomId": self._one_of(ROOMS), "timestamp": self._draw.randrange(50)}
+
+    def _draw_delete_expired_messages(self) -> Payload:
+        return {}
 
     def _draw_create_message(self) -> Payload:
         author, channel = self._one_of(PEOPLE, "user"), self._one_of(CHANNELS, "channel")
@@ -140,11 +163,12 @@ class RandomCommands:
         return {"reaction": reaction} | self._arrival()
 
     def _draw_remove_reaction(self) -> Payload:
-        return self._reaction(self._one_of(MESSAGES)) | self._arrival(timestamp=self._draw.randrange(3))
+        return self._reaction_key(self._one_of(MESSAGES)) | self._arrival(timestamp=self._draw.randrange(3))
 
     def _draw_save_attachment(self) -> Payload:
         attachment = {"id": self._one_of(ATTACHMENTS), "messageId": self._one_of(MESSAGES), "filename": self._text()}
-        return {"attachment": attachment | {"size": 1, "mime": "image/png"}} | self._arrival()
+        more = self._maybe(size=1, mime="image/png", mediaId=self._one_of(["unknown"], "media"))
+        return {"attachment": attachment | more} | self._arrival()
 
     def _draw_delete_attachments_for_message(self) -> Payload:
         return {"messageId": self._one_of(MESSAGES)}

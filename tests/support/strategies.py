@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from msgspec import UnsetType
 
-from backscroll.schema.limits import ID_BYTES_MAX, JSON_INTEGER_MAX, JSON_INTEGER_MIN
+from backscroll.schema.limits import ID_BYTES_MAX, JSON_INTEGER_MAX, JSON_INTEGER_MIN, MILLIS_MAX
 from backscroll.schema.markers import OneOf, ReplyOnly, marker
-from backscroll.schema.records import Message, Record
+from backscroll.schema.records import Message, Reaction, Record
 
 R = TypeVar("R", bound=Record)
 
@@ -93,6 +93,8 @@ def documents(record_type: type[Record]) -> SearchStrategy[dict[str, Any]]:
             continue
         (required if field.required else optional)[field.encode_name] = _of(hints[field.name])
     drawn = st.fixed_dictionaries(required, optional=optional)
+    if record_type is Reaction:
+        return drawn.map(_with_one_kind_of_reactor)
     return drawn.map(_with_own_reactions) if record_type is Message else drawn
 
 
@@ -107,11 +109,20 @@ def children(record_type: type[Record], min_size: int = 0) -> SearchStrategy[lis
     return st.lists(documents(record_type), min_size=min_size, max_size=most, unique_by=_key(record_type))
 
 
+def _with_one_kind_of_reactor(reaction: dict[str, Any]) -> dict[str, Any]:
+    """A reaction with either an oderId or a count."""
+    if reaction.get("oderId") is not None:
+        return {**reaction, "count": None}
+    return {**reaction, "count": reaction.get("count") or 1}
+
+
 def _with_own_reactions(message: dict[str, Any]) -> dict[str, Any]:
-    """A message whose reactions have its id, without duplicate keys."""
+    """A message whose reactions have its id, without duplicate keys, and which does not expire."""
+    if message.get("expiresAt") is not None:
+        message["expiresAt"] = MILLIS_MAX
     if message.get("reactions") is not None:
         own = [{**reaction, "messageId": message["id"]} for reaction in message["reactions"]]
-        message["reactions"] = list({(each["oderId"], each["emoji"]): each for each in own}.values())
+        message["reactions"] = list({(each.get("oderId"), each["emoji"]): each for each in own}.values())
     return message
 
 
@@ -149,4 +160,4 @@ def _bounded(hint: Any, meta: msgspec.Meta) -> SearchStrategy[Any]:
 
 def _key(record_type: type[Record]) -> Any:
     names = [f.encode_name for f in msgspec.structs.fields(record_type) if f.name in record_type.KEY]
-    return lambda document: tuple(document[name] for name in names)
+    return lambda document: tuple(document.get(name) for name in names)

@@ -22,7 +22,7 @@ const insertReaction = db.prepare(`
 const selectNewest = db.prepare(`
   SELECT id, room_id, sender_id, content, timestamp, channel_id, sender_name, edited_at, is_deleted, reply_to_id,
     revision, head_hash, link_metadata, metadata
-  FROM messages WHERE room_id = ? ORDER BY timestamp DESC, id DESC LIMIT ?`);
+  FROM messages WHERE room_id = ? ORDER BY timestamp DESC, ordinal DESC, id DESC LIMIT ?`);
 const selectReactions = db.prepare(`
   SELECT message_id, oder_id, emoji, id, user_id, timestamp FROM reactions
   WHERE message_id IN (SELECT value FROM json_each(?)) ORDER BY message_id, timestamp, oder_id, emoji`);

@@ -1,4 +1,4 @@
--- Version 2: events about a message in any order, and messages with two ids.
+-- Version 4: events about a message in any order, and messages with two ids.
 --
 -- A row of `messages` with an empty room_id is hidden: it is a tombstone that its room no longer shows (channel_id is
 -- then that room; NULL: the room was never known), the place of a message of which only edits are known, or the former
