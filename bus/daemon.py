@@ -261,7 +261,8 @@ class Daemon:
             frames = self._router.receive()
             if frames is None:
                 return True
-            self._handle_message(frames)
+            if frames:
+                self._handle_message(frames)
         return False
 
     def _handle_message(self, frames: list[bytes]) -> None:
@@ -273,6 +274,8 @@ class Daemon:
             request = receive(body, route, time.monotonic(), self._admit[route[0][0]])
         except Refused as refused:
             self._router.send(route, refused.reply, droppable=True)
+            if not refused.has_id:
+                self._router.count_unreadable(route[0])
             return
         if request.is_builtin:
             self._router.send(route, self._dispatcher.answer_builtin(request), droppable=True)
@@ -294,6 +297,7 @@ class Daemon:
             f"the limit is {ROUTING_FRAMES_MAX} frames with {ROUTING_BYTES_MAX} bytes"
         )
         self._router.send(route[:1], write_failure(read_id(body, codec), error, codec), droppable=True)
+        self._router.count_unreadable(route[0])
 
     def _deliver(self, requests: list[Request], replies: list[bytes]) -> None:
         """Called by worker threads."""

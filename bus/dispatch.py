@@ -57,11 +57,12 @@ NEXT_PAGES = (
 
 
 class Refused(Exception):
-    """A body is not a valid request; `reply` is the failure reply to send."""
+    """A body is not a valid request; `reply` is the failure reply to send, which has an id if `has_id`."""
 
-    def __init__(self, reply: bytes, error: BackscrollError) -> None:
+    def __init__(self, reply: bytes, error: BackscrollError, *, has_id: bool) -> None:
         super().__init__(error.message)
         self.reply = reply
+        self.has_id = has_id
 
 
 class Request:
@@ -630,7 +631,7 @@ def _refused(body: bytes, codec: Codec, envelope: Envelope | None, problem: Exce
         log.error("request cannot be decoded", id=request_id, exc_info=problem)
     log.debug("refused", id=request_id, outcome=error.code, reason=error.message)
     problem.__traceback__ = None  # its frames have the body
-    return Refused(write_failure(request_id, error, codec), error)
+    return Refused(write_failure(request_id, error, codec), error, has_id=request_id is not None)
 
 
 def _check_size(body: bytes, codec: Codec) -> None:

@@ -16,7 +16,10 @@ ANSWERS_MAX = 4
 
 
 class Handshakes:
-    """Answers by what `gate` decides. `number` is how many were answered, increased before the peer gets in."""
+    """Answers by what `gate` decides. `number` is how many were answered, increased before the peer gets in.
+
+    The number of a connection's handshake becomes a property of its messages: the user id, which has no other use here.
+    """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], gate: Gate) -> None:
         self._gate = gate
@@ -33,4 +36,4 @@ class Handshakes:
                 allowed = version == ZAP_VERSION and self._gate.may_connect(domain, address, mechanism, credentials)
                 status = (b"200", b"OK") if allowed else (b"400", b"not allowed to connect")
                 self.number += 1
-                self.socket.send_multipart([ZAP_VERSION, number, *status, b"", b""], NOBLOCK)
+                self.socket.send_multipart([ZAP_VERSION, number, *status, b"%d" % self.number, b""], NOBLOCK)

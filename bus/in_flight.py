@@ -23,7 +23,8 @@ READ_BYTES_MIN = 256 * 1024  # read in that time over tcp, a client is only slow
 class Peer:
     """A connection that has sent a message: its descriptor, what it sent, and its replies in flight.
 
-    A descriptor is used again for other connections; `inode` tells them apart.
+    `handshake` is the number of its handshake. A descriptor is used again for other connections; whether it still
+    stands for this one, `inode` tells.
     """
 
     __slots__ = (
@@ -31,22 +32,26 @@ class Peer:
         "bytes",
         "checked",
         "descriptor",
+        "handshake",
         "inode",
         "is_cut",
         "progress_at",
         "received",
         "received_at",
         "tracked",
+        "unreadable",
         "untracked",
     )
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, handshake: int = 0) -> None:
         self.descriptor = descriptor
+        self.handshake = handshake
         self.inode = inode_of(descriptor)
         self.is_cut = False
         self.checked = 0  # the number of handshakes when it was last known to be the connection of its client
         self.received = 0  # bytes of complete messages, on the wire; not counted over ipc
         self.received_at = 0.0  # when the last one was received
+        self.unreadable = 0  # messages that were no requests
         self.untracked = 0  # bytes of replies that no tracker covers
         self.bytes = 0  # of replies that trackers cover
         self.tracked: deque[tuple[MessageTracker, int]] = deque()

@@ -23,14 +23,19 @@ from backscroll.bus.failures import BadSettings
 from backscroll.bus.gate import CURVE, IPC, TRANSPORTS, Gate
 from backscroll.bus.handshakes import Handshakes
 from backscroll.bus.in_flight import InFlight, Peer, inode_of
+from backscroll.bus.logging import log
 from backscroll.schema.limits import FRAME_BYTES_MAX
 
 # Plain integers: combining pyzmq's enums takes as long as sending a frame.
 NOBLOCK = int(zmq.NOBLOCK)
 NOBLOCK_SNDMORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 SRCFD = int(zmq.SRCFD)
+USER_ID = "User-Id"
+CLOSED = -1  # instead of a descriptor
 REPLIES_IN_PIPE_MAX = 1_000  # of one client, inside libzmq
 REQUESTS_IN_PIPE_MAX = 256
+RECEIVED_BYTES = 256 * 1024  # of one connection, in the kernel
+UNREADABLE_MAX = 100  # messages of one connection that are no requests
 HANDSHAKE_MS = 10_000
 LARGE_BYTES = 64 * 1024  # a reply is not kept if it can be had again
 SMALL_FRAME_BYTES_MAX = 255  # larger ones have a longer header
@@ -115,7 +120,10 @@ class RouterSocket:
         return f"{scheme}://{socket.getsockopt_string(zmq.LAST_ENDPOINT).partition('://')[2]}"
 
     def receive(self) -> list[bytes] | None:
-        """The frames of the next message that has arrived, or None. The first frame is the client's id."""
+        """The frames of the next message that has arrived, or None. The first frame is the client's id.
+
+        What a connection sent before it was cut off is dropped: then there are no frames.
+        """
         for _ in self._sockets:
             transport, socket = self._reading[0]
             try:
@@ -132,6 +140,8 @@ class RouterSocket:
             peer = self.peers.get(client)
             if peer is None or peer.checked != self._handshakes.number:
                 peer = self._checked_peer(client, frame)
+            if peer.is_cut:
+                return []
             _note_received(peer, frames)
             return frames
         self.all_read_at = time.monotonic()
@@ -161,6 +171,16 @@ class RouterSocket:
             return False
         outbox.messages.append((route, reply))
         return True
+
+    def count_unreadable(self, client: bytes) -> None:
+        """Count a message that is no request. After many of them the connection is cut off: they may be as short as two
+        bytes, so that what waits in buffers keeps the loop busy for long after the sender has gone.
+        """
+        peer = self._peer(client)
+        peer.unreadable += 1
+        if peer.unreadable == UNREADABLE_MAX:
+            log.debug("a connection that sends no requests is cut off", messages=peer.unreadable)
+            self._cut(peer)
 
     def _must_wait(self, client: bytes, outbox: Outbox, size: int) -> bool:
         """Whether the outbox has a reply already, or there is no room for one of this size."""
@@ -203,6 +223,7 @@ class RouterSocket:
         socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # else a second connection with a routing id is never read
         socket.setsockopt(zmq.SNDHWM, REPLIES_IN_PIPE_MAX)
         socket.setsockopt(zmq.RCVHWM, REQUESTS_IN_PIPE_MAX)
+        socket.setsockopt(zmq.RCVBUF, RECEIVED_BYTES)
         socket.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)
         socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         socket.setsockopt(zmq.LINGER, LINGER_MS)
@@ -243,44 +264,47 @@ class RouterSocket:
         return True
 
     def _checked_peer(self, client: bytes, frame: zmq.Frame) -> Peer:
-        """The connection that a frame came from. Looking up its descriptor takes longer than a message."""
-        handshakes, descriptor = self._handshakes.number, -1
-        with contextlib.suppress(zmq.ZMQError):  # peers with an old version of ZMTP have no properties
-            descriptor = int(frame.get(SRCFD))
-        peer = self._peer_at(client, descriptor)
-        peer.checked = handshakes
+        """The connection that a frame came from. Looking up its properties takes longer than a message."""
+        checked = self._handshakes.number
+        peer = self._peer_of(client, int(frame.get(USER_ID)), int(frame.get(SRCFD)))
+        peer.checked = checked
         return peer
 
-    def _peer_at(self, client: bytes, descriptor: int) -> Peer:
-        """The client's connection, which has this descriptor; what an earlier one with the same id has left is dropped.
+    def _peer_of(self, client: bytes, handshake: int, descriptor: int) -> Peer:
+        """The client's connection; what an earlier one with the same routing id has left is dropped.
 
-        If the connection has been closed already, the descriptor may stand for nothing, or for another.
+        The message may have waited until after the connection was closed. Then the descriptor stands for nothing, or
+        for a connection with a later handshake.
         """
         known = self.peers.get(client)
-        if known is not None and inode_of(descriptor) in (known.inode, 0):
+        if known is not None and known.handshake >= handshake:
             return known
         if known is not None:
             self._clients.pop(known.descriptor, None)
             self.outboxes.pop(client, None)
             self._on_gone(client)
-        before = self._clients.get(descriptor)  # it has disconnected, because its descriptor is used again
-        if before is not None:
-            self.peers.pop(before, None)
+        holder = self.peers.get(self._clients.get(descriptor, b""))
+        if holder is not None and holder.handshake > handshake:
+            descriptor = CLOSED
+        self.peers.pop(self._clients.get(descriptor, b""), None)
         self._clients[descriptor] = client
-        peer = self.peers[client] = Peer(descriptor)
+        peer = self.peers[client] = Peer(descriptor, handshake)
         self.in_flight.share(len(self.peers))
         return peer
 
     def _peer(self, client: bytes) -> Peer:
         """What is known of a client; nothing, if it has disconnected."""
-        return self.peers.get(client) or Peer(-1)
+        return self.peers.get(client) or Peer(CLOSED)
 
     def cut_stalled(self) -> None:
         """While replies wait because others are not read, cut off the client that has not read for longest."""
         if self.in_flight.is_full and (peer := self.in_flight.longest_unread()) is not None:
-            if inode_of(peer.descriptor) == peer.inode:  # else it is closed already
-                cut(peer.descriptor)
-            peer.is_cut = True
+            self._cut(peer)
+
+    def _cut(self, peer: Peer) -> None:
+        if inode_of(peer.descriptor) == peer.inode:  # else it is closed already
+            cut(peer.descriptor)
+        peer.is_cut = True
 
 
 def _note_received(peer: Peer, frames: list[bytes]) -> None:

@@ -14,8 +14,8 @@ other files cannot: that a log is missing, or that all of them are from an earli
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,7 +67,11 @@ class DatabaseFile(NamedTuple):
 
 
 class Log(NamedTuple):
-    """A write-ahead log with a valid header: the first and the last moment in it, if there are any."""
+    """A write-ahead log with a valid header: the first and the last moment in it, if there are any.
+
+    The last is the one with most commits. Behind it may be what a transaction wrote that was rolled back, at a time
+    when there were fewer commits: SQLite writes pages before the commit if its cache is full.
+    """
 
     salt: int
     first: Moment | None
@@ -228,13 +232,10 @@ def read_log(wal: Path, root: int) -> Log | None:
     if salt is None:
         return None
     page_bytes = int.from_bytes(header[8:12], "big")
-    first = last = None
     with wal.open("rb", buffering=0) as file:
-        pages = [at for page, at in _frames(file.fileno(), header, page_bytes) if page == root]
-        if pages:
-            first = _moment_of_page(_read_at(file.fileno(), page_bytes, pages[0]), page_bytes)
-            last = _moment_of_page(_read_at(file.fileno(), page_bytes, pages[-1]), page_bytes)
-    return Log(salt, first, last)
+        places = [at for page, at in _frames(file.fileno(), header, page_bytes) if page == root]
+        moments = list(_moments((_read_at(file.fileno(), page_bytes, at) for at in places), page_bytes))
+    return Log(salt, moments[0] if moments else None, max(moments, key=lambda each: each.commits, default=None))
 
 
 def _read_at(descriptor: int, size: int, at: int) -> bytes:
@@ -254,20 +255,28 @@ def _frames(descriptor: int, header: bytes, page_bytes: int) -> Iterator[tuple[i
         at += FRAME_HEADER_BYTES + page_bytes
 
 
-def _moment_of_page(page: bytes, page_bytes: int) -> Moment | None:
-    """Read the row of `sequence` from its page, put into a new database in memory; None if it is damaged."""
-    try:
-        with closing(apsw.Connection(":memory:")) as connection:
-            connection.pragma("page_size", page_bytes)
-            for script in migrations():
-                connection.execute(script)
-            rows: Any = connection.execute(SELECT_ROOT).fetchall()
-            image, at = bytearray(connection.serialize("main")), (rows[0][0] - 1) * page_bytes
+def _moments(pages: Iterable[bytes], page_bytes: int) -> Iterator[Moment]:
+    """Read the row of `sequence` from each of its pages, put into a database in memory that has no other table."""
+    with closing(apsw.Connection(":memory:")) as connection:
+        connection.pragma("page_size", page_bytes)
+        connection.execute(_create_sequence())
+        rows: Any = connection.execute(SELECT_ROOT).fetchall()
+        image, at = bytearray(connection.serialize("main")), (rows[0][0] - 1) * page_bytes
+        for page in pages:
             image[at : at + page_bytes] = page
-            connection.deserialize("main", bytes(image))
-            return _moment_in(connection)
-    except apsw.Error:
-        return None
+            with suppress(apsw.Error):  # it is damaged
+                connection.deserialize("main", bytes(image))
+                if moment := _moment_in(connection):
+                    yield moment
+
+
+def _create_sequence() -> str:
+    """The statement that creates the table `sequence`, after all migrations."""
+    with closing(apsw.Connection(":memory:")) as connection:
+        for script in migrations():
+            connection.execute(script)
+        rows: Any = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'sequence'").fetchall()
+        return str(rows[0][0])
 
 
 def _moment_in(connection: apsw.Connection) -> Moment | None:

@@ -6,23 +6,30 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from backscroll.bus.connections import cut
+from backscroll.bus.router import UNREADABLE_MAX
 from backscroll.clients.python import Client
+from backscroll.clients.python.address import announced_token
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.schema import GetRoom, Ping
-from tests.support.floods import connected, is_cut, many, processor_ticks
-from tests.support.messages import save_message
+from backscroll.schema import GetMessageById, GetRoom, Ping
+from tests.support.floods import connected, frame, is_admitted, is_cut, many, processor_ticks
+from tests.support.messages import save_message, save_payload
 from tests.support.peers import Peer, log_lines
+from tests.support.requests import body
 from tests.support.waiting import wait_until
 
 StartDaemon = Callable[..., DaemonProcess]
 CONNECTIONS = 1_500
 IDLE_SECONDS = 1
 IDLE_SHARE_MAX = 0.05  # of a processor
+EMPTY_MESSAGE = bytes(2)  # a frame without flags and of no bytes
 P99_SECONDS_MIN = 0.01  # below this, the figures of a busy machine say nothing
 
 SERVE_WITH_LIMIT = """
@@ -141,3 +148,26 @@ def test_a_connection_that_ends_makes_room(start_daemon: StartDaemon) -> None:
             assert client.ask(Ping()).pong
         connection.close()
         assert is_served(daemon)
+
+
+@pytest.mark.parametrize("kind", ["ipc", "tcp"])
+def test_a_connection_that_sends_no_requests_is_cut_off(kind: str, start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """After a number of messages of which not even an id can be read; what it sent after them is dropped, though it
+    arrived. Others are served, and one message fewer does no harm.
+    """
+    daemon = start_daemon("--endpoint", endpoint_of(kind, tmp_path))
+    token = announced_token(tmp_path / "data", daemon.endpoint) if kind == "tcp" else msgspec.UNSET
+    with (
+        Client(daemon.endpoint, data_dir=tmp_path / "data") as client,
+        closing(connected(daemon.endpoint)) as allowed,
+        closing(connected(daemon.endpoint)) as connection,
+    ):
+        assert client.ask(Ping()).pong  # it is connected before: descriptors are used again
+        for sender, number in ((allowed, UNREADABLE_MAX - 1), (connection, UNREADABLE_MAX)):
+            wait_until(partial(is_admitted, sender))
+            save = body("save-message", save_payload(number), auth=token)
+            sender.sendall(EMPTY_MESSAGE * number + frame(len(save)) + save)
+        wait_until(partial(is_cut, connection))
+        wait_until(lambda: client.ask(GetMessageById(f"m{UNREADABLE_MAX - 1}")) is not None)
+        assert client.ask(GetMessageById(f"m{UNREADABLE_MAX}")) is None
+        assert not is_cut(allowed)

@@ -1,5 +1,7 @@
 """The ROUTER socket alone: replies are kept for clients that do not read, until they read, vanish or stall too long."""
 
+import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -13,10 +15,10 @@ import zmq
 from backscroll.bus.failures import BadSettings
 from backscroll.bus.gate import Gate
 from backscroll.bus.handshakes import Handshakes
-from backscroll.bus.in_flight import TRACKED_BYTES_MIN, InFlight
+from backscroll.bus.in_flight import TRACKED_BYTES_MIN, InFlight, inode_of
 from backscroll.bus.in_flight import Peer as InFlightPeer
 from backscroll.bus.router import REPLIES_IN_PIPE_MAX, RouterSocket
-from tests.support.floods import connected, is_admitted
+from tests.support.floods import connected, greet, is_admitted
 from tests.support.peers import Peer, several
 from tests.support.waiting import wait_until
 
@@ -61,6 +63,10 @@ class Box:
 
         wait_until(has_come)
         return got[0]
+
+    def admits(self, connection: socket.socket) -> bool:
+        self.handshakes.answer()
+        return is_admitted(connection)
 
     def fill(self, route: list[bytes]) -> int:
         """Send replies to a client until one does not fit; the number of replies."""
@@ -442,3 +448,41 @@ def test_ipv4_loopback_is_announced_as_ipv4(box: Box) -> None:
     """An IPv4 address is not spelled as an IPv6 one, which clients without IPv6 could not use."""
     assert box.mail.bind("tcp://127.0.0.1:*").startswith("tcp://127.0.0.1:")
     assert box.mail.bind("tcp://localhost:*").startswith("tcp://127.0.0.1:")
+
+
+@contextmanager
+def filled_below(descriptor: int) -> Iterator[None]:
+    """Have all lower descriptors in use, so that this one is the next to be used once it is free."""
+    duplicates = [os.dup(descriptor)]
+    while duplicates[-1] < descriptor:
+        duplicates.append(os.dup(descriptor))
+    os.close(duplicates.pop())
+    for duplicate in duplicates:  # of the connection, which would stay open
+        os.dup2(0, duplicate)
+    yield
+    for duplicate in duplicates:
+        os.close(duplicate)
+
+
+def test_what_a_closed_connection_has_left_is_not_taken_for_anothers(box: Box) -> None:
+    """Its messages may be received after its descriptor was given to another connection, whose figures stay."""
+    gone, other = connected(box.endpoint), socket.socket(socket.AF_UNIX)
+    wait_until(partial(box.admits, gone))
+    gone.sendall(b"\x00\x01x" * 200)  # more than are received before others arrive
+    left = box.receive()[0]
+    descriptor = box.mail.peers[left].descriptor
+    with filled_below(descriptor), closing(gone), closing(other):
+        gone.shutdown(socket.SHUT_RDWR)
+        wait_until(lambda: not inode_of(descriptor))
+        other.connect(box.endpoint.removeprefix("ipc://"))
+        greet(other)
+        wait_until(partial(box.admits, other))
+        other.sendall(b"\x00\x01x" * 4)
+        clients = [box.receive()[0]]
+        while clients.count(left) == len(clients):
+            clients.append(box.receive()[0])
+        found = box.mail.peers[client := clients[-1]]
+        assert found.descriptor == descriptor
+        while len(clients) < 203:
+            clients.append(box.receive()[0])
+            assert box.mail.peers[client] is found

@@ -8,7 +8,7 @@ import pytest
 
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.sqlite.store import SqliteStore
-from backscroll.bus.sqlite.wal_lineage import WalLineage
+from backscroll.bus.sqlite.wal_lineage import FRAME_HEADER_BYTES, HEADER_BYTES, Moment, WalLineage
 from tests.support.sql import sql
 from tests.support.stores import command
 
@@ -162,3 +162,24 @@ def test_a_lost_wal_can_be_given_up(tmp_path: Path) -> None:
         store.close()
         for each, content in files.items():
             each.write_bytes(content)
+
+
+def test_what_a_transaction_wrote_that_was_rolled_back_is_ignored(tmp_path: Path) -> None:
+    """SQLite writes pages before the commit if its cache is full; they stay in the WAL, behind later commits that are
+    shorter, and are of a time when there were fewer commits.
+    """
+    path = tmp_path / "a" / "default.db"
+    path.parent.mkdir()
+    SqliteStore(path).close()  # so that the database itself has the tables
+    log = path.with_name("default.db-wal")
+    content = killed(path, "one", "two", "three")
+    frame_bytes = FRAME_HEADER_BYTES + int.from_bytes(content[8:12], "big")
+    log.write_bytes(
+        content + content[HEADER_BYTES : HEADER_BYTES + frame_bytes]
+    )  # the first commit's page of `sequence`
+    note = WalLineage(path)
+    found = note.read()
+    assert found is not None
+    note.write(Moment(found.lineage, found.commits + 3), in_use=True)
+    with closing(SqliteStore(path)) as store:
+        assert keys(store) == ["one", "three", "two"]

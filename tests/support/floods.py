@@ -28,9 +28,13 @@ def connected(endpoint: str, *, greets: bool = True) -> socket.socket:
         host, _, port = address.rpartition(":")
         connection = socket.create_connection((host, int(port)))
     if greets:
-        with suppress(ConnectionError):  # refused already
-            connection.sendall(GREETING + b"\x04" + bytes([len(READY)]) + READY)
+        greet(connection)
     return connection
+
+
+def greet(connection: socket.socket) -> None:
+    with suppress(ConnectionError):  # refused already
+        connection.sendall(GREETING + b"\x04" + bytes([len(READY)]) + READY)
 
 
 def is_admitted(connection: socket.socket) -> bool:
