@@ -315,7 +315,8 @@ def test_a_page_searches_the_index_of_its_part(transport: InProcess, key: tuple[
     part = key[1]
     index = {"room": "by_room", "channel": "by_channel", "thread": "by_thread"}.get(part, "pinned")
     with apsw.Connection(str(transport.store.path)) as connection:
-        [step] = plan(connection, SELECTS[key].compiled(_dialect()))
+        steps = plan(connection, SELECTS[key].compiled(_dialect()))
+    [step] = [step for step in steps if "t1" in step]  # the others look the room's mark up
     first = "thread_id=? AND room_id=?" if part == "thread" else "room_id=?"
     assert f"USING INDEX messages_{index} ({first}" in step
     assert "timestamp,ordinal,id)" in step

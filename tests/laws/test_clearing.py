@@ -16,7 +16,7 @@ CLEARED_EVERY = 12
 ABOUT_MESSAGES = {
     *("save-message", "update-message", "delete-message", "rename-message", "save-reaction", "remove-reaction"),
     *("save-attachment", "delete-attachments-for-message", "forget-deletions", "delete-channel", "save-channel"),
-    *("create-message", "delete-room", "save-room", "batch"),
+    *("create-message", "delete-room", "save-room", "batch", "delete-messages-before", "delete-expired-messages"),
 }
 SEQ, TYPE, PAYLOAD, REDACTED = 0, 2, 4, 6
 
@@ -28,6 +28,9 @@ QUERIES: list[tuple[str, dict[str, Any]]] = [
     *(("get-reactions-for-message", {"messageId": message}) for message in MESSAGES),
     *(("get-attachments-for-message", {"messageId": message}) for message in MESSAGES),
     *(("get-message-page", {"roomId": room, "around": MESSAGES[0]}) for room in ROOMS),
+    *(("get-message-page", {"roomId": room, "pinned": True}) for room in ROOMS),
+    *(("get-message-page", {"roomId": ROOMS[0], "threadId": message, "attachments": True}) for message in MESSAGES),
+    ("get-messages-by-ids", {"messageIds": MESSAGES}),
     ("get-all-attachments", {}),
     ("get-all-rooms", {}),
 ]
