@@ -16,8 +16,8 @@ from tests.converters.source import FileOrder, id_of, local_millis, storable
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 DAY = re.compile(r"--- (?:Log (?:opened|closed)|Day changed) \w+ (\w{3}) +(\d{1,2}) (?:\d\d:\d\d:\d\d )?(\d{4})")
-IRSSI = re.compile(r"([0-2]\d:[0-5]\d(?::[0-5]\d)?) (.*)", re.DOTALL)
-WEECHAT = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\t([^\t]*)\t(.*)", re.DOTALL)
+IRSSI = re.compile(r"((?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d)?) (.*)", re.DOTALL)
+WEECHAT = re.compile(r"(\d{4}-(?:0\d|1[0-2])-[0-3]\d (?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)\t([^\t]*)\t(.*)", re.DOTALL)
 SAID = re.compile(r"<[ @+%&~!]?([^>\s]+)> (.*)", re.DOTALL)
 ACTED = re.compile(r" \* (\S+) ?(.*)", re.DOTALL)
 NOTICED = re.compile(r"-([^\s:!-][^\s:]*?)(?::[^\s-]+)?- (.*)", re.DOTALL)

@@ -1,7 +1,7 @@
 """Matrix: events of rooms as a server returns them, newest first, in a list or in an object's `chunk` or `messages`.
 
 Edits, reactions and redactions are events of their own, and come before what they are about: so everything arrives in
-any order. Events that are no text (calls, polls, members who come and go, what could not be decrypted) are messages with
+any order. Events that are no text (calls, polls, members who come and go, what nobody could decrypt) are messages with
 their `type` and their content in `metadata`. `origin_server_ts` is a server's claim: one that cannot be a time gives
 the event the time of the one before it.
 """
@@ -26,6 +26,7 @@ from backscroll.schema import (
 )
 from tests.converters.importing import Commands
 from tests.converters.source import (
+    MILLISECONDS,
     FileOrder,
     Place,
     Plain,
@@ -43,6 +44,7 @@ TYPES = {"m.room.message": None, "m.sticker": "sticker", "m.call.invite": "call"
     ("m.poll.start", "org.matrix.msc3381.poll.start"), "poll"
 )
 FILES = ("m.image", "m.file", "m.audio", "m.video")
+TEXT_METADATA = ("formatted_body", "geo_uri")
 TEXT_KEYS = ("body", "org.matrix.msc1767.text", "name")
 
 
@@ -62,10 +64,7 @@ def commands_of(path: Path) -> Commands:
     order = FileOrder()
     timeline = Timeline(
         {event["event_id"]: event for event in oldest_first},
-        {
-            event["event_id"]: order.place(event["room_id"], millis(event.get("origin_server_ts")))
-            for event in oldest_first
-        },
+        {event["event_id"]: order.place(event["room_id"], _time(event)) for event in oldest_first},
         {_redacts(event) for event in oldest_first if event["type"] == "m.room.redaction"},
     )
     yield from _rooms(oldest_first)
@@ -88,7 +87,7 @@ def _pins(oldest_first: list[Plain]) -> Iterator[UpdateMessage]:
     """Pins of messages that are pinned in the end, since when; also of messages that are not in the file."""
     pinned: dict[str, dict[str, int]] = {}
     for event in oldest_first:
-        time = millis(event.get("origin_server_ts"))
+        time = _time(event)
         if event["type"] == "m.room.pinned_events" and time is not None:
             before = pinned.get(event["room_id"], {})
             ids = (event.get("content") or {}).get("pinned") or []
@@ -112,6 +111,15 @@ def _commands_of_event(event: Plain, timeline: Timeline) -> Commands:
         yield from _commands_of_message(event, content, relation, timeline)
 
 
+def _time(event: Plain) -> int | None:
+    return millis(event.get("origin_server_ts"), MILLISECONDS)
+
+
+def _bad_time(event: Plain) -> list[str]:
+    """The name of the time, where it cannot be one; it is kept as it is."""
+    return ["origin_server_ts"] if _time(event) is None else []
+
+
 def _redacts(event: Plain) -> str:
     """Newer rooms have it in the content."""
     return str(event.get("redacts") or (event.get("content") or {}).get("redacts") or "")
@@ -127,7 +135,7 @@ def _deletion(target_id: str, event: Plain, timeline: Timeline) -> Iterator[Comm
                 relation["event_id"],
                 target["sender"],
                 as_id(relation["key"]) or "",
-                timestamp=millis(event.get("origin_server_ts")) or 0,
+                timestamp=_time(event) or 0,
                 arrival="any-order",
             )
     elif target_id and relation.get("rel_type") != "m.replace":
@@ -135,7 +143,7 @@ def _deletion(target_id: str, event: Plain, timeline: Timeline) -> Iterator[Comm
 
 
 def _save_reaction(event: Plain, relation: Plain) -> Command[Any]:
-    reactor = Reactor(event["sender"], millis(event.get("origin_server_ts")), event["event_id"])
+    reactor = Reactor(event["sender"], _time(event), event["event_id"])
     [command] = reactions(relation["event_id"], relation["key"], [reactor], arrival="any-order")
     return command
 
@@ -148,7 +156,12 @@ def _edit(event: Plain, timeline: Timeline) -> Iterator[UpdateMessage]:
     if event["event_id"] in timeline.redacted or event.get("sender") != author:
         return
     new = content.get("m.new_content") or {}
-    updates = MessageUpdates(content=_text(new, is_reply=False), edited_at=millis(event.get("origin_server_ts")))
+    updates = MessageUpdates(
+        content=_text(new, is_reply=False),
+        mentions=_mentions(new),
+        metadata=picked(new, *TEXT_METADATA),
+        edited_at=_time(event),
+    )
     yield UpdateMessage(target_id, updates, arrival="any-order")
 
 
@@ -156,7 +169,6 @@ def _commands_of_message(event: Plain, content: Plain, relation: Plain, timeline
     unsigned: Plain = event.get("unsigned") or {}
     message_id = event["event_id"]
     replied = None if relation.get("is_falling_back") else (relation.get("m.in_reply_to") or {}).get("event_id")
-    time = event.get("origin_server_ts")
     message = Message(
         id=message_id,
         room_id=event["room_id"],
@@ -169,8 +181,7 @@ def _commands_of_message(event: Plain, content: Plain, relation: Plain, timeline
         thread_id=relation.get("event_id") if relation.get("rel_type") == "m.thread" else None,
         forwarded_from=content.get("m.forwarded"),
         mentions=_mentions(content),
-        metadata=(_metadata(event, content) or {}) | ({"origin_server_ts": time} if millis(time) is None else {})
-        or None,
+        metadata=(_metadata(event, content) or {}) | (picked(event, *_bad_time(event)) or {}) or None,
     )
     yield SaveMessage(message, arrival="any-order")
     if content.get("msgtype") in FILES or event["type"] == "m.sticker":
@@ -199,7 +210,7 @@ def _type(event: Plain, content: Plain) -> str | None:
 
 def _metadata(event: Plain, content: Plain) -> Plain | None:
     if event["type"] == "m.room.message":
-        return picked(content, "formatted_body", "geo_uri")
+        return picked(content, *TEXT_METADATA)
     return some(content=content or None, state_key=event.get("state_key"))
 
 

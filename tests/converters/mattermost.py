@@ -153,7 +153,9 @@ def _commands_of_post(content: Plain, where: Where, export: Export) -> Commands:
         forwarded_from=picked(props, "previewed_post"),
         pinned_at=place.timestamp if content.get("is_pinned") else None,
         link_metadata=picked(props, "attachments"),
-        metadata=(picked(content, "flagged_by") or {}) | ({"create_at": time} if millis(time) is None else {}) or None,
+        metadata=(picked(content, "flagged_by") or {})
+        | ({"create_at": time} if millis(time) is None and time is not None else {})
+        or None,
     )
     yield SaveMessage(message, arrival="any-order")
     yield from _reactions(content.get("reactions") or [], message_id)

@@ -28,6 +28,7 @@ from backscroll.schema import (
 )
 from tests.converters.importing import Commands
 from tests.converters.source import (
+    SECONDS,
     Plain,
     Reactor,
     as_id,
@@ -41,7 +42,13 @@ from tests.converters.source import (
 )
 
 CHANNEL_LISTS = ("channels.json", "groups.json", "dms.json", "mpims.json")
-TYPES = {"huddle_thread": "call", "me_message": "action", "thread_broadcast": None, "bot_message": None}
+TYPES = {
+    "huddle_thread": "call",
+    "me_message": "action",
+    "thread_broadcast": None,
+    "bot_message": None,
+    "tombstone": None,
+}
 MENTION = re.compile(r"<@([A-Z0-9]+)(?:\|[^>]*)?>")
 
 
@@ -57,7 +64,7 @@ def commands_of(directory: Path) -> Commands:
     known = {str(channel.get("name") or channel["id"]): channel for channel in channels}
     for folder in sorted(each for each in directory.iterdir() if each.is_dir()):
         channel = known.get(folder.name, {"id": folder.name})
-        pins = {pin["id"]: millis(pin.get("created")) for pin in channel.get("pins") or [] if pin.get("id")}
+        pins = {pin["id"]: millis(pin.get("created"), SECONDS) for pin in channel.get("pins") or [] if pin.get("id")}
         for day in sorted(folder.glob("*.json")):
             for entry in _list_in(day):
                 yield from _commands_of_entry(entry, str(channel["id"]), pins)
@@ -89,7 +96,7 @@ def _save_room(channel: Plain) -> SaveRoom:
             topic=(channel.get("topic") or {}).get("value") or None,
             description=(channel.get("purpose") or {}).get("value") or None,
             host_id=channel.get("creator") or None,
-            created_at=millis(channel.get("created")),
+            created_at=millis(channel.get("created"), SECONDS),
             metadata=picked(channel, "is_archived"),
         )
     )
@@ -101,8 +108,9 @@ def _commands_of_entry(entry: Plain, room_id: str, pins: Mapping[str, int | None
         yield DeleteMessage(_id(room_id, entry["deleted_ts"]), arrival="any-order")
     elif subtype == "message_changed":
         changed = entry["message"]
-        edited_at = millis((changed.get("edited") or {}).get("ts") or entry["ts"])
-        updates = MessageUpdates(content=changed.get("text") or "", edited_at=edited_at)
+        edited_at = millis((changed.get("edited") or {}).get("ts") or entry["ts"], SECONDS)
+        text = changed.get("text") or ""
+        updates = MessageUpdates(content=text, mentions=_mentions(text), edited_at=edited_at)
         yield UpdateMessage(_id(room_id, changed["ts"]), updates, arrival="any-order")
     else:
         yield from _commands_of_message(entry, room_id, pins)
@@ -124,10 +132,10 @@ def _commands_of_message(entry: Plain, room_id: str, pins: Mapping[str, int | No
         timestamp=micros // 1000,
         ordinal=micros % 1000,
         type=TYPES.get(subtype, subtype) if subtype else None,
-        edited_at=millis((entry.get("edited") or {}).get("ts")),
+        edited_at=millis((entry.get("edited") or {}).get("ts"), SECONDS),
         is_deleted=subtype == "tombstone",
         thread_id=_id(room_id, entry["thread_ts"]) if entry.get("thread_ts") else None,
-        mentions=list(dict.fromkeys(MENTION.findall(text))) or None,
+        mentions=_mentions(text),
         forwarded_from=shared,
         link_metadata=some(attachments=linked or None),
         pinned_at=pins.get(ts),
@@ -140,6 +148,10 @@ def _commands_of_message(entry: Plain, room_id: str, pins: Mapping[str, int | No
         yield from reactions(message_id, reaction.get("name") or "", named, total, arrival="any-order")
     for file in entry.get("files") or []:
         yield _save_attachment(file, message_id)
+
+
+def _mentions(text: str) -> list[str] | None:
+    return list(dict.fromkeys(MENTION.findall(text))) or None
 
 
 def _attached(entry: Plain) -> tuple[Plain | None, list[Any]]:

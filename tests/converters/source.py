@@ -78,24 +78,26 @@ def picked(source: Mapping[str, Any], *names: str) -> Plain | None:
 # Times
 
 
-def millis(value: object) -> int | None:
-    """Milliseconds since the epoch of a number in whichever unit: seconds, ms, µs and ns since 1973 differ in size.
+SECONDS, MILLISECONDS = 1000.0, 1.0
+"""Units of time, in milliseconds."""
 
-    None if there is no number, or one that cannot be a time.
+
+def millis(value: object, unit: float | None = None) -> int | None:
+    """Milliseconds since the epoch of a number; None if it is none, or cannot be a time.
+
+    Where the unit is not sure it is told by the size: seconds, ms, µs and ns since 1973 differ by a factor of 1,000.
     """
     try:
         number = float(value) if isinstance(value, str) else value
     except ValueError:
         return None
-    if isinstance(number, bool) or not isinstance(number, int | float) or not number >= 0:
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < 1e20:
         return None
-    for limit, factor in ((1e11, 1000), (1e14, 1)):
-        if number < limit:
-            return round(number * factor)
-    for limit, divisor in ((1e17, 1000), (1e20, 1_000_000)):
-        if number < limit:
-            return int(number) // divisor
-    return None
+    if unit is None:
+        limits = ((1e11, SECONDS), (1e14, MILLISECONDS), (1e17, MILLISECONDS / 1e3), (1e20, MILLISECONDS / 1e6))
+        unit = next(each for limit, each in limits if number < limit)
+    found = round(number * unit)
+    return found if found <= MILLIS_MAX else None
 
 
 def iso_millis(text: object, zone: tzinfo = UTC) -> int | None:

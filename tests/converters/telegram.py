@@ -12,6 +12,7 @@ from typing import Any
 from backscroll.schema import Attachment, Message, Room, SaveAttachment, SaveMessage, SaveRoom
 from tests.converters.importing import Commands
 from tests.converters.source import (
+    SECONDS,
     FileOrder,
     Plain,
     Reactor,
@@ -29,7 +30,8 @@ from tests.converters.source import (
 TYPES = {"phone_call": "call", "group_call": "call", "conference_call": "call"}
 NOT_INCLUDED = "(File "
 """Begins what stands in place of a path where the file was not exported."""
-SERVICE_FIELDS = ("title", "members", "inviter", "duration_seconds", "discard_reason", "new_title", "period", "actor")
+SERVICE_FIELDS = ("title", "members", "inviter", "duration_seconds", "discard_reason", "new_title", "message_id")
+REPLY_FIELDS = ("reply_to_message_id", "reply_to_peer_id")
 MESSAGE_FIELDS = ("poll", "location_information", "contact_information", "via_bot", "saved_from", "sticker_emoji")
 
 
@@ -53,7 +55,7 @@ def _pins(messages: list[Plain], zone: tzinfo) -> dict[int, int | None]:
 
 def _time(entry: Plain, name: str, zone: tzinfo) -> int | None:
     """A time of a record: its Unix time in seconds, or in older files only the local time."""
-    found = millis(entry.get(f"{name}_unixtime"))
+    found = millis(entry.get(f"{name}_unixtime"), SECONDS)
     return iso_millis(entry.get(name), zone) if found is None and name in entry else found
 
 
@@ -64,13 +66,16 @@ def _commands_of_message(
     action = entry.get("action")
     kind = action or ("poll" if "poll" in entry else "sticker" if entry.get("media_type") == "sticker" else None)
     parts = _parts(entry.get("text"))
+    time = _time(entry, "date", zone)
     replied = entry.get("reply_to_message_id")
     elsewhere = entry.get("reply_to_peer_id")  # a message of another chat, whose type the file does not tell
-    fields = SERVICE_FIELDS if entry.get("type") == "service" else MESSAGE_FIELDS
+    fields: tuple[str, ...] = SERVICE_FIELDS if entry.get("type") == "service" else MESSAGE_FIELDS
+    fields += (("date", "date_unixtime") if time is None else ()) + (REPLY_FIELDS if elsewhere else ())
+    entities = [part for part in parts if part.keys() - {"type", "text"}]
     message = Message(
         id=message_id,
         room_id=room_id,
-        **order.place(room_id, _time(entry, "date", zone))._asdict(),
+        **order.place(room_id, time)._asdict(),
         sender_id=as_id(entry.get("from_id") or entry.get("actor_id")),
         sender_name=entry.get("from") or entry.get("actor") or None,
         content="".join(part["text"] for part in parts),
@@ -80,9 +85,7 @@ def _commands_of_message(
         forwarded_from=picked(entry, "forwarded_from", "forwarded_from_id") or _nobody(entry),
         mentions=_mentions(parts),
         pinned_at=pins.get(entry["id"]),
-        metadata=(picked(entry, *fields, *(["reply_to_message_id", "reply_to_peer_id"] if elsewhere else [])) or {})
-        | ({"entities": marked} if (marked := [part for part in parts if part.keys() - {"type", "text"}]) else {})
-        or None,
+        metadata=(picked(entry, *fields) or {}) | (some(entities=entities or None) or {}) or None,
     )
     yield SaveMessage(message)
     for reaction in entry.get("reactions") or []:

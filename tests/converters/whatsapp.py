@@ -121,8 +121,8 @@ def _commands_of_line(line: Line, room_id: str, order: FileOrder, time: int | No
         room_id=room_id,
         **place._asdict(),
         sender_id=sender,
-        content=EDITED.sub("", text).strip(MARKS),
-        type=_type(plain),
+        content=EDITED.sub("", text).lstrip("\u200e"),
+        type=_type(plain) or (None if sender else "system"),
         is_deleted=is_deleted,
         mentions=list(dict.fromkeys(MENTION.findall(text))) or None,
         metadata={"edited": True} if was_edited else None,  # when, the file does not tell
