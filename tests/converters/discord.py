@@ -55,15 +55,16 @@ def commands_of(path: Path) -> Commands:
     yield SaveRoom(Room(id=where["room_id"], name=channel["name"] if is_direct else guild["name"]))
     if not is_direct and not is_thread:
         yield from _commands_of_channel(guild["id"], channel)
+    messages = sorted(export["messages"], key=lambda each: int(each["id"]))  # newer exporters can write newest first
     known: set[str] = set()
-    for entry in export["messages"]:
+    for entry in messages:
         author = entry.get("author") or {}
         if author.get("id") and author["id"] not in known:
             known.add(author["id"])
             yield _save_user(author)
     order = FileOrder()
-    pins = _pins(export["messages"])
-    for entry in export["messages"]:
+    pins = _pins(messages)
+    for entry in messages:
         yield from _commands_of_message(entry, where, order, pins)
 
 

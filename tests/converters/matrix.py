@@ -1,5 +1,7 @@
 """Matrix: events of rooms as a server returns them, newest first, in a list or in an object's `chunk` or `messages`.
 
+A file that is oldest first is known by its times.
+
 Edits, reactions and redactions are events of their own, and come before what they are about: so everything arrives in
 any order. Events that are no text (calls, polls, members who come and go, what nobody could decrypt) are messages with
 their `type` and their content in `metadata`. `origin_server_ts` is a server's claim: one that cannot be a time gives
@@ -59,8 +61,8 @@ class Timeline(NamedTuple):
 def commands_of(path: Path) -> Commands:
     """The commands for the rooms and events of a file, in its order."""
     read = parse_json(read_text(path))
-    newest_first: list[Plain] = read if isinstance(read, list) else read.get("chunk") or read["messages"]
-    oldest_first = newest_first[::-1]
+    events: list[Plain] = read if isinstance(read, list) else read.get("chunk") or read["messages"]
+    oldest_first = events[::-1] if _is_newest_first(events) else events
     order = FileOrder()
     timeline = Timeline(
         {event["event_id"]: event for event in oldest_first},
@@ -68,9 +70,14 @@ def commands_of(path: Path) -> Commands:
         {_redacts(event) for event in oldest_first if event["type"] == "m.room.redaction"},
     )
     yield from _rooms(oldest_first)
-    for event in newest_first:
+    for event in events:
         yield from _commands_of_event(event, timeline)
     yield from _pins(oldest_first)
+
+
+def _is_newest_first(events: list[Plain]) -> bool:
+    times = [time for event in events if (time := _time(event)) is not None]
+    return not times or times[0] >= times[-1]
 
 
 def _rooms(oldest_first: list[Plain]) -> Iterator[SaveRoom]:
