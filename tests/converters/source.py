@@ -29,8 +29,8 @@ STEP_BACK_MAX_MS = 2 * 60 * 60 * 1000
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, without a byte order mark; each byte that is not UTF-8 is a U+FFFD."""
-    return path.read_text(encoding="utf-8-sig", errors="replace")
+    """The text of a file with its line ends, without a byte order mark; each byte that is not UTF-8 is a U+FFFD."""
+    return path.read_bytes().decode("utf-8-sig", errors="replace")
 
 
 def parse_json(text: str) -> Any:

@@ -59,13 +59,14 @@ def _lines(text: str) -> Iterator[Line]:
     """The messages; a line that begins with no date, or with one that cannot be, belongs to the one above."""
     last: Line | None = None
     for raw in text.split("\n"):  # a message may contain any other kind of line end
-        line = _parsed(raw.removesuffix("\r"))
+        text_line = raw.removesuffix("\r")
+        line = _parsed(text_line)
         if line is not None:
             if last is not None:
                 yield last
             last = line
         elif last is not None:
-            last = last._replace(text=f"{last.text}\n{raw.removesuffix(chr(13))}")
+            last = last._replace(text=f"{last.text}\n{text_line}")
     if last is not None:
         yield last._replace(text=last.text.removesuffix("\n"))
 
