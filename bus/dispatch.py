@@ -45,7 +45,7 @@ from backscroll.schema.wire import JSON, Codec, Envelope, Success, codec_of, rea
 ENVELOPE_BYTES_MAX = 1024
 """What a reply has besides its result, at most."""
 REMOVAL_SECONDS = 0.01  # for a step of the removal of a cleared room's messages, which commands wait for
-REMOVED_MIN, REMOVED_MAX = 10, 1_000  # messages in such a step
+REMOVED_MIN, REMOVED_MAX = 1, 1_000  # messages in such a step, and others that one command saved
 EXPIRY_RETRY_MS = 60_000
 """How long expired messages stay when they cannot be deleted: the clock has jumped, or the disk refuses."""
 RUN_SECONDS = 0.025
@@ -559,24 +559,25 @@ class Dispatcher:
 
     def _remove_cleared(self, scope: str, store: Store) -> bool:
         """Remove some messages of cleared rooms; if the disk is full, with the reserve given up."""
-        started = self._clock()
+        started, number = self._clock(), self._removed_at_once
+        self._removed_at_once = max(REMOVED_MIN, number // 2)  # unless the step is quick, and succeeds
         try:
-            self._remove_some(store)
+            removed = self._remove_some(store, number)
         except Exception as error:
             if not self._scopes.is_disk_full(error):
                 raise
             self._scopes.give_up_reserve(scope)
-            self._remove_some(store)
+            removed = self._remove_some(store, self._removed_at_once)
         took = self._clock() - started
-        if took > REMOVAL_SECONDS:
-            self._removed_at_once = max(REMOVED_MIN, self._removed_at_once // 2)
-        elif took < REMOVAL_SECONDS / 2:
-            self._removed_at_once = min(REMOVED_MAX, self._removed_at_once * 2)
+        if took < REMOVAL_SECONDS / 2 and removed >= number:
+            self._removed_at_once = min(REMOVED_MAX, number * 2)
+        elif took < REMOVAL_SECONDS:
+            self._removed_at_once = number
         return store.clearing
 
-    def _remove_some(self, store: Store) -> None:
+    def _remove_some(self, store: Store, number: int) -> int:
         with store.write() as db:
-            clearing.remove_some(db, self._removed_at_once)
+            return clearing.remove_some(db, number)
 
     def _check_deadline(self, deadline: float) -> None:
         if self._clock() >= deadline:

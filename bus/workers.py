@@ -199,6 +199,7 @@ class Writers:
             else:
                 reply = self._dispatcher.answer_maintenance(request)
             self._deliver([request], [reply])
+            self.remove_cleared(scope)  # a log that was appended may have cleared rooms
             self._pool.submit(partial(self._run, scope))
         except BaseException as error:  # noqa: BLE001
             self._crashed(error)

@@ -10,6 +10,7 @@ Where a command names such a message, it is removed before the command is execut
 see one. So it makes no difference to commands how far the removal is, and a replay gives the same rows.
 """
 
+from itertools import takewhile
 from typing import Any
 
 from peewee import SQL, fn
@@ -36,6 +37,8 @@ from backscroll.schema.tables import ClearedRooms, Messages
 
 AT_ONCE = 100
 """A room with so many messages or fewer is cleared without a mark."""
+WINDOW = 2_000
+"""So many messages are looked at for a step of the removal, more than a batch has."""
 
 SELECT_UP_TO = statement(Messages.select(Messages.id).where(SHOWN_IN_ROOM).limit(Named("limit")))
 UPSERT_MARK = statement(
@@ -52,7 +55,7 @@ LAST_MARK = ClearedRooms.select(fn.MAX(ClearedRooms.until))
 SELECT_LAST_MARK = statement(LAST_MARK)
 COUNT_MARKS = statement(ClearedRooms.select(fn.COUNT(ClearedRooms.room_id)))
 SELECT_REMAINING = statement(
-    Messages.select(Messages.id, Messages.timestamp)
+    Messages.select(Messages.id, Messages.timestamp, Messages.origin_seq)
     .where(OF_ROOM & (Messages.timestamp >= Named("after")) & ~IS_SHOWN)
     .order_by(Messages.timestamp)
     .limit(Named("limit"))
@@ -92,19 +95,27 @@ def check_removed(until: int | None, from_seq: int = 0) -> None:
         raise Busy("messages of a cleared room are being removed; try again")
 
 
-def remove_some(db: Writes, number: int) -> None:
-    """Remove at most this number of messages of a cleared room, with everything that belongs to them."""
+def remove_some(db: Writes, number: int) -> int:
+    """Remove this number of messages of a cleared room, with everything that belongs to them. Returns how many.
+
+    They are more if one command saved them: its entry in the log is to be rewritten once, and not for each of them. So
+    they are taken in the order of these commands, out of some thousand messages.
+    """
     mark = db.row(SELECT_MARK)
     if mark is None:
         db.clearing = False
-        return
+        return 0
     room_id, after = mark
-    found = db.rows(SELECT_REMAINING, room_id=room_id, after=after, limit=number)
-    _remove([message_id for message_id, _ in found], db, CommandContext(0, "", db.now, "", None))
-    if len(found) == number:
-        db.run(MOVE_MARK, room_id=room_id, after=found[-1][1])
-    else:
+    found = db.rows(SELECT_REMAINING, room_id=room_id, after=after, limit=WINDOW)
+    by_origin = sorted((origin_seq, message_id) for message_id, _, origin_seq in found)
+    taken = by_origin[:number]
+    taken += takewhile(lambda each: each[0] == taken[-1][0] > 0, by_origin[number:])
+    _remove([message_id for _, message_id in taken], db, CommandContext(0, "", db.now, "", None))
+    if len(found) < WINDOW and len(taken) == len(found):
         db.run(DELETE_MARK, room_id=room_id)
+    elif len(taken) == len(found):
+        db.run(MOVE_MARK, room_id=room_id, after=found[-1][1])
+    return len(taken)
 
 
 def remove_named(command: Command[Any], db: Writes, context: CommandContext) -> None:

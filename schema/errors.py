@@ -12,7 +12,7 @@
     │   └── Forbidden              forbidden          the token lacks a right; not allowed in this scope
     ├── DaemonError                fault "daemon": the request may be valid, but the daemon could not execute it
     │   ├── DeadlineExceeded       deadline-exceeded  not started before the caller's deadline
-    │   ├── Busy                   busy               a queue is full, or another process holds the lock; try again
+    │   ├── Busy                   busy               a queue is full, or a lock is held; try again
     │   ├── Unavailable            unavailable        the daemon is starting or stopping; try again
     │   ├── Storage                storage            disk full, I/O error, damaged file
     │   └── Internal               internal           a bug in the daemon
@@ -190,7 +190,7 @@ class DeadlineExceeded(DaemonError):
 
 
 class Busy(DaemonError):
-    """A queue is full, or another process holds the lock of the database file."""
+    """A queue is full, another process holds the lock of the database file, or a cleared room is being removed."""
 
     code = "busy"
     retries = "always"

@@ -54,9 +54,10 @@ class SqliteScopeAdmin:
         copy = beside(self._scopes.scope_named(self.name).path, COMPACTED)
         _remove_copy(copy)  # left by an interrupted compaction
         try:
-            self._make_room()
             with self._scopes.use(self.name) as store:
                 _remove_cleared(store)
+            self._make_room()
+            with self._scopes.use(self.name) as store:
                 store.vacuum_into(copy)
             with self._scopes.exclusive(self.name) as scope:
                 if beside(scope.path, "-wal").exists():
@@ -163,6 +164,7 @@ def _remove_cleared(store: SqliteStore) -> None:
     while store.clearing:
         with store.write() as db:
             clearing.remove_some(db, REMOVED_AT_ONCE)
+        store.checkpoint_if_due()
 
 
 def _remove_copy(copy: Path) -> None:

@@ -94,6 +94,12 @@ class Scope:
         store = self.store or self.read_only
         return store.seq if store else self.closed_at_seq
 
+    @property
+    def is_clearing(self) -> bool:
+        """Whether messages of cleared rooms are being removed."""
+        store = self.store
+        return store is not None and store.clearing
+
     def enter(self) -> None:
         with self.left:
             self.users += 1
@@ -679,9 +685,12 @@ class SqliteScopes:
             self._open.pop(scope.name, None)
 
     def _unused(self) -> list[Scope]:
-        """The open scopes that are unused, least recently used first, without `default`, which stays open."""
+        """The open scopes that are unused, least recently used first, without `default`, which stays open.
+
+        Nor are those unused in which messages of cleared rooms are being removed.
+        """
         with self._lock:
-            scopes = [each for each in self._open.values() if not each.users]
+            scopes = [each for each in self._open.values() if not each.users and not each.is_clearing]
         return sorted((each for each in scopes if each.name != DEFAULT_SCOPE), key=lambda scope: scope.last_used)
 
     def _close_excess(self) -> None:

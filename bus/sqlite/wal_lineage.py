@@ -264,9 +264,10 @@ def _moments(pages: Iterable[bytes], page_bytes: int) -> Iterator[Moment]:
         image, at = bytearray(connection.serialize("main")), (rows[0][0] - 1) * page_bytes
         for page in pages:
             image[at : at + page_bytes] = page
-            with suppress(apsw.Error):  # it is damaged
+            with suppress(apsw.Error, UnicodeDecodeError):  # it is damaged
                 connection.deserialize("main", bytes(image))
-                if moment := _moment_in(connection):
+                moment = _moment_in(connection)
+                if moment is not None and isinstance(moment.commits, int):
                     yield moment
 
 

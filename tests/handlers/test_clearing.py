@@ -12,7 +12,9 @@ from backscroll.clients.python import Client
 from backscroll.handlers.clearing import AT_ONCE
 from backscroll.schema import (
     BackscrollError,
+    Batch,
     ClearRoomMessages,
+    CompactScope,
     DeleteMessage,
     DeleteRoom,
     GetAllAttachments,
@@ -77,10 +79,14 @@ def test_nothing_of_a_cleared_room_is_read(paused: Paused, clears: Callable[[str
         with pytest.raises(BackscrollError) as refused:
             client.ask(query)
         assert refused.value.code == "busy"
-    assert [message.id for message in client.ask(GetMessages("r2"))] == ["other"]
+    client.execute(save_message("later", room_id="r2"))
+    [entry] = client.ask(GetLog(client.execute(GetScopeInfo()).rows["commands"])).entries
+    assert entry.type == "save-message"
+    client.execute(DeleteMessage("later"))
+    assert [message.id for message in client.ask(GetMessages("r2"))] == ["later", "other"]
     paused.remove()
     info = client.execute(GetScopeInfo())
-    assert (info.purging, info.rows["messages"]) == (0, 1)
+    assert (info.purging, info.rows["messages"]) == (0, 2)
     assert "secret" not in str(client.ask(GetLog(1, limit=500)))
 
 
@@ -147,3 +153,40 @@ def test_a_room_that_is_cleared_again_loses_what_came_between(paused: Paused) ->
     paused.remove()
     assert [message.id for message in client.ask(GetMessages("r1"))] == ["after"]
     assert client.execute(GetScopeInfo()).rows["messages"] == 1
+
+
+def test_a_scope_stays_open_until_all_is_removed(paused: Paused) -> None:
+    """Though it is used by nobody any more; afterwards it is closed like others."""
+    client = Client(transport=paused, scope="other")
+    fill(client)
+    client.execute(ClearRoomMessages("r1"))
+    paused.scopes.close_idle(-1)
+    assert paused.dispatcher.is_clearing("other")
+    while paused.dispatcher.remove_cleared("other"):
+        pass
+    paused.scopes.close_idle(-1)
+    assert "other" not in paused.scopes.open_names()
+
+
+def test_compact_scope_removes_what_is_left(paused: Paused) -> None:
+    """So the copy has none of it."""
+    client = Client(transport=paused)
+    fill(client)
+    client.execute(ClearRoomMessages("r1"))
+    client.execute(CompactScope())
+    info = client.execute(GetScopeInfo())
+    assert (info.purging, info.rows["messages"]) == (0, 0)
+
+
+def test_messages_of_a_batch_are_removed_together(paused: Paused) -> None:
+    """Its entry in the log is rewritten once, however small the steps are, and however messages are interleaved."""
+    client = Client(transport=paused)
+    for batch in range(2):
+        client.execute(Batch.of(save_message(2 * at + batch, "secret") for at in range(MANY)))
+    client.execute(ClearRoomMessages("r1"))
+    left = []
+    while paused.dispatcher.is_clearing("default"):
+        paused.dispatcher._removed_at_once = 1
+        paused.dispatcher.remove_cleared("default")
+        left.append(client.execute(GetScopeInfo()).rows["messages"])
+    assert left[:2] == [MANY, 0]
