@@ -48,7 +48,7 @@ class ScopeInfo(Record, frozen=True, kw_only=True):
 
     `bareTombstones` are the deletions of messages that have never arrived; they are kept for ever. The rows of
     `messages` include them, and other rows that only occupy an id. `purging` is the number of cleared or deleted rooms
-    whose messages nobody can read any more, but whose bytes are not all removed.
+    whose messages nobody can read any more, but whose bytes are not all removed; the rows include these.
     """
 
     scope: str

@@ -226,7 +226,9 @@ class GetMessageById(Query[Message | None], frozen=True):
 
 
 class GetMessagesByIds(Query[list[Message]], frozen=True):
-    """The messages with these ids, at most 500, in the order of the ids. Those that are not stored are left out.
+    """The messages with these ids, at most 500, in the order of the ids, each once and under the id that it has now.
+
+    Those that are not stored are left out.
 
     `too-large` if they do not fit into a reply: ask for fewer. With `childLists: false` they are without their
     reactions, with `attachments` they have their attachments.
