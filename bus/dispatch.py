@@ -45,7 +45,7 @@ from backscroll.schema.wire import JSON, Codec, Envelope, Success, codec_of, rea
 ENVELOPE_BYTES_MAX = 1024
 """What a reply has besides its result, at most."""
 REMOVAL_SECONDS = 0.01  # for a step of the removal of a cleared room's messages, which commands wait for
-REMOVED_MIN, REMOVED_MAX = 1, 1_000  # messages in such a step, and others that one command saved
+REMOVED_MIN, REMOVED_MAX = 1, 1_000  # messages in such a step, or more that one command saved
 EXPIRY_RETRY_MS = 60_000
 """How long expired messages stay when they cannot be deleted: the clock has jumped, or the disk refuses."""
 RUN_SECONDS = 0.025

@@ -39,6 +39,8 @@ AT_ONCE = 100
 """A room with so many messages or fewer is cleared without a mark."""
 WINDOW = 2_000
 """So many messages are looked at for a step of the removal, more than a batch has."""
+OF_ONE_COMMAND = 200
+"""So many are removed in a step if one command saved them."""
 
 SELECT_UP_TO = statement(Messages.select(Messages.id).where(SHOWN_IN_ROOM).limit(Named("limit")))
 UPSERT_MARK = statement(
@@ -98,8 +100,8 @@ def check_removed(until: int | None, from_seq: int = 0) -> None:
 def remove_some(db: Writes, number: int) -> int:
     """Remove this number of messages of a cleared room, with everything that belongs to them. Returns how many.
 
-    They are more if one command saved them: its entry in the log is to be rewritten once, and not for each of them. So
-    they are taken in the order of these commands, out of some thousand messages.
+    They are more if one command saved them: its entry in the log is to be rewritten a few times, and not for each of
+    them. So they are taken in the order of these commands, out of some thousand messages.
     """
     mark = db.row(SELECT_MARK)
     if mark is None:
@@ -109,7 +111,7 @@ def remove_some(db: Writes, number: int) -> int:
     found = db.rows(SELECT_REMAINING, room_id=room_id, after=after, limit=WINDOW)
     by_origin = sorted((origin_seq, message_id) for message_id, _, origin_seq in found)
     taken = by_origin[:number]
-    taken += takewhile(lambda each: each[0] == taken[-1][0] > 0, by_origin[number:])
+    taken += takewhile(lambda each: each[0] == taken[-1][0] > 0, by_origin[number:OF_ONE_COMMAND])
     _remove([message_id for _, message_id in taken], db, CommandContext(0, "", db.now, "", None))
     if len(found) < WINDOW and len(taken) == len(found):
         db.run(DELETE_MARK, room_id=room_id)
