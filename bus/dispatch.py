@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from msgspec import Raw, to_builtins
 
@@ -41,6 +41,8 @@ from backscroll.schema.replies import DeletedMessages
 from backscroll.schema.salvage import mend_batch, read_id
 from backscroll.schema.ulid import UlidGenerator
 from backscroll.schema.wire import JSON, Codec, Envelope, Success, codec_of, read_envelope, read_type, write_failure
+
+T = TypeVar("T")
 
 ENVELOPE_BYTES_MAX = 1024
 """What a reply has besides its result, at most."""
@@ -315,7 +317,7 @@ class Dispatcher:
             with self._scopes.borrow_if_open(scope) as store:
                 if store is None or (store.follows and not awaited):
                     return False
-                return self._expire_on_full_disk(scope, store)
+                return self._on_full_disk(scope, partial(self._expire, scope, store))
         except Exception as error:  # noqa: BLE001  # it is tried again later
             log.error("expired messages are not deleted", scope=scope, error=str(error))
             return False
@@ -334,7 +336,10 @@ class Dispatcher:
             return False
         try:
             with self._scopes.borrow_if_open(scope) as store:
-                return store is not None and self._remove_cleared(scope, store)
+                if store is None:
+                    return False
+                self._on_full_disk(scope, partial(self._remove_cleared, store))
+                return store.clearing
         except Exception as error:  # noqa: BLE001  # it is tried again after the next commit, and by the chores
             log.error("messages of a cleared room are not removed", scope=scope, error=str(error))
             return False
@@ -414,15 +419,15 @@ class Dispatcher:
             return False
         return not self._ending and any(request.as_type.RIGHT != "admin" for request in run)
 
-    def _expire_on_full_disk(self, scope: str, store: Store) -> bool:
-        """Delete messages that have expired, if necessary with the reserve given up."""
+    def _on_full_disk(self, scope: str, work: Callable[[], T]) -> T:
+        """The result of `work`, which only removes data; on a full disk it is repeated with the reserve given up."""
         try:
-            return self._expire(scope, store)
+            return work()
         except Exception as error:
             if not self._scopes.is_disk_full(error):
                 raise
             self._scopes.give_up_reserve(scope)
-            return self._expire(scope, store)
+            return work()
 
     def _expire(self, scope: str, store: Store) -> bool:
         """Delete messages that have expired, at most as many as one command does. Returns whether there are more.
@@ -513,13 +518,8 @@ class Dispatcher:
     def _answer_maintenance(self, context: Any, request: Request) -> bytes:
         if self._scopes.may_refuse and adds(request.operation) and (refused := self._refusal_of([request])):
             raise refused
-        try:
-            return self._answer_other(context, request)
-        except Exception as error:
-            if not self._scopes.is_disk_full(error) or adds(request.operation):
-                raise
-            self._scopes.give_up_reserve(request.scope)
-            return self._answer_other(context, request)
+        work = partial(self._answer_other, context, request)
+        return work() if adds(request.operation) else self._on_full_disk(request.scope, work)
 
     def _answer_query(self, store: ReadStore, snapshot: Reads, request: Request) -> bytes:
         if request.deadline is not None:
@@ -555,29 +555,19 @@ class Dispatcher:
         if removed:
             log.info("chores done", scope=scope, **removed)
         if not store.follows:
-            self._expire_on_full_disk(scope, store)
+            self._on_full_disk(scope, partial(self._expire, scope, store))
 
-    def _remove_cleared(self, scope: str, store: Store) -> bool:
-        """Remove some messages of cleared rooms; if the disk is full, with the reserve given up."""
+    def _remove_cleared(self, store: Store) -> None:
+        """Remove some messages of cleared rooms, as many as took little time before."""
         started, number = self._clock(), self._removed_at_once
         self._removed_at_once = max(REMOVED_MIN, number // 2)  # unless the step is quick, and succeeds
-        try:
-            removed = self._remove_some(store, number)
-        except Exception as error:
-            if not self._scopes.is_disk_full(error):
-                raise
-            self._scopes.give_up_reserve(scope)
-            removed = self._remove_some(store, self._removed_at_once)
+        with store.write() as db:
+            removed = clearing.remove_some(db, number)
         took = self._clock() - started
         if took < REMOVAL_SECONDS / 2 and removed >= number:
             self._removed_at_once = min(REMOVED_MAX, number * 2)
         elif took < REMOVAL_SECONDS:
             self._removed_at_once = number
-        return store.clearing
-
-    def _remove_some(self, store: Store, number: int) -> int:
-        with store.write() as db:
-            return clearing.remove_some(db, number)
 
     def _check_deadline(self, deadline: float) -> None:
         if self._clock() >= deadline:

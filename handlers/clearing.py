@@ -122,8 +122,9 @@ def remove_some(db: Writes, number: int) -> int:
 
 def remove_named(command: Command[Any], db: Writes, context: CommandContext) -> None:
     """Remove the messages that a command names, if they are of a cleared room and still there."""
-    named = {*_named(command, db), *(resolve(each, db) for each in _named(command, db))}
-    found = db.rows(SELECT_NOT_SHOWN, message_ids=to_json(sorted(named)).decode()) if named else []
+    named = _named(command, db)
+    both = sorted({*named, *(resolve(each, db) for each in named)})
+    found = db.rows(SELECT_NOT_SHOWN, message_ids=to_json(both).decode()) if both else []
     if found:
         _remove([message_id for (message_id,) in found], db, context)
 
