@@ -1,6 +1,5 @@
 """Clearing a room in a daemon: the reply comes at once, and its messages are removed while others go on."""
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from backscroll.schema import (
     GetScopeInfo,
 )
 from tests.support.messages import save_message
+from tests.support.notes import say
 from tests.support.waiting import wait_until
 
 StartDaemon = Callable[..., DaemonProcess]
@@ -29,10 +29,6 @@ BATCH, BATCH_LONG = 50, 1_000
 MESSAGES, MESSAGES_LONG = 3_000, 200_000
 KILLS, KILLS_LONG = 4, 20
 SECRET = "nobody may find this"
-
-
-def say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
 
 
 def fill(client: Client, long: bool) -> None:

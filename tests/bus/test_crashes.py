@@ -26,6 +26,7 @@ from tests.support.copies import copy_once, copy_until_complete, header_of, wal_
 from tests.support.exchanges import exchange, logged, value_of
 from tests.support.maintainers import Maintainer
 from tests.support.messages import save_payload
+from tests.support.notes import say
 from tests.support.peers import Peer
 from tests.support.requests import body, send
 from tests.support.tables import all_rows
@@ -52,10 +53,6 @@ def seed_of(long: bool) -> int:
     seed = random.SystemRandom().randrange(2**32) if long else 20260106
     say(f"seed {seed}")
     return seed
-
-
-def say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
 
 
 @contextmanager
