@@ -30,6 +30,7 @@ CHAIN_START = bytes(DIGEST_BYTES)
 """The chain value before a scope's first entry."""
 
 Noun = Literal["message", "room", "member", "user", "current-user", "ban", "media"]
+NounName = Annotated[str, OneOf(*get_args(Noun))]
 ChangeKind = Literal["saved", "gone", "cleared", "replaced"]
 
 _encode_canonically = msgspec.msgpack.Encoder(order="sorted").encode
@@ -44,7 +45,7 @@ class Change(Record, frozen=True, kw_only=True):
     changes of their room.
     """
 
-    noun: Annotated[str, OneOf(*get_args(Noun))]
+    noun: NounName
     kind: Annotated[str, OneOf(*get_args(ChangeKind))] = "saved"
     id: Id | None = None
     room_id: Id | None = None

@@ -15,9 +15,9 @@ from msgspec import Struct
 
 from backscroll.schema.errors import ERRORS, BackscrollError
 from backscroll.schema.limits import LIMITS
-from backscroll.schema.markers import OneOf, ReplyOnly, Since, marker
+from backscroll.schema.markers import ByNoun, OneOf, ReplyOnly, Since, marker
 from backscroll.schema.operations import OPERATIONS
-from backscroll.schema.operations.base import Builtin, Command, Maintenance, Operation
+from backscroll.schema.operations.base import Builtin, Command, Maintenance, Operation, Query
 from backscroll.schema.size_probe import present
 from backscroll.schema.strict import SPELLED_OUT, strict
 from backscroll.schema.wire import LOWEST_COMPATIBLE_LEVEL, PROTOCOL_LEVEL, Envelope, Failure, Success
@@ -112,6 +112,8 @@ def _operation(operation: type[Operation[Any]], payload: Schema, result: Schema)
     }
     if issubclass(operation, Command):
         described["batch"] = not operation.ALONE and operation.wire_name != "batch"
+    if issubclass(operation, Query) and operation.READS:
+        described["reads"] = list(operation.READS)
     if operation.REPLACED_BY is not None:
         described["replacedBy"] = operation.REPLACED_BY
     return described
@@ -155,6 +157,9 @@ def _complete(schema: Schema, record: type[Struct], *, is_reply: bool) -> None:
         hint = present(hints[field.name])
         if is_reply and (known := marker(hint, OneOf)) is not None:
             described["x-known-values"] = list(known.values)
+        if (by_noun := marker(hint, ByNoun)) is not None:
+            references = {noun: {"$ref": f"#/$defs/{each.__name__}"} for noun, each in by_noun.records.items()}
+            described |= {"anyOf": list(references.values()), "x-by-noun": references}
         if (since := marker(hint, Since)) is not None:
             described["x-since"] = since.level
         if field.name in getattr(record, "SECRET", ()):

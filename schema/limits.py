@@ -36,6 +36,9 @@ FAILURES_BYTES_MAX = 1024 * 1024  # in JSON; beyond it a batch's failed commands
 WAITING_MESSAGES_MAX = 10_000  # constant, so that a replay refuses and accepts the same edits
 DELETED_MESSAGES_MAX = 1_000  # by one command that deletes by time, so that others need not wait for it
 CURSOR_CHARS_MAX = 2_560  # a cursor names a room, a channel and a message, in base64
+WAIT_MS_MAX = 60_000
+WAITING_QUERIES_MAX, WAITING_QUERIES_OF_CLIENT_MAX = 10_000, 64
+CHANGED_ROOMS_MAX = 100
 PATH_CHARS_MAX = 4_096
 FUTURE_MS_MAX = 24 * 60 * 60 * 1000
 TOKEN_BYTES_MAX = 128
@@ -66,6 +69,7 @@ Count = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
 PositiveCount = Annotated[int, Meta(ge=1, le=INTEGER_MAX)]
 Bytes = Annotated[int, Meta(ge=0, le=INTEGER_MAX, extra_json_schema={"x-unit": "bytes"})]
 Millis = Annotated[int, Meta(ge=0, le=MILLIS_MAX, extra_json_schema={"x-unit": "ms since 1970-01-01 UTC"})]
+WaitMs = Annotated[int, Meta(ge=0, le=WAIT_MS_MAX, extra_json_schema={"x-unit": "ms"})]
 DurationMs = Annotated[int, Meta(ge=0, le=MILLIS_MAX, extra_json_schema={"x-unit": "ms"})]
 Seq = Annotated[int, Meta(ge=1, le=INTEGER_MAX)]
 PageSize = Annotated[int, Meta(ge=1, le=PAGE_ITEMS_MAX)]
@@ -157,6 +161,14 @@ LIMITS: dict[str, Limit] = {
         "its result says how many; send it again for the rest",
     ),
     "cursorChars": Limit("a cursor", CURSOR_CHARS_MAX, "characters", "too-large"),
+    "waitMs": Limit("`waitMs`", WAIT_MS_MAX, "ms", "invalid"),
+    "waitingQueries": Limit(
+        "queries that wait, of all clients", WAITING_QUERIES_MAX, "queries", "", "the oldest is answered with nothing"
+    ),
+    "waitingQueriesOfClient": Limit(
+        "queries that wait, of one connection", WAITING_QUERIES_OF_CLIENT_MAX, "queries", "", "as above"
+    ),
+    "changedRooms": Limit("`rooms` of `get-changes`", CHANGED_ROOMS_MAX, "items", "too-large", "at least 1"),
     "batchCommands": Limit(
         "commands of a `batch`, entries of `append-log`", BATCH_COMMANDS_MAX, "items", "too-large", "at least 1"
     ),

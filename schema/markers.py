@@ -10,6 +10,13 @@ class OneOf:
         self.values = values
 
 
+class ByNoun:
+    """A value whose type depends on the field `noun` beside it: a record for each noun that has one."""
+
+    def __init__(self, **records: Any) -> None:
+        self.records = records
+
+
 class Since(NamedTuple):
     """The protocol level that added a field; a field without this marker belongs to level 1."""
 

@@ -17,7 +17,18 @@ PART = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n).*?(<!-- /generated 
 
 REPLY_RECORDS = (
     *("Session", "Media", "MessagePage", "MessageList", "ScopeInfo", "LogPage", "LogEntry", "Change", "Generated"),
-    *("RowPage", "AccessToken", "ClientKey", "KeyList", "Proof", "Pong", "HealthReport", "StorageHealth"),
+    *(
+        "ChangePage",
+        "ItemChange",
+        "RowPage",
+        "AccessToken",
+        "ClientKey",
+        "KeyList",
+        "Proof",
+        "Pong",
+        "HealthReport",
+        "StorageHealth",
+    ),
 )
 """The records that occur only in replies and logs; all others can be saved too."""
 

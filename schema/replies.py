@@ -2,9 +2,11 @@
 
 from typing import Annotated, Any
 
-from backscroll.schema.limits import Bytes, Count, DurationMs, Id, Millis, Text
-from backscroll.schema.markers import OneOf
-from backscroll.schema.records import Message, Record
+from backscroll.schema.command_log import NounName
+from backscroll.schema.limits import Bytes, Count, DurationMs, Id, Millis, Seq, Text
+from backscroll.schema.markers import ByNoun, OneOf
+from backscroll.schema.records import Ban, Message, Record, Room, RoomMember, User
+from backscroll.schema.wire import RequestId
 
 
 class MessagePage(Record, frozen=True, kw_only=True):
@@ -148,3 +150,38 @@ class HealthReport(Record, frozen=True, kw_only=True):
     storage: StorageHealth
     scopes_open: int
     queues: dict[str, int]
+
+
+RECORD_OF_NOUN = {"message": Message, "room": Room, "member": RoomMember, "user": User, "ban": Ban, "media": Media}
+"""The record of each noun; the current user is only an id."""
+
+
+class ItemChange(Record, frozen=True, kw_only=True):
+    """An item that a command changed: the command's `seq`, time (ms) and id, and which item, with what it is now.
+
+    `gone`: it no longer exists, at least not in this room. Without `id` it is about all items of the noun, in the room,
+    in its channel, or everywhere: with `gone` these are gone, and what there is instead follows; else read them anew.
+    """
+
+    seq: Seq
+    at: Millis
+    request_id: RequestId
+    noun: NounName
+    id: Id | None = None
+    room_id: Id | None = None
+    channel_id: Id | None = None
+    gone: bool | None = None
+    value: Annotated[Any, ByNoun(**RECORD_OF_NOUN)] = None
+
+
+class ChangePage(Record, frozen=True, kw_only=True):
+    """Changes in order, and the cursor after them. `more`: ask again at once, even if the page is empty.
+
+    `gap`: the cursor belongs to another history of the scope. There are no changes then, and the new cursor is that of
+    `now`: read everything anew.
+    """
+
+    changes: list[ItemChange]
+    cursor: Text
+    more: bool
+    gap: bool | None = None

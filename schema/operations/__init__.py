@@ -14,6 +14,7 @@ from backscroll.schema.operations.bans import *
 from backscroll.schema.operations.base import *
 from backscroll.schema.operations.batch import *
 from backscroll.schema.operations.channels import *
+from backscroll.schema.operations.feed import *
 from backscroll.schema.operations.lifecycle import *
 from backscroll.schema.operations.log import *
 from backscroll.schema.operations.media import *
@@ -27,7 +28,7 @@ from backscroll.schema.operations.users import *
 
 NOUNS = (
     *("messages", "reactions", "users", "rooms", "members", "channels", "bans", "attachments", "sessions", "media"),
-    *("scopes", "batch", "log", "lifecycle", "access"),
+    *("feed", "scopes", "batch", "log", "lifecycle", "access"),
 )
 """The order of the modules in the documentation; a module that is missing here comes last."""
 

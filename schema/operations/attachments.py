@@ -39,6 +39,8 @@ class GetAttachmentsForMessage(Query[list[Attachment]], frozen=True):
     Example: {"messageId": "m1"}
     """
 
+    READS = ("message",)
+
     message_id: Id
     limit: PageSize | None = None
     after: AttachmentPosition | None = None
@@ -52,6 +54,8 @@ class GetAllAttachments(Query[list[Attachment]], frozen=True):
 
     Example: {"limit": 100, "after": {"id": "a0"}}
     """
+
+    READS = ("message",)
 
     limit: PageSize | None = None
     after: AttachmentPosition | None = None

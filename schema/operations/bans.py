@@ -35,6 +35,8 @@ class GetBansForRoom(Query[list[Ban]], frozen=True):
     Example: {"roomId": "r1"}
     """
 
+    READS = ("ban",)
+
     room_id: Id
     limit: PageSize | None = None
     after: BanPosition | None = None
@@ -45,6 +47,8 @@ class IsUserBanned(Query[bool], frozen=True):
 
     Example: {"userId": "eve", "roomId": "r1"}
     """
+
+    READS = ("ban",)
 
     user_id: Id
     room_id: Id

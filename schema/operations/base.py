@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final, Generic, Literal, TypeVar, get_args
 from msgspec import Raw, Struct
 
 from backscroll.schema.hidden import shown, shown_fields
-from backscroll.schema.limits import BATCH_COMMANDS_MAX, BODY_BYTES_MAX, FREE_JSON_BYTES_MAX
+from backscroll.schema.limits import BATCH_COMMANDS_MAX, BODY_BYTES_MAX, FREE_JSON_BYTES_MAX, WaitMs
 
 R = TypeVar("R", covariant=True)
 
@@ -72,11 +72,21 @@ class Command(Operation[R], Generic[R], frozen=True):
 
 
 class Query(Operation[R], Generic[R], frozen=True):
-    """Reads only. Up to `run_max` queries are answered from one snapshot, with all their replies in memory."""
+    """Reads only. Up to `run_max` queries are answered from one snapshot, with all their replies in memory.
+
+    `READS` are the nouns of the changes that can change the result, as in `get-changes`; empty if no change tells.
+    """
 
     RIGHT: ClassVar[Right] = "read"
+    READS: ClassVar[tuple[str, ...]] = ()
 
     run_max: ClassVar[int] = 64
+
+
+class WaitingQuery(Query[R], Generic[R], frozen=True):
+    """A query that can wait: if there is nothing new, it is answered when there is, or after `waitMs`."""
+
+    wait_ms: WaitMs = 0
 
 
 class Builtin(Query[R], Generic[R], frozen=True):

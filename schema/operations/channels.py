@@ -74,6 +74,8 @@ class GetChannel(Query[Channel | None], frozen=True):
     Example: {"channelId": "general"}
     """
 
+    READS = ("room",)
+
     channel_id: Id
     room_id: Id = DEFAULT_ROOM
 
@@ -86,6 +88,8 @@ class ListChannels(Query[list[Channel]], frozen=True):
 
     Example: {"roomId": "r1"}
     """
+
+    READS = ("room",)
 
     room_id: Id = DEFAULT_ROOM
     limit: PageSize | None = None
@@ -155,6 +159,8 @@ class ListCategories(Query[list[Category]], frozen=True):
 
     Example: {}
     """
+
+    READS = ("room",)
 
     room_id: Id = DEFAULT_ROOM
     limit: PageSize | None = None

@@ -68,6 +68,8 @@ class GetMedia(Query[Media | None], frozen=True):
     Example: {"mediaId": "01JGH0000000000000000000000"}
     """
 
+    READS = ("media",)
+
     media_id: Id
 
 
@@ -80,6 +82,8 @@ class ListMedia(Query[list[Media]], frozen=True):
     Example: {"limit": 100, "after": {"id": "01JGH0000000000000000000000"}}
     """
 
+    READS = ("media",)
+
     limit: PageSize | None = None
     after: MediaPosition | None = None
 
@@ -89,6 +93,8 @@ class GetMediaPart(Query[bytes], frozen=True):
 
     Example: {"mediaId": "01JGH0000000000000000000000"}
     """
+
+    READS = ("media",)
 
     ERRORS = ("not-found",)
 

@@ -38,6 +38,8 @@ class GetMember(Query[RoomMember | None], frozen=True):
     Example: {"roomId": "r1", "oderId": "ada"}
     """
 
+    READS = ("member",)
+
     room_id: Id
     oder_id: Id
 
@@ -50,6 +52,8 @@ class GetMembers(Query[list[RoomMember]], frozen=True):
 
     Example: {"roomId": "r1", "limit": 100}
     """
+
+    READS = ("member",)
 
     room_id: Id
     limit: PageSize | None = None

@@ -157,6 +157,8 @@ class ListMessages(Query[MessageList], frozen=True):
     Example: {"channelId": "general", "limit": 20}
     """
 
+    READS = ("message",)
+
     REPLACED_BY = "get-message-page"
 
     ERRORS = ("not-found",)
@@ -178,6 +180,8 @@ class GetMessagePage(Query[MessagePage], frozen=True):
 
     Example: {"roomId": "r1", "channelId": "general", "limit": 20, "includeDeleted": false}
     """
+
+    READS = ("message",)
 
     ERRORS = ("not-found",)
 
@@ -204,6 +208,8 @@ class GetMessages(Query[list[Message]], frozen=True):
     Example: {"roomId": "r1", "limit": 50, "offset": 100}
     """
 
+    READS = ("message",)
+
     REPLACED_BY = "get-message-page"
 
     room_id: Id
@@ -220,6 +226,8 @@ class GetMessageById(Query[Message | None], frozen=True):
     Example: {"messageId": "m1"}
     """
 
+    READS = ("message",)
+
     message_id: Id
     child_lists: bool = True
     attachments: bool = False
@@ -235,6 +243,8 @@ class GetMessagesByIds(Query[list[Message]], frozen=True):
 
     Example: {"messageIds": ["m1", "m2"]}
     """
+
+    READS = ("message",)
 
     message_ids: MessageIds
     child_lists: bool = True

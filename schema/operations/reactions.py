@@ -47,6 +47,8 @@ class GetReactionsForMessage(Query[list[Reaction]], frozen=True):
     Example: {"messageId": "m1"}
     """
 
+    READS = ("message",)
+
     message_id: Id
     limit: PageSize | None = None
     after: ReactionPosition | None = None

@@ -54,6 +54,8 @@ class GetRoom(Query[Room | None], frozen=True):
     Example: {"roomId": "r1"}
     """
 
+    READS = ("room", "member")
+
     room_id: Id
     child_lists: bool = True
 
@@ -66,6 +68,8 @@ class GetAllRooms(Query[list[Room]], frozen=True):
 
     Example: {"childLists": false, "limit": 100}
     """
+
+    READS = ("room", "member")
 
     child_lists: bool = True
     limit: PageSize | None = None

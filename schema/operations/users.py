@@ -58,6 +58,8 @@ class GetUserByPubkey(Query[User | None], frozen=True):
     Example: {"pubkey": "ed25519:8f3a"}
     """
 
+    READS = ("user",)
+
     pubkey: Text
 
 
@@ -70,6 +72,8 @@ class ListUsers(Query[list[User]], frozen=True):
     Example: {"limit": 100, "after": {"createdAt": 1767225600000, "oderId": "abe"}}
     """
 
+    READS = ("user",)
+
     limit: PageSize | None = None
     after: UserPosition | None = None
 
@@ -80,6 +84,8 @@ class GetUser(Query[User | None], frozen=True):
     Example: {"userId": "ada"}
     """
 
+    READS = ("user",)
+
     user_id: Id
 
 
@@ -88,6 +94,8 @@ class GetCurrentUser(Query[User | None], frozen=True):
 
     Example: {}
     """
+
+    READS = ("current-user", "user")
 
 
 class GetUsersByRoom(Query[list[User]], frozen=True):
@@ -98,6 +106,8 @@ class GetUsersByRoom(Query[list[User]], frozen=True):
 
     Example: {"roomId": "r1"}
     """
+
+    READS = ("member", "user")
 
     room_id: Id
     limit: PageSize | None = None
