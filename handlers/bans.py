@@ -15,7 +15,9 @@ ROWS = RowMapper(Ban, Bans)
 OF_ROOM_AND_ACTIVE = (Bans.room_id == Named("room_id")) & (Bans.expires_at.is_null() | (Bans.expires_at > Named("now")))
 
 UPSERT = ROWS.upsert()
-DELETE = statement(Bans.delete().where((Bans.room_id == Named("room_id")) & (Bans.oder_id == Named("oder_id"))))
+OF_ONE = (Bans.room_id == Named("room_id")) & (Bans.oder_id == Named("oder_id"))
+DELETE = statement(Bans.delete().where(OF_ONE))
+SELECT_ONE = statement(Bans.select(*ROWS.columns).where(OF_ONE))
 DELETE_OF_ROOM = statement(Bans.delete().where(Bans.room_id == Named("room_id")))
 SELECT_ACTIVE = OrderedRows(Bans.select(*ROWS.columns).where(OF_ROOM_AND_ACTIVE), [Bans.timestamp, Bans.oder_id])
 # Two index lookups, because one query with OR would read every ban of the room.
@@ -51,3 +53,9 @@ def get_bans_for_room(query: GetBansForRoom, db: Reads) -> Items[Ban]:
 def is_user_banned(query: IsUserBanned, db: Reads) -> bool:
     found = db.row(SELECT_ACTIVE_OF_USER, room_id=query.room_id, user_id=query.user_id, now=db.now)
     return found is not None
+
+
+def find(room_id: str, oder_id: str, db: Reads) -> Ban | None:
+    """The ban of a user from a room, also one that has expired, or None."""
+    row = db.row(SELECT_ONE, room_id=room_id, oder_id=oder_id)
+    return ROWS.to_record(row) if row else None

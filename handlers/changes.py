@@ -14,7 +14,7 @@ the earlier ones (`erase_replaced`). A reference says which fields of its comman
 replaced, so each command is rewritten once for each of them at most, however often the message is edited.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from peewee import SQL, Expression
@@ -24,6 +24,8 @@ from backscroll.handlers.storage import CommandContext, Redaction, Writes
 from backscroll.schema.command_log import Change, Fields, Noun, Target
 from backscroll.schema.tables import LogReferences
 
+NAMED_MAX = 100
+"""A command that changes more messages than these at once declares their room instead."""
 ROOM_NOUNS = ("room", "channel", "category", "member", "ban")
 """The nouns of references with a room as parent."""
 
@@ -115,6 +117,16 @@ def cleared(context: CommandContext, noun: Noun, room_id: str | None = None, cha
 def replaced(context: CommandContext, noun: Noun, room_id: str) -> None:
     """Declare that all items of a noun in a room were rewritten."""
     context.changes.append(Change(noun=noun, kind="replaced", room_id=room_id))
+
+
+def all_saved(context: CommandContext, messages: Sequence[tuple[str, str]]) -> None:
+    """Declare that messages were written, given as (id, room id); if they are many, all of their rooms."""
+    if len(messages) <= NAMED_MAX:
+        for message_id, room_id in messages:
+            saved(context, "message", message_id, room_id)
+    else:
+        for room_id in sorted({room_id for _, room_id in messages}):
+            replaced(context, "message", room_id)
 
 
 def rooms_with_changed_messages(changes: Iterable[Change]) -> set[str | None]:

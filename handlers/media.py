@@ -106,8 +106,7 @@ def delete_media(command: DeleteMedia, db: Writes, context: CommandContext) -> N
 
 @handles(GetMedia)
 def get_media(query: GetMedia, db: Reads) -> MediaRecord | None:
-    row = db.row(SELECT_ONE, media_id=query.media_id)
-    return _record(row) if row else None
+    return find(query.media_id, db)
 
 
 @handles(ListMedia)
@@ -140,6 +139,12 @@ def note_gone(media_ids: Collection[str | None], db: Writes, context: CommandCon
     named = sorted({each for each in media_ids if each is not None})
     if named:
         db.run(INSERT_UNNAMED, media_ids=to_json(named).decode(), now=context.now)
+
+
+def find(media_id: str, db: Reads) -> MediaRecord | None:
+    """The media with this id, or None."""
+    row = db.row(SELECT_ONE, media_id=media_id)
+    return _record(row) if row else None
 
 
 def _record(row: Row) -> MediaRecord:

@@ -69,6 +69,7 @@ UPSERT = ROWS.upsert("written", clears=[Messages.field_versions])
 UPSERT_IN_PLACE = ROWS.upsert(
     "written", unless=IS_DELETED | (Messages.room_id != SQL("excluded.room_id")), clears=[Messages.field_versions]
 )
+SELECT_TOMBSTONES = statement(Messages.select(Messages.id).where(SHOWN_IN_ROOM & IS_DELETED).limit(Named("limit")))
 DELETE_TOMBSTONES = statement(Messages.delete().where(SHOWN_IN_ROOM & IS_DELETED))
 DELETE_HIDDEN_TOMBSTONES = statement(
     Messages.delete().where(
@@ -151,8 +152,13 @@ def clear_room_messages(command: ClearRoomMessages, db: Writes, context: Command
 
 @handles(ForgetDeletions)
 def forget_deletions(command: ForgetDeletions, db: Writes, context: CommandContext) -> None:
-    if db.run(DELETE_TOMBSTONES, room_id=command.room_id):
+    found = db.rows(SELECT_TOMBSTONES, room_id=command.room_id, limit=changes.NAMED_MAX + 1)
+    if len(found) > changes.NAMED_MAX:
         changes.replaced(context, "message", command.room_id)
+    else:
+        for (message_id,) in found:
+            changes.gone(context, "message", message_id, command.room_id)
+    db.run(DELETE_TOMBSTONES, room_id=command.room_id)
     db.run(DELETE_HIDDEN_TOMBSTONES, room_id=command.room_id)
 
 
@@ -202,11 +208,11 @@ def get_message_by_id(query: GetMessageById, db: Reads) -> Message | None:
 
 @handles(GetMessagesByIds)
 def get_messages_by_ids(query: GetMessagesByIds, db: Reads) -> list[Message]:
-    ids, found = query.message_ids, _some(query.message_ids, db)
+    ids, found = query.message_ids, some(query.message_ids, db)
     hidden = {row[ID_AT] for row in found.rows if row[ROOM_AT] == HIDDEN}
     if hidden:  # some may be former ids
         ids = [resolve(each, db) if each in hidden else each for each in ids]
-        found = _some(ids, db)
+        found = some(ids, db)
     rows = [row for row in found.rows if row[ROOM_AT] != HIDDEN]
     messages = with_lists(rows, query.child_lists, query.attachments, db) if found.complete else None
     if messages is None:  # a shorter list would look as if the others were not stored
@@ -215,8 +221,8 @@ def get_messages_by_ids(query: GetMessagesByIds, db: Reads) -> list[Message]:
     return [by_id[message_id] for message_id in dict.fromkeys(ids) if message_id in by_id]
 
 
-def _some(message_ids: list[str], db: Reads) -> RowsWithin:
-    """The rows with these ids, hidden ones too."""
+def some(message_ids: list[str], db: Reads) -> RowsWithin:
+    """The rows with these ids, hidden ones too, as many as fit into a reply."""
     ids = to_json(message_ids).decode()
     return db.rows_within(REPLY_BYTES_MAX, ROWS.take_by_long_size, SELECT_SOME, message_ids=ids)
 

@@ -252,8 +252,8 @@ def join_listed(message_id: str, listed: Iterable[Reaction], db: Writes, context
     return sum(join_saved(row, db, context) for row in _latest(rows)) > 0
 
 
-def join_lists(from_id: str, message_id: str, db: Writes, context: CommandContext) -> int:
-    """Give everything that is known about the reactions to one message to another. Returns how much that is."""
+def join_lists(from_id: str, message_id: str, db: Writes, context: CommandContext) -> None:
+    """Give everything that is known about the reactions to one message to another."""
     saved = db.rows(SELECT_ALL_OF_MESSAGE, message_id=from_id)
     removed = db.rows(SELECT_REMOVALS_OF_MESSAGE, message_id=from_id)
     db.run(DELETE_OF_MESSAGE, message_id=from_id)
@@ -262,7 +262,6 @@ def join_lists(from_id: str, message_id: str, db: Writes, context: CommandContex
         join_saved((message_id, *row[1:]), db, context)
     for oder_id, emoji, timestamp in removed:
         join_removed((message_id, oder_id, emoji), timestamp, db, context)
-    return len(saved) + len(removed)
 
 
 def _row(reaction: Reaction, context: CommandContext) -> Row:

@@ -33,14 +33,14 @@ SELECT_ORIGIN = statement(
 class Naming(NamedTuple):
     """The statements about the messages that name another in one of their columns."""
 
-    select_rooms: Statement
+    select: Statement
     update: Statement
 
 
 def _naming(column: Field) -> Naming:
     names = column == Named("old_id")
     return Naming(
-        statement(Messages.select(Messages.room_id).where(names & IS_SHOWN)),
+        statement(Messages.select(Messages.id, Messages.room_id).where(names & IS_SHOWN)),
         statement(Messages.update({column: Named("new_id")}).where(names)),
     )
 
@@ -64,9 +64,9 @@ def rename_message(command: RenameMessage, db: Writes, context: CommandContext) 
         erase_replaced(each.id, message_states.older_texts(each.state, state), db, context)
     _move_references(old_id, new_id, db)
     _point_to(new_id, old, db)
-    moved = reactions.join_lists(old_id, new_id, db, context)
-    moved += db.run(attachments.MOVE_ALL, message_id=old_id, new_id=new_id)
-    _unite(old, new, state, moved > 0, db, context)
+    reactions.join_lists(old_id, new_id, db, context)
+    db.run(attachments.MOVE_ALL, message_id=old_id, new_id=new_id)
+    _unite(old, new, state, db, context)
     _move_names(old_id, new_id, db, context)
 
 
@@ -91,8 +91,8 @@ def _point_to(new_id: str, old: Stored, db: Writes) -> None:
     db.run(POINT_TO_NEW, old_id=old.id, new_id=new_id)
 
 
-def _unite(old: Stored, new: Stored, state: State, has_moved: bool, db: Writes, context: CommandContext) -> None:
-    """Write under the new id the state that joins both; `has_moved`: it got reactions or attachments of the other."""
+def _unite(old: Stored, new: Stored, state: State, db: Writes, context: CommandContext) -> None:
+    """Write under the new id the state that joins both."""
     former_room = old.former_room or new.former_room
     if former_room is not None and not message_states.is_complete(state):
         if new.is_waiting:
@@ -104,8 +104,7 @@ def _unite(old: Stored, new: Stored, state: State, has_moved: bool, db: Writes, 
         message_states.erase(new.id, db, context)
     if old.room_id is not None:
         changes.gone(context, "message", old.id, old.room_id)
-    if state != new.state or (has_moved and not state.is_deleted):
-        message_states.declare(new, state, context)
+    message_states.declare(new, state, context)  # even if it is as before: the other id leads to it now
 
 
 def _move_references(old_id: str, new_id: str, db: Writes) -> None:
@@ -116,8 +115,7 @@ def _move_references(old_id: str, new_id: str, db: Writes) -> None:
 
 def _move_names(old_id: str, new_id: str, db: Writes, context: CommandContext) -> None:
     """Let the messages that name the old id, as what they reply to or as their thread, name the new one."""
-    rooms = {room_id for naming in NAMING for (room_id,) in db.each(naming.select_rooms, old_id=old_id)}
+    found = {tuple(row) for naming in NAMING for row in db.each(naming.select, old_id=old_id)}
     for naming in NAMING:
         db.run(naming.update, old_id=old_id, new_id=new_id)
-    for room_id in sorted(rooms):
-        changes.replaced(context, "message", room_id)
+    changes.all_saved(context, sorted(found))

@@ -139,6 +139,17 @@ def get_all_rooms(query: GetAllRooms, db: Reads) -> Items[Room]:
     return Items(found, is_page=False) if query.limit is None else Items(_that_fit(found), is_page=True)
 
 
+def without_members(room_id: str, db: Reads) -> Room | None:
+    """A room with its channels and categories, but without its members; raises `TooLarge`."""
+    row = db.row(SELECT_ONE, room_id=room_id)
+    if row is None:
+        return None
+    children = _children([room_id], (CHANNELS, CATEGORIES), db)
+    if children is None:
+        raise _too_large(room_id)
+    return _with_children(row, children)
+
+
 def exists(room_id: str, db: Reads) -> bool:
     """Whether a room is stored."""
     return db.row(SELECT_EXISTS, room_id=room_id) is not None
@@ -189,24 +200,30 @@ def _rooms(rows: list[Row], child_lists: bool, db: Reads) -> Iterator[Room]:
     if not child_lists:
         yield from map(ROWS.to_record, rows)
         return
-    children = _children([row[ID_AT] for row in rows], db)
+    children = _children([row[ID_AT] for row in rows], CHILD_LISTS, db)
     if children is not None:
         yield from (_with_children(row, children) for row in rows)
         return
     if len(rows) == 1:
-        instead = "list-channels, list-categories and get-members with `limit`"
-        problem = f"the lists of room {rows[0][ID_AT]!r} do not fit into a reply of {REPLY_BYTES_MAX} bytes"
-        raise TooLarge(f"{problem}: ask with `childLists: false`, and for its lists with {instead}")
+        raise _too_large(rows[0][ID_AT])
     half = len(rows) // 2
     yield from _rooms(rows[:half], child_lists, db)
     yield from _rooms(rows[half:], child_lists, db)
 
 
-def _children(room_ids: list[str], db: Reads) -> dict[str, dict[str, list[Any]]] | None:
-    """The lists of rooms by name and room; None if together they do not fit into a reply."""
+def _too_large(room_id: str) -> TooLarge:
+    instead = "list-channels, list-categories and get-members with `limit`"
+    problem = f"the lists of room {room_id!r} do not fit into a reply of {REPLY_BYTES_MAX} bytes"
+    return TooLarge(f"{problem}: ask with `childLists: false`, and for its lists with {instead}")
+
+
+def _children(
+    room_ids: list[str], lists: tuple[ChildList[Any], ...], db: Reads
+) -> dict[str, dict[str, list[Any]]] | None:
+    """These lists of rooms by name and room; None if together they do not fit into a reply."""
     ids, left = to_json(room_ids).decode(), REPLY_BYTES_MAX
     children: dict[str, dict[str, list[Any]]] = {}
-    for child in CHILD_LISTS:
+    for child in lists:
         found = child.of_rooms(ids, left, db)
         if found is None:
             return None
@@ -216,11 +233,11 @@ def _children(room_ids: list[str], db: Reads) -> dict[str, dict[str, list[Any]]]
 
 
 def _with_children(row: Row, children: dict[str, dict[str, list[Any]]]) -> Room:
-    """The room as callers see it: always with channels and members, with categories only if it has any."""
+    """The room as callers see it: with channels, with categories only if it has any, and with members if asked for."""
     room = ROWS.to_record(row)
     return replace(
         room,
         channels=children["channels"].get(room.id, []),
         categories=children["categories"].get(room.id) or None,
-        members=children["members"].get(room.id, []),
+        members=children["members"].get(room.id, []) if "members" in children else None,
     )

@@ -157,6 +157,12 @@ def _save(user: User, pubkey_path: str, db: Writes, context: CommandContext) -> 
     changes.saved(context, "user", user.oder_id)
 
 
+def find_by_oder_id(oder_id: str, db: Reads) -> User | None:
+    """The user with this oderId, or None."""
+    row = db.row(SELECT_BY_ODER_ID, user_id=oder_id)
+    return ROWS.to_record(row) if row else None
+
+
 def find(user_id: str, db: Reads) -> User | None:
     """The user with this oderId, or else this id, or None."""
     row = db.row(SELECT_BY_ODER_ID, user_id=user_id) or db.row(SELECT_BY_ID, user_id=user_id)

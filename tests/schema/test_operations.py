@@ -28,7 +28,7 @@ def test_operations_and_handlers_correspond_one_to_one() -> None:
 def test_every_operation_class_is_registered() -> None:
     """Every class of an operation is in `OPERATIONS`, and nothing else; the strict subclasses are derived from it."""
     bases = {operations.Operation, operations.Command, operations.Query, operations.Builtin, operations.Maintenance}
-    bases |= {operations.Administration}
+    bases |= {operations.Administration, operations.WaitingQuery}
     declared = {each for each in _subclasses(Operation) if each.__module__.startswith("backscroll.")} - bases
     assert {each for each in declared if not each.__struct_config__.forbid_unknown_fields} == set(OPERATIONS.values())
 
