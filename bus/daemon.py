@@ -19,7 +19,7 @@ import zmq
 
 from backscroll.bus.clock_watch import ClockWatch, wall_clock_ms
 from backscroll.bus.connections import Connections, connections_max
-from backscroll.bus.dispatch import RUN_REPLY_BYTES, Dispatcher, Refused, Request, receive
+from backscroll.bus.dispatch import RUN_REPLY_BYTES, Dispatcher, Refused, Request, WaitingRequest, receive
 from backscroll.bus.gate import CURVE, IPC, TCP, Gate
 from backscroll.bus.handshakes import Handshakes
 from backscroll.bus.lanes import Bounds, Lanes
@@ -28,11 +28,13 @@ from backscroll.bus.memory import MemoryWatch
 from backscroll.bus.router import RouterSocket
 from backscroll.bus.settings import Settings
 from backscroll.bus.status import DaemonStatus
-from backscroll.bus.stores import Scopes
+from backscroll.bus.stores import Commit, Scopes, Store
+from backscroll.bus.waiting import Answers, WaitingQueries
 from backscroll.bus.workers import Readers, Writers
 from backscroll.handlers import HANDLERS, Handlers
 from backscroll.schema.errors import BackscrollError, Malformed, Unavailable
 from backscroll.schema.limits import ROUTING_BYTES_MAX, ROUTING_FRAMES_MAX
+from backscroll.schema.operations import Administration
 from backscroll.schema.salvage import read_id
 from backscroll.schema.wire import codec_of, write_failure
 
@@ -75,6 +77,7 @@ class Daemon:
         self._admit = {IPC: None, TCP: self.gate.admit, CURVE: self.gate.admit}
         self._wake = Wake()
         self._finished: deque[tuple[list[Request], list[bytes]]] = deque()
+        self._commits: deque[Commit] = deque()  # that queries may wait for
         self._stop_requested = False
         self._chores_at = time.monotonic() + settings.chores_ms / 1000
         self._crash: BaseException | None = None
@@ -113,7 +116,7 @@ class Daemon:
             reply_bytes=settings.reply_bytes,
             on_pause=self._lanes.pause,
             on_resume=self._lanes.resume,
-            on_gone=self._lanes.forget,
+            on_gone=self._forget,
             watch=self._connections.watch,
         )
         self._memory = MemoryWatch(
@@ -121,8 +124,17 @@ class Daemon:
             accounted=self._accounted_bytes,
             free=scopes.clear_caches,
             router=self._router,
-            has_requests=self._lanes.has_requests,
+            has_requests=lambda client: self._lanes.has_requests(client) or self._waiting.has(client),
         )
+        answers = Answers(
+            evaluate=lambda request: self._readers.start([request]),
+            send=lambda request, reply: self._router.send(request.route, reply, repeatable=True),
+            success=self._dispatcher.repeat,
+            nothing=self._dispatcher.nothing_new,
+            refusal=self._refusal_of,
+        )
+        self._waiting = WaitingQueries(answers, scopes.seq)
+        scopes.on_commit(self._committed)
 
     def bind(self, endpoints: Sequence[str]) -> list[str]:
         """Bind every endpoint and return the actual addresses; raises `BadSettings`."""
@@ -161,21 +173,18 @@ class Daemon:
             poller.register(readable, zmq.POLLIN)
         while not self._drained():
             self._router.is_waiting = True
-            poller.poll(RETRY_MS if self._router.outboxes or self._drain_until else self._until_work_ms())
+            poller.poll(self._until_work_ms())
             self._router.is_waiting = False
             self._wake.clear()
-            if self._finished or self._lanes.changed:
+            if self._finished or self._commits or self._lanes.changed:
                 self._advance()
             if self._router.outboxes:
                 self._router.retry()
                 self._router.cut_stalled()
             self._receive()
-            if self._finished or self._lanes.changed:
+            if self._finished or self._commits or self._lanes.changed:
                 self._advance()
-            if time.monotonic() >= self._chores_at:
-                self._begin_chores()
-            if self._due.next_at is not None:
-                self._begin_expiry()
+            self._begin_timed_work()
             if (self._stop_requested or self._signals) and self._drain_until is None:
                 self._begin_drain()
         if self._crash is not None:
@@ -201,6 +210,8 @@ class Daemon:
     def _advance(self) -> None:
         """Send finished replies and start waiting requests; cached queries are finished immediately, so repeat it."""
         for _ in range(ADVANCES_MAX):
+            if self._commits:  # before their callers can ask what is new
+                self._note_commits()
             if self._finished:
                 self._send_finished()
             if self._lanes.changed:
@@ -218,7 +229,7 @@ class Daemon:
         replies: list[bytes] = []
         size = 0
         for query in queries:
-            if size >= RUN_REPLY_BYTES or (reply := self._dispatcher.cached_reply(query)) is None:
+            if size >= RUN_REPLY_BYTES or (reply := self._immediate_reply(query)) is None:
                 break
             replies.append(reply)
             size += len(reply)
@@ -227,16 +238,38 @@ class Daemon:
         else:
             self._readers.start(queries)
 
+    def _immediate_reply(self, query: Request) -> bytes | None:
+        """The reply to a query if it needs no reader, else None; that of a query that is to wait is never sent."""
+        if isinstance(query, WaitingRequest):
+            return b"" if query.wait_ms and self._waiting.can_park(query) else None
+        return self._dispatcher.cached_reply(query)
+
+    def _park(self, request: WaitingRequest) -> None:
+        """Let a query wait, unless the daemon is stopping."""
+        self._waiting.park(request)
+        if self._drain_until is not None:
+            self._waiting.answer_all()
+
     def _resume_removal(self) -> None:
         """Go on removing messages of cleared rooms where the last daemon ended."""
         for scope in self._scopes.open_names():
             self._writers.remove_cleared(scope)
 
     def _until_work_ms(self) -> int:
-        """The time until the chores, or until something expires."""
-        chores_ms = math.ceil(min(self._chores_at - time.monotonic(), POLL_SECONDS_MAX) * 1000)
+        """The time until the chores, until something expires, or until queries have waited long enough."""
+        seconds = min(self._chores_at - time.monotonic(), self._waiting.wait_seconds(), POLL_SECONDS_MAX)
+        work_ms = math.ceil(seconds * 1000)
+        if self._router.outboxes or self._drain_until:
+            work_ms = min(work_ms, RETRY_MS)
         expires_at = self._due.next_at
-        return max(0, chores_ms if expires_at is None else min(chores_ms, expires_at - wall_clock_ms()))
+        return max(0, work_ms if expires_at is None else min(work_ms, expires_at - wall_clock_ms()))
+
+    def _begin_timed_work(self) -> None:
+        if time.monotonic() >= self._chores_at:
+            self._begin_chores()
+        if self._due.next_at is not None:
+            self._begin_expiry()
+        self._waiting.turn()
 
     def _begin_chores(self) -> None:
         """Start the periodic chores of all open scopes, and close idle scopes."""
@@ -304,6 +337,17 @@ class Daemon:
         self._finished.append((requests, replies))
         self._wake.set()
 
+    def _committed(self, commit: Commit, _store: Store) -> None:
+        """Called by worker threads."""
+        if commit.scope in self._waiting.recent:
+            self._commits.append(commit)
+            if self._waiting.has_sleepers:
+                self._wake.set()
+
+    def _note_commits(self) -> None:
+        commits = [self._commits.popleft() for _ in range(len(self._commits))]
+        self._waiting.note_commits(commits)
+
     def _crashed(self, error: BaseException) -> None:
         """Called by a worker thread that an exception ends."""
         self._crash = error
@@ -314,15 +358,40 @@ class Daemon:
         """Send the replies of finished runs. Queries without one, or whose reply has no room, return to their lanes."""
         while self._finished:
             requests, replies = self._finished.popleft()
+            first = requests[0]
+            if isinstance(first, WaitingRequest) and first.is_parked:
+                self._waiting.evaluated(first, replies[0])
+                continue
             for at, reply in enumerate(replies):
                 request = requests[at]
-                if not self._router.send(request.route, reply, repeatable=not request.is_command):
+                if isinstance(request, WaitingRequest) and request.may_wait:
+                    self._park(request)
+                elif not self._router.send(request.route, reply, repeatable=not request.is_command):
                     replies = replies[:at]
                     break
             if len(replies) < len(requests):
                 self._lanes.give_back(requests[len(replies) :])
                 requests = requests[: len(replies)]
             self._lanes.answered(requests)
+            if first.is_maintenance:
+                self._after_maintenance(first)
+
+    def _after_maintenance(self, request: Request) -> None:
+        """Look again at the queries that wait: their callers may have been refused, their scope replaced."""
+        if issubclass(request.as_type, Administration):
+            self._waiting.check_rights()
+        else:
+            self._waiting.wake_scope(request.scope)
+
+    def _refusal_of(self, request: WaitingRequest) -> bytes | None:
+        """The reply to a caller whose token is refused since the request was accepted, or None."""
+        error = self.gate.refusal(request.principal)
+        return None if error is None else self._dispatcher.refuse(request, error)
+
+    def _forget(self, client: bytes) -> None:
+        """Drop the requests of a client that is gone."""
+        self._lanes.forget(client)
+        self._waiting.forget(client)
 
     def _queues(self) -> dict[str, int]:
         """The lengths of the queues, for `health`."""
@@ -330,6 +399,7 @@ class Daemon:
             "requests": self._lanes.requests,
             "bytes": self._lanes.bytes,
             "writers": self._writers.waiting,
+            "waiting": len(self._waiting),
             "replies": self._router.pending_replies,
         }
 
@@ -344,6 +414,7 @@ class Daemon:
     def _begin_drain(self) -> None:
         """Accept the requests that have already arrived; later ones are refused."""
         self._receive_all(self._settings.queue_requests)
+        self._waiting.answer_all()
         self._drain_until = time.monotonic() + self._settings.drain_ms / 1000
         self._lanes.advance()
         log.info("stopping", requests=self._lanes.requests)

@@ -21,6 +21,7 @@ from backscroll.handlers import HANDLERS, Cached, Handlers, clearing
 from backscroll.handlers.chores import commands_due, expired_messages, next_expiry, remove_unused
 from backscroll.handlers.command_log import Executed, find_executed
 from backscroll.handlers.execute import execute, failures_of
+from backscroll.handlers.feed import empty_page, is_nothing_new
 from backscroll.handlers.lists import Items
 from backscroll.handlers.storage import Reads, Status, Writes
 from backscroll.schema.errors import (
@@ -34,7 +35,16 @@ from backscroll.schema.errors import (
     Unavailable,
 )
 from backscroll.schema.limits import BODY_BYTES_MAX, REPLY_BYTES_MAX
-from backscroll.schema.operations import OPERATIONS, Administration, Batch, Builtin, Command, Maintenance, Operation
+from backscroll.schema.operations import (
+    OPERATIONS,
+    Administration,
+    Batch,
+    Builtin,
+    Command,
+    Maintenance,
+    Operation,
+    WaitingQuery,
+)
 from backscroll.schema.operations.batch import adds, refusal
 from backscroll.schema.operations.decoding import decode_as, decode_flawed, operation_type
 from backscroll.schema.replies import DeletedMessages
@@ -152,6 +162,29 @@ class Request:
         return write_failure(self.id, error, self.codec)
 
 
+class WaitingRequest(Request):
+    """A request with a query that can wait.
+
+    Of its last answer: the seq and the cursor, if there was `nothing_new`; else the encoded `result` and its seq; and
+    the `seconds` that it took. `is_parked`: it waits, and is not in a lane any more.
+    """
+
+    wait_ms = 0
+    nothing_new: tuple[int, str] | None = None
+    result: tuple[bytes, int] | None = None
+    seconds = 0.0
+    is_parked = False
+
+    def decode(self) -> None:
+        super().decode()
+        self.wait_ms = self.operation.wait_ms
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether it is to wait instead of getting its reply."""
+        return self.wait_ms > 0 and self.nothing_new is not None
+
+
 Admit = Callable[[str | None, type[Operation[Any]], str], str | None]
 """The name of the caller, given a request's token, operation and scope; raises if the caller may not do that."""
 
@@ -169,7 +202,8 @@ def receive(body: bytes, route: Sequence[bytes], now: float, admit: Admit | None
         envelope = read_envelope(body, codec)
         as_type = operation_type(envelope.type)
         principal = admit(envelope.auth, as_type, envelope.scope) if admit else None
-        request = Request(envelope, as_type, codec, len(body), route, now, principal)
+        kind = WaitingRequest if issubclass(as_type, WaitingQuery) else Request
+        request = kind(envelope, as_type, codec, len(body), route, now, principal)
         if not request.is_command:
             request.decode()
     except Exception as problem:  # noqa: BLE001  # any error becomes a reply
@@ -354,6 +388,14 @@ class Dispatcher:
                 store.checkpoint_if_due()
         self._scopes.look_at_disk()
 
+    def repeat(self, request: WaitingRequest, result: bytes, seq: int) -> bytes:
+        """The reply to a query with the encoded result of an equal one."""
+        return _success(request, Raw(result), seq)
+
+    def nothing_new(self, request: WaitingRequest, seq: int, cursor: str, more: bool) -> bytes:
+        """The reply of an empty page; with `more` it is to be asked for again at once."""
+        return _success(request, empty_page(cursor, more=more), seq)
+
     def end_queries(self) -> None:
         """Start no more queries: those that remain are answered `unavailable`."""
         self._ending = True
@@ -529,6 +571,8 @@ class Dispatcher:
         seq = snapshot.position.seq
         query, codec = request.operation, request.codec
         function, cached = self._handlers[query.wire_name]
+        if isinstance(request, WaitingRequest):
+            return self._answer_waiting(request, snapshot)
         if cached is Cached.NOT:
             return _success(request, _encodable(function(query, snapshot), codec), seq)
         encoded = store.query_cache.get(query, codec, seq, cached)
@@ -536,6 +580,16 @@ class Dispatcher:
             encoded = _encoded(function(query, snapshot), codec)
             store.query_cache.put(query, codec, seq, cached, encoded)
         return _success(request, Raw(encoded), seq)
+
+    def _answer_waiting(self, request: WaitingRequest, snapshot: Reads) -> bytes:
+        started, seq = self._clock(), snapshot.position.seq
+        page = self._handlers[request.operation.wire_name].function(request.operation, snapshot)
+        if is_nothing_new(request.operation, page):
+            request.nothing_new = (seq, page.cursor)
+        result = request.codec.encode(page)
+        request.result = (result, seq)
+        request.seconds = self._clock() - started
+        return _success(request, Raw(result), seq)
 
     def _answer_other(self, context: Any, request: Request) -> bytes:
         """Answer a built-in query or a maintenance operation."""

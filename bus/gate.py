@@ -139,6 +139,13 @@ class Gate:
                 raise Forbidden.at("$.scope", f"the token {caller.name!r} is not for the scope {scope!r}")
         return caller.name
 
+    def refusal(self, name: str | None) -> Unauthenticated | None:
+        """Why the caller who was admitted with the token of this name is refused now; None if not."""
+        token = None if name is None else self._tokens.get(name)
+        if name is None or (token is not None and not _has_expired(token, self._clock())):
+            return None
+        return Unauthenticated.at("$.auth", f"the token {name!r} was revoked, or has expired; {REMEDY}")
+
     # Operations
 
     def prove(self, nonce: str, name: str | None) -> Proof:

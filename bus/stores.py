@@ -32,10 +32,11 @@ class CommittedCommand(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """A durable transaction of a scope: the seq of its last command, and its commands."""
+    """A durable transaction of a scope: the seq of its last command, the chain after it, and its commands."""
 
     scope: str
     seq: int
+    chain: bytes
     commands: list[CommittedCommand]
 
 
@@ -138,6 +139,9 @@ class Scopes(Protocol):
 
         While one is in progress or about to start, the result is None, and `resume` is called at its end.
         """
+
+    def on_commit(self, committed: Committed) -> None:
+        """Have all commits received by one more. Call it before the scopes are used by other threads."""
 
     def clear_caches(self) -> None:
         """Free the memory of all cached results. May be called from any thread."""

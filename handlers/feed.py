@@ -11,7 +11,7 @@ so a cursor fits a log exactly if that log has all that its holder has seen.
 """
 
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from typing import Any, Final, NamedTuple
 
@@ -26,6 +26,7 @@ from backscroll.handlers.rooms import MEMBERS
 from backscroll.handlers.shown import SHOWN_IN_ROOM
 from backscroll.handlers.sql import Named, statement, to_json
 from backscroll.handlers.storage import Reads
+from backscroll.schema import tables
 from backscroll.schema.command_log import CHAIN_START, Change, decode_facts
 from backscroll.schema.errors import Invalid, TooLarge
 from backscroll.schema.limits import PAGE_BYTES_MAX, Count, Id, Integer
@@ -34,7 +35,7 @@ from backscroll.schema.operations.feed import NOW
 from backscroll.schema.positions import MemberPosition
 from backscroll.schema.records import Record
 from backscroll.schema.replies import ChangePage, ItemChange
-from backscroll.schema.tables import Commands, Messages, Sequence
+from backscroll.schema.tables import Commands, Messages
 from backscroll.schema.wire import MSGPACK
 
 COMMANDS_MAX, CHANGES_MAX = 2_000, 10_000  # that are looked at for one page, whatever the filter lets through
@@ -52,8 +53,8 @@ SELECT_CHANGES = statement(
     .limit(Named("limit"))
 )
 SELECT_LOG = statement(
-    Sequence.select(
-        Sequence.log_from,
+    tables.Sequence.select(
+        tables.Sequence.log_from,
         Commands.select(Commands.chain).where(Commands.seq == Named("head")),
         Commands.select(Commands.chain).where(Commands.seq == Named("as_of")),
     )
@@ -124,7 +125,7 @@ def get_changes(query: GetChanges, db: Reads) -> ChangePage:
     [(log_from, chain, chain_then)] = db.rows(SELECT_LOG, head=db.position.seq, as_of=as_of)
     head = Head(db.position.seq, chain or CHAIN_START)
     if query.after == NOW:
-        return nothing_new(head)
+        return empty_page(cursor_at(head))
     if cursor is not None and (
         cursor.place.seq < log_from or cursor.chain != (chain_then or CHAIN_START)[:CHAIN_BYTES]
     ):
@@ -145,9 +146,14 @@ def cursor_at(head: Head) -> str:
     return _write_cursor(Place(head.seq + 1), head)
 
 
-def nothing_new(head: Head) -> ChangePage:
-    """The page after which nothing has changed."""
-    return ChangePage(changes=[], cursor=cursor_at(head), more=False)
+def empty_page(cursor: str, *, more: bool = False) -> ChangePage:
+    """A page without changes."""
+    return ChangePage(changes=[], cursor=cursor, more=more)
+
+
+def is_nothing_new(query: GetChanges, page: ChangePage) -> bool:
+    """Whether a query may wait instead of getting this page."""
+    return not (page.changes or page.more or page.gap) and query.after != NOW
 
 
 def seen_until(cursor: str | None) -> int | None:
@@ -187,6 +193,27 @@ def concerns(change: Change, query: GetChanges) -> bool:
     if query.rooms is None:
         return True
     return change.noun in IN_ROOMS and (change.room_id is None or change.room_id in query.rooms)
+
+
+Key = tuple[str | None, str | None]
+"""A noun and a room; None stands for all of them."""
+
+
+def wanted_by(query: GetChanges) -> frozenset[Key]:
+    """What a query waits for: a change concerns it if they have a key in common (`keys_of`)."""
+    nouns: Sequence[str | None] = query.nouns or [None]
+    rooms: Sequence[str | None] = query.rooms or [None]
+    return frozenset((noun, room_id) for noun in nouns for room_id in rooms)
+
+
+def keys_of(changes: Iterable[Change]) -> frozenset[Key] | None:
+    """The keys of changes; None if they concern every query."""
+    keys: set[Key] = set()
+    for noun, room_id in {(change.noun, change.room_id) for change in changes}:
+        if room_id is None and noun in IN_ROOMS:  # in all rooms
+            return None
+        keys |= {(noun, room_id), (None, room_id), (noun, None), (None, None)}
+    return frozenset(keys)
 
 
 def _walk(place: Place, query: GetChanges, db: Reads) -> Walk:

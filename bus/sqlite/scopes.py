@@ -31,7 +31,7 @@ from backscroll.bus.sqlite.opening import DEFAULT_FILE, scope_named_in
 from backscroll.bus.sqlite.read_only_store import ReadOnlyStore
 from backscroll.bus.sqlite.store import RESTART, SqliteStore
 from backscroll.bus.sqlite.wal_lineage import WalLineage
-from backscroll.bus.stores import ADOPTED_BYTES, Committed, ReadStore
+from backscroll.bus.stores import ADOPTED_BYTES, Commit, Committed, ReadStore, Store
 from backscroll.bus.watched_files import WatchedFiles
 from backscroll.handlers.registry import Handlers
 from backscroll.handlers.scopes import ScopeAdmin
@@ -233,7 +233,7 @@ class SqliteScopes:
         self._retention = retention
         self._query_cache_bytes = query_cache_bytes
         self._vfs = vfs
-        self._committed = committed
+        self._receivers = [committed]
         self.adopted_bytes = adopted_bytes
         self.stopping = threading.Event()
         self._adopting = threading.Lock()
@@ -498,6 +498,13 @@ class SqliteScopes:
         """Interrupt all statements that writers are running. May be called from any thread."""
         for store in self.open_stores().values():
             store.interrupt_writer()
+
+    def on_commit(self, committed: Committed) -> None:
+        self._receivers.append(committed)
+
+    def _committed(self, commit: Commit, store: Store) -> None:
+        for receive in self._receivers:
+            receive(commit, store)
 
     def clear_caches(self) -> None:
         """Free the memory of all cached results. May be called from any thread."""

@@ -216,7 +216,7 @@ class SqliteStore:
                 self._check_after_commit()
         finally:
             if transaction.commands and (not self.lost or self._rescue_due):
-                self._committed(Commit(self._scope, self.seq, transaction.commands), self)
+                self._committed(Commit(self._scope, self.seq, self.position.chain, transaction.commands), self)
         if transaction.commands:
             self.committed_at = transaction.now
             self.follows = transaction.replays
