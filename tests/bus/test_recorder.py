@@ -91,7 +91,7 @@ def test_a_failing_recording_does_not_affect_commands(tmp_path: Path) -> None:
         client = Client(transport=transport)
         client.execute(Initialize())
         command = CommittedCommand(transport.store.seq, 0, "one", "initialize", [])
-        commit = Commit(DEFAULT_SCOPE, transport.store.seq, [command])
+        commit = Commit(DEFAULT_SCOPE, transport.store.seq, transport.store.position.chain, [command])
         recorder.committed(commit, transport.store)
         recorder.committed(commit, transport.store)
     assert recorded(tmp_path / "session.jsonl") == []
