@@ -39,6 +39,7 @@ from backscroll.schema.salvage import read_id
 from backscroll.schema.wire import codec_of, write_failure
 
 RECEIVE_MAX = 1_000  # messages per turn, before replies are sent
+RECEIVE_MAX_TELLING = 32  # the same while those who waited are told, many of whom ask again at once
 RETRY_MS = 10
 TRANSPORT_BYTES = 1  # in front of a client's id: the number of its transport
 POLL_SECONDS_MAX = 3_600.0  # libzmq accepts at most a few weeks
@@ -284,7 +285,7 @@ class Daemon:
             self._writers.expire(scope)
 
     def _receive(self) -> None:
-        if not self._receive_all(RECEIVE_MAX):
+        if not self._receive_all(RECEIVE_MAX_TELLING if self._waiting.is_telling else RECEIVE_MAX):
             self._router.take_turns()
             self._wake.set()
 

@@ -166,7 +166,7 @@ class WaitingRequest(Request):
     """A request with a query that can wait.
 
     Of its last answer: the seq and the cursor, if there was `nothing_new`; else the encoded `result` and its seq; and
-    the `seconds` that it took. `is_parked`: it waits, and is not in a lane any more.
+    the `seconds` of a processor that it took. `is_parked`: it waits, and is not in a lane any more.
     """
 
     wait_ms = 0
@@ -582,13 +582,13 @@ class Dispatcher:
         return _success(request, Raw(encoded), seq)
 
     def _answer_waiting(self, request: WaitingRequest, snapshot: Reads) -> bytes:
-        started, seq = self._clock(), snapshot.position.seq
+        started, seq = time.thread_time(), snapshot.position.seq
         page = self._handlers[request.operation.wire_name].function(request.operation, snapshot)
         if is_nothing_new(request.operation, page):
             request.nothing_new = (seq, page.cursor)
         result = request.codec.encode(page)
         request.result = (result, seq)
-        request.seconds = self._clock() - started
+        request.seconds = time.thread_time() - started
         return _success(request, Raw(result), seq)
 
     def _answer_other(self, context: Any, request: Request) -> bytes:

@@ -9,6 +9,7 @@ completed a message, then those that were silent for ten seconds without waiting
 
 import array
 import ctypes
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -25,7 +26,10 @@ if sys.platform != "win32":
     import resource
     import termios
 
-CHECK_SECONDS, CHECK_SECONDS_NEAR = 0.1, 0.02  # the latter from half of the bound on
+STATM = Path("/proc/self/statm")
+STATM_BYTES = 256
+CHECK_SECONDS = 0.1
+CHECK_SECONDS_NEAR, CHECK_SECONDS_GROWING = 0.05, 0.02  # from half of the bound on, the latter while there is ever more
 UNFINISHED_BYTES_MIN = 64 * 1024  # fewer are in buffers
 SENDING_SECONDS = 0.3  # without a complete message
 FIRST_SECONDS = 0.05  # the same for the first one, which is small if it is a client of ours
@@ -53,8 +57,11 @@ class MemoryWatch:
         self._bytes_max = bytes_max
         self._accounted, self._free, self._router = accounted, free, router
         self._has_requests = has_requests
+        self._excess_before = 0
         self._silent_seconds, self._silent_next_at = SILENT_SECONDS_MAX, 0.0
         self._page_bytes = resource.getpagesize() if sys.platform != "win32" else 0
+        # Open all the time: opening it each time costs more than the rest of a check.
+        self._statm = STATM.open("rb") if STATM.exists() else None  # not Linux
         self._libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
     def check(self, connections: Connections) -> float:
@@ -62,12 +69,15 @@ class MemoryWatch:
         excess = self._excess()
         if excess <= 0:
             self._silent_seconds = SILENT_SECONDS_MAX
-            return CHECK_SECONDS if excess < -self._bytes_max // 2 else CHECK_SECONDS_NEAR
+            before, self._excess_before = self._excess_before, excess
+            if excess < -self._bytes_max // 2:
+                return CHECK_SECONDS
+            return CHECK_SECONDS_GROWING if excess > before else CHECK_SECONDS_NEAR
         self._free()
         self._trim()
         if (excess := self._excess()) > 0:
             self._cut(connections, excess)
-        return CHECK_SECONDS_NEAR
+        return CHECK_SECONDS_GROWING
 
     def _cut(self, connections: Connections, excess: int) -> None:
         suspects = self._suspects(connections.accepted, excess)
@@ -81,10 +91,9 @@ class MemoryWatch:
             )
 
     def _excess(self) -> int:
-        try:
-            pages = int(Path("/proc/self/statm").read_bytes().split()[1])
-        except OSError:  # not Linux
+        if self._statm is None:
             return 0
+        pages = int(os.pread(self._statm.fileno(), STATM_BYTES, 0).split()[1])
         return pages * self._page_bytes - self._accounted() - self._bytes_max
 
     def _trim(self) -> None:

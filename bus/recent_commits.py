@@ -7,7 +7,7 @@ from typing import NamedTuple
 from backscroll.bus.stores import Commit
 from backscroll.handlers.feed import Head, Key, cursor_at, keys_of
 
-COMMITS_MAX = 128
+COMMITS_MAX = 64
 CHANGES_MAX = 1_000  # of a commit that are looked at; one with more counts as news for everybody
 
 

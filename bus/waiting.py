@@ -8,9 +8,9 @@ Equal queries, those with the same scope, cursor and filter, are one group, whic
 windows that wait for the same change cost one. Groups are found by what they wait for, so a commit costs as much as it
 has changes, however many wait for other things.
 
-Commands go first: replies are sent in short slices, and after each round of them there is a pause in proportion, so
-that all of this takes a small part of a processor. A lone commit is told at once; of commits in quick succession, those
-in a pause are told together. Used only by the loop thread.
+Commands go first: replies are sent in short slices, and while there are many commits, all of this together gets a twentieth
+of a processor. When that is spent there is a pause, in which those who ask wait for the next round. So a lone commit is
+told at once, and of commits in quick succession some are told together. Used only by the loop thread.
 """
 
 import heapq
@@ -23,18 +23,22 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from backscroll.bus.dispatch import WaitingRequest
+from backscroll.bus.processor_share import ProcessorShare
 from backscroll.bus.recent_commits import RecentCommits
 from backscroll.bus.stores import Commit
 from backscroll.handlers.feed import Head, Key, cursor_at, seen_until, wanted_by
 from backscroll.schema.limits import WAITING_QUERIES_MAX, WAITING_QUERIES_OF_CLIENT_MAX
+from backscroll.schema.operations.feed import NOW
 from backscroll.schema.wire import MSGPACK
 
 TICK_SECONDS = 0.01  # queries wait at most so much longer than they should
 SLICE_SECONDS = 0.002
-PAUSE = 9.0  # of the time that a round took
-PAUSE_SECONDS_MAX = 5.0
-RUNNING_MAX = 2  # groups that readers answer at a time
-SCOPES_MAX = 256  # whose last commits are known
+SHARE, SAVED_SECONDS = 0.05, 0.05  # of a processor, while there are many commits
+MANY_COMMITS, MANY_SECONDS = 10, 1.0
+ASK_SECONDS = 60e-6  # to receive a query, with what libzmq's thread does for it and for its reply
+RUNNING_MAX = 4  # groups that readers answer at a time
+SCOPES_MAX = 256  # whose last commits are known, besides those in which queries wait
+UNKNOWN = -1  # the seq of who has seen nobody knows what
 
 
 class Seen(NamedTuple):
@@ -105,14 +109,14 @@ class WaitingQueries:
         self._of_client: dict[bytes, dict[WaitingRequest, None]] = {}
         self._asleep: dict[Any, Group] = {}  # by key
         self._sleepers: dict[str, dict[Key, dict[Group, None]]] = {}  # the same, by scope and by what they want
-        self._due: dict[Group, None] = {}  # to be answered in the next round
+        self._due: dict[Any, Group] = {}  # to be answered in the next round, by key
         self._round: deque[Group] = deque()  # to be answered in this one
         self._running: dict[WaitingRequest, Group] = {}  # by the request that a reader answers
         self._telling: deque[Telling] = deque()
         self._ticks: dict[int, dict[WaitingRequest, None]] = {}  # who is answered at the latest, by tick
         self._next_ticks: list[int] = []
-        self._round_seconds = 0.0
-        self._paused_until = 0.0
+        self._share = ProcessorShare(SHARE, SAVED_SECONDS)
+        self._committed_at = deque([-math.inf] * MANY_COMMITS, MANY_COMMITS)  # the times of the last commits
 
     def __len__(self) -> int:
         return len(self._parked)
@@ -122,22 +126,17 @@ class WaitingQueries:
         return client in self._of_client
 
     def can_park(self, request: WaitingRequest) -> bool:
-        """Whether a query can wait without being answered first, and if so, note what it has seen.
-
-        It can if it has seen everything that concerns it, or all that was told in the last round: who asks again
-        during the pause after it waits for the next one.
-        """
-        query = request.operation
-        seq, recent = seen_until(query.after), self.recent.get(request.scope)
-        if seq is None or recent is None or not recent.knows(seq, query.after):
+        """Whether a query goes on from a cursor, so that it can be parked at once; if so, note what it has seen."""
+        after = request.operation.after
+        if after in (None, NOW):
             return False
-        if not self._is_resting() and recent.has_news(seq, wanted_by(query)):
-            return False
-        request.nothing_new = (seq, query.after)
+        seq, recent = seen_until(after), self.recent.get(request.scope)
+        is_known = recent is not None and seq is not None and recent.knows(seq, after)
+        request.nothing_new = (seq if is_known and seq is not None else UNKNOWN, after)
         return True
 
     def park(self, request: WaitingRequest) -> None:
-        """Let a query wait, for which nothing was new as of `request.nothing_new`."""
+        """Let a query wait that has seen what `request.nothing_new` says; if there may be more, for the next round."""
         assert request.nothing_new is not None
         client = request.route[0]
         self._make_room(client)
@@ -148,9 +147,15 @@ class WaitingQueries:
         group = Group(request.scope, request.codec.name, request.operation, Seen(*request.nothing_new))
         self._join(group, {request: tick})
 
+    @property
+    def is_telling(self) -> bool:
+        return bool(self._telling)
+
     def note_commits(self, commits: Iterable[Commit]) -> None:
         """Wake the queries that commits concern."""
+        now = time.monotonic()
         for commit in commits:
+            self._committed_at.append(now)
             recent, sleepers = self.recent.get(commit.scope), self._sleepers.get(commit.scope, {})
             if recent is None:
                 continue
@@ -189,7 +194,7 @@ class WaitingQueries:
     def evaluated(self, request: WaitingRequest, reply: bytes) -> None:
         """A reader has answered the query of a group: tell all of it, or let it wait on."""
         group = self._running.pop(request)
-        self._round_seconds += request.seconds
+        self._spend(request.seconds)
         if request.nothing_new is not None:
             waiting = {each: self._parked[each][1] for each in group.requests}
             if waiting:
@@ -200,7 +205,7 @@ class WaitingQueries:
             if request in self._parked:
                 self._remove(request)
                 self._answers.send(request, reply)
-            self._due[group] = None
+            self._due[group.key] = group
 
     def turn(self) -> None:
         """Do what there is to do, for a short time. Call it in each turn of the loop."""
@@ -208,14 +213,11 @@ class WaitingQueries:
         if self._next_ticks:
             self._answer_late(now)
         if self._due and not self._is_resting():
-            self._round, self._due = deque(self._due), {}
+            self._round, self._due = deque(self._due.values()), {}
         if self._round:
             self._start_some()
         if self._telling:
             self._tell_some(now)
-        if self._round_seconds and not self._is_in_round():
-            self._paused_until = time.monotonic() + min(PAUSE * self._round_seconds, PAUSE_SECONDS_MAX)
-            self._round_seconds = 0.0
 
     def wait_seconds(self) -> float:
         """The time until there is something to do for `turn`."""
@@ -223,17 +225,18 @@ class WaitingQueries:
             return 0.0
         at = self._next_ticks[0] * TICK_SECONDS if self._next_ticks else math.inf
         if self._due and not self._is_in_round():
-            at = min(at, self._paused_until)
+            at = min(at, self._share.left_at())
         return max(0.0, at - time.monotonic())
 
     # Sleeping and waking
 
     def _join(self, group: Group, requests: dict[WaitingRequest, int]) -> None:
-        """Let queries, given with their ticks, sleep as this group or as an equal one; it is due if there is news."""
+        """Let queries, given with their ticks, sleep as this group or as an equal one; or be due, if there is news."""
         recent = self.recent.get(group.scope) or self._follow(group.scope)
         if recent.has_news(group.seen.seq, group.wanted):
-            self._adopt(group, requests)
-            self._set_due(group)
+            due = self._due.setdefault(group.key, group)
+            due.is_due = True
+            self._adopt(due, requests)
             return
         asleep = self._asleep.setdefault(group.key, group)
         if asleep is group:
@@ -246,7 +249,8 @@ class WaitingQueries:
     def _follow(self, scope: str) -> RecentCommits:
         """Get to know all commits of a scope from now on."""
         if len(self.recent) >= SCOPES_MAX:
-            del self.recent[next(iter(self.recent))]
+            for each in [each for each in self.recent if each not in self._sleepers]:
+                del self.recent[each]
         self.recent[scope] = RecentCommits(-1)
         self.recent[scope].since = self._seq_of(scope)  # in this order: none is missed in between
         return self.recent[scope]
@@ -259,7 +263,9 @@ class WaitingQueries:
     def _set_due(self, group: Group) -> None:
         self._leave_sleep(group)
         group.is_due = True
-        self._due[group] = None
+        due = self._due.setdefault(group.key, group)
+        if due is not group:
+            self._adopt(due, {request: self._parked[request][1] for request in group.requests})
 
     def _leave_sleep(self, group: Group) -> None:
         if self._asleep.get(group.key) is not group:
@@ -285,8 +291,13 @@ class WaitingQueries:
         return bool(self._round or self._running or self._telling)
 
     def _is_resting(self) -> bool:
-        """Whether a round is not over, or the pause after it."""
-        return self._is_in_round() or time.monotonic() < self._paused_until
+        """Whether a round is not over, or a pause."""
+        return self._is_in_round() or not self._share.is_left()
+
+    def _spend(self, seconds: float) -> None:
+        """Note how long something took; while few write, it may take what it needs."""
+        if time.monotonic() - self._committed_at[0] < MANY_SECONDS:
+            self._share.spend(seconds)
 
     def _start_some(self) -> None:
         """Have readers answer the queries of some groups."""
@@ -301,19 +312,19 @@ class WaitingQueries:
 
     def _tell_some(self, started: float) -> None:
         """Send results for a short time."""
-        now, until = started, started + SLICE_SECONDS
-        while self._telling and now < until:
+        used, number = time.thread_time(), 0
+        while self._telling and time.monotonic() < started + SLICE_SECONDS:
             group, result, seq = self._telling[0]
             if not group.requests:
                 self._telling.popleft()
                 continue
             request = next(iter(group.requests))
             self._remove(request)
+            number += 1
             reply = self._answers.refusal(request) or self._answers.success(request, result, seq)
             if not self._answers.send(request, reply):
-                self._answers.send(request, self._answers.nothing(request, *group.seen, True))
-            now = time.monotonic()
-        self._round_seconds += now - started
+                self._answers.send(request, self._answers.nothing(request, seq, group.seen.cursor, True))
+        self._spend(time.thread_time() - used + number * ASK_SECONDS)
 
     def _answer_nothing(self, request: WaitingRequest) -> None:
         """Answer with an empty page; if there may be something new, with one that says to ask again at once.
@@ -326,7 +337,8 @@ class WaitingQueries:
         if not group.is_due and group.scope in self.recent:
             self._see(self.recent[group.scope].last, group)
         self._remove(request)
-        self._answers.send(request, self._answers.nothing(request, *group.seen, group.is_due))
+        seq = self._seq_of(group.scope) if group.is_due else group.seen.seq
+        self._answers.send(request, self._answers.nothing(request, seq, group.seen.cursor, group.is_due))
 
     def _answer_late(self, now: float) -> None:
         """Answer the queries that have waited long enough."""
@@ -357,7 +369,8 @@ class WaitingQueries:
         del group.requests[request]
         if not group.requests:
             self._leave_sleep(group)
-            self._due.pop(group, None)
+            if self._due.get(group.key) is group:
+                del self._due[group.key]
         own = self._of_client[client]
         del own[request]
         if not own:

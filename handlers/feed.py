@@ -229,10 +229,12 @@ def _walk(place: Place, query: GetChanges, db: Reads) -> Walk:
             for number, change in enumerate(decode_facts(facts).changes[skipped:], skipped):
                 here = place if (seq, number) == place[:2] else Place(seq, number)
                 looked_at += 1
+                if looked_at > CHANGES_MAX:
+                    return Walk(list(last.values()), here)
                 if not concerns(change, query):
                     continue
                 is_list = query.values and change.kind == "replaced"
-                if last and (is_list or len(last) >= query.limit or looked_at > CHANGES_MAX):
+                if last and (is_list or len(last) >= query.limit):
                     return Walk(list(last.values()), here)
                 key = (change.noun, change.room_id, change.channel_id, change.id)
                 last.pop(key, None)
