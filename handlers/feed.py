@@ -340,6 +340,7 @@ READERS: dict[str, Callable[[Any, Reads], Any]] = {
 
 def _told(found: Found, *, value: Any = None, gone: bool = False) -> ItemChange:
     change = found.change
+    is_nobody = change.noun == "current-user" and change.id is None
     return ItemChange(
         seq=found.place.seq,
         at=found.at,
@@ -348,6 +349,6 @@ def _told(found: Found, *, value: Any = None, gone: bool = False) -> ItemChange:
         id=change.id,
         room_id=change.room_id,
         channel_id=change.channel_id,
-        gone=gone or change.kind in ("gone", "cleared") or None,
+        gone=gone or is_nobody or change.kind in ("gone", "cleared") or None,
         value=value,
     )
