@@ -3,13 +3,15 @@
 import argparse
 import sys
 from collections.abc import Iterator
+from typing import get_args
 
 import shtab
 
 from backscroll.clients.command_line.main import Parser, build_parser
+from backscroll.schema.command_log import Noun
 from backscroll.schema.operations import OPERATIONS
 
-TAKES_OPERATION = ("TYPE", "OPERATION")
+CHOICES = {"TYPE": list(OPERATIONS), "OPERATION": list(OPERATIONS), "NOUN": list(get_args(Noun))}
 PLACES = {"DIR": shtab.DIRECTORY, "FILE": shtab.FILE}
 
 
@@ -26,10 +28,11 @@ def _full_parser() -> Parser:
     parser = build_parser()
     add_settings(_subparsers(parser)["serve"])
     for action in _actions(parser):
-        if action.metavar in TAKES_OPERATION:
-            action.choices = list(OPERATIONS)
-        elif isinstance(action.metavar, str) and action.metavar in PLACES:
-            action.complete = PLACES[action.metavar]  # type: ignore[attr-defined]  # where shtab looks for it
+        word = action.metavar if isinstance(action.metavar, str) else ""
+        if word in CHOICES:
+            action.choices = CHOICES[word]
+        elif word in PLACES:
+            action.complete = PLACES[word]  # type: ignore[attr-defined]  # where shtab looks for it
     return parser
 
 

@@ -183,6 +183,20 @@ def _add_replay(replay: Parser) -> None:
     replay.set_defaults(run=_lazily("replay", "replay_file"))
 
 
+def _add_watch(watch: Parser) -> None:
+    _add_daemon(watch, "data directory of the daemon")
+    watch.add_argument(
+        "--after",
+        default="now",
+        metavar="CURSOR",
+        help="what changed after this cursor, or `start` for the whole history (default: now)",
+    )
+    watch.add_argument("--room", action="append", metavar="ID", help="only in this room; repeat it for several")
+    watch.add_argument("--noun", action="append", metavar="NOUN", help="only of this kind; repeat it for several")
+    watch.add_argument("--no-values", action="store_true", help="print which items changed, and not what they are now")
+    watch.set_defaults(run=_lazily("watch", "watch"))
+
+
 def _add_token(token: Parser) -> None:
     kinds = token.add_subparsers(dest="kind", required=True, title="commands", metavar="COMMAND")
     create = _add_command(kinds, "create", "make a token and print it, once")
@@ -280,6 +294,19 @@ examples:
 examples:
   backscroll replay commands.jsonl --into ./again --until 120
   backscroll replay commands.jsonl --verify --against-data-dir ./data
+""",
+    ),
+    "watch": _CommandLine(
+        "print what changes in a scope, one JSON object per line",
+        _add_watch,
+        """\
+examples:
+  backscroll watch --room home --data-dir ./data
+  backscroll watch --noun message --noun room --no-values | jq .id
+  backscroll watch --after start | head -1
+
+The last line of each page has a `cursor`: go on there with --after. A line {"gap":true,"cursor":…} means that the scope
+has another history now: read everything anew. It goes on when the daemon was restarted, until it is interrupted.
 """,
     ),
     "token": _CommandLine(

@@ -1,4 +1,5 @@
-"""The Python clients, `Client` and `AsyncClient`, and `Curve`, the keys for `curve://`. They import only the schema.
+"""The Python clients, `Client` and `AsyncClient`; `Curve`, the keys for `curve://`; `Watched` and `FeedGap`, what their
+`watch` and `changes` give and raise. They import only the schema.
 
 The exception is `pytest_plugin`, which also imports the bus to run a store in the process of a test.
 
@@ -13,13 +14,16 @@ if TYPE_CHECKING:
     from backscroll.clients.python.address import Curve
     from backscroll.clients.python.asyncio_client import AsyncClient
     from backscroll.clients.python.client import Client
+    from backscroll.clients.python.feed import FeedGap, Watched
 
-__all__ = ["AsyncClient", "Client", "Curve"]
+__all__ = ["AsyncClient", "Client", "Curve", "FeedGap", "Watched"]
 
 _MODULES = {
     "AsyncClient": "backscroll.clients.python.asyncio_client",
     "Client": "backscroll.clients.python.client",
     "Curve": "backscroll.clients.python.address",
+    "FeedGap": "backscroll.clients.python.feed",
+    "Watched": "backscroll.clients.python.feed",
 }
 
 

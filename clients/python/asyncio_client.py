@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import zmq
 import zmq.asyncio
@@ -23,6 +23,19 @@ import zmq.asyncio
 from backscroll.clients.python.address import Curve, find_address
 from backscroll.clients.python.client import Transport, ZmqTransport
 from backscroll.clients.python.connection import ASSUME_ALIVE_MS, CONNECT_TIMEOUT_MS, RECONNECT_DELAY_MS, Connection
+from backscroll.clients.python.feed import (
+    Answer,
+    Ask,
+    ChangeSteps,
+    FeedGap,
+    FeedPosition,
+    Item,
+    Pause,
+    Step,
+    Steps,
+    Watched,
+    WatchSteps,
+)
 from backscroll.clients.python.pending_calls import (
     CLOSED,
     DEFAULT_SCOPE,
@@ -32,9 +45,11 @@ from backscroll.clients.python.pending_calls import (
     PendingCalls,
 )
 from backscroll.schema.errors import BackscrollError, Invalid, NoReply
-from backscroll.schema.operations import Command, Maintenance, Operation, Query
+from backscroll.schema.operations import Command, GetChanges, Maintenance, Operation, Query
+from backscroll.schema.replies import ItemChange
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class AsyncClient:
@@ -79,6 +94,28 @@ class AsyncClient:
         result: R = await self._request(query, timeout_ms)
         return result
 
+    def changes(
+        self,
+        after: str | None = None,
+        *,
+        rooms: list[str] | None = None,
+        nouns: list[str] | None = None,
+        values: bool = True,
+        limit: int = 100,
+    ) -> "AsyncChanges":
+        """Follow the feed for ever: `async for change in client.changes(…)`. It is as in `Client.changes`, but on the
+        connection of the client, where it is one of many requests in flight.
+        """
+        query = GetChanges(after=after, rooms=rooms, nouns=nouns, values=values, limit=limit)
+        return AsyncChanges(self, ChangeSteps(query, waits=self._can_wait))
+
+    def watch(self, query: Query[R]) -> "AsyncFeedIterator[Watched[R]]":
+        """The result of a query, now and whenever it has changed: `async for result, seq, gap in client.watch(…)`. It
+        is as in `Client.watch`. The daemon lets 64 wait for one client: where there are more, each may notice a change
+        a second later.
+        """
+        return AsyncFeedIterator(self, WatchSteps(query, waits=self._can_wait).run())
+
     async def close(self) -> None:
         """Close the connection. Waiting requests raise `NoReply` or `Unavailable`, later ones `Unavailable`.
 
@@ -101,8 +138,23 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
+    @property
+    def _can_wait(self) -> bool:
+        """Whether a query can wait in the daemon; not with a transport that answers while it sends."""
+        return isinstance(self._transport, _SocketTransport)
+
+    async def _answer(self, query: Query[Any]) -> Answer:
+        """The result of a query with what else is known about it."""
+        begun = time.monotonic()
+        call = await self._settled(query, self._timeout_ms)
+        return Answer(call.result(), call.seq, time.monotonic() - begun)
+
     async def _request(self, operation: Operation[Any], timeout_ms: int | None, request_id: str | None = None) -> Any:
         timeout_ms = self._timeout_ms if timeout_ms is None else timeout_ms
+        return (await self._settled(operation, timeout_ms, request_id)).result()
+
+    async def _settled(self, operation: Operation[Any], timeout_ms: int, request_id: str | None = None) -> Call:
+        """The call of an operation with its outcome."""
         self._pending.check_process()
         call = Call(
             operation,
@@ -111,7 +163,7 @@ class AsyncClient:
             call_id=request_id,
             level=self._pending.level,
         )
-        call.deadline = time.monotonic() + timeout_ms / 1000
+        call.deadline = time.monotonic() + call.timeout_ms / 1000
         settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         call.on_settled = partial(_resolve, settled)
         self._pending.add(call)
@@ -119,13 +171,13 @@ class AsyncClient:
             self._ensure_receiving()
             self._send_queued()
             with suppress(TimeoutError):
-                async with asyncio.timeout(timeout_ms / 1000):
+                async with asyncio.timeout(call.timeout_ms / 1000):
                     await settled
             if call.outcome is None:  # it may still have come at the last moment
                 raise (None if call.was_sent else self._transport.problem) or call.unanswered()
         finally:
             self._pending.forget(call)
-        return call.result()
+        return call
 
     def _ensure_receiving(self) -> None:
         """Start the receiving task if it is not running."""
@@ -164,6 +216,71 @@ class AsyncClient:
     def _retry(self, now: float) -> None:
         self._pending.queue_retry(now)
         self._send_queued()
+
+
+class AsyncFeedIterator(Generic[T]):
+    """An asynchronous iterator that follows a scope. It may be cancelled while it waits, and be asked again."""
+
+    def __init__(self, client: AsyncClient, steps: Steps[None]) -> None:
+        self._client = client
+        self._steps = steps
+        self._step: Step | None = None  # the one that is not done yet
+        self._is_busy = self._ended = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        if self._is_busy:
+            raise RuntimeError("another task waits for the next item of this iterator: use one for each task")
+        self._is_busy = True
+        try:
+            while not self._is_closed():
+                try:
+                    self._step = self._step or next(self._steps)
+                except StopIteration:  # it had ended with an error
+                    break
+                if isinstance(self._step, Item):
+                    item: T = self._step.value
+                    self._step = None
+                    return item
+                await self._take(self._step)
+        except (BackscrollError, FeedGap):
+            self._ended = True
+            raise
+        finally:
+            self._is_busy = False
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """End the iteration."""
+        self._ended = True
+
+    def _is_closed(self) -> bool:
+        return self._ended or self._client._pending.closed
+
+    async def _take(self, step: Step) -> None:
+        """Do a step and find the next one. When it is cancelled, the same step is done again."""
+        if isinstance(step, Pause):
+            await asyncio.sleep(step.seconds)
+            self._step = None
+        elif isinstance(step, Ask):
+            try:
+                answer = await self._client._answer(step.query)
+            except BackscrollError as error:
+                if not self._is_closed():
+                    self._step = None
+                    self._step = self._steps.throw(error)
+            else:
+                self._step = self._steps.send(answer)
+
+
+class AsyncChanges(AsyncFeedIterator[ItemChange], FeedPosition):
+    """The changes of a scope, one after the other, for ever; made by `AsyncClient.changes`."""
+
+    def __init__(self, client: AsyncClient, steps: ChangeSteps) -> None:
+        super().__init__(client, steps.run())
+        self._steps_of_changes = steps
 
 
 class _AsyncTransport(Protocol):

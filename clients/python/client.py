@@ -12,18 +12,32 @@ import math
 import os
 import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import zmq
 
 from backscroll.clients.python.address import Curve, find_address
 from backscroll.clients.python.connection import ASSUME_ALIVE_MS, CONNECT_TIMEOUT_MS, RECONNECT_DELAY_MS, Connection
+from backscroll.clients.python.feed import (
+    Answer,
+    Ask,
+    ChangeSteps,
+    FeedGap,
+    FeedPosition,
+    Item,
+    Pause,
+    Step,
+    Steps,
+    Watched,
+    WatchSteps,
+)
 from backscroll.clients.python.pending_calls import (
     CLOSED,
     DEFAULT_SCOPE,
@@ -33,9 +47,14 @@ from backscroll.clients.python.pending_calls import (
     PendingCalls,
 )
 from backscroll.schema.errors import BackscrollError, Invalid, NoReply, Unauthenticated, Unavailable
-from backscroll.schema.operations import Command, Maintenance, Operation, Query
+from backscroll.schema.operations import Command, GetChanges, Maintenance, Operation, Query
+from backscroll.schema.replies import ItemChange
 
 R = TypeVar("R")
+T = TypeVar("T")
+
+INTERRUPT_MS = 250
+"""How soon an iterator notices that it, or its client, was closed by another thread."""
 
 
 class Reconnected(NoReply):
@@ -72,7 +91,8 @@ class ZmqTransport:
         token: str | None = None,
         curve: Curve | None = None,
     ) -> None:
-        self._find = partial(find_address, endpoint, data_dir, token, curve)
+        self._arguments = endpoint, data_dir, token, curve
+        self._find = partial(find_address, *self._arguments)
         self._address = self._find()
         self._problem: BackscrollError | None = None  # why the last connection was not established, if that is known
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -94,6 +114,11 @@ class ZmqTransport:
     def endpoint(self) -> str:
         """The endpoint of the latest connection."""
         return self._address.endpoint
+
+    def another(self, is_closed: Callable[[], bool]) -> "ZmqTransport":
+        """Another connection to the same daemon. It raises `Unavailable` soon after `is_closed()` has become true."""
+        endpoint, data_dir, token, curve = self._arguments
+        return _Interruptible(is_closed, endpoint, data_dir, token=token, curve=curve)
 
     def send(self, body: bytes, timeout_ms: float, /) -> None:
         """Send a body; raises `Unavailable` if there is no daemon, and `Unauthenticated` if it does not know the token:
@@ -202,6 +227,19 @@ class ZmqTransport:
         self._connection = None
 
 
+class _Interruptible(ZmqTransport):
+    """A connection that stops waiting when it is closed by another thread, which may not use its sockets."""
+
+    def __init__(self, is_closed: Callable[[], bool], *arguments: Any, **more: Any) -> None:
+        self._is_closed = is_closed
+        super().__init__(*arguments, **more)
+
+    def _wait(self, until: float) -> bool:
+        if self._is_closed():
+            raise Unavailable(CLOSED)
+        return super()._wait(min(until, _after(INTERRUPT_MS)))
+
+
 class Client:
     """A client for one scope of a daemon. Threads may share it; their requests are sent one after the other.
 
@@ -253,7 +291,10 @@ class Client:
         return result
 
     def ask(self, query: Query[R], *, timeout_ms: int | None = None) -> R:
-        """Send a query and return its result; raises like `execute`."""
+        """Send a query and return its result; raises like `execute`.
+
+        A query with `wait_ms` has that time besides. Other threads that share the client wait meanwhile.
+        """
         result: R = self._request(query, timeout_ms)
         return result
 
@@ -275,7 +316,7 @@ class Client:
                 for operation in operations:
                     if len(calls) >= window:  # yield half of them: one at a time would wake both processes for each
                         while len(calls) > window // 2:
-                            yield self._settle(calls.popleft(), _after(self._timeout_ms))
+                            yield self._result(calls.popleft())
                     try:
                         call = Call(
                             operation,
@@ -289,12 +330,45 @@ class Client:
                         unsent = error
                         break
                 while calls:
-                    yield self._settle(calls.popleft(), _after(self._timeout_ms))
+                    yield self._result(calls.popleft())
             finally:
                 for call in calls:
                     self._pending.forget(call)
             if unsent is not None:
                 raise unsent
+
+    def changes(
+        self,
+        after: str | None = None,
+        *,
+        rooms: list[str] | None = None,
+        nouns: list[str] | None = None,
+        values: bool = True,
+        limit: int = 100,
+    ) -> "Changes":
+        """Follow the feed for ever: an iterator of what changed after a cursor, in order, and of what changes next.
+
+        Without `after` it begins with the first command of the log, with `"now"` at the end of the feed when the first
+        item is asked for. `limit` is about how many changes are read at once; the other arguments are those of
+        `GetChanges`. The `value` of a change is the record of its noun. Store the iterator's `cursor` together with
+        what was applied, and begin there the next time.
+
+        It goes on by itself when the daemon was restarted or could not answer for a while, and raises other errors.
+        `FeedGap` means that the cursor is of another history of the scope: read everything anew. The iterator has a
+        connection of its own, which is closed with `close()` or when nobody has the iterator any more. It ends when the
+        client was closed.
+        """
+        query = GetChanges(after=after, rooms=rooms, nouns=nouns, values=values, limit=limit)
+        return Changes(self, ChangeSteps(query, waits=self._can_wait))
+
+    def watch(self, query: Query[R]) -> "FeedIterator[Watched[R]]":
+        """The result of a query, now and whenever it has changed: an iterator for ever, of `Watched(result, seq, gap)`.
+
+        A result is never older than the one before it. Whoever is slow gets the newest one and misses those between. It
+        goes on by itself like `changes`; `gap` says that the scope has another history now, from which this result is.
+        Only changes are noticed, which a query lists as its `READS`: not that time passes, as when a ban ends.
+        """
+        return FeedIterator(self, WatchSteps(query, waits=self._can_wait).run())
 
     def close(self) -> None:
         """Close the connection, after waiting for requests of other threads. Later requests raise `Unavailable`.
@@ -316,8 +390,22 @@ class Client:
     ) -> None:
         self.close()
 
+    @property
+    def _can_wait(self) -> bool:
+        """Whether a query can wait in the daemon; not with a transport that answers while it sends."""
+        return isinstance(self._transport, ZmqTransport)
+
+    def _answer(self, query: Query[Any]) -> Answer:
+        """The result of a query with what else is known about it."""
+        begun = time.monotonic()
+        call = self._settled(query, self._timeout_ms)
+        return Answer(call.result(), call.seq, time.monotonic() - begun)
+
     def _request(self, operation: Operation[Any], timeout_ms: int | None, request_id: str | None = None) -> Any:
-        timeout_ms = self._timeout_ms if timeout_ms is None else timeout_ms
+        return self._settled(operation, self._timeout_ms if timeout_ms is None else timeout_ms, request_id).result()
+
+    def _settled(self, operation: Operation[Any], timeout_ms: int, request_id: str | None = None) -> Call:
+        """The call of an operation with its outcome."""
         self._pending.check_process()
         with self._lock:
             call = Call(
@@ -327,9 +415,15 @@ class Client:
                 call_id=request_id,
                 level=self._pending.level,
             )
-            deadline = _after(timeout_ms)
+            deadline = _after(call.timeout_ms)
             self._send(call, deadline)
-            return self._settle(call, deadline)
+            self._settle(call, deadline)
+            return call
+
+    def _result(self, call: Call) -> Any:
+        """The result of a call that was sent; its timeout starts now."""
+        self._settle(call, _after(call.timeout_ms))
+        return call.result()
 
     def _send(self, call: Call, deadline: float) -> None:
         """Send a call, after those that are to be sent again; raises `Unavailable` if that is not possible in time."""
@@ -340,13 +434,12 @@ class Client:
             self._pending.forget(call)
             raise
 
-    def _settle(self, call: Call, deadline: float) -> Any:
-        """Wait for the outcome of a call and return its result; replies to other calls are handled meanwhile."""
+    def _settle(self, call: Call, deadline: float) -> None:
+        """Wait for the outcome of a call; replies to other calls are handled meanwhile."""
         call.deadline = deadline
         try:
             while call.outcome is None:
                 self._wait(call, deadline)
-            return call.result()
         finally:
             self._pending.forget(call)
 
@@ -381,6 +474,93 @@ class Client:
                 pending.reconnected()
             else:
                 pending.mark_sent(call)
+
+
+class FeedIterator(Generic[T]):
+    """An iterator that follows a scope. Close it, or let go of it, to close its connection.
+
+    Threads may share it: each gets the next item.
+    """
+
+    def __init__(self, client: Client, steps: Steps[None]) -> None:
+        self._client = client
+        self._steps = steps
+        self._step: Step | None = None  # the one that is not done yet
+        self._asking: Client | None = None
+        self._using = threading.RLock()
+        self._ended = threading.Event()
+        self._release: Callable[[], object] = lambda: None
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        self._client._pending.check_process()
+        with self._using:
+            try:
+                while not self._is_closed():
+                    self._step = self._step or next(self._steps)
+                    if isinstance(self._step, Item):
+                        item: T = self._step.value
+                        self._step = None
+                        return item
+                    self._take(self._step)
+            except (BackscrollError, FeedGap, StopIteration):
+                self.close()
+                raise
+        self.close()
+        raise StopIteration
+
+    def close(self) -> None:
+        """End the iteration and close its connection, when another thread that waits for an item has noticed that."""
+        self._ended.set()
+        with self._using:
+            self._steps.close()
+            self._release()
+
+    def _is_closed(self) -> bool:
+        return self._ended.is_set() or self._client._pending.closed
+
+    def _take(self, step: Step) -> None:
+        """Do a step and find the next one. After an interrupt, the same step is done again."""
+        if isinstance(step, Pause):
+            self._pause(step.seconds)
+            self._step = None
+        elif isinstance(step, Ask):
+            try:
+                answer = self._connected()._answer(step.query)
+            except BackscrollError as error:
+                if not self._is_closed():
+                    self._step = None
+                    self._step = self._steps.throw(error)
+            else:
+                self._step = self._steps.send(answer)
+
+    def _pause(self, seconds: float) -> None:
+        until = _after(seconds * 1000)
+        while (remaining := until - time.monotonic()) > 0 and not self._is_closed():
+            self._ended.wait(min(remaining, INTERRUPT_MS / 1000))
+
+    def _connected(self) -> Client:
+        """The client that asks: one with its own connection, or with a transport that cannot wait, the same client."""
+        if self._asking is None:
+            client = self._client
+            if not isinstance(client._transport, ZmqTransport):
+                self._asking = client
+                return client
+            ended, pending = self._ended, client._pending  # not this object, which could then not be collected
+            transport = client._transport.another(lambda: ended.is_set() or pending.closed)
+            self._release = weakref.finalize(self, transport.close)
+            self._asking = Client(transport=transport, scope=client._scope, timeout_ms=client._timeout_ms)
+        return self._asking
+
+
+class Changes(FeedIterator[ItemChange], FeedPosition):
+    """The changes of a scope, one after the other, for ever; made by `Client.changes`."""
+
+    def __init__(self, client: Client, steps: ChangeSteps) -> None:
+        super().__init__(client, steps.run())
+        self._steps_of_changes = steps
 
 
 def _after(timeout_ms: float) -> float:

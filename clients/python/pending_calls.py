@@ -48,7 +48,7 @@ from backscroll.schema.errors import (
     Unavailable,
 )
 from backscroll.schema.limits import REQUEST_ID_BYTES_MAX
-from backscroll.schema.operations import Maintenance, Operation
+from backscroll.schema.operations import Maintenance, Operation, WaitingQuery
 from backscroll.schema.ulid import UlidGenerator
 from backscroll.schema.wire import (
     DEFAULT_SCOPE,
@@ -94,17 +94,21 @@ class Call:
         call_id: str | None = None,
         level: int | None = None,
     ) -> None:
-        """Encode the request; raises `Invalid` if that is not possible, and `TooLarge` for a body over its limit."""
+        """Encode the request; raises `Invalid` if that is not possible, and `TooLarge` for a body over its limit.
+
+        `timeout_ms` is besides the time for which the operation itself waits.
+        """
         self.id = new_id() if call_id is None else call_id
         self.operation_type = type(operation)
-        self.timeout_ms = timeout_ms
+        self._wait_ms = operation.wait_ms if isinstance(operation, WaitingQuery) else 0
+        self.timeout_ms = timeout_ms + self._wait_ms
         self._codec = codec
         envelope = Envelope(
             id=self.id,
             type=operation.wire_name,
             payload=operation,
             scope=scope,
-            deadline_ms=timeout_ms,
+            deadline_ms=self.timeout_ms,
             level=level,
         )
         try:
@@ -121,12 +125,30 @@ class Call:
         """Whether the call may have had an effect, while it has no outcome."""
         return self.awaiting_reply or self.in_doubt
 
+    @property
+    def waits(self) -> bool:
+        """Whether its reply may come long after those of later calls."""
+        return self._wait_ms > 0
+
+    @property
+    def seq(self) -> int:
+        """The commit number that the result reflects; 0 if there is none."""
+        return (self.outcome[0].seq or 0) if isinstance(self.outcome, tuple) else 0
+
     def body_at(self, now: float) -> bytes:
-        """The bytes to send: for another attempt the same, except that `deadlineMs` is the remaining time."""
+        """The bytes to send: for another attempt the same, except that `deadlineMs` is the remaining time.
+
+        A query that waits must then wait less, or its reply would come after the deadline.
+        """
         if not self.was_sent or self.deadline is None:
             return self.body
+        remaining_ms = max(1, math.ceil((self.deadline - now) * 1000))
         fields: dict[str, Any] = self._codec.decode(self.body, dict[str, Raw])  # the payload stays as it was encoded
-        fields["deadlineMs"] = max(1, math.ceil((self.deadline - now) * 1000))
+        fields["deadlineMs"] = remaining_ms
+        if self.waits:
+            payload: dict[str, Any] = self._codec.decode(fields["payload"], dict[str, Raw])
+            waited_ms = self.timeout_ms - remaining_ms
+            fields["payload"] = payload | {"waitMs": max(0, self._wait_ms - waited_ms)}
         return self._codec.encode(fields)
 
     def is_settled_by(self, reply: Reply[Any]) -> bool:
@@ -176,7 +198,7 @@ class PendingCalls:
         self._pid = os.getpid()
         self.level: int | None = PROTOCOL_LEVEL  # for the first request only
         self._calls: dict[Any, Call] = {}
-        self._by_age: deque[Call] = deque()  # includes removed calls until they are the oldest
+        self._by_age: deque[Call] = deque()  # without those that wait; includes removed calls until they are the oldest
         self._newest: Call | None = None
 
     def __len__(self) -> int:
@@ -205,7 +227,8 @@ class PendingCalls:
         if self.retry_at < math.inf:
             self.queue_retry(math.inf)  # a refused call goes before a new one
         self._newest = self._calls[call.id] = call
-        self._by_age.append(call)
+        if not call.waits:
+            self._by_age.append(call)
         self.send_queue.append(call)
 
     def mark_sent(self, call: Call) -> None:
@@ -218,7 +241,7 @@ class PendingCalls:
 
         A reply to a call that is unknown, or that nobody waits for any more, is dropped.
         """
-        # In one pass if it is the reply to the oldest call, as it nearly always is.
+        # In one pass if it is the reply to the oldest call that does not wait, as it nearly always is.
         guess = self._oldest_type()
         reply, codec = open_reply(body, guess)
         call = self._calls.get(reply.id)
@@ -262,7 +285,7 @@ class PendingCalls:
             self._settle(call, error_of_call(call))
 
     def _oldest_type(self) -> Any:
-        """The result type of the oldest call; `Raw` if there is none."""
+        """The result type of the oldest call that does not wait; `Raw` if there is none."""
         while self._by_age and self._calls.get(self._by_age[0].id) is not self._by_age[0]:
             self._by_age.popleft()
         return self._by_age[0].operation_type.reply_type if self._by_age else Raw

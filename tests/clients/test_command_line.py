@@ -679,6 +679,7 @@ def test_completion_knows_commands_flags_and_operations(shell: str, run: Run) ->
         ("serve --command-log ''", "payloads ids-only"),
         ("log ''", "export verify"),
         ("completion ''", "bash zsh fish"),
+        ("watch --noun m", "message member media"),
     ],
 )
 def test_bash_completion_works(words: str, completed: str, run: Run) -> None:

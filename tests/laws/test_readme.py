@@ -16,6 +16,7 @@ from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema import DeleteMessage, GetLog, GetMessages, MessageUpdates, UpdateMessage
 from tests import ROOT
 from tests.support.messages import save_message
+from tests.support.waiting import wait_until
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -35,6 +36,43 @@ def test_the_python_examples_run(start_daemon: Callable[..., DaemonProcess], tmp
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout == printed
+
+
+def started(code: str, directory: Path, *words: str) -> "subprocess.Popen[str]":
+    """A running script with this code, in a directory."""
+    script = directory / "example.py"
+    script.write_text(code, encoding="utf-8")
+    command = [sys.executable, "-X", "utf8", str(script), *words]
+    return subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
+
+
+def test_two_processes_follow_one_another(start_daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
+    """Each of the two saves a message when it sees that of the other, until both have seen six."""
+    start_daemon(data_dir=tmp_path / "data")
+    [code] = [block for block in blocks("python") if "client.watch" in block]
+    players = [started(code, tmp_path, name) for name in ("ping", "pong")]
+    for player in players:
+        out, err = player.communicate(timeout=60)
+        assert (player.returncode, err, out.splitlines()[-1]) == (0, "", "['pong 5']")
+    with Client(data_dir=tmp_path / "data") as client:
+        assert [each.sender_id for each in client.ask(GetMessages("court"))] == ["ping", "pong"] * 3
+
+
+def test_the_follower_goes_on_at_its_cursor(start_daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
+    """Run again, it begins after the change that it had printed when it was killed."""
+    start_daemon(data_dir=tmp_path / "data")
+    [code] = [block for block in blocks("python") if "client.changes" in block]
+    stored = tmp_path / "index.cursor"
+    with Client(data_dir=tmp_path / "data") as client:
+        for number in (1, 2):
+            before = stored.read_text() if stored.exists() else ""
+            client.execute(save_message(number))
+            follower = started(code, tmp_path)
+            assert follower.stdout is not None
+            assert follower.stdout.readline() == f"{number} m{number} hello\n"
+            wait_until(lambda: stored.exists() and stored.read_text() not in ("", before))  # noqa: B023
+            follower.kill()
+            follower.communicate()
 
 
 def test_the_javascript_example_is_the_tested_one() -> None:
