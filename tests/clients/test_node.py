@@ -5,14 +5,13 @@ except where `CI` is set: there they fail.
 """
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,6 +19,7 @@ import pytest
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema import GetMessageById, GetMessages, Message, SaveMessage
+from tests.support.tools import cannot_run, tool_path
 
 NODE = Path(__file__).parent / "node"
 PACKAGE, INSTALLED = NODE / "package.json", NODE / "node_modules" / "installed-package.json"
@@ -33,9 +33,7 @@ ENDPOINTS = {"ipc": (), "tcp": ("--endpoint", "tcp://127.0.0.1:*")}
 @pytest.fixture(scope="session")
 def node() -> str:
     """The path of node, with the packages of `package.json` installed beside the scripts."""
-    found, npm = shutil.which("node"), shutil.which("npm")
-    if found is None or npm is None:
-        _cannot_run("node and npm are not installed")
+    found, npm = tool_path("node"), tool_path("npm")
     if not INSTALLED.exists() or INSTALLED.read_bytes() != PACKAGE.read_bytes():
         _install(npm)
     return found
@@ -111,7 +109,7 @@ def _install(npm: str) -> None:
     command = [npm, "install", "--no-audit", "--no-fund", "--no-package-lock"]
     done = subprocess.run(command, cwd=NODE, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
     if done.returncode != 0:
-        _cannot_run(f"npm cannot install the packages: {done.stderr.strip()[-500:]}")
+        cannot_run(f"npm cannot install the packages: {done.stderr.strip()[-500:]}")
     shutil.copyfile(PACKAGE, INSTALLED)
 
 
@@ -123,10 +121,3 @@ def _run(node: str, script: str, *arguments: Any, directory: Path | None = None)
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def _cannot_run(reason: str) -> NoReturn:
-    """Skip the test, or fail it where `CI` is set, so that CI never leaves Node out silently."""
-    if os.environ.get("CI"):
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)

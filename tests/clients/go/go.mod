@@ -1,0 +1,3 @@
+module backscroll/follow
+
+go 1.18
