@@ -8,9 +8,9 @@ Equal queries, those with the same scope, cursor and filter, are one group, whic
 windows that wait for the same change cost one. Groups are found by what they wait for, so a commit costs as much as it
 has changes, however many wait for other things.
 
-Commands go first: replies are sent in short slices, and while there are many commits, all of this together gets a twentieth
-of a processor. When that is spent there is a pause, in which those who ask wait for the next round. So a lone commit is
-told at once, and of commits in quick succession some are told together. Used only by the loop thread.
+Commands go first: replies are sent in short slices, and while there are many commits, all of this gets a twentieth of a
+processor. When that is spent there is a pause, in which those who ask wait for the next round. So a lone commit is told
+at once, and of commits in quick succession some are told together. Used only by the loop thread.
 """
 
 import heapq
