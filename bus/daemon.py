@@ -205,6 +205,7 @@ class Daemon:
             self._refuse(request, Unavailable("the daemon has stopped"))
         self._router.close()
         self._connections.join()
+        self._memory.close()
         self._wake.close()
         self._context.term()
 

@@ -61,7 +61,7 @@ class MemoryWatch:
         self._silent_seconds, self._silent_next_at = SILENT_SECONDS_MAX, 0.0
         self._page_bytes = resource.getpagesize() if sys.platform != "win32" else 0
         # Open all the time: opening it each time costs more than the rest of a check.
-        self._statm = STATM.open("rb") if STATM.exists() else None  # not Linux
+        self._statm = STATM.open("rb") if STATM.exists() else None  # None: not Linux
         self._libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
     def check(self, connections: Connections) -> float:
@@ -78,6 +78,10 @@ class MemoryWatch:
         if (excess := self._excess()) > 0:
             self._cut(connections, excess)
         return CHECK_SECONDS_GROWING
+
+    def close(self) -> None:
+        if self._statm is not None:
+            self._statm.close()
 
     def _cut(self, connections: Connections, excess: int) -> None:
         suspects = self._suspects(connections.accepted, excess)

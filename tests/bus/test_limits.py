@@ -140,6 +140,8 @@ CASES: dict[str, Callable[[int], Frames]] = {
     "freeJsonDepth": lambda levels: save(metadata=nested(levels)),
     "integer": lambda number: [body("create-category", {"name": "x", "position": number})],
     "millis": lambda number: save(timestamp=number),
+    "waitMs": lambda wait_ms: [body("get-changes", {"waitMs": wait_ms, "after": "now"})],
+    "changedRooms": lambda number: [body("get-changes", {"rooms": [f"{at}" for at in range(number)]})],
     "pageItems": lambda number: [body("get-messages", {"roomId": "empty", "limit": number})],
     "cursorChars": lambda number: [body("get-message-page", {"roomId": "r1", "before": "x" * number})],
     "batchCommands": lambda number: batch(*[{"type": "initialize"}] * number),

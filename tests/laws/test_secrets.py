@@ -6,7 +6,7 @@ import random
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from msgspec import Raw
@@ -14,7 +14,7 @@ from msgspec import Raw
 from backscroll.clients.command_line.main import main
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema import OPERATIONS
-from backscroll.schema.command_log import SALT_BYTES, canonical, digest_of
+from backscroll.schema.command_log import SALT_BYTES, Noun, canonical, digest_of
 from backscroll.schema.operations import Command, Hello, Maintenance, Query
 from backscroll.schema.operations.decoding import decode_operation
 from backscroll.schema.wire import JSON
@@ -204,6 +204,7 @@ class Secrets:
 
 def questions() -> Iterator[Sent]:
     """Every query that needs no administrator, about everything that the random commands are about."""
+    yield from (("get-changes", {"limit": 500, "nouns": [noun]}) for noun in get_args(Noun))
     for room in ROOMS:
         yield from ((name, {"roomId": room}) for name in ("get-messages", "get-message-page", "get-room"))
         yield from ((name, {"roomId": room}) for name in ("get-bans-for-room", "get-users-by-room", "list-channels"))
