@@ -179,7 +179,9 @@ def _read_cursor(text: str) -> Cursor:
         packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         cursor = MSGPACK.decode(packed, Cursor)
     if cursor is None or cursor.format != FORMAT or not 0 < cursor.place.seq <= cursor.as_of + 1:
-        raise Invalid.at("$.payload.after", "not a cursor; use one from an earlier reply, or `now`")
+        raise Invalid.at(
+            "$.payload.after", "not a cursor; use one from an earlier reply, `now`, or none for the whole history"
+        )
     return cursor
 
 

@@ -56,6 +56,7 @@ INTEGER_MAX = 2**53 - 1  # the largest that JSON carries exactly in every langua
 JSON_INTEGER_MIN, JSON_INTEGER_MAX = -(2**63), 2**64 - 1  # the range of MessagePack
 MILLIS_MAX = 253_402_300_799_999  # the end of the year 9999; a larger value is usually in microseconds
 
+Cursor = Annotated[str, Meta(min_length=1, max_length=CURSOR_CHARS_MAX)]
 Id = Annotated[str, Meta(min_length=1, max_length=ID_BYTES_MAX)]
 HexDigest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]  # a SHA-256
 Nonce = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", max_length=32)]  # of one length, as text is appended to it

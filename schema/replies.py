@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from backscroll.schema.command_log import NounName
-from backscroll.schema.limits import Bytes, Count, DurationMs, Id, Millis, Seq, Text
+from backscroll.schema.limits import Bytes, Count, Cursor, DurationMs, Id, Millis, Seq, Text
 from backscroll.schema.markers import ByNoun, OneOf
 from backscroll.schema.records import Ban, Message, Record, Room, RoomMember, User
 from backscroll.schema.wire import RequestId
@@ -182,6 +182,6 @@ class ChangePage(Record, frozen=True, kw_only=True):
     """
 
     changes: list[ItemChange]
-    cursor: Text
+    cursor: Cursor
     more: bool
     gap: bool | None = None

@@ -5,14 +5,13 @@ from typing import Annotated
 from msgspec import Meta
 
 from backscroll.schema.command_log import NounName
-from backscroll.schema.limits import CHANGED_ROOMS_MAX, CURSOR_CHARS_MAX, Id, PageSize
+from backscroll.schema.limits import CHANGED_ROOMS_MAX, Cursor, Id, PageSize
 from backscroll.schema.operations.base import WaitingQuery
 from backscroll.schema.replies import ChangePage
 
 NOW = "now"
 """Instead of a cursor: the end of the feed."""
 
-FeedCursor = Annotated[str, Meta(min_length=1, max_length=CURSOR_CHARS_MAX)]
 Rooms = Annotated[list[Id], Meta(min_length=1, max_length=CHANGED_ROOMS_MAX)]
 Nouns = Annotated[list[NounName], Meta(min_length=1, max_length=16)]
 
@@ -30,7 +29,7 @@ class GetChanges(WaitingQuery[ChangePage], frozen=True):
 
     run_max = 4  # each page can have several megabytes
 
-    after: FeedCursor | None = None
+    after: Cursor | None = None
     limit: PageSize = 100
     rooms: Rooms | None = None
     nouns: Nouns | None = None

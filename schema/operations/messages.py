@@ -4,13 +4,12 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from backscroll.schema.limits import CURSOR_CHARS_MAX, PAGE_ITEMS_MAX, Count, Id, Millis, PageSize, Text
+from backscroll.schema.limits import PAGE_ITEMS_MAX, Count, Cursor, Id, Millis, PageSize, Text
 from backscroll.schema.operations.base import Command, Query
 from backscroll.schema.operations.channels import DEFAULT_ROOM
 from backscroll.schema.records import Arrival, Message, MessageUpdates
 from backscroll.schema.replies import DeletedMessages, MessageList, MessagePage
 
-Cursor = Annotated[str, Meta(min_length=1, max_length=CURSOR_CHARS_MAX)]
 MessageIds = Annotated[list[Id], Meta(max_length=PAGE_ITEMS_MAX)]
 
 
