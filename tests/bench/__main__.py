@@ -31,6 +31,7 @@ from tests.bench.reading import read_pipelined, read_single
 from tests.bench.report import as_json, figure_lines, row_lines
 from tests.bench.saving import import_history, replay_history, save_by_eight, save_pipelined, save_single
 from tests.bench.sizes import read_large_file
+from tests.bench.watching import endure_watchers, watch
 from tests.bench.work import SEED, source
 
 SYNCS = 100
@@ -47,6 +48,8 @@ WORKLOADS: dict[str, Callable[[Bench], Outcome]] = {
     "latency-list": wait_during_list,
     "latency-syncs": wait_during_syncs,
     "large-file": read_large_file,
+    "watch": watch,
+    "endure-watchers": endure_watchers,
 }
 
 

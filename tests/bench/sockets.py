@@ -32,7 +32,13 @@ class Dealer:
 
     def ask(self, *message: bytes) -> bytes:
         """Send one message and wait for its reply."""
+        self.send(*message)
+        return self.receive()
+
+    def send(self, *message: bytes) -> None:
         self._socket.send_multipart(message)
+
+    def receive(self) -> bytes:
         return self._socket.recv_multipart()[-1]
 
     def close(self) -> None:

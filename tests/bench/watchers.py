@@ -30,17 +30,19 @@ class Watcher:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.connect(endpoint.removeprefix("ipc://"))
         self.socket.sendall(GREETING + READY)
-        self._read_exactly(64 + len(READY) - 2 + 2)
+        self._read_exactly(len(GREETING))
+        header = self.socket.recv(2)
+        self._read_exactly(header[1])
         self._unread = b""
         self._number, self._asked = number, 0
         self._filter = {"rooms": [f"room-{number % rooms}"]} if rooms else {}
         self._cursor = "now"
         self.changes: list[dict[str, Any]] = []
 
-    def ask(self) -> None:
-        """Ask for the changes after the cursor."""
+    def ask(self, **fields: Any) -> None:
+        """Ask for the changes after the cursor, or with other fields of the query."""
         self._asked += 1
-        payload = {"after": self._cursor, "waitMs": WAIT_MS, "values": False} | self._filter
+        payload = {"after": self._cursor, "waitMs": WAIT_MS, "values": False} | self._filter | fields
         body = MSGPACK.encode({"id": f"w{self._number}-{self._asked}", "type": "get-changes", "payload": payload})
         self.socket.sendall(_frame(body))
 

@@ -43,6 +43,13 @@ TARGETS = {
     ("page of 50 at the start, a file of 10,000", "a file of 5,000"): 1.3,
     ("start to ready, a file of 10,000", ""): 0.5,
     ("peak memory serving it, a file of 10,000", ""): 120,
+    ("told of a commit, one watcher", ""): 1,
+    ("p99 told of a commit, 20 watchers", ""): 50,
+    ("processor while idle, 20 watchers", ""): 0.5,
+    ("save-message, 256 in flight, 20 watchers", "without them"): 0.85,
+    ("p99 of saves beside a watcher that does not read", "quiet p99"): 3,
+    ("p99 of saves beside queries of watchers that are gone", "quiet p99"): 3,
+    ("p99 of saves beside a client that asks for the whole feed", "quiet p99"): 3,
 }
 FETCHED = {"worker", "sqlite-rx"}
 ALWAYS = {"daemon", "daemon, bare socket", "echo", "orm", "apsw"}
