@@ -45,6 +45,7 @@ TRANSPORT_BYTES = 1  # in front of a client's id: the number of its transport
 POLL_SECONDS_MAX = 3_600.0  # libzmq accepts at most a few weeks
 STOPPING_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP")
 IGNORED_SIGNALS = ("SIGUSR1", "SIGUSR2")  # unhandled they would end the process without draining
+TO_BE_PARKED = b""  # instead of a reply
 ADVANCES_MAX = 4  # per turn, so that a client with cached queries does not delay others
 
 
@@ -78,7 +79,7 @@ class Daemon:
         self._admit = {IPC: None, TCP: self.gate.admit, CURVE: self.gate.admit}
         self._wake = Wake()
         self._finished: deque[tuple[list[Request], list[bytes]]] = deque()
-        self._commits: deque[Commit] = deque()  # that queries may wait for
+        self._commits: deque[tuple[Commit, Store]] = deque()  # that queries may wait for
         self._stop_requested = False
         self._chores_at = time.monotonic() + settings.chores_ms / 1000
         self._crash: BaseException | None = None
@@ -134,7 +135,7 @@ class Daemon:
             nothing=self._dispatcher.nothing_new,
             refusal=self._refusal_of,
         )
-        self._waiting = WaitingQueries(answers, scopes.seq)
+        self._waiting = WaitingQueries(answers, scopes.seq, lambda scope: scopes.store_if_open(scope, used=False))
         scopes.on_commit(self._committed)
 
     def bind(self, endpoints: Sequence[str]) -> list[str]:
@@ -201,6 +202,7 @@ class Daemon:
         self._readers.stop()
         waiting = self._writers.stop()
         self._send_finished()
+        self._waiting.answer_all()
         for request in (*waiting, *self._lanes.clear()):
             self._refuse(request, Unavailable("the daemon has stopped"))
         self._router.close()
@@ -241,13 +243,14 @@ class Daemon:
             self._readers.start(queries)
 
     def _immediate_reply(self, query: Request) -> bytes | None:
-        """The reply to a query if it needs no reader, else None; that of a query that is to wait is never sent."""
+        """The reply to a query if it needs no reader, else None; `TO_BE_PARKED` if it is to wait."""
         if isinstance(query, WaitingRequest):
-            return b"" if query.wait_ms and self._waiting.can_park(query) else None
+            return TO_BE_PARKED if query.wait_ms and self._waiting.prepare(query) else None
         return self._dispatcher.cached_reply(query)
 
     def _park(self, request: WaitingRequest) -> None:
         """Let a query wait, unless the daemon is stopping."""
+        request.credential = self.gate.credential(request.principal)
         self._waiting.park(request)
         if self._drain_until is not None:
             self._waiting.answer_all()
@@ -259,6 +262,8 @@ class Daemon:
 
     def _until_work_ms(self) -> int:
         """The time until the chores, until something expires, or until queries have waited long enough."""
+        if self._commits:
+            return 0
         seconds = min(self._chores_at - time.monotonic(), self._waiting.wait_seconds(), POLL_SECONDS_MAX)
         work_ms = math.ceil(seconds * 1000)
         if self._router.outboxes or self._drain_until:
@@ -339,10 +344,10 @@ class Daemon:
         self._finished.append((requests, replies))
         self._wake.set()
 
-    def _committed(self, commit: Commit, _store: Store) -> None:
+    def _committed(self, commit: Commit, store: Store) -> None:
         """Called by worker threads."""
         if commit.scope in self._waiting.recent:
-            self._commits.append(commit)
+            self._commits.append((commit, store))
             if self._waiting.has_sleepers:
                 self._wake.set()
 
@@ -379,15 +384,15 @@ class Daemon:
                 self._after_maintenance(first)
 
     def _after_maintenance(self, request: Request) -> None:
-        """Look again at the queries that wait: their callers may have been refused, their scope replaced."""
+        """Look again at the queries that wait: their callers may be refused now, their scope may be another one."""
         if issubclass(request.as_type, Administration):
             self._waiting.check_rights()
         else:
-            self._waiting.wake_scope(request.scope)
+            self._waiting.check_scope(request.scope)
 
     def _refusal_of(self, request: WaitingRequest) -> bytes | None:
         """The reply to a caller whose token is refused since the request was accepted, or None."""
-        error = self.gate.refusal(request.principal)
+        error = self.gate.refusal(request.principal, request.credential)
         return None if error is None else self._dispatcher.refuse(request, error)
 
     def _forget(self, client: bytes) -> None:
@@ -411,7 +416,7 @@ class Daemon:
 
     def _accounted_bytes(self) -> int:
         """The memory for requests that wait and for replies in flight, which have bounds of their own."""
-        return self._lanes.bytes + self._router.in_flight.bytes
+        return self._lanes.bytes + self._waiting.bytes + self._router.in_flight.bytes
 
     def _begin_drain(self) -> None:
         """Accept the requests that have already arrived; later ones are refused."""

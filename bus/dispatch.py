@@ -174,6 +174,7 @@ class WaitingRequest(Request):
     result: tuple[bytes, int] | None = None
     seconds = 0.0
     is_parked = False
+    credential: object = None  # what its caller was admitted with
 
     def decode(self) -> None:
         super().decode()
@@ -389,12 +390,12 @@ class Dispatcher:
         self._scopes.look_at_disk()
 
     def repeat(self, request: WaitingRequest, result: bytes, seq: int) -> bytes:
-        """The reply to a query with the encoded result of an equal one."""
-        return _success(request, Raw(result), seq)
+        """The reply to a query with the encoded result of an equal one. It fits: pages are smaller than replies."""
+        return request.success(Raw(result), seq)
 
     def nothing_new(self, request: WaitingRequest, seq: int, cursor: str, more: bool) -> bytes:
         """The reply of an empty page; with `more` it is to be asked for again at once."""
-        return _success(request, empty_page(cursor, more=more), seq)
+        return request.success(empty_page(cursor, more=more), seq)
 
     def end_queries(self) -> None:
         """Start no more queries: those that remain are answered `unavailable`."""
@@ -584,12 +585,12 @@ class Dispatcher:
     def _answer_waiting(self, request: WaitingRequest, snapshot: Reads) -> bytes:
         started, seq = time.thread_time(), snapshot.position.seq
         page = self._handlers[request.operation.wire_name].function(request.operation, snapshot)
-        if is_nothing_new(request.operation, page):
-            request.nothing_new = (seq, page.cursor)
+        request.nothing_new = (seq, page.cursor) if is_nothing_new(request.operation, page) else None
         result = request.codec.encode(page)
-        request.result = (result, seq)
         request.seconds = time.thread_time() - started
-        return _success(request, Raw(result), seq)
+        reply = _success(request, Raw(result), seq)
+        request.result = (result, seq)
+        return reply
 
     def _answer_other(self, context: Any, request: Request) -> bytes:
         """Answer a built-in query or a maintenance operation."""

@@ -139,10 +139,14 @@ class Gate:
                 raise Forbidden.at("$.scope", f"the token {caller.name!r} is not for the scope {scope!r}")
         return caller.name
 
-    def refusal(self, name: str | None) -> Unauthenticated | None:
-        """Why the caller who was admitted with the token of this name is refused now; None if not."""
+    def credential(self, name: str | None) -> object:
+        """What stands for the token of this name as long as nobody revokes it, also if another one gets the name."""
+        return None if name is None else self._tokens.get(name)
+
+    def refusal(self, name: str | None, credential: object) -> Unauthenticated | None:
+        """Why the caller who was admitted with a token is refused now; None if not."""
         token = None if name is None else self._tokens.get(name)
-        if name is None or (token is not None and not _has_expired(token, self._clock())):
+        if name is None or (token is not None and token is credential and not _has_expired(token, self._clock())):
             return None
         return Unauthenticated.at("$.auth", f"the token {name!r} was revoked, or has expired; {REMEDY}")
 

@@ -5,16 +5,22 @@ from collections.abc import Callable
 
 
 class ProcessorShare:
-    """`share` of each second may be spent, and up to `saved_max` seconds at once after a pause."""
+    """`share` of each second may be spent, and up to `saved_max` seconds at once after a while.
 
-    def __init__(self, share: float, saved_max: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._share, self._saved_max, self._clock = share, saved_max, clock
+    After more was spent there is a pause, of `pause_max` seconds at most.
+    """
+
+    def __init__(
+        self, share: float, saved_max: float, pause_max: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._share, self._saved_max, self._saved_min, self._clock = share, saved_max, -pause_max * share, clock
         self._saved, self._as_of = saved_max, clock()
 
     def spend(self, seconds: float) -> None:
         """Note that work took so long, which may be more than is left."""
         now = self._clock()
-        self._saved = min(self._saved_max, self._saved + (now - self._as_of) * self._share) - seconds
+        saved = min(self._saved_max, self._saved + (now - self._as_of) * self._share)
+        self._saved = max(self._saved_min, saved - seconds)
         self._as_of = now
 
     def left_at(self) -> float:

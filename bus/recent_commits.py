@@ -1,30 +1,40 @@
 """The last commits of a scope, from which queries that wait learn whether something is new, without the database."""
 
 from collections import deque
-from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
-from backscroll.bus.stores import Commit
-from backscroll.handlers.feed import Head, Key, cursor_at, keys_of
+from backscroll.bus.stores import Commit, Store
+from backscroll.handlers.feed import Head, Pair, cursor_at, is_wanted, pairs_of
 
-COMMITS_MAX = 64
-CHANGES_MAX = 1_000  # of a commit that are looked at; one with more counts as news for everybody
+COMMITS_MAX = 32
+PAIRS_MAX = 32  # of a commit that are kept; one with more counts as news for everybody
+
+
+class Wanted(NamedTuple):
+    """The filter of a query: the nouns and the rooms that it lets through; None for all."""
+
+    nouns: frozenset[str] | None
+    rooms: frozenset[str] | None
 
 
 class RecentCommit(NamedTuple):
-    """The end of the log after a commit, and what the commit is news for; None: for everybody."""
+    """The end of the log after a commit, and what the commit was about; None if that is too much."""
 
     head: Head
-    keys: frozenset[Key] | None
+    pairs: frozenset[Pair] | None
 
-    def concerns(self, wanted: AbstractSet[Key]) -> bool:
-        return self.keys is None or not self.keys.isdisjoint(wanted)
+    def is_news_for(self, wanted: Wanted) -> bool:
+        return self.pairs is None or any(is_wanted(pair, *wanted) for pair in self.pairs)
 
 
 class RecentCommits:
-    """All commits after the seq `since`, the last of them at the end, and no more than `COMMITS_MAX`."""
+    """All commits of an open store after the seq `since`, the last of them at the end, at most `COMMITS_MAX`.
 
-    def __init__(self, since: int) -> None:
+    `store` is None for a scope that is not open. What is known is worth nothing when the scope has another store.
+    """
+
+    def __init__(self, store: Store | None, since: int) -> None:
+        self.store = store
         self.since = since
         self._commits: deque[RecentCommit] = deque()
 
@@ -32,31 +42,34 @@ class RecentCommits:
     def last(self) -> Head | None:
         return self._commits[-1].head if self._commits else None
 
+    @property
+    def last_seq(self) -> int:
+        return self._commits[-1].head.seq if self._commits else self.since
+
     def add(self, commit: Commit) -> RecentCommit | None:
         """Add the next commit; None if it is not later than the others."""
-        if commit.seq <= (self._commits[-1].head.seq if self._commits else self.since):
+        if commit.seq <= self.last_seq:
             return None
-        changes = [change for command in commit.commands for change in command.changes]
-        keys = keys_of(changes) if len(changes) <= CHANGES_MAX else None
-        added = RecentCommit(Head(commit.seq, commit.chain), keys)
+        pairs = pairs_of(change for command in commit.commands for change in command.changes)
+        added = RecentCommit(Head(commit.seq, commit.chain), pairs if len(pairs) <= PAIRS_MAX else None)
         self._commits.append(added)
         if len(self._commits) > COMMITS_MAX:
             self.since = self._commits.popleft().head.seq
         return added
 
-    def has_news(self, seq: int, wanted: AbstractSet[Key]) -> bool:
-        """Whether a commit after this seq is news for who wants these; also if that is not known."""
-        if seq < self.since:
+    def may_have_news(self, seq: int, wanted: Wanted) -> bool:
+        """Whether there may be news after this seq; False only if it is certain that there are none."""
+        if not self.since <= seq <= self.last_seq:
             return True
         for commit in reversed(self._commits):
             if commit.head.seq <= seq:
                 return False
-            if commit.concerns(wanted):
+            if commit.is_news_for(wanted):
                 return True
         return False
 
     def knows(self, seq: int, cursor: str) -> bool:
-        """Whether this is the cursor after a commit, and so certainly of this history."""
+        """Whether this is the cursor after one of the commits, and so certainly of this history."""
         for commit in reversed(self._commits):
             if commit.head.seq <= seq:
                 return commit.head.seq == seq and cursor_at(commit.head) == cursor

@@ -11,7 +11,7 @@ so a cursor fits a log exactly if that log has all that its holder has seen.
 """
 
 import base64
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import closing, suppress
 from typing import Any, Final, NamedTuple
 
@@ -24,22 +24,23 @@ from backscroll.handlers.message_rows import ID_AT, ORDER, ROOM_AT
 from backscroll.handlers.registry import handles
 from backscroll.handlers.rooms import MEMBERS
 from backscroll.handlers.shown import SHOWN_IN_ROOM
-from backscroll.handlers.sql import Named, statement, to_json
+from backscroll.handlers.sql import Named, statement
 from backscroll.handlers.storage import Reads
 from backscroll.schema import tables
 from backscroll.schema.command_log import CHAIN_START, Change, decode_facts
 from backscroll.schema.errors import Invalid, TooLarge
-from backscroll.schema.limits import PAGE_BYTES_MAX, Count, Id, Integer
+from backscroll.schema.limits import PAGE_BYTES_MAX, REPLY_BYTES_MAX, Count, Id, Integer
 from backscroll.schema.operations import GetChanges
 from backscroll.schema.operations.feed import NOW
 from backscroll.schema.positions import MemberPosition
 from backscroll.schema.records import Record
 from backscroll.schema.replies import ChangePage, ItemChange
 from backscroll.schema.tables import Commands, Messages
-from backscroll.schema.wire import MSGPACK
+from backscroll.schema.wire import JSON, MSGPACK
 
 COMMANDS_MAX, CHANGES_MAX = 2_000, 10_000  # that are looked at for one page, whatever the filter lets through
 VALUES_AT_ONCE = 50
+ITEM_BYTES_MAX = REPLY_BYTES_MAX - 16 * 1024  # of a change with its value, so that it fits into a reply
 FORMAT: Final = 1  # of cursors
 CHAIN_BYTES = 12  # of the chain, in a cursor
 
@@ -126,9 +127,7 @@ def get_changes(query: GetChanges, db: Reads) -> ChangePage:
     head = Head(db.position.seq, chain or CHAIN_START)
     if query.after == NOW:
         return empty_page(cursor_at(head))
-    if cursor is not None and (
-        cursor.place.seq < log_from or cursor.chain != (chain_then or CHAIN_START)[:CHAIN_BYTES]
-    ):
+    if cursor is not None and not _fits(cursor, log_from, chain_then):
         return ChangePage(changes=[], cursor=cursor_at(head), more=False, gap=True)
     place = Place(log_from) if cursor is None else cursor.place
     walk = _walk(place, query, db)
@@ -185,37 +184,31 @@ def _read_cursor(text: str) -> Cursor:
     return cursor
 
 
+def _fits(cursor: Cursor, log_from: int, chain: bytes | None) -> bool:
+    """Whether a cursor belongs to a log that begins with `log_from` and has this chain at the cursor's `as_of`."""
+    if chain is None and cursor.as_of >= log_from:
+        return False
+    return cursor.place.seq >= log_from and cursor.chain == (chain or CHAIN_START)[:CHAIN_BYTES]
+
+
 # Which changes
 
 
-def concerns(change: Change, query: GetChanges) -> bool:
-    """Whether the filter of a query lets a change through."""
-    if query.nouns is not None and change.noun not in query.nouns:
+Pair = tuple[str, str | None]
+"""A noun and a room, or None for no room."""
+
+
+def pairs_of(changes: Iterable[Change]) -> frozenset[Pair]:
+    """The nouns and rooms that changes are about. A noun of rooms without a room is about all of them."""
+    return frozenset((change.noun, change.room_id) for change in changes)
+
+
+def is_wanted(pair: Pair, nouns: Container[str] | None, rooms: Container[str] | None) -> bool:
+    """Whether a filter lets a change through that is about this noun and room."""
+    noun, room_id = pair
+    if nouns is not None and noun not in nouns:
         return False
-    if query.rooms is None:
-        return True
-    return change.noun in IN_ROOMS and (change.room_id is None or change.room_id in query.rooms)
-
-
-Key = tuple[str | None, str | None]
-"""A noun and a room; None stands for all of them."""
-
-
-def wanted_by(query: GetChanges) -> frozenset[Key]:
-    """What a query waits for: a change concerns it if they have a key in common (`keys_of`)."""
-    nouns: Sequence[str | None] = query.nouns or [None]
-    rooms: Sequence[str | None] = query.rooms or [None]
-    return frozenset((noun, room_id) for noun in nouns for room_id in rooms)
-
-
-def keys_of(changes: Iterable[Change]) -> frozenset[Key] | None:
-    """The keys of changes; None if they concern every query."""
-    keys: set[Key] = set()
-    for noun, room_id in {(change.noun, change.room_id) for change in changes}:
-        if room_id is None and noun in IN_ROOMS:  # in all rooms
-            return None
-        keys |= {(noun, room_id), (None, room_id), (noun, None), (None, None)}
-    return frozenset(keys)
+    return rooms is None or (noun in IN_ROOMS and (room_id is None or room_id in rooms))
 
 
 def _walk(place: Place, query: GetChanges, db: Reads) -> Walk:
@@ -233,7 +226,7 @@ def _walk(place: Place, query: GetChanges, db: Reads) -> Walk:
                 looked_at += 1
                 if looked_at > CHANGES_MAX:
                     return Walk(list(last.values()), here)
-                if not concerns(change, query):
+                if not is_wanted((change.noun, change.room_id), query.nouns, query.rooms):
                     continue
                 is_list = query.values and change.kind == "replaced"
                 if last and (is_list or len(last) >= query.limit):
@@ -280,11 +273,19 @@ def _tell(walk: Walk, values: bool, db: Reads) -> tuple[list[ItemChange], Place]
     changes: list[ItemChange] = []
     size = 0
     for each, told in zip(walk.found, _with_values(walk.found, db), strict=False):
-        size += len(to_json(told))
+        own_size = _size(told)
+        if own_size > ITEM_BYTES_MAX:  # it has to be read in parts
+            told, own_size = replace(told, value=None), 0
+        size += own_size
         if size > PAGE_BYTES_MAX and changes:
             return changes, each.place
         changes.append(told)
     return changes, walk.end
+
+
+def _size(told: ItemChange) -> int:
+    """The bytes of a change in a reply, in the longer encoding."""
+    return max(len(JSON.encode(told)), len(MSGPACK.encode(told)))
 
 
 def _with_values(found: list[Found], db: Reads) -> Iterator[ItemChange]:

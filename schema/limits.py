@@ -38,6 +38,7 @@ DELETED_MESSAGES_MAX = 1_000  # by one command that deletes by time, so that oth
 CURSOR_CHARS_MAX = 2_560  # a cursor names a room, a channel and a message, in base64
 WAIT_MS_MAX = 60_000
 WAITING_QUERIES_MAX, WAITING_QUERIES_OF_CLIENT_MAX = 10_000, 64
+WAITING_BYTES_MAX = 16 * 1024 * 1024
 CHANGED_ROOMS_MAX = 100
 PATH_CHARS_MAX = 4_096
 FUTURE_MS_MAX = 24 * 60 * 60 * 1000
@@ -169,6 +170,7 @@ LIMITS: dict[str, Limit] = {
     "waitingQueriesOfClient": Limit(
         "queries that wait, of one connection", WAITING_QUERIES_OF_CLIENT_MAX, "queries", "", "as above"
     ),
+    "waitingBytes": Limit("requests of queries that wait, of all clients", WAITING_BYTES_MAX, "bytes", "", "as above"),
     "changedRooms": Limit("`rooms` of `get-changes`", CHANGED_ROOMS_MAX, "items", "too-large", "at least 1"),
     "batchCommands": Limit(
         "commands of a `batch`, entries of `append-log`", BATCH_COMMANDS_MAX, "items", "too-large", "at least 1"
