@@ -14,6 +14,7 @@ from backscroll.clients.command_line.exits import EXIT_FAILED, EXIT_USAGE, guard
 from backscroll.clients.command_line.suggestions import did_you_mean
 
 SHELLS = ("bash", "zsh", "fish")
+NOUNS = "message, room, member, user, current-user, ban or media"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -192,7 +193,9 @@ def _add_watch(watch: Parser) -> None:
         help="what changed after this cursor, or `start` for the whole history (default: now)",
     )
     watch.add_argument("--room", action="append", metavar="ID", help="only in this room; repeat it for several")
-    watch.add_argument("--noun", action="append", metavar="NOUN", help="only of this kind; repeat it for several")
+    watch.add_argument(
+        "--noun", action="append", metavar="NOUN", help=f"only of this kind: {NOUNS}; repeat it for several"
+    )
     watch.add_argument("--no-values", action="store_true", help="print which items changed, and not what they are now")
     watch.set_defaults(run=_lazily("watch", "watch"))
 
@@ -305,8 +308,9 @@ examples:
   backscroll watch --noun message --noun room --no-values | jq .id
   backscroll watch --after start | head -1
 
-The last line of each page has a `cursor`: go on there with --after. A line {"gap":true,"cursor":…} means that the scope
-has another history now: read everything anew. It goes on when the daemon was restarted, until it is interrupted.
+Only the last line of each page has a `cursor`: store that, and go on there with --after. A line {"gap":true,"cursor":…}
+means that the scope has another history now: read everything anew. It goes on until it is interrupted, and waits while
+the daemon is gone.
 """,
     ),
     "token": _CommandLine(

@@ -4,13 +4,14 @@ import argparse
 import select
 import sys
 import threading
+from functools import partial
 from typing import Any
 
-from backscroll.clients.command_line.exits import EXIT_INTERRUPTED
+from backscroll.clients.command_line.exits import EXIT_FAILED, EXIT_INTERRUPTED, complain
 from backscroll.clients.command_line.logs import scope_of
 from backscroll.clients.python.client import Changes, Client
 from backscroll.clients.python.feed import FeedGap
-from backscroll.schema.operations import Ping
+from backscroll.schema.errors import Invalid
 from backscroll.schema.wire import JSON
 
 START = "start"
@@ -20,7 +21,6 @@ def watch(options: argparse.Namespace) -> int:
     """Print changes until this is interrupted, or until nobody reads them."""
     try:
         with Client(options.endpoint, data_dir=options.data_dir, scope=scope_of(options)) as client:
-            client.ask(Ping())  # later it waits for a daemon as long as it takes
             threading.Thread(target=_close_with_stdout, args=(client,), daemon=True).start()
             _follow(client, options)
     except KeyboardInterrupt:
@@ -32,17 +32,22 @@ def _follow(client: Client, options: argparse.Namespace) -> None:
     after = None if options.after == START else options.after
     while True:
         changes = client.changes(after, rooms=options.room, nouns=options.noun, values=not options.no_values)
+        changes.on_lost = partial(complain, "the daemon is gone; waiting for it", EXIT_FAILED)
         try:
             _print_all(changes)
         except FeedGap as gap:
             _print({"gap": True, "cursor": gap.cursor})
             after = gap.cursor
+        except Invalid as error:
+            if (error.details or {}).get("path") == "$.payload.after":
+                raise Invalid("--after takes a `cursor` that this command printed, `start` or `now`") from error
+            raise
         else:
             return
 
 
 def _print_all(changes: Changes) -> None:
-    """Print changes; the last line of each page has the cursor after it."""
+    """Print changes; only the last line of each page has a cursor, the one after it."""
     for change in changes:
         fields = JSON.decode(JSON.encode(change), dict[str, Any])
         _print(fields | ({"cursor": changes.cursor} if changes.at_page_end else {}))

@@ -104,15 +104,15 @@ class AsyncClient:
         limit: int = 100,
     ) -> "AsyncChanges":
         """Follow the feed for ever: `async for change in client.changes(…)`. It is as in `Client.changes`, but on the
-        connection of the client, where it is one of many requests in flight.
+        connection of the client, where it is one of many requests in flight. Cancel the task to stop it.
         """
         query = GetChanges(after=after, rooms=rooms, nouns=nouns, values=values, limit=limit)
         return AsyncChanges(self, ChangeSteps(query, waits=self._can_wait))
 
     def watch(self, query: Query[R]) -> "AsyncFeedIterator[Watched[R]]":
         """The result of a query, now and whenever it has changed: `async for result, seq, gap in client.watch(…)`. It
-        is as in `Client.watch`. The daemon lets 64 wait for one client: where there are more, each may notice a change
-        a second later.
+        is as in `Client.watch`. Cancel the task to stop it. The daemon lets 64 wait for one client: where there are
+        more, each may notice a change a second later.
         """
         return AsyncFeedIterator(self, WatchSteps(query, waits=self._can_wait).run())
 

@@ -115,10 +115,11 @@ class ZmqTransport:
         """The endpoint of the latest connection."""
         return self._address.endpoint
 
-    def another(self, is_closed: Callable[[], bool]) -> "ZmqTransport":
-        """Another connection to the same daemon. It raises `Unavailable` soon after `is_closed()` has become true."""
+    def another(self, is_closed: Callable[[], bool], on_lost: Callable[[], object]) -> "ZmqTransport":
+        """Another connection to the same daemon. It raises `Unavailable` soon after `is_closed()` has become true, and
+        calls `on_lost` after each loss."""
         endpoint, data_dir, token, curve = self._arguments
-        return _Interruptible(is_closed, endpoint, data_dir, token=token, curve=curve)
+        return _Interruptible(is_closed, on_lost, endpoint, data_dir, token=token, curve=curve)
 
     def send(self, body: bytes, timeout_ms: float, /) -> None:
         """Send a body; raises `Unavailable` if there is no daemon, and `Unauthenticated` if it does not know the token:
@@ -228,16 +229,28 @@ class ZmqTransport:
 
 
 class _Interruptible(ZmqTransport):
-    """A connection that stops waiting when it is closed by another thread, which may not use its sockets."""
+    """A connection that stops waiting when it is closed by another thread, which may not use its sockets.
 
-    def __init__(self, is_closed: Callable[[], bool], *arguments: Any, **more: Any) -> None:
+    It says when it was lost.
+    """
+
+    def __init__(
+        self, is_closed: Callable[[], bool], on_lost: Callable[[], object], *arguments: Any, **more: Any
+    ) -> None:
         self._is_closed = is_closed
+        self._on_lost = on_lost
         super().__init__(*arguments, **more)
 
     def _wait(self, until: float) -> bool:
         if self._is_closed():
             raise Unavailable(CLOSED)
         return super()._wait(min(until, _after(INTERRUPT_MS)))
+
+    def _drop(self, link: Connection) -> None:
+        was_connected = self._connected
+        super()._drop(link)
+        if was_connected:
+            self._on_lost()
 
 
 class Client:
@@ -351,12 +364,15 @@ class Client:
         Without `after` it begins with the first command of the log, with `"now"` at the end of the feed when the first
         item is asked for. `limit` is about how many changes are read at once; the other arguments are those of
         `GetChanges`. The `value` of a change is the record of its noun. Store the iterator's `cursor` together with
-        what was applied, and begin there the next time.
+        what was applied, and begin there the next time. After `"now"` the `cursor` is None until the end of the feed
+        was found: to start without the history and lose nothing, store `ask(GetChanges(after="now")).cursor` first, and
+        begin there.
 
-        It goes on by itself when the daemon was restarted or could not answer for a while, and raises other errors.
+        If no daemon answers at the start, it raises `Unavailable` or `NoReply` after the client's `timeout_ms`. Later
+        it goes on by itself when the daemon was restarted or could not answer for a while, and raises other errors.
         `FeedGap` means that the cursor is of another history of the scope: read everything anew. The iterator has a
-        connection of its own, which is closed with `close()` or when nobody has the iterator any more. It ends when the
-        client was closed.
+        connection of its own, which is closed with `close()`, also by another thread, or when nobody has the iterator
+        any more. It ends when the client was closed.
         """
         query = GetChanges(after=after, rooms=rooms, nouns=nouns, values=values, limit=limit)
         return Changes(self, ChangeSteps(query, waits=self._can_wait))
@@ -365,8 +381,9 @@ class Client:
         """The result of a query, now and whenever it has changed: an iterator for ever, of `Watched(result, seq, gap)`.
 
         A result is never older than the one before it. Whoever is slow gets the newest one and misses those between. It
-        goes on by itself like `changes`; `gap` says that the scope has another history now, from which this result is.
-        Only changes are noticed, which a query lists as its `READS`: not that time passes, as when a ban ends.
+        raises, goes on by itself and is closed like `changes`; `gap` says that the scope has another history now, from
+        which this result is. Only changes are noticed, which a query lists as its `READS`: not that time passes, as
+        when a ban ends. Raises `TypeError` for what is no query about stored items, such as `Ping` or `GetChanges`.
         """
         return FeedIterator(self, WatchSteps(query, waits=self._can_wait).run())
 
@@ -479,7 +496,8 @@ class Client:
 class FeedIterator(Generic[T]):
     """An iterator that follows a scope. Close it, or let go of it, to close its connection.
 
-    Threads may share it: each gets the next item.
+    Threads may share it: each gets the next item. `on_lost` can be set before the first item is asked for; it is called
+    each time the connection is lost, by the thread that waits.
     """
 
     def __init__(self, client: Client, steps: Steps[None]) -> None:
@@ -490,6 +508,7 @@ class FeedIterator(Generic[T]):
         self._using = threading.RLock()
         self._ended = threading.Event()
         self._release: Callable[[], object] = lambda: None
+        self.on_lost: Callable[[], object] = lambda: None
 
     def __iter__(self) -> Self:
         return self
@@ -549,7 +568,7 @@ class FeedIterator(Generic[T]):
                 self._asking = client
                 return client
             ended, pending = self._ended, client._pending  # not this object, which could then not be collected
-            transport = client._transport.another(lambda: ended.is_set() or pending.closed)
+            transport = client._transport.another(lambda: ended.is_set() or pending.closed, self.on_lost)
             self._release = weakref.finalize(self, transport.close)
             self._asking = Client(transport=transport, scope=client._scope, timeout_ms=client._timeout_ms)
         return self._asking

@@ -5,8 +5,9 @@
                                                            └──▶ Item   for the caller
 
 A client carries out one step at a time, and only while its caller waits for the next item: nothing is queued for a slow
-caller, and a step that was interrupted is repeated. Nothing is lost with a connection, because the daemon pushes
-nothing: whatever happened, the next question has the same cursor.
+caller, and a step that was interrupted is repeated. The first question shows whether a daemon answers: its errors are
+raised. From then on the steps wait for the daemon, however long it is away. Nothing is lost with a connection, because
+the daemon pushes nothing: whatever happened, the next question has the same cursor.
 """
 
 from collections.abc import Generator
@@ -16,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from backscroll.schema.errors import BackscrollError, Internal, NoReply
-from backscroll.schema.operations import NOW, GetChanges, Query
+from backscroll.schema.operations import NOW, Builtin, GetChanges, Ping, Query, WaitingQuery
 from backscroll.schema.replies import RECORD_OF_NOUN, ChangePage, ItemChange
 
 R = TypeVar("R")
@@ -86,19 +87,20 @@ Steps = Generator[Step, Any, T]
 class ChangeSteps:
     """Follows the feed, change by change. Without `waits`, it asks again and again instead of waiting in the daemon.
 
-    `cursor` is the one after the pages whose changes were all given to the caller. `at_page_end`: it includes the
-    latest change.
+    `cursor` is the one after the pages whose changes were all given to the caller; None while it is not known yet.
+    `at_page_end`: it includes the latest change.
     """
 
     def __init__(self, query: GetChanges, *, waits: bool) -> None:
-        self.cursor = query.after
+        self.cursor = None if query.after == NOW else query.after
         self.at_page_end = True
         self._query = query
         self._waits = waits
 
     def run(self) -> Steps[None]:
         pace = _Pace(self._waits)
-        if self.cursor == NOW:
+        yield Ask(Ping())
+        if self._query.after == NOW:
             self.cursor = yield from _now()
         while True:
             page = yield from _next_page(self._query, self.cursor, pace)
@@ -108,7 +110,7 @@ class ChangeSteps:
                 self.at_page_end = number == len(page.changes)
                 if self.at_page_end:
                     self.cursor = page.cursor
-                yield Item(_typed(change))
+                yield Item(change)
             self.cursor = page.cursor
 
 
@@ -119,7 +121,10 @@ class FeedPosition:
 
     @property
     def cursor(self) -> str | None:
-        """Where to begin the next time: after the latest page of changes of which all were given out."""
+        """Where to begin the next time: after the latest page of changes of which all were given out.
+
+        After `changes("now")` it is None until the end of the feed was found, which is while the first item is awaited.
+        """
         return self._steps_of_changes.cursor
 
     @property
@@ -132,6 +137,8 @@ class WatchSteps(Generic[R]):
     """Gives the results of a query: the first at once, and others when it may have changed and does differ."""
 
     def __init__(self, query: Query[R], *, waits: bool) -> None:
+        if not isinstance(query, Query) or isinstance(query, Builtin | WaitingQuery):
+            raise TypeError(f"watch takes a query about stored items, not {type(query).__name__}")
         self._query = query
         self._waits = waits
         nouns = list(query.READS)
@@ -144,6 +151,7 @@ class WatchSteps(Generic[R]):
 
     def run(self) -> Steps[None]:
         pace = _Pace(self._waits)
+        yield Ask(Ping())
         cursor = yield from _now()  # first, so that what changes while the query is answered is asked for afterwards
         given: Watched[R] | None = None
         newest, gap = 0, False
@@ -208,7 +216,7 @@ def _next_page(query: GetChanges, cursor: str | None, pace: _Pace) -> Steps[Chan
     """
     answer = yield from _answer(replace(query, after=cursor, wait_ms=pace.wait_ms))
     page: ChangePage = answer.result
-    came_early = answer.seconds * 1000 <= pace.wait_ms / 2
+    came_early = answer.seconds * 1000 <= WAIT_MS / 2
     if came_early and not (page.changes or page.more or page.gap):
         yield pace.pause()
     else:
@@ -229,8 +237,15 @@ def _answer(query: Query[Any]) -> Steps[Answer]:
         yield pace.pause()
 
 
-def _typed(change: ItemChange) -> ItemChange:
-    """The change with the record of its noun as its value; that of a noun of a later level stays as it was sent."""
+def with_records(page: ChangePage) -> ChangePage:
+    """The page with the record of its noun as the value of each change; raises `Internal` if that is not possible.
+
+    The value of a noun of a later level stays as it was sent.
+    """
+    return replace(page, changes=[_with_record(change) for change in page.changes])
+
+
+def _with_record(change: ItemChange) -> ItemChange:
     record = RECORD_OF_NOUN.get(change.noun)
     if record is None or change.value is None:
         return change

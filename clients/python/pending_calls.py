@@ -37,6 +37,7 @@ from typing import Any, TypeVar
 
 from msgspec import Raw
 
+from backscroll.clients.python.feed import with_records
 from backscroll.schema.decode_errors import DECODE_ERRORS
 from backscroll.schema.errors import (
     BackscrollError,
@@ -49,6 +50,7 @@ from backscroll.schema.errors import (
 )
 from backscroll.schema.limits import REQUEST_ID_BYTES_MAX
 from backscroll.schema.operations import Maintenance, Operation, WaitingQuery
+from backscroll.schema.replies import ChangePage
 from backscroll.schema.ulid import UlidGenerator
 from backscroll.schema.wire import (
     DEFAULT_SCOPE,
@@ -170,12 +172,13 @@ class Call:
         reply, codec = self.outcome
         if not reply.ok:
             raise error_of(reply)
-        if not isinstance(reply.result, Raw):
-            return reply.result
-        try:
-            return codec.decode(reply.result, self.operation_type.reply_type)
-        except DECODE_ERRORS as error:
-            raise Internal(f"the daemon's result does not have the declared type: {error}") from error
+        result = reply.result
+        if isinstance(result, Raw):
+            try:
+                result = codec.decode(result, self.operation_type.reply_type)
+            except DECODE_ERRORS as error:
+                raise Internal(f"the daemon's result does not have the declared type: {error}") from error
+        return with_records(result) if isinstance(result, ChangePage) else result
 
     def unanswered(self, why: str = "") -> BackscrollError:
         """The error for a call that got no reply: `Unavailable` if it was not sent, otherwise `NoReply`."""

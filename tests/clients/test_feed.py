@@ -9,24 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from backscroll.bus.inprocess import InProcess
 from backscroll.clients.python import AsyncClient, Client, FeedGap, Watched
 from backscroll.clients.python import pending_calls as pending_calls_module
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.clients.python.feed import WatchSteps
-from backscroll.clients.python.pending_calls import Call, PendingCalls
+from backscroll.clients.python.feed import Answer, Ask, ChangeSteps, Pause, WatchSteps
+from backscroll.clients.python.pending_calls import Call, PendingCalls, open_reply
 from backscroll.schema import (
     NOW,
     ChangePage,
     DeleteMessage,
     DeleteScope,
     GetChanges,
+    GetLog,
     GetMessages,
     GetUser,
     GetUsersByRoom,
-    Health,
+    Internal,
     Invalid,
+    ItemChange,
     Message,
     Operation,
     Ping,
@@ -37,6 +40,7 @@ from backscroll.schema import (
     SaveMember,
     SaveRoom,
     SetCurrentUserId,
+    Unavailable,
 )
 from backscroll.schema.operations import OPERATIONS
 from backscroll.schema.wire import MSGPACK, Success, read_reply
@@ -286,7 +290,68 @@ def test_a_caller_error_ends_the_iteration(follower: Follower) -> None:
         assert follower.ends(iterator)
 
 
+def test_the_cursor_of_now_is_none_until_it_is_known(follower: Follower) -> None:
+    """It is never the word: whoever stores it at any moment and goes on from it misses nothing that is saved later."""
+    follower.execute(save_message(1))
+    changes = follower.changes(NOW)
+    assert changes.cursor is None
+    stored = follower.execute(GetChanges(after=NOW)).cursor
+    steps = ChangeSteps(GetChanges(after=NOW), waits=True)
+    run = steps.run()
+    assert next(run) == Ask(Ping())
+    assert run.send(Answer(Pong(pong=True), 0, 0.0)) == Ask(GetChanges(after=NOW))
+    assert steps.cursor is None
+    run.send(Answer(ChangePage(changes=[], cursor=stored, more=False), 1, 0.0))
+    assert steps.cursor == stored
+    follower.execute(save_message(2))
+    assert follower.next(follower.changes(steps.cursor)).id == "m2"
+
+
+def test_asked_pages_have_records_too(follower: Follower) -> None:
+    """A page that is asked for by hand, or in a pipeline, has the same values as the changes of an iterator."""
+    follower.execute(save_message(1))
+    [expected] = follower.take(follower.changes(), 1)
+    assert isinstance(expected.value, Message)
+    assert follower.execute(GetChanges()).changes == [expected]
+    if isinstance(follower.client, Client):
+        assert [page.changes for page in follower.client.pipeline([GetChanges()])] == [[expected]]
+
+
+def test_a_value_of_another_type_is_an_error() -> None:
+    """A value that is no record of its noun is the daemon's fault; that of an unknown noun stays as it is."""
+    hat = ItemChange(seq=1, at=1, request_id="r", noun="hat", id="h", value={"id": 1})
+    call = Call(GetChanges(), scope="default", timeout_ms=1_000)
+    call.settle(open_reply(page_of(call, hat)))
+    assert call.result().changes == [hat]
+    call.settle(open_reply(page_of(call, replace(hat, noun="message"))))
+    with pytest.raises(Internal, match="invalid message"):
+        call.result()
+
+
+@pytest.mark.parametrize("steps", [ChangeSteps(GetChanges(), waits=False), WatchSteps(GetLog(), waits=False)])
+def test_empty_pages_without_waiting_are_paused_for(steps: ChangeSteps | WatchSteps[Any]) -> None:
+    """A transport that cannot wait, such as the in-process one, is not asked again at once."""
+    run, pauses = steps.run(), list[float]()
+    step = next(run)
+    page = ChangePage(changes=[], cursor="c", more=False)
+    while len(pauses) < 4:
+        if isinstance(step, Pause):
+            pauses.append(step.seconds)
+        step = run.send(Answer(page, 0, 0.001) if isinstance(step, Ask) else None)
+    assert pauses == [0.02, 0.04, 0.05, 0.05]
+
+
 # --- watch ---
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [(save_message(1), "SaveMessage"), ("home", "str"), (GetChanges(), "GetChanges"), (Ping(), "Ping")],
+)
+def test_watch_refuses_what_is_no_stored_item(follower: Follower, query: Any, name: str) -> None:
+    """At once, before anything is sent: a command would be executed again after each change."""
+    with pytest.raises(TypeError, match=f"watch takes a query about stored items, not {name}"):
+        follower.watch(query)
 
 
 def test_watch_gives_results_that_differ(follower: Follower) -> None:
@@ -338,7 +403,7 @@ def test_watch_says_when_there_was_a_gap(follower: Follower) -> None:
         (GetMessages("r1"), ["r1"], ["message"]),
         (GetUsersByRoom("r1"), None, ["member", "user"]),
         (GetUser("ada"), None, ["user"]),
-        (Health(), None, None),
+        (GetLog(), None, None),
     ],
 )
 def test_watch_asks_for_what_a_query_reads(query: Query[Any], rooms: Any, nouns: Any) -> None:
@@ -544,6 +609,16 @@ def test_closing_an_iterator_ends_a_waiting_thread(place: dict[str, Any]) -> Non
         assert watching.has_ended()
 
 
+@pytest.mark.parametrize("client_class", [Client, AsyncClient])
+def test_a_follower_needs_a_daemon_to_begin(tmp_path: Path, client_class: Any) -> None:
+    """Where nobody answers, as at the address that a killed daemon left, it says so after the client's timeout."""
+    with closing_end(Follower(client_class(f"ipc://{tmp_path}/nobody", timeout_ms=50))) as follower:
+        for iterator in (follower.changes(), follower.changes(NOW), follower.watch(GetMessages("r1"))):
+            with pytest.raises(Unavailable, match="nothing was sent"):
+                follower.next(iterator)
+            assert follower.ends(iterator)
+
+
 def test_following_survives_a_killed_daemon(start_daemon: StartDaemon, tmp_path: Path) -> None:
     """After `kill -9` and a start on another port, both clients go on with what was saved, once and in order."""
     daemon = start_daemon(*TCP)
@@ -577,8 +652,8 @@ def test_following_survives_a_killed_daemon(start_daemon: StartDaemon, tmp_path:
 # --- calls that wait ---
 
 
-def page_of(call: Call) -> bytes:
-    return MSGPACK.encode(Success(call.id, True, ChangePage(changes=[], cursor="c", more=False), 7))
+def page_of(call: Call, *changes: ItemChange) -> bytes:
+    return MSGPACK.encode(Success(call.id, True, ChangePage(changes=list(changes), cursor="c", more=False), 7))
 
 
 def test_replies_beside_a_waiting_query_are_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:

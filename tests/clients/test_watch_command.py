@@ -1,20 +1,23 @@
 """`backscroll watch`: lines of JSON that go on across restarts, and end without a word."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from backscroll.clients.command_line.main import main
+from backscroll.clients.command_line import watch
+from backscroll.clients.command_line.main import NOUNS, main
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema import DeleteScope, SaveRoom
+from backscroll.schema.command_log import Noun
 from backscroll.schema.records import Room
 from tests.support.messages import message_document, save_message
 
@@ -45,7 +48,8 @@ def next_line(process: "subprocess.Popen[str]") -> dict[str, Any]:
 def test_watch_prints_changes_across_restarts_and_gaps(start_daemon: StartDaemon, tmp_path: Path) -> None:
     """One JSON line a change as on the wire, of the rooms and kinds that were named; the last of a page has a cursor.
 
-    It goes on when the daemon was killed, says when the scope has another history, and ends quietly when interrupted.
+    It goes on when the daemon was killed, after it said so once, says when the scope has another history, and ends
+    quietly when interrupted.
     """
     tcp = ("--endpoint", "tcp://127.0.0.1:*")
     daemon = start_daemon(*tcp)
@@ -60,6 +64,8 @@ def test_watch_prints_changes_across_restarts_and_gaps(start_daemon: StartDaemon
             assert line["value"] == message_document(1, isDeleted=False, reactions=[], attachments=[])
             assert set(line) == {"seq", "at", "requestId", "noun", "id", "roomId", "value", "cursor"}
             daemon.kill()
+            assert process.stderr is not None
+            assert process.stderr.readline() == "backscroll: the daemon is gone; waiting for it\n"
             start_daemon(*tcp)
             client.execute(save_message(3), timeout_ms=SECONDS * 1_000)
             line = next_line(process)
@@ -91,6 +97,24 @@ def test_watch_ends_when_nobody_reads_it(start_daemon: StartDaemon, tmp_path: Pa
 
 
 def test_watch_needs_a_daemon_to_begin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where none runs it says how to start one; text that is no cursor is an error."""
+    """Where none runs it says how to start one."""
     assert main(["watch", "--data-dir", str(tmp_path)]) == 1
     assert "start one with `backscroll serve" in capsys.readouterr().err
+
+
+def test_text_that_is_no_cursor_is_explained(
+    client: Client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The error names what `--after` takes, with the words that only this command knows."""
+    monkeypatch.setattr(watch, "Client", lambda *_args, **_options: nullcontext(client))
+    assert main(["watch", "--after", "yesterday"]) == 1
+    assert capsys.readouterr().err == (
+        "backscroll: --after takes a `cursor` that this command printed, `start` or `now`\n"
+    )
+    assert main(["watch", "--noun", "hat"]) == 1
+    assert "nouns" in capsys.readouterr().err
+
+
+def test_the_help_names_every_noun() -> None:
+    """They are written out, so that the help needs no schema."""
+    assert re.split(", | or ", NOUNS) == list(get_args(Noun))

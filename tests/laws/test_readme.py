@@ -1,19 +1,31 @@
 """The examples in README.md run as they are printed."""
 
+import asyncio
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backscroll.clients.command_line.main import COMMANDS, main
-from backscroll.clients.python import Client
+from backscroll.clients.python import AsyncClient, Client
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.schema import DeleteMessage, GetLog, GetMessages, MessageUpdates, UpdateMessage
+from backscroll.schema import (
+    Command,
+    DeleteMessage,
+    DeleteRoom,
+    DeleteScope,
+    GetLog,
+    GetMessages,
+    MessageUpdates,
+    UpdateMessage,
+)
 from tests import ROOT
 from tests.support.messages import save_message
 from tests.support.waiting import wait_until
@@ -49,7 +61,7 @@ def started(code: str, directory: Path, *words: str) -> "subprocess.Popen[str]":
 def test_two_processes_follow_one_another(start_daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
     """Each of the two saves a message when it sees that of the other, until both have seen six."""
     start_daemon(data_dir=tmp_path / "data")
-    [code] = [block for block in blocks("python") if "client.watch" in block]
+    [code] = [block for block in blocks("python") if "in client.watch" in block and "async" not in block]
     players = [started(code, tmp_path, name) for name in ("ping", "pong")]
     for player in players:
         out, err = player.communicate(timeout=60)
@@ -58,21 +70,55 @@ def test_two_processes_follow_one_another(start_daemon: Callable[..., DaemonProc
         assert [each.sender_id for each in client.ask(GetMessages("court"))] == ["ping", "pong"] * 3
 
 
-def test_the_follower_goes_on_at_its_cursor(start_daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
-    """Run again, it begins after the change that it had printed when it was killed."""
+def test_the_index_goes_on_at_its_cursor(start_daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
+    """Killed and run again, it has the messages that are stored: also when a room was deleted, and after a gap."""
     start_daemon(data_dir=tmp_path / "data")
     [code] = [block for block in blocks("python") if "client.changes" in block]
-    stored = tmp_path / "index.cursor"
-    with Client(data_dir=tmp_path / "data") as client:
-        for number in (1, 2):
-            before = stored.read_text() if stored.exists() else ""
-            client.execute(save_message(number))
+    histories: list[list[Command[None] | DeleteScope]] = [
+        [save_message(1), save_message(2), save_message(3, room_id="r2"), DeleteRoom("r2")],
+        [DeleteRoom("r1"), save_message(4)],
+        [DeleteScope(), save_message(5)],
+    ]
+    with Client(data_dir=tmp_path / "data") as client, closing(sqlite3.connect(tmp_path / "index.db")) as index:
+        for history, expected in zip(histories, ["m1 m2", "m4", "m5"], strict=True):
+            for command in history:
+                client.execute(command)
             follower = started(code, tmp_path)
-            assert follower.stdout is not None
-            assert follower.stdout.readline() == f"{number} m{number} hello\n"
-            wait_until(lambda: stored.exists() and stored.read_text() not in ("", before))  # noqa: B023
+            wait_until(lambda: indexed(index) == expected)  # noqa: B023
             follower.kill()
-            follower.communicate()
+            assert follower.communicate() == ("", "")
+
+
+def indexed(index: sqlite3.Connection) -> str:
+    """The ids in the database of the example, in order; nothing before it has made its tables."""
+    try:
+        return " ".join(id for (id,) in index.execute("SELECT id FROM texts ORDER BY id"))
+    except sqlite3.OperationalError:
+        return ""
+
+
+def test_the_asyncio_example_follows(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
+    """It prints a line for each result, until its task is cancelled."""
+    [code] = [block for block in blocks("python") if "async for" in block]
+    names: dict[str, Any] = {"AsyncClient": AsyncClient, "GetMessages": GetMessages}
+    exec(code, names)
+
+    async def follow() -> None:
+        asynchronous = AsyncClient(transport=client._transport)
+        task = asyncio.create_task(names["show"](asynchronous))
+        for number in (1, 2):
+            client.execute(save_message(number, room_id="court"))
+            async with asyncio.timeout(20):
+                while f"{number} {number} \n" not in "".join(printed):
+                    await asyncio.sleep(0)
+                    printed.append(capsys.readouterr().out)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    printed: list[str] = []
+    asyncio.run(follow())
+    assert "".join(printed).splitlines()[-2:] == ["1 1 ", "2 2 "]
 
 
 def test_the_javascript_example_is_the_tested_one() -> None:
