@@ -225,6 +225,7 @@ class AsyncFeedIterator(Generic[T]):
         self._client = client
         self._steps = steps
         self._step: Step | None = None  # the one that is not done yet
+        self._asking: asyncio.Task[Answer] | None = None  # goes on when the caller is cancelled
         self._is_busy = self._ended = False
 
     def __aiter__(self) -> Self:
@@ -253,26 +254,40 @@ class AsyncFeedIterator(Generic[T]):
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """End the iteration."""
+        """End the iteration. A question that waits in the daemon is forgotten there after its time."""
         self._ended = True
+        if self._asking is not None:
+            self._asking.cancel()
 
     def _is_closed(self) -> bool:
         return self._ended or self._client._pending.closed
 
     async def _take(self, step: Step) -> None:
-        """Do a step and find the next one. When it is cancelled, the same step is done again."""
+        """Do a step and find the next one. When the caller is cancelled meanwhile, it is the next one's to finish."""
         if isinstance(step, Pause):
             await asyncio.sleep(step.seconds)
             self._step = None
         elif isinstance(step, Ask):
             try:
-                answer = await self._client._answer(step.query)
+                answer = await self._answer(step.query)
             except BackscrollError as error:
                 if not self._is_closed():
                     self._step = None
                     self._step = self._steps.throw(error)
             else:
                 self._step = self._steps.send(answer)
+
+    async def _answer(self, query: Query[Any]) -> Answer:
+        """The answer to a query. It is asked once, however often the caller is cancelled: it may wait in the daemon."""
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._client._answer(query))
+            self._asking.add_done_callback(_note_error)
+        asking = self._asking
+        try:
+            return await asyncio.shield(asking)
+        finally:
+            if asking.done():
+                self._asking = None
 
 
 class AsyncChanges(AsyncFeedIterator[ItemChange], FeedPosition):
@@ -409,6 +424,12 @@ class _InlineTransport:
 
     def close(self) -> None:
         self._transport.close()
+
+
+def _note_error(task: asyncio.Task[Any]) -> None:
+    """Look at the error of a task: if nobody waits for it any more, nobody is to be told."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _resolve(settled: asyncio.Future[None]) -> None:

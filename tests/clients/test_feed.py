@@ -688,3 +688,20 @@ def test_a_resent_query_waits_for_the_rest_of_its_time() -> None:
     for now, deadline_ms, wait_ms in ((89.0, 11_000, 6_000), (98.0, 2_000, 0)):
         again = MSGPACK.decode(call.body_at(now), dict[str, Any])
         assert (again["deadlineMs"], again["payload"]) == (deadline_ms, {"waitMs": wait_ms, "after": "c"})
+
+
+def test_a_cancelled_wait_leaves_one_question_in_the_daemon(start_daemon: StartDaemon) -> None:
+    """Whoever waits with a timeout, again and again, goes on with the same question."""
+    daemon = start_daemon()
+
+    async def follow() -> None:
+        async with AsyncClient(data_dir=daemon.data_dir) as client:
+            changes = client.changes("now")
+            for _ in range(20):
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(anext(changes), 0.03)
+            assert (await client.ask(Health())).queues["waiting"] == 1
+            await client.execute(save_message(1))
+            assert (await asyncio.wait_for(anext(changes), 5)).id == "m1"
+
+    asyncio.run(follow())
