@@ -27,6 +27,7 @@ from backscroll.schema import (
     GetMessages,
     GetUser,
     GetUsersByRoom,
+    Health,
     Internal,
     Invalid,
     ItemChange,
