@@ -14,6 +14,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from backscroll.bus.dispatch import Dispatcher
+from backscroll.bus.recent_commits import RecentCommits, Wanted
+from backscroll.bus.status import DaemonStatus
+from backscroll.bus.waiting import RUNNING_MAX
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema.limits import WAITING_QUERIES_OF_CLIENT_MAX
 from backscroll.schema.wire import DEFAULT_SCOPE
@@ -22,9 +26,10 @@ from tests.support.exchanges import exchange, logged, value_of
 from tests.support.feed_model import Plain, read_state
 from tests.support.followers import Follower, problems_of
 from tests.support.local import Local
-from tests.support.messages import save_payload
+from tests.support.messages import large_room, save_payload
 from tests.support.notes import say
 from tests.support.peers import Peer, running, several
+from tests.support.requests import CODECS, body
 from tests.support.waiting import wait_until
 
 StartDaemon = Callable[..., DaemonProcess]
@@ -279,10 +284,13 @@ def test_text_that_is_no_cursor_is_invalid(tmp_path: Path) -> None:
 # Waiting
 
 
-def wait_for_change(peer: Peer, request_id: str = "", scope: str = DEFAULT_SCOPE, **payload: Any) -> None:
+def wait_for_change(
+    peer: Peer, request_id: str = "", scope: str = DEFAULT_SCOPE, auth: str | None = None, **payload: Any
+) -> None:
     """Send a query that waits, and return when it does: what its client sends later is answered."""
-    peer.request("get-changes", {"waitMs": LONG_MS} | payload, request_id, scope=scope)
-    peer.request("get-user", {"userId": "nobody"}, "after-it", scope=scope)
+    envelope = {"scope": scope} | ({} if auth is None else {"auth": auth})
+    peer.request("get-changes", {"waitMs": LONG_MS} | payload, request_id, **envelope)
+    peer.request("get-user", {"userId": "nobody"}, "after-it", **envelope)
     assert peer.reply()["id"] == "after-it"
 
 
@@ -351,6 +359,111 @@ def test_a_revoked_token_ends_its_waiting_queries(tmp_path: Path, start_daemon: 
         assert other.silent(50)
         save(owner, range(1, 2))
         assert [change["id"] for change in other.reply(PROMPT_SECONDS)["result"]["changes"]] == ["m1"]
+
+
+def test_a_token_of_the_same_name_is_another_token(tmp_path: Path, start_daemon: StartDaemon) -> None:
+    """A token expires while its query waits, and another one gets its name: the query is answered `unauthenticated`,
+    and one with the new token waits on.
+    """
+    daemon = start_daemon(*NEVER, "--endpoint", f"ipc://{tmp_path}/x.sock", "--endpoint", "tcp://127.0.0.1:*")
+    by_ipc, by_tcp = daemon.endpoints
+    with Peer(by_ipc) as owner, several(by_tcp, 2) as [reader, other]:
+        old, new = (f"{letter * 7}.{letter * 43}" for letter in "on")
+
+        def make(token: str, **fields: Any) -> bool:
+            hashed = hashlib.sha256(token.encode()).hexdigest()
+            wanted = {"name": "reader", "tokenHash": hashed, "right": "read"} | fields
+            made: bool = owner.ask("create-token", wanted)["ok"]
+            return made
+
+        cursor = ask(owner)["cursor"]
+        assert make(old, expiresAt=time.time_ns() // 10**6 + 800)
+        wait_for_change(reader, "old", after=cursor, auth=old)
+        wait_until(partial(make, new))
+        reply = reader.reply(PROMPT_SECONDS)
+        assert (reply["id"], reply["error"]["code"]) == ("old", "unauthenticated")
+        wait_for_change(other, "new", after=cursor, auth=new)
+        save(owner, range(1, 2))
+        assert [change["id"] for change in other.reply(PROMPT_SECONDS)["result"]["changes"]] == ["m1"]
+        assert reader.silent()
+
+
+def test_a_daemon_tells_of_what_is_larger_than_a_reply(endpoint: str) -> None:
+    """Also those that wait, in both encodings; the value is left out, and the daemon lives."""
+    with several(endpoint, len(CODECS) + 1) as [writer, *peers]:
+        [*commands, last] = large_room()
+        for command in commands:
+            assert writer.ask(command["type"], command["payload"])["ok"]
+        cursor = ask(writer, after="now")["cursor"]
+        for peer, codec in zip(peers, CODECS, strict=True):
+            peer.send(body("get-changes", {"after": cursor, "waitMs": LONG_MS}, codec))
+            peer.send(body("get-user", {"userId": "nobody"}, codec, id="after-it"))
+            assert peer.reply()["id"] == "after-it"
+        assert writer.ask(last["type"], last["payload"])["ok"]
+        for peer in peers:
+            [change] = peer.reply(PROMPT_SECONDS)["result"]["changes"]
+            assert (change["noun"], change["id"]) == ("room", "large")
+            assert "value" not in change
+        assert len(ask(writer, after=cursor)["changes"]) == 1
+
+
+def test_a_closed_scope_holds_up_only_who_watches_it(tmp_path: Path) -> None:
+    """A file is being compacted or replaced. Those who watch another scope are told meanwhile, and those who watch
+    this one afterwards.
+    """
+    with running(tmp_path / "data", chores_ms=10**9) as daemon, several(daemon.endpoint, 3) as [closed, other, writer]:
+        for scope in ("closed", "open"):
+            save(writer, range(1, 2), scope=scope)
+        before = ask(closed, "closed")["cursor"]
+        for number in range(RUNNING_MAX + 2):
+            wait_for_change(closed, f"w{number}", scope="closed", after=before, limit=number + 1)
+        cursor = ask(other, "open")["cursor"]
+        with daemon.scopes.exclusive("closed"):
+            closed.request("get-changes", {"after": before, "waitMs": LONG_MS}, "asks again", scope="closed")
+            wait_for_change(other, "open", "open", after=cursor)
+            save(writer, range(2, 3), scope="open")
+            assert [change["id"] for change in other.reply(PROMPT_SECONDS)["result"]["changes"]] == ["m2"]
+            assert closed.silent()
+        save(writer, range(2, 3), scope="closed")
+        replies = closed.replies(RUNNING_MAX + 3)
+        assert {each["result"]["changes"][0]["id"] for each in replies.values()} == {"m2"}
+
+
+def test_a_commit_while_a_query_is_parked_wakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes after the query was compared with the last commits, and before it counts as one that sleeps: the loop
+    does not wait then.
+    """
+    with running(tmp_path / "data", chores_ms=10**9) as daemon, several(daemon.endpoint, 2) as [peer, writer]:
+        wait_for_change(peer, after=ask(peer)["cursor"])
+        save(writer, range(1, 2))
+        cursor = peer.reply()["result"]["cursor"]
+        compared: list[int] = []
+        may_have_news = RecentCommits.may_have_news
+
+        def and_then_commit(recent: RecentCommits, seq: int, wanted: Wanted) -> bool:
+            may = may_have_news(recent, seq, wanted)
+            compared.append(seq)
+            if len(compared) == 2:
+                assert not may
+                dispatcher = Dispatcher(daemon.scopes, DaemonStatus(dict, daemon.scopes, daemon.daemon.gate))
+                dispatcher.answer(body("save-message", save_payload(2)))
+            return may
+
+        monkeypatch.setattr(RecentCommits, "may_have_news", and_then_commit)
+        peer.request("get-changes", {"after": cursor, "waitMs": LONG_MS})
+        assert [change["id"] for change in peer.reply(PROMPT_SECONDS)["result"]["changes"]] == ["m2"]
+        assert compared[:2] == [1, 1]
+
+
+def test_what_is_new_is_told_however_short_the_wait(endpoint: str) -> None:
+    """A wait of a millisecond is over before a reader has answered."""
+    with Peer(endpoint) as peer:
+        cursor = ask(peer, after="now")["cursor"]
+        saves = [{"type": "save-message", "payload": save_payload(number, "x" * 2_000)} for number in range(300)]
+        assert peer.ask("batch", {"commands": saves})["ok"]
+        for wait_ms in (1, 2, 5):
+            for _ in range(5):
+                assert len(ask(peer, after=cursor, limit=500, waitMs=wait_ms)["changes"]) == 300
 
 
 def test_what_the_filter_leaves_out_does_not_wake(endpoint: str) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 from backscroll.schema import Message, SaveMessage
 
 Document = dict[str, Any]
+LARGE_CHARS = 930_000
+"""Nearly as many as one field may have."""
 
 
 def message_record(name: int | str = 1, content: str = "hello", room_id: str = "r1", **fields: Any) -> Message:
@@ -43,6 +45,16 @@ def save_message(name: int | str = 1, content: str = "hello", room_id: str = "r1
 def save_payload(name: int | str = 1, content: str = "hello", room_id: str = "r1", **fields: Any) -> Document:
     """The payload of the `save-message` that saves such a document."""
     return {"message": message_document(name, content, room_id, **fields)}
+
+
+def large_room(channels: int = 8) -> list[Document]:
+    """Commands that save a room `large` that is larger than a reply, although none of its parts is."""
+    room = {"id": "large", "name": "large", "description": "x" * LARGE_CHARS, "topic": "x" * LARGE_CHARS}
+    saved: list[Document] = [{"type": "save-room", "payload": {"room": room}}]
+    for number in range(channels):
+        channel = {"id": f"c{number}", "name": "c", "type": "text", "topic": "x" * LARGE_CHARS}
+        saved.append({"type": "save-channel", "payload": {"roomId": "large", "channel": channel}})
+    return saved
 
 
 def from_history(item: Document, **fields: Any) -> Message:
