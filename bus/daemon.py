@@ -250,7 +250,6 @@ class Daemon:
 
     def _park(self, request: WaitingRequest) -> None:
         """Let a query wait, unless the daemon is stopping."""
-        request.credential = self.gate.credential(request.principal)
         self._waiting.park(request)
         if self._drain_until is not None:
             self._waiting.answer_all()
@@ -317,6 +316,8 @@ class Daemon:
             if not refused.has_id:
                 self._router.count_unreadable(route[0])
             return
+        if isinstance(request, WaitingRequest):
+            request.credential = self.gate.credential(request.principal)
         if request.is_builtin:
             self._router.send(route, self._dispatcher.answer_builtin(request), droppable=True)
         elif self._drain_until is not None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from msgspec import Raw, to_builtins
 
@@ -162,15 +162,23 @@ class Request:
         return write_failure(self.id, error, self.codec)
 
 
+class Seen(NamedTuple):
+    """Until where there is nothing new for a query: the seq and the cursor, and in which store, if that was open."""
+
+    seq: int
+    cursor: str
+    store: Store | None
+
+
 class WaitingRequest(Request):
     """A request with a query that can wait.
 
-    Of its last answer: the seq and the cursor, if there was `nothing_new`; else the encoded `result` and its seq; and
-    the `seconds` of a processor that it took. `is_parked`: it waits, and is not in a lane any more.
+    Of its last answer: what it has seen, if there was `nothing_new`; else the encoded `result` and its seq; and the
+    `seconds` of a processor that it took. `is_parked`: it waits, and is not in a lane any more.
     """
 
     wait_ms = 0
-    nothing_new: tuple[int, str] | None = None
+    nothing_new: Seen | None = None
     result: tuple[bytes, int] | None = None
     seconds = 0.0
     is_parked = False
@@ -573,7 +581,7 @@ class Dispatcher:
         query, codec = request.operation, request.codec
         function, cached = self._handlers[query.wire_name]
         if isinstance(request, WaitingRequest):
-            return self._answer_waiting(request, snapshot)
+            return self._answer_waiting(request, store, snapshot)
         if cached is Cached.NOT:
             return _success(request, _encodable(function(query, snapshot), codec), seq)
         encoded = store.query_cache.get(query, codec, seq, cached)
@@ -582,10 +590,12 @@ class Dispatcher:
             store.query_cache.put(query, codec, seq, cached, encoded)
         return _success(request, Raw(encoded), seq)
 
-    def _answer_waiting(self, request: WaitingRequest, snapshot: Reads) -> bytes:
+    def _answer_waiting(self, request: WaitingRequest, store: ReadStore, snapshot: Reads) -> bytes:
         started, seq = time.thread_time(), snapshot.position.seq
         page = self._handlers[request.operation.wire_name].function(request.operation, snapshot)
-        request.nothing_new = (seq, page.cursor) if is_nothing_new(request.operation, page) else None
+        opened = self._scopes.store_if_open(request.scope, used=False)
+        seen = Seen(seq, page.cursor, opened if opened is store else None)
+        request.nothing_new = seen if is_nothing_new(request.operation, page) else None
         result = request.codec.encode(page)
         request.seconds = time.thread_time() - started
         reply = _success(request, Raw(result), seq)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from backscroll.bus.dispatch import WaitingRequest
+from backscroll.bus.dispatch import Seen, WaitingRequest
 from backscroll.bus.processor_share import ProcessorShare
 from backscroll.bus.recent_commits import RecentCommit, RecentCommits, Wanted
 from backscroll.bus.stores import Commit, Store
@@ -43,13 +43,6 @@ MANY_COMMITS, MANY_SECONDS = 10, 1.0
 ASK_SECONDS = 60e-6  # to receive a query, with what libzmq's thread does for it and for its reply
 SCOPES_MAX = 64  # whose last commits are known, besides those in which queries wait
 UNKNOWN = -1  # the seq of who has seen nobody knows what
-
-
-class Seen(NamedTuple):
-    """Until where nothing is new: the seq, and the cursor there."""
-
-    seq: int
-    cursor: str
 
 
 class Group:
@@ -148,9 +141,10 @@ class WaitingQueries:
         if recent is None or seq is None or not recent.knows(seq, after):
             seq = UNKNOWN
         elif not recent.may_have_news(seq, _wanted_by(request.operation)):
-            request.nothing_new = (seq, after)
+            request.nothing_new = Seen(seq, after, recent.store)
             return True
-        request.nothing_new = (seq, after) if self._is_crowded() else None
+        if self._is_crowded():
+            request.nothing_new = Seen(seq, after, None if recent is None else recent.store)
         return self._is_crowded()
 
     def park(self, request: WaitingRequest) -> None:
@@ -163,7 +157,7 @@ class WaitingQueries:
         self._of_client.setdefault(client, {})[request] = None
         until = time.monotonic() + request.operation.wait_ms / 1000
         tick = self._wake_at(request, until if request.deadline is None else min(until, request.deadline))
-        group = Group(request.scope, request.codec.name, request.operation, Seen(*request.nothing_new))
+        group = Group(request.scope, request.codec.name, request.operation, request.nothing_new)
         self._join(group, {request: tick})
         if len(self._parked) > CROWD:
             self._crowded_until = time.monotonic() + CROWD_SECONDS
@@ -211,7 +205,7 @@ class WaitingQueries:
         if request.nothing_new is not None:
             waiting = {each: self._parked[each][1] for each in group.requests}
             if waiting:
-                self._join(Group(group.scope, group.codec_name, group.query, Seen(*request.nothing_new)), waiting)
+                self._join(Group(group.scope, group.codec_name, group.query, request.nothing_new), waiting)
         elif request.result is not None:
             self._telling.append(Telling(group, *request.result))
         else:  # an error, which the others may not get
@@ -249,7 +243,7 @@ class WaitingQueries:
     def _join(self, group: Group, requests: dict[WaitingRequest, int]) -> None:
         """Let queries, given with their ticks, sleep as this group or as an equal one; or be due, if there is news."""
         recent = self._recent(group.scope) or self._follow(group.scope)
-        if recent.may_have_news(group.seen.seq, group.wanted):
+        if recent.store is not group.seen.store or recent.may_have_news(group.seen.seq, group.wanted):
             due = self._due.setdefault(group.key, group)
             due.is_due = True
             self._adopt(due, requests)
@@ -326,7 +320,7 @@ class WaitingQueries:
     def _see(self, head: Head | None, group: Group) -> None:
         """Let a group see the commits that did not concern it while it slept: they are not to be looked at again."""
         if head is not None and head.seq > group.seen.seq:
-            group.see(Seen(head.seq, cursor_at(head)), group.query)
+            group.see(Seen(head.seq, cursor_at(head), group.seen.store), group.query)
 
     # Answering
 

@@ -26,7 +26,7 @@ StartDaemon = Callable[..., DaemonProcess]
 TCP = ("--endpoint", "tcp://127.0.0.1:*")
 TIMEOUT_MS = 20_000
 REFUSED_MS = 1_500
-IDLE_MS = 4_000
+IDLE_MS = 2_000
 """How long a client is let try where it cannot succeed."""
 each_client = pytest.mark.parametrize("client_class", [Client, AsyncClient])
 
