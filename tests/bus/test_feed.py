@@ -361,31 +361,57 @@ def test_a_revoked_token_ends_its_waiting_queries(tmp_path: Path, start_daemon: 
         assert [change["id"] for change in other.reply(PROMPT_SECONDS)["result"]["changes"]] == ["m1"]
 
 
-def test_a_token_of_the_same_name_is_another_token(tmp_path: Path, start_daemon: StartDaemon) -> None:
+def make_token(owner: Peer, token: str, **fields: Any) -> bool:
+    """Create the token `reader`; whether there was none."""
+    wanted = {"name": "reader", "tokenHash": hashlib.sha256(token.encode()).hexdigest(), "right": "read"}
+    made: bool = owner.ask("create-token", wanted | fields)["ok"]
+    return made
+
+
+OLD_TOKEN, NEW_TOKEN = (f"{letter * 7}.{letter * 43}" for letter in "on")
+
+
+def test_a_token_of_the_same_name_is_another_token(tmp_path: Path) -> None:
     """A token expires while its query waits, and another one gets its name: the query is answered `unauthenticated`,
     and one with the new token waits on.
     """
-    daemon = start_daemon(*NEVER, "--endpoint", f"ipc://{tmp_path}/x.sock", "--endpoint", "tcp://127.0.0.1:*")
-    by_ipc, by_tcp = daemon.endpoints
-    with Peer(by_ipc) as owner, several(by_tcp, 2) as [reader, other]:
-        old, new = (f"{letter * 7}.{letter * 43}" for letter in "on")
-
-        def make(token: str, **fields: Any) -> bool:
-            hashed = hashlib.sha256(token.encode()).hexdigest()
-            wanted = {"name": "reader", "tokenHash": hashed, "right": "read"} | fields
-            made: bool = owner.ask("create-token", wanted)["ok"]
-            return made
-
+    with (
+        running(tmp_path / "data", chores_ms=10**9, tcp=True) as daemon,
+        Peer(daemon.endpoint) as owner,
+        several(daemon.tcp_endpoint, 2) as [reader, other],
+    ):
         cursor = ask(owner)["cursor"]
-        assert make(old, expiresAt=time.time_ns() // 10**6 + 800)
-        wait_for_change(reader, "old", after=cursor, auth=old)
-        wait_until(partial(make, new))
+        assert make_token(owner, OLD_TOKEN, expiresAt=time.time_ns() // 10**6 + 800)
+        wait_for_change(reader, "old", after=cursor, auth=OLD_TOKEN)
+        wait_until(partial(make_token, owner, NEW_TOKEN))
         reply = reader.reply(PROMPT_SECONDS)
         assert (reply["id"], reply["error"]["code"]) == ("old", "unauthenticated")
-        wait_for_change(other, "new", after=cursor, auth=new)
+        wait_for_change(other, "new", after=cursor, auth=NEW_TOKEN)
         save(owner, range(1, 2))
         assert [change["id"] for change in other.reply(PROMPT_SECONDS)["result"]["changes"]] == ["m1"]
         assert reader.silent()
+
+
+def test_a_token_revoked_before_its_query_waits(tmp_path: Path) -> None:
+    """The query was accepted and had to wait for its scope. It is told nothing, although its token's name is another
+    token's when it begins to wait for a change.
+    """
+    with (
+        running(tmp_path / "data", chores_ms=10**9, tcp=True) as daemon,
+        Peer(daemon.endpoint) as owner,
+        Peer(daemon.tcp_endpoint) as reader,
+    ):
+        save(owner, range(1, 2), scope="ada")
+        cursor = ask(owner, "ada")["cursor"]
+        assert make_token(owner, OLD_TOKEN)
+        with daemon.scopes.exclusive("ada"):
+            reader.request("get-changes", {"after": cursor, "waitMs": LONG_MS}, scope="ada", auth=OLD_TOKEN)
+            wait_until(lambda: owner.ask("health")["result"]["queues"]["requests"])
+            assert owner.ask("revoke-token", {"name": "reader"})["ok"]
+            assert make_token(owner, NEW_TOKEN)
+        wait_until(lambda: owner.ask("health")["result"]["queues"]["waiting"])
+        save(owner, range(2, 3), scope="ada")
+        assert reader.reply(PROMPT_SECONDS)["error"]["code"] == "unauthenticated"
 
 
 def test_a_daemon_tells_of_what_is_larger_than_a_reply(endpoint: str) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backscroll.bus import recent_commits, waiting
+from backscroll.bus.dispatch import Seen
 from backscroll.bus.processor_share import ProcessorShare
 from backscroll.bus.recent_commits import PAIRS_MAX, RecentCommit, RecentCommits, Wanted
 from backscroll.bus.stores import Commit, CommittedCommand
@@ -80,7 +81,7 @@ def test_an_error_reaches_only_who_was_asked_for(waiters: Waiters) -> None:
     [first] = waiters.asked
     waiters.asked.clear()
     meanwhile = waiters.receive("meanwhile", cursor, b"another")
-    meanwhile.nothing_new = (0, cursor)
+    meanwhile.nothing_new = Seen(0, cursor, waiters.local.store())
     waiters.queries.park(meanwhile)
     error = waiters.local.dispatcher.refuse(first, TooLarge("it takes too long"))
     waiters.queries.evaluated(first, error)
@@ -100,7 +101,7 @@ def test_an_error_of_a_lone_query_leaves_equal_ones(waiters: Waiters) -> None:
     [first] = waiters.asked
     waiters.asked.clear()
     meanwhile = waiters.receive("meanwhile", cursor, b"another")
-    meanwhile.nothing_new = (0, cursor)
+    meanwhile.nothing_new = Seen(0, cursor, waiters.local.store())
     waiters.queries.park(meanwhile)
     waiters.queries.evaluated(first, waiters.local.dispatcher.refuse(first, TooLarge("it takes too long")))
     waiters.turn()
@@ -178,6 +179,35 @@ def test_a_scope_deleted_before_its_query_is_parked(waiters: Waiters) -> None:
     assert waiters.queries.prepare(late)
     waiters.local.result("delete-scope", scope="ada")
     waiters.queries.check_scope("ada")
+    waiters.queries.park(late)
+    waiters.turn()
+    assert waiters.page("late")["gap"]
+
+
+@pytest.mark.parametrize("followed", [True, False])
+@pytest.mark.parametrize("asked_reader", [True, False])
+def test_what_was_seen_is_of_one_history(waiters: Waiters, asked_reader: bool, followed: bool) -> None:
+    """A scope is deleted before its query is parked, and the new history has as many commands as that one had, or more
+    that somebody waits for. The query gets a gap, and not a cursor of the new history.
+    """
+    waiters.save(1, scope="ada")
+    waiters.ask("known", waiters.cursor("ada"), scope="ada")
+    waiters.save(2, 3, scope="ada")
+    waiters.turn()
+    late = waiters.receive("late", waiters.cursor("ada"), scope="ada", rooms=["quiet"])
+    if asked_reader:
+        waiters.local.dispatcher.answer_queries([late])
+        assert late.may_wait
+    else:
+        assert waiters.queries.prepare(late)
+    waiters.local.result("delete-scope", scope="ada")
+    waiters.queries.check_scope("ada")
+    waiters.save(1, scope="ada")
+    if followed:
+        waiters.ask("other", waiters.cursor("ada"), b"other", scope="ada", rooms=["elsewhere"])
+        waiters.save(4, 5, scope="ada")
+    waiters.save(2, 3, scope="ada")
+    waiters.note()
     waiters.queries.park(late)
     waiters.turn()
     assert waiters.page("late")["gap"]

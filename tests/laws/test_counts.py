@@ -452,7 +452,7 @@ def count_in_flight(flight: Flight, directory: Path) -> Counts:
         pytest.MonkeyPatch.context() as patch,
         tally.of_statements(),
         tally.of_new_threads(),
-        running(directory, handlers=handlers) as (endpoint, daemon, _, _),
+        running(directory, handlers=handlers) as (endpoint, daemon, *_),
         Peer(endpoint) as peer,
     ):
         patch.setattr(dispatch, "RUN_SECONDS", PATIENCE_MS)  # counting makes runs so slow that they would be cut

@@ -94,11 +94,14 @@ class Running(NamedTuple):
     daemon: Daemon
     scopes: SqliteScopes
     thread: threading.Thread
+    tcp_endpoint: str
 
 
 @contextmanager
-def running(data_dir: Path, *, handlers: Handlers = HANDLERS, vfs: str = "", **settings: Any) -> Iterator[Running]:
-    """Run a real daemon on a data directory until the block ends.
+def running(
+    data_dir: Path, *, handlers: Handlers = HANDLERS, vfs: str = "", tcp: bool = False, **settings: Any
+) -> Iterator[Running]:
+    """Run a real daemon on a data directory until the block ends; with `tcp` it has an endpoint that needs tokens, too.
 
     Its memory is that of this process, which has run many tests before, so it has no bound unless one is given.
     """
@@ -109,11 +112,12 @@ def running(data_dir: Path, *, handlers: Handlers = HANDLERS, vfs: str = "", **s
         closing(Daemon(chosen, scopes, handlers)) as daemon,
     ):
         scopes.open(DEFAULT_SCOPE)
-        [endpoint] = daemon.bind([f"ipc://{data_dir}/thread.sock"])
+        wanted = [f"ipc://{data_dir}/thread.sock", *(["tcp://127.0.0.1:*"] if tcp else [])]
+        endpoint, *others = daemon.bind(wanted)
         thread = threading.Thread(target=daemon.run, name="daemon")
         thread.start()
         try:
-            yield Running(endpoint, daemon, scopes, thread)
+            yield Running(endpoint, daemon, scopes, thread, *(others or [""]))
         finally:
             daemon.stop()
             thread.join()
