@@ -4,6 +4,7 @@ Independent of peers and workloads.
 """
 
 import gc
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -53,7 +54,9 @@ class Row(NamedTuple):
         """How far the target is reached: 1 is just met, 2 twice as good."""
         if self.value is None:
             return None
-        return self.value / self.target.bound if self.target.at_least else self.target.bound / self.value
+        if self.target.at_least:
+            return self.value / self.target.bound
+        return self.target.bound / self.value if self.value else math.inf
 
     @property
     def measured(self) -> str:

@@ -132,7 +132,7 @@ def watch(bench: Bench) -> Outcome:
     ]
     figures = [
         Figure("told of a commit, one watcher", "daemon, bare socket", "ms", one),
-        Figure(f"memory of each of {name}", "daemon", "KB", [kilobytes]),
+        *([Figure(f"memory of each of {name}", "daemon", "KB", [kilobytes])] if kilobytes > 0 else []),
         *(Figure("saves a second", name, "/s", rate) for name, rate in rates.items()),
     ]
     return Outcome(figures, rows)

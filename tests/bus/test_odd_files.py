@@ -8,6 +8,7 @@ from pathlib import Path
 from backscroll.clients.python.daemon_process import DaemonProcess
 from tests.support.messages import save_payload
 from tests.support.peers import Peer, log_lines
+from tests.support.waiting import wait_until
 
 Start = Callable[..., DaemonProcess]
 
@@ -41,8 +42,8 @@ def test_a_wal_unlinked_under_a_running_daemon_loses_nothing(start_daemon: Start
         assert peer.ask("save-message", save_payload(1))["ok"]
         (tmp_path / "data" / "default.db-wal").unlink()
         assert peer.ask("save-message", save_payload(2))["ok"]
+    wait_until(lambda: log_lines(tmp_path / "daemon.log", "a lost write-ahead log was saved into the database"))
     daemon.kill()
-    assert log_lines(tmp_path / "daemon.log", "a lost write-ahead log was saved into the database")
     daemon = start_daemon()
     with Peer(daemon.endpoint) as peer:
         assert [each["id"] for each in peer.ask("get-messages", {"roomId": "r1"})["result"]] == ["m1", "m2"]
