@@ -28,8 +28,7 @@ if sys.platform != "win32":
 
 STATM = Path("/proc/self/statm")
 STATM_BYTES = 256
-CHECK_SECONDS = 0.1
-CHECK_SECONDS_NEAR, CHECK_SECONDS_GROWING = 0.05, 0.02  # from half of the bound on, the latter while there is ever more
+CHECK_SECONDS, CHECK_SECONDS_GROWING = 0.1, 0.02  # the latter from half of the bound on, while there is ever more
 UNFINISHED_BYTES_MIN = 64 * 1024  # fewer are in buffers
 SENDING_SECONDS = 0.3  # without a complete message
 FIRST_SECONDS = 0.05  # the same for the first one, which is small if it is a client of ours
@@ -57,7 +56,7 @@ class MemoryWatch:
         self._bytes_max = bytes_max
         self._accounted, self._free, self._router = accounted, free, router
         self._has_requests = has_requests
-        self._excess_before = 0
+        self._excess_before, self._interval = 0, CHECK_SECONDS
         self._silent_seconds, self._silent_next_at = SILENT_SECONDS_MAX, 0.0
         self._page_bytes = resource.getpagesize() if sys.platform != "win32" else 0
         # Open all the time: opening it each time costs more than the rest of a check.
@@ -69,10 +68,12 @@ class MemoryWatch:
         excess = self._excess()
         if excess <= 0:
             self._silent_seconds = SILENT_SECONDS_MAX
-            before, self._excess_before = self._excess_before, excess
+            is_growing, self._excess_before = excess > self._excess_before, excess
             if excess < -self._bytes_max // 2:
-                return CHECK_SECONDS
-            return CHECK_SECONDS_GROWING if excess > before else CHECK_SECONDS_NEAR
+                self._interval = CHECK_SECONDS
+            else:
+                self._interval = CHECK_SECONDS_GROWING if is_growing else min(CHECK_SECONDS, self._interval * 2)
+            return self._interval
         self._free()
         self._trim()
         if (excess := self._excess()) > 0:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
+from pathlib import Path
 
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.clients.python.pending_calls import open_reply
@@ -22,10 +23,8 @@ from tests.bench.daemon import QUIET, body_of, check_all_ok
 from tests.bench.measuring import Figure, Outcome, Row, Target, alternate, compare, missing, percentile, plain
 from tests.bench.sockets import Dealer
 from tests.bench.watchers import Watcher
-from tests.support.floods import processor_ticks
 from tests.support.peers import resident_bytes
 
-TICKS = 100  # of a processor, in a second
 WAIT_MS = 60_000
 LONE_COMMITS = 20
 COMMIT_SECONDS = 0.5  # between lone commits
@@ -189,9 +188,14 @@ def _told_many(watched: Watched, watchers: Watchers, commits: int) -> list[float
 
 
 def _idle_percent(watched: Watched, seconds: float) -> float:
-    before = processor_ticks(watched.pid)
+    before = _processor_seconds(watched.pid)
     time.sleep(seconds)
-    return (processor_ticks(watched.pid) - before) * 100 / TICKS / seconds
+    return (_processor_seconds(watched.pid) - before) * 100 / seconds
+
+
+def _processor_seconds(pid: int) -> float:
+    """What all threads of a process have used; its ticks are too coarse for one that does nothing."""
+    return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
 def _rates(watched: Watched, bench: Bench) -> dict[str, list[float]]:
