@@ -9,7 +9,7 @@ windows that wait for the same change cost one. Groups are found by the rooms th
 much as it has changes, however many wait for other rooms.
 
 Commands go first: replies are sent in short slices, and where many wait while there are many commits, all of this gets
-a twentieth of a processor. When that is spent there is a pause, and whoever asks in it is answered afterwards. So a
+a thirtieth of a processor. When that is spent there is a pause, and whoever asks in it is answered afterwards. So a
 lone commit is told at once, and of commits in quick succession some are told together. Used only by the loop thread.
 """
 
@@ -38,7 +38,7 @@ RUNNING_MAX = 4  # groups that readers answer at a time
 STUCK_SECONDS = 0.1  # a reader that takes longer holds up no others: its scope may be closed to it
 CROWD = 64  # so many queries wait before they have to share
 CROWD_SECONDS = 1.0
-SHARE, SAVED_SECONDS, PAUSE_SECONDS_MAX = 0.05, 0.05, 1.0  # of a processor
+SHARE, SAVED_SECONDS, PAUSE_SECONDS_MAX = 1 / 30, 0.05, 1.0  # of a processor
 MANY_COMMITS, MANY_SECONDS = 10, 1.0
 ASK_SECONDS = 60e-6  # to receive a query, with what libzmq's thread does for it and for its reply
 SCOPES_MAX = 64  # whose last commits are known, besides those in which queries wait
