@@ -374,7 +374,7 @@ class _SocketTransport:
         self, link: Connection, on_reply: Callable[[bytes], None], on_connected: Callable[[], None]
     ) -> None:
         while not link.lost or link.greeted:
-            body = await link.socket.recv()
+            body = (await link.socket.recv_multipart())[-1]  # the body is the last frame
             self._received_at = time.monotonic()
             if link.greeted:
                 on_reply(body)
