@@ -48,6 +48,7 @@ CHANGES: list[tuple[str, str, Change]] = [
     ("canonical", "vectors", lambda each: each.update(digest=another_digit(each["digest"]))),
     ("canonical", "vectors", lambda each: each.update(salt=another_digit(each["salt"]))),
     ("canonical", "vectors", lambda each: each["json"].append(each["json"][0].replace("{", '{"x":1,', 1))),
+    ("hello", "vectors", lambda each: each.update(proof=another_digit(each["proof"]))),
     ("refusals", "vectors", lambda each: each["error"].update(code="conflict")),
     ("refusals", "vectors", lambda each: each["error"].update(message="another")),
     ("refusals", "vectors", lambda each: each["error"].update(retryable=True)),
@@ -99,10 +100,15 @@ def test_the_table_shows_each_language() -> None:
     ]
 
 
+PASSES = """import json, os
+assert os.environ["CONFORMANCE_SERVE"]
+print(json.dumps({"set": "codec", "name": "a", "ok": True, "why": ""}))"""
+
+
 @pytest.mark.parametrize(
     ("code", "problem"),
     [
-        ('print(\'{"set": "codec", "name": "a", "ok": true, "why": ""}\')', ""),
+        (PASSES, ""),
         ("print('no JSON')", "its runner failed: Expecting value"),
         ("raise SystemExit(3)", "its runner ended with 3"),
     ],

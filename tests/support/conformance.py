@@ -7,6 +7,7 @@ Exits with 1 where a vector fails or is missing in the output of a runner, which
 
 import argparse
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -19,6 +20,9 @@ from tests.support.vectors import DIRECTORY, LISTS, Result, load, vectors_in
 
 RUNNERS: dict[str, list[str]] = {"python": [sys.executable, "-m", "tests.support.vector_runner"]}
 RUN_SECONDS = 300
+WHY_CHARS_MAX = 500
+SERVE = shlex.join([sys.executable, "-m", "backscroll.bus"])
+"""The command that runners start daemons with."""
 
 Names = dict[str, list[str]]
 """The names of the vectors in each set."""
@@ -37,9 +41,10 @@ class Column(NamedTuple):
 
 def run(language: str, command: list[str], directory: Path) -> Column:
     """Run one language's runner."""
+    words, env = [*command, str(directory)], {"CONFORMANCE_SERVE": SERVE} | os.environ
     try:
         done = subprocess.run(
-            [*command, str(directory)], cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=RUN_SECONDS, check=False
+            words, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, timeout=RUN_SECONDS, check=False
         )
         results = [Result(**json.loads(line)) for line in done.stdout.splitlines() if line.strip()]
     except (OSError, subprocess.TimeoutExpired, ValueError, TypeError) as error:
@@ -66,7 +71,7 @@ def complaints(expected: Names, needs: set[tuple[str, str]], column: Column) -> 
             if result is None:
                 yield f"{column.language}: {name}: {each}: not run"
             elif result.ok is False or (result.ok is None and (name, each) not in needs):
-                yield f"{column.language}: {name}: {each}: {result.why}"
+                yield f"{column.language}: {name}: {each}: {result.why[:WHY_CHARS_MAX]}"
         for each in found.keys() - set(vectors):
             yield f"{column.language}: {name}: {each}: there is no such vector"
 

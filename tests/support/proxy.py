@@ -78,6 +78,8 @@ class Proxy:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._listener.close()
+        if self.endpoint.startswith("ipc://"):
+            Path(self.endpoint.removeprefix("ipc://")).unlink(missing_ok=True)
         with self._lock:
             pairs = list(self._open)
         for pair in pairs:
@@ -226,8 +228,6 @@ def main() -> int:
         sys.stdout.write(json.dumps({"endpoint": proxy.endpoint}) + "\n")
         sys.stdout.flush()
         sys.stdin.read()
-    if options.listen.startswith("ipc://"):
-        Path(options.listen.removeprefix("ipc://")).unlink(missing_ok=True)
     sys.stdout.write(json.dumps({"faults": dict(proxy.happened)}) + "\n")
     return 0
 

@@ -6,6 +6,7 @@
 """
 
 import argparse
+import hashlib
 import itertools
 import json
 import re
@@ -30,7 +31,7 @@ from backscroll.schema.command_log import LogEntry, canonical, digest_of
 from backscroll.schema.operations import Command
 from backscroll.schema.operations.decoding import decode_operation, operation_type
 from backscroll.schema.strict import strict
-from backscroll.schema.wire import JSON, MSGPACK, Codec, codec_of, error_of
+from backscroll.schema.wire import JSON, MSGPACK, Codec, codec_of, error_of, proof_of
 from tests.support.requests import example
 from tests.support.retry_machine import played_row, played_sequence
 from tests.support.scenarios import Mismatch, play_scenario
@@ -166,6 +167,15 @@ def canonical_vector(vector: Vector, context: Context) -> Vector:
     return {**vector, "canonical": form.hex(), "digest": digest}
 
 
+# --- hello ---
+
+
+def hello_vector(vector: Vector) -> Vector:
+    """A vector with the proof that a client expects."""
+    token_hash = hashlib.sha256(vector["token"].encode()).digest()
+    return {**vector, "proof": proof_of(token_hash, vector["nonce"], vector["endpoints"])}
+
+
 # --- refusals ---
 
 
@@ -219,7 +229,7 @@ def actual(name: str, content: VectorFile, context: Context) -> Iterator[tuple[V
         plays: dict[str, Callable[[Vector], Vector]] = {
             "requests": codec_request,
             "replies": codec_reply,
-            "vectors": partial(canonical_vector, context=context),
+            "vectors": hello_vector if name == "hello" else partial(canonical_vector, context=context),
             "table": partial(played_row, states=content.get("states", {})),
             "sequences": played_sequence,
         }

@@ -14,6 +14,7 @@ DIRECTORY = ROOT / "schema" / "vectors"
 LISTS = {
     "codec": ("requests", "replies"),
     "canonical": ("vectors",),
+    "hello": ("vectors",),
     "refusals": ("vectors",),
     "zmtp": ("vectors",),
     "retry": ("table", "sequences"),
@@ -24,6 +25,7 @@ KEYS = {
     ("codec", "requests"): {"name", "type", "json", "msgpack", "canonical", "error", "needs"},
     ("codec", "replies"): {"name", "type", "json", "msgpack", "result", "error", "invalid", "needs"},
     ("canonical", "vectors"): {"name", "type", "json", "canonical", "salt", "digest", "needs"},
+    ("hello", "vectors"): {"name", "token", "nonce", "endpoints", "proof"},
     ("refusals", "vectors"): {"name", "before", "json", "hex", "expand", "id", "error", "needs"},
     ("zmtp", "vectors"): {"name", "connections"},
     ("retry", "table"): {"name", "state", "event", "to", "outcome"},
@@ -86,6 +88,8 @@ def expanded(text: str, expand: dict[str, tuple[str, int]]) -> str:
 
 def difference(expected: Vector, actual: Vector) -> str:
     """The parts of a vector that are not as expected; empty if there are none."""
+    if "failed" in actual:
+        return str(actual["failed"])
     return "; ".join(
         f"{key}: expected {json.dumps(expected.get(key))}, got {json.dumps(actual.get(key))}"
         for key in {**expected, **actual}
