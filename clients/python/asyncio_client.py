@@ -359,6 +359,9 @@ class _SocketTransport:
                 link.greeted and not receiving.done() and await link.socket.poll(0)
             ):  # what arrived before the end is received first
                 await asyncio.sleep(0)
+            await asyncio.sleep(
+                0
+            )  # what was taken from the socket is on its way to the task, and would be lost with it
         finally:
             receiving.cancel()
             watching.cancel()

@@ -6,6 +6,7 @@
 """
 
 import argparse
+import asyncio
 import hashlib
 import itertools
 import json
@@ -22,7 +23,7 @@ import msgspec
 from msgspec import Raw
 
 from backscroll.bus.dispatch import Refused, receive
-from backscroll.clients.python import Client
+from backscroll.clients.python import AsyncClient, Client
 from backscroll.clients.python.client import ZmqTransport
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.clients.python.pending_calls import Call, open_reply
@@ -240,16 +241,32 @@ def actual(name: str, content: VectorFile, context: Context) -> Iterator[tuple[V
 
 
 def play_zmtp(vector: Vector, context: Context) -> str:
-    """Play a vector of `zmtp.json`; returns what was not as expected."""
+    """Play a vector of `zmtp.json` with both clients; returns what was not as expected."""
+    return _played_zmtp(vector, context, _ping) or _played_zmtp(vector, context, _ping_asynchronously)
+
+
+def _played_zmtp(vector: Vector, context: Context, ping: Callable[[str, int], None]) -> str:
     path = context.directory / "z"
     path.unlink(missing_ok=True)
     with ZmtpServer(path, vector["connections"]) as server:
         try:
-            with Client(server.endpoint, timeout_ms=context.timeout_ms) as client:
-                client.ask(Ping())
+            ping(server.endpoint, context.timeout_ms)
         except BackscrollError as error:
             return f"{server.end()}; the client: {error}"
         return server.end()
+
+
+def _ping(endpoint: str, timeout_ms: int) -> None:
+    with Client(endpoint, timeout_ms=timeout_ms) as client:
+        client.ask(Ping())
+
+
+def _ping_asynchronously(endpoint: str, timeout_ms: int) -> None:
+    async def ping() -> None:
+        async with AsyncClient(endpoint, timeout_ms=timeout_ms) as client:
+            await client.ask(Ping())
+
+    asyncio.run(ping())
 
 
 def run_scenario(vector: Vector, context: Context) -> str:
