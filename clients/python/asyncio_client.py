@@ -359,6 +359,9 @@ class _SocketTransport:
                 link.greeted and not receiving.done() and await link.socket.poll(0)
             ):  # what arrived before the end is received first
                 await asyncio.sleep(0)
+            await asyncio.sleep(
+                0
+            )  # what was taken from the socket is on its way to the task, and would be lost with it
         finally:
             receiving.cancel()
             watching.cancel()
@@ -374,7 +377,7 @@ class _SocketTransport:
         self, link: Connection, on_reply: Callable[[bytes], None], on_connected: Callable[[], None]
     ) -> None:
         while not link.lost or link.greeted:
-            body = await link.socket.recv()
+            body = (await link.socket.recv_multipart())[-1]  # the body is the last frame
             self._received_at = time.monotonic()
             if link.greeted:
                 on_reply(body)

@@ -19,7 +19,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar, overload
 
 import zmq
 
@@ -137,7 +137,7 @@ class ZmqTransport:
         while not self._unread:
             if self._wait(until):
                 assert self._connection is not None
-                body: bytes = self._connection.socket.recv()
+                body: bytes = self._connection.socket.recv_multipart()[-1]  # the body is the last frame
                 return body
             if time.monotonic() >= until:
                 return None
@@ -185,7 +185,7 @@ class ZmqTransport:
         self._received_at = now
         if link.greeted:
             return True
-        link.handle_greeting(link.socket.recv())
+        link.handle_greeting(link.socket.recv_multipart()[-1])
         self._note_state(link)
         return False
 
@@ -221,7 +221,7 @@ class ZmqTransport:
         self._problem = link.problem
         self._connected, self._connect_at = False, _after(RECONNECT_DELAY_MS)
         while link.greeted and link.socket.poll(0):
-            self._unread.append(link.socket.recv())
+            self._unread.append(link.socket.recv_multipart()[-1])
         self._poller.unregister(link.socket)
         self._poller.unregister(link.events)
         link.close()
@@ -311,12 +311,25 @@ class Client:
         result: R = self._request(query, timeout_ms)
         return result
 
-    def pipeline(self, operations: Iterable[Operation[R]], *, window: int = 256) -> Iterator[R]:
+    @overload
+    def pipeline(
+        self, operations: Iterable[Operation[R]], *, window: int = ..., return_errors: Literal[False] = ...
+    ) -> Iterator[R]: ...
+
+    @overload
+    def pipeline(
+        self, operations: Iterable[Operation[R]], *, window: int = ..., return_errors: Literal[True]
+    ) -> Iterator[R | BackscrollError]: ...
+
+    def pipeline(
+        self, operations: Iterable[Operation[R]], *, window: int = 256, return_errors: bool = False
+    ) -> Iterator[R | BackscrollError]:
         """Send many requests without waiting for each reply; yields the results in the order sent.
 
         At most `window` requests are in flight. The first error is raised in its place among the results; the requests
-        sent until then still take effect. Other threads have to wait until the iterator ends. The timeout of a request
-        starts when its result is next.
+        sent until then still take effect. With `return_errors` the error of a request that was sent is yielded in that
+        place instead, and the pipeline goes on. Other threads have to wait until the iterator ends. The timeout of a
+        request starts when its result is next.
 
         After a lost connection, unanswered requests are sent again, in order and before new ones. A query among them
         may then see commands that were sent after it.
@@ -329,7 +342,7 @@ class Client:
                 for operation in operations:
                     if len(calls) >= window:  # yield half of them: one at a time would wake both processes for each
                         while len(calls) > window // 2:
-                            yield self._result(calls.popleft())
+                            yield self._result(calls.popleft(), return_errors)
                     try:
                         call = Call(
                             operation,
@@ -343,7 +356,7 @@ class Client:
                         unsent = error
                         break
                 while calls:
-                    yield self._result(calls.popleft())
+                    yield self._result(calls.popleft(), return_errors)
             finally:
                 for call in calls:
                     self._pending.forget(call)
@@ -437,10 +450,15 @@ class Client:
             self._settle(call, deadline)
             return call
 
-    def _result(self, call: Call) -> Any:
-        """The result of a call that was sent; its timeout starts now."""
-        self._settle(call, _after(call.timeout_ms))
-        return call.result()
+    def _result(self, call: Call, return_errors: bool) -> Any:
+        """The result of a call that was sent, or its error; its timeout starts now."""
+        try:
+            self._settle(call, _after(call.timeout_ms))
+            return call.result()
+        except BackscrollError as error:
+            if not return_errors:
+                raise
+            return error
 
     def _send(self, call: Call, deadline: float) -> None:
         """Send a call, after those that are to be sent again; raises `Unavailable` if that is not possible in time."""

@@ -19,6 +19,7 @@ from zmq.utils.monitor import parse_monitor_message
 from backscroll.clients.python.address import Address, Curve
 from backscroll.schema.decode_errors import DECODE_ERRORS
 from backscroll.schema.errors import BackscrollError, Invalid, Unauthenticated, Unavailable
+from backscroll.schema.limits import FRAME_BYTES_MAX
 from backscroll.schema.operations import Hello
 from backscroll.schema.replies import Proof
 from backscroll.schema.ulid import UlidGenerator
@@ -61,6 +62,8 @@ class Connection:
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.IPV6, 1)
         self.socket.setsockopt(zmq.SNDHWM, 0)
+        # The connection to whatever sends a larger frame is lost: it is no reply, and would fill the memory.
+        self.socket.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)
         # Practically never. With -1, which means never, replies received before the disconnect could not be read.
         self.socket.setsockopt(zmq.RECONNECT_IVL, A_DAY_MS)
         self.events = self.socket.get_monitor_socket(MONITORED_EVENTS)

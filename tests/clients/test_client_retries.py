@@ -4,7 +4,6 @@ import asyncio
 import math
 import signal
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -30,7 +29,6 @@ from backscroll.schema import (
     DeleteScope,
     GetLog,
     GetMessageById,
-    GetMessages,
     GetUser,
     Internal,
     Invalid,
@@ -348,14 +346,14 @@ def test_a_slow_refusal_is_final(client_class: Any, tmp_path: Path, hold_ms: int
 def test_a_failing_socket_counts_as_a_lost_connection(fake: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
     """An asynchronous client that cannot receive resends over a new connection."""
     failing = [zmq.ZMQError(zmq.ENOTSOCK)] * 2
-    receive = zmq.asyncio.Socket.recv
+    receive = zmq.asyncio.Socket.recv_multipart
 
     def recv(socket: Any) -> Any:
         if failing:
             raise failing.pop()
         return receive(socket)
 
-    monkeypatch.setattr(zmq.asyncio.Socket, "recv", recv)
+    monkeypatch.setattr(zmq.asyncio.Socket, "recv_multipart", recv)
     with closing(Both(AsyncClient, fake.endpoint, timeout_ms=LONG_MS)) as do:
         outcome = do.start(ASK)
         fake.answer_until(outcome, user("a"))
@@ -368,7 +366,7 @@ def test_a_crashed_receive_task_fails_pending_requests(fake: FakeDaemon, monkeyp
     afterwards.
     """
     with monkeypatch.context() as patch, closing(Both(AsyncClient, fake.endpoint, timeout_ms=LONG_MS)) as do:
-        patch.setattr(zmq.asyncio.Socket, "recv", lambda _: 1 / 0)
+        patch.setattr(zmq.asyncio.Socket, "recv_multipart", lambda _: 1 / 0)
         with pytest.raises((NoReply, Unavailable), match="receiving failed: ZeroDivisionError"):
             do(Ping())
         patch.undo()
@@ -705,45 +703,3 @@ def test_a_command_unread_at_a_kill_is_executed_afterwards(start_daemon: StartDa
         assert outcome.result() is None
         assert tap.seqs() == [0, 1]
         assert len(tap.bodies) == 3
-
-
-def test_a_pipeline_continues_after_a_kill(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """Two thousand saves are in flight when the daemon is killed: each is executed once, and all in order."""
-    daemon = start_daemon()
-    restarting = threading.Thread(target=start_daemon)
-
-    def kill_it_midway() -> bool:
-        if len(tap.replies) == 700 and daemon.process.poll() is None:
-            daemon.kill()
-            restarting.start()
-        return False
-
-    tap = Tap(ZmqTransport(data_dir=tmp_path / "data"), kill_it_midway)
-    with Client(transport=tap, timeout_ms=LONG_MS) as client:
-        saves = [save_message(number) for number in range(2_000)]
-        assert list(client.pipeline(saves, window=2_000)) == [None] * 2_000
-        restarting.join()
-        assert tap.seqs() == list(range(1, 2_001))
-        page = client.ask(GetMessages("r1", limit=500, offset=1_500))
-        assert [each.id for each in page] == [f"m{number}" for number in range(1_500, 2_000)]
-
-
-def test_concurrent_async_requests_continue_after_a_kill(start_daemon: StartDaemon, tmp_path: Path) -> None:
-    """The same for the asynchronous client: the last of two thousand saves of one user is the one that is stored."""
-    daemon = start_daemon()
-
-    async def scenario() -> None:
-        async with AsyncClient(data_dir=tmp_path / "data", timeout_ms=LONG_MS) as client:
-            tasks = [
-                asyncio.create_task(client.execute(SaveUser(User(oder_id="u", id="u", username=str(number)))))
-                for number in range(2_000)
-            ]
-            await tasks[500]
-            await asyncio.to_thread(daemon.kill)
-            await asyncio.to_thread(start_daemon)
-            assert await asyncio.gather(*tasks) == [None] * 2_000
-            last = await client.ask(GetUser("u"))
-            assert last is not None
-            assert last.username == "1999"
-
-    asyncio.run(scenario())

@@ -1,0 +1,140 @@
+"""Plays the events of `schema/vectors/retry.json` on the real `PendingCalls`, and notes what it does."""
+
+from typing import Any
+
+from backscroll.clients.python.pending_calls import CLOSED, Call, PendingCalls
+from backscroll.schema import BackscrollError, DeleteScope, GetChanges, GetUser, Initialize, Operation
+from backscroll.schema.errors import ERRORS
+from backscroll.schema.wire import MSGPACK, Success, write_failure
+from tests.support.vectors import Vector
+
+Event = dict[str, Any]
+TIMEOUT_MS = 5_000
+
+OPERATIONS: dict[str, Operation[Any]] = {
+    "command": Initialize(),
+    "query": GetUser("ada"),
+    "maintenance": DeleteScope(),
+}
+
+
+class Machine:
+    """A `PendingCalls` with named calls. Each event returns itself with what it led to."""
+
+    def __init__(self) -> None:
+        self._pending = PendingCalls()
+        self._calls: dict[str, Call] = {}
+        self._outcomes: dict[str, str] = {}
+
+    def play(self, event: Event) -> Event:
+        """The event with the `sends` and `outcomes` that it has here."""
+        before = dict(self._outcomes)
+        played = {key: value for key, value in event.items() if key not in ("sends", "outcomes")}
+        sends = self._do(event, event["at"] / 1000)
+        if event["do"] == "send":
+            played["sends"] = sends
+        self._note_settled()
+        if outcomes := {name: each for name, each in self._outcomes.items() if name not in before}:
+            played["outcomes"] = outcomes
+        return played
+
+    def state(self, name: str) -> str:
+        """The state of a call, in the words of the table."""
+        call = self._calls[name]
+        if name in self._outcomes:
+            return "settled"
+        if call in self._pending.send_queue:
+            return "to-resend" if call.in_doubt else "to-send"
+        if call.awaiting_reply:
+            return "resent" if call.in_doubt else "sent"
+        return "to-retry"
+
+    def outcome(self, name: str) -> str | None:
+        return self._outcomes.get(name)
+
+    def _do(self, event: Event, now: float) -> list[Event]:
+        """Do an event; returns what is sent."""
+        match event["do"]:
+            case "add":
+                self._add(event, now)
+            case "send":
+                return self._send(now)
+            case "reply":
+                self._reply(event["call"], event["with"], now)
+            case "connected":
+                self._pending.reconnected()
+            case "wait":
+                self._pending.queue_retry(now)
+            case "deadline":
+                self._end(self._calls[event["call"]])
+            case "close":
+                self._pending.closed = True
+                self._pending.fail_all(lambda call: call.unanswered(CLOSED))
+            case other:
+                raise ValueError(f"unknown event {other!r}")
+        return []
+
+    def _add(self, event: Event, now: float) -> None:
+        name, timeout_ms = event["call"], event.get("timeoutMs", TIMEOUT_MS)
+        waiting = GetChanges(wait_ms=event.get("waitMs", 0))
+        operation = waiting if event["kind"] == "waiting" else OPERATIONS[event["kind"]]
+        call = Call(operation, scope="default", timeout_ms=timeout_ms, call_id=name, level=None)
+        call.deadline = now + call.timeout_ms / 1000
+        self._calls[name] = call
+        try:
+            self._pending.add(call)
+        except BackscrollError as error:
+            call.outcome = error
+
+    def _send(self, now: float) -> list[Event]:
+        sends = []
+        while self._pending.send_queue:
+            call = self._pending.send_queue[0]
+            body = MSGPACK.decode(call.body_at(now), dict[str, Any])
+            sent = {"call": call.id, "deadlineMs": body["deadlineMs"]}
+            sends.append(sent | ({"waitMs": body["payload"].get("waitMs", 0)} if call.waits else {}))
+            self._pending.mark_sent(call)
+        return sends
+
+    def _reply(self, call_id: str, code: str, now: float) -> None:
+        reply = MSGPACK.encode(Success(call_id, True, None, 1))
+        if code != "ok":
+            reply = write_failure(call_id, ERRORS[code]("refused"), MSGPACK)
+        self._pending.handle_reply(reply, now)
+
+    def _end(self, call: Call) -> None:
+        """The caller stops waiting, as both clients do it at the deadline."""
+        call.outcome = call.outcome or call.unanswered()
+        self._pending.forget(call)
+
+    def _note_settled(self) -> None:
+        for name, call in self._calls.items():
+            if call.outcome is not None and name not in self._outcomes:
+                self._outcomes[name] = _outcome_of(call)
+
+
+def _outcome_of(call: Call) -> str:
+    if isinstance(call.outcome, BackscrollError):
+        return call.outcome.code
+    assert call.outcome is not None
+    error = call.outcome[0].error
+    return "ok" if error is None else error.code
+
+
+def played_sequence(vector: Vector) -> Vector:
+    """A sequence of events with what they lead to here."""
+    machine = Machine()
+    return {**vector, "events": [machine.play(event) for event in vector["events"]]}
+
+
+def played_row(vector: Vector, states: dict[str, list[Event]]) -> Vector:
+    """A row of the table with the state and outcome that its event leads to here."""
+    machine = Machine()
+    for event in states[vector["state"]]:
+        machine.play(event)
+    assert machine.state("a") == vector["state"].split(",")[0], f"its events lead to {machine.state('a')}"
+    machine.play(vector["event"])
+    row = {**vector, "to": machine.state("a")}
+    row.pop("outcome", None)
+    outcome = machine.outcome("a")
+    return row | ({"outcome": outcome} if outcome and vector["state"] != "settled" else {})
