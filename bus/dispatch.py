@@ -19,11 +19,13 @@ from backscroll.bus.logging import log
 from backscroll.bus.stores import ReadStore, Scopes, Store
 from backscroll.handlers import HANDLERS, Cached, Handlers, clearing
 from backscroll.handlers.chores import commands_due, expired_messages, next_expiry, remove_unused
+from backscroll.handlers.clients import superseded
 from backscroll.handlers.command_log import Executed, find_executed
 from backscroll.handlers.execute import execute, failures_of
 from backscroll.handlers.feed import empty_page, is_nothing_new
 from backscroll.handlers.lists import Items
 from backscroll.handlers.storage import Reads, Status, Writes
+from backscroll.schema.command_log import Sender
 from backscroll.schema.errors import (
     BackscrollError,
     CallerError,
@@ -81,9 +83,9 @@ class Request:
     """A request with a valid envelope and a known operation. `route` are the frames to send before its reply.
 
     `operation` is None until `decode()`: a command's payload may be large, so it is decoded by its writer, not by the
-    loop, which all clients share. `principal` is the name of the caller's token. `reply` is set when the request has
-    been answered. `flaws` are the errors of those commands of a batch that cannot be decoded; `operation` is then the
-    batch without them, which must not be executed.
+    loop, which all clients share. `principal` is the name of the caller's token; `sender` is the client that sends the
+    request, if it says so. `reply` is set when the request has been answered. `flaws` are the errors of those commands
+    of a batch that cannot be decoded; `operation` is then the batch without them, which must not be executed.
     """
 
     __slots__ = (
@@ -102,6 +104,7 @@ class Request:
         "reply",
         "route",
         "scope",
+        "sender",
         "size",
         "traceparent",
     )
@@ -118,6 +121,8 @@ class Request:
     ) -> None:
         self.id = envelope.id
         self.principal = principal
+        client, n = envelope.client, envelope.n
+        self.sender = None if client is None or n is None else Sender(client, n)
         self.scope = envelope.scope
         self.as_type = as_type
         self.codec = codec
@@ -552,12 +557,15 @@ class Dispatcher:
         executed = find_executed(request.operation, request.id, db)
         if executed is not None:
             return _success(request, executed.result, executed.seq)
+        sender = request.sender
+        if sender is not None and sender.n <= (greatest_n := db.greatest_n(sender.client)):
+            raise superseded(sender, greatest_n)
         if request.deadline is not None:
             self._check_deadline(request.deadline)
         if refused is not None and adds(request.operation):
             raise refused
         reply = partial(_success_of, request)
-        return execute(request.operation, request.id, db, self._handlers, reply, request.principal)
+        return execute(request.operation, request.id, db, self._handlers, reply, request.principal, request.sender)
 
     def _refuse_flawed(self, db: Writes, refused: BackscrollError | None, request: Request) -> NoReturn:
         """Raise the error of a batch with flaws, with all other failures of it."""

@@ -207,7 +207,7 @@ def append(
         None if redacted else salt,
         redacted,
         None if result is None else _stored_form(command, result, context, was_redacted),
-        (FORMAT, principal, digest, context.changes, context.generated),
+        (FORMAT, principal, digest, context.changes, context.generated, context.sender),
         db,
         context,
     )
@@ -215,7 +215,7 @@ def append(
 
 def append_erased(name: str, received: Received, db: Writes, context: CommandContext) -> None:
     """Write the row of a replayed command whose payload was erased."""
-    facts = (FORMAT, received.principal, received.digest, context.changes, context.generated)
+    facts = (FORMAT, received.principal, received.digest, context.changes, context.generated, context.sender)
     _insert(name, None, None, True, NOT_KEPT, facts, db, context)
 
 

@@ -18,13 +18,13 @@ from backscroll.handlers import clearing, command_log
 from backscroll.handlers.command_log import Executed, Received
 from backscroll.handlers.registry import Handlers
 from backscroll.handlers.storage import CommandContext, Reads, Writes
-from backscroll.schema.command_log import Change, LogEntry, canonical, digest_of
+from backscroll.schema.command_log import Change, LogEntry, Sender, canonical, digest_of
 from backscroll.schema.errors import CallerError, Conflict, Invalid, TooLarge, inside
 from backscroll.schema.limits import REPLY_BYTES_MAX
 from backscroll.schema.operations import Batch, Command
 from backscroll.schema.operations.batch import refusal
 from backscroll.schema.operations.decoding import command_type
-from backscroll.schema.wire import MSGPACK
+from backscroll.schema.wire import MSGPACK, half_a_sender
 
 T = TypeVar("T")
 
@@ -36,14 +36,15 @@ def execute(
     handlers: Handlers,
     reply: Callable[[Executed], T],
     principal: str | None = None,
+    sender: Sender | None = None,
 ) -> T:
-    """Execute a command whose id is new, and write its row in the log with the `principal` who sent it.
+    """Execute a command whose id is new, and write its row in the log with the `principal` and client who sent it.
 
     `reply` converts the result to what is returned. If it raises, the command is undone. The error of a batch lists all
     of its commands that fail.
     """
     try:
-        with db.command(request_id) as context:
+        with db.command(request_id, sender) as context:
             result = _run_handler(command, db, context, handlers)
             command_log.append(command, result, db, context, principal=principal)
             return reply(Executed(result, context.seq))
@@ -88,7 +89,9 @@ def execute_entry(entry: LogEntry, db: Writes, handlers: Handlers) -> None:
     """
     if entry.id <= db.position.greatest_id and command_log.find(entry.id, db) is not None:
         raise Conflict.at("$.id", "an earlier command has this id")
-    with db.command(entry.id, at=entry.at, replayed=entry.generated) as context:
+    if (entry.client is None) is not (entry.n is None):
+        raise half_a_sender(entry.client)
+    with db.command(entry.id, entry.sender, at=entry.at, replayed=entry.generated) as context:
         received = _received(entry, db)
         if entry.payload is None:
             _skip(entry, received, db, context)

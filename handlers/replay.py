@@ -132,6 +132,8 @@ def _entry(row: Row, db: Reads) -> LogEntry:
         changes=facts.changes,
         generated=facts.generated,
         principal=facts.principal,
+        client=facts.sender.client if facts.sender else None,
+        n=facts.sender.n if facts.sender else None,
         salt=None if salt is None or redacted else salt.hex(),
         redacted=redacted,
         digest=facts.digest.hex(),

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 from backscroll.handlers.sql import Row, RowsWithin, Statement, TakeWithin
-from backscroll.schema.command_log import CHAIN_START, Change, Fields, Generated, Target
+from backscroll.schema.command_log import CHAIN_START, Change, Fields, Generated, Sender, Target
 from backscroll.schema.errors import Storage
 from backscroll.schema.operations.access import AddKey, CreateToken
 from backscroll.schema.replies import AccessToken, KeyList, Proof, StorageHealth
@@ -131,15 +131,24 @@ class Writes(Reads, Protocol):
     def random_bytes(self, number: int) -> bytes:
         """Cryptographically secure random bytes."""
 
+    def greatest_n(self, client: str) -> int:
+        """The greatest `n` of a client's commands that took effect, also in this transaction; 0 if it is not known."""
+
     def undoable(self) -> AbstractContextManager[None]:
         """The block is a part of a command; if it raises, what it wrote is undone, and the command can go on."""
 
     def command(
-        self, request_id: str, *, at: int | None = None, replayed: Generated | None = None
+        self,
+        request_id: str,
+        sender: Sender | None = None,
+        *,
+        at: int | None = None,
+        replayed: Generated | None = None,
     ) -> AbstractContextManager["CommandContext"]:
         """The block executes one command: it takes the next `seq`, or it raises and nothing of it takes effect.
 
-        `at` and `replayed` are its original time and generated values if it is executed again from a log.
+        `sender` is the client that sent it, if that is known. `at` and `replayed` are its original time and generated
+        values if it is executed again from a log.
         """
 
 
@@ -162,6 +171,7 @@ class CommandContext:
         "redacted",
         "replayed",
         "request_id",
+        "sender",
         "seq",
         "type",
     )
@@ -173,12 +183,14 @@ class CommandContext:
         now: int,
         last_id: str,
         replayed: Generated | None,
+        sender: Sender | None = None,
     ) -> None:
         self.seq = seq
         self.request_id = request_id
         self.now = now
         self.last_id = last_id
         self.replayed = replayed
+        self.sender = sender
         self.type, self.chain = "", b""  # set when its row is written
         self.member = 0
         self.ids: list[str] = []

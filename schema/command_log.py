@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, field
 from msgspec.structs import replace
 
-from backscroll.schema.limits import Count, HexDigest, Id, Many, Millis, OperationName, Seq
+from backscroll.schema.limits import ClientId, Count, HexDigest, Id, Many, Millis, OperationName, PositiveCount, Seq
 from backscroll.schema.markers import OneOf
 from backscroll.schema.records import Record
 from backscroll.schema.wire import MSGPACK, RequestId
@@ -24,6 +24,8 @@ Salt = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
 
 FORMAT: Final = 1
 """The version of the format that rows of the log are hashed in."""
+SENDER: Final = 5
+"""The place of the sender in `Facts`."""
 DIGEST_BYTES = 32
 SALT_BYTES = 16
 CHAIN_START = bytes(DIGEST_BYTES)
@@ -67,6 +69,7 @@ class LogEntry(Record, frozen=True, kw_only=True):
     `payload` is null if it was not kept. `redacted` means that the payload, or the part of its text that was deleted
     later, was erased; `salt` is then gone too. `digest` is the SHA-256 of the salt and the canonical payload, `chain`
     covers this entry and all entries before it; both are in hex. `principal` is the sender of the command, if known.
+    `client` and `n` are those of its request, if it had them.
     """
 
     seq: Seq
@@ -77,10 +80,17 @@ class LogEntry(Record, frozen=True, kw_only=True):
     changes: Many[Change] = field(default_factory=list)
     generated: Generated | None = None
     principal: Id | None = None
+    client: ClientId | None = None
+    n: PositiveCount | None = None
     salt: Salt | None = None
     redacted: bool = False
     digest: HexDigest | None = None
     chain: HexDigest | None = None
+
+    @property
+    def sender(self) -> "Sender | None":
+        """`client` and `n`, if the entry has both."""
+        return None if self.client is None or self.n is None else Sender(self.client, self.n)
 
 
 class LogPage(Record, frozen=True, kw_only=True):
@@ -95,14 +105,36 @@ class LogPage(Record, frozen=True, kw_only=True):
     last_seq: Count
 
 
+class Sender(NamedTuple):
+    """The client that sent a command, and the command's number among those of this client, which rises."""
+
+    client: str
+    n: int
+
+
 class Facts(NamedTuple):
-    """The fields of an entry that are hashed into the chain besides seq, time, type and id, in this order."""
+    """The fields of an entry that are hashed into the chain besides seq, time, type and id, in this order.
+
+    `sender` is left out if there is none.
+    """
 
     format: int
     principal: str | None
     digest: bytes
     changes: list[Change]
     generated: Generated | None
+    sender: Sender | None = None
+
+
+class _OnlySender(NamedTuple):
+    """`Facts` of which only the last field is decoded."""
+
+    format: msgspec.Raw
+    principal: msgspec.Raw
+    digest: msgspec.Raw
+    changes: msgspec.Raw
+    generated: msgspec.Raw
+    sender: Sender | None = None
 
 
 def as_logged(command: "Command[Any]") -> "Command[Any]":
@@ -127,7 +159,7 @@ def digest_of(salt: bytes, payload: bytes) -> bytes:
 
 def encode_facts(facts: tuple[Any, ...]) -> bytes:
     """Encode the facts of an entry, the fields of `Facts` in order, with the keys of every map sorted."""
-    return _encode_canonically(facts)
+    return _encode_canonically(facts[:SENDER] if facts[SENDER] is None else facts)
 
 
 def decode_facts(encoded: bytes) -> Facts:
@@ -135,10 +167,16 @@ def decode_facts(encoded: bytes) -> Facts:
     return MSGPACK.decode(encoded, Facts)
 
 
+def sender_in(encoded: bytes) -> Sender | None:
+    """The sender in the facts of a stored row; raises one of `DECODE_ERRORS` if they are damaged."""
+    return MSGPACK.decode(encoded, _OnlySender).sender
+
+
 def chain_after(before: bytes, seq: int, at: int, name: str, request_id: str, facts: bytes) -> bytes:
     """The chain after an entry: SHA-256 of the chain before it, the text `"seq at type id"`, and the encoded facts.
 
-    The boundary between text and facts is unambiguous: facts begin with 0x95, which cannot start a UTF-8 character.
+    The boundary between text and facts is unambiguous: facts begin with 0x95 or 0x96, which cannot start a UTF-8
+    character.
     """
     return hashlib.sha256(before + f"{seq} {at} {name} {request_id}".encode() + facts).digest()
 

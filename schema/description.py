@@ -80,7 +80,7 @@ def errors_of(operation: type[Operation[Any]]) -> list[str]:
     if operation.RIGHT not in ("none", "any"):
         codes.add("forbidden")
     if issubclass(operation, Command):
-        codes.add("conflict")  # its id was already used by another command
+        codes |= {"conflict", "superseded"}  # its id was already used by another command, or its `n` is an old one
     return [code for code in ERRORS if code in codes]
 
 

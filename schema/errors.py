@@ -8,6 +8,7 @@
     │   ├── TooLarge               too-large          a body, text or list exceeds its limit
     │   ├── NotFound               not-found          the named item does not exist
     │   ├── Conflict               conflict           a unique key is taken, the message was deleted, …
+    │   ├── Superseded             superseded         a later command of the same client took effect
     │   ├── Unauthenticated        unauthenticated    no token, or one that is unknown, expired or revoked
     │   └── Forbidden              forbidden          the token lacks a right; not allowed in this scope
     ├── DaemonError                fault "daemon": the request may be valid, but the daemon could not execute it
@@ -164,6 +165,12 @@ class Conflict(CallerError):
     code = "conflict"
 
 
+class Superseded(CallerError):
+    """A command of the same `client` with this `n` or a greater one took effect; `details.n` is the greatest."""
+
+    code = "superseded"
+
+
 class Unauthenticated(CallerError):
     """Over tcp: the request has no token (`auth`), or one that is unknown, expired or revoked."""
 
@@ -232,6 +239,7 @@ ERRORS: dict[str, type[BackscrollError]] = {
         TooLarge,
         NotFound,
         Conflict,
+        Superseded,
         Unauthenticated,
         Forbidden,
         DeadlineExceeded,

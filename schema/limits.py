@@ -16,6 +16,8 @@ TEXT_BYTES_MAX = 1024 * 1024
 CHANNEL_TYPE_BYTES_MAX = 64
 ID_BYTES_MAX = 512  # so that a key of two ids fits the index entries of every database system
 REQUEST_ID_BYTES_MAX = 64
+CLIENT_BYTES_MAX = 64
+KNOWN_CLIENTS_MAX = 1_000  # of a scope: those whose last command took effect latest
 SCOPE_BYTES_MAX = 128
 TRACEPARENT_BYTES_MAX = 256
 FREE_JSON_BYTES_MAX = 1024 * 1024
@@ -63,6 +65,7 @@ HexDigest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]  # a S
 Nonce = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", max_length=32)]  # of one length, as text is appended to it
 CallerName = Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,64}$(?!\\n)", max_length=64)]
 CurveKey = Annotated[str, Meta(pattern=r"^[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}$", max_length=40)]
+ClientId = Annotated[str, Meta(min_length=1, max_length=CLIENT_BYTES_MAX)]
 ScopeName = Annotated[str, Meta(min_length=1, max_length=SCOPE_BYTES_MAX)]
 Text = Annotated[str, Meta(max_length=TEXT_BYTES_MAX)]
 ChannelType = Annotated[str, Meta(min_length=1, max_length=CHANNEL_TYPE_BYTES_MAX)]
@@ -104,6 +107,14 @@ LIMITS: dict[str, Limit] = {
     "routingFrames": Limit("frames before the body", ROUTING_FRAMES_MAX, "frames", "malformed"),
     "routingBytes": Limit("frames before the body, together", ROUTING_BYTES_MAX, "bytes", "malformed"),
     "requestIdBytes": Limit("`id` of a request", REQUEST_ID_BYTES_MAX, "bytes", "too-large", "at least 1"),
+    "clientBytes": Limit("`client`", CLIENT_BYTES_MAX, "bytes", "too-large", "at least 1"),
+    "knownClients": Limit(
+        "clients of a scope whose `n` is known",
+        KNOWN_CLIENTS_MAX,
+        "clients",
+        "",
+        "the silent longest are forgotten",
+    ),
     "scopeBytes": Limit("`scope`", SCOPE_BYTES_MAX, "bytes", "too-large", "at least 1"),
     "traceparentBytes": Limit("`traceparent`", TRACEPARENT_BYTES_MAX, "bytes", "too-large"),
     "idBytes": Limit("an id, an emoji or a message's `type`", ID_BYTES_MAX, "bytes", "too-large", "at least 1"),

@@ -17,17 +17,26 @@ from pydantic.alias_generators import to_camel
 from backscroll.schema.command_log import CHAIN_START, Change, Generated, LogEntry, Salt
 from backscroll.schema.decode_errors import DECODE_ERRORS
 from backscroll.schema.errors import BackscrollError
-from backscroll.schema.limits import INTEGER_MAX, MILLIS_MAX, REQUEST_ID_BYTES_MAX, SCOPE_BYTES_MAX, Id, Many
+from backscroll.schema.limits import (
+    INTEGER_MAX,
+    MILLIS_MAX,
+    REQUEST_ID_BYTES_MAX,
+    SCOPE_BYTES_MAX,
+    ClientId,
+    Id,
+    Many,
+    PositiveCount,
+)
 from backscroll.schema.operations.base import Command
 from backscroll.schema.operations.decoding import UNLIMITED, command_type, decode_as, decode_payload
 from backscroll.schema.records import Record
-from backscroll.schema.wire import DEFAULT_SCOPE, JSON
+from backscroll.schema.wire import DEFAULT_SCOPE, JSON, half_a_sender
 
 FIRST_AT = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 STEP_MS = 1_000
 COMMENTS = (b"#", b"//")
 LINE_ENDS = {"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
-RECORDED_KEYS = ("changes", "generated", "principal", "salt")
+RECORDED_KEYS = ("changes", "generated", "principal", "client", "n", "salt")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 Seq = Annotated[int, Field(ge=1, le=INTEGER_MAX)]
@@ -105,6 +114,8 @@ class _Recorded(Record, frozen=True, kw_only=True):
     changes: Many[Change] = msgspec.field(default_factory=list)
     generated: Generated | None = None
     principal: Id | None = None
+    client: ClientId | None = None
+    n: PositiveCount | None = None
     salt: Salt | None = None
 
 
@@ -138,7 +149,7 @@ def entry_text(entry: LogEntry, scope: str | None = None) -> str:
     line["payload"] = entry.payload
     if entry.changes:
         line["changes"] = entry.changes
-    recorded = {"generated": entry.generated, "principal": entry.principal, "salt": entry.salt}
+    recorded = {key: getattr(entry, key) for key in RECORDED_KEYS[1:]}
     line |= {key: value for key, value in recorded.items() if value is not None}
     if entry.redacted:
         line["redacted"] = True
@@ -257,7 +268,10 @@ def _command(line: _Line, payload: Raw | None) -> Command[Any] | None:
 
 def _recorded(fields: dict[str, Raw]) -> _Recorded:
     try:
-        return decode_payload(Raw(JSON.encode(fields)), JSON, _Recorded)
+        recorded = decode_payload(Raw(JSON.encode(fields)), JSON, _Recorded)
+        if (recorded.client is None) is not (recorded.n is None):
+            raise half_a_sender(recorded.client)
+        return recorded
     except BackscrollError as error:
         raise ValueError(error.message.replace("$.payload", "$", 1)) from None
 

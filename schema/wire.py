@@ -15,14 +15,16 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct
 
 from backscroll.schema.decode_errors import DECODE_ERRORS, explain
-from backscroll.schema.errors import BackscrollError, Fault, Internal, Malformed, error_from
+from backscroll.schema.errors import BackscrollError, Fault, Internal, Invalid, Malformed, error_from
 from backscroll.schema.integral_floats import decode_integral_floats, is_integral_float
 from backscroll.schema.limits import (
     AUTH_BYTES_MAX,
     REQUEST_ID_BYTES_MAX,
     TRACEPARENT_BYTES_MAX,
+    ClientId,
     Count,
     OperationName,
+    PositiveCount,
     ScopeName,
 )
 from backscroll.schema.salvage import find_bad_text, find_lone_surrogate
@@ -44,7 +46,8 @@ class Envelope(Struct, frozen=True, rename="camel", omit_defaults=True, forbid_u
     """A request. `deadlineMs` is how long the caller waits, counted from when the daemon receives the request.
 
     `level` is the protocol level the client was written for; it is informational. `auth` is the caller's token, which a
-    request over ipc does not need; it is neither logged nor stored.
+    request over ipc does not need; it is neither logged nor stored. `client` and `n` belong together: who sends a
+    command, and as which of its commands.
     """
 
     id: RequestId
@@ -54,6 +57,8 @@ class Envelope(Struct, frozen=True, rename="camel", omit_defaults=True, forbid_u
     traceparent: Annotated[str, Meta(max_length=TRACEPARENT_BYTES_MAX)] | None = None
     deadline_ms: Count | None = None
     level: Count | None = None
+    client: ClientId | None = None
+    n: PositiveCount | None = None
     auth: Annotated[str, Meta(max_length=AUTH_BYTES_MAX)] | None = None
 
 
@@ -244,7 +249,15 @@ def read_envelope(body: bytes, codec: Codec) -> Envelope:
     except DECODE_ERRORS as error:
         raise _explained(error, body, codec) from None
     validate(envelope, "$")
+    if (envelope.client is None) is not (envelope.n is None):
+        raise half_a_sender(envelope.client)
     return envelope
+
+
+def half_a_sender(client: str | None) -> Invalid:
+    """The error of a request or entry that has only one of `client` and `n`."""
+    missing, given = ("client", "n") if client is None else ("n", "client")
+    return Invalid.at(f"$.{missing}", f"required where `{given}` is given")
 
 
 def _explained(error: Exception, body: bytes, codec: Codec) -> BackscrollError:

@@ -46,6 +46,7 @@ from backscroll.bus.stores import Commit, Committed
 from backscroll.bus.watched_files import WatchedFiles
 from backscroll.handlers.chores import next_expiry
 from backscroll.handlers.clearing import is_clearing
+from backscroll.handlers.clients import KnownClients, known_clients
 from backscroll.handlers.command_log import apply_redactions, damage_at_ends, position_of
 from backscroll.handlers.sql import Named, statement
 from backscroll.handlers.storage import LogPosition, Retention
@@ -153,12 +154,21 @@ class SqliteStore:
             raise CannotOpen(f"{self.path} is damaged: {damage}. Restore it from a backup.")
         self.position, self.clearing = position_of(snapshot), is_clearing(snapshot)
         self.seq = self.position.seq
+        self.clients = self._known_clients(snapshot)
         self.due_at = next_expiry(snapshot)
         rows: Any = self._writer.execute(COMPILED[SELECT_MOMENT]).fetchall()
         self._moment = Moment(*rows[0])
         self._commit_nothing()  # creates the write-ahead log
         self._watch_files()
         self._lineage.write(self._moment, in_use=True)
+
+    def _known_clients(self, snapshot: Snapshot) -> KnownClients:
+        """The clients in the newest rows; none if rows are damaged, which the scope can be opened with."""
+        try:
+            return known_clients(snapshot)
+        except apsw.Error as error:
+            log.error("newest commands cannot be read", path=str(self.path), error=str(error))
+            return KnownClients()
 
     def renew_lineage(self) -> None:
         """Make this database another than the one that its file was copied from."""
@@ -199,6 +209,7 @@ class SqliteStore:
             *(self._writer, blobs, self._clock(), self.position, self._environment),
             savepoints=savepoints,
             clearing=self.clearing,
+            clients=self.clients,
         )
         try:
             yield transaction
@@ -211,6 +222,7 @@ class SqliteStore:
             raise
         self.position, self.clearing = transaction.position, transaction.clearing
         self.seq = self.position.seq
+        self.clients.add(transaction.senders)
         try:
             if self._other_files.problem() or self._log_files.problem():
                 self._check_after_commit()

@@ -12,9 +12,10 @@ import apsw
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.statements import COMPILED
 from backscroll.bus.stores import CommittedCommand
+from backscroll.handlers.clients import KnownClients
 from backscroll.handlers.sql import Row, RowsWithin, Statement, TakeWithin
 from backscroll.handlers.storage import CommandContext, LogPosition, Redaction, Retention
-from backscroll.schema.command_log import Generated
+from backscroll.schema.command_log import Generated, Sender
 
 
 class TransactionRolledBack(BaseException):
@@ -80,6 +81,7 @@ class Transaction(Snapshot):
         *,
         savepoints: bool,
         clearing: bool,
+        clients: KnownClients,
     ) -> None:
         self._connection, self.blobs, self.now, self.position = connection, blobs, now, position
         self.retention, self.random_bytes = environment
@@ -87,6 +89,9 @@ class Transaction(Snapshot):
         self.clearing = clearing
         self.redactions: list[Redaction] = []
         self.commands: list[CommittedCommand] = []
+        self.senders: list[Sender] = []  # of the commands, in their order
+        self._greatest_n: dict[str, int] = {}  # by client, of the senders
+        self._greatest_n_before = clients.greatest_n
         self.due_at: int | None = None
         self.replays = False
 
@@ -104,6 +109,9 @@ class Transaction(Snapshot):
     def write_all(self, statement: Statement, rows: Iterable[Sequence[Any]], /) -> None:
         self._connection.executemany(COMPILED[statement], rows)
 
+    def greatest_n(self, client: str) -> int:
+        return max(self._greatest_n.get(client, 0), self._greatest_n_before.get(client, 0))
+
     @contextmanager
     def undoable(self) -> Iterator[None]:
         """Undo what the block wrote if it raises. Without savepoints, it raises `SavepointNeeded` instead."""
@@ -119,7 +127,12 @@ class Transaction(Snapshot):
 
     @contextmanager
     def command(
-        self, request_id: str, *, at: int | None = None, replayed: Generated | None = None
+        self,
+        request_id: str,
+        sender: Sender | None = None,
+        *,
+        at: int | None = None,
+        replayed: Generated | None = None,
     ) -> Iterator[CommandContext]:
         """The block executes one command: it takes the next `seq`, or it raises and nothing of it takes effect.
 
@@ -131,7 +144,7 @@ class Transaction(Snapshot):
         before, removals, redactions = self.position, self.blobs.removals, len(self.redactions)
         written = self._connection.total_changes()
         now = self.now if at is None else at
-        context = CommandContext(before.seq + 1, request_id, now, before.last_id, replayed)
+        context = CommandContext(before.seq + 1, request_id, now, before.last_id, replayed, sender)
         try:
             yield context
         except Exception as error:
@@ -144,6 +157,9 @@ class Transaction(Snapshot):
         greatest_id = max(before.greatest_id, request_id)
         self.position = LogPosition(context.seq, context.last_id, context.chain, greatest_id)
         self.replays = at is not None
+        if sender is not None:
+            self._greatest_n[sender.client] = max(self._greatest_n.get(sender.client, 0), sender.n)
+            self.senders.append(sender)
         self.commands.append(CommittedCommand(context.seq, now, request_id, context.type, context.changes))
 
     def _undo_command(self, error: Exception, written: int) -> None:

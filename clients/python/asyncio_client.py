@@ -162,6 +162,7 @@ class AsyncClient:
             timeout_ms=timeout_ms,
             call_id=request_id,
             level=self._pending.level,
+            sender=self._pending.sender_of(operation),
         )
         call.deadline = time.monotonic() + call.timeout_ms / 1000
         settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -264,7 +264,9 @@ class Client:
     a `with` block. A forked child needs a client of its own: this one raises `Invalid` there.
 
     When the connection is lost, for example because the daemon was restarted, unanswered requests are automatically
-    sent again within that time. The daemon recognises commands by their ids, so each is executed only once.
+    sent again within that time. The daemon recognises commands by their ids, so each is executed only once. It also
+    knows their order: one that was refused unnoticed, and is sent again after a later one took effect, raises
+    `Superseded`.
     """
 
     def __init__(
@@ -349,6 +351,7 @@ class Client:
                             scope=self._scope,
                             timeout_ms=self._timeout_ms,
                             level=self._pending.level,
+                            sender=self._pending.sender_of(operation),
                         )
                         self._send(call, _after(self._timeout_ms))
                         calls.append(call)
@@ -444,6 +447,7 @@ class Client:
                 timeout_ms=timeout_ms,
                 call_id=request_id,
                 level=self._pending.level,
+                sender=self._pending.sender_of(operation),
             )
             deadline = _after(call.timeout_ms)
             self._send(call, deadline)

@@ -102,7 +102,9 @@ class Chain:
         """Extend the chain by the next entry; raises `Broken` if the entry does not fit."""
         if entry.seq != self.seq + 1:
             raise Broken(f"seq {entry.seq}: seq {self.seq + 1} is missing before it")
-        facts = encode_facts(Facts(FORMAT, entry.principal, self._digest(entry), entry.changes, entry.generated))
+        facts = encode_facts(
+            Facts(FORMAT, entry.principal, self._digest(entry), entry.changes, entry.generated, entry.sender)
+        )
         self.value = chain_after(self.value, entry.seq, entry.at, entry.type, entry.id, facts)
         self.seq = entry.seq
         if entry.chain is not None and entry.chain != self.value.hex():

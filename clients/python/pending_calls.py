@@ -21,9 +21,10 @@ command could take effect although its caller got an error, and undo what was se
 A `CallerError` is the outcome whichever attempt it answers, although an earlier attempt may still be waiting in the
 daemon: the daemon drops the waiting requests of a connection as soon as it notices that the connection is lost.
 
-One gap remains: a connection may be lost while the daemon runs on. If the daemon then refuses a request of the old
-connection, and the client never sees that, the request is executed on the new connection, and may succeed after a later
-request of the old connection that took effect.
+A connection may be lost while the daemon runs on. If the daemon then refuses a command of the old connection, and the
+client never sees that, the command is judged anew on the new connection. So commands have `client`, an id of this
+object, and `n`, which rises: the daemon does not execute a command after a later one of its client, and answers
+`Superseded`.
 
 The ids of maintenance operations are not remembered, so these are sent only once. If their connection is lost, the
 outcome is unknown.
@@ -38,6 +39,7 @@ from typing import Any, TypeVar
 from msgspec import Raw
 
 from backscroll.clients.python.feed import with_records
+from backscroll.schema.command_log import Sender
 from backscroll.schema.decode_errors import DECODE_ERRORS
 from backscroll.schema.errors import (
     BackscrollError,
@@ -49,7 +51,7 @@ from backscroll.schema.errors import (
     Unavailable,
 )
 from backscroll.schema.limits import REQUEST_ID_BYTES_MAX
-from backscroll.schema.operations import Maintenance, Operation, WaitingQuery
+from backscroll.schema.operations import Command, Maintenance, Operation, WaitingQuery
 from backscroll.schema.replies import ChangePage
 from backscroll.schema.ulid import UlidGenerator
 from backscroll.schema.wire import (
@@ -95,6 +97,7 @@ class Call:
         codec: Codec = MSGPACK,
         call_id: str | None = None,
         level: int | None = None,
+        sender: Sender | None = None,
     ) -> None:
         """Encode the request; raises `Invalid` if that is not possible, and `TooLarge` for a body over its limit.
 
@@ -112,6 +115,8 @@ class Call:
             scope=scope,
             deadline_ms=self.timeout_ms,
             level=level,
+            client=sender.client if sender else None,
+            n=sender.n if sender else None,
         )
         try:
             self.body = codec.encode(envelope)
@@ -199,6 +204,7 @@ class PendingCalls:
         self.retry_at = math.inf
         self.closed = False
         self._pid = os.getpid()
+        self._sent_last = Sender(new_id(), 0)
         self.level: int | None = PROTOCOL_LEVEL  # for the first request only
         self._calls: dict[Any, Call] = {}
         self._by_age: deque[Call] = deque()  # without those that wait; includes removed calls until they are the oldest
@@ -216,6 +222,13 @@ class PendingCalls:
         """Raise `Invalid` in a forked child."""
         if self.is_forked:
             raise Invalid(FORKED)
+
+    def sender_of(self, operation: Operation[Any]) -> Sender | None:
+        """Who sends a new call of this operation, to be added next: each command gets the next `n`."""
+        if not isinstance(operation, Command):
+            return None
+        self._sent_last = Sender(self._sent_last.client, self._sent_last.n + 1)
+        return self._sent_last
 
     def add(self, call: Call) -> None:
         """Append a new call to the send queue.

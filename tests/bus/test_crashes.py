@@ -173,7 +173,7 @@ def check_log(entries: list[dict[str, Any]]) -> None:
     chain = CHAIN_START
     for entry in entries:
         digest, typed = bytes.fromhex(entry["digest"]), msgspec.convert(entry, LogEntry)
-        facts = encode_facts(Facts(FORMAT, typed.principal, digest, typed.changes, typed.generated))
+        facts = encode_facts(Facts(FORMAT, typed.principal, digest, typed.changes, typed.generated, typed.sender))
         chain = chain_after(chain, entry["seq"], entry["at"], entry["type"], entry["id"], facts)
         assert chain.hex() == entry["chain"], f"the chain breaks at {entry['seq']}"
 

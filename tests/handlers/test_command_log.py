@@ -76,7 +76,9 @@ def check_chain(entries: list[Plain]) -> None:
     for plain in entries:
         entry = MSGPACK.decode(MSGPACK.encode(plain), LogEntry)
         assert entry.digest is not None
-        facts = Facts(FORMAT, entry.principal, bytes.fromhex(entry.digest), entry.changes, entry.generated)
+        facts = Facts(
+            FORMAT, entry.principal, bytes.fromhex(entry.digest), entry.changes, entry.generated, entry.sender
+        )
         chain = chain_after(chain, entry.seq, entry.at, entry.type, entry.id, encode_facts(facts))
         assert entry.chain == chain.hex()
 

@@ -26,6 +26,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -67,7 +68,7 @@ from backscroll.schema import (
     UpdateMessage,
     User,
 )
-from backscroll.schema.operations import Operation
+from backscroll.schema.operations import Command, Operation
 from backscroll.schema.wire import MSGPACK, Envelope, read_reply
 from tests.support.clocks import Clock
 from tests.support.handlers import replacing
@@ -97,6 +98,7 @@ IN_DAEMON = (
 MESSAGES = 200
 PAGE = 50
 PATIENCE_MS = 60_000
+RISING = count(1)
 
 Counts = dict[str, int]
 Figures = dict[str, Counts]
@@ -249,7 +251,10 @@ def data() -> list[Operation[Any]]:
 
 def body(operation: Operation[Any], request_id: str) -> bytes:
     """A request as the client encodes it."""
-    return MSGPACK.encode(Envelope(request_id, operation.wire_name, operation, deadline_ms=PATIENCE_MS))
+    envelope = Envelope(request_id, operation.wire_name, operation, deadline_ms=PATIENCE_MS)
+    if isinstance(operation, Command):
+        envelope = replace(envelope, client="client", n=next(RISING))
+    return MSGPACK.encode(envelope)
 
 
 def fill(transport: InProcess) -> None:

@@ -26,6 +26,7 @@ CODES = {
     "too-large",
     "not-found",
     "conflict",
+    "superseded",
     "unauthenticated",
     "forbidden",
     "deadline-exceeded",

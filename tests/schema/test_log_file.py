@@ -68,6 +68,7 @@ def log_entries(draw: st.DrawFn) -> LogEntry:
     command = received(draw(commands()))
     kept, redacted = draw(st.booleans()), draw(st.booleans())
     made = st.lists(st.just(ULID), max_size=2)
+    client, n = draw(st.just((None, None)) | st.tuples(texts(1, 16), integers(1, INTEGER_MAX)))
     return LogEntry(
         seq=draw(integers(1, INTEGER_MAX)),
         at=draw(integers(0, MILLIS_MAX)),
@@ -77,6 +78,8 @@ def log_entries(draw: st.DrawFn) -> LogEntry:
         changes=draw(st.lists(records(Change).map(received), max_size=2)),
         generated=draw(st.none() | st.builds(Generated, ids=made).map(received)),
         principal=draw(st.none() | ids()),
+        client=client,
+        n=n,
         salt=None if redacted else draw(st.none() | st.just(SALT)),
         redacted=redacted,
         digest=DIGEST if redacted or not kept else None,
@@ -119,13 +122,15 @@ def test_a_line_has_a_fixed_key_order_and_omits_defaults() -> None:
         changes=[Change(noun="message")],
         generated=Generated(ids=[ULID]),
         principal="ada",
+        client="ada's",
+        n=7,
         salt=SALT,
         redacted=True,
         digest=DIGEST,
     )
     assert re.findall(r'"(\w+)": ', entry_text(full, "ada")) == [
-        *("seq", "at", "id", "type", "payload", "changes", "noun", "generated", "ids", "principal", "salt"),
-        *("redacted", "digest", "scope"),
+        *("seq", "at", "id", "type", "payload", "changes", "noun", "generated", "ids", "principal", "client", "n"),
+        *("salt", "redacted", "digest", "scope"),
     ]
 
 
@@ -230,6 +235,9 @@ def test_numbering_can_continue_after_another_file() -> None:
         ('{"type": "initialize", "changes": [{"noun": "mood"}]}', "$.changes[0].noun: 'mood' is not one of: message, "),
         ('{"type": "initialize", "salt": "00"}', "$.salt: "),
         ('{"type": "initialize", "principal": ""}', "$.principal: must not be empty"),
+        ('{"type": "initialize", "client": "a"}', "$.n: required where `client` is given"),
+        ('{"type": "initialize", "n": 1}', "$.client: required where `n` is given"),
+        ('{"type": "initialize", "client": "a", "n": 0}', "$.n: "),
         ('{"type": "initialize", "redacted": true}', "$.digest: "),
         ('{"type": "initialize", "payload": null}', "$.payload: "),
         ('{"type": "initialize", "digest": "AB"}', "$.digest: "),
