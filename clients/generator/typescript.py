@@ -72,10 +72,17 @@ def _union(record: Record) -> Iterator[str]:
         yield "}"
     unknown = f"Unknown{record.by.capitalize()}"
     yield ""
-    yield f"/** A {record.by} of a later level of the protocol: any text that is none of the known ones. */"
-    yield f"export type {unknown} = string & {{ readonly [later]: true }};"
+    yield from _comment(
+        [
+            f"Stands for a {record.by} of a later level of the protocol: a text that is none of the known ones. It is "
+            "an enum because TypeScript then knows that it is none of them; there is nothing of it at run time."
+        ]
+    )
+    yield f"declare enum Later{record.by.capitalize()} {{"
+    yield '  any = "any text of a later level",'
+    yield "}"
     yield ""
-    yield "declare const later: unique symbol;"
+    yield f"export type {unknown} = Later{record.by.capitalize()};"
     yield ""
     yield f"export interface Unknown{stem} extends {record.name}Fields {{"
     yield f"  {record.by}: {unknown};"

@@ -320,10 +320,15 @@ export interface MediaChange extends ItemChangeFields {
   value?: Media | null;
 }
 
-/** A noun of a later level of the protocol: any text that is none of the known ones. */
-export type UnknownNoun = string & { readonly [later]: true };
+/**
+ * Stands for a noun of a later level of the protocol: a text that is none of the known ones. It is an enum because
+ * TypeScript then knows that it is none of them; there is nothing of it at run time.
+ */
+declare enum LaterNoun {
+  any = "any text of a later level",
+}
 
-declare const later: unique symbol;
+export type UnknownNoun = LaterNoun;
 
 export interface UnknownChange extends ItemChangeFields {
   noun: UnknownNoun;
