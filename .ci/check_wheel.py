@@ -1,4 +1,4 @@
-"""Check what a wheel would install: only `backscroll/…`, with types, migrations, protocol page and level, no tests."""
+"""Check what a wheel would install: Python below `backscroll/`, with types, migrations, protocol page and level."""
 
 import sys
 import zipfile
@@ -15,6 +15,7 @@ MUST_HAVE = (
 def problems(names: list[str]) -> list[str]:
     """What is wrong with a wheel of these files."""
     stray = [name for name in names if not name.startswith("backscroll/") and ".dist-info/" not in name]
+    stray += [name for name in names if name.startswith("backscroll/clients/typescript/")]
     missing = [name for name in MUST_HAVE if name not in names]
     return [f"would install {name}" for name in stray] + [f"lacks {name}" for name in missing]
 

@@ -59,10 +59,10 @@ def test_node_and_python_read_the_same_messages(
 
 
 @pytest.mark.parametrize(("way", "carrier"), [("argument", "ipc"), ("endpoint.json", "ipc"), ("endpoint.json", "tcp")])
-def test_the_javascript_example_of_the_readme_runs(
+def test_the_example_for_a_zeromq_library_runs(
     node: str, start_daemon: StartDaemon, tmp_path: Path, way: str, carrier: str
 ) -> None:
-    """It runs as printed, with an endpoint as its argument and in a directory with an `endpoint.json`."""
+    """It runs with an endpoint as its argument, and in a directory with an `endpoint.json`."""
     data_dir = tmp_path / "data"
     daemon = start_daemon(*ENDPOINTS[carrier], data_dir=data_dir)
     if way == "argument":

@@ -1,0 +1,383 @@
+/**
+ * What a client has under way, without any I/O: encoding, decoding, and sending again.
+ *
+ *     call ──add()──▶ queue ──next(), markSent()──▶ daemon
+ *                     ▲  ▲                            │
+ *     reconnected() ──┘  └──── handleReply() ◀────────┘
+ *
+ * The daemon executes a command once, however often it receives the same id. So unanswered calls are sent again:
+ *
+ * - On a new connection, all of them in the order first sent, before anything new.
+ * - After a refusal while an earlier attempt is in doubt, because its connection was lost. Such a refusal says nothing
+ *   about that attempt, unless it is the caller's fault. The call is sent again after `RETRY_DELAY_MS`, unless others
+ *   were sent after it: then its outcome is unknown.
+ *
+ * A call is never sent twice on one connection, which loses nothing while it lives: the copy would stand behind later
+ * requests, and could take effect after them. The ids of maintenance operations are not remembered by the daemon, so
+ * these are sent once; if their connection is lost, the outcome is unknown.
+ *
+ * Times are milliseconds of `performance.now()`.
+ */
+
+import { invalid, unavailable } from "./address.js";
+import { type BackscrollError, CallerError, DaemonError, NoReplyError } from "./errors.js";
+import { BusyError, ERRORS, InternalError, TooLargeError } from "./generated/errors.js";
+import { LIMITS } from "./generated/limits.js";
+import { LEVEL, OPERATIONS, type OperationInfo } from "./generated/operations.js";
+import { newId } from "./ulid.js";
+
+export const RETRY_DELAY_MS = 100;
+/** Requests without a reply, and their bytes. Queries that wait in the daemon do not count: it has a bound for them. */
+export const IN_FLIGHT_MAX = 1_000;
+const IN_FLIGHT_BYTES_MAX = 32 * 1024 * 1024;
+/** All calls of a client, also those that are not sent yet. */
+export const CALLS_MAX = 100_000;
+export const CLOSED = "the client was closed";
+
+const DEFAULT_SCOPE = "default";
+const OTHER: OperationInfo = { kind: "command" };
+
+/** A result, and the number of the scope's commit that it reflects. */
+export interface Answer<Result> {
+  result: Result;
+  seq: number;
+}
+
+/** What the envelope of a request has besides its operation. */
+export interface CallOptions {
+  timeoutMs: number;
+  scope?: string | undefined;
+  requestId?: string | undefined;
+  traceparent?: string | undefined;
+}
+
+/** One request, from its creation until its outcome is known. */
+export class Call {
+  readonly id: string;
+  readonly timeoutMs: number;
+  /** When its caller stops waiting. */
+  readonly deadline: number;
+  readonly info: OperationInfo;
+  /** Its place among all calls of the client. */
+  number = 0;
+  /** When it was sent on the current connection. */
+  sentAt = 0;
+  awaitingReply = false;
+  inDoubt = false;
+  isSettled = false;
+  /** The body in three parts, so that the payload has the same bytes whenever it is sent. */
+  readonly #before: string;
+  readonly #payload: string;
+  readonly #after: string;
+  readonly #waitMs: number;
+  readonly #settle: (outcome: Answer<unknown> | BackscrollError) => void;
+
+  /** Encode the request; throws `InvalidError` if that is not possible, and `TooLargeError` for a body over its limit. */
+  constructor(
+    type: string,
+    payload: unknown,
+    { timeoutMs, scope = DEFAULT_SCOPE, requestId, traceparent }: CallOptions,
+    settle: (outcome: Answer<unknown> | BackscrollError) => void,
+  ) {
+    this.info = (OPERATIONS as Readonly<Record<string, OperationInfo | undefined>>)[type] ?? OTHER;
+    this.id = requestId ?? newId();
+    if (requestId !== undefined) checkId(requestId);
+    this.#waitMs = waitMsOf(payload);
+    this.timeoutMs = timeoutMs + this.#waitMs;
+    this.deadline = performance.now() + this.timeoutMs;
+    this.#payload = encode(payload, this.info);
+    this.#before = `{"id":${JSON.stringify(this.id)},"type":${JSON.stringify(type)},"payload":`;
+    const traced = traceparent === undefined ? "" : `,"traceparent":${JSON.stringify(traceparent)}`;
+    const scoped = scope === DEFAULT_SCOPE ? "" : `,"scope":${JSON.stringify(scope)}`;
+    this.#after = scoped + traced;
+    this.#settle = settle;
+    const most = type === "append-log" ? LIMITS.logBodyBytes : LIMITS.bodyBytes;
+    if (this.bytes > most) {
+      const problem = `the body has ${String(this.bytes)} bytes; at most ${String(most)} are allowed`;
+      throw new TooLargeError(problem, { code: "too-large" });
+    }
+  }
+
+  /** Bytes of the body, at least. */
+  get bytes(): number {
+    return Buffer.byteLength(this.#payload) + this.#before.length + this.#after.length;
+  }
+
+  /** Whether the call may have had an effect, while it has no outcome. */
+  get wasSent(): boolean {
+    return this.awaitingReply || this.inDoubt;
+  }
+
+  /** Whether its reply may come long after those of later calls. */
+  get waits(): boolean {
+    return this.#waitMs > 0;
+  }
+
+  /**
+   * What to send now. Another attempt differs only in `deadlineMs`, the remaining time. A query that waits must then
+   * wait less, or its reply would come after the deadline.
+   */
+  bodyAt(now: number, { level, token }: { level?: number | undefined; token?: string | undefined } = {}): string {
+    const remainingMs = Math.max(1, Math.ceil(this.deadline - now));
+    let payload = this.#payload;
+    if (this.waits && this.inDoubt) {
+      const waitMs = Math.max(0, this.#waitMs - (this.timeoutMs - remainingMs));
+      payload = JSON.stringify({ ...(JSON.parse(payload) as object), waitMs });
+    }
+    const leveled = level === undefined ? "" : `,"level":${String(level)}`;
+    const authorised = token === undefined ? "" : `,"auth":${JSON.stringify(token)}`;
+    return `${this.#before}${payload}${this.#after},"deadlineMs":${String(remainingMs)}${leveled}${authorised}}`;
+  }
+
+  settle(outcome: Answer<unknown> | BackscrollError): void {
+    this.isSettled = true;
+    this.#settle(outcome);
+  }
+
+  /** The error for a call that got no reply: `UnavailableError` if it was not sent, otherwise `NoReplyError`. */
+  unanswered(why?: string): BackscrollError {
+    if (!this.wasSent) return unavailable(`${why ?? "no daemon answers"}; nothing was sent`);
+    const reason = why ?? `no reply within ${String(this.timeoutMs)} ms`;
+    return new NoReplyError(`${reason}: whether the request took effect is unknown`);
+  }
+}
+
+/** A client's calls without an outcome, in the order first sent, and the queue of those to send next. */
+export class PendingCalls {
+  /** When to call `queueRetry`; infinite if there is nothing to retry. */
+  retryAt = Infinity;
+  isClosed = false;
+  /** For the first request only. */
+  #level: number | undefined = LEVEL;
+  readonly #calls = new Map<string, Call>();
+  /** Those to send next; settled ones are skipped when they come to its head. */
+  #queue: Call[] = [];
+  /** The bytes of each request that has no reply on this connection, also of those that nobody waits for any more. */
+  readonly #inFlight = new Map<string, number>();
+  #inFlightBytes = 0;
+  #added = 0;
+  #highestSent = 0;
+  #refused: Call | undefined;
+
+  get size(): number {
+    return this.#calls.size;
+  }
+
+  /** Whether nobody waits for any of the requests that fill the window: their replies may never come. */
+  get isStuck(): boolean {
+    return this.#isFull(0) && ![...this.#inFlight.keys()].some((id) => this.#calls.has(id));
+  }
+
+  /** Append a call to the queue. Throws if the client was closed, has too many calls, or one with this id. */
+  add(call: Call): void {
+    if (this.isClosed) throw call.unanswered(CLOSED);
+    if (this.#calls.has(call.id))
+      throw invalid(`a request with the id ${JSON.stringify(call.id)} is already in flight`);
+    if (this.#calls.size >= CALLS_MAX) {
+      const problem = `${String(CALLS_MAX)} requests of this client have no reply yet: wait for some; nothing was sent`;
+      throw new BusyError(problem, { code: "busy", retryable: true });
+    }
+    this.queueRetry(Infinity); // a refused call goes before a new one
+    call.number = ++this.#added;
+    this.#calls.set(call.id, call);
+    this.#queue.push(call);
+  }
+
+  /** The next call to send; undefined if there is none, or too many are in flight. */
+  next(): Call | undefined {
+    while (this.#queue[0]?.isSettled) this.#queue.shift();
+    const call = this.#queue[0];
+    return call === undefined || (!call.waits && this.#isFull(call.bytes)) ? undefined : call;
+  }
+
+  /** Note that the next call is sent now; returns its body. */
+  markSent(call: Call, now: number, token?: string): string {
+    const body = call.bodyAt(now, { level: this.#level, token });
+    this.#level = undefined;
+    this.#queue.shift();
+    call.awaitingReply = true;
+    call.sentAt = now;
+    this.#highestSent = Math.max(this.#highestSent, call.number);
+    if (!call.waits) {
+      this.#inFlight.set(call.id, call.bytes);
+      this.#inFlightBytes += call.bytes;
+    }
+    return body;
+  }
+
+  /** Process a reply; throws `InternalError` if it is none. A reply to a call that nobody waits for is dropped. */
+  handleReply(body: Buffer, now: number): void {
+    const reply = openReply(body);
+    if (typeof reply.id !== "string") return;
+    this.#inFlightBytes -= this.#inFlight.get(reply.id) ?? 0;
+    this.#inFlight.delete(reply.id);
+    const call = this.#calls.get(reply.id);
+    if (call === undefined) return;
+    call.awaitingReply = false;
+    const outcome = outcomeOf(reply, call);
+    const isFinal = !call.inDoubt || !(outcome instanceof Error) || outcome instanceof CallerError;
+    if (isFinal) this.settle(call, outcome);
+    else if (call.number < this.#highestSent) {
+      this.settle(call, call.unanswered("a retry was refused, and other requests were sent after it"));
+    } else {
+      this.#refused = call;
+      this.retryAt = now + RETRY_DELAY_MS;
+      if (this.#queue.some((each) => !each.isSettled)) this.queueRetry(Infinity);
+    }
+  }
+
+  /** There is a new connection: queue all calls without an outcome to be sent on it, in order. */
+  reconnected(): void {
+    this.lost();
+    this.#queue = [...this.#calls.values()];
+  }
+
+  /** The connection was lost: what was sent on it is in doubt. */
+  lost(): void {
+    this.#inFlight.clear();
+    this.#inFlightBytes = 0;
+    this.#refused = undefined;
+    this.retryAt = Infinity;
+    this.#queue = [];
+    for (const call of [...this.#calls.values()]) {
+      call.inDoubt = call.wasSent;
+      call.awaitingReply = false;
+      if (call.inDoubt && call.info.kind === "maintenance") {
+        this.settle(call, call.unanswered("the connection was lost"));
+      }
+    }
+  }
+
+  /** Queue the refused call, before those that were never sent, if its delay is over. */
+  queueRetry(now: number): void {
+    if (this.#refused === undefined || now < this.retryAt) return;
+    this.#queue.unshift(this.#refused);
+    this.#refused = undefined;
+    this.retryAt = Infinity;
+  }
+
+  /** Drop a call that nobody waits for any more. */
+  forget(call: Call): void {
+    call.isSettled = true;
+    if (this.#calls.get(call.id) !== call) return;
+    this.#calls.delete(call.id);
+    if (this.#refused === call) {
+      this.#refused = undefined;
+      this.retryAt = Infinity;
+    }
+    if (this.#queue.length > 2 * this.#calls.size + IN_FLIGHT_MAX) {
+      this.#queue = this.#queue.filter((each) => !each.isSettled);
+    }
+  }
+
+  /** Settle all calls that a condition holds for with errors. */
+  fail(errorOf: (call: Call) => BackscrollError | undefined): void {
+    for (const call of [...this.#calls.values()]) {
+      const error = errorOf(call);
+      if (error !== undefined) this.settle(call, error);
+    }
+  }
+
+  /** Give a call its outcome. */
+  settle(call: Call, outcome: Answer<unknown> | BackscrollError): void {
+    this.forget(call);
+    call.settle(outcome);
+  }
+
+  /** Whether so many bytes more would be too much; one request is always allowed. */
+  #isFull(bytes: number): boolean {
+    const many = this.#inFlight.size;
+    return many >= IN_FLIGHT_MAX || (many > 0 && this.#inFlightBytes + bytes > IN_FLIGHT_BYTES_MAX);
+  }
+}
+
+interface Reply {
+  id: unknown;
+  ok: boolean;
+  result?: unknown;
+  seq?: unknown;
+  error?: unknown;
+}
+
+function openReply(body: Buffer): Reply {
+  let reply: Partial<Reply> | null = null;
+  try {
+    reply = JSON.parse(body.toString()) as Partial<Reply> | null;
+  } catch {
+    // said below
+  }
+  if (typeof reply?.ok === "boolean" && (reply.ok ? "result" in reply : typeof reply.error === "object")) {
+    return reply as Reply;
+  }
+  throw new InternalError("the daemon sent an invalid reply", { code: "internal" });
+}
+
+function outcomeOf(reply: Reply, { info }: Call): Answer<unknown> | BackscrollError {
+  if (!reply.ok) return errorFrom(reply.error ?? {});
+  const result = info.bytesResult ? new Uint8Array(Buffer.from(reply.result as string, "base64")) : reply.result;
+  return { result, seq: typeof reply.seq === "number" ? reply.seq : 0 };
+}
+
+interface ReceivedError {
+  code: string;
+  message: string;
+  fault: string;
+  retryable: boolean;
+  details: Record<string, unknown>;
+}
+
+/** The error of a reply. A code that this client does not know keeps its name, in the class of its `fault`. */
+function errorFrom(error: Partial<Record<keyof ReceivedError, unknown>>): BackscrollError {
+  const code = typeof error.code === "string" ? error.code : "internal";
+  const ErrorClass = ERRORS[code] ?? (error.fault === "caller" ? CallerError : DaemonError);
+  return new ErrorClass(typeof error.message === "string" ? error.message : code, {
+    code,
+    retryable: error.retryable === true,
+    details: (error.details ?? undefined) as Record<string, unknown> | undefined,
+  });
+}
+
+function checkId(id: string): void {
+  const bytes = Buffer.byteLength(id);
+  if (bytes < 1 || bytes > LIMITS.requestIdBytes || !id.isWellFormed()) {
+    throw invalid(`a request id must be text of 1 to ${String(LIMITS.requestIdBytes)} bytes`);
+  }
+}
+
+function waitMsOf(payload: unknown): number {
+  const waitMs = (payload as { waitMs?: unknown } | null | undefined)?.waitMs;
+  return typeof waitMs === "number" ? waitMs : 0;
+}
+
+/** The payload as JSON, with bytes as base64; throws `InvalidError` for what JSON would change silently. */
+function encode(payload: unknown, { bytesFields = [] }: OperationInfo): string {
+  const fields = { ...(payload as Record<string, unknown>) };
+  for (const name of bytesFields) {
+    const bytes = fields[name];
+    if (bytes instanceof Uint8Array) {
+      fields[name] = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64");
+    }
+  }
+  try {
+    checkValue(fields, "$.payload");
+    return JSON.stringify(fields);
+  } catch (error) {
+    if (error instanceof RangeError || error instanceof TypeError) {
+      throw invalid(`the payload cannot be written: ${error.message}`);
+    }
+    throw error;
+  }
+}
+
+/** Refuse numbers that JSON has no form for: it would write null, which clears a field. */
+function checkValue(value: unknown, path: string): void {
+  if (typeof value === "number") {
+    if (!Number.isFinite(value)) throw invalid(`${path}: ${String(value)} is no number in JSON`);
+  } else if (Array.isArray(value)) {
+    value.forEach((each, index) => {
+      checkValue(each, `${path}[${String(index)}]`);
+    });
+  } else if (typeof value === "object" && value !== null) {
+    for (const [name, each] of Object.entries(value)) checkValue(each, `${path}.${name}`);
+  }
+}

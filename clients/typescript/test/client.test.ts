@@ -1,0 +1,158 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Client, ConflictError, InvalidError, NotFoundError, TooLargeError, UnavailableError } from "../src/index.js";
+import { Daemon, LONG_MS, messageOf, temporaryDirectory } from "./support.js";
+
+for (const [carrier, flags] of [
+  ["ipc", []],
+  ["tcp", ["--endpoint", "tcp://127.0.0.1:*"]],
+] as const) {
+  void test(`what is saved over ${carrier} is read back`, async (t) => {
+    const { dataDir } = await Daemon.start(t, ...flags);
+    const client = new Client({ dataDir });
+    const message = {
+      ...messageOf(1, "hello 👋 \u2028"),
+      editedAt: 253_402_300_799_999,
+      revision: 2 ** 53 - 1,
+      metadata: { list: [1, 1.5, null, true], nested: { text: "é\0" } },
+    };
+    assert.equal(await client.saveMessage({ message }), null);
+    const page = await client.getMessagePage({ roomId: "r1", limit: 50 });
+    assert.deepEqual(page.messages, [{ ...message, isDeleted: false, reactions: [] }]);
+    client.close();
+  });
+}
+
+void test("null clears a field, and what is left out stays", async (t) => {
+  const { dataDir } = await Daemon.start(t);
+  const client = new Client({ dataDir });
+  await client.saveMessage({ message: { ...messageOf(1), senderName: "Ada", metadata: { a: 1 } } });
+  await client.updateMessage({ messageId: "m1", updates: { senderName: null, content: "new" } });
+  const read = await client.getMessageById({ messageId: "m1" });
+  assert.deepEqual([read?.senderName, read?.metadata, read?.content], [undefined, { a: 1 }, "new"]);
+  assert.equal(await client.getMessageById({ messageId: "none" }), null);
+  client.close();
+});
+
+void test("an error has the class of its code", async (t) => {
+  const { dataDir } = await Daemon.start(t);
+  const client = new Client({ dataDir });
+  const missing = client.updateMessage({ messageId: "none", updates: { content: "x" } });
+  await assert.rejects(
+    missing,
+    (error) => error instanceof NotFoundError && error.code === "not-found" && !error.retryable,
+  );
+  await client.saveMessage({ message: messageOf(1) });
+  await client.deleteMessage({ messageId: "m1" });
+  await assert.rejects(client.updateMessage({ messageId: "m1", updates: { content: "x" } }), ConflictError);
+  const late = client.call("save-message", { message: { ...messageOf(2), timestamp: "late" } });
+  await assert.rejects(
+    late,
+    (error) => error instanceof InvalidError && error.details?.["path"] === "$.payload.message.timestamp",
+  );
+  client.close();
+});
+
+void test("a batch says which of its commands fail", async (t) => {
+  const { dataDir } = await Daemon.start(t);
+  const client = new Client({ dataDir });
+  const batch = client.batch({
+    commands: [
+      { type: "save-message", payload: { message: messageOf(1) } },
+      { type: "delete-message", payload: { messageId: "none" } },
+    ],
+  });
+  await assert.rejects(batch, (error) => {
+    assert(error instanceof NotFoundError);
+    assert.deepEqual(
+      error.failures.map(({ index, code }) => [index, code]),
+      [[1, "not-found"]],
+    );
+    return true;
+  });
+  assert.equal(await client.getMessageById({ messageId: "m1" }), null);
+  client.close();
+});
+
+void test("text and numbers that JSON cannot carry are refused", async (t) => {
+  const { dataDir } = await Daemon.start(t);
+  const client = new Client({ dataDir });
+  const save = (fields: object): Promise<unknown> =>
+    client.call("save-message", { message: { ...messageOf(1), ...fields } });
+  await assert.rejects(save({ content: "cut \ud83d" }), InvalidError); // the daemon's, about a lone surrogate
+  await assert.rejects(save({ editedAt: NaN }), /\$\.payload\.message\.editedAt: NaN is no number in JSON/);
+  await assert.rejects(save({ revision: 2 ** 53 }), InvalidError);
+  await assert.rejects(save({ revision: 1n }), InvalidError);
+  const circle: Record<string, unknown> = {};
+  circle["metadata"] = circle;
+  await assert.rejects(save(circle), InvalidError);
+  await assert.rejects(save({ content: "x".repeat(8 * 2 ** 20) }), TooLargeError);
+  for (const requestId of ["", "x".repeat(65), "é".repeat(33), "\ud800"]) {
+    await assert.rejects(client.saveMessage({ message: messageOf(1) }, { requestId }), InvalidError);
+  }
+  assert.equal(await client.getMessageById({ messageId: "m1" }), null);
+  client.close();
+});
+
+void test("an id makes a command take effect once", async (t) => {
+  const { dataDir } = await Daemon.start(t);
+  const client = new Client({ dataDir });
+  const create = { pubkey: "a key" };
+  const first = await client.answer("create-user", create, { requestId: "mine" });
+  assert.deepEqual(await client.answer("create-user", create, { requestId: "mine" }), first);
+  await assert.rejects(client.answer("create-user", { pubkey: "another" }, { requestId: "mine" }), ConflictError);
+  const [twice, again] = await Promise.allSettled([
+    client.saveMessage({ message: messageOf(1) }, { requestId: "same" }),
+    client.saveMessage({ message: messageOf(1) }, { requestId: "same" }),
+  ]);
+  assert.deepEqual([twice.status, again.status], ["fulfilled", "rejected"]);
+  client.close();
+});
+
+void test("scopes are separate", async (t) => {
+  const { dataDir } = await Daemon.start(t);
+  const [ada, bob] = [new Client({ dataDir, scope: "ada" }), new Client({ dataDir, scope: "bob" })];
+  await ada.saveMessage({ message: messageOf(1) });
+  assert.equal(await bob.getMessageById({ messageId: "m1" }), null);
+  assert.equal((await ada.getMessageById({ messageId: "m1" }))?.id, "m1");
+  ada.close();
+  bob.close();
+});
+
+void test("without a daemon it says so and what to do", async (t) => {
+  const client = new Client({ dataDir: temporaryDirectory(t), timeoutMs: 50 });
+  await assert.rejects(client.ping(), (error) => {
+    assert(error instanceof UnavailableError);
+    assert.match(error.message, /no daemon is ready in .*: start one with `backscroll serve --data-dir/);
+    return error.retryable;
+  });
+  client.close();
+  await assert.rejects(client.ping(), /the client was closed; nothing was sent/);
+  assert.throws(() => new Client({ endpoint: "http://127.0.0.1" }), InvalidError);
+  assert.throws(() => new Client({ endpoint: "curve://127.0.0.1:5555" }), /no CURVE/);
+});
+
+void test("a client that waits finds a daemon that starts", async (t) => {
+  const daemon = await Daemon.start(t);
+  await daemon.kill();
+  const client = new Client({ dataDir: daemon.dataDir, timeoutMs: LONG_MS });
+  const waiting = client.ping();
+  await daemon.start();
+  assert.equal((await waiting).pong, true);
+  client.close();
+});
+
+void test("a signal stops waiting", async (t) => {
+  const { dataDir } = await Daemon.start(t);
+  const client = new Client({ dataDir });
+  const { cursor } = await client.getChanges({ after: "now" });
+  const abort = new AbortController();
+  const waiting = client.getChanges({ after: cursor, waitMs: 60_000 }, { signal: abort.signal });
+  setImmediate(() => {
+    abort.abort("enough");
+  });
+  await assert.rejects(waiting, (reason) => reason === "enough");
+  await assert.rejects(client.ping({}, { signal: AbortSignal.abort() }), { name: "AbortError" });
+  assert.equal((await client.ping()).pong, true);
+  client.close();
+});

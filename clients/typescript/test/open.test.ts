@@ -1,0 +1,107 @@
+/** Opening a directory: a client of the daemon that serves it, started if there is none. */
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { open, UnavailableError } from "../src/index.js";
+import { BACKSCROLL, Daemon, FakeDaemon, daemonPid, messageOf, ok, temporaryDirectory, waitUntil } from "./support.js";
+
+const command = [BACKSCROLL];
+
+/** Whether a process is there and is no zombie. */
+function isRunning(pid: number): boolean {
+  try {
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${String(pid)}/status`, "utf8"));
+  } catch {
+    return false;
+  }
+}
+
+/** Stop whatever serves a directory when the test ends. */
+function stopAfter(t: TestContext, dataDir: string): void {
+  const pid = daemonPid(dataDir);
+  t.after(async () => {
+    process.kill(pid, "SIGKILL");
+    await waitUntil(() => !isRunning(pid));
+  });
+}
+
+void test("opened twice at once, a directory has one daemon, which outlives its clients", async (t) => {
+  const dataDir = join(temporaryDirectory(t), "new", "data");
+  const clients = await Promise.all([1, 2].map(() => open(dataDir, { command })));
+  stopAfter(t, dataDir);
+  const pids = await Promise.all(clients.map(async (client) => (await client.health()).pid));
+  assert.equal(new Set(pids).size, 1);
+  await clients[0]?.saveMessage({ message: messageOf(1) });
+  for (const client of clients) client.close();
+  const again = await open(dataDir, { command });
+  assert.equal((await again.health()).pid, pids[0]);
+  assert.equal((await again.getMessageById({ messageId: "m1" }))?.content, "1");
+  again.close();
+  assert.match(readFileSync(join(dataDir, "daemon.log"), "utf8"), /ready|listening|started|another/i);
+});
+
+void test("after a kill the next one that opens starts a daemon", async (t) => {
+  const daemon = await Daemon.start(t);
+  await daemon.kill();
+  const client = await open(daemon.dataDir, { command });
+  stopAfter(t, daemon.dataDir);
+  assert.equal((await client.ping()).pong, true);
+  client.close();
+});
+
+void test("with exitWithParent the daemon ends with the process", async (t) => {
+  const dataDir = temporaryDirectory(t);
+  const code = `
+    const { open } = await import(${JSON.stringify(new URL("../src/index.js", import.meta.url).href)});
+    const client = await open(${JSON.stringify(dataDir)}, {
+      command: ${JSON.stringify(command)}, exitWithParent: true, logFile: ${JSON.stringify(join(dataDir, "own.log"))},
+    });
+    console.log((await client.health()).pid);
+  `;
+  // It ends by itself: neither an idle client nor the daemon keeps it alive.
+  const child = execFile(process.execPath, ["--input-type=module", "-e", code]);
+  let printed = "";
+  child.stdout?.on("data", (text: string) => (printed += text));
+  assert.deepEqual(await once(child, "exit"), [0, null]);
+  const pid = Number(printed);
+  assert(pid > 0);
+  await waitUntil(() => !isRunning(pid));
+  assert(readFileSync(join(dataDir, "own.log")).length > 0);
+});
+
+void test("what keeps a daemon from starting is said", async (t) => {
+  const dataDir = join(temporaryDirectory(t), "data");
+  await assert.rejects(open(dataDir, { command: ["no-such-program"] }), (error) => {
+    assert(error instanceof UnavailableError);
+    assert.match(error.message, /the daemon cannot be started: .*ENOENT; is `backscroll` on the PATH\?/);
+    return true;
+  });
+  await assert.rejects(
+    open(dataDir, { command, flags: ["--no-such-flag"] }),
+    /exit code 2 before it was ready: .*no-such-flag/s,
+  );
+});
+
+for (const [level, lowest, message] of [
+  [0, 0, /speaks level 0 .* made for level 1: the daemon is too old; update backscroll/],
+  [9, 8, /speaks level 9 .* made for level 1: this client is too old; update this package/],
+  [9, 1, undefined],
+] as const) {
+  void test(`a daemon of level ${String(level)} that serves from level ${String(lowest)}`, async (t) => {
+    const dataDir = join(temporaryDirectory(t), "data");
+    const path = join(dataDir, "socket");
+    mkdirSync(dataDir);
+    await FakeDaemon.start(t, path, (request) =>
+      ok(request, request.type === "health" ? { level, version: "0.0.9" } : { lowestCompatibleLevel: lowest }),
+    );
+    writeFileSync(join(dataDir, "endpoint.json"), JSON.stringify({ endpoints: [`ipc://${path}`] }));
+    if (message) await assert.rejects(open(dataDir, { command }), message);
+    else (await open(dataDir, { command })).close();
+    await sleep(0);
+  });
+}

@@ -1,0 +1,270 @@
+/** Sending again: nothing is lost, nothing takes effect twice, and nothing overtakes what was sent before it. */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { test } from "node:test";
+import { CallerError, Client, NoReplyError, NotFoundError, UnavailableError } from "../src/index.js";
+import {
+  Daemon,
+  FakeDaemon,
+  IS_LONG,
+  LONG_MS,
+  messageOf,
+  ok,
+  refusal,
+  temporaryDirectory,
+  waitUntil,
+} from "./support.js";
+
+const MANY = IS_LONG ? 10_000 : 1_000;
+const REFUSED_EVERY = 50;
+
+for (const [carrier, flags] of [
+  ["ipc", []],
+  ["tcp", ["--endpoint", "tcp://127.0.0.1:*"]],
+] as const) {
+  void test(`a pipeline with refusals goes on over three kills, over ${carrier}`, async (t) => {
+    const daemon = await Daemon.start(t, "--batch-requests", "20", ...flags); // so that replies come in small portions
+    let connections = 0;
+    let settled = 0;
+    const client = new Client({
+      dataDir: daemon.dataDir,
+      timeoutMs: 4 * LONG_MS,
+      onConnection: (problem) => (connections += problem ? 0 : 1),
+    });
+    let kills = 0;
+    let restarting: Promise<void> | undefined;
+    const killSometimes = (): void => {
+      settled += 1;
+      if (kills === 3 || restarting || settled < (kills + 1) * 0.2 * MANY) return;
+      kills += 1;
+      restarting = daemon.restart().finally(() => (restarting = undefined));
+    };
+    const outcomes = Array.from({ length: MANY }, async (_, number) => {
+      try {
+        if (number % REFUSED_EVERY === 0) await client.updateMessage({ messageId: "none", updates: { content: "x" } });
+        else await client.saveMessage({ message: messageOf(number) });
+        return "saved";
+      } catch (error) {
+        return error instanceof NotFoundError ? "refused" : String(error);
+      } finally {
+        killSometimes();
+      }
+    });
+    const expected = outcomes.map((_, number) => (number % REFUSED_EVERY === 0 ? "refused" : "saved"));
+    assert.deepEqual(await Promise.all(outcomes), expected);
+    assert.deepEqual([kills, connections], [3, 4]);
+    await restarting;
+    client.close();
+
+    const observer = new Client({ dataDir: daemon.dataDir, timeoutMs: LONG_MS });
+    const executed: string[] = [];
+    for (let fromSeq = 1; ;) {
+      const { entries, lastSeq } = await observer.getLog({ fromSeq, limit: 500 });
+      executed.push(...entries.map((each) => (each.payload as { message: { id: string } }).message.id));
+      fromSeq += entries.length;
+      if (fromSeq > lastSeq) break;
+    }
+    const numbers = Array.from({ length: MANY }, (_, number) => number).filter((each) => each % REFUSED_EVERY !== 0);
+    assert.deepEqual(
+      executed,
+      numbers.map((number) => `m${String(number)}`),
+    );
+    observer.close();
+  });
+}
+
+void test("at most 1,000 requests are in flight, and the others follow", async (t) => {
+  const path = join(temporaryDirectory(t), "socket");
+  let isHolding = true;
+  const fake = await FakeDaemon.start(t, path, (request) => (isHolding ? undefined : ok(request)));
+  const client = new Client({ endpoint: `ipc://${path}`, timeoutMs: LONG_MS });
+  const calls = Array.from({ length: 1_500 }, (_, number) => client.saveMessage({ message: messageOf(number) }));
+  await waitUntil(() => fake.bodies.length === 1_000);
+  isHolding = false;
+  fake.cut();
+  await Promise.all(calls);
+  const sent = fake.requests.map(({ payload }) => (payload["message"] as { id: string }).id);
+  assert.deepEqual(
+    sent.slice(1_000),
+    calls.map((_, number) => `m${String(number)}`),
+  );
+  client.close();
+});
+
+void test("a retry has the same payload byte for byte, and the deadline that is left", async (t) => {
+  const path = join(temporaryDirectory(t), "socket");
+  const fake = await FakeDaemon.start(t, path, (request, socket) => {
+    if (fake.connections > 2) return ok(request);
+    socket.destroy();
+    return undefined;
+  });
+  const client = new Client({ endpoint: `ipc://${path}`, timeoutMs: LONG_MS });
+  const metadata: Record<string, unknown> = { z: 1, a: { y: 2, b: [3] } };
+  const saving = client.saveMessage({ message: { ...messageOf(1), metadata } });
+  metadata["z"] = 2;
+  await saving;
+  const withoutDeadline = fake.bodies.map((body) => body.replace(/,"deadlineMs":\d+/, "").replace(/,"level":\d+/, ""));
+  assert.equal(fake.bodies.length, 3);
+  assert.equal(new Set(withoutDeadline).size, 1);
+  assert.match(withoutDeadline[0] ?? "", /"metadata":\{"z":1,"a":\{"y":2,"b":\[3\]\}\}/);
+  assert.deepEqual(
+    fake.requests.map(({ level }) => level),
+    [1, undefined, undefined],
+  );
+  const deadlines = fake.requests.map(({ deadlineMs }) => deadlineMs);
+  assert.deepEqual(
+    deadlines,
+    [...deadlines].sort((one, other) => other - one),
+  );
+  client.close();
+});
+
+void test("a refused retry is sent again while nothing was sent after it", async (t) => {
+  const path = join(temporaryDirectory(t), "socket");
+  let refusals = 0;
+  const fake = await FakeDaemon.start(t, path, (request, socket) => {
+    if (fake.connections === 1) socket.destroy();
+    else if (refusals++ < 2) return refusal(request, "busy");
+    else return ok(request);
+    return undefined;
+  });
+  const client = new Client({ endpoint: `ipc://${path}`, timeoutMs: LONG_MS });
+  await client.saveMessage({ message: messageOf(1) });
+  assert.equal(fake.bodies.length, 4);
+  client.close();
+});
+
+void test("a refused retry is not sent behind a later request", async (t) => {
+  const path = join(temporaryDirectory(t), "socket");
+  const fake = await FakeDaemon.start(t, path, (request, socket) => {
+    if (fake.connections === 1 && fake.bodies.length === 2) socket.destroy();
+    if (fake.connections === 1) return undefined;
+    return (request.payload["message"] as { id: string }).id === "m1" ? refusal(request, "busy") : ok(request);
+  });
+  const client = new Client({ endpoint: `ipc://${path}`, timeoutMs: LONG_MS });
+  const [first, second] = await Promise.allSettled(
+    [1, 2].map((each) => client.saveMessage({ message: messageOf(each) })),
+  );
+  assert(first?.status === "rejected" && first.reason instanceof NoReplyError);
+  assert.match(
+    first.reason.message,
+    /a retry was refused, and other requests were sent after it: whether .* is unknown/,
+  );
+  assert.equal(second?.status, "fulfilled");
+  assert.equal(fake.bodies.length, 4);
+  client.close();
+});
+
+void test("a first refusal is the outcome", async (t) => {
+  const path = join(temporaryDirectory(t), "socket");
+  const fake = await FakeDaemon.start(t, path, (request) => refusal(request, "busy"));
+  const client = new Client({ endpoint: `ipc://${path}` });
+  await assert.rejects(client.saveMessage({ message: messageOf(1) }), { code: "busy", retryable: true });
+  assert.equal(fake.bodies.length, 1);
+  client.close();
+});
+
+void test("maintenance is sent once", async (t) => {
+  const path = join(temporaryDirectory(t), "socket");
+  const fake = await FakeDaemon.start(t, path, (request, socket) => {
+    if (request.type === "ping") return ok(request, { pong: true });
+    socket.destroy();
+    return undefined;
+  });
+  const client = new Client({ endpoint: `ipc://${path}`, timeoutMs: LONG_MS });
+  await assert.rejects(client.deleteScope(), /the connection was lost: whether the request took effect is unknown/);
+  await client.ping();
+  assert.deepEqual(
+    fake.requests.map(({ type }) => type),
+    ["delete-scope", "ping"],
+  );
+  client.close();
+});
+
+void test("what got no reply in time has an unknown outcome, and says so", async (t) => {
+  const path = join(temporaryDirectory(t), "socket");
+  const fake = await FakeDaemon.start(t, path, () => undefined);
+  const client = new Client({ endpoint: `ipc://${path}`, timeoutMs: 50 });
+  await assert.rejects(client.saveMessage({ message: messageOf(1) }), (error) => {
+    assert(error instanceof NoReplyError);
+    assert.equal(error.message, "no reply within 50 ms: whether the request took effect is unknown");
+    return true;
+  });
+  const closing = client.saveMessage({ message: messageOf(2) }, { timeoutMs: LONG_MS });
+  await waitUntil(() => fake.bodies.length === 2);
+  client.close();
+  await assert.rejects(closing, /the client was closed: whether the request took effect is unknown/);
+  assert.equal(fake.connections, 2); // the first one was silent, so it is taken for lost
+});
+
+void test("a waiting query that is sent again waits for the rest of its time", async (t) => {
+  const path = join(temporaryDirectory(t), "socket");
+  const fake = await FakeDaemon.start(t, path, (request, socket) => {
+    if (fake.connections > 1) return ok(request, { changes: [], cursor: "c", more: false });
+    setTimeout(() => socket.destroy(), 30);
+    return undefined;
+  });
+  const client = new Client({ endpoint: `ipc://${path}` });
+  await client.getChanges({ waitMs: 10_000 });
+  const [first, again] = fake.requests.map(({ payload }) => payload["waitMs"] as number);
+  assert.equal(first, 10_000);
+  assert(again !== undefined && again < 10_000 && again > 0);
+  client.close();
+});
+
+void test("waiting queries hold up nobody", async (t) => {
+  const path = join(temporaryDirectory(t), "socket");
+  await FakeDaemon.start(t, path, (request) => (request.type === "ping" ? ok(request, { pong: true }) : undefined));
+  const client = new Client({ endpoint: `ipc://${path}` });
+  const waiting = Array.from({ length: 1_100 }, () => client.getChanges({ waitMs: 60_000 }));
+  await client.ping();
+  const outcomes = Promise.allSettled(waiting);
+  client.close();
+  assert((await outcomes).every(({ status }) => status === "rejected"));
+});
+
+void test("a stopped daemon is waited for, and its silence is an error", async (t) => {
+  const daemon = await Daemon.start(t);
+  const client = new Client({ dataDir: daemon.dataDir });
+  await client.ping();
+  daemon.signal("SIGSTOP");
+  await assert.rejects(client.ping({}, { timeoutMs: 100 }), NoReplyError);
+  await assert.rejects(client.ping({}, { timeoutMs: 100 }), UnavailableError);
+  daemon.signal("SIGCONT");
+  assert.equal((await client.ping({}, { timeoutMs: LONG_MS })).pong, true);
+  client.close();
+});
+
+void test("what a later level adds to replies survives", async (t) => {
+  const path = join(temporaryDirectory(t), "socket");
+  await FakeDaemon.start(t, path, (request) => {
+    if (request.type === "get-user") return refusal(request, "moon-phase", "caller", false);
+    if (request.type === "list-tokens")
+      return ok(request, [{ name: "a", right: "dream", createdAt: 1, colour: "red" }]);
+    if (request.type === "get-moon") return ok(request, { full: true });
+    return refusal(request, "tide");
+  });
+  const client = new Client({ endpoint: `ipc://${path}` });
+  await assert.rejects(client.getUser({ userId: "u" }), (error) => {
+    assert(error instanceof CallerError);
+    assert.deepEqual([error.code, error.constructor], ["moon-phase", CallerError]);
+    return true;
+  });
+  await assert.rejects(client.ping(), { code: "tide", fault: "daemon", retryable: true, name: "DaemonError" });
+  const [token] = await client.listTokens();
+  assert.deepEqual(token, { name: "a", right: "dream", createdAt: 1, colour: "red" });
+  assert.deepEqual(await client.call("get-moon", {}), { full: true });
+  client.close();
+});
+
+void test("what is no reply is an error of the daemon", async (t) => {
+  const path = join(temporaryDirectory(t), "socket");
+  await FakeDaemon.start(t, path, (_, socket) => {
+    FakeDaemon.send(socket, "nonsense");
+    return undefined;
+  });
+  const client = new Client({ endpoint: `ipc://${path}` });
+  await assert.rejects(client.ping(), { code: "internal", message: "the daemon sent an invalid reply" });
+  client.close();
+});

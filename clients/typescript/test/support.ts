@@ -1,0 +1,207 @@
+/** What tests share: daemons of this repository, and a small fake one. */
+
+import assert from "node:assert/strict";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { type AddressInfo, type Server, type Socket, createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { TestContext } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { MessageInput } from "../src/index.js";
+
+/** The command that starts daemons: the environment variable BACKSCROLL, or what is on the PATH. */
+export const BACKSCROLL = process.env["BACKSCROLL"] ?? "backscroll";
+/** Whether the long forms of tests run. */
+export const IS_LONG = process.env["LONG"] !== undefined;
+export const LONG_MS = 20_000;
+
+export interface Ready {
+  endpoints: string[];
+  token?: string;
+}
+
+export function temporaryDirectory(t: TestContext): string {
+  const directory = mkdtempSync(join(tmpdir(), "backscroll-ts-"));
+  t.after(() => {
+    rmSync(directory, { recursive: true, force: true });
+  });
+  return directory;
+}
+
+/** A daemon that serves a directory; it is killed and started again as a test says, and ends with it. */
+export class Daemon {
+  readonly dataDir: string;
+  readonly #flags: string[];
+  #process: ChildProcess | undefined;
+
+  private constructor(t: TestContext, flags: string[]) {
+    t.after(() => this.kill()); // before its directory is removed
+    this.dataDir = temporaryDirectory(t);
+    this.#flags = flags;
+  }
+
+  static async start(t: TestContext, ...flags: string[]): Promise<Daemon> {
+    const daemon = new Daemon(t, flags);
+    await daemon.start();
+    return daemon;
+  }
+
+  async start(): Promise<void> {
+    const words = ["serve", "--data-dir", this.dataDir, "--exit-with-parent", ...this.#flags];
+    this.#process = spawn(BACKSCROLL, words, { stdio: ["pipe", "pipe", "ignore"] });
+    assert(this.#process.stdout);
+    await once(this.#process.stdout, "data");
+  }
+
+  async kill(): Promise<void> {
+    const daemon = this.#process;
+    if (daemon === undefined || daemon.exitCode !== null || daemon.signalCode !== null) return;
+    daemon.kill("SIGKILL");
+    await once(daemon, "exit");
+  }
+
+  async restart(): Promise<void> {
+    await this.kill();
+    await this.start();
+  }
+
+  signal(name: NodeJS.Signals): void {
+    this.#process?.kill(name);
+  }
+
+  get ready(): Ready {
+    return JSON.parse(readFileSync(join(this.dataDir, "endpoint.json"), "utf8")) as Ready;
+  }
+}
+
+/** What a command of `backscroll` prints. */
+export function backscroll(...words: string[]): string {
+  return execFileSync(BACKSCROLL, words, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
+}
+
+/** The process that serves a directory, as its `endpoint.json` says. */
+export function daemonPid(dataDir: string): number {
+  return (JSON.parse(readFileSync(join(dataDir, "endpoint.json"), "utf8")) as { pid: number }).pid;
+}
+
+export async function waitUntil(condition: () => boolean | Promise<boolean>, timeoutMs = 20_000): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  while (!(await condition())) {
+    assert(performance.now() < deadline, `waited ${String(timeoutMs)} ms for ${condition.toString()}`);
+    await sleep(5);
+  }
+}
+
+export function messageOf(number: number, content = String(number)): MessageInput {
+  return { id: `m${String(number)}`, roomId: "r1", senderId: "ada", content, timestamp: 1_767_225_600_000 + number };
+}
+
+/** A request as a fake daemon reads it. */
+export interface Request {
+  id: string;
+  type: string;
+  payload: Record<string, unknown>;
+  auth?: string;
+  level?: number;
+  deadlineMs: number;
+}
+
+type Answer = (request: Request, socket: Socket, body: string) => object | undefined;
+
+const GREETING = Buffer.concat([Buffer.from("ff00000000000000007f0300", "hex"), Buffer.from("NULL")], 64);
+const READY = Buffer.from("\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06ROUTER");
+
+/** A program that speaks ZMTP and answers what a test says. */
+export class FakeDaemon {
+  readonly bodies: string[] = [];
+  connections = 0;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+
+  private constructor(answer: Answer) {
+    this.#server = createServer((socket) => {
+      this.connections += 1;
+      this.#sockets.add(socket);
+      socket.on("close", () => this.#sockets.delete(socket));
+      socket.on("error", () => undefined);
+      this.#serve(socket, answer);
+    });
+  }
+
+  /** Listen on a path, or on a tcp port. */
+  static async start(t: TestContext, where: string | number, answer: Answer): Promise<FakeDaemon> {
+    const fake = new FakeDaemon(answer);
+    t.after(() => {
+      fake.close();
+    });
+    fake.#server.listen(typeof where === "string" ? { path: where } : { port: where, host: "127.0.0.1" });
+    await once(fake.#server, "listening");
+    return fake;
+  }
+
+  get requests(): Request[] {
+    return this.bodies.map((body) => JSON.parse(body) as Request);
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  /** Cut all connections. */
+  cut(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  close(): void {
+    this.cut();
+    this.#server.close();
+  }
+
+  #serve(socket: Socket, answer: Answer): void {
+    let received = Buffer.alloc(0);
+    let isGreeted = false;
+    socket.write(GREETING);
+    socket.on("data", (chunk) => {
+      received = Buffer.concat([received, chunk]);
+      if (!isGreeted) {
+        if (received.length < 64) return;
+        isGreeted = true;
+        received = received.subarray(64);
+        socket.write(READY);
+      }
+      for (;;) {
+        const flags = received[0] ?? 0;
+        const header = flags & 2 ? 9 : 2;
+        if (received.length < header) return;
+        const size = flags & 2 ? Number(received.readBigUInt64BE(1)) : (received[1] ?? 0);
+        if (received.length < header + size) return;
+        const body = received.subarray(header, header + size).toString();
+        received = received.subarray(header + size);
+        if (!(flags & 4)) this.#answer(socket, body, answer);
+      }
+    });
+  }
+
+  #answer(socket: Socket, body: string, answer: Answer): void {
+    this.bodies.push(body);
+    const reply = answer(JSON.parse(body) as Request, socket, body);
+    if (reply !== undefined) FakeDaemon.send(socket, JSON.stringify(reply));
+  }
+
+  static send(socket: Socket, text: string): void {
+    const body = Buffer.from(text);
+    const header = Buffer.alloc(9, 2);
+    header.writeBigUInt64BE(BigInt(body.length), 1);
+    socket.write(Buffer.concat([header, body]));
+  }
+}
+
+export function ok(request: Request, result: unknown = null, seq = 1): object {
+  return { id: request.id, ok: true, result, seq };
+}
+
+export function refusal(request: Request, code: string, fault = "daemon", retryable = true): object {
+  return { id: request.id, ok: false, error: { code, message: `refused: ${code}`, fault, retryable } };
+}
