@@ -20,6 +20,9 @@ export class NotFoundError extends CallerError {}
 /** The request contradicts what is stored: a unique key is taken, the message was deleted, the id was used. */
 export class ConflictError extends CallerError {}
 
+/** A command of the same `client` with this `n` or a greater one took effect; `details.n` is the greatest. */
+export class SupersededError extends CallerError {}
+
 /** Over tcp: the request has no token (`auth`), or one that is unknown, expired or revoked. */
 export class UnauthenticatedError extends CallerError {}
 
@@ -49,6 +52,7 @@ export const ERRORS: Readonly<Record<string, new (...parameters: ErrorParameters
   "too-large": TooLargeError,
   "not-found": NotFoundError,
   conflict: ConflictError,
+  superseded: SupersededError,
   unauthenticated: UnauthenticatedError,
   forbidden: ForbiddenError,
   "deadline-exceeded": DeadlineExceededError,

@@ -16,6 +16,10 @@ export const LIMITS = {
   routingBytes: 4096,
   /** `id` of a request, in bytes. */
   requestIdBytes: 64,
+  /** `client`, in bytes. */
+  clientBytes: 64,
+  /** Clients of a scope whose `n` is known, in clients. */
+  knownClients: 1000,
   /** `scope`, in bytes. */
   scopeBytes: 128,
   /** `traceparent`, in bytes. */

@@ -136,7 +136,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError
+   * @throws ConflictError, SupersededError
    * @example
    * await client.saveMessage({
    *   message: {
@@ -168,7 +168,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError
+   * @throws NotFoundError, ConflictError, SupersededError
    * @example
    * await client.updateMessage({ messageId: "m1", updates: { content: "hello, world", editedAt: 1767225660000 } });
    */
@@ -183,7 +183,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError
+   * @throws NotFoundError, ConflictError, SupersededError
    * @example
    * await client.deleteMessage({ messageId: "m1" });
    */
@@ -199,7 +199,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError
+   * @throws ConflictError, SupersededError
    * @example
    * await client.clearRoomMessages({ roomId: "r1" });
    */
@@ -215,7 +215,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError
+   * @throws ConflictError, SupersededError
    * @example
    * await client.forgetDeletions({ roomId: "r1" });
    */
@@ -232,7 +232,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError
+   * @throws ConflictError, SupersededError
    * @example
    * await client.renameMessage({ messageId: "m1", newId: "m900" });
    */
@@ -248,7 +248,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError
+   * @throws ConflictError, SupersededError
    * @example
    * await client.deleteMessagesBefore({ roomId: "r1", timestamp: 1767225600000 });
    */
@@ -261,7 +261,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError
+   * @throws ConflictError, SupersededError
    * @example
    * await client.deleteExpiredMessages();
    */
@@ -277,7 +277,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError
+   * @throws NotFoundError, ConflictError, SupersededError
    * @example
    * await client.createMessage({ channelId: "general", authorId: "ada", content: "hello" });
    */
@@ -371,7 +371,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError
+   * @throws ConflictError, SupersededError
    * @example
    * await client.saveReaction({ reaction: { messageId: "m1", oderId: "bob", emoji: "👍", timestamp: 1767225601000 } });
    */
@@ -386,7 +386,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError
+   * @throws ConflictError, SupersededError
    * @example
    * await client.removeReaction({ messageId: "m1", oderId: "bob", emoji: "👍" });
    */
@@ -414,7 +414,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError
+   * @throws ConflictError, SupersededError
    * @example
    * await client.saveUser({ user: { oderId: "ada", id: "u1", username: "ada", createdAt: 1767225600000 } });
    */
@@ -427,7 +427,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError
+   * @throws NotFoundError, ConflictError, SupersededError
    * @example
    * await client.updateUser({ userId: "ada", updates: { status: "away", displayName: null } });
    */
@@ -440,7 +440,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError
+   * @throws ConflictError, SupersededError
    * @example
    * await client.setCurrentUserId({ userId: "ada" });
    */
@@ -454,7 +454,7 @@ export abstract class Operations {
    * Command; needs the right `write` over tcp.
    *
    * @deprecated Use {@link saveUser}.
-   * @throws ConflictError
+   * @throws ConflictError, SupersededError
    * @example
    * await client.createUser({ pubkey: "ed25519:8f3a", displayName: "Ada" });
    */
@@ -533,7 +533,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError
+   * @throws ConflictError, SupersededError
    * @example
    * await client.saveRoom({
    *   room: {
@@ -565,7 +565,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError
+   * @throws NotFoundError, ConflictError, SupersededError
    * @example
    * await client.updateRoom({ roomId: "r1", updates: { topic: null, maxUsers: 50 } });
    */
@@ -578,7 +578,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError
+   * @throws ConflictError, SupersededError
    * @example
    * await client.deleteRoom({ roomId: "r1" });
    */
@@ -618,7 +618,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError
+   * @throws NotFoundError, ConflictError, SupersededError
    * @example
    * await client.saveMember({ roomId: "r1", member: { oderId: "ada", displayName: "Ada", joinedAt: 1767225600000 } });
    */
@@ -631,7 +631,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError
+   * @throws ConflictError, SupersededError
    * @example
    * await client.removeMember({ roomId: "r1", oderId: "ada" });
    */
@@ -671,7 +671,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError
+   * @throws NotFoundError, ConflictError, SupersededError
    * @example
    * await client.saveChannel({ channel: { id: "general", name: "general", type: "text", position: 1 } });
    */
@@ -685,7 +685,7 @@ export abstract class Operations {
    * Command; needs the right `write` over tcp.
    *
    * @deprecated Use {@link saveChannel}.
-   * @throws NotFoundError, ConflictError
+   * @throws NotFoundError, ConflictError, SupersededError
    * @example
    * await client.createChannel({ name: "general", topic: "anything", position: 1 });
    */
@@ -698,7 +698,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError
+   * @throws NotFoundError, ConflictError, SupersededError
    * @example
    * await client.updateChannel({ channelId: "general", updates: { topic: null, position: 2 } });
    */
@@ -711,7 +711,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError
+   * @throws NotFoundError, ConflictError, SupersededError
    * @example
    * await client.deleteChannel({ channelId: "general", cascade: true });
    */
@@ -751,7 +751,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError
+   * @throws NotFoundError, ConflictError, SupersededError
    * @example
    * await client.saveCategory({ category: { id: "talk", name: "Talk", position: 1 } });
    */
@@ -765,7 +765,7 @@ export abstract class Operations {
    * Command; needs the right `write` over tcp.
    *
    * @deprecated Use {@link saveCategory}.
-   * @throws NotFoundError, ConflictError
+   * @throws NotFoundError, ConflictError, SupersededError
    * @example
    * await client.createCategory({ name: "Talk", position: 1 });
    */
@@ -778,7 +778,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError
+   * @throws NotFoundError, ConflictError, SupersededError
    * @example
    * await client.updateCategory({ categoryId: "talk", updates: { name: "Talking" } });
    */
@@ -791,7 +791,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError
+   * @throws NotFoundError, ConflictError, SupersededError
    * @example
    * await client.deleteCategory({ categoryId: "talk" });
    */
@@ -819,7 +819,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError
+   * @throws ConflictError, SupersededError
    * @example
    * await client.saveBan({ ban: { roomId: "r1", oderId: "eve", timestamp: 1767225600000, reason: "spam" } });
    */
@@ -832,7 +832,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError
+   * @throws ConflictError, SupersededError
    * @example
    * await client.removeBan({ roomId: "r1", oderId: "eve" });
    */
@@ -875,7 +875,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError
+   * @throws ConflictError, SupersededError
    * @example
    * await client.saveAttachment({
    *   attachment: {
@@ -897,7 +897,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError
+   * @throws ConflictError, SupersededError
    * @example
    * await client.deleteAttachmentsForMessage({ messageId: "m1" });
    */
@@ -943,7 +943,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError
+   * @throws NotFoundError, ConflictError, SupersededError
    * @example
    * await client.createSession({ userId: "ada", durationMs: 86400000, token: "bm90IGEgcmVhbCB0b2tlbg" });
    */
@@ -956,7 +956,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError
+   * @throws ConflictError, SupersededError
    * @example
    * await client.deleteSession({ token: "bm90IGEgcmVhbCB0b2tlbg" });
    */
@@ -969,7 +969,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError
+   * @throws ConflictError, SupersededError
    * @example
    * await client.deleteExpiredSessions();
    */
@@ -997,7 +997,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError
+   * @throws NotFoundError, ConflictError, SupersededError
    * @example
    * await client.putMediaPart({ data: "aGVsbG8=" });
    */
@@ -1012,7 +1012,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError
+   * @throws NotFoundError, ConflictError, SupersededError
    * @example
    * await client.putMedia({
    *   parts: [
@@ -1032,7 +1032,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError
+   * @throws ConflictError, SupersededError
    * @example
    * await client.deleteMedia({ mediaId: "01JGH0000000000000000000000" });
    */
@@ -1181,7 +1181,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError
+   * @throws NotFoundError, ConflictError, SupersededError
    * @example
    * await client.batch({
    *   commands: [
@@ -1271,7 +1271,7 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError
+   * @throws ConflictError, SupersededError
    * @example
    * await client.initialize();
    */
@@ -1284,7 +1284,7 @@ export abstract class Operations {
    *
    * Command; needs the right `admin` over tcp.
    *
-   * @throws ConflictError
+   * @throws ConflictError, SupersededError
    * @example
    * await client.clearAllData();
    */

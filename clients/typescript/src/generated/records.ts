@@ -360,6 +360,8 @@ export interface LogEntry {
   changes?: Change[];
   generated?: Generated | null;
   principal?: string | null;
+  client?: string | null;
+  n?: number | null;
   salt?: string | null;
   /** `false` if left out. */
   redacted?: boolean;
@@ -383,6 +385,10 @@ export interface LogEntryInput {
   generated?: GeneratedInput | null;
   /** 1 to 512 bytes. */
   principal?: string | null;
+  /** 1 to 64 bytes. */
+  client?: string | null;
+  /** At least 1. */
+  n?: number | null;
   /** At most 32 bytes. */
   salt?: string | null;
   /** `false` if left out. */
