@@ -25,8 +25,8 @@ ROWS_BYTES_MAX = 4 * 2**20  # of these rows together, because a large payload is
 
 SELECT_NEWEST = statement(
     Commands.select(Commands.facts, SQL("coalesce(length(payload), 0) + length(facts)"))
+    .where(Commands.seq > Named("after"))
     .order_by(Commands.seq.desc())
-    .limit(Named("limit"))
 )
 
 
@@ -45,11 +45,11 @@ class KnownClients:
                 self.greatest_n.popitem(last=False)
 
 
-def known_clients(db: Reads) -> KnownClients:
-    """The clients in the newest rows of a scope's log."""
+def known_clients(seq: int, db: Reads) -> KnownClients:
+    """The clients in the newest rows of a scope's log, which ends with `seq`."""
     senders: list[Sender] = []
     size = 0
-    for facts, row_bytes in db.each(SELECT_NEWEST, limit=ROWS_MAX):
+    for facts, row_bytes in db.each(SELECT_NEWEST, after=seq - ROWS_MAX):
         with suppress(*DECODE_ERRORS):  # a damaged row
             if sender := sender_in(facts):
                 senders.append(sender)

@@ -165,7 +165,7 @@ class SqliteStore:
     def _known_clients(self, snapshot: Snapshot) -> KnownClients:
         """The clients in the newest rows; none if rows are damaged, which the scope can be opened with."""
         try:
-            return known_clients(snapshot)
+            return known_clients(self.seq, snapshot)
         except apsw.Error as error:
             log.error("newest commands cannot be read", path=str(self.path), error=str(error))
             return KnownClients()

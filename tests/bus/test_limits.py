@@ -116,6 +116,7 @@ CASES: dict[str, Callable[[int], Frames]] = {
     "routingFrames": lambda number: [*[b""] * (number - 1), body("ping")],
     "routingBytes": lambda size: [b"x" * (size - ROUTING_ID_BYTES), body("ping")],
     "requestIdBytes": lambda size: [body("ping", id="x" * size)],
+    "clientBytes": lambda size: [body("save-message", save_payload("m"), client="x" * size, n=1)],
     "scopeBytes": lambda size: [body("get-all-rooms", scope="x" * size)],
     "traceparentBytes": lambda size: [body("ping", traceparent="x" * size)],
     "idBytes": lambda size: [body("save-message", save_payload("x" * size))],
