@@ -21,7 +21,7 @@ from tests.support.random_commands import RandomCommands
 from tests.support.sql import sql
 
 SEED = 20261125
-COMMANDS, COMMANDS_LONG = 10_000, 200_000
+COMMANDS, COMMANDS_LONG = 4_000, 200_000
 NOT_DECLARED = {"sequence", "scope", "commands", "log_references", "sessions", "unnamed_media"}
 """Tables that no change is about: internal ones, and sessions, which are not reported."""
 NOT_SEEN = {"waiting_edits", "message_aliases", "reaction_removals"}

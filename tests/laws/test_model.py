@@ -25,7 +25,7 @@ from tests.support.model import Model, Payload, Refused
 MESSAGE_IDS, ROOM_IDS, PEOPLE = ["m-1", "m", "é:1"], ["r1", "r-2", "default"], ["ada", "bob", "a-b"]
 KEYS, PARTS, UNKNOWN = ["k1", "k2"], ["", "aGVs", "bG8="], "never made"
 TIMES = st.integers(0, 5)
-STEPS, STEPS_LONG = 40, 200
+STEPS, STEPS_LONG = 25, 200
 PAGE = 2
 
 
