@@ -27,7 +27,7 @@ from backscroll.handlers.shown import SHOWN_IN_ROOM
 from backscroll.handlers.sql import Named, statement
 from backscroll.handlers.storage import Reads
 from backscroll.schema import tables
-from backscroll.schema.command_log import CHAIN_START, Change, decode_facts
+from backscroll.schema.command_log import CHAIN_START, NOUNS_IN_ROOMS, Change, decode_facts
 from backscroll.schema.errors import Invalid, TooLarge
 from backscroll.schema.limits import PAGE_BYTES_MAX, REPLY_BYTES_MAX, Count, Id, Integer
 from backscroll.schema.operations import GetChanges
@@ -43,9 +43,6 @@ VALUES_AT_ONCE = 50
 ITEM_BYTES_MAX = REPLY_BYTES_MAX - 16 * 1024  # of a change with its value, so that it fits into a reply
 FORMAT: Final = 1  # of cursors
 CHAIN_BYTES = 12  # of the chain, in a cursor
-
-IN_ROOMS = frozenset({"message", "room", "member", "ban"})
-"""The nouns whose items are in rooms."""
 
 SELECT_CHANGES = statement(
     Commands.select(Commands.seq, Commands.at, Commands.id, Commands.facts)
@@ -208,7 +205,7 @@ def is_wanted(pair: Pair, nouns: Container[str] | None, rooms: Container[str] | 
     noun, room_id = pair
     if nouns is not None and noun not in nouns:
         return False
-    return rooms is None or (noun in IN_ROOMS and (room_id is None or room_id in rooms))
+    return rooms is None or (noun in NOUNS_IN_ROOMS and (room_id is None or room_id in rooms))
 
 
 def _walk(place: Place, query: GetChanges, db: Reads) -> Walk:

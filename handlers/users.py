@@ -165,5 +165,8 @@ def find_by_oder_id(oder_id: str, db: Reads) -> User | None:
 
 def find(user_id: str, db: Reads) -> User | None:
     """The user with this oderId, or else this id, or None."""
-    row = db.row(SELECT_BY_ODER_ID, user_id=user_id) or db.row(SELECT_BY_ID, user_id=user_id)
+    user = find_by_oder_id(user_id, db)
+    if user is not None:
+        return user
+    row = db.row(SELECT_BY_ID, user_id=user_id)
     return ROWS.to_record(row) if row else None

@@ -32,6 +32,8 @@ CHAIN_START = bytes(DIGEST_BYTES)
 """The chain value before a scope's first entry."""
 
 Noun = Literal["message", "room", "member", "user", "current-user", "ban", "media"]
+NOUNS_IN_ROOMS: Final = frozenset({"message", "room", "member", "ban"})
+"""The nouns whose items are in rooms."""
 NounName = Annotated[str, OneOf(*get_args(Noun))]
 ChangeKind = Literal["saved", "gone", "cleared", "replaced"]
 

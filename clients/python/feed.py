@@ -11,11 +11,12 @@ the daemon pushes nothing: whatever happened, the next question has the same cur
 """
 
 from collections.abc import Generator
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
+from backscroll.schema.command_log import NOUNS_IN_ROOMS
 from backscroll.schema.errors import BackscrollError, Internal, NoReply
 from backscroll.schema.operations import NOW, Builtin, GetChanges, Ping, Query, WaitingQuery
 from backscroll.schema.replies import RECORD_OF_NOUN, ChangePage, ItemChange
@@ -29,7 +30,6 @@ PAUSE_SECONDS = 0.02
 PAUSE_SECONDS_MAX = 1.0
 POLL_SECONDS = 0.05
 """The longest pause between questions to a transport that cannot wait, such as the in-process one."""
-NOUNS_IN_ROOMS: Final = {"message", "room", "member", "ban"}
 
 
 class FeedGap(Exception):
