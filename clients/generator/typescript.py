@@ -74,14 +74,15 @@ def _union(record: Record) -> Iterator[str]:
     yield ""
     yield from _comment(
         [
-            f"Stands for a {record.by} of a later level of the protocol: a text that is none of the known ones. It is "
-            "an enum because TypeScript then knows that it is none of them; there is nothing of it at run time."
+            f"Stands for any {record.by} but the known ones. It is an enum because TypeScript then knows that it is "
+            "none of them; there is nothing of it at run time."
         ]
     )
     yield f"declare enum Later{record.by.capitalize()} {{"
     yield '  any = "any text of a later level",'
     yield "}"
     yield ""
+    yield f"/** A {record.by} of a later level of the protocol. */"
     yield f"export type {unknown} = Later{record.by.capitalize()};"
     yield ""
     yield f"export interface Unknown{stem} extends {record.name}Fields {{"
@@ -241,18 +242,19 @@ def _with_links(text: str, names: list[str]) -> str:
 
 
 def _errors(language: Language) -> Iterator[str]:
-    yield 'import { type BackscrollError, CallerError, DaemonError } from "../errors.js";'
+    yield 'import { type BackscrollError, CallerError, DaemonError, type ErrorDetails } from "../errors.js";'
     for error in language.errors:
         yield ""
         yield from _comment([error.summary])
         yield f"export class {_error_name(error.code)} extends {error.fault.capitalize()}Error {{}}"
     yield ""
-    yield "/** The class of each code. */"
-    yield "export const ERRORS: Readonly<Record<string, new (...parameters: ErrorParameters) => BackscrollError>> = {"
+    yield "/** The class of an error code. */"
+    yield "export type ErrorClass = new (message: string, details: ErrorDetails) => BackscrollError;"
+    yield ""
+    yield "/** The class of each code that this level knows. */"
+    yield "export const ERRORS: Readonly<Record<string, ErrorClass>> = {"
     yield from (f"  {_key(each.code)}: {_error_name(each.code)}," for each in language.errors)
     yield "};"
-    yield ""
-    yield "type ErrorParameters = ConstructorParameters<typeof CallerError>;"
     yield ""
 
 

@@ -15,7 +15,9 @@ const TIMEOUT_MS_MAX = 2 ** 31 - 1;
 
 /** Where a client writes what happens, such as `console`. Payloads, results and tokens are never written. */
 export interface Logger {
+  /** What goes as it should, and refusals that are the caller's fault. */
   debug(message: string, details: object): void;
+  /** The daemon does not answer, or could not execute a request. */
   warn(message: string, details: object): void;
 }
 
@@ -181,6 +183,7 @@ export class Client extends Operations {
     this.#transport.close();
   }
 
+  /** `close`, for `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

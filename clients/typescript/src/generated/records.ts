@@ -321,13 +321,14 @@ export interface MediaChange extends ItemChangeFields {
 }
 
 /**
- * Stands for a noun of a later level of the protocol: a text that is none of the known ones. It is an enum because
- * TypeScript then knows that it is none of them; there is nothing of it at run time.
+ * Stands for any noun but the known ones. It is an enum because TypeScript then knows that it is none of them; there is
+ * nothing of it at run time.
  */
 declare enum LaterNoun {
   any = "any text of a later level",
 }
 
+/** A noun of a later level of the protocol. */
 export type UnknownNoun = LaterNoun;
 
 export interface UnknownChange extends ItemChangeFields {
