@@ -66,7 +66,15 @@ before(async () => {
     writeFileSync(join(app, name), text);
   }
   if (!existsSync(leastFolder)) {
-    const least = ["--prefix", leastFolder, "--no-audit", "--no-fund", "--silent", `typescript@${LEAST_TYPESCRIPT}`];
+    const least = [
+      "--prefix",
+      leastFolder,
+      "--no-package-lock",
+      "--no-audit",
+      "--no-fund",
+      "--silent",
+      `typescript@${LEAST_TYPESCRIPT}`,
+    ];
     await run("npm", ["install", ...least]);
   }
 });

@@ -18,6 +18,7 @@ import {
   type FeedIterator,
   type HealthReport,
   type JsonObject,
+  type Logger,
   type Media,
   type Message,
   type MessageInput,
@@ -153,6 +154,10 @@ void test("watch and changes give what they follow", () => {
   const followed = (client: Client) => client.changes({ nouns: ["message"] });
   expectTypeOf(followed).returns.toEqualTypeOf<Changes>();
   expectTypeOf<"ping">().not.toExtend<Parameters<Client["watch"]>[0]>();
+});
+
+void test("a console is a logger", () => {
+  expectTypeOf(console).toExtend<Logger>();
 });
 
 void test("an error tells its fault, code and details", () => {
