@@ -33,6 +33,7 @@ SCALARS = {
 }
 UNITS = {"ms since 1970-01-01 UTC": "Milliseconds since 1970 (UTC)", "ms": "Milliseconds", "bytes": "Bytes"}
 INTEGER_MAX = 2**53 - 1
+THREE_STATES = "Null clears a field that may be null; a field that is left out, or undefined, stays as it is."
 
 
 def files(language: Language) -> dict[str, str]:
@@ -56,7 +57,8 @@ def _records(language: Language) -> Iterator[str]:
         if record.by:
             yield from _union(record)
         else:
-            yield from _interface(record.name, record.summary, record.fields, in_requests=record.in_requests)
+            summary = f"{record.summary} {THREE_STATES}" if record.name.endswith("Updates") else record.summary
+            yield from _interface(record.name, summary, record.fields, in_requests=record.in_requests)
     yield ""
 
 

@@ -133,7 +133,10 @@ export interface CategoryInput {
   metadata?: JsonObject | null;
 }
 
-/** What `update-category` may change. */
+/**
+ * What `update-category` may change. Null clears a field that may be null; a field that is left out, or undefined,
+ * stays as it is.
+ */
 export interface CategoryUpdates {
   /** At most 1,048,576 bytes. */
   name?: string;
@@ -218,7 +221,10 @@ export interface ChannelPosition {
   id: string;
 }
 
-/** What `update-channel` may change. */
+/**
+ * What `update-channel` may change. Null clears a field that may be null; a field that is left out, or undefined, stays
+ * as it is.
+ */
 export interface ChannelUpdates {
   /** At most 1,048,576 bytes. */
   name?: string;
@@ -532,7 +538,10 @@ export interface MessagePage {
   newerCursor?: string;
 }
 
-/** What `update-message` may change. With another `roomId` the message moves to that room. */
+/**
+ * What `update-message` may change. With another `roomId` the message moves to that room. Null clears a field that may
+ * be null; a field that is left out, or undefined, stays as it is.
+ */
 export interface MessageUpdates {
   /** 1 to 512 bytes. */
   roomId?: string;
@@ -759,7 +768,10 @@ export interface RoomPosition {
   id: string;
 }
 
-/** What `update-room` may change. A list replaces the stored list. */
+/**
+ * What `update-room` may change. A list replaces the stored list. Null clears a field that may be null; a field that is
+ * left out, or undefined, stays as it is.
+ */
 export interface RoomUpdates {
   /** At most 1,048,576 bytes. */
   name?: string;
@@ -931,7 +943,10 @@ export interface UserPosition {
   oderId: string;
 }
 
-/** What `update-user` may change. */
+/**
+ * What `update-user` may change. Null clears a field that may be null; a field that is left out, or undefined, stays as
+ * it is.
+ */
 export interface UserUpdates {
   /** 1 to 512 bytes. */
   id?: string;
