@@ -1,5 +1,6 @@
 """Detecting a write-ahead log that belongs to another database."""
 
+import gc
 from contextlib import closing
 from pathlib import Path
 
@@ -41,6 +42,28 @@ def test_the_own_wal_is_replayed(tmp_path: Path) -> None:
     killed(tmp_path / "a" / "default.db", "one", "two")
     with closing(SqliteStore(tmp_path / "a" / "default.db")) as store:
         assert keys(store) == ["one", "two"]
+
+
+@pytest.mark.parametrize("when", ["in use", "closing"])
+def test_an_interrupted_store_leaves_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    """Unless a store was closed to the end, its connections leave the log that the note says is needed."""
+    path = tmp_path / "default.db"
+    store = SqliteStore(path)
+    write(store, "one")
+    assert keys(store) == ["one"]  # by a connection that stays open
+    if when == "closing":
+        with monkeypatch.context() as patch:
+            patch.setattr(WalLineage, "write", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                store.close()
+    del store
+    gc.collect()  # closes what is open
+    with closing(SqliteStore(path)) as store:
+        assert keys(store) == ["one"]
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])
