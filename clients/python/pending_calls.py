@@ -143,13 +143,15 @@ class Call:
         return (self.outcome[0].seq or 0) if isinstance(self.outcome, tuple) else 0
 
     def body_at(self, now: float) -> bytes:
-        """The bytes to send: for another attempt the same, except that `deadlineMs` is the remaining time.
+        """The bytes to send. Attempts differ only in `deadlineMs`, the remaining time of a caller who waits.
 
-        A query that waits must then wait less, or its reply would come after the deadline.
+        A query that waits must wait so much less, or its reply would come after the deadline.
         """
-        if not self.was_sent or self.deadline is None:
+        if self.deadline is None:
             return self.body
         remaining_ms = max(1, math.ceil((self.deadline - now) * 1000))
+        if remaining_ms >= self.timeout_ms:
+            return self.body
         fields: dict[str, Any] = self._codec.decode(self.body, dict[str, Raw])  # the payload stays as it was encoded
         fields["deadlineMs"] = remaining_ms
         if self.waits:
