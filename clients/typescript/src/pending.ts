@@ -239,7 +239,7 @@ export class PendingCalls {
     if (call === undefined) return;
     call.awaitingReply = false;
     const outcome = outcomeOf(reply, call);
-    const isFinal = !call.inDoubt || !(outcome instanceof Error) || outcome instanceof CallerError;
+    const isFinal = !call.inDoubt || reply.ok || outcome instanceof CallerError;
     if (isFinal) this.settle(call, outcome);
     else if (call.number < this.#highestSent) {
       this.settle(call, call.unanswered("a retry was refused, and other requests were sent after it"));

@@ -121,6 +121,22 @@ void test("a refused retry is not sent behind a later request", async (t) => {
   client.close();
 });
 
+void test("a result of another type is an error at once, also of what was sent again", async (t) => {
+  const path = join(temporaryDirectory(t), "socket");
+  const fake = await FakeDaemon.start(t, path, (request, socket) => {
+    if (fake.connections > 1) return ok(request, "text");
+    socket.destroy();
+    return undefined;
+  });
+  const client = new Client({ endpoint: `ipc://${path}`, timeoutMs: LONG_MS });
+  await assert.rejects(client.getUser({ userId: "u" }), {
+    code: "internal",
+    message: "the daemon's result is string, where object or null is declared",
+  });
+  assert.equal(fake.bodies.length, 2);
+  client.close();
+});
+
 void test("a first refusal is the outcome", async (t) => {
   const path = join(temporaryDirectory(t), "socket");
   const fake = await FakeDaemon.start(t, path, (request) => refusal(request, "busy"));
