@@ -13,8 +13,8 @@ import type { MessageInput } from "../src/index.js";
 
 /** The folder of the whole project. */
 const ROOT = new URL("../../../../", import.meta.url);
-/** A Python that has what the project's own tests need: the environment variable PYTHON, or what is on the PATH. */
-const PYTHON = process.env["PYTHON"] ?? "python";
+/** Python 3.11 or newer, for the proxy: the environment variable PYTHON, or what is on the PATH. */
+const PYTHON = process.env["PYTHON"] ?? "python3";
 /** The command that starts daemons: the environment variable BACKSCROLL, or what is on the PATH. */
 export const BACKSCROLL = process.env["BACKSCROLL"] ?? "backscroll";
 /** Whether the long forms of tests run. */
