@@ -171,7 +171,9 @@ export class Client extends Operations {
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
       const timeoutMs = checkedTimeout(options.timeoutMs ?? this.#timeoutMs);
-      const call = new Call(type, payload, { timeoutMs, scope: this.#scope, requestId, traceparent }, (outcome) => {
+      const sender = this.#pending.senderOf(type);
+      const envelope = { timeoutMs, sender, scope: this.#scope, requestId, traceparent };
+      const call = new Call(type, payload, envelope, (outcome) => {
         clearTimeout(timer);
         signal?.removeEventListener("abort", abort);
         if (outcome instanceof Error) reject(outcome);
