@@ -83,7 +83,7 @@ class BareRoot:
                 copy = self.root / path.lstrip("/")
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, copy)
-                shutil.copy(path, self.root / "lib64")
+                shutil.copy(path, self.root / "lib64")  # where programs look for ld-linux-x86-64.so.2
 
     def output(self, *words: str) -> str:
         """What a command of the sidecar prints."""
