@@ -12,15 +12,16 @@ const root = new URL("../../", import.meta.url).pathname;
 const PACKAGE = "@backscroll/daemon-linux-x64-gnu";
 const IMPORT = 'import { open } from "backscroll";';
 const REQUIRE = 'const { open } = require("backscroll");';
+/** Each in a directory of its own, since the daemon before may still be stopping. */
 const OPEN = `
   const started = (client) => { console.log("started"); client.close(); };
-  open("data", { exitWithParent: true }).then(started, (error) => console.log(error.name, error.message));`;
+  open("data-" + process.pid, { exitWithParent: true }).then(started, (error) => console.log(error.name, error.message));`;
 
 /** An application with this package in its node_modules, and an empty directory `path`. */
-function application(t: TestContext): string {
-  const directory = temporaryDirectory(t);
+function application(t: TestContext, name = "application"): string {
+  const directory = join(temporaryDirectory(t), name);
   const installed = join(directory, "node_modules", "backscroll");
-  mkdirSync(join(directory, "path"));
+  mkdirSync(join(directory, "path"), { recursive: true });
   cpSync(join(root, "dist"), join(installed, "dist"), { recursive: true });
   cpSync(join(root, "package.json"), join(installed, "package.json"));
   return directory;
@@ -62,6 +63,14 @@ void test("the platform's package goes before the PATH, and a command before bot
     IMPORT.replace("open", "open as start") +
     'const open = (dir, more) => start(dir, { command: ["other"], ...more });';
   assert.equal(await startedProgram(directory, "app.mjs", named), "path/other");
+});
+
+void test("in an Electron application the program beside the archive is started", async (t) => {
+  const directory = application(t, "app.asar"); // a directory in its place: Electron shows archives as such
+  const packaged = `node_modules/${PACKAGE}/backscroll/backscroll`;
+  program(directory, packaged);
+  program(directory, `../app.asar.unpacked/${packaged}`);
+  assert.equal(await startedProgram(directory, "app.mjs", IMPORT), `../app.asar.unpacked/${packaged}`);
 });
 
 void test("without a daemon it is said what to install", async (t) => {
