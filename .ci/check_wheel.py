@@ -10,12 +10,13 @@ MUST_HAVE = (
     "backscroll/schema/migrations/sqlite/0001_initial.sql",
     "backscroll/bus/__main__.py",
 )
+NOT_INSTALLED = ("backscroll/clients/typescript/", "backscroll/clients/sidecar/")
 
 
 def problems(names: list[str]) -> list[str]:
     """What is wrong with a wheel of these files."""
     stray = [name for name in names if not name.startswith("backscroll/") and ".dist-info/" not in name]
-    stray += [name for name in names if name.startswith("backscroll/clients/typescript/")]
+    stray += [name for name in names if name.startswith(NOT_INSTALLED)]
     missing = [name for name in MUST_HAVE if name not in names]
     return [f"would install {name}" for name in stray] + [f"lacks {name}" for name in missing]
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import zmq
 
+from backscroll.bus.arrivals import Arrivals
 from backscroll.bus.handshakes import Handshakes
 from backscroll.bus.logging import log
 
@@ -35,6 +36,7 @@ ACCEPTED, DISCONNECTED, STOPPED = (
 NOBLOCK = int(zmq.NOBLOCK)
 BYTES_ACKED, BYTES_RECEIVED = 120, 128  # offsets in Linux's `struct tcp_info`
 LOG_SECONDS = 60.0  # between two lines about refused connections
+CHECK_SECONDS = 0.1  # from an arrival to a check, at the latest
 
 
 def raise_file_limit() -> None:
@@ -99,8 +101,8 @@ class Connections:
     """The open connections of ROUTER sockets, at most `limit`; surplus ones are cut off as soon as they are accepted.
 
     `check` is called while there are connections and once after the last has ended, again after the seconds that it
-    returns. Call `watch` for each socket, then `start`; the thread ends when the sockets are closed. `crashed` gets the
-    exception that ends it before.
+    returns, or at the latest CHECK_SECONDS after much has arrived; it is told whether that is so. Call `watch` for each
+    socket, then `start`; the thread ends when the sockets are closed. `crashed` gets the exception that ends it before.
     """
 
     def __init__(
@@ -109,7 +111,7 @@ class Connections:
         limit: int,
         handshakes: Handshakes,
         *,
-        check: Callable[[], float],
+        check: Callable[[bool], float],
         crashed: Callable[[BaseException], None],
     ) -> None:
         self._context = context
@@ -118,6 +120,7 @@ class Connections:
         self._handshakes = handshakes
         self._check = check
         self.accepted: dict[int, float] = {}  # the open descriptors, and when they were accepted
+        self._arrivals = Arrivals()
         self._cut: set[int] = set()  # those that are cut off and not closed yet
         self._logged_at = -LOG_SECONDS
         self._monitors: list[zmq.Socket[bytes]] = []
@@ -159,6 +162,7 @@ class Connections:
 
     def _close(self) -> None:
         self._handshakes.socket.close()
+        self._arrivals.close()
         while self._monitors:
             self._monitors.pop().close()
 
@@ -179,9 +183,16 @@ class Connections:
                     monitor.close()
             if self._handshakes.socket in ready:
                 self._handshakes.answer()
-            if (self.accepted or not checked_last) and time.monotonic() >= check_at:
+            now = time.monotonic()
+            if self._arrivals.descriptor in ready:
+                poller.unregister(self._arrivals.descriptor)
+                check_at = min(check_at, now + CHECK_SECONDS)
+            if (self.accepted or not checked_last) and now >= check_at:
                 checked_last = not self.accepted
-                check_at = time.monotonic() + self._check()
+                seconds = self._check(self._arrivals.seen(len(self.accepted)))
+                check_at = time.monotonic() + seconds
+                if seconds > CHECK_SECONDS and self._arrivals.descriptor:
+                    poller.register(self._arrivals.descriptor, zmq.POLLIN)
 
     def _read(self, monitor: zmq.Socket[bytes]) -> bool:
         """Handle all events of a monitor; returns whether its socket was closed."""
@@ -203,6 +214,7 @@ class Connections:
     def _note_accepted(self, descriptor: int) -> None:
         self._cut.discard(descriptor)
         self.accepted[descriptor] = time.monotonic()
+        self._arrivals.add(descriptor)
         if len(self.accepted) - len(self._cut) <= self.limit:
             return
         self.cut(descriptor)

@@ -411,9 +411,9 @@ class Daemon:
             "replies": self._router.pending_replies,
         }
 
-    def _check_memory(self) -> float:
+    def _check_memory(self, arrived: bool) -> float:
         """Called by the thread of the connections; returns the seconds until the next check."""
-        return self._memory.check(self._connections)
+        return self._memory.check(self._connections, is_active=arrived or self._lanes.requests > 0)
 
     def _accounted_bytes(self) -> int:
         """The memory for requests that wait and for replies in flight, which have bounds of their own."""

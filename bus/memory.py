@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from backscroll.bus.connections import BYTES_RECEIVED, Connections, tcp_bytes
+from backscroll.bus.connections import BYTES_RECEIVED, CHECK_SECONDS, Connections, tcp_bytes
 from backscroll.bus.in_flight import Peer, inode_of
 from backscroll.bus.logging import log
 from backscroll.bus.router import RouterSocket
@@ -28,7 +28,8 @@ if sys.platform != "win32":
 
 STATM = Path("/proc/self/statm")
 STATM_BYTES = 256
-CHECK_SECONDS, CHECK_SECONDS_GROWING = 0.1, 0.02  # the latter from half of the bound on, while there is ever more
+CHECK_SECONDS_GROWING = 0.02  # from half of the bound on, while there is ever more
+QUIET_CHECKS, CHECK_SECONDS_QUIET = 10, 1.0  # when nothing has happened in so many checks
 UNFINISHED_BYTES_MIN = 64 * 1024  # fewer are in buffers
 SENDING_SECONDS = 0.3  # without a complete message
 FIRST_SECONDS = 0.05  # the same for the first one, which is small if it is a client of ours
@@ -56,29 +57,40 @@ class MemoryWatch:
         self._bytes_max = bytes_max
         self._accounted, self._free, self._router = accounted, free, router
         self._has_requests = has_requests
-        self._excess_before, self._interval = 0, CHECK_SECONDS
+        self._excess_before, self._interval, self._quiet_checks = 0, CHECK_SECONDS, 0
+        self._read_at = 0.0
         self._silent_seconds, self._silent_next_at = SILENT_SECONDS_MAX, 0.0
         self._page_bytes = resource.getpagesize() if sys.platform != "win32" else 0
         # Open all the time: opening it each time costs more than the rest of a check.
         self._statm = STATM.open("rb") if STATM.exists() else None  # None: not Linux
         self._libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
-    def check(self, connections: Connections) -> float:
-        """Measure, and cut off connections if there is too much. Returns the seconds until the next check."""
+    def check(self, connections: Connections, *, is_active: bool) -> float:
+        """Measure, and cut off connections if there is too much. Returns the seconds until the next check.
+
+        `is_active`: whether much has arrived since the last check, or a request is being answered.
+        """
         excess = self._excess()
+        is_active = is_active or self._router.all_read_at > self._read_at
+        self._read_at = self._router.all_read_at
+        self._quiet_checks = 0 if is_active else self._quiet_checks + 1
         if excess <= 0:
             self._silent_seconds = SILENT_SECONDS_MAX
-            is_growing, self._excess_before = excess > self._excess_before, excess
-            if excess < -self._bytes_max // 2:
-                self._interval = CHECK_SECONDS
-            else:
-                self._interval = CHECK_SECONDS_GROWING if is_growing else min(CHECK_SECONDS, self._interval * 2)
-            return self._interval
+            return self._next_check(excess)
         self._free()
         self._trim()
         if (excess := self._excess()) > 0:
             self._cut(connections, excess)
         return CHECK_SECONDS_GROWING
+
+    def _next_check(self, excess: int) -> float:
+        is_growing, self._excess_before = excess > self._excess_before, excess
+        if excess < -self._bytes_max // 2:
+            self._interval = CHECK_SECONDS
+        else:
+            self._interval = CHECK_SECONDS_GROWING if is_growing else min(CHECK_SECONDS, self._interval * 2)
+        is_quiet = self._interval == CHECK_SECONDS and self._quiet_checks >= QUIET_CHECKS
+        return CHECK_SECONDS_QUIET if is_quiet else self._interval
 
     def close(self) -> None:
         if self._statm is not None:

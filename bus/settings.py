@@ -282,7 +282,7 @@ def _is_port(text: str) -> bool:
     return text == "*" or (text.isascii() and text.isdigit() and 0 < int(text) < 2**16)
 
 
-def config_file() -> Path:
+def config_file() -> Path | None:
     """The TOML file that settings are read from, if it exists; one that is named must exist."""
     named = os.environ.get(CONFIG_VARIABLE)
     if named and not Path(named).is_file():
@@ -290,8 +290,12 @@ def config_file() -> Path:
     return Path(named) if named else _default_config_file()
 
 
-def _default_config_file() -> Path:
-    return platformdirs.user_config_path("backscroll", appauthor=False) / "backscroll.toml"
+def _default_config_file() -> Path | None:
+    """The user's settings file; None for a user without a home directory, as in a container that knows no users."""
+    try:
+        return platformdirs.user_config_path("backscroll", appauthor=False) / "backscroll.toml"
+    except RuntimeError:
+        return None
 
 
 def from_command_line(arguments: Sequence[str]) -> Settings:
@@ -332,9 +336,11 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     """Add a flag for each setting to a parser; what is not given is left out of its result."""
     parser.usage = f"{parser.prog} [--data-dir DIR] [--endpoint ADDRESS] [OPTION …]"
     parser.description = "Run the daemon. It prints one line of JSON on standard output when it is ready."
+    file = _default_config_file()
+    default_file = readable_path(file) if file else "backscroll.toml in the user's configuration folder"
     parser.epilog = (
         f"Each setting can also be an environment variable ({ENVIRONMENT_PREFIX}LOG_LEVEL=debug) or a line of a TOML"
-        f' file (log_level = "debug" in {readable_path(_default_config_file())}, or in the file that BACKSCROLL_CONFIG'
+        f' file (log_level = "debug" in {default_file}, or in the file that BACKSCROLL_CONFIG'
         " names). Flags override the environment, and the environment overrides the file. Exit codes: 0 stopped as"
         " asked, 2 wrong settings, 3 another daemon holds the data directory, 4 the database cannot be opened."
     )
@@ -347,11 +353,10 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 def _add_flag(group: Any, name: str, field: FieldInfo) -> None:
     unit = _unit(field)
-    default = unit.readable(field.get_default(call_default_factory=True))
     options: dict[str, Any] = {
         "dest": name,
         "default": argparse.SUPPRESS,
-        "help": f"{field.description} (default: {default})".replace("%", "%%"),
+        "help": f"{field.description} (default: {_readable_default(field)})".replace("%", "%%"),
     }
     if field.annotation is bool:
         options |= {"action": argparse.BooleanOptionalAction}
@@ -360,6 +365,13 @@ def _add_flag(group: Any, name: str, field: FieldInfo) -> None:
     else:
         options |= {"metavar": unit.metavar, "action": "append" if unit in (ADDRESS, UIDS) else "store"}
     group.add_argument(_flag(name), **options)
+
+
+def _readable_default(field: FieldInfo) -> str:
+    try:
+        return _unit(field).readable(field.get_default(call_default_factory=True))
+    except FileNotFoundError:  # of a user without a home directory
+        return "none"
 
 
 def _flag(name: str) -> str:

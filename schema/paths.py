@@ -19,9 +19,16 @@ KEYS_VARIABLE = "BACKSCROLL_KEYS"
 
 
 def default_data_dir() -> Path:
-    """The directory named by `BACKSCROLL_DATA_DIR`, or else the platform's directory for user data."""
-    named = os.environ.get("BACKSCROLL_DATA_DIR")
-    return Path(named).expanduser() if named else platformdirs.user_data_path("backscroll", appauthor=False)
+    """The directory named by `BACKSCROLL_DATA_DIR`, or else the platform's directory for user data.
+
+    Raises `FileNotFoundError` for a user without a home directory, as in a container that knows no users.
+    """
+    if named := os.environ.get("BACKSCROLL_DATA_DIR"):
+        return Path(named).expanduser()
+    try:
+        return platformdirs.user_data_path("backscroll", appauthor=False)
+    except RuntimeError as error:
+        raise FileNotFoundError(f"{error}; or name a data directory (--data-dir, BACKSCROLL_DATA_DIR)") from error
 
 
 def runtime_dir(data_dir: Path) -> Path:

@@ -72,7 +72,7 @@ def open_alone(path: Path) -> apsw.Connection:
     else:
         connection = apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=READ_ONLY)
     distrust(connection)
-    leave_as_it_is(connection)
+    leave_log(connection)
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     connection.pragma("locking_mode", "exclusive")  # so that the index of the log is in memory
@@ -82,9 +82,14 @@ def open_alone(path: Path) -> apsw.Connection:
     return connection
 
 
-def leave_as_it_is(connection: apsw.Connection) -> None:
+def leave_log(connection: apsw.Connection) -> None:
     """Let closing this connection neither checkpoint the write-ahead log nor remove the file at its path."""
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+
+
+def finish_log(connection: apsw.Connection) -> None:
+    """Let closing this connection, if it is the last one, copy the log into the database and remove it."""
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
 
 
 def mark_closed(copy: Path, commits: int) -> None:
@@ -95,7 +100,9 @@ def mark_closed(copy: Path, commits: int) -> None:
 
 
 def connect(path: Path, flags: int, vfs: str, lock_wait_ms: int) -> apsw.Connection:
+    """Open a connection. However it is closed, an exception or the garbage collector included, the log stays."""
     connection = apsw.Connection(str(path), flags=flags, vfs=vfs or None, statementcachesize=STATEMENTS_CACHED)
+    leave_log(connection)
     distrust(connection)
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     # Without this the planner looks at the value of a LIMIT, and compiles the statement again when there is another.

@@ -141,7 +141,6 @@ class SqliteStore:
         try:
             self._prepare(scope)
         except BaseException:
-            opening.leave_as_it_is(self._writer)
             self._writer.close()
             raise
 
@@ -355,9 +354,11 @@ class SqliteStore:
         """Close all connections; closing the last one copies the write-ahead log into the database."""
         while self._idle_readers:
             self._idle_readers.pop().close()
-        if not self._end_use():
-            opening.leave_as_it_is(self._writer)
-        self._writer.close()
+        try:
+            if self._end_use():
+                opening.finish_log(self._writer)
+        finally:
+            self._writer.close()
 
     def _end_use(self) -> bool:
         """Note that the database is complete without its log; False if the log must stay, as after a crash.

@@ -67,13 +67,17 @@ class DatabaseFile(NamedTuple):
 
 
 class Log(NamedTuple):
-    """A write-ahead log with a valid header: the first and the last moment in it, if there are any.
+    """A write-ahead log with a valid header: whether it has frames, and the first and the last moment in it, if any.
+
+    Moments are not found while the database file does not tell which page `sequence` is: a checkpoint that was
+    interrupted may have written a part of its schema only.
 
     The last is the one with most commits. Behind it may be what a transaction wrote that was rolled back, at a time
     when there were fewer commits: SQLite writes pages before the commit if its cache is full.
     """
 
     salt: int
+    has_frames: bool
     first: Moment | None
     last: Moment | None
 
@@ -191,7 +195,7 @@ class WalLineage:
         return ""
 
     def _problem_of_size(self, note: Note | None, database: DatabaseFile, log: Log | None) -> str:
-        has_frames = log is not None and log.last is not None
+        has_frames = log is not None and log.has_frames  # then a checkpoint may have been interrupted
         expected = max(note.bytes if note else 0, 0 if has_frames else database.bytes_expected)
         if database.bytes < expected:
             return (
@@ -233,9 +237,11 @@ def read_log(wal: Path, root: int) -> Log | None:
         return None
     page_bytes = int.from_bytes(header[8:12], "big")
     with wal.open("rb", buffering=0) as file:
-        places = [at for page, at in _frames(file.fileno(), header, page_bytes) if page == root]
+        frames = list(_frames(file.fileno(), header, page_bytes))
+        places = [at for page, at in frames if page == root]
         moments = list(_moments((_read_at(file.fileno(), page_bytes, at) for at in places), page_bytes))
-    return Log(salt, moments[0] if moments else None, max(moments, key=lambda each: each.commits, default=None))
+    last = max(moments, key=lambda each: each.commits, default=None)
+    return Log(salt, bool(frames), moments[0] if moments else None, last)
 
 
 def _read_at(descriptor: int, size: int, at: int) -> bytes:

@@ -31,6 +31,19 @@ SCALARS = {
     "any": "unknown",
     "null": "null",
 }
+JSON_TYPES = {
+    "string": "string",
+    "bytes": "string",
+    "integer": "number",
+    "number": "number",
+    "boolean": "boolean",
+    "object": "object",
+    "map": "object",
+    "record": "object",
+    "list": "array",
+    "null": "null",
+}
+"""The type of a value in JSON, as JavaScript calls it."""
 UNITS = {"ms since 1970-01-01 UTC": "Milliseconds since 1970 (UTC)", "ms": "Milliseconds", "bytes": "Bytes"}
 INTEGER_MAX = 2**53 - 1
 THREE_STATES = "Null clears a field that may be null; a field that is left out, or undefined, stays as it is."
@@ -152,15 +165,20 @@ def _operations(language: Language) -> Iterator[str]:
     yield "/** The names of the operations. */"
     yield "export type OperationName = keyof Payloads;"
     yield ""
+    yield "/** The type of a value in JSON. */"
+    yield f"export type JsonType = {' | '.join(_quoted(each) for each in dict.fromkeys(JSON_TYPES.values()))};"
+    yield ""
     yield from _comment(
         [
-            "What the client has to know about an operation: its kind, which kinds of items a query reads, and which "
-            "fields of its payload, or whether its result, are bytes (base64 in JSON)."
+            "What the client has to know about an operation: its kind, which kinds of items a query reads, the types "
+            "that its result may have in JSON, and which fields of its payload, or whether its result, are bytes "
+            "(base64 in JSON)."
         ]
     )
     yield "export interface OperationInfo {"
     yield '  readonly kind: "command" | "query" | "maintenance" | "built-in";'
     yield "  readonly reads?: readonly string[];"
+    yield "  readonly result?: readonly JsonType[];"
     yield "  readonly bytesFields?: readonly string[];"
     yield "  readonly bytesResult?: boolean;"
     yield "}"
@@ -170,6 +188,8 @@ def _operations(language: Language) -> Iterator[str]:
         info: dict[str, Any] = {"kind": operation.kind}
         if operation.reads:
             info["reads"] = list(operation.reads)
+        if operation.result.kind in JSON_TYPES:
+            info["result"] = [JSON_TYPES[operation.result.kind], *(["null"] if operation.result.nullable else [])]
         if operation.bytes_fields:
             info["bytesFields"] = list(operation.bytes_fields)
         if operation.result.kind == "bytes":

@@ -449,7 +449,7 @@ class Client:
                 level=self._pending.level,
                 sender=self._pending.sender_of(operation),
             )
-            deadline = _after(call.timeout_ms)
+            call.deadline = deadline = _after(call.timeout_ms)
             self._send(call, deadline)
             self._settle(call, deadline)
             return call

@@ -13,7 +13,8 @@ from backscroll.clients.python.address import announced_token
 from backscroll.schema.errors import Unavailable
 
 STOP_SECONDS = 15
-COMMAND = (sys.executable, "-m", "backscroll.bus")
+IS_SIDECAR = getattr(sys, "frozen", False)  # set by PyInstaller; then the executable is the command line itself
+COMMAND = (sys.executable, "serve") if IS_SIDECAR else (sys.executable, "-m", "backscroll.bus")
 
 
 class DaemonProcess:

@@ -83,6 +83,7 @@ class Call:
     """
 
     deadline: float | None = None
+    number = 0  # its place among all calls of the client
     awaiting_reply = False
     in_doubt = False
     outcome: tuple[Reply[Any], Codec] | BackscrollError | None = None
@@ -143,13 +144,15 @@ class Call:
         return (self.outcome[0].seq or 0) if isinstance(self.outcome, tuple) else 0
 
     def body_at(self, now: float) -> bytes:
-        """The bytes to send: for another attempt the same, except that `deadlineMs` is the remaining time.
+        """The bytes to send. Attempts differ only in `deadlineMs`, the remaining time of a caller who waits.
 
-        A query that waits must then wait less, or its reply would come after the deadline.
+        A query that waits must wait so much less, or its reply would come after the deadline.
         """
-        if not self.was_sent or self.deadline is None:
+        if self.deadline is None:
             return self.body
         remaining_ms = max(1, math.ceil((self.deadline - now) * 1000))
+        if remaining_ms >= self.timeout_ms:
+            return self.body
         fields: dict[str, Any] = self._codec.decode(self.body, dict[str, Raw])  # the payload stays as it was encoded
         fields["deadlineMs"] = remaining_ms
         if self.waits:
@@ -208,7 +211,8 @@ class PendingCalls:
         self.level: int | None = PROTOCOL_LEVEL  # for the first request only
         self._calls: dict[Any, Call] = {}
         self._by_age: deque[Call] = deque()  # without those that wait; includes removed calls until they are the oldest
-        self._newest: Call | None = None
+        self._added = self._highest_sent = 0
+        self._refused: Call | None = None
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -242,7 +246,9 @@ class PendingCalls:
         self.level = None
         if self.retry_at < math.inf:
             self.queue_retry(math.inf)  # a refused call goes before a new one
-        self._newest = self._calls[call.id] = call
+        self._added += 1
+        call.number = self._added
+        self._calls[call.id] = call
         if not call.waits:
             self._by_age.append(call)
         self.send_queue.append(call)
@@ -251,6 +257,7 @@ class PendingCalls:
         """Note that the first call of the send queue was sent."""
         self.send_queue.popleft()
         call.awaiting_reply = True
+        self._highest_sent = max(self._highest_sent, call.number)
 
     def handle_reply(self, body: bytes, now: float) -> bool:
         """Process a reply. Returns whether its call is to be sent again at `retry_at`; raises `Internal` if invalid.
@@ -268,11 +275,13 @@ class PendingCalls:
         call.awaiting_reply = False
         if call.is_settled_by(reply):
             self._settle(call, (reply, codec))
-        elif call is self._newest:
-            self.retry_at = now + RETRY_DELAY_MS / 1000
-            return True
-        else:
+        elif call.number < self._highest_sent:
             self._settle(call, call.unanswered("a retry was refused, and other requests were sent after it"))
+        else:
+            self._refused, self.retry_at = call, now + RETRY_DELAY_MS / 1000
+            if not self.send_queue:
+                return True
+            self.queue_retry(math.inf)
         return False
 
     def reconnected(self) -> None:
@@ -282,13 +291,13 @@ class PendingCalls:
             if call.in_doubt and issubclass(call.operation_type, Maintenance):
                 self._settle(call, call.unanswered("the connection was lost"))
         self.send_queue = deque(self._calls.values())
-        self.retry_at = math.inf
+        self._refused, self.retry_at = None, math.inf
 
     def queue_retry(self, now: float) -> None:
-        """Queue the refused call to be sent again if its delay is over."""
-        if self._newest is not None and self.retry_at < math.inf and now >= self.retry_at:
-            self.retry_at = math.inf
-            self.send_queue.append(self._newest)
+        """Queue the refused call to be sent again, before those that were never sent, if its delay is over."""
+        if self._refused is not None and now >= self.retry_at:
+            self.send_queue.appendleft(self._refused)
+            self._refused, self.retry_at = None, math.inf
 
     def forget(self, call: Call) -> None:
         """Drop a call that nobody waits for any more."""
@@ -312,8 +321,8 @@ class PendingCalls:
 
     def _remove(self, call: Call) -> None:
         del self._calls[call.id]
-        if call is self._newest:
-            self._newest, self.retry_at = None, math.inf
+        if call is self._refused:
+            self._refused, self.retry_at = None, math.inf
         if self.send_queue:
             self.send_queue = deque(each for each in self.send_queue if each is not call)
 

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
@@ -57,9 +57,15 @@ def seed_of(long: bool) -> int:
 
 @contextmanager
 def at_work(endpoint: str, ledgers: list[Ledger], seed: int, bytes_max: int) -> Iterator[None]:
-    """Callers that send commands during the block; at its end each waits until everything it sent is acknowledged."""
+    """Callers that send commands during the block; at its end each waits until everything it sent is acknowledged.
+
+    Every second one numbers its commands.
+    """
     callers = [
-        Caller(f"{ledger.scope}-{number}", endpoint, ledger, f"{seed} {ledger.scope} {number}", bytes_max)
+        Caller(
+            *(f"{ledger.scope}-{number}", endpoint, ledger, f"{seed} {ledger.scope} {number}", bytes_max),
+            numbered=number % 2 == 0,
+        )
         for ledger in ledgers
         for number in range(CALLERS[ledger.scope])
     ]
@@ -93,7 +99,8 @@ def test_acknowledged_commands_take_effect_once_over_kills(tmp_path: Path, long:
     """Callers send random commands, and resend them until they are acknowledged, while the daemon is killed at random
     moments, also during its start, and started again. At the end each acknowledged command is in the log once under its
     number; the numbers have no gaps and the chain is valid; each command sent again gets the same reply; nothing was
-    created twice; and replaying the log gives the same rows. Meanwhile scopes are compacted, replayed into and deleted,
+    created twice, or took effect after a later command of a caller who numbers them; and replaying the log gives the
+    same rows. Meanwhile scopes are compacted, replayed into and deleted,
     and media are put and deleted: what was acknowledged of that has happened, and nothing else.
     """
     draw = random.Random(seed := seed_of(long))
@@ -133,7 +140,8 @@ def test_acknowledged_commands_take_effect_once_over_kills(tmp_path: Path, long:
     for ledger in ledgers:
         say(
             f"{ledger.scope}: {len(ledger.sent)} commands, {len(ledger.replies)} acknowledged, "
-            f"{ledger.refused} refused, {ledger.resent} sent again, {ledger.answered_again} answered again"
+            f"{ledger.refused} refused, {ledger.superseded} superseded, {ledger.resent} sent again, "
+            f"{ledger.answered_again} answered again"
         )
 
 
@@ -158,6 +166,7 @@ def check(ledger: Ledger, peer: Peer, database: Path, replayed: Path) -> None:
     entries = logged(peer, scope=ledger.scope, codec=MSGPACK)
     check_log(entries)
     check_acknowledged(ledger, entries)
+    check_order(entries)
     before = all_rows(database)
     check_created(before, entries)
     check_resent(ledger, peer, entries)
@@ -185,6 +194,16 @@ def check_acknowledged(ledger: Ledger, entries: list[dict[str, Any]]) -> None:
     assert lost == []
     own = {entry["type"] for entry in entries if entry["id"] not in ledger.sent}
     assert own <= {"delete-expired-sessions"}
+
+
+def check_order(entries: list[dict[str, Any]]) -> None:
+    """The commands of a caller that numbers them took effect in the order in which it made them."""
+    numbers = defaultdict[str, list[int]](list)
+    for entry in entries:
+        if "client" in entry:
+            numbers[entry["client"]].append(entry["n"])
+    assert numbers
+    assert all(each == sorted(each) for each in numbers.values())
 
 
 def check_created(rows: dict[str, list[tuple[object, ...]]], entries: list[dict[str, Any]]) -> None:

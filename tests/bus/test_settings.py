@@ -1,7 +1,9 @@
 """Settings: their sources and precedence, how errors are reported, and what the help shows."""
 
+import pwd
 import re
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from pydantic import ValidationError
@@ -41,6 +43,20 @@ def test_flags_override_environment_file_and_defaults(toml: Path, monkeypatch: p
     assert from_command_line([]).readers == 3
     settings = from_command_line(["--readers", "4"])
     assert (settings.readers, settings.stall_ms) == (4, 22)
+
+
+def test_a_user_without_a_home_needs_a_data_dir(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a home directory there is no settings file; the data directory must be named, and the error says so."""
+
+    def unknown(user: int) -> NoReturn:
+        raise KeyError(user)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "BACKSCROLL_CONFIG", "BACKSCROLL_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    assert from_command_line(["--data-dir", "/data"]).data_dir == Path("/data")
+    with pytest.raises(FileNotFoundError, match=r"home directory .*; or name a data directory \(--data-dir, "):
+        from_command_line([])
 
 
 def test_every_setting_can_be_given_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:

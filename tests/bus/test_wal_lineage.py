@@ -1,5 +1,6 @@
 """Detecting a write-ahead log that belongs to another database."""
 
+import gc
 from contextlib import closing
 from pathlib import Path
 
@@ -41,6 +42,49 @@ def test_the_own_wal_is_replayed(tmp_path: Path) -> None:
     killed(tmp_path / "a" / "default.db", "one", "two")
     with closing(SqliteStore(tmp_path / "a" / "default.db")) as store:
         assert keys(store) == ["one", "two"]
+
+
+@pytest.mark.parametrize("rows", [0, 1, 40])
+def test_an_interrupted_checkpoint_is_completed(tmp_path: Path, rows: int) -> None:
+    """After any number of pages, in a new database too, of which the file then has only a part of its schema."""
+    path = tmp_path / "a" / "default.db"
+    path.parent.mkdir()
+    with closing(SqliteStore(path)) as store:
+        for number in range(rows):
+            write(store, f"{number:04} {'x' * 500}")
+        before = {each.name: each.read_bytes() for each in path.parent.iterdir()}
+        store._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
+        after, page_bytes = path.read_bytes(), store._writer.pragma("page_size")
+    for written in range(page_bytes, len(after), page_bytes):  # SQLite writes them in their order
+        place = tmp_path / f"{written}" / "default.db"
+        place.parent.mkdir()
+        for name, content in before.items():
+            place.with_name(name).write_bytes(content)
+        place.write_bytes(after[:written] + before["default.db"][written:])
+        with closing(SqliteStore(place)) as store:
+            assert len(keys(store)) == rows
+
+
+@pytest.mark.parametrize("when", ["in use", "closing"])
+def test_an_interrupted_store_leaves_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    """Unless a store was closed to the end, its connections leave the log that the note says is needed."""
+    path = tmp_path / "default.db"
+    store = SqliteStore(path)
+    write(store, "one")
+    assert keys(store) == ["one"]  # by a connection that stays open
+    if when == "closing":
+        with monkeypatch.context() as patch:
+            patch.setattr(WalLineage, "write", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                store.close()
+    del store
+    gc.collect()  # closes what is open
+    with closing(SqliteStore(path)) as store:
+        assert keys(store) == ["one"]
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])

@@ -51,7 +51,6 @@ from tests.support.stopping_daemon import StoppingDaemon
 
 Plain = dict[str, Any]
 
-FAST = "/dev/shm" if Path("/dev/shm").is_dir() else None  # in memory, where a sync costs nothing
 SECRET = "a text that is deleted"
 KEPT = "a text that stays"
 HASHES = {"chain": "0" * 64, "digest": "0" * 64}
@@ -122,7 +121,7 @@ def test_the_log_has_exactly_the_executed_commands(long: bool) -> None:
     """
 
     def check_history(history: list[Step]) -> None:
-        directory = Path(tempfile.mkdtemp(prefix="backscroll-log-", dir=FAST))
+        directory = Path(tempfile.mkdtemp(prefix="backscroll-log-"))
         local = Local(directory, clock=(clock := Clock()))
         try:
             runner = HistoryRunner(local, clock)

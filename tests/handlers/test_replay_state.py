@@ -22,12 +22,11 @@ HISTORY = 3_000  # messages in the short form
 SEED = 20260104
 STRETCHES, STRETCHES_LONG = 4, 8
 EXAMPLES, EXAMPLES_LONG = 60, 3_000
-FAST = "/dev/shm" if Path("/dev/shm").is_dir() else None  # in memory, where a sync costs nothing
 
 
 def check_history(history: list[Step], cut: int, at_once: int, codec_number: int) -> None:
     """Execute a history, replay it as a whole and in two parts, and compare all scopes."""
-    directory = Path(tempfile.mkdtemp(prefix="backscroll-replay-", dir=FAST))
+    directory = Path(tempfile.mkdtemp(prefix="backscroll-replay-"))
     clock, codec = Clock(), (JSON, MSGPACK)[codec_number]
     local = Local(directory, clock=clock)
     try:
@@ -75,7 +74,7 @@ def test_a_replay_leads_to_the_same_rows(long: bool) -> None:
 
 @pytest.fixture
 def local() -> Iterator[Local]:
-    directory = Path(tempfile.mkdtemp(prefix="backscroll-replay-", dir=FAST))
+    directory = Path(tempfile.mkdtemp(prefix="backscroll-replay-"))
     with Local(directory, clock=Clock()) as local:
         yield local
     shutil.rmtree(directory)

@@ -1,7 +1,8 @@
 """Callers that send random commands until each is acknowledged, and the ledger they keep of it.
 
 A caller knows only its own requests: when no reply comes for a while it resends all unacknowledged ones under the same
-ids, often over a new connection.
+ids, often over a new connection. One that numbers them (`client` and `n`) may learn that a command is superseded, which
+then has had no effect.
 """
 
 import random
@@ -31,7 +32,7 @@ class Ledger:
         self.sent: dict[str, bytes] = {}
         self.replies: dict[str, bytes] = {}  # of acknowledged commands
         self.seqs: dict[str, int] = {}  # of those, and of commands whose result had expired when they were retried
-        self.resent = self.answered_again = self.refused = 0
+        self.resent = self.answered_again = self.refused = self.superseded = 0
         self.problems: list[str] = []
 
     def note(self, reply: bytes) -> bool:
@@ -51,6 +52,10 @@ class Ledger:
             self._note_seq(request_id, error["details"]["seq"])
         elif error["code"] in NOT_YET:
             return False
+        elif error["code"] == "superseded":
+            self.superseded += 1
+            if request_id in self.replies:
+                self.problems.append(f"{request_id!r} took effect, and then got {reply!r}")
         elif error["code"] not in NOT_DONE or (error.get("details") or {}).get("path") == "$.id":
             self.problems.append(f"{self.sent[request_id]!r} got {reply!r}")
         else:
@@ -65,8 +70,11 @@ class Ledger:
 class Caller(threading.Thread):
     """Sends random commands in one scope until `finish`, and then waits until all are acknowledged."""
 
-    def __init__(self, name: str, endpoint: str, ledger: Ledger, seed: str, bytes_max: int = 3_000) -> None:
+    def __init__(
+        self, name: str, endpoint: str, ledger: Ledger, seed: str, bytes_max: int = 3_000, *, numbered: bool = False
+    ) -> None:
         super().__init__(name=name)
+        self._numbered = numbered
         self._draw = random.Random(seed)
         self._endpoint = endpoint
         self._ledger = ledger
@@ -114,7 +122,8 @@ class Caller(threading.Thread):
         request_id = f"{self.name}-{self._made}"
         operation, payload = random_command(self._draw, request_id, self._bytes_max)
         codec = self._draw.choice((JSON, MSGPACK))
-        request = body(operation, payload, codec, id=request_id, scope=self._ledger.scope)
+        sender = {"client": self.name, "n": self._made} if self._numbered else {}
+        request = body(operation, payload, codec, id=request_id, scope=self._ledger.scope, **sender)
         self._ledger.sent[request_id] = self._open[request_id] = request
         return request
 

@@ -32,6 +32,7 @@ class Machine:
         self._pending = PendingCalls()
         self._calls: dict[str, Call] = {}
         self._outcomes: dict[str, str] = {}
+        self._clients: set[str] = set()
 
     def play(self, event: Event) -> Event:
         """The event with the `sends` and `outcomes` that it has here."""
@@ -85,7 +86,8 @@ class Machine:
         name, timeout_ms = event["call"], event.get("timeoutMs", TIMEOUT_MS)
         waiting = GetChanges(wait_ms=event.get("waitMs", 0))
         operation = waiting if event["kind"] == "waiting" else OPERATIONS[event["kind"]]
-        call = Call(operation, scope="default", timeout_ms=timeout_ms, call_id=name, level=None)
+        sender = self._pending.sender_of(operation)
+        call = Call(operation, scope="default", timeout_ms=timeout_ms, call_id=name, level=None, sender=sender)
         call.deadline = now + call.timeout_ms / 1000
         self._calls[name] = call
         try:
@@ -99,8 +101,14 @@ class Machine:
             call = self._pending.send_queue[0]
             body = MSGPACK.decode(call.body_at(now), dict[str, Any])
             sent = {"call": call.id, "deadlineMs": body["deadlineMs"]}
-            sends.append(sent | ({"waitMs": body["payload"].get("waitMs", 0)} if call.waits else {}))
+            if call.waits:
+                sent["waitMs"] = body["payload"].get("waitMs", 0)
+            if "client" in body:
+                self._clients.add(body["client"])
+                sent["n"] = body["n"]
+            sends.append(sent)
             self._pending.mark_sent(call)
+        assert len(self._clients) <= 1, "the commands have not all the same `client`"
         return sends
 
     def _reply(self, call_id: str, code: str, now: float) -> None:

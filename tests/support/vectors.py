@@ -23,7 +23,7 @@ LISTS = {
 """The sets in the order of the table, and where in its file each has its vectors."""
 KEYS = {
     ("codec", "requests"): {"name", "type", "json", "msgpack", "canonical", "error", "needs"},
-    ("codec", "replies"): {"name", "type", "json", "msgpack", "result", "error", "invalid", "needs"},
+    ("codec", "replies"): {"name", "type", "json", "msgpack", "result", "kept", "error", "invalid", "needs"},
     ("canonical", "vectors"): {"name", "type", "json", "canonical", "salt", "digest", "needs"},
     ("hello", "vectors"): {"name", "token", "nonce", "endpoints", "proof"},
     ("refusals", "vectors"): {"name", "before", "json", "hex", "expand", "id", "error", "needs"},

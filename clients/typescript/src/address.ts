@@ -141,9 +141,7 @@ export class Greeting {
   #isProven(result: unknown): boolean {
     const { proof, endpoints } = (result ?? {}) as { proof?: unknown; endpoints?: unknown };
     if (typeof proof !== "string" || !Array.isArray(endpoints)) return false;
-    const text = [HELLO_PREFIX, this.#nonce, ...endpoints.map(String)].join("\n");
-    const key = createHash("sha256").update(this.#token).digest();
-    const expected = Buffer.from(createHmac("sha256", key).update(text).digest("hex"));
+    const expected = Buffer.from(proofOf(this.#token, this.#nonce, endpoints.map(String)));
     const given = Buffer.from(proof);
     const ports = endpoints.map((each) => portOf(String(each)));
     return (
@@ -159,14 +157,22 @@ export class Greeting {
   }
 }
 
+/** What a daemon that knows a token answers to `hello`, in hex. */
+export function proofOf(token: string, nonce: string, endpoints: readonly string[]): string {
+  const key = createHash("sha256").update(token).digest();
+  return createHmac("sha256", key)
+    .update([HELLO_PREFIX, nonce, ...endpoints].join("\n"))
+    .digest("hex");
+}
+
 /** An `UnavailableError` of the client itself: nothing was sent. */
 export function unavailable(message: string): UnavailableError {
   return new UnavailableError(message, { code: "unavailable", retryable: true });
 }
 
-/** An `InvalidError` of the client itself. */
-export function invalid(message: string): InvalidError {
-  return new InvalidError(message, { code: "invalid" });
+/** An `InvalidError` of the client itself; `path` is that of the field which it is about. */
+export function invalid(message: string, path?: string): InvalidError {
+  return new InvalidError(message, { code: "invalid", details: path === undefined ? undefined : { path } });
 }
 
 /** The first endpoint that this client can use, or else one that it cannot. */

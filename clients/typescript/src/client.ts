@@ -195,7 +195,9 @@ export class Client extends Operations {
       const begun = performance.now();
       const traceparent = options.traceparent ?? this.#traceparent?.();
       const timeoutMs = checkedTimeout(options.timeoutMs ?? this.#timeoutMs);
-      const call = new Call(type, payload, { timeoutMs, scope: this.#scope, requestId, traceparent }, (outcome) => {
+      const sender = this.#pending.senderOf(type);
+      const envelope = { timeoutMs, sender, scope: this.#scope, requestId, traceparent };
+      const call = new Call(type, payload, envelope, (outcome) => {
         clearTimeout(timer);
         signal?.removeEventListener("abort", abort);
         this.#log(call, type, outcome, performance.now() - begun);

@@ -9,6 +9,7 @@ import { announcedEndpoint, targetOf, unavailable } from "./address.js";
 import { Client, type ClientOptions } from "./client.js";
 import { UnavailableError } from "./generated/errors.js";
 import { LEVEL } from "./generated/operations.js";
+import { daemonProgram } from "./sidecar.js";
 import { ZmtpConnection } from "./zmtp.js";
 
 const START_TIMEOUT_MS = 30_000;
@@ -21,7 +22,10 @@ const QUOTED_CHARS_MAX = 2_000;
 
 /** How to open a directory, besides what a client may have. */
 export interface OpenOptions extends Omit<ClientOptions, "dataDir" | "endpoint"> {
-  /** The program that starts a daemon: `["backscroll"]`, found on the `PATH`, if left out. */
+  /**
+   * The program that starts a daemon, and its first arguments. If left out, that of the npm package for this platform,
+   * which comes with this one, or else `backscroll` on the `PATH`.
+   */
   command?: readonly string[] | undefined;
   /** Further flags of `backscroll serve`. */
   flags?: readonly string[] | undefined;
@@ -45,14 +49,15 @@ export async function open(dataDir: string, options: OpenOptions = {}): Promise<
   const { command, flags, exitWithParent, logFile, startTimeoutMs = START_TIMEOUT_MS, ...ofClient } = options;
   const deadline = performance.now() + startTimeoutMs;
   const log = logFile ?? join(dataDir, "daemon.log");
+  const program = daemonProgram(command);
   mkdirSync(dataDir, { recursive: true });
   while (!(await answers(dataDir))) {
     if (performance.now() > deadline) {
       throw unavailable(`no daemon served ${dataDir} within ${String(startTimeoutMs)} ms; its log is ${log}`);
     }
-    const started = startDaemon(command ?? ["backscroll"], dataDir, flags ?? [], log, exitWithParent ?? false);
-    const code = await readyOrEnded(started, deadline);
-    if (code !== undefined && code !== HELD) throw ended(code, log);
+    const started = startDaemon(program.command, dataDir, flags ?? [], log, exitWithParent ?? false);
+    const code = await readyOrEnded(started, program.advice, deadline);
+    if (code !== undefined && code !== HELD) throw ended(program.command, code, log);
     if (code === HELD) await sleep(PAUSE_MS); // another one is starting or stopping there
   }
   const client = new Client({ ...ofClient, dataDir });
@@ -111,12 +116,12 @@ function startDaemon(
 }
 
 /** Wait for the line that a daemon prints when it is ready; its exit code if it ended before. */
-async function readyOrEnded(daemon: ChildProcess, deadline: number): Promise<number | undefined> {
+async function readyOrEnded(daemon: ChildProcess, advice: string, deadline: number): Promise<number | undefined> {
   let timer: NodeJS.Timeout | undefined;
   try {
     return await new Promise<number | undefined>((resolve, reject) => {
       daemon.once("error", (error) => {
-        reject(unavailable(`the daemon cannot be started: ${error.message}; is \`backscroll\` on the PATH?`));
+        reject(unavailable(`the daemon cannot be started: ${error.message}; ${advice}`));
       });
       daemon.once("exit", (code) => {
         resolve(code ?? -1);
@@ -138,11 +143,12 @@ async function readyOrEnded(daemon: ChildProcess, deadline: number): Promise<num
   }
 }
 
-function ended(code: number, logFile: string): UnavailableError {
+function ended([program = ""]: readonly string[], code: number, logFile: string): UnavailableError {
   const said = readFileSync(logFile, "utf8").trimEnd().slice(-QUOTED_CHARS_MAX);
-  return new UnavailableError(`the daemon ended with exit code ${String(code)} before it was ready: ${said}`, {
-    code: "unavailable",
-  });
+  return new UnavailableError(
+    `the daemon (${program}) ended with exit code ${String(code)} before it was ready: ${said}`,
+    { code: "unavailable" },
+  );
 }
 
 /** Say in words that a daemon's level of the protocol does not fit. */

@@ -16,6 +16,10 @@
  * requests, and could take effect after them. The ids of maintenance operations are not remembered by the daemon, so
  * these are sent once; if their connection is lost, the outcome is unknown.
  *
+ * A connection may be lost while the daemon runs on, with the refusal of a command unread. Sent again, it is judged anew,
+ * after commands that were sent later. So commands have `client`, an id of this object, and `n`, which rises: the daemon
+ * does not execute a command after a later one of its client, and answers `superseded`.
+ *
  * Times are milliseconds of `performance.now()`.
  */
 
@@ -23,7 +27,7 @@ import { invalid, unavailable } from "./address.js";
 import { type BackscrollError, CallerError, DaemonError, NoReplyError } from "./errors.js";
 import { BusyError, ERRORS, InternalError, TooLargeError } from "./generated/errors.js";
 import { LIMITS } from "./generated/limits.js";
-import { LEVEL, OPERATIONS, type OperationInfo } from "./generated/operations.js";
+import { type JsonType, LEVEL, OPERATIONS, type OperationInfo } from "./generated/operations.js";
 import { newId } from "./ulid.js";
 
 export const RETRY_DELAY_MS = 100;
@@ -35,6 +39,9 @@ export const CALLS_MAX = 100_000;
 export const CLOSED = "the client was closed";
 
 const DEFAULT_SCOPE = "default";
+/** From here on JavaScript writes a number with an exponent, so in JSON it is no integer. */
+const WRITTEN_AS_FLOAT = 1e21;
+/** Of an operation of a later level. The daemon ignores what only a command needs, where it is none. */
 const OTHER: OperationInfo = { kind: "command" };
 
 /** A result, and the number of the scope's commit that it reflects. */
@@ -43,12 +50,21 @@ export interface Answer<Result> {
   seq: number;
 }
 
+/** Who sends a command, and the number that it has among the commands of this client. */
+export interface Sender {
+  client: string;
+  n: number;
+}
+
 /** What the envelope of a request has besides its operation. */
 export interface CallOptions {
   timeoutMs: number;
+  sender?: Sender | undefined;
   scope?: string | undefined;
   requestId?: string | undefined;
   traceparent?: string | undefined;
+  /** When the caller began to wait. */
+  now?: number | undefined;
 }
 
 /** One request, from its creation until its outcome is known. */
@@ -76,20 +92,21 @@ export class Call {
   constructor(
     type: string,
     payload: unknown,
-    { timeoutMs, scope = DEFAULT_SCOPE, requestId, traceparent }: CallOptions,
+    { timeoutMs, sender, scope = DEFAULT_SCOPE, requestId, traceparent, now = performance.now() }: CallOptions,
     settle: (outcome: Answer<unknown> | BackscrollError) => void,
   ) {
-    this.info = (OPERATIONS as Readonly<Record<string, OperationInfo | undefined>>)[type] ?? OTHER;
+    this.info = infoOf(type);
     this.id = requestId ?? newId();
     if (requestId !== undefined) checkId(requestId);
     this.#waitMs = waitMsOf(payload);
     this.timeoutMs = timeoutMs + this.#waitMs;
-    this.deadline = performance.now() + this.timeoutMs;
+    this.deadline = now + this.timeoutMs;
     this.#payload = encode(payload, this.info);
     this.#before = `{"id":${JSON.stringify(this.id)},"type":${JSON.stringify(type)},"payload":`;
     const traced = traceparent === undefined ? "" : `,"traceparent":${JSON.stringify(traceparent)}`;
     const scoped = scope === DEFAULT_SCOPE ? "" : `,"scope":${JSON.stringify(scope)}`;
-    this.#after = scoped + traced;
+    const numbered = sender ? `,"client":${JSON.stringify(sender.client)},"n":${String(sender.n)}` : "";
+    this.#after = scoped + numbered + traced;
     this.#settle = settle;
     const most = type === "append-log" ? LIMITS.logBodyBytes : LIMITS.bodyBytes;
     if (this.bytes > most) {
@@ -114,13 +131,13 @@ export class Call {
   }
 
   /**
-   * What to send now. Another attempt differs only in `deadlineMs`, the remaining time. A query that waits must then
-   * wait less, or its reply would come after the deadline.
+   * What to send now. Attempts differ only in `deadlineMs`, the remaining time. A query that waits must wait so much
+   * less, or its reply would come after the deadline.
    */
   bodyAt(now: number, { level, token }: { level?: number | undefined; token?: string | undefined } = {}): string {
     const remainingMs = Math.max(1, Math.ceil(this.deadline - now));
     let payload = this.#payload;
-    if (this.waits && this.inDoubt) {
+    if (this.waits && remainingMs < this.timeoutMs) {
       const waitMs = Math.max(0, this.#waitMs - (this.timeoutMs - remainingMs));
       payload = JSON.stringify({ ...(JSON.parse(payload) as object), waitMs });
     }
@@ -147,6 +164,8 @@ export class PendingCalls {
   /** When to call `queueRetry`; infinite if there is nothing to retry. */
   retryAt = Infinity;
   isClosed = false;
+  readonly #client = newId();
+  #n = 0;
   /** For the first request only. */
   #level: number | undefined = LEVEL;
   readonly #calls = new Map<string, Call>();
@@ -166,6 +185,11 @@ export class PendingCalls {
   /** Whether nobody waits for any of the requests that fill the window: their replies may never come. */
   get isStuck(): boolean {
     return this.#isFull(0) && ![...this.#inFlight.keys()].some((id) => this.#calls.has(id));
+  }
+
+  /** Who sends a new call of this operation, to be added next: each command gets the next `n`. */
+  senderOf(type: string): Sender | undefined {
+    return infoOf(type).kind === "command" ? { client: this.#client, n: ++this.#n } : undefined;
   }
 
   /** Append a call to the queue. Throws if the client was closed, has too many calls, or one with this id. */
@@ -215,7 +239,7 @@ export class PendingCalls {
     if (call === undefined) return;
     call.awaitingReply = false;
     const outcome = outcomeOf(reply, call);
-    const isFinal = !call.inDoubt || !(outcome instanceof Error) || outcome instanceof CallerError;
+    const isFinal = !call.inDoubt || reply.ok || outcome instanceof CallerError;
     if (isFinal) this.settle(call, outcome);
     else if (call.number < this.#highestSent) {
       this.settle(call, call.unanswered("a retry was refused, and other requests were sent after it"));
@@ -314,8 +338,18 @@ function openReply(body: Buffer): Reply {
 
 function outcomeOf(reply: Reply, { info }: Call): Answer<unknown> | BackscrollError {
   if (!reply.ok) return errorFrom(reply.error ?? {});
+  if (info.result !== undefined && !info.result.includes(typeOf(reply.result))) {
+    const problem = `the daemon's result is ${typeOf(reply.result)}, where ${info.result.join(" or ")} is declared`;
+    return new InternalError(problem, { code: "internal" });
+  }
   const result = info.bytesResult ? new Uint8Array(Buffer.from(reply.result as string, "base64")) : reply.result;
   return { result, seq: typeof reply.seq === "number" ? reply.seq : 0 };
+}
+
+/** The type of a value of JSON. */
+function typeOf(value: unknown): JsonType {
+  if (value === null) return "null";
+  return Array.isArray(value) ? "array" : (typeof value as JsonType);
 }
 
 interface ReceivedError {
@@ -335,6 +369,10 @@ function errorFrom(error: Partial<Record<keyof ReceivedError, unknown>>): Backsc
     retryable: error.retryable === true,
     details: (error.details ?? undefined) as Record<string, unknown> | undefined,
   });
+}
+
+function infoOf(type: string): OperationInfo {
+  return (OPERATIONS as Readonly<Record<string, OperationInfo | undefined>>)[type] ?? OTHER;
 }
 
 function checkId(id: string): void {
@@ -369,10 +407,16 @@ function encode(payload: unknown, { bytesFields = [] }: OperationInfo): string {
   }
 }
 
-/** Refuse numbers that JSON has no form for: it would write null, which clears a field. */
+/**
+ * Refuse numbers that JSON has no form for: it would write null, which clears a field. And integers beyond 2^53 - 1:
+ * they may be others than were meant, because a number of JavaScript does not have all their digits.
+ */
 function checkValue(value: unknown, path: string): void {
   if (typeof value === "number") {
-    if (!Number.isFinite(value)) throw invalid(`${path}: ${String(value)} is no number in JSON`);
+    if (!Number.isFinite(value)) throw invalid(`${path}: ${String(value)} is no number in JSON`, path);
+    if (Number.isInteger(value) && !Number.isSafeInteger(value) && Math.abs(value) < WRITTEN_AS_FLOAT) {
+      throw invalid(`${path}: ${String(value)} is beyond 2^53 - 1: it may have lost digits; write it as text`, path);
+    }
   } else if (Array.isArray(value)) {
     value.forEach((each, index) => {
       checkValue(each, `${path}[${String(index)}]`);

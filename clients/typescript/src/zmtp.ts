@@ -5,15 +5,17 @@
  */
 
 import { type NetConnectOpts, type Socket, connect } from "node:net";
+import { LIMITS } from "./generated/limits.js";
 
 const GREETING = Buffer.concat([Buffer.from("ff00000000000000007f0300", "hex"), Buffer.from("NULL")], 64);
+const READY_NAME_BYTES = 6;
 const READY = Buffer.from("\x05READY\x0bSocket-Type\0\0\0\x06DEALER");
 const MORE = 1;
 const LONG = 2;
 const COMMAND = 4;
 const HEADER_BYTES = 9;
-/** More than the largest reply has. */
-const FRAME_BYTES_MAX = 16 * 1024 * 1024;
+/** The types of sockets that a DEALER talks to; a daemon has a ROUTER. */
+const PEERS = new Set(["ROUTER", "DEALER", "REP"]);
 
 /** What happens on a connection. After `closed` nothing does. */
 export interface ConnectionEvents {
@@ -119,7 +121,7 @@ export class ZmtpConnection {
     this.#needed = header;
     if (bytes.length < header) return 0;
     const size = flags & LONG ? Number(bytes.readBigUInt64BE(1)) : (bytes[1] ?? 0);
-    if (size > FRAME_BYTES_MAX) {
+    if (size > LIMITS.frameBytes) {
       this.close(`the daemon sent a frame of ${String(size)} bytes`);
       return 0;
     }
@@ -136,6 +138,11 @@ export class ZmtpConnection {
     const name = body.toString("latin1", 1, 1 + (body[0] ?? 0));
     if (name === "ERROR") this.close(`the daemon refused the connection: ${body.toString("latin1", 7)}`);
     else if (name === "READY" && this.#state === "handshake") {
+      const type = propertyOf(body.subarray(READY_NAME_BYTES), "socket-type");
+      if (!PEERS.has(type)) {
+        this.close(`what answers there is a ${JSON.stringify(type)}, no daemon's socket`);
+        return;
+      }
       this.#state = "ready";
       this.#events.ready();
     }
@@ -144,4 +151,17 @@ export class ZmtpConnection {
   #isClosed(): boolean {
     return this.#state === "closed";
   }
+}
+
+/** The value of a property in the metadata of READY, whose names are in any case; empty if there is none. */
+function propertyOf(metadata: Buffer, wanted: string): string {
+  for (let at = 0; at + 1 < metadata.length;) {
+    const value = at + 1 + (metadata[at] ?? 0) + 4;
+    if (value > metadata.length) break;
+    const name = metadata.toString("latin1", at + 1, value - 4).toLowerCase();
+    const end = value + metadata.readUInt32BE(value - 4);
+    if (name === wanted) return metadata.toString("latin1", value, end);
+    at = end;
+  }
+  return "";
 }

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { once } from "node:events";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, connect, createServer as createTcpServer } from "node:net";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -35,6 +35,21 @@ void test("a token without the right or the scope is forbidden", async (t) => {
     return true;
   });
   for (const each of [client, elsewhere, after]) each.close();
+});
+
+void test("a token that may write is not one that may administer", async (t) => {
+  const { dataDir, ready } = await Daemon.start(t, ...TCP);
+  const words = ["token", "create", "bot", "--right", "write", "--data-dir", dataDir];
+  const token = backscroll(...words)
+    .split("\n")
+    .at(-1);
+  const client = new Client({ endpoint: ready.endpoints[0], token });
+  assert.equal(await client.saveMessage({ message: messageOf(1) }), null);
+  for (const forbidden of [client.getLog(), client.deleteScope(), client.listTokens()]) {
+    await assert.rejects(forbidden, ForbiddenError);
+  }
+  assert.equal((await client.getMessageById({ messageId: "m1" }))?.content, "1");
+  client.close();
 });
 
 void test("without a token it says where to get one", async (t) => {
@@ -74,6 +89,31 @@ void test("an impostor on the old port gets neither token nor requests", async (
   await daemon.start();
   await client.saveMessage({ message: messageOf(2) }, { timeoutMs: LONG_MS });
   client.close();
+});
+
+void test("a program that passes on what the daemon says gets neither token nor requests", async (t) => {
+  const { endpoints, token = "" } = (await Daemon.start(t, ...TCP)).ready;
+  const port = Number(endpoints[0]?.split(":").at(-1));
+  let seen = "";
+  const impostor = createTcpServer((socket) => {
+    const daemon = connect({ port, host: "127.0.0.1" });
+    socket.on("data", (chunk) => (seen += chunk.toString("latin1")));
+    socket.pipe(daemon).pipe(socket);
+    for (const each of [socket, daemon]) each.on("error", () => undefined);
+    socket.on("close", () => daemon.destroy());
+  }).listen(0, "127.0.0.1");
+  await once(impostor, "listening");
+  t.after(() => impostor.close());
+  const endpoint = `tcp://127.0.0.1:${String((impostor.address() as AddressInfo).port)}`;
+  const client = new Client({ endpoint, token, timeoutMs: 300 });
+  await assert.rejects(client.saveMessage({ message: messageOf(1, "a secret") }), (error) => {
+    assert(error instanceof UnavailableError);
+    assert.match(error.message, /did not prove that it knows the token: it is another program/);
+    return true;
+  });
+  client.close();
+  assert.match(seen, /"type":"hello"/);
+  assert(!seen.includes(token) && !seen.includes("secret"));
 });
 
 void test("a daemon that refuses hello is not trusted", async (t) => {

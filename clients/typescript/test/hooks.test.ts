@@ -48,7 +48,7 @@ void test("the logger gets outcomes and connections, and nothing of what people 
 
 void test("a request has its own trace context, or else the client's at that moment", async (t) => {
   const path = join(temporaryDirectory(t), "fake.sock");
-  const fake = await FakeDaemon.start(t, path, (request) => ok(request));
+  const fake = await FakeDaemon.start(t, path, (request) => ok(request, { pong: true }));
   const span: { context?: string } = {};
   using client = new Client({ endpoint: `ipc://${path}`, traceparent: () => span.context });
   await client.ping();

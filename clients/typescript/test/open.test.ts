@@ -78,7 +78,7 @@ void test("what keeps a daemon from starting is said", async (t) => {
   const dataDir = join(temporaryDirectory(t), "data");
   await assert.rejects(open(dataDir, { command: ["no-such-program"] }), (error) => {
     assert(error instanceof UnavailableError);
-    assert.match(error.message, /the daemon cannot be started: .*ENOENT; is `backscroll` on the PATH\?/);
+    assert.match(error.message, /the daemon cannot be started: .*ENOENT; check the option `command`/);
     return true;
   });
   await assert.rejects(

@@ -1,78 +1,10 @@
-/** Sending again: nothing is lost, nothing takes effect twice, and nothing overtakes what was sent before it. */
+/** Sending again, against a daemon that does what a test says; `losses.test.ts` has real ones. */
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
-import { CallerError, Client, NoReplyError, NotFoundError, UnavailableError } from "../src/index.js";
-import {
-  Daemon,
-  FakeDaemon,
-  IS_LONG,
-  LONG_MS,
-  messageOf,
-  ok,
-  refusal,
-  temporaryDirectory,
-  waitUntil,
-} from "./support.js";
-
-const MANY = IS_LONG ? 10_000 : 1_000;
-const REFUSED_EVERY = 50;
-
-for (const [carrier, flags] of [
-  ["ipc", []],
-  ["tcp", ["--endpoint", "tcp://127.0.0.1:*"]],
-] as const) {
-  void test(`a pipeline with refusals goes on over three kills, over ${carrier}`, async (t) => {
-    const daemon = await Daemon.start(t, "--batch-requests", "20", ...flags); // so that replies come in small portions
-    let connections = 0;
-    let settled = 0;
-    const client = new Client({
-      dataDir: daemon.dataDir,
-      timeoutMs: 4 * LONG_MS,
-      onConnection: (problem) => (connections += problem ? 0 : 1),
-    });
-    let kills = 0;
-    let restarting: Promise<void> | undefined;
-    const killSometimes = (): void => {
-      settled += 1;
-      if (kills === 3 || restarting || settled < (kills + 1) * 0.2 * MANY) return;
-      kills += 1;
-      restarting = daemon.restart().finally(() => (restarting = undefined));
-    };
-    const outcomes = Array.from({ length: MANY }, async (_, number) => {
-      try {
-        if (number % REFUSED_EVERY === 0) await client.updateMessage({ messageId: "none", updates: { content: "x" } });
-        else await client.saveMessage({ message: messageOf(number) });
-        return "saved";
-      } catch (error) {
-        return error instanceof NotFoundError ? "refused" : String(error);
-      } finally {
-        killSometimes();
-      }
-    });
-    const expected = outcomes.map((_, number) => (number % REFUSED_EVERY === 0 ? "refused" : "saved"));
-    assert.deepEqual(await Promise.all(outcomes), expected);
-    assert.deepEqual([kills, connections], [3, 4]);
-    await restarting;
-    client.close();
-
-    const observer = new Client({ dataDir: daemon.dataDir, timeoutMs: LONG_MS });
-    const executed: string[] = [];
-    for (let fromSeq = 1; ;) {
-      const { entries, lastSeq } = await observer.getLog({ fromSeq, limit: 500 });
-      executed.push(...entries.map((each) => (each.payload as { message: { id: string } }).message.id));
-      fromSeq += entries.length;
-      if (fromSeq > lastSeq) break;
-    }
-    const numbers = Array.from({ length: MANY }, (_, number) => number).filter((each) => each % REFUSED_EVERY !== 0);
-    assert.deepEqual(
-      executed,
-      numbers.map((number) => `m${String(number)}`),
-    );
-    observer.close();
-  });
-}
+import { CallerError, Client, NoReplyError, UnavailableError } from "../src/index.js";
+import { Daemon, FakeDaemon, LONG_MS, messageOf, ok, refusal, temporaryDirectory, waitUntil } from "./support.js";
 
 void test("at most 1,000 requests are in flight, and the others follow", async (t) => {
   const path = join(temporaryDirectory(t), "socket");
@@ -120,6 +52,39 @@ void test("a retry has the same payload byte for byte, and the deadline that is 
   client.close();
 });
 
+void test("commands are numbered, by each client for itself", async (t) => {
+  const path = join(temporaryDirectory(t), "socket");
+  const fake = await FakeDaemon.start(t, path, (request) =>
+    request.type === "get-users" ? refusal(request, "unknown-operation", "caller", false) : ok(request),
+  );
+  for (const scope of ["ada", "bob"]) {
+    const client = new Client({ endpoint: `ipc://${path}`, scope });
+    await client.saveMessage({ message: messageOf(1) });
+    await client.getUser({ userId: "u" });
+    await client.deleteScope();
+    await assert.rejects(client.call("get-users"), CallerError); // it is not known here, so it may be a command
+    await client.saveMessage({ message: messageOf(2) });
+    client.close();
+  }
+  const sent = fake.requests.map(({ type, n }) => [type, n]);
+  const expected = [
+    ["save-message", 1],
+    ["get-user", undefined],
+    ["delete-scope", undefined],
+    ["get-users", 2],
+    ["save-message", 3],
+  ];
+  assert.deepEqual(sent, [...expected, ...expected]);
+  const clients = fake.requests.map(({ client }) => client);
+  assert.deepEqual(
+    clients.map((each) => each === undefined),
+    fake.requests.map(({ n }) => n === undefined),
+  );
+  assert.deepEqual(new Set(clients).size, 3);
+  assert.match(clients[0] ?? "", /^[0-9A-Z]{26}$/);
+  assert.equal(clients[4], clients[0]);
+});
+
 void test("a refused retry is sent again while nothing was sent after it", async (t) => {
   const path = join(temporaryDirectory(t), "socket");
   let refusals = 0;
@@ -153,6 +118,22 @@ void test("a refused retry is not sent behind a later request", async (t) => {
   );
   assert.equal(second?.status, "fulfilled");
   assert.equal(fake.bodies.length, 4);
+  client.close();
+});
+
+void test("a result of another type is an error at once, also of what was sent again", async (t) => {
+  const path = join(temporaryDirectory(t), "socket");
+  const fake = await FakeDaemon.start(t, path, (request, socket) => {
+    if (fake.connections > 1) return ok(request, "text");
+    socket.destroy();
+    return undefined;
+  });
+  const client = new Client({ endpoint: `ipc://${path}`, timeoutMs: LONG_MS });
+  await assert.rejects(client.getUser({ userId: "u" }), {
+    code: "internal",
+    message: "the daemon's result is string, where object or null is declared",
+  });
+  assert.equal(fake.bodies.length, 2);
   client.close();
 });
 
@@ -208,8 +189,8 @@ void test("a waiting query that is sent again waits for the rest of its time", a
   const client = new Client({ endpoint: `ipc://${path}` });
   await client.getChanges({ waitMs: 10_000 });
   const [first, again] = fake.requests.map(({ payload }) => payload["waitMs"] as number);
-  assert.equal(first, 10_000);
-  assert(again !== undefined && again < 10_000 && again > 0);
+  assert(first !== undefined && again !== undefined);
+  assert(10_000 >= first && first > again && again > 0);
   client.close();
 });
 

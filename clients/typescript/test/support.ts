@@ -4,13 +4,17 @@ import assert from "node:assert/strict";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { type AddressInfo, type Server, type Socket, createServer } from "node:net";
+import { type AddressInfo, type Server, type Socket, connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { MessageInput } from "../src/index.js";
 
+/** The folder of the whole project. */
+const ROOT = new URL("../../../../", import.meta.url);
+/** Python 3.11 or newer, for the proxy: the environment variable PYTHON, or what is on the PATH. */
+const PYTHON = process.env["PYTHON"] ?? "python3";
 /** The command that starts daemons: the environment variable BACKSCROLL, or what is on the PATH. */
 export const BACKSCROLL = process.env["BACKSCROLL"] ?? "backscroll";
 /** Whether the long forms of tests run. */
@@ -76,6 +80,75 @@ export class Daemon {
   }
 }
 
+/** The proxy of the project's tests: it cuts connections at any byte, delays, and swallows what is sent for a while. */
+export class Proxy {
+  readonly endpoint: string;
+  readonly #process: ChildProcess;
+
+  private constructor(program: ChildProcess, endpoint: string) {
+    this.#process = program;
+    this.endpoint = endpoint;
+  }
+
+  static async start(t: TestContext, target: string, seed: number): Promise<Proxy> {
+    const listen = `ipc://${join(temporaryDirectory(t), "proxy")}`;
+    const words = ["-m", "tests.support.proxy", listen, target, "--seed", String(seed)];
+    const program = spawn(PYTHON, words, { cwd: ROOT, stdio: ["pipe", "pipe", "inherit"] });
+    t.after(() => program.kill());
+    const [line] = (await once(program.stdout, "data")) as [Buffer];
+    return new Proxy(program, (JSON.parse(line.toString()) as { endpoint: string }).endpoint);
+  }
+
+  /** Stop it; returns how many faults there were. */
+  async stop(): Promise<number> {
+    this.#process.stdin?.end();
+    const [line] = (await once(this.#process.stdout ?? this.#process, "data")) as [Buffer];
+    const { faults } = JSON.parse(line.toString()) as { faults: Record<string, number> };
+    return Object.values(faults).reduce((sum, each) => sum + each, 0);
+  }
+}
+
+/** Between a client and a daemon: the test decides which replies are lost, and when the connection is. */
+export class Relay {
+  readonly endpoint: string;
+  losesReplies = false;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+
+  private constructor(path: string, target: string, change: (chunk: Buffer) => Buffer) {
+    this.endpoint = `ipc://${path}`;
+    this.#server = createServer((client) => {
+      const daemon = connect(target.replace("ipc://", ""));
+      client.on("data", (chunk) => daemon.write(change(chunk)));
+      daemon.on("data", (chunk) => this.losesReplies || client.write(chunk));
+      for (const [socket, other] of [
+        [client, daemon],
+        [daemon, client],
+      ] as const) {
+        this.#sockets.add(socket);
+        socket.on("error", () => undefined);
+        socket.on("close", () => other.destroy());
+      }
+    }).listen(path);
+  }
+
+  /** `change` may alter what the client sends. */
+  static async start(t: TestContext, target: string, change = (chunk: Buffer): Buffer => chunk): Promise<Relay> {
+    const relay = new Relay(join(temporaryDirectory(t), "relay"), target, change);
+    t.after(() => {
+      relay.cut();
+      relay.#server.close();
+    });
+    await once(relay.#server, "listening");
+    return relay;
+  }
+
+  /** Cut all connections. */
+  cut(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+}
+
 /** What a command of `backscroll` prints. */
 export function backscroll(...words: string[]): string {
   return execFileSync(BACKSCROLL, words, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
@@ -105,6 +178,8 @@ export interface Request {
   payload: Record<string, unknown>;
   auth?: string;
   level?: number;
+  client?: string;
+  n?: number;
   deadlineMs: number;
 }
 
