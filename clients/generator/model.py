@@ -43,7 +43,8 @@ class Record(NamedTuple):
     """A record as replies contain it, or where that differs, as requests may contain it (`MessageInput`).
 
     `in_requests`: its limits are checked, so they are worth saying.
-    `by` is the name of a field whose value tells the type of another one, `variants` the records for its values.
+    `by` is the name of a field whose value tells the type of another one, `variants` the records for its values, None
+    where there is none.
     """
 
     name: str
@@ -51,7 +52,7 @@ class Record(NamedTuple):
     fields: tuple[Field, ...]
     in_requests: bool = False
     by: str = ""
-    variants: tuple[tuple[str, Type], ...] = ()
+    variants: tuple[tuple[str, "Type | None"], ...] = ()
 
 
 class Operation(NamedTuple):
@@ -144,15 +145,18 @@ def _record_name(name: str, definitions: Schema) -> str:
 
 
 def _record(name: str, schema: Schema, names: Mapping[str, str]) -> Record:
+    in_requests = name.endswith("Input")
     fields = _fields(schema, names)
+    if not in_requests:
+        fields = tuple(_in_reply(field) for field in fields)
     for field, described in schema["properties"].items():
         if "x-by-noun" in described:
             references = {noun: _type(each, names) for noun, each in described["x-by-noun"].items()}
             known = schema["properties"]["noun"]["x-known-values"]
-            variants = tuple((noun, references.get(noun, Type("null"))) for noun in known)
+            variants = tuple((noun, references.get(noun)) for noun in known)
             others = tuple(each for each in fields if each.name not in ("noun", field))
             return Record(names[name], schema["description"], others, by="noun", variants=variants)
-    return Record(names[name], schema["description"], fields, in_requests=name.endswith("Input"))
+    return Record(names[name], schema["description"], fields, in_requests=in_requests)
 
 
 def _operation(name: str, described: Schema, names: Mapping[str, str], common: set[str]) -> Operation:
@@ -178,6 +182,11 @@ def _fields(schema: Schema, names: Mapping[str, str]) -> tuple[Field, ...]:
         _field(name, described, name in schema["required"], names) for name, described in schema["properties"].items()
     )
     return tuple(field for field in fields if field.type.kind != "null")
+
+
+def _in_reply(field: Field) -> Field:
+    """A field as replies have it: one that is unset is left out, and never null."""
+    return field if field.required else field._replace(type=field.type._replace(nullable=False))
 
 
 def _field(name: str, schema: Schema, required: bool, names: Mapping[str, str]) -> Field:

@@ -46,6 +46,7 @@ JSON_TYPES = {
 """The type of a value in JSON, as JavaScript calls it."""
 UNITS = {"ms since 1970-01-01 UTC": "Milliseconds since 1970 (UTC)", "ms": "Milliseconds", "bytes": "Bytes"}
 INTEGER_MAX = 2**53 - 1
+THREE_STATES = "Null clears a field that may be null; a field that is left out, or undefined, stays as it is."
 
 
 def files(language: Language) -> dict[str, str]:
@@ -63,13 +64,14 @@ def files(language: Language) -> dict[str, str]:
 
 def _records(language: Language) -> Iterator[str]:
     yield "/** Free JSON: an object whose content the daemon stores and returns as it is. */"
-    yield "export type JsonObject = { [name: string]: unknown };"
+    yield "export type JsonObject = Record<string, unknown>;"
     for record in language.records:
         yield ""
         if record.by:
             yield from _union(record)
         else:
-            yield from _interface(record.name, record.summary, record.fields, in_requests=record.in_requests)
+            summary = f"{record.summary} {THREE_STATES}" if record.name.endswith("Updates") else record.summary
+            yield from _interface(record.name, summary, record.fields, in_requests=record.in_requests)
     yield ""
 
 
@@ -81,20 +83,21 @@ def _union(record: Record) -> Iterator[str]:
         yield ""
         yield f"export interface {pascal_case(value)}{stem} extends {record.name}Fields {{"
         yield f"  {record.by}: {_quoted(value)};"
-        yield f"  value?: {_nullable(_type(held))};"
+        yield f"  value?: {_type(held) if held else 'never'};"
         yield "}"
     unknown = f"Unknown{record.by.capitalize()}"
     yield ""
     yield from _comment(
         [
-            f"Stands for a {record.by} of a later level of the protocol: a text that is none of the known ones. It is "
-            "an enum because TypeScript then knows that it is none of them; there is nothing of it at run time."
+            f"Stands for any {record.by} but the known ones. It is an enum because TypeScript then knows that it is "
+            "none of them; there is nothing of it at run time."
         ]
     )
     yield f"declare enum Later{record.by.capitalize()} {{"
     yield '  any = "any text of a later level",'
     yield "}"
     yield ""
+    yield f"/** A {record.by} of a later level of the protocol. */"
     yield f"export type {unknown} = Later{record.by.capitalize()};"
     yield ""
     yield f"export interface Unknown{stem} extends {record.name}Fields {{"
@@ -197,6 +200,7 @@ def _operations(language: Language) -> Iterator[str]:
 
 
 def _methods(language: Language) -> Iterator[str]:
+    names = [each.name for each in language.operations]
     yield 'import type { RequestOptions } from "../client.js";'
     yield 'import type { OperationName, Payloads, Results } from "./operations.js";'
     yield from _import([pascal_case(each.name) for each in language.operations], "./payloads.js")
@@ -212,7 +216,7 @@ def _methods(language: Language) -> Iterator[str]:
     yield "  ): Promise<Results[Name]>;"
     for operation in language.operations:
         yield ""
-        yield from _comment(_documentation(operation), "  ")
+        yield from _comment(_documentation(operation, names), "  ")
         default = "" if operation.needs_payload else " = {}"
         result = _type(operation.result)
         parameters = [f"payload: {pascal_case(operation.name)}{default}", "options?: RequestOptions"]
@@ -229,10 +233,10 @@ def _methods(language: Language) -> Iterator[str]:
     yield ""
 
 
-def _documentation(operation: Operation) -> Iterator[str]:
-    yield operation.summary
+def _documentation(operation: Operation, names: list[str]) -> Iterator[str]:
+    yield _with_links(operation.summary, names)
     if operation.description:
-        yield from ("", operation.description)
+        yield from ("", _with_links(operation.description, names))
     yield ""
     kind = operation.kind.capitalize()
     rights = {"none": "needs no token", "any": "needs any token over tcp"}
@@ -240,8 +244,7 @@ def _documentation(operation: Operation) -> Iterator[str]:
     yield ""
     if operation.replaced_by:
         yield f"@deprecated Use {{@link {camel_case(operation.replaced_by)}}}."
-    if operation.errors:
-        yield f"@throws {', '.join(_error_name(code) for code in operation.errors)}"
+    yield from (f"@throws {{@link {_error_name(code)}}}" for code in operation.errors)
     yield "@example"
     written = _literal(operation.example)
     argument = "" if operation.example == {} else written
@@ -253,19 +256,27 @@ def _documentation(operation: Operation) -> Iterator[str]:
     yield from (f"\0{each}" for each in f"await client.{camel_case(operation.name)}({long});".splitlines())
 
 
+def _with_links(text: str, names: list[str]) -> str:
+    """A text in which other operations are links to their methods."""
+    return re.sub(
+        r"`([a-z-]+)`", lambda found: f"{{@link {camel_case(found[1])}}}" if found[1] in names else found[0], text
+    )
+
+
 def _errors(language: Language) -> Iterator[str]:
-    yield 'import { type BackscrollError, CallerError, DaemonError } from "../errors.js";'
+    yield 'import { type BackscrollError, CallerError, DaemonError, type ErrorDetails } from "../errors.js";'
     for error in language.errors:
         yield ""
         yield from _comment([error.summary])
         yield f"export class {_error_name(error.code)} extends {error.fault.capitalize()}Error {{}}"
     yield ""
-    yield "/** The class of each code. */"
-    yield "export const ERRORS: Readonly<Record<string, new (...parameters: ErrorParameters) => BackscrollError>> = {"
+    yield "/** The class of an error code. */"
+    yield "export type ErrorClass = new (message: string, details: ErrorDetails) => BackscrollError;"
+    yield ""
+    yield "/** The class of each code that this level knows. */"
+    yield "export const ERRORS: Readonly<Record<string, ErrorClass>> = {"
     yield from (f"  {_key(each.code)}: {_error_name(each.code)}," for each in language.errors)
     yield "};"
-    yield ""
-    yield "type ErrorParameters = ConstructorParameters<typeof CallerError>;"
     yield ""
 
 
@@ -273,9 +284,9 @@ def _limits(language: Language) -> Iterator[str]:
     yield "/** The limits of the protocol, which the daemon checks. */"
     yield "export const LIMITS = {"
     for limit in language.limits:
-        unit = f", in {limit.unit}" if limit.unit else ""
+        unit = f", in {limit.unit}" if limit.unit and not limit.subject.startswith(limit.unit) else ""
         yield from _comment([f"{limit.subject[0].upper()}{limit.subject[1:]}{unit}."], "  ")
-        yield f"  {limit.name}: {limit.value},"
+        yield f"  {limit.name}: {limit.value:_},"
     yield "} as const;"
     yield ""
 
@@ -331,7 +342,7 @@ def _type(held: Type) -> str:
         name = f"({item})[]" if " | " in item else f"{item}[]"
     elif held.kind == "map":
         assert held.item is not None
-        name = f"{{ [name: string]: {_type(held.item)} }}"
+        name = f"Record<string, {_type(held.item)}>"
     else:
         name = SCALARS[held.kind]
     return _nullable(name) if held.nullable else name
@@ -374,8 +385,9 @@ def _comment(paragraphs: Iterable[str], indent: str = "") -> Iterator[str]:
         if not text or text.startswith("\0"):
             lines.append(text.removeprefix("\0"))
         else:
-            text = " ".join(text.split())
-            lines += textwrap.wrap(text, WIDTH - len(indent) - 3, break_long_words=False, break_on_hyphens=False)
+            text = " ".join(text.split()).replace("{@link ", "{@link\1")  # which must not be broken
+            wrapped = textwrap.wrap(text, WIDTH - len(indent) - 3, break_long_words=False, break_on_hyphens=False)
+            lines += [line.replace("\1", " ") for line in wrapped]
     single = f"{indent}/** {lines[0]} */"
     if len(lines) == 1 and len(single) <= WIDTH:
         yield single

@@ -11,7 +11,7 @@ from pathlib import Path
 import zmq
 
 from backscroll.clients.python.pending_calls import new_id
-from backscroll.schema import SaveMessage
+from backscroll.schema import Ping, SaveMessage
 from backscroll.schema.wire import MSGPACK, Success
 from tests import ROOT
 from tests.bench.daemon import body_of, newest, page_in
@@ -51,6 +51,11 @@ class Echo:
         self._teach_pages(work)
         bodies = [[room.encode(), body_of(newest(work, room, operation))] for room in work.visits]
         return seconds(lambda: self._dealer.exchange(bodies, way.in_flight))
+
+    def ping(self, count: int) -> float:
+        self._dealer.ask(b"pong", MSGPACK.encode(Success(new_id(), True, {"pong": True}, 1)))
+        bodies = [[b"pong", body_of(Ping())] for _ in range(count)]
+        return seconds(lambda: self._dealer.exchange(bodies, in_flight=1))
 
     def read_back(self, work: Work) -> list[Page]:
         self._teach_pages(work)

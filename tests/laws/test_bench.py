@@ -1,7 +1,7 @@
 """A short run of the benchmark, checked for completeness and not for speed.
 
-The peers that are fetched (better-sqlite3 for Node, sqlite-rx) may be missing, and then their rows must give the
-reason. Where `CI` is set, everything has to run.
+The peers that are fetched or built (better-sqlite3 and clients for Node, sqlite-rx) may be missing, and then the reason
+must be given. Where `CI` is set, everything has to run.
 """
 
 import json
@@ -51,7 +51,7 @@ TARGETS = {
     ("p99 of saves beside queries of watchers that are gone", "quiet p99"): 3,
     ("p99 of saves beside a client that asks for the whole feed", "quiet p99"): 3,
 }
-FETCHED = {"worker", "sqlite-rx"}
+FETCHED = {"worker", "sqlite-rx", "TypeScript client", "npm's zeromq"}
 ALWAYS = {"daemon", "daemon, bare socket", "echo", "orm", "apsw"}
 
 

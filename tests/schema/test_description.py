@@ -1,5 +1,6 @@
 """`describe`: the whole protocol as data, consistent with what the daemon does, and the pages generated from it."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,15 @@ def test_generated_parts_of_pages_are_up_to_date(page: Path) -> None:
     """Otherwise: python -m backscroll.schema"""
     text = page.read_text(encoding="utf-8")
     assert generate(text) == text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_within_pages_lead_to_headings(page: Path) -> None:
+    """A link to a section names one that exists, on this page or on another one."""
+    for target, section in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text(encoding="utf-8")):
+        other = page.parent / target if target else page
+        titles = re.findall(r"^#+ (.+)$", other.read_text(encoding="utf-8"), re.MULTILINE)
+        assert section in [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles], section
 
 
 def test_every_generated_part_is_on_a_page() -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from backscroll.schema.command_log import digest_of
 from backscroll.schema.operations import OPERATIONS
+from tests import ROOT
 from tests.schema.test_canonical import by_the_book
+from tests.support.retry_machine import table_as_markdown
 from tests.support.vector_runner import Context, results
 from tests.support.vectors import DIRECTORY, LISTS, load, vectors_in, write
 
@@ -63,6 +65,21 @@ def test_canonical_vectors_follow_the_book() -> None:
             form = by_the_book(vector["type"], json.loads(text))
             assert form.hex() == vector["canonical"], vector["name"]
             assert digest_of(bytes.fromhex(vector["salt"]), form).hex() == vector["digest"], vector["name"]
+
+
+def test_the_page_shows_the_retry_machine() -> None:
+    """The table in PROTOCOL.md is that of `retry.json`."""
+    page = (ROOT / "schema" / "PROTOCOL.md").read_text(encoding="utf-8")
+    assert table_as_markdown(load(DIRECTORY, "retry")["table"]) in page
+
+
+def test_the_page_shows_what_a_client_sends_at_first() -> None:
+    """The bytes of READY in PROTOCOL.md are those with which this project's clients begin."""
+    page = (ROOT / "schema" / "PROTOCOL.md").read_text(encoding="utf-8")
+    [shown] = [bytes.fromhex(line) for line in page.splitlines() if line.startswith("    04 1c ")]
+    name, value = b"Socket-Type", b"DEALER"
+    data = b"\x05READY" + bytes([len(name)]) + name + len(value).to_bytes(4, "big") + value
+    assert shown == bytes([4, len(data)]) + data
 
 
 def test_the_scenarios_touch_most_operations() -> None:

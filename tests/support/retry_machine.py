@@ -18,6 +18,13 @@ OPERATIONS: dict[str, Operation[Any]] = {
 }
 
 
+EVENTS = (
+    *("it is sent", "success", "an error of the caller's", "an error of the daemon's", "a new connection"),
+    *("the delay is over", "a later call", "its deadline", "close"),
+)
+"""The events of the table, as the names of its rows have them."""
+
+
 class Machine:
     """A `PendingCalls` with named calls. Each event returns itself with what it led to."""
 
@@ -146,3 +153,24 @@ def played_row(vector: Vector, states: dict[str, list[Event]]) -> Vector:
     row.pop("outcome", None)
     outcome = machine.outcome("a")
     return row | ({"outcome": outcome} if outcome and vector["state"] != "settled" else {})
+
+
+def table_as_markdown(rows: list[Vector]) -> str:
+    """The table as `PROTOCOL.md` shows it: a line for each state, except where what else matters changes nothing."""
+    cells: dict[str, dict[str, str]] = {}
+    for row in rows:
+        cells.setdefault(row["state"], dict.fromkeys(EVENTS, "–"))[row["name"].partition(": ")[2]] = _cell(row)
+    lines = [["state", *EVENTS]]
+    for state, found in cells.items():
+        plain, comma, condition = state.partition(",")
+        if not comma or found != cells[plain]:
+            lines.append([f"`{plain}`{comma}{condition}", *found.values()])
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cell(row: Vector) -> str:
+    outcome = row.get("outcome")
+    if outcome is not None:
+        return "*the error*" if outcome not in ("ok", "no-reply", "unavailable") else f"`{outcome}`"
+    return "–" if row["to"] == row["state"].partition(",")[0] else f"`{row['to']}`"

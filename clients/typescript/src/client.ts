@@ -13,6 +13,14 @@ import { Transport } from "./transport.js";
 const TIMEOUT_MS = 5_000;
 const TIMEOUT_MS_MAX = 2 ** 31 - 1;
 
+/** Where a client writes what happens, such as `console`. Payloads, results and tokens are never written. */
+export interface Logger {
+  /** What goes as it should, and refusals that are the caller's fault. */
+  debug(message: string, details: object): void;
+  /** The daemon does not answer, or could not execute a request. */
+  warn(message: string, details: object): void;
+}
+
 /** How to find the daemon, and what holds for all requests. */
 export interface ClientOptions extends DaemonLocation {
   /** The account whose data it is; `default` if left out. */
@@ -21,6 +29,13 @@ export interface ClientOptions extends DaemonLocation {
   timeoutMs?: number | undefined;
   /** Called whenever a connection was made, and with a `problem` whenever it was lost or could not be made. */
   onConnection?: ((problem?: BackscrollError) => void) | undefined;
+  /**
+   * Gets a line for each request that has its outcome, and for each connection: as a warning if the daemon was at fault,
+   * or does not answer, otherwise for debugging.
+   */
+  logger?: Logger | undefined;
+  /** The W3C trace context of a request that has none of its own, such as that of the active span. */
+  traceparent?: (() => string | undefined) | undefined;
 }
 
 /** What holds for one request. */
@@ -58,6 +73,8 @@ export class Client extends Operations {
   readonly #transport: Transport;
   readonly #scope: string | undefined;
   readonly #timeoutMs: number;
+  readonly #logger: Logger | undefined;
+  readonly #traceparent: (() => string | undefined) | undefined;
   readonly #closing = new AbortController();
   #problem: BackscrollError | undefined;
   #retrying: NodeJS.Timeout | undefined;
@@ -65,15 +82,18 @@ export class Client extends Operations {
   /** Throws `InvalidError` if the options cannot be used; whether a daemon answers, the first request shows. */
   constructor(options: ClientOptions = {}) {
     super();
-    const { dataDir, endpoint, token, scope, timeoutMs = TIMEOUT_MS, onConnection } = options;
+    const { dataDir, endpoint, token, scope, timeoutMs = TIMEOUT_MS, onConnection, logger, traceparent } = options;
     if (endpoint !== undefined) targetOf(endpoint);
     this.#scope = scope;
     this.#timeoutMs = checkedTimeout(timeoutMs);
+    this.#logger = logger;
+    this.#traceparent = traceparent;
     this.#transport = new Transport(() => findAddress({ dataDir, endpoint, token }), {
       connected: () => {
         this.#problem = undefined;
         this.#pending.reconnected();
         this.#flush();
+        logger?.debug("connected", {});
         onConnection?.();
       },
       reply: (body) => {
@@ -85,6 +105,7 @@ export class Client extends Operations {
         // What does not go away by waiting is said at once.
         if (problem instanceof CallerError) this.#pending.fail((call) => (call.wasSent ? undefined : problem));
         this.#settled();
+        if (!this.#pending.isClosed) logger?.warn(`not connected: ${problem.message}`, { code: problem.code });
         onConnection?.(problem);
       },
     });
@@ -162,20 +183,24 @@ export class Client extends Operations {
     this.#transport.close();
   }
 
+  /** `close`, for `using`. */
   [Symbol.dispose](): void {
     this.close();
   }
 
   #request(type: string, payload: object, options: RequestOptions): Promise<Answer<unknown>> {
-    const { signal, requestId, traceparent } = options;
+    const { signal, requestId } = options;
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
+      const begun = performance.now();
+      const traceparent = options.traceparent ?? this.#traceparent?.();
       const timeoutMs = checkedTimeout(options.timeoutMs ?? this.#timeoutMs);
       const sender = this.#pending.senderOf(type);
       const envelope = { timeoutMs, sender, scope: this.#scope, requestId, traceparent };
       const call = new Call(type, payload, envelope, (outcome) => {
         clearTimeout(timer);
         signal?.removeEventListener("abort", abort);
+        this.#log(call, type, outcome, performance.now() - begun);
         if (outcome instanceof Error) reject(outcome);
         else resolve(outcome);
       });
@@ -197,6 +222,13 @@ export class Client extends Operations {
       this.#transport.setActive(true);
       this.#flush();
     });
+  }
+
+  /** Tell the logger of a request's outcome. The message of a caller's error may quote what people wrote. */
+  #log({ id }: Call, type: string, outcome: Answer<unknown> | BackscrollError, ms: number): void {
+    if (!(outcome instanceof Error)) this.#logger?.debug(`${type}: ok`, { id, ms, seq: outcome.seq });
+    else if (outcome.fault === "daemon") this.#logger?.warn(`${type}: ${outcome.code}: ${outcome.message}`, { id, ms });
+    else this.#logger?.debug(`${type}: ${outcome.code}`, { id, ms, path: outcome.details?.["path"] });
   }
 
   #timedOut(call: Call): void {

@@ -23,11 +23,13 @@ const PAUSE_MS = 20;
 const PAUSE_MS_MAX = 1_000;
 const NOUNS_IN_ROOMS = new Set(["message", "room", "member", "ban"]);
 
+/** What holds for an iterator over what changes. */
 export interface WatchOptions {
   /** Stops waiting: the iterator throws the signal's reason. */
   signal?: AbortSignal | undefined;
 }
 
+/** Where to begin, and what to leave out. */
 export interface ChangesOptions extends WatchOptions {
   /** The cursor to begin after; `"now"` for the end of the feed. */
   after?: string | undefined;
@@ -54,12 +56,13 @@ type Ask = <Name extends OperationName>(type: Name, payload: Payloads[Name]) => 
 type Steps<Item> = AsyncGenerator<Item, void, undefined>;
 
 /** An iterator that follows a scope, for `for await`. */
-export class FeedIterator<Item> implements AsyncIterableIterator<Item, void, undefined> {
+export class FeedIterator<Item> implements AsyncIterableIterator<Item> {
   readonly #steps: Steps<Item>;
   readonly #stopping = new AbortController();
   readonly #signal: AbortSignal | undefined;
   readonly #closing: AbortSignal;
 
+  /** @internal Made by `watch` and `changes`. */
   constructor(
     client: Client,
     signal: AbortSignal | undefined,
@@ -89,6 +92,7 @@ export class FeedIterator<Item> implements AsyncIterableIterator<Item, void, und
     return this.#steps.return();
   }
 
+  /** The iterator itself, for `for await`. */
   [Symbol.asyncIterator](): this {
     return this;
   }
@@ -98,6 +102,7 @@ export class FeedIterator<Item> implements AsyncIterableIterator<Item, void, und
 export class Changes extends FeedIterator<ItemChange> {
   readonly #position: Position;
 
+  /** @internal Made by `changes`. */
   constructor(client: Client, { signal, ...query }: ChangesOptions, closing: AbortSignal) {
     const position: Position = { cursor: query.after === "now" ? undefined : query.after, isAtPageEnd: true };
     super(client, signal, closing, (asking) => changeSteps(asking, query, position));

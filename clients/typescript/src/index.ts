@@ -1,7 +1,7 @@
 /** A client of backscroll, a storage daemon for chat applications. */
 
 export { type DaemonLocation } from "./address.js";
-export { Client, type ClientOptions, type RequestOptions, type WatchedName } from "./client.js";
+export { Client, type ClientOptions, type Logger, type RequestOptions, type WatchedName } from "./client.js";
 export { open, type OpenOptions } from "./daemon.js";
 export {
   BackscrollError,

@@ -14,7 +14,9 @@ const TIMEOUT_MS = 5_000;
 /** Bytes, or what yields them in pieces of any size, such as a file's stream or a `ReadableStream`. */
 export type ByteSource = Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 
+/** What holds for an upload. */
 export interface UploadOptions {
+  /** Who uploaded it, as `Media` names it. */
   uploaderId?: string | undefined;
   /** Stops the upload. Parts that were put are removed by the daemon within two days. */
   signal?: AbortSignal | undefined;

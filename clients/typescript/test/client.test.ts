@@ -32,11 +32,13 @@ for (const [carrier, flags] of [
   });
 }
 
-void test("null clears a field, and what is left out stays", async (t) => {
+void test("null clears a field, and what is left out or undefined stays", async (t) => {
   const { dataDir } = await Daemon.start(t);
   const client = new Client({ dataDir });
   await client.saveMessage({ message: { ...messageOf(1), senderName: "Ada", metadata: { a: 1 } } });
   await client.updateMessage({ messageId: "m1", updates: { senderName: null, content: "new" } });
+  const unset: object = { messageId: "m1", updates: { metadata: undefined } }; // as less strict compilers allow it
+  await client.call("update-message" as string, unset);
   const read = await client.getMessageById({ messageId: "m1" });
   assert.deepEqual([read?.senderName, read?.metadata, read?.content], [undefined, { a: 1 }, "new"]);
   assert.equal(await client.getMessageById({ messageId: "none" }), null);

@@ -1,12 +1,8 @@
 /** The built package, as an application gets it. */
 
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
-import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { test } from "node:test";
-import { promisify } from "node:util";
-import { Daemon } from "./support.js";
 
 const root = new URL("../../", import.meta.url);
 
@@ -18,16 +14,4 @@ void test("it can be imported and required, and has no dependency", async () => 
   assert.equal(typeof required["Client"], "function");
   const { dependencies } = require("backscroll/package.json") as { dependencies?: object };
   assert.equal(dependencies, undefined);
-});
-
-void test("the example runs", async (t) => {
-  const { dataDir } = await Daemon.start(t);
-  const example = new URL("example.mjs", root).pathname;
-  const { stdout } = await promisify(execFile)(process.execPath, [example, dataDir]);
-  assert.equal(stdout, "ada: Hello! 👋\n");
-});
-
-void test("the README shows the example", () => {
-  const example = readFileSync(new URL("example.mjs", root), "utf8");
-  assert(readFileSync(new URL("README.md", root), "utf8").includes(`\`\`\`js\n${example}\`\`\``));
 });

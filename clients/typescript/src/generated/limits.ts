@@ -3,23 +3,23 @@
 /** The limits of the protocol, which the daemon checks. */
 export const LIMITS = {
   /** Request body, in bytes. */
-  bodyBytes: 7340032,
+  bodyBytes: 7_340_032,
   /** Request body of `append-log`, in bytes. */
-  logBodyBytes: 14680064,
+  logBodyBytes: 14_680_064,
   /** Frame, in bytes. */
-  frameBytes: 15728640,
+  frameBytes: 15_728_640,
   /** Reply body, in bytes. */
-  replyBytes: 8388608,
-  /** Frames before the body, in frames. */
+  replyBytes: 8_388_608,
+  /** Frames before the body. */
   routingFrames: 16,
   /** Frames before the body, together, in bytes. */
-  routingBytes: 4096,
+  routingBytes: 4_096,
   /** `id` of a request, in bytes. */
   requestIdBytes: 64,
   /** `client`, in bytes. */
   clientBytes: 64,
-  /** Clients of a scope whose `n` is known, in clients. */
-  knownClients: 1000,
+  /** Clients of a scope whose `n` is known. */
+  knownClients: 1_000,
   /** `scope`, in bytes. */
   scopeBytes: 128,
   /** `traceparent`, in bytes. */
@@ -29,73 +29,73 @@ export const LIMITS = {
   /** `type` of a channel, in bytes. */
   channelTypeBytes: 64,
   /** A text (`content`, `name`, …), in bytes. */
-  textBytes: 1048576,
+  textBytes: 1_048_576,
   /** The texts of a message, user, room, member, …, in JSON, in bytes. */
-  itemBytes: 6553600,
+  itemBytes: 6_553_600,
   /** A list (`members`, `reactions`, …), in items. */
-  listItems: 100000,
+  listItems: 100_000,
   /** Free JSON (`metadata`, `permissions`, …) of one request, in bytes. */
-  freeJsonBytes: 1048576,
+  freeJsonBytes: 1_048_576,
   /** `metadata` of a reaction, in JSON, in bytes. */
-  reactionMetadataBytes: 2048,
+  reactionMetadataBytes: 2_048,
   /** Free JSON in one field, in values. */
-  freeJsonValues: 50000,
+  freeJsonValues: 50_000,
   /** Free JSON, in levels. */
   freeJsonDepth: 32,
   /** Integers. */
-  integer: 9007199254740991,
+  integer: 9_007_199_254_740_991,
   /** Times and durations, in ms. */
-  millis: 253402300799999,
+  millis: 253_402_300_799_999,
   /** `limit` of a page, in items. */
   pageItems: 500,
   /** A page of messages, of the log or of rows, in bytes. */
-  pageBytes: 4194304,
+  pageBytes: 4_194_304,
   /** Reactions in a page of messages, in items. */
-  pageReactions: 10000,
+  pageReactions: 10_000,
   /** Reactions in a page of messages, in JSON, in bytes. */
-  pageReactionsBytes: 1572864,
+  pageReactionsBytes: 1_572_864,
   /** Attachments in a page of messages, in items. */
-  pageAttachments: 10000,
-  /** Messages that one `delete-messages-before` or `delete-expired-messages` deletes, in messages. */
-  deletedMessages: 1000,
+  pageAttachments: 10_000,
+  /** Messages that one `delete-messages-before` or `delete-expired-messages` deletes. */
+  deletedMessages: 1_000,
   /** A cursor, in characters. */
-  cursorChars: 2560,
+  cursorChars: 2_560,
   /** `waitMs`, in ms. */
-  waitMs: 60000,
-  /** Queries that wait, of all clients, in queries. */
-  waitingQueries: 10000,
-  /** Queries that wait, of one connection, in queries. */
+  waitMs: 60_000,
+  /** Queries that wait, of all clients. */
+  waitingQueries: 10_000,
+  /** Queries that wait, of one connection. */
   waitingQueriesOfClient: 64,
   /** Requests of queries that wait, of all clients, in bytes. */
-  waitingBytes: 16777216,
+  waitingBytes: 16_777_216,
   /** `rooms` of `get-changes`, in items. */
   changedRooms: 100,
   /** Commands of a `batch`, entries of `append-log`, in items. */
-  batchCommands: 1000,
+  batchCommands: 1_000,
   /** Messages of the failed commands of a `batch`, in JSON, in bytes. */
-  failuresBytes: 1048576,
-  /** Messages of a scope of which only edits have arrived, in messages. */
-  waitingMessages: 10000,
-  /** Commands in the entries of one `append-log`, in commands. */
-  logCommands: 20000,
+  failuresBytes: 1_048_576,
+  /** Messages of a scope of which only edits have arrived. */
+  waitingMessages: 10_000,
+  /** Commands in the entries of one `append-log`. */
+  logCommands: 20_000,
   /** How far `at` of an entry may be ahead of the daemon's clock, in ms. */
-  futureMs: 86400000,
+  futureMs: 86_400_000,
   /** A command's entry in the log, in MessagePack, in bytes. */
-  logEntryBytes: 7864320,
+  logEntryBytes: 7_864_320,
   /** A part of a file, in bytes. */
-  mediaPartBytes: 4194304,
-  /** Parts of a file, in parts. */
+  mediaPartBytes: 4_194_304,
+  /** Parts of a file. */
   mediaParts: 256,
   /** A session's token, in bytes. */
   tokenBytes: 128,
   /** `auth`, in bytes. */
   authBytes: 256,
-  /** Tokens of a daemon, in tokens. */
+  /** Tokens of a daemon. */
   tokens: 256,
   /** Scopes of a token, in items. */
   tokenScopes: 32,
   /** Client keys of a daemon, in keys. */
   clientKeys: 256,
   /** `path` of a legacy database, in characters. */
-  pathChars: 4096,
+  pathChars: 4_096,
 } as const;

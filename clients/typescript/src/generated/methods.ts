@@ -136,7 +136,8 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError, SupersededError
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.saveMessage({
    *   message: {
@@ -168,7 +169,9 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError, SupersededError
+   * @throws {@link NotFoundError}
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.updateMessage({ messageId: "m1", updates: { content: "hello, world", editedAt: 1767225660000 } });
    */
@@ -183,7 +186,9 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError, SupersededError
+   * @throws {@link NotFoundError}
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.deleteMessage({ messageId: "m1" });
    */
@@ -195,11 +200,12 @@ export abstract class Operations {
    * Remove all messages of a room with their reactions and attachments. Succeeds if there are none.
    *
    * A message that was deleted before stays deleted: a late copy of it is not stored. All others may be saved again.
-   * The reply does not wait until the bytes are removed: see `purging` of `get-scope-info`.
+   * The reply does not wait until the bytes are removed: see `purging` of {@link getScopeInfo}.
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError, SupersededError
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.clearRoomMessages({ roomId: "r1" });
    */
@@ -215,7 +221,8 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError, SupersededError
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.forgetDeletions({ roomId: "r1" });
    */
@@ -232,7 +239,8 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError, SupersededError
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.renameMessage({ messageId: "m1", newId: "m900" });
    */
@@ -248,7 +256,8 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError, SupersededError
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.deleteMessagesBefore({ roomId: "r1", timestamp: 1767225600000 });
    */
@@ -257,11 +266,13 @@ export abstract class Operations {
   }
 
   /**
-   * Delete messages whose `expiresAt` has come, like `delete-message`: at most 1,000. The daemon does this in time.
+   * Delete messages whose `expiresAt` has come, like {@link deleteMessage}: at most 1,000. The daemon does this in
+   * time.
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError, SupersededError
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.deleteExpiredMessages();
    */
@@ -277,7 +288,9 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError, SupersededError
+   * @throws {@link NotFoundError}
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.createMessage({ channelId: "general", authorId: "ada", content: "hello" });
    */
@@ -291,7 +304,7 @@ export abstract class Operations {
    * Query; needs the right `read` over tcp.
    *
    * @deprecated Use {@link getMessagePage}.
-   * @throws NotFoundError
+   * @throws {@link NotFoundError}
    * @example
    * await client.listMessages({ channelId: "general", limit: 20 });
    */
@@ -309,7 +322,7 @@ export abstract class Operations {
    *
    * Query; needs the right `read` over tcp.
    *
-   * @throws NotFoundError
+   * @throws {@link NotFoundError}
    * @example
    * await client.getMessagePage({ roomId: "r1", channelId: "general", limit: 20, includeDeleted: false });
    */
@@ -371,7 +384,8 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError, SupersededError
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.saveReaction({ reaction: { messageId: "m1", oderId: "bob", emoji: "👍", timestamp: 1767225601000 } });
    */
@@ -386,7 +400,8 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError, SupersededError
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.removeReaction({ messageId: "m1", oderId: "bob", emoji: "👍" });
    */
@@ -414,7 +429,8 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError, SupersededError
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.saveUser({ user: { oderId: "ada", id: "u1", username: "ada", createdAt: 1767225600000 } });
    */
@@ -427,7 +443,9 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError, SupersededError
+   * @throws {@link NotFoundError}
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.updateUser({ userId: "ada", updates: { status: "away", displayName: null } });
    */
@@ -440,7 +458,8 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError, SupersededError
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.setCurrentUserId({ userId: "ada" });
    */
@@ -454,7 +473,8 @@ export abstract class Operations {
    * Command; needs the right `write` over tcp.
    *
    * @deprecated Use {@link saveUser}.
-   * @throws ConflictError, SupersededError
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.createUser({ pubkey: "ed25519:8f3a", displayName: "Ada" });
    */
@@ -502,7 +522,7 @@ export abstract class Operations {
   }
 
   /**
-   * The user set by `set-current-user-id`; null if none is set or the user is not stored.
+   * The user set by {@link setCurrentUserId}; null if none is set or the user is not stored.
    *
    * Query; needs the right `read` over tcp.
    *
@@ -533,7 +553,8 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError, SupersededError
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.saveRoom({
    *   room: {
@@ -565,7 +586,9 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError, SupersededError
+   * @throws {@link NotFoundError}
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.updateRoom({ roomId: "r1", updates: { topic: null, maxUsers: 50 } });
    */
@@ -578,7 +601,8 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError, SupersededError
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.deleteRoom({ roomId: "r1" });
    */
@@ -618,7 +642,9 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError, SupersededError
+   * @throws {@link NotFoundError}
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.saveMember({ roomId: "r1", member: { oderId: "ada", displayName: "Ada", joinedAt: 1767225600000 } });
    */
@@ -631,7 +657,8 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError, SupersededError
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.removeMember({ roomId: "r1", oderId: "ada" });
    */
@@ -671,7 +698,9 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError, SupersededError
+   * @throws {@link NotFoundError}
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.saveChannel({ channel: { id: "general", name: "general", type: "text", position: 1 } });
    */
@@ -685,7 +714,9 @@ export abstract class Operations {
    * Command; needs the right `write` over tcp.
    *
    * @deprecated Use {@link saveChannel}.
-   * @throws NotFoundError, ConflictError, SupersededError
+   * @throws {@link NotFoundError}
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.createChannel({ name: "general", topic: "anything", position: 1 });
    */
@@ -698,7 +729,9 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError, SupersededError
+   * @throws {@link NotFoundError}
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.updateChannel({ channelId: "general", updates: { topic: null, position: 2 } });
    */
@@ -711,7 +744,9 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError, SupersededError
+   * @throws {@link NotFoundError}
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.deleteChannel({ channelId: "general", cascade: true });
    */
@@ -751,7 +786,9 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError, SupersededError
+   * @throws {@link NotFoundError}
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.saveCategory({ category: { id: "talk", name: "Talk", position: 1 } });
    */
@@ -765,7 +802,9 @@ export abstract class Operations {
    * Command; needs the right `write` over tcp.
    *
    * @deprecated Use {@link saveCategory}.
-   * @throws NotFoundError, ConflictError, SupersededError
+   * @throws {@link NotFoundError}
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.createCategory({ name: "Talk", position: 1 });
    */
@@ -778,7 +817,9 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError, SupersededError
+   * @throws {@link NotFoundError}
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.updateCategory({ categoryId: "talk", updates: { name: "Talking" } });
    */
@@ -791,7 +832,9 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError, SupersededError
+   * @throws {@link NotFoundError}
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.deleteCategory({ categoryId: "talk" });
    */
@@ -819,7 +862,8 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError, SupersededError
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.saveBan({ ban: { roomId: "r1", oderId: "eve", timestamp: 1767225600000, reason: "spam" } });
    */
@@ -832,7 +876,8 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError, SupersededError
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.removeBan({ roomId: "r1", oderId: "eve" });
    */
@@ -875,7 +920,8 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError, SupersededError
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.saveAttachment({
    *   attachment: {
@@ -897,7 +943,8 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError, SupersededError
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.deleteAttachmentsForMessage({ messageId: "m1" });
    */
@@ -943,7 +990,9 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError, SupersededError
+   * @throws {@link NotFoundError}
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.createSession({ userId: "ada", durationMs: 86400000, token: "bm90IGEgcmVhbCB0b2tlbg" });
    */
@@ -956,7 +1005,8 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError, SupersededError
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.deleteSession({ token: "bm90IGEgcmVhbCB0b2tlbg" });
    */
@@ -969,7 +1019,8 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError, SupersededError
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.deleteExpiredSessions();
    */
@@ -990,14 +1041,16 @@ export abstract class Operations {
   }
 
   /**
-   * Store a part of a file (base64 in JSON) for a later `put-media`; the result is its SHA-256 in hex.
+   * Store a part of a file (base64 in JSON) for a later {@link putMedia}; the result is its SHA-256 in hex.
    *
    * Parts that no file uses are removed a day after they were put. With `sha256` instead of `data`, the part that is
    * already stored counts as put now; `not-found` if it is not stored.
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError, SupersededError
+   * @throws {@link NotFoundError}
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.putMediaPart({ data: "aGVsbG8=" });
    */
@@ -1012,7 +1065,9 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError, SupersededError
+   * @throws {@link NotFoundError}
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.putMedia({
    *   parts: [
@@ -1032,7 +1087,8 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError, SupersededError
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.deleteMedia({ mediaId: "01JGH0000000000000000000000" });
    */
@@ -1072,7 +1128,7 @@ export abstract class Operations {
    *
    * Query; needs the right `read` over tcp.
    *
-   * @throws NotFoundError
+   * @throws {@link NotFoundError}
    * @example
    * await client.getMediaPart({ mediaId: "01JGH0000000000000000000000" });
    */
@@ -1152,7 +1208,8 @@ export abstract class Operations {
    *
    * Maintenance; needs the right `admin` over tcp.
    *
-   * @throws NotFoundError, ConflictError
+   * @throws {@link NotFoundError}
+   * @throws {@link ConflictError}
    * @example
    * await client.adoptLegacyDatabase({ path: "/home/ada/.old/chat.db", userId: "ada" });
    */
@@ -1176,12 +1233,14 @@ export abstract class Operations {
    * Execute commands of one scope in order, all or none; the result is the list of their results.
    *
    * They share one id, one `seq` and one row in the log. If one fails, none takes effect; the error is that of the
-   * first that fails, and `details.failures` lists all of them. A batch cannot contain `batch`, `clear-all-data`,
-   * `put-media-part` or `put-media`.
+   * first that fails, and `details.failures` lists all of them. A batch cannot contain {@link batch},
+   * {@link clearAllData}, {@link putMediaPart} or {@link putMedia}.
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws NotFoundError, ConflictError, SupersededError
+   * @throws {@link NotFoundError}
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.batch({
    *   commands: [
@@ -1232,7 +1291,8 @@ export abstract class Operations {
    *
    * Maintenance; needs the right `admin` over tcp.
    *
-   * @throws NotFoundError, ConflictError
+   * @throws {@link NotFoundError}
+   * @throws {@link ConflictError}
    * @example
    * await client.appendLog({
    *   entries: [
@@ -1258,7 +1318,7 @@ export abstract class Operations {
    *
    * Query; needs the right `admin` over tcp.
    *
-   * @throws NotFoundError
+   * @throws {@link NotFoundError}
    * @example
    * await client.getRows({ table: "messages", limit: 50 });
    */
@@ -1271,7 +1331,8 @@ export abstract class Operations {
    *
    * Command; needs the right `write` over tcp.
    *
-   * @throws ConflictError, SupersededError
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.initialize();
    */
@@ -1284,7 +1345,8 @@ export abstract class Operations {
    *
    * Command; needs the right `admin` over tcp.
    *
-   * @throws ConflictError, SupersededError
+   * @throws {@link ConflictError}
+   * @throws {@link SupersededError}
    * @example
    * await client.clearAllData();
    */
@@ -1345,12 +1407,13 @@ export abstract class Operations {
   /**
    * Let whoever has a token call over tcp. The caller makes the token and sends only its SHA-256 (in hex).
    *
-   * A token must be 256 random bits: whoever can connect may ask `hello` for a proof, and try tokens on it. `scopes`
-   * are those it is limited to; it has no limit without them. `conflict` if another token has the name or the hash.
+   * A token must be 256 random bits: whoever can connect may ask {@link hello} for a proof, and try tokens on it.
+   * `scopes` are those it is limited to; it has no limit without them. `conflict` if another token has the name or the
+   * hash.
    *
    * Maintenance; needs the right `admin` over tcp.
    *
-   * @throws ConflictError
+   * @throws {@link ConflictError}
    * @example
    * await client.createToken({
    *   name: "bot",
@@ -1379,7 +1442,7 @@ export abstract class Operations {
    *
    * Maintenance; needs the right `admin` over tcp.
    *
-   * @throws NotFoundError
+   * @throws {@link NotFoundError}
    * @example
    * await client.revokeToken({ name: "bot" });
    */
@@ -1392,7 +1455,7 @@ export abstract class Operations {
    *
    * Maintenance; needs the right `admin` over tcp.
    *
-   * @throws ConflictError
+   * @throws {@link ConflictError}
    * @example
    * await client.addKey({ name: "laptop", publicKey: "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID" });
    */
@@ -1417,7 +1480,7 @@ export abstract class Operations {
    *
    * Maintenance; needs the right `admin` over tcp.
    *
-   * @throws NotFoundError
+   * @throws {@link NotFoundError}
    * @example
    * await client.revokeKey({ name: "laptop" });
    */
