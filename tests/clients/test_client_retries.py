@@ -449,8 +449,7 @@ def test_a_caller_error_of_any_attempt_is_the_outcome(
 def sent(pending: PendingCalls) -> list[str]:
     """The ids of the calls that are due to be sent, which marks them as sent."""
     ids = []
-    while pending.send_queue:
-        call = pending.send_queue[0]
+    while (call := pending.next_call()) is not None:
         ids.append(call.id)
         pending.mark_sent(call)
     return ids

@@ -97,8 +97,7 @@ class Machine:
 
     def _send(self, now: float) -> list[Event]:
         sends = []
-        while self._pending.send_queue:
-            call = self._pending.send_queue[0]
+        while (call := self._pending.next_call()) is not None:
             body = MSGPACK.decode(call.body_at(now), dict[str, Any])
             sent = {"call": call.id, "deadlineMs": body["deadlineMs"]}
             if call.waits:
