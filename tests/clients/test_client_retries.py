@@ -16,6 +16,7 @@ import zmq.asyncio
 
 from backscroll.bus.inprocess import InProcess
 from backscroll.clients.python import AsyncClient, Client
+from backscroll.clients.python import pending_calls as pending_calls_module
 from backscroll.clients.python.client import ZmqTransport
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.clients.python.pending_calls import RETRY_DELAY_MS, Call, PendingCalls
@@ -250,6 +251,28 @@ def test_a_pipeline_resends_before_sending_anything_new(fake: FakeDaemon) -> Non
                 fake.answer(peer, request, user(request.payload["userId"]))
         assert outcome.result() == [user(str(number)) for number in range(40)]
     assert seen == [str(number) for number in range(40)]
+
+
+@with_both
+def test_only_a_window_of_requests_is_in_flight(do: Both, fake: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others wait in the client, also after a loss; each reply makes room for the next one."""
+    monkeypatch.setattr(pending_calls_module, "IN_FLIGHT_MAX", 5)
+    names = [str(number) for number in range(20)]
+    outcome = do.all([GetUser(name) for name in names])
+    first = [fake.receive()[1].id for _ in range(5)]
+    assert fake.is_silent(50)
+    fake.go()
+    fake.come()
+    requests = [fake.receive() for _ in range(5)]
+    assert [request.id for _, request in requests] == first
+    for name in names:
+        assert fake.is_silent(0)
+        client, request = requests.pop(0)
+        assert request.payload["userId"] == name
+        fake.answer(client, request, user(name))
+        if int(name) + 5 < len(names):
+            requests.append(fake.receive())
+    assert outcome.result() == [user(name) for name in names]
 
 
 @with_both

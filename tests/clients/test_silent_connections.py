@@ -21,6 +21,7 @@ from backscroll.schema.errors import NoReply, Unavailable
 StartDaemon = Callable[..., DaemonProcess]
 SOON_MS = 200
 LONG_MS = 20_000
+MANY = 5_000
 
 CLIENTS: list[Any] = [Client, AsyncClient]
 
@@ -124,6 +125,16 @@ def test_a_connection_that_swallows_all_is_given_up(client_class: Any, hole: Hol
             ask(SOON_MS)
         assert ask() == Pong(pong=True)
         assert hole.connections == 2
+
+
+def test_thousands_of_requests_at_once_are_answered(served: DaemonProcess) -> None:
+    """An application need not count its requests: no more are in flight than the daemon holds replies for."""
+
+    async def ask_all() -> list[Pong]:
+        async with AsyncClient(served.endpoint, timeout_ms=LONG_MS) as client:
+            return await asyncio.gather(*(client.ask(Ping()) for _ in range(MANY)))
+
+    assert asyncio.run(ask_all()) == [Pong(pong=True)] * MANY
 
 
 @pytest.mark.parametrize("client_class", CLIENTS)
