@@ -65,7 +65,7 @@ class Transport(Protocol):
     """Exchanges bodies with a daemon. `backscroll.bus.inprocess.InProcess` is one without a socket.
 
     A transport that can lose requests raises `Reconnected` from either method, once after each loss, when it can send
-    again; a `send` that raises it has not sent its body.
+    again; a `send` that raises it has not sent its body. What had arrived before the loss can still be received then.
     """
 
     def send(self, body: bytes, timeout_ms: float, /) -> None:
@@ -488,7 +488,7 @@ class Client:
         try:
             body = self._transport.receive((until - time.monotonic()) * 1000)
         except Reconnected:
-            self._pending.reconnected()
+            self._reconnected()
             return
         if body is not None:
             self._pending.handle_reply(body, time.monotonic())
@@ -510,9 +510,21 @@ class Client:
             try:
                 self._transport.send(call.body_at(now), (deadline - now) * 1000)
             except Reconnected:
-                pending.reconnected()
+                self._reconnected()
             else:
                 pending.mark_sent(call)
+
+    def _reconnected(self) -> None:
+        """Send again what is unanswered. What has an answer that arrived before the loss must not be sent again: its
+        caller gets that answer, and a command that was refused could then take effect.
+        """
+        try:
+            while (body := self._transport.receive(0)) is not None:
+                self._pending.handle_reply(body, time.monotonic())
+        except Reconnected:
+            pass  # it was lost once more, so there is nothing more to receive
+        finally:
+            self._pending.reconnected()
 
 
 class FeedIterator(Generic[T]):

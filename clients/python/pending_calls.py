@@ -32,8 +32,9 @@ outcome is unknown.
 
 import math
 import os
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from msgspec import Raw
@@ -209,8 +210,8 @@ class PendingCalls:
         self._pid = os.getpid()
         self._sent_last = Sender(new_id(), 0)
         self.level: int | None = PROTOCOL_LEVEL  # for the first request only
-        self._calls: dict[Any, Call] = {}
-        self._by_age: deque[Call] = deque()  # without those that wait; includes removed calls until they are the oldest
+        self._calls: dict[Any, Call] = {}  # by id
+        self._by_age: OrderedDict[str, Call] = OrderedDict()  # without those that wait
         self._added = self._highest_sent = 0
         self._refused: Call | None = None
 
@@ -250,7 +251,7 @@ class PendingCalls:
         call.number = self._added
         self._calls[call.id] = call
         if not call.waits:
-            self._by_age.append(call)
+            self._by_age[call.id] = call
         self.send_queue.append(call)
 
     def mark_sent(self, call: Call) -> None:
@@ -311,9 +312,8 @@ class PendingCalls:
 
     def _oldest_type(self) -> Any:
         """The result type of the oldest call that does not wait; `Raw` if there is none."""
-        while self._by_age and self._calls.get(self._by_age[0].id) is not self._by_age[0]:
-            self._by_age.popleft()
-        return self._by_age[0].operation_type.reply_type if self._by_age else Raw
+        oldest = next(iter(self._by_age.values()), None)
+        return Raw if oldest is None else oldest.operation_type.reply_type
 
     def _settle(self, call: Call, outcome: tuple[Reply[Any], Codec] | BackscrollError) -> None:
         self._remove(call)
@@ -321,10 +321,12 @@ class PendingCalls:
 
     def _remove(self, call: Call) -> None:
         del self._calls[call.id]
+        self._by_age.pop(call.id, None)
         if call is self._refused:
             self._refused, self.retry_at = None, math.inf
-        if self.send_queue:
-            self.send_queue = deque(each for each in self.send_queue if each is not call)
+        if self.send_queue and not call.awaiting_reply:
+            with suppress(ValueError):  # it was sent, and is not in the queue
+                self.send_queue.remove(call)
 
 
 def open_reply(body: bytes, result_type: Any = Raw) -> tuple[Reply[Any], Codec]:
