@@ -331,7 +331,7 @@ class Client:
         At most `window` requests are in flight. The first error is raised in its place among the results; the requests
         sent until then still take effect. With `return_errors` the error of a request that was sent is yielded in that
         place instead, and the pipeline goes on. Other threads have to wait until the iterator ends. The timeout of a
-        request starts when its result is next.
+        request starts when its result is next, so all of them together may take longer.
 
         After a lost connection, unanswered requests are sent again, in order and before new ones. A query among them
         may then see commands that were sent after it.
@@ -352,6 +352,7 @@ class Client:
                             timeout_ms=self._timeout_ms,
                             level=self._pending.level,
                             sender=self._pending.sender_of(operation),
+                            is_awaited=False,
                         )
                         self._send(call, _after(self._timeout_ms))
                         calls.append(call)

@@ -79,8 +79,9 @@ new_id = UlidGenerator()
 class Call:
     """One request, from its creation until its outcome is known.
 
-    `deadline` is when its caller stops waiting; None until the caller waits for this call. `on_settled` is called when
-    there is an outcome.
+    `deadline` is when its caller stops waiting; None until the caller waits for this call, which in a pipeline may be
+    at any time: until then the request has no `deadlineMs`, so that the daemon does not refuse what stood behind others
+    for long. `on_settled` is called when there is an outcome.
     """
 
     deadline: float | None = None
@@ -100,22 +101,25 @@ class Call:
         call_id: str | None = None,
         level: int | None = None,
         sender: Sender | None = None,
+        is_awaited: bool = True,
     ) -> None:
         """Encode the request; raises `Invalid` if that is not possible, and `TooLarge` for a body over its limit.
 
-        `timeout_ms` is besides the time for which the operation itself waits.
+        `timeout_ms` is besides the time for which the operation itself waits. `is_awaited`: whether the caller waits
+        from now on.
         """
         self.id = new_id() if call_id is None else call_id
         self.operation_type = type(operation)
         self._wait_ms = operation.wait_ms if isinstance(operation, WaitingQuery) else 0
         self.timeout_ms = timeout_ms + self._wait_ms
         self._codec = codec
+        self._deadline_ms = self.timeout_ms if is_awaited else None  # in `body`
         envelope = Envelope(
             id=self.id,
             type=operation.wire_name,
             payload=operation,
             scope=scope,
-            deadline_ms=self.timeout_ms,
+            deadline_ms=self._deadline_ms,
             level=level,
             client=sender.client if sender else None,
             n=sender.n if sender else None,
@@ -152,13 +156,13 @@ class Call:
         if self.deadline is None:
             return self.body
         remaining_ms = max(1, math.ceil((self.deadline - now) * 1000))
-        if remaining_ms >= self.timeout_ms:
+        if self._deadline_ms is not None and remaining_ms >= self._deadline_ms:
             return self.body
         fields: dict[str, Any] = self._codec.decode(self.body, dict[str, Raw])  # the payload stays as it was encoded
         fields["deadlineMs"] = remaining_ms
         if self.waits:
             payload: dict[str, Any] = self._codec.decode(fields["payload"], dict[str, Raw])
-            waited_ms = self.timeout_ms - remaining_ms
+            waited_ms = max(0, self.timeout_ms - remaining_ms)
             fields["payload"] = payload | {"waitMs": max(0, self._wait_ms - waited_ms)}
         return self._codec.encode(fields)
 

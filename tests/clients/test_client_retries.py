@@ -255,6 +255,26 @@ def test_a_pipeline_resends_before_sending_anything_new(fake: FakeDaemon) -> Non
     assert seen == [str(number) for number in range(40)]
 
 
+def test_a_pipeline_has_deadlines_only_for_what_it_awaits(fake: FakeDaemon) -> None:
+    """The timeout of a request starts when its result is next, so before that the daemon is told none: it would refuse
+    requests that stand behind others for longer.
+    """
+    with ThreadPoolExecutor(1) as thread, Client(fake.endpoint, timeout_ms=LONG_MS) as client:
+        outcomes = thread.submit(list, client.pipeline([SAVE, ASK]))
+        for is_resent in (False, True):
+            (peer, first), (_, second) = fake.receive(), fake.receive()
+            assert second.deadline_ms is None
+            if not is_resent:
+                assert first.deadline_ms is None
+                fake.go()
+                fake.come()
+        assert first.deadline_ms is not None
+        assert 0 < first.deadline_ms < LONG_MS
+        fake.answer(peer, first)
+        fake.answer(peer, second, user("a"))
+        assert outcomes.result() == [None, user("a")]
+
+
 @with_both
 def test_a_daemon_that_never_comes_back_gives_no_reply(do: Both, fake: FakeDaemon) -> None:
     """A request that was sent is waited for until its timeout, and then its outcome is unknown."""
