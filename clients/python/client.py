@@ -346,13 +346,8 @@ class Client:
                         while len(calls) > window // 2:
                             yield self._result(calls.popleft(), return_errors)
                     try:
-                        call = Call(
-                            operation,
-                            scope=self._scope,
-                            timeout_ms=self._timeout_ms,
-                            level=self._pending.level,
-                            sender=self._pending.sender_of(operation),
-                            is_awaited=False,
+                        call = self._pending.new_call(
+                            operation, scope=self._scope, timeout_ms=self._timeout_ms, is_awaited=False
                         )
                         self._send(call, _after(self._timeout_ms))
                         calls.append(call)
@@ -442,14 +437,7 @@ class Client:
         """The call of an operation with its outcome."""
         self._pending.check_process()
         with self._lock:
-            call = Call(
-                operation,
-                scope=self._scope,
-                timeout_ms=timeout_ms,
-                call_id=request_id,
-                level=self._pending.level,
-                sender=self._pending.sender_of(operation),
-            )
+            call = self._pending.new_call(operation, scope=self._scope, timeout_ms=timeout_ms, call_id=request_id)
             call.deadline = deadline = _after(call.timeout_ms)
             self._send(call, deadline)
             self._settle(call, deadline)

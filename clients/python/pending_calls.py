@@ -213,7 +213,7 @@ class PendingCalls:
         self.closed = False
         self._pid = os.getpid()
         self._sent_last = Sender(new_id(), 0)
-        self.level: int | None = PROTOCOL_LEVEL  # for the first request only
+        self._level: int | None = PROTOCOL_LEVEL  # for the first request only
         self._calls: dict[Any, Call] = {}  # by id
         self._by_age: OrderedDict[str, Call] = OrderedDict()  # without those that wait
         self._added = self._highest_sent = 0
@@ -232,12 +232,28 @@ class PendingCalls:
         if self.is_forked:
             raise Invalid(FORKED)
 
-    def sender_of(self, operation: Operation[Any]) -> Sender | None:
-        """Who sends a new call of this operation, to be added next: each command gets the next `n`."""
-        if not isinstance(operation, Command):
-            return None
-        self._sent_last = Sender(self._sent_last.client, self._sent_last.n + 1)
-        return self._sent_last
+    def new_call(
+        self,
+        operation: Operation[Any],
+        *,
+        scope: str,
+        timeout_ms: int,
+        call_id: str | None = None,
+        is_awaited: bool = True,
+    ) -> Call:
+        """A call that is to be added next: each command gets the next `n`. Raises what `Call` raises."""
+        sender = None
+        if isinstance(operation, Command):
+            sender = self._sent_last = Sender(self._sent_last.client, self._sent_last.n + 1)
+        return Call(
+            operation,
+            scope=scope,
+            timeout_ms=timeout_ms,
+            call_id=call_id,
+            level=self._level,
+            sender=sender,
+            is_awaited=is_awaited,
+        )
 
     def add(self, call: Call) -> None:
         """Append a new call to the send queue.
@@ -248,7 +264,7 @@ class PendingCalls:
             raise call.unanswered(CLOSED)
         if call.id in self._calls:
             raise Invalid(f"a request with the id {call.id!r} is already in flight")
-        self.level = None
+        self._level = None
         if self.retry_at < math.inf:
             self.queue_retry(math.inf)  # a refused call goes before a new one
         self._added += 1
