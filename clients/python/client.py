@@ -65,7 +65,7 @@ class Transport(Protocol):
     """Exchanges bodies with a daemon. `backscroll.bus.inprocess.InProcess` is one without a socket.
 
     A transport that can lose requests raises `Reconnected` from either method, once after each loss, when it can send
-    again; a `send` that raises it has not sent its body.
+    again; a `send` that raises it has not sent its body. What had arrived before the loss can still be received then.
     """
 
     def send(self, body: bytes, timeout_ms: float, /) -> None:
@@ -331,7 +331,7 @@ class Client:
         At most `window` requests are in flight. The first error is raised in its place among the results; the requests
         sent until then still take effect. With `return_errors` the error of a request that was sent is yielded in that
         place instead, and the pipeline goes on. Other threads have to wait until the iterator ends. The timeout of a
-        request starts when its result is next.
+        request starts when its result is next, so all of them together may take longer.
 
         After a lost connection, unanswered requests are sent again, in order and before new ones. A query among them
         may then see commands that were sent after it.
@@ -346,12 +346,8 @@ class Client:
                         while len(calls) > window // 2:
                             yield self._result(calls.popleft(), return_errors)
                     try:
-                        call = Call(
-                            operation,
-                            scope=self._scope,
-                            timeout_ms=self._timeout_ms,
-                            level=self._pending.level,
-                            sender=self._pending.sender_of(operation),
+                        call = self._pending.new_call(
+                            operation, scope=self._scope, timeout_ms=self._timeout_ms, is_awaited=False
                         )
                         self._send(call, _after(self._timeout_ms))
                         calls.append(call)
@@ -441,14 +437,7 @@ class Client:
         """The call of an operation with its outcome."""
         self._pending.check_process()
         with self._lock:
-            call = Call(
-                operation,
-                scope=self._scope,
-                timeout_ms=timeout_ms,
-                call_id=request_id,
-                level=self._pending.level,
-                sender=self._pending.sender_of(operation),
-            )
+            call = self._pending.new_call(operation, scope=self._scope, timeout_ms=timeout_ms, call_id=request_id)
             call.deadline = deadline = _after(call.timeout_ms)
             self._send(call, deadline)
             self._settle(call, deadline)
@@ -488,7 +477,7 @@ class Client:
         try:
             body = self._transport.receive((until - time.monotonic()) * 1000)
         except Reconnected:
-            self._pending.reconnected()
+            self._reconnected()
             return
         if body is not None:
             self._pending.handle_reply(body, time.monotonic())
@@ -510,9 +499,21 @@ class Client:
             try:
                 self._transport.send(call.body_at(now), (deadline - now) * 1000)
             except Reconnected:
-                pending.reconnected()
+                self._reconnected()
             else:
                 pending.mark_sent(call)
+
+    def _reconnected(self) -> None:
+        """Send again what is unanswered. What has an answer that arrived before the loss must not be sent again: its
+        caller gets that answer, and a command that was refused could then take effect.
+        """
+        try:
+            while (body := self._transport.receive(0)) is not None:
+                self._pending.handle_reply(body, time.monotonic())
+        except Reconnected:
+            pass  # it was lost once more, so there is nothing more to receive
+        finally:
+            self._pending.reconnected()
 
 
 class FeedIterator(Generic[T]):

@@ -32,8 +32,9 @@ outcome is unknown.
 
 import math
 import os
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from msgspec import Raw
@@ -78,8 +79,9 @@ new_id = UlidGenerator()
 class Call:
     """One request, from its creation until its outcome is known.
 
-    `deadline` is when its caller stops waiting; None until the caller waits for this call. `on_settled` is called when
-    there is an outcome.
+    `deadline` is when its caller stops waiting; None until the caller waits for this call, which in a pipeline may be
+    at any time: until then the request has no `deadlineMs`, so that the daemon does not refuse what stood behind others
+    for long. `on_settled` is called when there is an outcome.
     """
 
     deadline: float | None = None
@@ -99,22 +101,25 @@ class Call:
         call_id: str | None = None,
         level: int | None = None,
         sender: Sender | None = None,
+        is_awaited: bool = True,
     ) -> None:
         """Encode the request; raises `Invalid` if that is not possible, and `TooLarge` for a body over its limit.
 
-        `timeout_ms` is besides the time for which the operation itself waits.
+        `timeout_ms` is besides the time for which the operation itself waits. `is_awaited`: whether the caller waits
+        from now on.
         """
         self.id = new_id() if call_id is None else call_id
         self.operation_type = type(operation)
         self._wait_ms = operation.wait_ms if isinstance(operation, WaitingQuery) else 0
         self.timeout_ms = timeout_ms + self._wait_ms
         self._codec = codec
+        self._deadline_ms = self.timeout_ms if is_awaited else None  # in `body`
         envelope = Envelope(
             id=self.id,
             type=operation.wire_name,
             payload=operation,
             scope=scope,
-            deadline_ms=self.timeout_ms,
+            deadline_ms=self._deadline_ms,
             level=level,
             client=sender.client if sender else None,
             n=sender.n if sender else None,
@@ -151,13 +156,13 @@ class Call:
         if self.deadline is None:
             return self.body
         remaining_ms = max(1, math.ceil((self.deadline - now) * 1000))
-        if remaining_ms >= self.timeout_ms:
+        if self._deadline_ms is not None and remaining_ms >= self._deadline_ms:
             return self.body
         fields: dict[str, Any] = self._codec.decode(self.body, dict[str, Raw])  # the payload stays as it was encoded
         fields["deadlineMs"] = remaining_ms
         if self.waits:
             payload: dict[str, Any] = self._codec.decode(fields["payload"], dict[str, Raw])
-            waited_ms = self.timeout_ms - remaining_ms
+            waited_ms = max(0, self.timeout_ms - remaining_ms)
             fields["payload"] = payload | {"waitMs": max(0, self._wait_ms - waited_ms)}
         return self._codec.encode(fields)
 
@@ -208,9 +213,9 @@ class PendingCalls:
         self.closed = False
         self._pid = os.getpid()
         self._sent_last = Sender(new_id(), 0)
-        self.level: int | None = PROTOCOL_LEVEL  # for the first request only
-        self._calls: dict[Any, Call] = {}
-        self._by_age: deque[Call] = deque()  # without those that wait; includes removed calls until they are the oldest
+        self._level: int | None = PROTOCOL_LEVEL  # for the first request only
+        self._calls: dict[Any, Call] = {}  # by id
+        self._by_age: OrderedDict[str, Call] = OrderedDict()  # without those that wait
         self._added = self._highest_sent = 0
         self._refused: Call | None = None
 
@@ -227,12 +232,28 @@ class PendingCalls:
         if self.is_forked:
             raise Invalid(FORKED)
 
-    def sender_of(self, operation: Operation[Any]) -> Sender | None:
-        """Who sends a new call of this operation, to be added next: each command gets the next `n`."""
-        if not isinstance(operation, Command):
-            return None
-        self._sent_last = Sender(self._sent_last.client, self._sent_last.n + 1)
-        return self._sent_last
+    def new_call(
+        self,
+        operation: Operation[Any],
+        *,
+        scope: str,
+        timeout_ms: int,
+        call_id: str | None = None,
+        is_awaited: bool = True,
+    ) -> Call:
+        """A call that is to be added next: each command gets the next `n`. Raises what `Call` raises."""
+        sender = None
+        if isinstance(operation, Command):
+            sender = self._sent_last = Sender(self._sent_last.client, self._sent_last.n + 1)
+        return Call(
+            operation,
+            scope=scope,
+            timeout_ms=timeout_ms,
+            call_id=call_id,
+            level=self._level,
+            sender=sender,
+            is_awaited=is_awaited,
+        )
 
     def add(self, call: Call) -> None:
         """Append a new call to the send queue.
@@ -243,14 +264,14 @@ class PendingCalls:
             raise call.unanswered(CLOSED)
         if call.id in self._calls:
             raise Invalid(f"a request with the id {call.id!r} is already in flight")
-        self.level = None
+        self._level = None
         if self.retry_at < math.inf:
             self.queue_retry(math.inf)  # a refused call goes before a new one
         self._added += 1
         call.number = self._added
         self._calls[call.id] = call
         if not call.waits:
-            self._by_age.append(call)
+            self._by_age[call.id] = call
         self.send_queue.append(call)
 
     def mark_sent(self, call: Call) -> None:
@@ -311,9 +332,8 @@ class PendingCalls:
 
     def _oldest_type(self) -> Any:
         """The result type of the oldest call that does not wait; `Raw` if there is none."""
-        while self._by_age and self._calls.get(self._by_age[0].id) is not self._by_age[0]:
-            self._by_age.popleft()
-        return self._by_age[0].operation_type.reply_type if self._by_age else Raw
+        oldest = next(iter(self._by_age.values()), None)
+        return Raw if oldest is None else oldest.operation_type.reply_type
 
     def _settle(self, call: Call, outcome: tuple[Reply[Any], Codec] | BackscrollError) -> None:
         self._remove(call)
@@ -321,10 +341,12 @@ class PendingCalls:
 
     def _remove(self, call: Call) -> None:
         del self._calls[call.id]
+        self._by_age.pop(call.id, None)
         if call is self._refused:
             self._refused, self.retry_at = None, math.inf
-        if self.send_queue:
-            self.send_queue = deque(each for each in self.send_queue if each is not call)
+        if self.send_queue and not call.awaiting_reply:
+            with suppress(ValueError):  # it was sent, and is not in the queue
+                self.send_queue.remove(call)
 
 
 def open_reply(body: bytes, result_type: Any = Raw) -> tuple[Reply[Any], Codec]:

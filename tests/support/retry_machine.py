@@ -86,8 +86,7 @@ class Machine:
         name, timeout_ms = event["call"], event.get("timeoutMs", TIMEOUT_MS)
         waiting = GetChanges(wait_ms=event.get("waitMs", 0))
         operation = waiting if event["kind"] == "waiting" else OPERATIONS[event["kind"]]
-        sender = self._pending.sender_of(operation)
-        call = Call(operation, scope="default", timeout_ms=timeout_ms, call_id=name, level=None, sender=sender)
+        call = self._pending.new_call(operation, scope="default", timeout_ms=timeout_ms, call_id=name)
         call.deadline = now + call.timeout_ms / 1000
         self._calls[name] = call
         try:
