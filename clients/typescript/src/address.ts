@@ -141,13 +141,13 @@ export class Greeting {
   #isProven(result: unknown): boolean {
     const { proof, endpoints } = (result ?? {}) as { proof?: unknown; endpoints?: unknown };
     if (typeof proof !== "string" || !Array.isArray(endpoints)) return false;
-    const expected = Buffer.from(proofOf(this.#token, this.#nonce, endpoints.map(String)));
+    const texts = endpoints.filter((each) => typeof each === "string");
+    const expected = Buffer.from(proofOf(this.#token, this.#nonce, texts));
     const given = Buffer.from(proof);
-    const ports = endpoints.map((each) => portOf(String(each)));
     return (
       given.length === expected.length &&
       timingSafeEqual(given, expected) &&
-      ports.includes(portOf(this.#address.endpoint))
+      texts.map(portOf).includes(portOf(this.#address.endpoint))
     );
   }
 

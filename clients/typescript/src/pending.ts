@@ -363,7 +363,7 @@ interface ReceivedError {
 /** The error of a reply. A code that this client does not know keeps its name, in the class of its `fault`. */
 function errorFrom(error: Partial<Record<keyof ReceivedError, unknown>>): BackscrollError {
   const code = typeof error.code === "string" ? error.code : "internal";
-  const ErrorClass = ERRORS[code] ?? (error.fault === "caller" ? CallerError : DaemonError);
+  const ErrorClass = entryOf(ERRORS, code) ?? (error.fault === "caller" ? CallerError : DaemonError);
   return new ErrorClass(typeof error.message === "string" ? error.message : code, {
     code,
     retryable: error.retryable === true,
@@ -371,8 +371,13 @@ function errorFrom(error: Partial<Record<keyof ReceivedError, unknown>>): Backsc
   });
 }
 
-function infoOf(type: string): OperationInfo {
-  return (OPERATIONS as Readonly<Record<string, OperationInfo | undefined>>)[type] ?? OTHER;
+export function infoOf(type: string): OperationInfo {
+  return entryOf(OPERATIONS, type) ?? OTHER;
+}
+
+/** An entry of a table. The name may be anybody's, and `constructor` and `__proto__` are names in every object. */
+function entryOf<Value>(table: Readonly<Record<string, Value>>, name: string): Value | undefined {
+  return Object.hasOwn(table, name) ? table[name] : undefined;
 }
 
 function checkId(id: string): void {
@@ -382,9 +387,10 @@ function checkId(id: string): void {
   }
 }
 
+/** How long the daemon is asked to wait; 0 also for what it refuses, so that its refusal is waited for like any reply. */
 function waitMsOf(payload: unknown): number {
   const waitMs = (payload as { waitMs?: unknown } | null | undefined)?.waitMs;
-  return typeof waitMs === "number" ? waitMs : 0;
+  return typeof waitMs === "number" && waitMs > 0 && waitMs <= LIMITS.waitMs ? waitMs : 0;
 }
 
 /** The payload as JSON, with bytes as base64; throws `InvalidError` for what JSON would change silently. */

@@ -9,6 +9,9 @@ import { LIMITS } from "./generated/limits.js";
 
 const GREETING = Buffer.concat([Buffer.from("ff00000000000000007f0300", "hex"), Buffer.from("NULL")], 64);
 const READY_NAME_BYTES = 6;
+const ERROR_NAME_BYTES = 6;
+/** So much of a socket's type is quoted: whoever sent it may be anybody. */
+const TYPE_CHARS_MAX = 64;
 const READY = Buffer.from("\x05READY\x0bSocket-Type\0\0\0\x06DEALER");
 const MORE = 1;
 const LONG = 2;
@@ -136,11 +139,18 @@ export class ZmtpConnection {
 
   #command(body: Buffer): void {
     const name = body.toString("latin1", 1, 1 + (body[0] ?? 0));
-    if (name === "ERROR") this.close(`the daemon refused the connection: ${body.toString("latin1", 7)}`);
-    else if (name === "READY" && this.#state === "handshake") {
+    if (name === "ERROR") {
+      const reason = body.toString(
+        "latin1",
+        ERROR_NAME_BYTES + 1,
+        ERROR_NAME_BYTES + 1 + (body[ERROR_NAME_BYTES] ?? 0),
+      );
+      this.close(`the daemon refused the connection: ${reason}`);
+    }
+    if (name === "READY" && this.#state === "handshake") {
       const type = propertyOf(body.subarray(READY_NAME_BYTES), "socket-type");
       if (!PEERS.has(type)) {
-        this.close(`what answers there is a ${JSON.stringify(type)}, no daemon's socket`);
+        this.close(`what answers there is a ${JSON.stringify(type.slice(0, TYPE_CHARS_MAX))}, no daemon's socket`);
         return;
       }
       this.#state = "ready";

@@ -124,6 +124,14 @@ void test("a daemon that refuses hello is not trusted", async (t) => {
   client.close();
 });
 
+void test("a proof with endpoints that are no text proves nothing, and does no harm", async (t) => {
+  const endpoints = [{ toString: 1, valueOf: 1 }, null, 5];
+  const fake = await FakeDaemon.start(t, 0, (request) => ok(request, { proof: "0".repeat(64), endpoints }));
+  const client = new Client({ endpoint: `tcp://127.0.0.1:${String(fake.port)}`, token: "bot.secret", timeoutMs: 100 });
+  await assert.rejects(client.ping(), /did not prove that it knows the token/);
+  client.close();
+});
+
 void test("a program that speaks no ZMTP is told apart", async (t) => {
   const directory = temporaryDirectory(t);
   const server = createServer((_, response) => response.end("hello")).listen(0, "127.0.0.1");

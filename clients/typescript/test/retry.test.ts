@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
-import { CallerError, Client, NoReplyError, UnavailableError } from "../src/index.js";
+import { CallerError, Client, InvalidError, NoReplyError, UnavailableError } from "../src/index.js";
 import { Daemon, FakeDaemon, LONG_MS, messageOf, ok, refusal, temporaryDirectory, waitUntil } from "./support.js";
 
 void test("at most 1,000 requests are in flight, and the others follow", async (t) => {
@@ -247,5 +247,44 @@ void test("what is no reply is an error of the daemon", async (t) => {
   });
   const client = new Client({ endpoint: `ipc://${path}` });
   await assert.rejects(client.ping(), { code: "internal", message: "the daemon sent an invalid reply" });
+  client.close();
+});
+
+void test("a code that is a name in every object is a code like any other", async (t) => {
+  const path = join(temporaryDirectory(t), "socket");
+  const codes = ["constructor", "__proto__", "toString", "hasOwnProperty"];
+  await FakeDaemon.start(t, path, (request) => refusal(request, request.traceparent ?? "", "caller", false));
+  const client = new Client({ endpoint: `ipc://${path}`, timeoutMs: LONG_MS });
+  for (const code of codes) {
+    await assert.rejects(client.ping({}, { traceparent: code }), { code, name: "CallerError" });
+    await assert.rejects(client.call(code, {}, { traceparent: "forbidden" }), { name: "ForbiddenError" });
+  }
+  client.close();
+});
+
+void test("details that are not as declared are an error all the same", async (t) => {
+  const path = join(temporaryDirectory(t), "socket");
+  let details: unknown;
+  await FakeDaemon.start(t, path, ({ id }) => ({ id, ok: false, error: { code: "invalid", message: "no", details } }));
+  const client = new Client({ endpoint: `ipc://${path}`, timeoutMs: LONG_MS });
+  for (details of [5, "text", null, { failures: [null] }, { failures: "text" }]) {
+    const error: unknown = await client.ping().catch((error: unknown) => error);
+    assert(error instanceof InvalidError);
+    assert(error.failures.every(({ index, code }) => index === -1 && code === ""));
+  }
+  client.close();
+});
+
+void test("a waitMs that the daemon refuses is sent as it is, and its refusal is waited for", async (t) => {
+  const { dataDir } = await Daemon.start(t);
+  const client = new Client({ dataDir, timeoutMs: LONG_MS });
+  for (const waitMs of [-LONG_MS, 60_001, 2 ** 53 - 1, 1e300]) {
+    const path = "$.payload.waitMs";
+    await assert.rejects(client.getChanges({ waitMs }), (error) => {
+      assert(error instanceof InvalidError);
+      assert.equal(error.details?.["path"], path);
+      return true;
+    });
+  }
   client.close();
 });

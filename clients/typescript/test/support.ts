@@ -177,6 +177,7 @@ export interface Request {
   type: string;
   payload: Record<string, unknown>;
   auth?: string;
+  traceparent?: string;
   level?: number;
   client?: string;
   n?: number;
