@@ -171,8 +171,12 @@ export class PendingCalls {
   readonly #calls = new Map<string, Call>();
   /** Those to send next; settled ones are skipped when they come to its head. */
   #queue: Call[] = [];
-  /** The bytes of each request that has no reply on this connection, also of those that nobody waits for any more. */
-  readonly #inFlight = new Map<string, number>();
+  /**
+   * The bytes of each request that has no reply on this connection, also of those that nobody waits for any more. There
+   * are several with one id if the caller stopped waiting and executed the command again.
+   */
+  readonly #inFlight = new Map<string, number[]>();
+  #inFlightCount = 0;
   #inFlightBytes = 0;
   #added = 0;
   #highestSent = 0;
@@ -223,7 +227,8 @@ export class PendingCalls {
     call.sentAt = now;
     this.#highestSent = Math.max(this.#highestSent, call.number);
     if (!call.waits) {
-      this.#inFlight.set(call.id, call.bytes);
+      this.#inFlight.set(call.id, [...(this.#inFlight.get(call.id) ?? []), call.bytes]);
+      this.#inFlightCount += 1;
       this.#inFlightBytes += call.bytes;
     }
     return body;
@@ -232,11 +237,9 @@ export class PendingCalls {
   /** Process a reply; throws `InternalError` if it is none. A reply to a call that nobody waits for is dropped. */
   handleReply(body: Buffer, now: number): void {
     const reply = openReply(body);
-    if (typeof reply.id !== "string") return;
-    this.#inFlightBytes -= this.#inFlight.get(reply.id) ?? 0;
-    this.#inFlight.delete(reply.id);
+    if (typeof reply.id !== "string" || this.#isOfEarlier(reply.id)) return;
     const call = this.#calls.get(reply.id);
-    if (call === undefined) return;
+    if (!call?.awaitingReply) return;
     call.awaitingReply = false;
     const outcome = outcomeOf(reply, call);
     const isFinal = !call.inDoubt || reply.ok || outcome instanceof CallerError;
@@ -259,6 +262,7 @@ export class PendingCalls {
   /** The connection was lost: what was sent on it is in doubt. */
   lost(): void {
     this.#inFlight.clear();
+    this.#inFlightCount = 0;
     this.#inFlightBytes = 0;
     this.#refused = undefined;
     this.retryAt = Infinity;
@@ -308,9 +312,23 @@ export class PendingCalls {
     call.settle(outcome);
   }
 
+  /**
+   * Note a reply. True if it is to a request that nobody waits for, after which the same id was sent again: a refusal
+   * of the first says nothing about the second.
+   */
+  #isOfEarlier(id: string): boolean {
+    const [bytes, ...later] = this.#inFlight.get(id) ?? [];
+    if (bytes === undefined) return false;
+    this.#inFlightCount -= 1;
+    this.#inFlightBytes -= bytes;
+    if (later.length > 0) this.#inFlight.set(id, later);
+    else this.#inFlight.delete(id);
+    return later.length > 0;
+  }
+
   /** Whether so many bytes more would be too much; one request is always allowed. */
   #isFull(bytes: number): boolean {
-    const many = this.#inFlight.size;
+    const many = this.#inFlightCount;
     return many >= IN_FLIGHT_MAX || (many > 0 && this.#inFlightBytes + bytes > IN_FLIGHT_BYTES_MAX);
   }
 }

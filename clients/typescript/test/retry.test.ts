@@ -1,10 +1,22 @@
 /** Sending again, against a daemon that does what a test says; `losses.test.ts` has real ones. */
 
 import assert from "node:assert/strict";
+import type { Socket } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
 import { CallerError, Client, InvalidError, NoReplyError, UnavailableError } from "../src/index.js";
-import { Daemon, FakeDaemon, LONG_MS, messageOf, ok, refusal, temporaryDirectory, waitUntil } from "./support.js";
+import { Call, PendingCalls } from "../src/pending.js";
+import {
+  Daemon,
+  FakeDaemon,
+  LONG_MS,
+  messageOf,
+  ok,
+  type Request,
+  refusal,
+  temporaryDirectory,
+  waitUntil,
+} from "./support.js";
 
 void test("at most 1,000 requests are in flight, and the others follow", async (t) => {
   const path = join(temporaryDirectory(t), "socket");
@@ -161,6 +173,59 @@ void test("maintenance is sent once", async (t) => {
     ["delete-scope", "ping"],
   );
   client.close();
+});
+
+void test("a command that is executed again has its own reply, not the first one's", async (t) => {
+  const path = join(temporaryDirectory(t), "socket");
+  const held: [Request, Socket][] = [];
+  const fake = await FakeDaemon.start(t, path, (request, socket) => {
+    if (request.type === "ping") return ok(request, { pong: true });
+    held.push([request, socket]);
+    return undefined;
+  });
+  const client = new Client({ endpoint: `ipc://${path}`, timeoutMs: LONG_MS });
+  const abort = new AbortController();
+  const save = (signal?: AbortSignal): Promise<null> =>
+    client.saveMessage({ message: messageOf(1) }, { requestId: "mine", signal });
+  const first = save(abort.signal);
+  await client.ping();
+  abort.abort();
+  await assert.rejects(first, { name: "AbortError" });
+  const second = save();
+  await client.ping();
+  assert.equal(held.length, 2);
+  for (const [[request, socket], code] of held.map((each, index) => [each, index === 0 ? "busy" : "ok"] as const)) {
+    FakeDaemon.send(socket, JSON.stringify(code === "ok" ? ok(request) : refusal(request, code)));
+  }
+  assert.equal(await second, null);
+  assert.equal(fake.connections, 1);
+  client.close();
+});
+
+void test("the window has room again when an abandoned command and its repetition have replies", () => {
+  const pending = new PendingCalls();
+  const message = { message: messageOf(1, "x".repeat(2 ** 20)) };
+  const callOf = (requestId?: string): Call =>
+    new Call("save-message", message, { timeoutMs: LONG_MS, requestId }, () => undefined);
+  const send = (call: Call): void => {
+    pending.add(call);
+    assert.equal(pending.next(), call);
+    pending.markSent(call, performance.now());
+  };
+  const replied = (id: string): void => {
+    pending.handleReply(Buffer.from(JSON.stringify({ id, ok: true, result: null, seq: 1 })), performance.now());
+  };
+  for (let times = 0; times < 40; times += 1) {
+    const abandoned = callOf("mine");
+    send(abandoned);
+    pending.forget(abandoned);
+    send(callOf("mine"));
+    replied("mine");
+    assert.equal(pending.size, 1);
+    replied("mine");
+    assert.equal(pending.size, 0);
+  }
+  for (let times = 0; times < 31; times += 1) send(callOf());
 });
 
 void test("what got no reply in time has an unknown outcome, and says so", async (t) => {
