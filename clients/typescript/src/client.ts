@@ -59,6 +59,7 @@ export class Client extends Operations {
   readonly #scope: string | undefined;
   readonly #timeoutMs: number;
   readonly #closing = new AbortController();
+  readonly #onConnection: ClientOptions["onConnection"];
   #problem: BackscrollError | undefined;
   #retrying: NodeJS.Timeout | undefined;
 
@@ -68,13 +69,14 @@ export class Client extends Operations {
     const { dataDir, endpoint, token, scope, timeoutMs = TIMEOUT_MS, onConnection } = options;
     if (endpoint !== undefined) targetOf(endpoint);
     this.#scope = scope;
+    this.#onConnection = onConnection;
     this.#timeoutMs = checkedTimeout(timeoutMs);
     this.#transport = new Transport(() => findAddress({ dataDir, endpoint, token }), {
       connected: () => {
         this.#problem = undefined;
         this.#pending.reconnected();
         this.#flush();
-        onConnection?.();
+        this.#report();
       },
       reply: (body) => {
         this.#received(body);
@@ -85,7 +87,7 @@ export class Client extends Operations {
         // What does not go away by waiting is said at once.
         if (problem instanceof CallerError) this.#pending.fail((call) => (call.wasSent ? undefined : problem));
         this.#settled();
-        onConnection?.(problem);
+        this.#report(problem);
       },
     });
   }
@@ -158,6 +160,7 @@ export class Client extends Operations {
     this.#pending.isClosed = true;
     this.#pending.fail((call) => call.unanswered(CLOSED));
     this.#closing.abort();
+    clearTimeout(this.#retrying);
     this.#settled();
     this.#transport.close();
   }
@@ -187,16 +190,24 @@ export class Client extends Operations {
         reject(signal?.reason);
       };
       this.#pending.add(call);
+      // If the process was busy, its reply may be there: what has arrived is read before `setImmediate` goes on.
       const timer = setTimeout(
-        () => {
-          this.#timedOut(call);
-        },
+        () =>
+          setImmediate(() => {
+            if (!call.isSettled) this.#timedOut(call);
+          }),
         Math.min(call.timeoutMs, TIMEOUT_MS_MAX),
       );
       signal?.addEventListener("abort", abort, { once: true });
       this.#transport.setActive(true);
       this.#flush();
     });
+  }
+
+  /** Tell the application, which may throw or call this client, when nothing here is half done. */
+  #report(problem?: BackscrollError): void {
+    const onConnection = this.#onConnection;
+    if (onConnection !== undefined) setImmediate(onConnection, problem);
   }
 
   #timedOut(call: Call): void {

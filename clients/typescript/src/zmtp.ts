@@ -50,9 +50,12 @@ export class ZmtpConnection {
     this.#socket.on("error", (error) => {
       this.close(error.message);
     });
-    this.#socket.on("close", () => {
-      this.close("the connection was closed");
-    });
+    // After "end" the socket would first write what it has, which a daemon that reads no more does not take.
+    for (const event of ["end", "close"]) {
+      this.#socket.on(event, () => {
+        this.close("the connection was closed");
+      });
+    }
   }
 
   /** Send a message. What is sent in one turn of the event loop is written at once. */

@@ -1,7 +1,8 @@
 /** Sending again, against a daemon that does what a test says; `losses.test.ts` has real ones. */
 
 import assert from "node:assert/strict";
-import type { Socket } from "node:net";
+import { once } from "node:events";
+import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
 import { CallerError, Client, InvalidError, NoReplyError, UnavailableError } from "../src/index.js";
@@ -9,9 +10,11 @@ import { Call, PendingCalls } from "../src/pending.js";
 import {
   Daemon,
   FakeDaemon,
+  GREETING,
   LONG_MS,
   messageOf,
   ok,
+  READY,
   type Request,
   refusal,
   temporaryDirectory,
@@ -147,6 +150,38 @@ void test("a result of another type is an error at once, also of what was sent a
   });
   assert.equal(fake.bodies.length, 2);
   client.close();
+});
+
+void test("a daemon that ends each connection is asked less and less often", async (t) => {
+  const path = join(temporaryDirectory(t), "socket");
+  const fake = await FakeDaemon.start(t, path, (_, socket) => {
+    socket.destroy();
+    return undefined;
+  });
+  const client = new Client({ endpoint: `ipc://${path}`, timeoutMs: 700 });
+  await assert.rejects(client.ping(), NoReplyError);
+  assert(fake.connections > 1 && fake.connections <= 6, String(fake.connections)); // after 25, 50, 100, 200 and 400 ms
+  client.close();
+});
+
+void test("a daemon that ends its side and reads no more is left at once", async (t) => {
+  const path = join(temporaryDirectory(t), "socket");
+  let connections = 0;
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    connections += 1;
+    socket.on("error", () => undefined);
+    socket.write(Buffer.concat([GREETING, READY]));
+    socket.on("data", (chunk) => {
+      if (chunk.length > 1_000) socket.pause().end(); // the beginning of the request
+    });
+  }).listen(path);
+  await once(server, "listening");
+  const client = new Client({ endpoint: `ipc://${path}`, timeoutMs: LONG_MS });
+  const saving = client.saveMessage({ message: messageOf(1, "x".repeat(6 * 2 ** 20)) });
+  await waitUntil(() => connections > 1, 2_000);
+  client.close();
+  await assert.rejects(saving, NoReplyError);
+  server.close();
 });
 
 void test("a first refusal is the outcome", async (t) => {
