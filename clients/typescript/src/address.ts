@@ -87,11 +87,6 @@ export function targetOf(endpoint: string): NetConnectOpts {
   throw invalid(`cannot connect to ${JSON.stringify(endpoint)}: ${hint}`);
 }
 
-/** The endpoint that a daemon announces in a data directory; it may have been killed since. */
-export function announcedEndpoint(dataDir: string): string | undefined {
-  return firstEndpoint(readAnnounced(dataDir));
-}
-
 /** The platform's directory for the data of this user, or the one named by `BACKSCROLL_DATA_DIR`. */
 export function defaultDataDir(): string {
   const { BACKSCROLL_DATA_DIR: named, XDG_DATA_HOME: xdg, LOCALAPPDATA: local } = process.env;

@@ -70,7 +70,7 @@ export class Client extends Operations {
     if (endpoint !== undefined) targetOf(endpoint);
     this.#scope = scope;
     this.#onConnection = onConnection;
-    this.#timeoutMs = checkedTimeout(timeoutMs);
+    this.#timeoutMs = checkedTimeout("timeoutMs", timeoutMs);
     this.#transport = new Transport(() => findAddress({ dataDir, endpoint, token }), {
       connected: () => {
         this.#problem = undefined;
@@ -173,7 +173,7 @@ export class Client extends Operations {
     const { signal, requestId, traceparent } = options;
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
-      const timeoutMs = checkedTimeout(options.timeoutMs ?? this.#timeoutMs);
+      const timeoutMs = checkedTimeout("timeoutMs", options.timeoutMs ?? this.#timeoutMs);
       const sender = this.#pending.senderOf(type);
       const envelope = { timeoutMs, sender, scope: this.#scope, requestId, traceparent };
       const call = new Call(type, payload, envelope, (outcome) => {
@@ -253,7 +253,8 @@ export class Client extends Operations {
   }
 }
 
-function checkedTimeout(timeoutMs: number): number {
-  if (Number.isFinite(timeoutMs) && timeoutMs >= 0) return Math.min(Math.ceil(timeoutMs), TIMEOUT_MS_MAX);
-  throw invalid(`timeoutMs is a number of milliseconds, not ${String(timeoutMs)}`);
+/** An option in whole milliseconds, which a timer can have; throws `InvalidError` if it is none. */
+export function checkedTimeout(name: string, value: number): number {
+  if (Number.isFinite(value) && value >= 0) return Math.min(Math.ceil(value), TIMEOUT_MS_MAX);
+  throw invalid(`${name} is a number of milliseconds, not ${String(value)}`);
 }
