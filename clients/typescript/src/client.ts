@@ -6,7 +6,7 @@ import { Changes, type ChangesOptions, FeedIterator, type Watched, type WatchOpt
 import { Operations } from "./generated/methods.js";
 import type { OperationName, Payloads, Results } from "./generated/operations.js";
 import type { Media } from "./generated/records.js";
-import { type ByteSource, download, upload, type UploadOptions } from "./media.js";
+import { type ByteSource, download, type DownloadOptions, upload, type UploadOptions } from "./media.js";
 import { type Answer, Call, CLOSED, PendingCalls } from "./pending.js";
 import { Transport } from "./transport.js";
 
@@ -150,7 +150,7 @@ export class Client extends Operations {
    * The bytes of a file, part by part, for `for await`, `Readable.from` or `ReadableStream.from`. Throws
    * `NotFoundError` for an unknown media, and `StorageError` at the end if the bytes are not those that were put.
    */
-  download(mediaId: string, options: RequestOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
+  download(mediaId: string, options: DownloadOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
     return download(this, mediaId, options);
   }
 
