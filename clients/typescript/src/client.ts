@@ -48,7 +48,8 @@ export type WatchedName = Exclude<OperationName, "get-changes" | "ping" | "healt
  *
  * Requests take effect in the order of the calls. Those without a reply are sent again on a new connection, in that
  * order and before any other; the daemon recognises commands by their ids, so each takes effect once. At most 1,000 are
- * in flight; more wait here. While there are requests the process is kept alive.
+ * in flight; more wait here, up to 100,000 with bodies of 256 MiB, and beyond that are rejected with `BusyError`. While
+ * there are requests the process is kept alive.
  *
  * A request is rejected with the error of the daemon's reply if it had no effect (`NotFoundError`, …), with
  * `UnavailableError` if nothing was sent, and with `NoReplyError` if its outcome is unknown.

@@ -34,8 +34,9 @@ export const RETRY_DELAY_MS = 100;
 /** Requests without a reply, and their bytes. Queries that wait in the daemon do not count: it has a bound for them. */
 export const IN_FLIGHT_MAX = 1_000;
 const IN_FLIGHT_BYTES_MAX = 32 * 1024 * 1024;
-/** All calls of a client, also those that are not sent yet. */
+/** All calls of a client, also those that are not sent yet, and the bytes of their bodies. */
 export const CALLS_MAX = 100_000;
+const CALLS_BYTES_MAX = 256 * 1024 * 1024;
 export const CLOSED = "the client was closed";
 
 const DEFAULT_SCOPE = "default";
@@ -87,6 +88,8 @@ export class Call {
   readonly #after: string;
   readonly #waitMs: number;
   readonly #settle: (outcome: Answer<unknown> | BackscrollError) => void;
+  /** Bytes of the body, at least. */
+  readonly bytes: number;
 
   /** Encode the request; throws `InvalidError` if that is not possible, and `TooLargeError` for a body over its limit. */
   constructor(
@@ -107,17 +110,13 @@ export class Call {
     const scoped = scope === DEFAULT_SCOPE ? "" : `,"scope":${JSON.stringify(scope)}`;
     const numbered = sender ? `,"client":${JSON.stringify(sender.client)},"n":${String(sender.n)}` : "";
     this.#after = scoped + numbered + traced;
+    this.bytes = Buffer.byteLength(this.#payload) + this.#before.length + this.#after.length;
     this.#settle = settle;
     const most = type === "append-log" ? LIMITS.logBodyBytes : LIMITS.bodyBytes;
     if (this.bytes > most) {
       const problem = `the body has ${String(this.bytes)} bytes; at most ${String(most)} are allowed`;
       throw new TooLargeError(problem, { code: "too-large" });
     }
-  }
-
-  /** Bytes of the body, at least. */
-  get bytes(): number {
-    return Buffer.byteLength(this.#payload) + this.#before.length + this.#after.length;
   }
 
   /** Whether the call may have had an effect, while it has no outcome. */
@@ -169,6 +168,7 @@ export class PendingCalls {
   /** For the first request only. */
   #level: number | undefined = LEVEL;
   readonly #calls = new Map<string, Call>();
+  #callsBytes = 0;
   /** Those to send next; settled ones are skipped when they come to its head. */
   #queue: Call[] = [];
   /**
@@ -201,13 +201,17 @@ export class PendingCalls {
     if (this.isClosed) throw call.unanswered(CLOSED);
     if (this.#calls.has(call.id))
       throw invalid(`a request with the id ${JSON.stringify(call.id)} is already in flight`);
-    if (this.#calls.size >= CALLS_MAX) {
-      const problem = `${String(CALLS_MAX)} requests of this client have no reply yet: wait for some; nothing was sent`;
-      throw new BusyError(problem, { code: "busy", retryable: true });
+    if (this.#calls.size >= CALLS_MAX || this.#callsBytes + call.bytes > CALLS_BYTES_MAX) {
+      const held = `${String(this.#calls.size)} requests of this client, of ${String(this.#callsBytes)} bytes,`;
+      throw new BusyError(`${held} have no reply yet: wait for some; nothing was sent`, {
+        code: "busy",
+        retryable: true,
+      });
     }
     this.queueRetry(Infinity); // a refused call goes before a new one
     call.number = ++this.#added;
     this.#calls.set(call.id, call);
+    this.#callsBytes += call.bytes;
     this.#queue.push(call);
   }
 
@@ -289,6 +293,7 @@ export class PendingCalls {
     call.isSettled = true;
     if (this.#calls.get(call.id) !== call) return;
     this.#calls.delete(call.id);
+    this.#callsBytes -= call.bytes;
     if (this.#refused === call) {
       this.#refused = undefined;
       this.retryAt = Infinity;

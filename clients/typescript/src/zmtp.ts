@@ -37,7 +37,7 @@ export class ZmtpConnection {
   #chunks: Buffer[] = [];
   #size = 0;
   /** How many bytes are needed before there is something to read. */
-  #needed = GREETING.length;
+  #needed = 1;
   #isCorked = false;
 
   constructor(target: NetConnectOpts, events: ConnectionEvents) {
@@ -107,7 +107,8 @@ export class ZmtpConnection {
 
   /** The other side's greeting; returns how many bytes were used, 0 if more are needed. */
   #greeting(bytes: Buffer): number {
-    if (bytes.length < GREETING.length) return 0;
+    this.#needed = GREETING.length;
+    if (bytes[0] === GREETING[0] && bytes.length < GREETING.length) return 0;
     const isZmtp = bytes[0] === 0xff && bytes[9] === 0x7f && (bytes[10] ?? 0) >= 3;
     const mechanism = bytes.toString("latin1", 12, 32).replace(/\0+$/, "");
     if (!isZmtp) this.close("what answers there does not speak ZMTP 3: it is no backscroll daemon");

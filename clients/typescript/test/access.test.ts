@@ -143,6 +143,6 @@ void test("a program that speaks no ZMTP is told apart", async (t) => {
   const endpoint = `tcp://127.0.0.1:${String((server.address() as AddressInfo).port)}`;
   writeFileSync(join(directory, "endpoint.json"), JSON.stringify({ endpoints: [endpoint], token: "start" }));
   const client = new Client({ dataDir: directory, timeoutMs: 200 });
-  await assert.rejects(client.ping(), /does not speak ZMTP 3: it is no backscroll daemon|the connection was closed/);
+  await assert.rejects(client.ping(), /does not speak ZMTP 3: it is no backscroll daemon/);
   client.close();
 });

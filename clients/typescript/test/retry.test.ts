@@ -39,6 +39,21 @@ void test("at most 1,000 requests are in flight, and the others follow", async (
   client.close();
 });
 
+void test("what waits to be sent is bounded, also in bytes", () => {
+  const pending = new PendingCalls();
+  const message = { message: messageOf(1, "x".repeat(2 ** 20)) };
+  const callOf = (): Call => new Call("save-message", message, { timeoutMs: LONG_MS }, () => undefined);
+  const calls = Array.from({ length: 255 }, callOf);
+  for (const each of calls) pending.add(each);
+  assert.throws(() => {
+    pending.add(callOf());
+  }, /^BusyError: 255 requests of this client, of \d+ bytes, have no reply yet: wait for some; nothing was sent/);
+  const [first] = calls;
+  assert(first);
+  pending.forget(first);
+  pending.add(callOf());
+});
+
 void test("a retry has the same payload byte for byte, and the deadline that is left", async (t) => {
   const path = join(temporaryDirectory(t), "socket");
   const fake = await FakeDaemon.start(t, path, (request, socket) => {
