@@ -169,8 +169,12 @@ export class PendingCalls {
   #level: number | undefined = LEVEL;
   readonly #calls = new Map<string, Call>();
   #callsBytes = 0;
-  /** Those to send next; settled ones are skipped when they come to its head. */
+  /**
+   * Those to send next, from the index `#head` on: `shift` would move all of a long array. Settled ones are skipped when
+   * they come to the head.
+   */
   #queue: Call[] = [];
+  #head = 0;
   /**
    * The bytes of each request that has no reply on this connection, also of those that nobody waits for any more. There
    * are several with one id if the caller stopped waiting and executed the command again.
@@ -217,8 +221,8 @@ export class PendingCalls {
 
   /** The next call to send; undefined if there is none, or too many are in flight. */
   next(): Call | undefined {
-    while (this.#queue[0]?.isSettled) this.#queue.shift();
-    const call = this.#queue[0];
+    while (this.#queue[this.#head]?.isSettled) this.#dequeue();
+    const call = this.#queue[this.#head];
     return call === undefined || (!call.waits && this.#isFull(call.bytes)) ? undefined : call;
   }
 
@@ -226,7 +230,7 @@ export class PendingCalls {
   markSent(call: Call, now: number, token?: string): string {
     const body = call.bodyAt(now, { level: this.#level, token });
     this.#level = undefined;
-    this.#queue.shift();
+    this.#dequeue();
     call.awaitingReply = true;
     call.sentAt = now;
     this.#highestSent = Math.max(this.#highestSent, call.number);
@@ -253,14 +257,14 @@ export class PendingCalls {
     } else {
       this.#refused = call;
       this.retryAt = now + RETRY_DELAY_MS;
-      if (this.#queue.some((each) => !each.isSettled)) this.queueRetry(Infinity);
+      if (this.#queued().length > 0) this.queueRetry(Infinity);
     }
   }
 
   /** There is a new connection: queue all calls without an outcome to be sent on it, in order. */
   reconnected(): void {
     this.lost();
-    this.#queue = [...this.#calls.values()];
+    this.#setQueue([...this.#calls.values()]);
   }
 
   /** The connection was lost: what was sent on it is in doubt. */
@@ -270,7 +274,7 @@ export class PendingCalls {
     this.#inFlightBytes = 0;
     this.#refused = undefined;
     this.retryAt = Infinity;
-    this.#queue = [];
+    this.#setQueue([]);
     for (const call of [...this.#calls.values()]) {
       call.inDoubt = call.wasSent;
       call.awaitingReply = false;
@@ -283,7 +287,7 @@ export class PendingCalls {
   /** Queue the refused call, before those that were never sent, if its delay is over. */
   queueRetry(now: number): void {
     if (this.#refused === undefined || now < this.retryAt) return;
-    this.#queue.unshift(this.#refused);
+    this.#setQueue([this.#refused, ...this.#queued()]);
     this.#refused = undefined;
     this.retryAt = Infinity;
   }
@@ -298,9 +302,7 @@ export class PendingCalls {
       this.#refused = undefined;
       this.retryAt = Infinity;
     }
-    if (this.#queue.length > 2 * this.#calls.size + IN_FLIGHT_MAX) {
-      this.#queue = this.#queue.filter((each) => !each.isSettled);
-    }
+    if (this.#queue.length - this.#head > 2 * this.#calls.size + IN_FLIGHT_MAX) this.#setQueue(this.#queued());
   }
 
   /** Settle all calls that a condition holds for with errors. */
@@ -315,6 +317,21 @@ export class PendingCalls {
   settle(call: Call, outcome: Answer<unknown> | BackscrollError): void {
     this.forget(call);
     call.settle(outcome);
+  }
+
+  /** Take the head off the queue, and now and then the part of the array that is before it. */
+  #dequeue(): void {
+    this.#head += 1;
+    if (2 * this.#head > this.#queue.length) this.#setQueue(this.#queue.slice(this.#head));
+  }
+
+  #queued(): Call[] {
+    return this.#queue.slice(this.#head).filter((each) => !each.isSettled);
+  }
+
+  #setQueue(calls: Call[]): void {
+    this.#queue = calls;
+    this.#head = 0;
   }
 
   /**

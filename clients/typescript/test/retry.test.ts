@@ -39,6 +39,26 @@ void test("at most 1,000 requests are in flight, and the others follow", async (
   client.close();
 });
 
+void test("a call of a long queue costs as much as one of a short queue", () => {
+  const msPerCall = (length: number): number => {
+    const pending = new PendingCalls();
+    for (let number = 0; number < length; number += 1) {
+      pending.add(new Call("ping", {}, { timeoutMs: LONG_MS }, () => undefined));
+    }
+    const begun = performance.now();
+    for (let call = pending.next(); call !== undefined; call = pending.next()) {
+      pending.markSent(call, begun);
+      const reply = { id: call.id, ok: true, result: { pong: true }, seq: 1 };
+      pending.handleReply(Buffer.from(JSON.stringify(reply)), begun);
+    }
+    assert.equal(pending.size, 0);
+    return (performance.now() - begun) / length;
+  };
+  msPerCall(10_000); // the code is compiled meanwhile
+  const [short, long] = [msPerCall(10_000), msPerCall(60_000)];
+  assert(long < 3 * short, `${String(short)} ms, ${String(long)} ms`);
+});
+
 void test("what waits to be sent is bounded, also in bytes", () => {
   const pending = new PendingCalls();
   const message = { message: messageOf(1, "x".repeat(2 ** 20)) };
