@@ -8,7 +8,18 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { Client, ForbiddenError, UnauthenticatedError, UnavailableError } from "../src/index.js";
-import { Daemon, FakeDaemon, LONG_MS, backscroll, messageOf, ok, refusal, temporaryDirectory } from "./support.js";
+import {
+  Daemon,
+  FakeDaemon,
+  GREETING,
+  LONG_MS,
+  backscroll,
+  messageOf,
+  ok,
+  refusal,
+  temporaryDirectory,
+  waitUntil,
+} from "./support.js";
 
 const TCP = ["--endpoint", "tcp://127.0.0.1:*"];
 
@@ -130,6 +141,34 @@ void test("a proof with endpoints that are no text proves nothing, and does no h
   const client = new Client({ endpoint: `tcp://127.0.0.1:${String(fake.port)}`, token: "bot.secret", timeoutMs: 100 });
   await assert.rejects(client.ping(), /did not prove that it knows the token/);
   client.close();
+});
+
+void test("of what a daemon says when it refuses, only the reason is quoted", async (t) => {
+  const path = join(temporaryDirectory(t), "socket");
+  const refusals = ["\x05ERROR\x04full and more", "\x05READY\x0bSocket-Type\0\0\x10\0" + "x".repeat(4096)];
+  const server = createTcpServer((socket) => {
+    const command = Buffer.from(refusals.shift() ?? "\x05ERROR\0", "latin1");
+    const header = Buffer.from([6, 0, 0, 0, 0, 0, 0, command.length >> 8, command.length & 255]);
+    socket.on("error", () => undefined);
+    socket.write(Buffer.concat([GREETING, header, command]));
+  }).listen(path);
+  await once(server, "listening");
+  t.after(() => server.close());
+  const problems: string[] = [];
+  const client = new Client({
+    endpoint: `ipc://${path}`,
+    timeoutMs: LONG_MS,
+    onConnection: (problem) => problems.push(problem?.message.split(": ").slice(1).join(": ") ?? ""),
+  });
+  const waiting = client.ping().catch(() => undefined);
+  await waitUntil(() => problems.length >= 2);
+  client.close();
+  await waiting;
+  const type = JSON.stringify("x".repeat(64));
+  assert.deepEqual(problems.slice(0, 2), [
+    "the daemon refused the connection: full",
+    `what answers there is a ${type}, no daemon's socket`,
+  ]);
 });
 
 void test("a program that speaks no ZMTP is told apart", async (t) => {
