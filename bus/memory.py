@@ -121,7 +121,7 @@ class MemoryWatch:
     def _suspects(self, accepted: Mapping[int, float], excess: int) -> list[int]:
         """The descriptors to cut off next, by the first rule that finds one."""
         now = time.monotonic()
-        if not self._router.is_waiting:
+        if not self._router.has_read_all:
             now = min(now, self._router.all_read_at)  # of what has arrived since, complete messages may be unread
         clients = {peer.descriptor: (client, peer) for client, peer in list(self._router.peers.items())}
         open_now: dict[int, Peer | None] = {}

@@ -10,6 +10,7 @@ nothing more for it, so what one client can make the daemon keep is bounded. Use
 
 import contextlib
 import errno
+import select
 import socket
 import time
 from collections import deque
@@ -85,7 +86,8 @@ class RouterSocket:
         self._clients: dict[int, bytes] = {}  # the same clients, by descriptor
         self.in_flight = InFlight(client_reply_bytes, reply_bytes)
         self.all_read_at = 0.0  # when there was no message left to receive
-        self.is_waiting = False  # for messages: all are read
+        self.is_waiting = False  # for messages, or for a processor since they have arrived
+        self._notices = select.poll() if hasattr(select, "poll") else None  # libzmq's, that the loop has not seen
         self._context = context
         self._gate = gate
         self._handshakes = handshakes  # each may be of a new connection with the routing id of another
@@ -102,6 +104,11 @@ class RouterSocket:
     def pending_replies(self) -> int:
         """The number of replies in outboxes, or refused until there is room."""
         return sum(len(outbox.messages) or 1 for outbox in self.outboxes.values())
+
+    @property
+    def has_read_all(self) -> bool:
+        """Whether all that has arrived was received. For the thread that watches the connections."""
+        return self.is_waiting and not (self._notices and self._notices.poll(0))
 
     def bind(self, endpoint: str) -> str:
         """Bind one endpoint and return its actual address; raises `BadSettings` if that fails."""
@@ -233,6 +240,8 @@ class RouterSocket:
         if secret_key:
             socket.setsockopt(zmq.CURVE_SERVER, 1)
             socket.setsockopt(zmq.CURVE_SECRETKEY, secret_key)
+        if self._notices:
+            self._notices.register(int(socket.getsockopt(zmq.FD)), select.POLLIN)
         self._sockets[transport] = socket
         self._reading.append((bytes([transport]), socket))
         return socket

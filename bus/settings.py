@@ -48,7 +48,10 @@ def readable_path(path: Path | None) -> str:
     """A path with the home directory as `~`."""
     if path is None:
         return "none"
-    home = Path.home()
+    try:
+        home = Path.home()
+    except RuntimeError:  # a user without a home directory
+        return str(path)
     return str(Path("~") / path.relative_to(home)) if path.is_relative_to(home) else str(path)
 
 
@@ -233,7 +236,10 @@ class Settings(BaseSettings):
     @field_validator("data_dir", "record")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
-        return None if path is None else path.expanduser().absolute()
+        try:
+            return None if path is None else path.expanduser().absolute()
+        except RuntimeError as error:
+            raise ValueError(f"{str(path)!r}: {error} Give a path without `~`.") from error
 
     @classmethod
     def settings_customise_sources(

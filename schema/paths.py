@@ -23,9 +23,9 @@ def default_data_dir() -> Path:
 
     Raises `FileNotFoundError` for a user without a home directory, as in a container that knows no users.
     """
-    if named := os.environ.get("BACKSCROLL_DATA_DIR"):
-        return Path(named).expanduser()
     try:
+        if named := os.environ.get("BACKSCROLL_DATA_DIR"):
+            return Path(named).expanduser()
         return platformdirs.user_data_path("backscroll", appauthor=False)
     except RuntimeError as error:
         raise FileNotFoundError(f"{error}; or name a data directory (--data-dir, BACKSCROLL_DATA_DIR)") from error

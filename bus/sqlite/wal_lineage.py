@@ -236,12 +236,19 @@ def read_log(wal: Path, root: int) -> Log | None:
     if salt is None:
         return None
     page_bytes = int.from_bytes(header[8:12], "big")
+    first: Moment | None = None
+    last: Moment | None = None
     with wal.open("rb", buffering=0) as file:
-        frames = list(_frames(file.fileno(), header, page_bytes))
-        places = [at for page, at in frames if page == root]
-        moments = list(_moments((_read_at(file.fileno(), page_bytes, at) for at in places), page_bytes))
-    last = max(moments, key=lambda each: each.commits, default=None)
-    return Log(salt, bool(frames), moments[0] if moments else None, last)
+        has_frames = next(_frames(file.fileno(), header, page_bytes), None) is not None
+        pages = (
+            _read_at(file.fileno(), page_bytes, at)
+            for page, at in _frames(file.fileno(), header, page_bytes)
+            if page == root
+        )
+        for moment in _moments(pages, page_bytes):  # one at a time: there may be millions
+            first = first or moment
+            last = moment if last is None or moment.commits > last.commits else last
+    return Log(salt, has_frames, first, last)
 
 
 def _read_at(descriptor: int, size: int, at: int) -> bytes:

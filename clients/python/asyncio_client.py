@@ -159,14 +159,7 @@ class AsyncClient:
     async def _settled(self, operation: Operation[Any], timeout_ms: int, request_id: str | None = None) -> Call:
         """The call of an operation with its outcome."""
         self._pending.check_process()
-        call = Call(
-            operation,
-            scope=self._scope,
-            timeout_ms=timeout_ms,
-            call_id=request_id,
-            level=self._pending.level,
-            sender=self._pending.sender_of(operation),
-        )
+        call = self._pending.new_call(operation, scope=self._scope, timeout_ms=timeout_ms, call_id=request_id)
         call.deadline = time.monotonic() + call.timeout_ms / 1000
         settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         call.on_settled = partial(_resolve, settled)

@@ -39,7 +39,6 @@ from backscroll.clients.python.feed import (
     WatchSteps,
 )
 from backscroll.clients.python.pending_calls import (
-    CALLS_MAX,
     CLOSED,
     DEFAULT_SCOPE,
     FORKED,
@@ -66,7 +65,7 @@ class Transport(Protocol):
     """Exchanges bodies with a daemon. `backscroll.bus.inprocess.InProcess` is one without a socket.
 
     A transport that can lose requests raises `Reconnected` from either method, once after each loss, when it can send
-    again; a `send` that raises it has not sent its body.
+    again; a `send` that raises it has not sent its body. What had arrived before the loss can still be received then.
     """
 
     def send(self, body: bytes, timeout_ms: float, /) -> None:
@@ -338,7 +337,7 @@ class Client:
         At most `window` requests are in flight. The first error is raised in its place among the results; the requests
         sent until then still take effect. With `return_errors` the error of a request that was sent is yielded in that
         place instead, and the pipeline goes on. Other threads have to wait until the iterator ends. The timeout of a
-        request starts when its result is next.
+        request starts when its result is next, so all of them together may take longer.
 
         After a lost connection, unanswered requests are sent again, in order and before new ones. A query among them
         may then see commands that were sent after it.
@@ -346,22 +345,18 @@ class Client:
         Of a larger `window` 1,000 requests are in flight, 32 MiB of them; the others wait in the client for their turn.
         """
         self._pending.check_process()
-        window = min(window, CALLS_MAX)
         with self._lock:
             calls: deque[Call] = deque()
             unsent: BackscrollError | None = None
             try:
                 for operation in operations:
-                    if len(calls) >= window:  # yield half of them: one at a time would wake both processes for each
-                        while len(calls) > window // 2:
+                    if len(calls) >= window or self._pending.is_crowded:
+                        half = len(calls) // 2  # one at a time would wake both processes for each
+                        while len(calls) > half:
                             yield self._result(calls.popleft(), return_errors)
                     try:
-                        call = Call(
-                            operation,
-                            scope=self._scope,
-                            timeout_ms=self._timeout_ms,
-                            level=self._pending.level,
-                            sender=self._pending.sender_of(operation),
+                        call = self._pending.new_call(
+                            operation, scope=self._scope, timeout_ms=self._timeout_ms, is_awaited=False
                         )
                         self._send(call, _after(self._timeout_ms))
                         calls.append(call)
@@ -451,14 +446,7 @@ class Client:
         """The call of an operation with its outcome."""
         self._pending.check_process()
         with self._lock:
-            call = Call(
-                operation,
-                scope=self._scope,
-                timeout_ms=timeout_ms,
-                call_id=request_id,
-                level=self._pending.level,
-                sender=self._pending.sender_of(operation),
-            )
+            call = self._pending.new_call(operation, scope=self._scope, timeout_ms=timeout_ms, call_id=request_id)
             call.deadline = deadline = _after(call.timeout_ms)
             self._send(call, deadline)
             self._settle(call, deadline)
@@ -499,7 +487,7 @@ class Client:
         try:
             body = self._transport.receive((until - time.monotonic()) * 1000)
         except Reconnected:
-            self._pending.reconnected()
+            self._reconnected()
             return
         if body is not None:
             self._pending.handle_reply(body, time.monotonic())
@@ -524,9 +512,21 @@ class Client:
             try:
                 self._transport.send(call.body_at(now), (deadline - now) * 1000)
             except Reconnected:
-                pending.reconnected()
+                self._reconnected()
             else:
                 pending.mark_sent(call)
+
+    def _reconnected(self) -> None:
+        """Send again what is unanswered. What has an answer that arrived before the loss must not be sent again: its
+        caller gets that answer, and a command that was refused could then take effect.
+        """
+        try:
+            while (body := self._transport.receive(0)) is not None:
+                self._pending.handle_reply(body, time.monotonic())
+        except Reconnected:
+            pass  # it was lost once more, so there is nothing more to receive
+        finally:
+            self._pending.reconnected()
 
 
 class FeedIterator(Generic[T]):

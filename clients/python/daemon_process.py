@@ -41,13 +41,21 @@ class DaemonProcess:
         self.data_dir = Path(data_dir)
         words = [*command, "--data-dir", str(data_dir), "--exit-with-parent", *flags]
         self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=env)
+        try:
+            self.ready = self._await_ready()
+        except BaseException:  # nobody has this object then
+            self.process.kill()
+            self.wait()
+            raise
+
+    def _await_ready(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             code = self.process.wait()
-            self._close_pipes()
             raise Unavailable(f"the daemon ended with exit code {code} before it was ready; see its standard error")
-        self.ready: dict[str, Any] = json.loads(line)
+        ready: dict[str, Any] = json.loads(line)
+        return ready
 
     @property
     def endpoints(self) -> Sequence[str]:

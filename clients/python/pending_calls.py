@@ -36,7 +36,7 @@ more. Queries that wait in the daemon do not count: it has a bound for them.
 
 import math
 import os
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -55,7 +55,7 @@ from backscroll.schema.errors import (
     TooLarge,
     Unavailable,
 )
-from backscroll.schema.limits import REQUEST_ID_BYTES_MAX
+from backscroll.schema.limits import FRAME_BYTES_MAX, REQUEST_ID_BYTES_MAX
 from backscroll.schema.operations import Command, Maintenance, Operation, WaitingQuery
 from backscroll.schema.replies import ChangePage
 from backscroll.schema.ulid import UlidGenerator
@@ -77,7 +77,8 @@ RETRY_DELAY_MS = 100
 IN_FLIGHT_MAX = 1_000
 IN_FLIGHT_BYTES_MAX = 32 * 1024 * 1024
 CALLS_MAX = 100_000
-"""All calls of a client, also those that are not sent yet."""
+CALLS_BYTES_MAX = 256 * 1024 * 1024
+"""All calls of a client, also those that are not sent yet, and the bytes of their bodies."""
 BEHIND = "too many requests before it have no reply yet"
 CLOSED = "the client was closed"
 FORKED = "this client was made before a fork, by the parent of this process; make a new client in this process"
@@ -88,8 +89,9 @@ new_id = UlidGenerator()
 class Call:
     """One request, from its creation until its outcome is known.
 
-    `deadline` is when its caller stops waiting; None until the caller waits for this call. `on_settled` is called when
-    there is an outcome.
+    `deadline` is when its caller stops waiting; None until the caller waits for this call, which in a pipeline may be
+    at any time: until then the request has no `deadlineMs`, so that the daemon does not refuse what stood behind others
+    for long. `on_settled` is called when there is an outcome.
     """
 
     deadline: float | None = None
@@ -110,10 +112,12 @@ class Call:
         call_id: str | None = None,
         level: int | None = None,
         sender: Sender | None = None,
+        is_awaited: bool = True,
     ) -> None:
         """Encode the request; raises `Invalid` if that is not possible, and `TooLarge` for a body over its limit.
 
-        `timeout_ms` is besides the time for which the operation itself waits.
+        `timeout_ms` is besides the time for which the operation itself waits. `is_awaited`: whether the caller waits
+        from now on.
         """
         self.id = new_id() if call_id is None else call_id
         self.operation_type = type(operation)
@@ -121,12 +125,13 @@ class Call:
         self.waits = self._wait_ms > 0  # then its reply may come long after those of later calls
         self.timeout_ms = timeout_ms + self._wait_ms
         self._codec = codec
+        self._deadline_ms = self.timeout_ms if is_awaited else None  # in `body`
         envelope = Envelope(
             id=self.id,
             type=operation.wire_name,
             payload=operation,
             scope=scope,
-            deadline_ms=self.timeout_ms,
+            deadline_ms=self._deadline_ms,
             level=level,
             client=sender.client if sender else None,
             n=sender.n if sender else None,
@@ -158,13 +163,13 @@ class Call:
         if self.deadline is None:
             return self.body
         remaining_ms = max(1, math.ceil((self.deadline - now) * 1000))
-        if remaining_ms >= self.timeout_ms:
+        if self._deadline_ms is not None and remaining_ms >= self._deadline_ms:
             return self.body
         fields: dict[str, Any] = self._codec.decode(self.body, dict[str, Raw])  # the payload stays as it was encoded
         fields["deadlineMs"] = remaining_ms
         if self.waits:
             payload: dict[str, Any] = self._codec.decode(fields["payload"], dict[str, Raw])
-            waited_ms = self.timeout_ms - remaining_ms
+            waited_ms = max(0, self.timeout_ms - remaining_ms)
             fields["payload"] = payload | {"waitMs": max(0, self._wait_ms - waited_ms)}
         return self._codec.encode(fields)
 
@@ -215,9 +220,10 @@ class PendingCalls:
         self.closed = False
         self._pid = os.getpid()
         self._sent_last = Sender(new_id(), 0)
-        self.level: int | None = PROTOCOL_LEVEL  # for the first request only
-        self._calls: dict[Any, Call] = {}
-        self._by_age: deque[Call] = deque()  # without those that wait; includes removed calls until they are the oldest
+        self._level: int | None = PROTOCOL_LEVEL  # for the first request only
+        self._calls: dict[Any, Call] = {}  # by id
+        self._calls_bytes = 0
+        self._by_age: OrderedDict[str, Call] = OrderedDict()  # without those that wait
         self._added = self._highest_sent = self._received = 0
         self._in_flight = self._in_flight_bytes = 0
         # The bytes of requests in flight that nobody waits for; several under an id that was executed again.
@@ -238,12 +244,28 @@ class PendingCalls:
         if self.is_forked:
             raise Invalid(FORKED)
 
-    def sender_of(self, operation: Operation[Any]) -> Sender | None:
-        """Who sends a new call of this operation, to be added next: each command gets the next `n`."""
-        if not isinstance(operation, Command):
-            return None
-        self._sent_last = Sender(self._sent_last.client, self._sent_last.n + 1)
-        return self._sent_last
+    def new_call(
+        self,
+        operation: Operation[Any],
+        *,
+        scope: str,
+        timeout_ms: int,
+        call_id: str | None = None,
+        is_awaited: bool = True,
+    ) -> Call:
+        """A call that is to be added next: each command gets the next `n`. Raises what `Call` raises."""
+        sender = None
+        if isinstance(operation, Command):
+            sender = self._sent_last = Sender(self._sent_last.client, self._sent_last.n + 1)
+        return Call(
+            operation,
+            scope=scope,
+            timeout_ms=timeout_ms,
+            call_id=call_id,
+            level=self._level,
+            sender=sender,
+            is_awaited=is_awaited,
+        )
 
     def add(self, call: Call) -> None:
         """Append a new call to the send queue.
@@ -255,16 +277,18 @@ class PendingCalls:
             raise call.unanswered(CLOSED)
         if call.id in self._calls:
             raise Invalid(f"a request with the id {call.id!r} is already in flight")
-        if len(self._calls) >= CALLS_MAX:
-            raise Busy(f"{CALLS_MAX} requests of this client have no reply yet: wait for some; nothing was sent")
-        self.level = None
+        if len(self._calls) >= CALLS_MAX or self._calls_bytes + len(call.body) > CALLS_BYTES_MAX:
+            held = f"{len(self._calls)} requests of this client, of {self._calls_bytes} bytes,"
+            raise Busy(f"{held} have no reply yet: wait for some; nothing was sent")
+        self._level = None
         if self.retry_at < math.inf:
             self.queue_retry(math.inf)  # a refused call goes before a new one
         self._added += 1
         call.number = self._added
         self._calls[call.id] = call
+        self._calls_bytes += len(call.body)
         if not call.waits:
-            self._by_age.append(call)
+            self._by_age[call.id] = call
         self.send_queue.append(call)
 
     def next_call(self) -> Call | None:
@@ -352,6 +376,11 @@ class PendingCalls:
         return call.unanswered(BEHIND if is_behind else "")
 
     @property
+    def is_crowded(self) -> bool:
+        """Whether there may be too many calls for another one."""
+        return len(self._calls) >= CALLS_MAX or self._calls_bytes > CALLS_BYTES_MAX - FRAME_BYTES_MAX
+
+    @property
     def is_full(self) -> bool:
         """Whether the next call waits until fewer are in flight."""
         return self.next_call() is None and bool(self.send_queue)
@@ -368,9 +397,8 @@ class PendingCalls:
 
     def _oldest_type(self) -> Any:
         """The result type of the oldest call that does not wait; `Raw` if there is none."""
-        while self._by_age and self._calls.get(self._by_age[0].id) is not self._by_age[0]:
-            self._by_age.popleft()
-        return self._by_age[0].operation_type.reply_type if self._by_age else Raw
+        oldest = next(iter(self._by_age.values()), None)
+        return Raw if oldest is None else oldest.operation_type.reply_type
 
     def _settle(self, call: Call, outcome: tuple[Reply[Any], Codec] | BackscrollError) -> None:
         self._remove(call)
@@ -378,12 +406,14 @@ class PendingCalls:
 
     def _remove(self, call: Call) -> None:
         del self._calls[call.id]
+        self._calls_bytes -= len(call.body)
+        self._by_age.pop(call.id, None)
         if call is self._refused:
             self._refused, self.retry_at = None, math.inf
         if call.awaiting_reply and not call.waits:
             self._abandoned.setdefault(call.id, []).append(len(call.body))
             self._abandoned_count += 1
-        if len(self.send_queue) > 2 * len(self._calls) + IN_FLIGHT_MAX:
+        if len(self.send_queue) > 2 * len(self._calls):  # so that each costs the same, however many they are
             self.send_queue = deque(each for each in self.send_queue if self._calls.get(each.id) is each)
 
     def _is_of_abandoned(self, call_id: Any) -> bool:
@@ -402,9 +432,9 @@ class PendingCalls:
 
     def _is_full_for(self, call: Call) -> bool:
         """Whether this request in flight would be too much; one is always allowed."""
-        if call.waits or not self._in_flight:
+        if self._in_flight < IN_FLIGHT_MAX and self._in_flight_bytes + len(call.body) <= IN_FLIGHT_BYTES_MAX:
             return False
-        return self._in_flight >= IN_FLIGHT_MAX or self._in_flight_bytes + len(call.body) > IN_FLIGHT_BYTES_MAX
+        return self._in_flight > 0 and not call.waits
 
 
 def open_reply(body: bytes, result_type: Any = Raw) -> tuple[Reply[Any], Codec]:

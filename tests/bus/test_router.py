@@ -97,6 +97,21 @@ def sleeper(box: Box) -> Iterator[Peer]:
         yield peer
 
 
+def test_a_message_that_the_loop_has_not_seen_is_unread(box: Box, sleeper: Peer) -> None:
+    """Also while the loop's thread still seems to wait for messages, because it gets no processor: only the thread that
+    watches the memory runs then, and would take the sender for one that sends nothing.
+    """
+    box.mail.is_waiting = True
+    for _ in range(2):
+        sleeper.send(b"body")
+        wait_until(lambda: not box.mail.has_read_all)
+        box.receive()
+        assert box.mail.receive() is None
+        wait_until(lambda: not any(each.poll(0) for each in box.mail.sockets) and box.mail.has_read_all)
+    box.mail.is_waiting = False
+    assert not box.mail.has_read_all
+
+
 def test_a_reply_has_the_routing_frames_of_its_request(box: Box, sleeper: Peer) -> None:
     """All frames before the body are those of the request."""
     sleeper.send(b"one", b"", b"body")

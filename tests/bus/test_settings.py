@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from backscroll.bus.settings import GROUPS, Settings, config_file, from_command_line, readable_bytes, readable_ms
+from backscroll.schema.paths import default_data_dir
 
 
 @pytest.fixture(autouse=True)
@@ -45,8 +46,9 @@ def test_flags_override_environment_file_and_defaults(toml: Path, monkeypatch: p
     assert (settings.readers, settings.stall_ms) == (4, 22)
 
 
-def test_a_user_without_a_home_needs_a_data_dir(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a home directory there is no settings file; the data directory must be named, and the error says so."""
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process has a user whom the system does not know, as in a container."""
 
     def unknown(user: int) -> NoReturn:
         raise KeyError(user)
@@ -54,6 +56,30 @@ def test_a_user_without_a_home_needs_a_data_dir(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(pwd, "getpwuid", unknown)
     for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "BACKSCROLL_CONFIG", "BACKSCROLL_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("homeless")
+@pytest.mark.parametrize("variable", ["BACKSCROLL_DATA_DIR", "XDG_DATA_HOME", "XDG_CONFIG_HOME"])
+def test_a_directory_replaces_a_home(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """A user without a home directory can name directories in the environment."""
+    monkeypatch.setenv(variable, "/place")
+    named = {"BACKSCROLL_DATA_DIR": "/place", "XDG_DATA_HOME": "/place/backscroll"}.get(variable)
+    assert from_command_line([] if named else ["--data-dir", "/x"]).data_dir == Path(named or "/x")
+
+
+@pytest.mark.usefixtures("homeless")
+def test_a_tilde_without_a_home_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is bad usage like any other value that cannot be used."""
+    with pytest.raises(ValueError, match=r"^--data-dir: '~/x': .*Give a path without `~`"):
+        from_command_line(["--data-dir", "~/x"])
+    monkeypatch.setenv("BACKSCROLL_DATA_DIR", "~/x")
+    with pytest.raises(FileNotFoundError, match="home directory"):
+        default_data_dir()
+
+
+@pytest.mark.usefixtures("homeless")
+def test_a_user_without_a_home_needs_a_data_dir() -> None:
+    """Without a home directory there is no settings file; the data directory must be named, and the error says so."""
     assert from_command_line(["--data-dir", "/data"]).data_dir == Path("/data")
     with pytest.raises(FileNotFoundError, match=r"home directory .*; or name a data directory \(--data-dir, "):
         from_command_line([])

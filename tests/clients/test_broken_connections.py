@@ -111,7 +111,7 @@ def test_pipelines_survive_three_kills(start_daemon: StartDaemon, tmp_path: Path
         daemons[-1].kill()
         daemons.append(start_daemon())
 
-    together = threading.Barrier(len(CLIENTS), action=restart)
+    together = threading.Barrier(len(CLIENTS), action=restart, timeout=LONG_MS / 1000)
 
     def restart_sometimes(each: int) -> None:
         if each in (number // 4, number // 2, number * 3 // 4):

@@ -150,7 +150,7 @@ def test_a_resent_command_has_the_same_fields(tmp_path: Path, endpoint: str, cli
         outcomes.result()
     sent = [MSGPACK.decode(body, dict[str, Any]) for body in relay.bodies]
     for fields in sent:
-        del fields["deadlineMs"]
+        fields.pop("deadlineMs", None)  # which attempts differ in
     sent[0].pop("level", None)  # of the first request of a client, also when it is sent again
     sent[len(COMMANDS)].pop("level", None)
     assert sent[: len(COMMANDS)] == sent[len(COMMANDS) :]

@@ -4,6 +4,9 @@ import asyncio
 import math
 import signal
 import tempfile
+import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -253,6 +256,26 @@ def test_a_pipeline_resends_before_sending_anything_new(fake: FakeDaemon) -> Non
     assert seen == [str(number) for number in range(40)]
 
 
+def test_a_pipeline_has_deadlines_only_for_what_it_awaits(fake: FakeDaemon) -> None:
+    """The timeout of a request starts when its result is next, so before that the daemon is told none: it would refuse
+    requests that stand behind others for longer.
+    """
+    with ThreadPoolExecutor(1) as thread, Client(fake.endpoint, timeout_ms=LONG_MS) as client:
+        outcomes = thread.submit(list, client.pipeline([SAVE, ASK]))
+        for is_resent in (False, True):
+            (peer, first), (_, second) = fake.receive(), fake.receive()
+            assert second.deadline_ms is None
+            if not is_resent:
+                assert first.deadline_ms is None
+                fake.go()
+                fake.come()
+        assert first.deadline_ms is not None
+        assert 0 < first.deadline_ms < LONG_MS
+        fake.answer(peer, first)
+        fake.answer(peer, second, user("a"))
+        assert outcomes.result() == [None, user("a")]
+
+
 @with_both
 def test_only_a_window_of_requests_is_in_flight(do: Both, fake: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others wait in the client, also after a loss; each reply makes room for the next one."""
@@ -305,6 +328,41 @@ def test_replies_sent_before_a_disconnect_are_received(do: Both, fake: FakeDaemo
         fake.answer(client, request)
     fake.go()
     assert outcome.result() == [None] * 50
+
+
+@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize("first", [DeleteScope(), DeleteMessage("m1")])
+def test_a_pipeline_reads_replies_from_before_a_loss(fake: FakeDaemon, first: Operation[Any], *, refused: bool) -> None:
+    """Where it notices the loss only as it sends, what has its reply is not sent again: a command that was refused
+    could take effect then, although its caller gets the refusal.
+    """
+    gone = threading.Event()
+
+    def operations() -> Iterator[Operation[Any]]:
+        yield first
+        assert gone.wait(10)
+        yield Ping()
+
+    def pipelined() -> list[Any]:
+        with Client(fake.endpoint, timeout_ms=LONG_MS) as client:
+            return list(client.pipeline(operations(), return_errors=True))
+
+    with ThreadPoolExecutor(1) as thread:
+        outcomes = thread.submit(pipelined)
+        client, request = fake.receive()
+        if refused:
+            fake.refuse(client, request, NotFound("wrong"))
+        else:
+            fake.answer(client, request)
+        fake.go()
+        gone.set()
+        fake.come()
+        client, request = fake.receive()
+        fake.answer(client, request, Pong(pong=True))
+        assert request.type == "ping"
+        outcome, pong = outcomes.result()
+    assert isinstance(outcome, NotFound) if refused else outcome is None
+    assert pong == Pong(pong=True)
 
 
 @with_both
@@ -578,6 +636,37 @@ def test_calls_nobody_waits_for_are_not_resent() -> None:
     assert not pending
     pending.queue_retry(1e9)
     assert sent(pending) == []
+
+
+@pytest.mark.parametrize("end", [PendingCalls.forget, None])
+def test_many_calls_that_were_not_sent_end_at_once(end: Callable[[PendingCalls, Call], None] | None) -> None:
+    """When the connection is away, thousands of calls reach their deadlines together: each costs the same."""
+    pending = PendingCalls()
+    made = [Call(ASK, scope=DEFAULT_SCOPE, timeout_ms=LONG_MS) for _ in range(10_000)]
+    for call in made:
+        pending.add(call)
+    begun = time.process_time()
+    if end is None:
+        pending.fail_all(Call.unanswered)
+    else:
+        for call in made:
+            end(pending, call)
+    assert time.process_time() - begun < 1
+    assert (len(pending), len(pending.send_queue)) == (0, 0)
+
+
+def test_answered_calls_are_not_kept() -> None:
+    """Also while one that was sent before them takes long, as when a client pings during a compaction."""
+    pending = PendingCalls()
+    calls(pending, DeleteScope())
+    for _ in range(100):
+        call = Call(ASK, scope=DEFAULT_SCOPE, timeout_ms=LONG_MS)
+        pending.add(call)
+        sent(pending)
+        pending.handle_reply(ok(call), 0)
+    gone = weakref.ref(call)
+    del call
+    assert gone() is None
 
 
 def test_a_payload_is_resent_unchanged() -> None:

@@ -1,5 +1,6 @@
 """`DaemonProcess`: a daemon as a child process of an application."""
 
+import sys
 import threading
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema import Ping, Unavailable
+from tests.support.peers import is_alive
 
 
 def test_the_daemon_runs_for_the_length_of_the_block(tmp_path: Path) -> None:
@@ -43,6 +45,15 @@ def test_a_daemon_that_fails_to_start_raises_unavailable(tmp_path: Path) -> None
         text = log.read()
     assert "--no-such-flag" in text
     assert "another daemon" in text
+
+
+def test_what_is_no_daemon_is_ended(tmp_path: Path) -> None:
+    """A command that prints something else than the ready line does not go on running in the background."""
+    code = f"import os, sys; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); print('x', flush=True)"
+    command = (sys.executable, "-c", f"{code}; import signal; signal.pause()")
+    with pytest.raises(ValueError, match="Expecting value"):
+        DaemonProcess(tmp_path / "data", command=command)
+    assert not is_alive(int((tmp_path / "pid").read_text()))
 
 
 def test_kill_is_a_crash_and_not_a_shutdown(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,8 +105,22 @@ def test_the_table_shows_each_language() -> None:
     assert list(complaints(EXPECTED, {("codec", "b")}, bad)) == [
         "go: codec: a: no",
         "go: codec: c: not run",
-        "go: codec: x: there is no such vector",
         "go: zmtp: a: not run",
+        "go: codec: x: there is no such vector",
+    ]
+
+
+def test_a_result_is_true_false_or_null_and_comes_once() -> None:
+    """What is printed twice, of an unknown set, or neither of the three is no success."""
+    passed: list[Result] = [Result(name, each, True) for name, vectors in EXPECTED.items() for each in vectors]
+    results = [*passed, Result("codec", "a", True), Result("hello", "a", True)]
+    assert list(complaints(EXPECTED, set(), Column("go", results))) == [
+        "go: codec: a: run 2 times",
+        "go: hello: a: there is no such vector",
+    ]
+    text: Any = "true"
+    assert list(complaints({"zmtp": ["a"]}, set(), Column("go", [Result("zmtp", "a", text, "no boolean")]))) == [
+        "go: zmtp: a: no boolean"
     ]
 
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from backscroll.bus.inprocess import InProcess
+from backscroll.clients.python import Client
 from backscroll.clients.python import pending_calls as module
 from backscroll.clients.python.pending_calls import BEHIND, Call, PendingCalls
-from backscroll.schema import Busy, DeleteScope, GetChanges, Operation, SaveUser, User
+from backscroll.schema import Busy, DeleteScope, GetChanges, Operation, Ping, Pong, SaveUser, User
 from backscroll.schema.errors import Unavailable
 from backscroll.schema.wire import MSGPACK, Success, write_failure
 
@@ -221,3 +223,20 @@ def test_requests_of_a_lost_connection_are_in_doubt(pending: PendingCalls) -> No
     for call in (second, again):
         pending.handle_reply(ok(call.id), 0.0)
         assert call.result() is None
+
+
+def test_calls_are_bounded_in_bytes_too(pending: PendingCalls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is too much is refused before anything is sent, until there is room again."""
+    monkeypatch.setattr(module, "CALLS_BYTES_MAX", 2_000)
+    first, _ = added(pending, "a", "b", operation=save(800))
+    with pytest.raises(Busy, match=r"2 requests of this client, of 1.* bytes, have no reply yet"):
+        added(pending, "c", operation=save(800))
+    pending.forget(first)
+    added(pending, "c", operation=save(800))
+
+
+def test_a_pipeline_waits_where_calls_are_too_many(transport: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its window: it takes no more operations until it has results."""
+    monkeypatch.setattr(module, "CALLS_MAX", CALLS)
+    with Client(transport=transport) as client:
+        assert list(client.pipeline([Ping()] * 100, window=1_000)) == [Pong(pong=True)] * 100

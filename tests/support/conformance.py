@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -85,10 +86,13 @@ def complaints(expected: Names, needs: set[tuple[str, str]], column: Column) -> 
             result = found.get(each)
             if result is None:
                 yield f"{column.language}: {name}: {each}: not run"
-            elif result.ok is False or (result.ok is None and (name, each) not in needs):
+            elif result.ok is not True and not (result.ok is None and (name, each) in needs):
                 yield f"{column.language}: {name}: {each}: {result.why[:WHY_CHARS_MAX]}"
-        for each in found.keys() - set(vectors):
+    for (name, each), number in Counter((result.set, result.name) for result in column.results).items():
+        if each not in expected.get(name, []):
             yield f"{column.language}: {name}: {each}: there is no such vector"
+        elif number > 1:
+            yield f"{column.language}: {name}: {each}: run {number} times"
 
 
 def unnoticed(broken: set[tuple[str, str]], column: Column) -> Iterable[str]:

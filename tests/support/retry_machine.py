@@ -91,9 +91,7 @@ class Machine:
 
     def _add(self, event: Event, name: str, now: float) -> None:
         timeout_ms = event.get("timeoutMs", TIMEOUT_MS)
-        operation = _operation_of(event)
-        sender = self._pending.sender_of(operation)
-        call = Call(operation, scope="default", timeout_ms=timeout_ms, call_id=name, level=None, sender=sender)
+        call = self._pending.new_call(_operation_of(event), scope="default", timeout_ms=timeout_ms, call_id=name)
         call.deadline = now + call.timeout_ms / 1000 - EXACT
         self._calls[name] = call
         try:

@@ -21,7 +21,7 @@ class ZmtpServer:
     def __init__(self, path: Path, connections: list[list[Step]]) -> None:
         self.endpoint = f"ipc://{path}"
         self._connections = connections
-        self._problem = ""
+        self._problem = "not all connections were played"
         self._played = 0
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
@@ -50,6 +50,7 @@ class ZmtpServer:
                 with closing(connection):
                     self._play(connection, steps, is_last=number == len(self._connections))
                 self._played = number
+            self._problem = ""
         except (OSError, ValueError) as error:
             self._problem = f"connection {self._played + 1} of {len(self._connections)}: {error}"
 

@@ -3,7 +3,7 @@
 import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import { lstatSync, readFileSync, realpathSync } from "node:fs";
 import type { NetConnectOpts } from "node:net";
-import { homedir, tmpdir, userInfo } from "node:os";
+import { homedir, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import type { BackscrollError } from "./errors.js";
 import { InvalidError, UnauthenticatedError, UnavailableError } from "./generated/errors.js";
@@ -12,6 +12,7 @@ import { LIMITS } from "./generated/limits.js";
 const ENDPOINT_FILE = "endpoint.json";
 const TOKEN_VARIABLE = "BACKSCROLL_TOKEN";
 const HELLO_PREFIX = "backscroll-hello";
+const PORT_MAX = 65_535;
 const LOOPBACK_HOSTS = new Set(["127.0.0.1", "[::1]", "localhost"]);
 /** So much of an error code is quoted: whoever sent it may be anybody. */
 const CODE_CHARS_MAX = 64;
@@ -43,6 +44,7 @@ interface Announced {
  * and another token. Throws `UnavailableError` if none is ready, `UnauthenticatedError` if there is no token for it.
  */
 export function findAddress({ dataDir, endpoint, token }: DaemonLocation): Address {
+  if (endpoint?.startsWith("ipc://")) return { endpoint };
   const directory = dataDir ?? defaultDataDir();
   const announced = readAnnounced(directory);
   const found = endpoint ?? firstEndpoint(announced);
@@ -77,25 +79,30 @@ export function targetOf(endpoint: string): NetConnectOpts {
     return { path: endpoint.slice("ipc://".length) };
   }
   const tcp = /^tcp:\/\/(.+):(\d{1,5})$/.exec(endpoint);
-  if (tcp?.[1] && tcp[2]) return { host: tcp[1].replace(/^\[(.*)\]$/, "$1"), port: Number(tcp[2]) };
+  const port = Number(tcp?.[2]);
+  if (tcp?.[1] && port >= 1 && port <= PORT_MAX) return { host: tcp[1].replace(/^\[(.*)\]$/, "$1"), port };
   const hint = endpoint.startsWith("curve://")
     ? "this client has no CURVE: use ipc, or tcp on the same machine"
     : "an address is such as tcp://127.0.0.1:5555 or ipc:///PATH";
   throw invalid(`cannot connect to ${JSON.stringify(endpoint)}: ${hint}`);
 }
 
-/** The endpoint that a daemon announces in a data directory; it may have been killed since. */
-export function announcedEndpoint(dataDir: string): string | undefined {
-  return firstEndpoint(readAnnounced(dataDir));
-}
-
 /** The platform's directory for the data of this user, or the one named by `BACKSCROLL_DATA_DIR`. */
 export function defaultDataDir(): string {
   const { BACKSCROLL_DATA_DIR: named, XDG_DATA_HOME: xdg, LOCALAPPDATA: local } = process.env;
-  if (named) return named.replace(/^~(?=$|\/)/, homedir());
-  if (process.platform === "darwin") return join(homedir(), "Library", "Application Support", "backscroll");
-  if (process.platform === "win32") return join(local ?? join(homedir(), "AppData", "Local"), "backscroll");
-  return join(xdg ? xdg : join(homedir(), ".local", "share"), "backscroll");
+  if (named) return named.replace(/^~(?=$|\/)/, home);
+  if (process.platform === "darwin") return join(home(), "Library", "Application Support", "backscroll");
+  if (process.platform === "win32") return join(local ?? join(home(), "AppData", "Local"), "backscroll");
+  return join(xdg ? xdg : join(home(), ".local", "share"), "backscroll");
+}
+
+/** The user's home directory; throws `InvalidError` if there is none, as in a container that knows no users. */
+function home(): string {
+  try {
+    return homedir();
+  } catch {
+    throw invalid("this user has no home directory: name a data directory, as `dataDir` or in BACKSCROLL_DATA_DIR");
+  }
 }
 
 /**
@@ -141,13 +148,13 @@ export class Greeting {
   #isProven(result: unknown): boolean {
     const { proof, endpoints } = (result ?? {}) as { proof?: unknown; endpoints?: unknown };
     if (typeof proof !== "string" || !Array.isArray(endpoints)) return false;
-    const expected = Buffer.from(proofOf(this.#token, this.#nonce, endpoints.map(String)));
+    const texts = endpoints.filter((each) => typeof each === "string");
+    const expected = Buffer.from(proofOf(this.#token, this.#nonce, texts));
     const given = Buffer.from(proof);
-    const ports = endpoints.map((each) => portOf(String(each)));
     return (
       given.length === expected.length &&
       timingSafeEqual(given, expected) &&
-      ports.includes(portOf(this.#address.endpoint))
+      texts.map(portOf).includes(portOf(this.#address.endpoint))
     );
   }
 
@@ -198,7 +205,8 @@ function readJson(file: string): Announced | undefined {
 }
 
 function runtimeDir(directory: string): string | undefined {
-  if (process.platform === "win32") return undefined;
+  const uid = process.getuid?.();
+  if (uid === undefined) return undefined;
   let real = resolve(directory);
   try {
     real = realpathSync(directory);
@@ -206,14 +214,15 @@ function runtimeDir(directory: string): string | undefined {
     // it does not exist yet
   }
   const digest = createHash("sha256").update(real).digest("hex").slice(0, 16);
-  return join(process.env["XDG_RUNTIME_DIR"] ?? tmpdir(), `backscroll-${String(userInfo().uid)}`, digest);
+  const runtime = process.env["XDG_RUNTIME_DIR"];
+  return join(runtime ? runtime : tmpdir(), `backscroll-${String(uid)}`, digest);
 }
 
 /** Whether a directory belongs to this user: others can make one of any name below that for temporary files. */
 function isOwn(directory: string): boolean {
   try {
     const found = lstatSync(directory);
-    return found.isDirectory() && found.uid === userInfo().uid;
+    return found.isDirectory() && found.uid === process.getuid?.();
   } catch {
     return false;
   }

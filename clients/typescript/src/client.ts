@@ -6,7 +6,7 @@ import { Changes, type ChangesOptions, FeedIterator, type Watched, type WatchOpt
 import { Operations } from "./generated/methods.js";
 import type { OperationName, Payloads, Results } from "./generated/operations.js";
 import type { Media } from "./generated/records.js";
-import { type ByteSource, download, upload, type UploadOptions } from "./media.js";
+import { type ByteSource, download, type DownloadOptions, upload, type UploadOptions } from "./media.js";
 import { type Answer, Call, CLOSED, PendingCalls } from "./pending.js";
 import { Transport } from "./transport.js";
 
@@ -63,7 +63,8 @@ export type WatchedName = Exclude<OperationName, "get-changes" | "ping" | "healt
  *
  * Requests take effect in the order of the calls. Those without a reply are sent again on a new connection, in that
  * order and before any other; the daemon recognises commands by their ids, so each takes effect once. At most 1,000 are
- * in flight; more wait here. While there are requests the process is kept alive.
+ * in flight; more wait here, up to 100,000 with bodies of 256 MiB, and beyond that are rejected with `BusyError`. While
+ * there are requests the process is kept alive.
  *
  * A request is rejected with the error of the daemon's reply if it had no effect (`NotFoundError`, …), with
  * `UnavailableError` if nothing was sent, and with `NoReplyError` if its outcome is unknown.
@@ -76,6 +77,7 @@ export class Client extends Operations {
   readonly #logger: Logger | undefined;
   readonly #traceparent: (() => string | undefined) | undefined;
   readonly #closing = new AbortController();
+  readonly #onConnection: ClientOptions["onConnection"];
   #problem: BackscrollError | undefined;
   #retrying: NodeJS.Timeout | undefined;
 
@@ -85,7 +87,8 @@ export class Client extends Operations {
     const { dataDir, endpoint, token, scope, timeoutMs = TIMEOUT_MS, onConnection, logger, traceparent } = options;
     if (endpoint !== undefined) targetOf(endpoint);
     this.#scope = scope;
-    this.#timeoutMs = checkedTimeout(timeoutMs);
+    this.#timeoutMs = checkedTimeout("timeoutMs", timeoutMs);
+    this.#onConnection = onConnection;
     this.#logger = logger;
     this.#traceparent = traceparent;
     this.#transport = new Transport(() => findAddress({ dataDir, endpoint, token }), {
@@ -93,8 +96,7 @@ export class Client extends Operations {
         this.#problem = undefined;
         this.#pending.reconnected();
         this.#flush();
-        logger?.debug("connected", {});
-        onConnection?.();
+        this.#reportConnection();
       },
       reply: (body) => {
         this.#received(body);
@@ -105,8 +107,7 @@ export class Client extends Operations {
         // What does not go away by waiting is said at once.
         if (problem instanceof CallerError) this.#pending.fail((call) => (call.wasSent ? undefined : problem));
         this.#settled();
-        if (!this.#pending.isClosed) logger?.warn(`not connected: ${problem.message}`, { code: problem.code });
-        onConnection?.(problem);
+        this.#reportConnection(problem);
       },
     });
   }
@@ -169,7 +170,7 @@ export class Client extends Operations {
    * The bytes of a file, part by part, for `for await`, `Readable.from` or `ReadableStream.from`. Throws
    * `NotFoundError` for an unknown media, and `StorageError` at the end if the bytes are not those that were put.
    */
-  download(mediaId: string, options: RequestOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
+  download(mediaId: string, options: DownloadOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
     return download(this, mediaId, options);
   }
 
@@ -179,6 +180,7 @@ export class Client extends Operations {
     this.#pending.isClosed = true;
     this.#pending.fail((call) => call.unanswered(CLOSED));
     this.#closing.abort();
+    clearTimeout(this.#retrying);
     this.#settled();
     this.#transport.close();
   }
@@ -194,13 +196,13 @@ export class Client extends Operations {
       signal?.throwIfAborted();
       const begun = performance.now();
       const traceparent = options.traceparent ?? this.#traceparent?.();
-      const timeoutMs = checkedTimeout(options.timeoutMs ?? this.#timeoutMs);
+      const timeoutMs = checkedTimeout("timeoutMs", options.timeoutMs ?? this.#timeoutMs);
       const sender = this.#pending.senderOf(type);
       const envelope = { timeoutMs, sender, scope: this.#scope, requestId, traceparent };
       const call = new Call(type, payload, envelope, (outcome) => {
         clearTimeout(timer);
         signal?.removeEventListener("abort", abort);
-        this.#log(call, type, outcome, performance.now() - begun);
+        this.#reportOutcome(call, type, outcome, performance.now() - begun);
         if (outcome instanceof Error) reject(outcome);
         else resolve(outcome);
       });
@@ -212,10 +214,12 @@ export class Client extends Operations {
         reject(signal?.reason);
       };
       this.#pending.add(call);
+      // If the process was busy, its reply may be there: what has arrived is read before `setImmediate` goes on.
       const timer = setTimeout(
-        () => {
-          this.#timedOut(call);
-        },
+        () =>
+          setImmediate(() => {
+            if (!call.isSettled) this.#timedOut(call);
+          }),
         Math.min(call.timeoutMs, TIMEOUT_MS_MAX),
       );
       signal?.addEventListener("abort", abort, { once: true });
@@ -224,11 +228,30 @@ export class Client extends Operations {
     });
   }
 
-  /** Tell the logger of a request's outcome. The message of a caller's error may quote what people wrote. */
-  #log({ id }: Call, type: string, outcome: Answer<unknown> | BackscrollError, ms: number): void {
-    if (!(outcome instanceof Error)) this.#logger?.debug(`${type}: ok`, { id, ms, seq: outcome.seq });
-    else if (outcome.fault === "daemon") this.#logger?.warn(`${type}: ${outcome.code}: ${outcome.message}`, { id, ms });
-    else this.#logger?.debug(`${type}: ${outcome.code}`, { id, ms, path: outcome.details?.["path"] });
+  /** Report the outcome of a request. The message of a caller's error may quote what people wrote. */
+  #reportOutcome({ id }: Call, type: string, outcome: Answer<unknown> | BackscrollError, ms: number): void {
+    const logger = this.#logger;
+    if (logger === undefined) return;
+    setImmediate(() => {
+      if (!(outcome instanceof Error)) logger.debug(`${type}: ok`, { id, ms, seq: outcome.seq });
+      else if (outcome.fault === "daemon") logger.warn(`${type}: ${outcome.code}: ${outcome.message}`, { id, ms });
+      else logger.debug(`${type}: ${outcome.code}`, { id, ms, path: outcome.details?.["path"] });
+    });
+  }
+
+  /**
+   * Report a connection, or with a problem that there is none. The application's functions are called in turns of their
+   * own: they may throw, or call this client, and nothing here is half done then.
+   */
+  #reportConnection(problem?: BackscrollError): void {
+    const [logger, onConnection] = [this.#logger, this.#onConnection];
+    if (logger !== undefined && !this.#pending.isClosed) {
+      setImmediate(() => {
+        if (problem === undefined) logger.debug("connected", {});
+        else logger.warn(`not connected: ${problem.message}`, { code: problem.code });
+      });
+    }
+    if (onConnection !== undefined) setImmediate(onConnection, problem);
   }
 
   #timedOut(call: Call): void {
@@ -272,7 +295,8 @@ export class Client extends Operations {
   }
 }
 
-function checkedTimeout(timeoutMs: number): number {
-  if (Number.isFinite(timeoutMs) && timeoutMs >= 0) return Math.min(Math.ceil(timeoutMs), TIMEOUT_MS_MAX);
-  throw invalid(`timeoutMs is a number of milliseconds, not ${String(timeoutMs)}`);
+/** An option in whole milliseconds, which a timer can have; throws `InvalidError` if it is none. */
+export function checkedTimeout(name: string, value: number): number {
+  if (Number.isFinite(value) && value >= 0) return Math.min(Math.ceil(value), TIMEOUT_MS_MAX);
+  throw invalid(`${name} is a number of milliseconds, not ${String(value)}`);
 }

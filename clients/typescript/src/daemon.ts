@@ -5,16 +5,17 @@ import { closeSync, mkdirSync, openSync, readFileSync, statSync, truncateSync } 
 import type { Socket } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { announcedEndpoint, targetOf, unavailable } from "./address.js";
-import { Client, type ClientOptions } from "./client.js";
+import { findAddress, unavailable } from "./address.js";
+import { checkedTimeout, Client, type ClientOptions } from "./client.js";
+import { type BackscrollError, CallerError } from "./errors.js";
 import { UnavailableError } from "./generated/errors.js";
 import { LEVEL } from "./generated/operations.js";
-import { daemonProgram } from "./sidecar.js";
-import { ZmtpConnection } from "./zmtp.js";
+import { type DaemonProgram, daemonProgram } from "./sidecar.js";
+import { Transport } from "./transport.js";
 
 const START_TIMEOUT_MS = 30_000;
-const PROBE_MS = 1_000;
 const PAUSE_MS = 50;
+const PAUSE_MS_MAX = 1_000;
 /** The exit code of a daemon whose directory another one holds. */
 const HELD = 3;
 const LOG_BYTES_MAX = 8 * 1024 * 1024;
@@ -43,25 +44,20 @@ export interface OpenOptions extends Omit<ClientOptions, "dataDir" | "endpoint">
 /**
  * A client of the daemon that serves a data directory; starts one if none does. When two programs open a directory at
  * once, both get clients of the same daemon. Throws `UnavailableError` if no daemon starts, or if it speaks a level of
- * the protocol that does not fit.
+ * the protocol that does not fit, and `InvalidError` or `UnauthenticatedError` if the options cannot be used.
  */
 export async function open(dataDir: string, options: OpenOptions = {}): Promise<Client> {
-  const { command, flags, exitWithParent, logFile, startTimeoutMs = START_TIMEOUT_MS, ...ofClient } = options;
-  const deadline = performance.now() + startTimeoutMs;
-  const log = logFile ?? join(dataDir, "daemon.log");
-  const program = daemonProgram(command);
-  mkdirSync(dataDir, { recursive: true });
-  while (!(await answers(dataDir))) {
-    if (performance.now() > deadline) {
-      throw unavailable(`no daemon served ${dataDir} within ${String(startTimeoutMs)} ms; its log is ${log}`);
-    }
-    const started = startDaemon(program.command, dataDir, flags ?? [], log, exitWithParent ?? false);
-    const code = await readyOrEnded(started, program.advice, deadline);
-    if (code !== undefined && code !== HELD) throw ended(program.command, code, log);
-    if (code === HELD) await sleep(PAUSE_MS); // another one is starting or stopping there
-  }
+  const { command, flags = [], exitWithParent = false, logFile, startTimeoutMs, ...ofClient } = options;
+  const start = {
+    ...daemonProgram(command),
+    flags,
+    exitWithParent,
+    log: logFile ?? join(dataDir, "daemon.log"),
+    timeoutMs: checkedTimeout("startTimeoutMs", startTimeoutMs ?? START_TIMEOUT_MS),
+  };
   const client = new Client({ ...ofClient, dataDir });
   try {
+    await startUnlessServed(dataDir, ofClient.token, start);
     await checkLevel(client, dataDir);
   } catch (error) {
     client.close();
@@ -70,48 +66,76 @@ export async function open(dataDir: string, options: OpenOptions = {}): Promise<
   return client;
 }
 
-/** Whether a daemon accepts a connection at the address in a directory, which may be that of one that was killed. */
-function answers(dataDir: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const endpoint = announcedEndpoint(dataDir);
-    if (endpoint === undefined) {
-      resolve(false);
-      return;
+/** How to start a daemon. */
+interface Start extends DaemonProgram {
+  flags: readonly string[];
+  exitWithParent: boolean;
+  log: string;
+  timeoutMs: number;
+}
+
+async function startUnlessServed(dataDir: string, token: string | undefined, start: Start): Promise<void> {
+  const deadline = performance.now() + start.timeoutMs;
+  let pauseMs = PAUSE_MS;
+  for (let problem = await problemAt(dataDir, token); problem; problem = await problemAt(dataDir, token)) {
+    if (problem instanceof CallerError) throw problem;
+    if (performance.now() > deadline) {
+      const waited = `no daemon served ${dataDir} within ${String(start.timeoutMs)} ms`;
+      throw unavailable(`${waited}: ${problem.message}; the log of one that was started is ${start.log}`);
     }
-    const connection = new ZmtpConnection(targetOf(endpoint), {
-      ready: () => {
-        resolve(true);
-        connection.close("it answers");
-      },
-      message: () => undefined,
-      closed: () => {
-        clearTimeout(timer);
-        resolve(false);
-      },
+    const code = await readyOrEnded(startDaemon(dataDir, start), start.advice, deadline);
+    if (code === undefined) continue;
+    if (code !== HELD) throw ended(start.command, code, start.log);
+    await sleep(pauseMs); // another one is starting or stopping there
+    pauseMs = Math.min(2 * pauseMs, PAUSE_MS_MAX);
+  }
+}
+
+/**
+ * Why no daemon serves a directory; undefined if one does. Its address may be that of a daemon that was killed, and
+ * another program, or another directory's daemon, may have its port: so over tcp it has to prove who it is.
+ */
+function problemAt(dataDir: string, token: string | undefined): Promise<BackscrollError | undefined> {
+  return new Promise((resolve) => {
+    const finish = (problem?: BackscrollError): void => {
+      resolve(problem);
+      transport.close();
+    };
+    const transport = new Transport(() => findAddress({ dataDir, token }), {
+      connected: finish,
+      reply: () => undefined,
+      lost: finish,
     });
-    const timer = setTimeout(() => {
-      connection.close("it does not answer");
-    }, PROBE_MS);
+    transport.setActive(true);
   });
 }
 
-function startDaemon(
-  [program = "backscroll", ...words]: readonly string[],
-  dataDir: string,
-  flags: readonly string[],
-  logFile: string,
-  exitWithParent: boolean,
-): ChildProcess {
-  if ((statSync(logFile, { throwIfNoEntry: false })?.size ?? 0) > LOG_BYTES_MAX) truncateSync(logFile);
-  const log = openSync(logFile, "a", 0o600);
+function startDaemon(dataDir: string, { command, flags, exitWithParent, log }: Start): ChildProcess {
+  const [program = "backscroll", ...words] = command;
+  const file = openLog(dataDir, log);
   try {
     const ending = exitWithParent ? ["--exit-with-parent"] : [];
     return spawn(program, [...words, "serve", "--data-dir", dataDir, ...ending, ...flags], {
-      stdio: [exitWithParent ? "pipe" : "ignore", "pipe", log],
+      stdio: [exitWithParent ? "pipe" : "ignore", "pipe", file],
       detached: !exitWithParent,
     });
   } finally {
-    closeSync(log);
+    closeSync(file);
+  }
+}
+
+/** Open the daemon's log, in a data directory that may not be there yet. */
+function openLog(dataDir: string, log: string): number {
+  try {
+    mkdirSync(dataDir, { recursive: true });
+    if ((statSync(log, { throwIfNoEntry: false })?.size ?? 0) > LOG_BYTES_MAX) truncateSync(log);
+    return openSync(log, "a", 0o600);
+  } catch (error) {
+    throw new UnavailableError(
+      `no daemon was started, because its log cannot be written: ${(error as Error).message}; make ${dataDir} ` +
+        "writable, or name another file in the option `logFile`",
+      { code: "unavailable" },
+    );
   }
 }
 

@@ -43,11 +43,11 @@ export abstract class BackscrollError extends Error {
   get failures(): FailedCommand[] {
     const listed: unknown = this.details?.["failures"];
     if (!Array.isArray(listed)) return [];
-    return listed.map((each: Partial<FailedCommand>) => ({
-      index: each.index ?? -1,
-      code: each.code ?? "",
-      message: each.message ?? "",
-      path: each.path ?? "",
+    return listed.map((each: Partial<FailedCommand> | null) => ({
+      index: each?.index ?? -1,
+      code: each?.code ?? "",
+      message: each?.message ?? "",
+      path: each?.path ?? "",
     }));
   }
 }

@@ -12,10 +12,10 @@ import { isDeepStrictEqual } from "node:util";
 import { invalid } from "./address.js";
 import type { Client, RequestOptions } from "./client.js";
 import { BackscrollError, FeedGapError, NoReplyError } from "./errors.js";
-import { OPERATIONS, type OperationName, type Payloads, type Results } from "./generated/operations.js";
+import type { OperationName, Payloads, Results } from "./generated/operations.js";
 import type { GetChanges } from "./generated/payloads.js";
 import type { ChangePage, ItemChange } from "./generated/records.js";
-import type { Answer } from "./pending.js";
+import { type Answer, infoOf } from "./pending.js";
 
 /** How long one question waits for a change. */
 const WAIT_MS = 30_000;
@@ -225,7 +225,7 @@ export async function* watchSteps<Name extends OperationName>(
 
 /** What tells that the result of a query may have changed. */
 function questionOf(type: OperationName, payload: object): GetChanges {
-  const { kind, reads } = OPERATIONS[type];
+  const { kind, reads } = infoOf(type);
   if (kind !== "query" || type === "get-changes") throw invalid(`watch takes a query about stored items, not ${type}`);
   const { roomId } = payload as { roomId?: unknown };
   const isInRoom = typeof roomId === "string" && reads?.every((noun) => NOUNS_IN_ROOMS.has(noun));

@@ -18,5 +18,5 @@ export { LIMITS } from "./generated/limits.js";
 export { LEVEL, type OperationName, type Payloads, type Results } from "./generated/operations.js";
 export type * from "./generated/payloads.js";
 export type * from "./generated/records.js";
-export { type ByteSource, type UploadOptions } from "./media.js";
+export { type ByteSource, type DownloadOptions, type UploadOptions } from "./media.js";
 export { type Answer } from "./pending.js";

@@ -22,6 +22,9 @@ export interface UploadOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** What holds for each of the requests of a download. */
+export type DownloadOptions = Omit<RequestOptions, "requestId">;
+
 export async function upload(
   client: Client,
   source: ByteSource,
@@ -38,7 +41,7 @@ export async function upload(
     void underWay.shift();
   };
   try {
-    for await (const data of partsOf(source)) {
+    for await (const data of partsOf(source, signal)) {
       digest.update(data);
       if (underWay.length >= PARTS_IN_FLIGHT) await settleOldest();
       const putting = client.putMediaPart({ data }, { signal });
@@ -59,7 +62,7 @@ export async function upload(
 export async function* download(
   client: Client,
   mediaId: string,
-  options: RequestOptions,
+  options: DownloadOptions,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const media = await client.getMedia({ mediaId }, options);
   if (media === null) throw new NotFoundError(`there is no media ${JSON.stringify(mediaId)}`, { code: "not-found" });
@@ -86,15 +89,15 @@ export async function* download(
 }
 
 /** The bytes in parts of the maximum size, at least one: an empty file has one empty part. */
-async function* partsOf(source: ByteSource): AsyncGenerator<Uint8Array, void, undefined> {
+async function* partsOf(source: ByteSource, signal?: AbortSignal): AsyncGenerator<Uint8Array, void, undefined> {
   const size = LIMITS.mediaPartBytes;
   let collected: Uint8Array[] = [];
   let bytes = 0;
   let hasPart = false;
-  for await (const piece of source instanceof Uint8Array ? [source] : source) {
+  for await (const piece of piecesOf(source instanceof Uint8Array ? [source] : source, signal)) {
     for (let at = 0; at < piece.length;) {
       const taken = piece.subarray(at, at + size - bytes);
-      collected.push(taken);
+      collected.push(Buffer.from(taken)); // a copy: a source may read its next piece into the same bytes
       bytes += taken.length;
       at += taken.length;
       if (bytes < size) continue;
@@ -105,6 +108,41 @@ async function* partsOf(source: ByteSource): AsyncGenerator<Uint8Array, void, un
     }
   }
   if (bytes > 0 || !hasPart) yield Buffer.concat(collected);
+}
+
+/** What a source yields, until the signal is aborted, even if the source never goes on. */
+async function* piecesOf(
+  source: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const pieces = Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]();
+  let isDone: boolean | undefined = false;
+  try {
+    for (;;) {
+      const next = await unlessAborted(async () => pieces.next(), signal);
+      isDone = next.done;
+      if (next.done) return;
+      yield next.value;
+    }
+  } finally {
+    // Not awaited: a source that waits for its next piece returns only after that.
+    if (!isDone) void Promise.resolve(pieces.return?.()).catch(() => undefined);
+  }
+}
+
+/** What comes of an action, or the signal's reason if it is aborted before. */
+function unlessAborted<Result>(action: () => Promise<Result>, signal: AbortSignal | undefined): Promise<Result> {
+  return new Promise((resolve, reject) => {
+    signal?.throwIfAborted();
+    const abort = (): void => {
+      // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- the reason is the caller's
+      reject(signal?.reason);
+    };
+    signal?.addEventListener("abort", abort, { once: true });
+    void action()
+      .then(resolve, reject)
+      .finally(() => signal?.removeEventListener("abort", abort));
+  });
 }
 
 function compare(sha256: string, media: Media): void {

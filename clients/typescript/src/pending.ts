@@ -34,8 +34,9 @@ export const RETRY_DELAY_MS = 100;
 /** Requests without a reply, and their bytes. Queries that wait in the daemon do not count: it has a bound for them. */
 export const IN_FLIGHT_MAX = 1_000;
 const IN_FLIGHT_BYTES_MAX = 32 * 1024 * 1024;
-/** All calls of a client, also those that are not sent yet. */
+/** All calls of a client, also those that are not sent yet, and the bytes of their bodies. */
 export const CALLS_MAX = 100_000;
+const CALLS_BYTES_MAX = 256 * 1024 * 1024;
 export const CLOSED = "the client was closed";
 
 const DEFAULT_SCOPE = "default";
@@ -87,6 +88,8 @@ export class Call {
   readonly #after: string;
   readonly #waitMs: number;
   readonly #settle: (outcome: Answer<unknown> | BackscrollError) => void;
+  /** Bytes of the body, at least. */
+  readonly bytes: number;
 
   /** Encode the request; throws `InvalidError` if that is not possible, and `TooLargeError` for a body over its limit. */
   constructor(
@@ -107,17 +110,13 @@ export class Call {
     const scoped = scope === DEFAULT_SCOPE ? "" : `,"scope":${JSON.stringify(scope)}`;
     const numbered = sender ? `,"client":${JSON.stringify(sender.client)},"n":${String(sender.n)}` : "";
     this.#after = scoped + numbered + traced;
+    this.bytes = Buffer.byteLength(this.#payload) + this.#before.length + this.#after.length;
     this.#settle = settle;
     const most = type === "append-log" ? LIMITS.logBodyBytes : LIMITS.bodyBytes;
     if (this.bytes > most) {
       const problem = `the body has ${String(this.bytes)} bytes; at most ${String(most)} are allowed`;
       throw new TooLargeError(problem, { code: "too-large" });
     }
-  }
-
-  /** Bytes of the body, at least. */
-  get bytes(): number {
-    return Buffer.byteLength(this.#payload) + this.#before.length + this.#after.length;
   }
 
   /** Whether the call may have had an effect, while it has no outcome. */
@@ -169,10 +168,19 @@ export class PendingCalls {
   /** For the first request only. */
   #level: number | undefined = LEVEL;
   readonly #calls = new Map<string, Call>();
-  /** Those to send next; settled ones are skipped when they come to its head. */
+  #callsBytes = 0;
+  /**
+   * Those to send next, from the index `#head` on: `shift` would move all of a long array. Settled ones are skipped when
+   * they come to the head.
+   */
   #queue: Call[] = [];
-  /** The bytes of each request that has no reply on this connection, also of those that nobody waits for any more. */
-  readonly #inFlight = new Map<string, number>();
+  #head = 0;
+  /**
+   * The bytes of each request that has no reply on this connection, also of those that nobody waits for any more. There
+   * are several with one id if the caller stopped waiting and executed the command again.
+   */
+  readonly #inFlight = new Map<string, number[]>();
+  #inFlightCount = 0;
   #inFlightBytes = 0;
   #added = 0;
   #highestSent = 0;
@@ -192,20 +200,24 @@ export class PendingCalls {
     if (this.isClosed) throw call.unanswered(CLOSED);
     if (this.#calls.has(call.id))
       throw invalid(`a request with the id ${JSON.stringify(call.id)} is already in flight`);
-    if (this.#calls.size >= CALLS_MAX) {
-      const problem = `${String(CALLS_MAX)} requests of this client have no reply yet: wait for some; nothing was sent`;
-      throw new BusyError(problem, { code: "busy", retryable: true });
+    if (this.#calls.size >= CALLS_MAX || this.#callsBytes + call.bytes > CALLS_BYTES_MAX) {
+      const held = `${String(this.#calls.size)} requests of this client, of ${String(this.#callsBytes)} bytes,`;
+      throw new BusyError(`${held} have no reply yet: wait for some; nothing was sent`, {
+        code: "busy",
+        retryable: true,
+      });
     }
     this.queueRetry(Infinity); // a refused call goes before a new one
     call.number = ++this.#added;
     this.#calls.set(call.id, call);
+    this.#callsBytes += call.bytes;
     this.#queue.push(call);
   }
 
   /** The next call to send; undefined if there is none, or too many are in flight. */
   next(): Call | undefined {
-    while (this.#queue[0]?.isSettled) this.#queue.shift();
-    const call = this.#queue[0];
+    while (this.#queue[this.#head]?.isSettled) this.#dequeue();
+    const call = this.#queue[this.#head];
     return call === undefined || (!call.waits && this.#isFull(call.bytes)) ? undefined : call;
   }
 
@@ -213,12 +225,13 @@ export class PendingCalls {
   markSent(call: Call, now: number, token?: string): string {
     const body = call.bodyAt(now, { level: this.#level, token });
     this.#level = undefined;
-    this.#queue.shift();
+    this.#dequeue();
     call.awaitingReply = true;
     call.sentAt = now;
     this.#highestSent = Math.max(this.#highestSent, call.number);
     if (!call.waits) {
-      this.#inFlight.set(call.id, call.bytes);
+      this.#inFlight.set(call.id, [...(this.#inFlight.get(call.id) ?? []), call.bytes]);
+      this.#inFlightCount += 1;
       this.#inFlightBytes += call.bytes;
     }
     return body;
@@ -227,11 +240,9 @@ export class PendingCalls {
   /** Process a reply; throws `InternalError` if it is none. A reply to a call that nobody waits for is dropped. */
   handleReply(body: Buffer, now: number): void {
     const reply = openReply(body);
-    if (typeof reply.id !== "string") return;
-    this.#inFlightBytes -= this.#inFlight.get(reply.id) ?? 0;
-    this.#inFlight.delete(reply.id);
+    if (typeof reply.id !== "string" || this.#isOfEarlier(reply.id)) return;
     const call = this.#calls.get(reply.id);
-    if (call === undefined) return;
+    if (!call?.awaitingReply) return;
     call.awaitingReply = false;
     const outcome = outcomeOf(reply, call);
     const isFinal = !call.inDoubt || reply.ok || outcome instanceof CallerError;
@@ -241,23 +252,24 @@ export class PendingCalls {
     } else {
       this.#refused = call;
       this.retryAt = now + RETRY_DELAY_MS;
-      if (this.#queue.some((each) => !each.isSettled)) this.queueRetry(Infinity);
+      if (this.#queued().length > 0) this.queueRetry(Infinity);
     }
   }
 
   /** There is a new connection: queue all calls without an outcome to be sent on it, in order. */
   reconnected(): void {
     this.lost();
-    this.#queue = [...this.#calls.values()];
+    this.#setQueue([...this.#calls.values()]);
   }
 
   /** The connection was lost: what was sent on it is in doubt. */
   lost(): void {
     this.#inFlight.clear();
+    this.#inFlightCount = 0;
     this.#inFlightBytes = 0;
     this.#refused = undefined;
     this.retryAt = Infinity;
-    this.#queue = [];
+    this.#setQueue([]);
     for (const call of [...this.#calls.values()]) {
       call.inDoubt = call.wasSent;
       call.awaitingReply = false;
@@ -270,7 +282,7 @@ export class PendingCalls {
   /** Queue the refused call, before those that were never sent, if its delay is over. */
   queueRetry(now: number): void {
     if (this.#refused === undefined || now < this.retryAt) return;
-    this.#queue.unshift(this.#refused);
+    this.#setQueue([this.#refused, ...this.#queued()]);
     this.#refused = undefined;
     this.retryAt = Infinity;
   }
@@ -280,13 +292,12 @@ export class PendingCalls {
     call.isSettled = true;
     if (this.#calls.get(call.id) !== call) return;
     this.#calls.delete(call.id);
+    this.#callsBytes -= call.bytes;
     if (this.#refused === call) {
       this.#refused = undefined;
       this.retryAt = Infinity;
     }
-    if (this.#queue.length > 2 * this.#calls.size + IN_FLIGHT_MAX) {
-      this.#queue = this.#queue.filter((each) => !each.isSettled);
-    }
+    if (this.#queue.length - this.#head > 2 * this.#calls.size + IN_FLIGHT_MAX) this.#setQueue(this.#queued());
   }
 
   /** Settle all calls that a condition holds for with errors. */
@@ -315,9 +326,38 @@ export class PendingCalls {
     call.settle(outcome);
   }
 
+  /** Take the head off the queue, and now and then the part of the array that is before it. */
+  #dequeue(): void {
+    this.#head += 1;
+    if (2 * this.#head > this.#queue.length) this.#setQueue(this.#queue.slice(this.#head));
+  }
+
+  #queued(): Call[] {
+    return this.#queue.slice(this.#head).filter((each) => !each.isSettled);
+  }
+
+  #setQueue(calls: Call[]): void {
+    this.#queue = calls;
+    this.#head = 0;
+  }
+
+  /**
+   * Note a reply. True if it is to a request that nobody waits for, after which the same id was sent again: a refusal
+   * of the first says nothing about the second.
+   */
+  #isOfEarlier(id: string): boolean {
+    const [bytes, ...later] = this.#inFlight.get(id) ?? [];
+    if (bytes === undefined) return false;
+    this.#inFlightCount -= 1;
+    this.#inFlightBytes -= bytes;
+    if (later.length > 0) this.#inFlight.set(id, later);
+    else this.#inFlight.delete(id);
+    return later.length > 0;
+  }
+
   /** Whether so many bytes more would be too much; one request is always allowed. */
   #isFull(bytes: number): boolean {
-    const many = this.#inFlight.size;
+    const many = this.#inFlightCount;
     return many >= IN_FLIGHT_MAX || (many > 0 && this.#inFlightBytes + bytes > IN_FLIGHT_BYTES_MAX);
   }
 }
@@ -370,7 +410,7 @@ interface ReceivedError {
 /** The error of a reply. A code that this client does not know keeps its name, in the class of its `fault`. */
 function errorFrom(error: Partial<Record<keyof ReceivedError, unknown>>): BackscrollError {
   const code = typeof error.code === "string" ? error.code : "internal";
-  const ErrorClass = ERRORS[code] ?? (error.fault === "caller" ? CallerError : DaemonError);
+  const ErrorClass = entryOf(ERRORS, code) ?? (error.fault === "caller" ? CallerError : DaemonError);
   return new ErrorClass(typeof error.message === "string" ? error.message : code, {
     code,
     retryable: error.retryable === true,
@@ -378,8 +418,13 @@ function errorFrom(error: Partial<Record<keyof ReceivedError, unknown>>): Backsc
   });
 }
 
-function infoOf(type: string): OperationInfo {
-  return (OPERATIONS as Readonly<Record<string, OperationInfo | undefined>>)[type] ?? OTHER;
+export function infoOf(type: string): OperationInfo {
+  return entryOf(OPERATIONS, type) ?? OTHER;
+}
+
+/** An entry of a table. The name may be anybody's, and `constructor` and `__proto__` are names in every object. */
+function entryOf<Value>(table: Readonly<Record<string, Value>>, name: string): Value | undefined {
+  return Object.hasOwn(table, name) ? table[name] : undefined;
 }
 
 function checkId(id: string): void {
@@ -389,9 +434,10 @@ function checkId(id: string): void {
   }
 }
 
+/** How long the daemon is asked to wait; 0 also for what it refuses, so that its refusal is waited for like any reply. */
 function waitMsOf(payload: unknown): number {
   const waitMs = (payload as { waitMs?: unknown } | null | undefined)?.waitMs;
-  return typeof waitMs === "number" ? waitMs : 0;
+  return typeof waitMs === "number" && waitMs > 0 && waitMs <= LIMITS.waitMs ? waitMs : 0;
 }
 
 /** The payload as JSON, with bytes as base64; throws `InvalidError` for what JSON would change silently. */

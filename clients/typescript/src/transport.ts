@@ -8,7 +8,7 @@ import { type Address, Greeting, targetOf, unavailable } from "./address.js";
 import { BackscrollError } from "./errors.js";
 import { ZmtpConnection } from "./zmtp.js";
 
-/** The delay before the next connection after one that was lost or refused; it doubles up to the second. */
+/** The delay before the next connection after one that was lost or refused; it doubles up to the second until a reply comes. */
 const RECONNECT_DELAY_MS = 25;
 const RECONNECT_DELAY_MS_MAX = 1_000;
 /** How long a connection may take until requests can be sent. */
@@ -93,6 +93,7 @@ export class Transport {
         },
         message: (body) => {
           if (this.#isConnected) {
+            this.#delayMs = RECONNECT_DELAY_MS; // and not before: a daemon may accept connections only to end them
             this.#events.reply(body);
             return;
           }
@@ -105,8 +106,8 @@ export class Transport {
         },
       });
     } catch (error) {
-      if (!(error instanceof BackscrollError)) throw error;
-      this.#lost(error);
+      // Nobody could catch it here: this may run on a timer.
+      this.#lost(error instanceof BackscrollError ? error : unavailable(`cannot connect: ${String(error)}`));
       return;
     }
     this.#connection = connection;
@@ -119,7 +120,6 @@ export class Transport {
   #connected(token: string | undefined): void {
     clearTimeout(this.#connecting);
     this.#isConnected = true;
-    this.#delayMs = RECONNECT_DELAY_MS;
     this.token = token;
     this.#events.connected();
   }

@@ -9,6 +9,9 @@ import { LIMITS } from "./generated/limits.js";
 
 const GREETING = Buffer.concat([Buffer.from("ff00000000000000007f0300", "hex"), Buffer.from("NULL")], 64);
 const READY_NAME_BYTES = 6;
+const ERROR_NAME_BYTES = 6;
+/** So much of a socket's type is quoted: whoever sent it may be anybody. */
+const TYPE_CHARS_MAX = 64;
 const READY = Buffer.from("\x05READY\x0bSocket-Type\0\0\0\x06DEALER");
 const MORE = 1;
 const LONG = 2;
@@ -34,7 +37,7 @@ export class ZmtpConnection {
   #chunks: Buffer[] = [];
   #size = 0;
   /** How many bytes are needed before there is something to read. */
-  #needed = GREETING.length;
+  #needed = 1;
   #isCorked = false;
 
   constructor(target: NetConnectOpts, events: ConnectionEvents) {
@@ -47,9 +50,12 @@ export class ZmtpConnection {
     this.#socket.on("error", (error) => {
       this.close(error.message);
     });
-    this.#socket.on("close", () => {
-      this.close("the connection was closed");
-    });
+    // After "end" the socket would first write what it has, which a daemon that reads no more does not take.
+    for (const event of ["end", "close"]) {
+      this.#socket.on(event, () => {
+        this.close("the connection was closed");
+      });
+    }
   }
 
   /** Send a message. What is sent in one turn of the event loop is written at once. */
@@ -101,7 +107,8 @@ export class ZmtpConnection {
 
   /** The other side's greeting; returns how many bytes were used, 0 if more are needed. */
   #greeting(bytes: Buffer): number {
-    if (bytes.length < GREETING.length) return 0;
+    this.#needed = GREETING.length;
+    if (bytes[0] === GREETING[0] && bytes.length < GREETING.length) return 0;
     const isZmtp = bytes[0] === 0xff && bytes[9] === 0x7f && (bytes[10] ?? 0) >= 3;
     const mechanism = bytes.toString("latin1", 12, 32).replace(/\0+$/, "");
     if (!isZmtp) this.close("what answers there does not speak ZMTP 3: it is no backscroll daemon");
@@ -136,11 +143,18 @@ export class ZmtpConnection {
 
   #command(body: Buffer): void {
     const name = body.toString("latin1", 1, 1 + (body[0] ?? 0));
-    if (name === "ERROR") this.close(`the daemon refused the connection: ${body.toString("latin1", 7)}`);
-    else if (name === "READY" && this.#state === "handshake") {
+    if (name === "ERROR") {
+      const reason = body.toString(
+        "latin1",
+        ERROR_NAME_BYTES + 1,
+        ERROR_NAME_BYTES + 1 + (body[ERROR_NAME_BYTES] ?? 0),
+      );
+      this.close(`the daemon refused the connection: ${reason}`);
+    }
+    if (name === "READY" && this.#state === "handshake") {
       const type = propertyOf(body.subarray(READY_NAME_BYTES), "socket-type");
       if (!PEERS.has(type)) {
-        this.close(`what answers there is a ${JSON.stringify(type)}, no daemon's socket`);
+        this.close(`what answers there is a ${JSON.stringify(type.slice(0, TYPE_CHARS_MAX))}, no daemon's socket`);
         return;
       }
       this.#state = "ready";

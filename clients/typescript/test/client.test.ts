@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import {
@@ -10,7 +11,7 @@ import {
   TooLargeError,
   UnavailableError,
 } from "../src/index.js";
-import { Daemon, FakeDaemon, LONG_MS, messageOf, ok, temporaryDirectory } from "./support.js";
+import { Daemon, FakeDaemon, LONG_MS, messageOf, ok, printed, temporaryDirectory } from "./support.js";
 
 for (const [carrier, flags] of [
   ["ipc", []],
@@ -216,6 +217,82 @@ void test("without a daemon it says so and what to do", async (t) => {
   await assert.rejects(client.ping(), /the client was closed; nothing was sent/);
   assert.throws(() => new Client({ endpoint: "http://127.0.0.1" }), InvalidError);
   assert.throws(() => new Client({ endpoint: "curve://127.0.0.1:5555" }), /no CURVE/);
+  for (const port of ["0", "65536", "99999", "x"]) {
+    assert.throws(() => new Client({ endpoint: `tcp://127.0.0.1:${port}` }), InvalidError);
+  }
+});
+
+void test("an address that nobody can connect to is an error of each call", async (t) => {
+  const dataDir = temporaryDirectory(t);
+  writeFileSync(join(dataDir, "endpoint.json"), JSON.stringify({ endpoints: ["tcp://127.0.0.1:99999"], token: "a" }));
+  const client = new Client({ dataDir, timeoutMs: LONG_MS });
+  await assert.rejects(client.ping(), InvalidError);
+  await assert.rejects(client.ping(), InvalidError);
+  client.close();
+});
+
+void test("a user without a name and a home can call", async (t) => {
+  const { dataDir, ready } = await Daemon.start(t);
+  const unknownUser = `
+    import os from "node:os";
+    import { syncBuiltinESMExports } from "node:module";
+    os.homedir = os.userInfo = () => { throw new Error("there is no such user"); };
+    syncBuiltinESMExports();
+    for (const options of ${JSON.stringify([{ dataDir }, { endpoint: ready.endpoints[0] }, {}])}) {
+      const client = new Client(options);
+      await client.ping().then(({ pong }) => console.log(pong), ({ code, message }) => console.log(code, message));
+      client.close();
+    }`;
+  const env = { ...process.env, BACKSCROLL_DATA_DIR: "", XDG_DATA_HOME: "" };
+  assert.match(await printed(unknownUser, env), /^true\ntrue\ninvalid this user has no home directory: name a data/);
+});
+
+void test("what onConnection throws harms no request", async (t) => {
+  const path = join(temporaryDirectory(t), "socket");
+  const fake = await FakeDaemon.start(t, path, (request, socket) => {
+    if (fake.connections > 1) return ok(request, null);
+    socket.destroy();
+    return undefined;
+  });
+  const code = `
+    let thrown = 0;
+    process.on("uncaughtException", () => { thrown += 1; });
+    const onConnection = () => { throw new Error("a bug"); };
+    const client = new Client({ endpoint: ${JSON.stringify(`ipc://${path}`)}, timeoutMs: ${String(LONG_MS)}, onConnection });
+    console.log(await client.getUser({ userId: "u" }), thrown > 0);
+    client.close();`;
+  assert.equal(await printed(code), "null true");
+});
+
+void test("onConnection may call the client, and close it", async (t) => {
+  const dataDir = temporaryDirectory(t);
+  const problems: unknown[] = [];
+  const client: Client = new Client({
+    dataDir,
+    timeoutMs: LONG_MS,
+    onConnection: (problem) => {
+      problems.push(problem);
+      if (problems.length === 3) client.close();
+      else client.ping().catch(() => undefined);
+    },
+  });
+  await assert.rejects(client.ping(), /the client was closed; nothing was sent/);
+  assert.equal(problems.length, 3);
+});
+
+void test("a reply that came while the process was busy is not late", async (t) => {
+  const { dataDir } = await Daemon.start(t);
+  let losses = 0;
+  const client = new Client({ dataDir, onConnection: (problem) => (losses += problem ? 1 : 0) });
+  await client.ping();
+  const waiting = client.ping({}, { timeoutMs: 100 });
+  setImmediate(() => {
+    const until = performance.now() + 500;
+    while (performance.now() < until); // works
+  });
+  assert.equal((await waiting).pong, true);
+  assert.equal(losses, 0);
+  client.close();
 });
 
 void test("a client that waits finds a daemon that starts", async (t) => {

@@ -124,6 +124,8 @@ void test("without a daemon at the start it throws", async (t) => {
   await assert.rejects(client.watch("get-user", { userId: "u" }).next(), UnavailableError);
   // @ts-expect-error -- it is no query
   await assert.rejects(client.watch("ping", {}).next(), /watch takes a query about stored items, not ping/);
+  // @ts-expect-error -- there is none of this name
+  await assert.rejects(client.watch("get-moon", {}).next(), /watch takes a query about stored items, not get-moon/);
   client.close();
 });
 

@@ -3,11 +3,10 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
-import { open, UnavailableError } from "../src/index.js";
+import { InvalidError, open, UnavailableError } from "../src/index.js";
 import { BACKSCROLL, Daemon, FakeDaemon, daemonPid, messageOf, ok, temporaryDirectory, waitUntil } from "./support.js";
 
 const command = [BACKSCROLL];
@@ -42,7 +41,7 @@ void test("opened twice at once, a directory has one daemon, which outlives its 
   assert.equal((await again.health()).pid, pids[0]);
   assert.equal((await again.getMessageById({ messageId: "m1" }))?.content, "1");
   again.close();
-  assert.match(readFileSync(join(dataDir, "daemon.log"), "utf8"), /ready|listening|started|another/i);
+  assert.match(readFileSync(join(dataDir, "daemon.log"), "utf8"), /"event":"ready"/);
 });
 
 void test("after a kill the next one that opens starts a daemon", async (t) => {
@@ -51,6 +50,18 @@ void test("after a kill the next one that opens starts a daemon", async (t) => {
   const client = await open(daemon.dataDir, { command });
   stopAfter(t, daemon.dataDir);
   assert.equal((await client.ping()).pong, true);
+  client.close();
+});
+
+void test("whoever has a killed daemon's port is not taken for it", async (t) => {
+  const dataDir = temporaryDirectory(t);
+  const other = await FakeDaemon.start(t, 0, (request) => ok(request, { proof: "0".repeat(64), endpoints: [] }));
+  const endpoints = [`tcp://127.0.0.1:${String(other.port)}`];
+  writeFileSync(join(dataDir, "endpoint.json"), JSON.stringify({ endpoints, token: "a secret" }));
+  const client = await open(dataDir, { command, flags: ["--endpoint", "tcp://127.0.0.1:*"] });
+  stopAfter(t, dataDir);
+  assert.equal((await client.ping()).pong, true);
+  assert(other.requests.every(({ type }) => type === "hello"));
   client.close();
 });
 
@@ -76,6 +87,10 @@ void test("with exitWithParent the daemon ends with the process", async (t) => {
 
 void test("what keeps a daemon from starting is said", async (t) => {
   const dataDir = join(temporaryDirectory(t), "data");
+  for (const options of [{ timeoutMs: NaN }, { startTimeoutMs: Infinity }, { startTimeoutMs: -1 }]) {
+    await assert.rejects(open(dataDir, { command, ...options }), InvalidError);
+  }
+  assert(!existsSync(dataDir));
   await assert.rejects(open(dataDir, { command: ["no-such-program"] }), (error) => {
     assert(error instanceof UnavailableError);
     assert.match(error.message, /the daemon cannot be started: .*ENOENT; check the option `command`/);
@@ -85,6 +100,12 @@ void test("what keeps a daemon from starting is said", async (t) => {
     open(dataDir, { command, flags: ["--no-such-flag"] }),
     /exit code 2 before it was ready: .*no-such-flag/s,
   );
+  await assert.rejects(open(dataDir, { command, logFile: join(dataDir, "none", "log") }), (error) => {
+    assert(error instanceof UnavailableError);
+    assert.match(error.message, /its log cannot be written: ENOENT.*; make .* writable, or name another file/);
+    return true;
+  });
+  await assert.rejects(open(join(dataDir, "daemon.log"), { command }), UnavailableError); // it is a file
 });
 
 for (const [level, lowest, message] of [
@@ -102,6 +123,5 @@ for (const [level, lowest, message] of [
     writeFileSync(join(dataDir, "endpoint.json"), JSON.stringify({ endpoints: [`ipc://${path}`] }));
     if (message) await assert.rejects(open(dataDir, { command }), message);
     else (await open(dataDir, { command })).close();
-    await sleep(0);
   });
 }

@@ -1,10 +1,25 @@
 /** Sending again, against a daemon that does what a test says; `losses.test.ts` has real ones. */
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
-import { CallerError, Client, NoReplyError, UnavailableError } from "../src/index.js";
-import { Daemon, FakeDaemon, LONG_MS, messageOf, ok, refusal, temporaryDirectory, waitUntil } from "./support.js";
+import { CallerError, Client, InvalidError, NoReplyError, UnavailableError } from "../src/index.js";
+import { Call, PendingCalls } from "../src/pending.js";
+import {
+  Daemon,
+  FakeDaemon,
+  GREETING,
+  LONG_MS,
+  messageOf,
+  ok,
+  READY,
+  type Request,
+  refusal,
+  temporaryDirectory,
+  waitUntil,
+} from "./support.js";
 
 void test("at most 1,000 requests are in flight, and the others follow", async (t) => {
   const path = join(temporaryDirectory(t), "socket");
@@ -22,6 +37,41 @@ void test("at most 1,000 requests are in flight, and the others follow", async (
     calls.map((_, number) => `m${String(number)}`),
   );
   client.close();
+});
+
+void test("a call of a long queue costs as much as one of a short queue", () => {
+  const msPerCall = (length: number): number => {
+    const pending = new PendingCalls();
+    for (let number = 0; number < length; number += 1) {
+      pending.add(new Call("ping", {}, { timeoutMs: LONG_MS }, () => undefined));
+    }
+    const begun = performance.now();
+    for (let call = pending.next(); call !== undefined; call = pending.next()) {
+      pending.markSent(call, begun);
+      const reply = { id: call.id, ok: true, result: { pong: true }, seq: 1 };
+      pending.handleReply(Buffer.from(JSON.stringify(reply)), begun);
+    }
+    assert.equal(pending.size, 0);
+    return (performance.now() - begun) / length;
+  };
+  msPerCall(10_000); // the code is compiled meanwhile
+  const [short, long] = [msPerCall(10_000), msPerCall(60_000)];
+  assert(long < 3 * short, `${String(short)} ms, ${String(long)} ms`);
+});
+
+void test("what waits to be sent is bounded, also in bytes", () => {
+  const pending = new PendingCalls();
+  const message = { message: messageOf(1, "x".repeat(2 ** 20)) };
+  const callOf = (): Call => new Call("save-message", message, { timeoutMs: LONG_MS }, () => undefined);
+  const calls = Array.from({ length: 255 }, callOf);
+  for (const each of calls) pending.add(each);
+  assert.throws(() => {
+    pending.add(callOf());
+  }, /^BusyError: 255 requests of this client, of \d+ bytes, have no reply yet: wait for some; nothing was sent/);
+  const [first] = calls;
+  assert(first);
+  pending.forget(first);
+  pending.add(callOf());
 });
 
 void test("a retry has the same payload byte for byte, and the deadline that is left", async (t) => {
@@ -137,6 +187,38 @@ void test("a result of another type is an error at once, also of what was sent a
   client.close();
 });
 
+void test("a daemon that ends each connection is asked less and less often", async (t) => {
+  const path = join(temporaryDirectory(t), "socket");
+  const fake = await FakeDaemon.start(t, path, (_, socket) => {
+    socket.destroy();
+    return undefined;
+  });
+  const client = new Client({ endpoint: `ipc://${path}`, timeoutMs: 700 });
+  await assert.rejects(client.ping(), NoReplyError);
+  assert(fake.connections > 1 && fake.connections <= 6, String(fake.connections)); // after 25, 50, 100, 200 and 400 ms
+  client.close();
+});
+
+void test("a daemon that ends its side and reads no more is left at once", async (t) => {
+  const path = join(temporaryDirectory(t), "socket");
+  let connections = 0;
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    connections += 1;
+    socket.on("error", () => undefined);
+    socket.write(Buffer.concat([GREETING, READY]));
+    socket.on("data", (chunk) => {
+      if (chunk.length > 1_000) socket.pause().end(); // the beginning of the request
+    });
+  }).listen(path);
+  await once(server, "listening");
+  const client = new Client({ endpoint: `ipc://${path}`, timeoutMs: LONG_MS });
+  const saving = client.saveMessage({ message: messageOf(1, "x".repeat(6 * 2 ** 20)) });
+  await waitUntil(() => connections > 1, 2_000);
+  client.close();
+  await assert.rejects(saving, NoReplyError);
+  server.close();
+});
+
 void test("a first refusal is the outcome", async (t) => {
   const path = join(temporaryDirectory(t), "socket");
   const fake = await FakeDaemon.start(t, path, (request) => refusal(request, "busy"));
@@ -161,6 +243,59 @@ void test("maintenance is sent once", async (t) => {
     ["delete-scope", "ping"],
   );
   client.close();
+});
+
+void test("a command that is executed again has its own reply, not the first one's", async (t) => {
+  const path = join(temporaryDirectory(t), "socket");
+  const held: [Request, Socket][] = [];
+  const fake = await FakeDaemon.start(t, path, (request, socket) => {
+    if (request.type === "ping") return ok(request, { pong: true });
+    held.push([request, socket]);
+    return undefined;
+  });
+  const client = new Client({ endpoint: `ipc://${path}`, timeoutMs: LONG_MS });
+  const abort = new AbortController();
+  const save = (signal?: AbortSignal): Promise<null> =>
+    client.saveMessage({ message: messageOf(1) }, { requestId: "mine", signal });
+  const first = save(abort.signal);
+  await client.ping();
+  abort.abort();
+  await assert.rejects(first, { name: "AbortError" });
+  const second = save();
+  await client.ping();
+  assert.equal(held.length, 2);
+  for (const [[request, socket], code] of held.map((each, index) => [each, index === 0 ? "busy" : "ok"] as const)) {
+    FakeDaemon.send(socket, JSON.stringify(code === "ok" ? ok(request) : refusal(request, code)));
+  }
+  assert.equal(await second, null);
+  assert.equal(fake.connections, 1);
+  client.close();
+});
+
+void test("the window has room again when an abandoned command and its repetition have replies", () => {
+  const pending = new PendingCalls();
+  const message = { message: messageOf(1, "x".repeat(2 ** 20)) };
+  const callOf = (requestId?: string): Call =>
+    new Call("save-message", message, { timeoutMs: LONG_MS, requestId }, () => undefined);
+  const send = (call: Call): void => {
+    pending.add(call);
+    assert.equal(pending.next(), call);
+    pending.markSent(call, performance.now());
+  };
+  const replied = (id: string): void => {
+    pending.handleReply(Buffer.from(JSON.stringify({ id, ok: true, result: null, seq: 1 })), performance.now());
+  };
+  for (let times = 0; times < 40; times += 1) {
+    const abandoned = callOf("mine");
+    send(abandoned);
+    pending.forget(abandoned);
+    send(callOf("mine"));
+    replied("mine");
+    assert.equal(pending.size, 1);
+    replied("mine");
+    assert.equal(pending.size, 0);
+  }
+  for (let times = 0; times < 31; times += 1) send(callOf());
 });
 
 void test("what got no reply in time has an unknown outcome, and says so", async (t) => {
@@ -247,5 +382,44 @@ void test("what is no reply is an error of the daemon", async (t) => {
   });
   const client = new Client({ endpoint: `ipc://${path}` });
   await assert.rejects(client.ping(), { code: "internal", message: "the daemon sent an invalid reply" });
+  client.close();
+});
+
+void test("a code that is a name in every object is a code like any other", async (t) => {
+  const path = join(temporaryDirectory(t), "socket");
+  const codes = ["constructor", "__proto__", "toString", "hasOwnProperty"];
+  await FakeDaemon.start(t, path, (request) => refusal(request, request.traceparent ?? "", "caller", false));
+  const client = new Client({ endpoint: `ipc://${path}`, timeoutMs: LONG_MS });
+  for (const code of codes) {
+    await assert.rejects(client.ping({}, { traceparent: code }), { code, name: "CallerError" });
+    await assert.rejects(client.call(code, {}, { traceparent: "forbidden" }), { name: "ForbiddenError" });
+  }
+  client.close();
+});
+
+void test("details that are not as declared are an error all the same", async (t) => {
+  const path = join(temporaryDirectory(t), "socket");
+  let details: unknown;
+  await FakeDaemon.start(t, path, ({ id }) => ({ id, ok: false, error: { code: "invalid", message: "no", details } }));
+  const client = new Client({ endpoint: `ipc://${path}`, timeoutMs: LONG_MS });
+  for (details of [5, "text", null, { failures: [null] }, { failures: "text" }]) {
+    const error: unknown = await client.ping().catch((error: unknown) => error);
+    assert(error instanceof InvalidError);
+    assert(error.failures.every(({ index, code }) => index === -1 && code === ""));
+  }
+  client.close();
+});
+
+void test("a waitMs that the daemon refuses is sent as it is, and its refusal is waited for", async (t) => {
+  const { dataDir } = await Daemon.start(t);
+  const client = new Client({ dataDir, timeoutMs: LONG_MS });
+  for (const waitMs of [-LONG_MS, 60_001, 2 ** 53 - 1, 1e300]) {
+    const path = "$.payload.waitMs";
+    await assert.rejects(client.getChanges({ waitMs }), (error) => {
+      assert(error instanceof InvalidError);
+      assert.equal(error.details?.["path"], path);
+      return true;
+    });
+  }
   client.close();
 });

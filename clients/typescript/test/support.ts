@@ -1,7 +1,7 @@
 /** What tests share: daemons of this repository, and a small fake one. */
 
 import assert from "node:assert/strict";
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, execFile, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { type AddressInfo, type Server, type Socket, connect, createServer } from "node:net";
@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
 import type { MessageInput } from "../src/index.js";
 
 /** The folder of the whole project. */
@@ -149,6 +150,13 @@ export class Relay {
   }
 }
 
+/** What a program prints, a module in which `Client` is imported. */
+export async function printed(code: string, env: NodeJS.ProcessEnv = process.env): Promise<string> {
+  const client = JSON.stringify(new URL("../src/index.js", import.meta.url).href);
+  const words = ["--input-type=module", "-e", `const { Client } = await import(${client}); ${code}`];
+  return (await promisify(execFile)(process.execPath, words, { env })).stdout.trim();
+}
+
 /** What a command of `backscroll` prints. */
 export function backscroll(...words: string[]): string {
   return execFileSync(BACKSCROLL, words, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
@@ -177,6 +185,7 @@ export interface Request {
   type: string;
   payload: Record<string, unknown>;
   auth?: string;
+  traceparent?: string;
   level?: number;
   client?: string;
   n?: number;
@@ -185,8 +194,8 @@ export interface Request {
 
 type Answer = (request: Request, socket: Socket, body: string) => object | undefined;
 
-const GREETING = Buffer.concat([Buffer.from("ff00000000000000007f0300", "hex"), Buffer.from("NULL")], 64);
-const READY = Buffer.from("\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06ROUTER");
+export const GREETING = Buffer.concat([Buffer.from("ff00000000000000007f0300", "hex"), Buffer.from("NULL")], 64);
+export const READY = Buffer.from("\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06ROUTER");
 
 /** A program that speaks ZMTP and answers what a test says. */
 export class FakeDaemon {
