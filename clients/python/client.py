@@ -507,7 +507,7 @@ class Client:
     def _send_queued(self, deadline: float) -> None:
         """Send the queued calls in order, unless too many are in flight."""
         pending = self._pending
-        while (call := pending.next_call()) is not None:
+        while pending.send_queue and (call := pending.next_call()) is not None:
             now = time.monotonic()
             try:
                 self._transport.send(call.body_at(now), (deadline - now) * 1000)

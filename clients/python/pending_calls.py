@@ -142,8 +142,9 @@ class Call:
                 _check_id(call_id)
         except (UnicodeEncodeError, OverflowError, TypeError, RecursionError) as error:
             raise Invalid(f"the payload cannot be written: {error}") from error
-        if len(self.body) > operation.body_bytes_max:
-            raise TooLarge(f"the body has {len(self.body)} bytes; at most {operation.body_bytes_max} are allowed")
+        self.size = len(self.body)
+        if self.size > operation.body_bytes_max:
+            raise TooLarge(f"the body has {self.size} bytes; at most {operation.body_bytes_max} are allowed")
 
     @property
     def was_sent(self) -> bool:
@@ -277,7 +278,7 @@ class PendingCalls:
             raise call.unanswered(CLOSED)
         if call.id in self._calls:
             raise Invalid(f"a request with the id {call.id!r} is already in flight")
-        if len(self._calls) >= CALLS_MAX or self._calls_bytes + len(call.body) > CALLS_BYTES_MAX:
+        if len(self._calls) >= CALLS_MAX or self._calls_bytes + call.size > CALLS_BYTES_MAX:
             held = f"{len(self._calls)} requests of this client, of {self._calls_bytes} bytes,"
             raise Busy(f"{held} have no reply yet: wait for some; nothing was sent")
         self._level = None
@@ -286,7 +287,7 @@ class PendingCalls:
         self._added += 1
         call.number = self._added
         self._calls[call.id] = call
-        self._calls_bytes += len(call.body)
+        self._calls_bytes += call.size
         if not call.waits:
             self._by_age[call.id] = call
         self.send_queue.append(call)
@@ -297,7 +298,7 @@ class PendingCalls:
         while queue:
             call = queue[0]
             if self._calls.get(call.id) is call:
-                return None if self._is_full_for(call) else call
+                return call if not self._in_flight or not self._is_full_for(call) else None
             queue.popleft()
         return None
 
@@ -308,8 +309,9 @@ class PendingCalls:
         call.received_before = self._received
         if not call.waits:
             self._in_flight += 1
-            self._in_flight_bytes += len(call.body)
-        self._highest_sent = max(self._highest_sent, call.number)
+            self._in_flight_bytes += call.size
+        if call.number > self._highest_sent:
+            self._highest_sent = call.number
 
     def handle_reply(self, body: bytes, now: float) -> bool:
         """Process a reply. Returns whether its call is to be sent again at `retry_at`; raises `Internal` if invalid.
@@ -330,7 +332,7 @@ class PendingCalls:
         call.awaiting_reply = False
         if not call.waits:
             self._in_flight -= 1
-            self._in_flight_bytes -= len(call.body)
+            self._in_flight_bytes -= call.size
         if call.is_settled_by(reply):
             self._settle(call, (reply, codec))
         elif call.number < self._highest_sent:
@@ -406,14 +408,16 @@ class PendingCalls:
 
     def _remove(self, call: Call) -> None:
         del self._calls[call.id]
-        self._calls_bytes -= len(call.body)
+        self._calls_bytes -= call.size
         self._by_age.pop(call.id, None)
         if call is self._refused:
             self._refused, self.retry_at = None, math.inf
         if call.awaiting_reply and not call.waits:
-            self._abandoned.setdefault(call.id, []).append(len(call.body))
+            self._abandoned.setdefault(call.id, []).append(call.size)
             self._abandoned_count += 1
-        if len(self.send_queue) > 2 * len(self._calls):  # so that each costs the same, however many they are
+        if self.send_queue and len(self.send_queue) > 2 * len(
+            self._calls
+        ):  # so that each costs the same, however many they are
             self.send_queue = deque(each for each in self.send_queue if self._calls.get(each.id) is each)
 
     def _is_of_abandoned(self, call_id: Any) -> bool:
@@ -432,7 +436,7 @@ class PendingCalls:
 
     def _is_full_for(self, call: Call) -> bool:
         """Whether this request in flight would be too much; one is always allowed."""
-        if self._in_flight < IN_FLIGHT_MAX and self._in_flight_bytes + len(call.body) <= IN_FLIGHT_BYTES_MAX:
+        if self._in_flight < IN_FLIGHT_MAX and self._in_flight_bytes + call.size <= IN_FLIGHT_BYTES_MAX:
             return False
         return self._in_flight > 0 and not call.waits
 
