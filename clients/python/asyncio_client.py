@@ -55,8 +55,8 @@ T = TypeVar("T")
 class AsyncClient:
     """An asynchronous client for one scope of a daemon; any number of requests may be made at a time.
 
-    Of these 1,000 (and 32 MiB) are in flight, and the others wait, in the order of the calls; beyond 100,000 it raises
-    `Busy`.
+    Of these 1,000 (and 32 MiB) are in flight, and the others wait, in the order of the calls; beyond 100,000 calls, or
+    256 MiB, it raises `Busy`.
 
     Has the same arguments as `Client` and retries like it: all unanswered requests, in the order of the calls. A
     `transport` must answer each request while it is sent, like the in-process one; a `ZmqTransport` raises `Invalid`.
