@@ -119,7 +119,7 @@ export class Client extends Operations {
   ): Promise<Results[Name]>;
   override call(type: string, payload?: object, options?: RequestOptions): Promise<unknown>;
   override async call(type: string, payload: object = {}, options: RequestOptions = {}): Promise<unknown> {
-    return (await this.#request(type, payload, options)).result;
+    return (await this.#ask(type, payload, options)).result;
   }
 
   /** Like `call`, with the number of the scope's commit that the result reflects. */
@@ -128,7 +128,7 @@ export class Client extends Operations {
     payload: Payloads[Name],
     options: RequestOptions = {},
   ): Promise<Answer<Results[Name]>> {
-    return this.#request(type, payload, options) as Promise<Answer<Results[Name]>>;
+    return this.#ask(type, payload, options) as Promise<Answer<Results[Name]>>;
   }
 
   /**
@@ -186,6 +186,16 @@ export class Client extends Operations {
   /** `close`, for `using`. */
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  /** Send a request; the stack of its error names where it was called, and not only where its reply arrived. */
+  async #ask(type: string, payload: object, options: RequestOptions): Promise<Answer<unknown>> {
+    try {
+      return await this.#request(type, payload, options);
+    } catch (error) {
+      if (error instanceof BackscrollError) Error.captureStackTrace(error);
+      throw error;
+    }
   }
 
   #request(type: string, payload: object, options: RequestOptions): Promise<Answer<unknown>> {

@@ -3,7 +3,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, mkdirSync, openSync, readFileSync, statSync, truncateSync } from "node:fs";
 import type { Socket } from "node:net";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { announcedEndpoint, targetOf, unavailable } from "./address.js";
 import { Client, type ClientOptions } from "./client.js";
@@ -42,21 +42,30 @@ export interface OpenOptions extends Omit<ClientOptions, "dataDir" | "endpoint">
 
 /**
  * A client of the daemon that serves a data directory; starts one if none does. When two programs open a directory at
- * once, both get clients of the same daemon. Throws `UnavailableError` if no daemon starts, or if it speaks a level of
- * the protocol that does not fit.
+ * once, both get clients of the same daemon. Throws `UnavailableError` if no daemon starts, as in a directory that cannot
+ * be written, or if it speaks a level of the protocol that does not fit.
+ *
+ * The daemon that it starts goes on when this process ends, except with `exitWithParent`. To stop it, send it SIGTERM:
+ * `process.kill((await client.health()).pid)`.
+ *
+ * @example
+ * const client = await open("./data");
  */
-export async function open(dataDir: string, options: OpenOptions = {}): Promise<Client> {
+export async function open(path: string, options: OpenOptions = {}): Promise<Client> {
+  const dataDir = resolve(path); // the same for the daemon and the client, whatever the daemon makes of a `~`
   const { command, flags, exitWithParent, logFile, startTimeoutMs = START_TIMEOUT_MS, ...ofClient } = options;
   const deadline = performance.now() + startTimeoutMs;
   const log = logFile ?? join(dataDir, "daemon.log");
   const program = daemonProgram(command);
-  mkdirSync(dataDir, { recursive: true });
+  inDirectory(dataDir, () => mkdirSync(dataDir, { recursive: true }));
   while (!(await answers(dataDir))) {
     if (performance.now() > deadline) {
       throw unavailable(`no daemon served ${dataDir} within ${String(startTimeoutMs)} ms; its log is ${log}`);
     }
-    const started = startDaemon(program.command, dataDir, flags ?? [], log, exitWithParent ?? false);
-    const code = await readyOrEnded(started, program.advice, deadline);
+    const started = inDirectory(dataDir, () =>
+      startDaemon(program.command, dataDir, flags ?? [], log, exitWithParent ?? false),
+    );
+    const code = await readyOrEnded(started, program.advice, log, deadline);
     if (code !== undefined && code !== HELD) throw ended(program.command, code, log);
     if (code === HELD) await sleep(PAUSE_MS); // another one is starting or stopping there
   }
@@ -68,6 +77,18 @@ export async function open(dataDir: string, options: OpenOptions = {}): Promise<
     throw error;
   }
   return client;
+}
+
+/** What takes a directory and a log that can be written. */
+function inDirectory<Result>(dataDir: string, act: () => Result): Result {
+  try {
+    return act();
+  } catch (error) {
+    throw new UnavailableError(
+      `no daemon can be started in ${dataDir}: ${(error as Error).message}; name a directory that this user can write`,
+      { code: "unavailable" },
+    );
+  }
 }
 
 /** Whether a daemon accepts a connection at the address in a directory, which may be that of one that was killed. */
@@ -116,7 +137,12 @@ function startDaemon(
 }
 
 /** Wait for the line that a daemon prints when it is ready; its exit code if it ended before. */
-async function readyOrEnded(daemon: ChildProcess, advice: string, deadline: number): Promise<number | undefined> {
+async function readyOrEnded(
+  daemon: ChildProcess,
+  advice: string,
+  logFile: string,
+  deadline: number,
+): Promise<number | undefined> {
   let timer: NodeJS.Timeout | undefined;
   try {
     return await new Promise<number | undefined>((resolve, reject) => {
@@ -131,7 +157,7 @@ async function readyOrEnded(daemon: ChildProcess, advice: string, deadline: numb
       });
       timer = setTimeout(() => {
         daemon.kill();
-        reject(unavailable("the daemon was not ready in time, and was stopped"));
+        reject(unavailable(`the daemon was not ready in time, and was stopped; its log is ${logFile}`));
       }, deadline - performance.now());
     });
   } finally {

@@ -1,6 +1,7 @@
 /** Upload and download of whole files in parts, with only a few parts in memory at a time. */
 
 import { createHash } from "node:crypto";
+import { invalid } from "./address.js";
 import type { Client, RequestOptions } from "./client.js";
 import { NotFoundError, StorageError } from "./generated/errors.js";
 import { LIMITS } from "./generated/limits.js";
@@ -92,6 +93,9 @@ async function* partsOf(source: ByteSource): AsyncGenerator<Uint8Array, void, un
   let bytes = 0;
   let hasPart = false;
   for await (const piece of source instanceof Uint8Array ? [source] : source) {
+    if (typeof (piece as unknown) === "string") {
+      throw invalid("a file is its bytes, not text: upload createReadStream(path), or Buffer.from(text)");
+    }
     for (let at = 0; at < piece.length;) {
       const taken = piece.subarray(at, at + size - bytes);
       collected.push(taken);

@@ -242,3 +242,25 @@ void test("a signal stops waiting", async (t) => {
   assert.equal((await client.ping()).pong, true);
   client.close();
 });
+
+/** Rule: the stack of an error leads to the line of the application that sent the request. */
+void test("the stack of an error names its caller", async (t) => {
+  const { dataDir } = await Daemon.start(t);
+  const client = new Client({ dataDir });
+  const editUnknown = async (): Promise<void> => {
+    await client.updateMessage({ messageId: "none", updates: { content: "x" } });
+  };
+  await assert.rejects(editUnknown(), (error: Error) => {
+    assert.match(error.stack ?? "", /^NotFoundError: .*there is no message 'none'\n[^]*at async editUnknown/);
+    return true;
+  });
+  client.close();
+});
+
+/** Rule: text in the place of a payload or of a file is refused with what belongs there. */
+void test("text in place of an object or a file", async () => {
+  const client = new Client({ dataDir: "unused" });
+  await assert.rejects(client.call("get-message-by-id", "m1" as never), /expected an object, .*, got string/);
+  await assert.rejects(client.upload("photo.jpg" as never, "image/jpeg"), /not text: upload createReadStream/);
+  client.close();
+});

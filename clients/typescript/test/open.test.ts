@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -72,6 +72,32 @@ void test("with exitWithParent the daemon ends with the process", async (t) => {
   assert(pid > 0);
   await waitUntil(() => !isRunning(pid));
   assert(readFileSync(join(dataDir, "own.log")).length > 0);
+});
+
+/** Rule: the daemon and the client use the same directory, for which a relative path and `~` mean what they do in Node. */
+void test("a path with ~ is a relative one", async (t) => {
+  const before = process.cwd();
+  process.chdir(temporaryDirectory(t));
+  t.after(() => {
+    process.chdir(before);
+  });
+  const client = await open("~/data", { command, exitWithParent: true });
+  stopAfter(t, "~/data");
+  assert(existsSync("~/data/default.db"));
+  client.close();
+});
+
+/** Rule: a directory that cannot be used is an `UnavailableError` that names it and the reason. */
+void test("a directory that cannot be made is named", async (t) => {
+  const file = join(temporaryDirectory(t), "file");
+  writeFileSync(file, "");
+  for (const path of [file, join(file, "data")]) {
+    await assert.rejects(open(path, { command }), (error) => {
+      assert(error instanceof UnavailableError);
+      assert.match(error.message, /no daemon can be started in .*file.*: (EEXIST|ENOTDIR)/);
+      return true;
+    });
+  }
 });
 
 void test("what keeps a daemon from starting is said", async (t) => {
