@@ -154,6 +154,7 @@ def check_application(directory: Path) -> None:
     tarballs = sorted(packed.glob("*.tgz"))
     run("npm", "install", *offline, *map(str, tarballs), directory=application)
     (application / "application.mjs").write_text(APPLICATION, encoding="utf-8")
+    assert run("npx", "--offline", "backscroll", "--version", directory=application).strip() == version()
     node = shutil.which("node") or sys.exit("node is needed")
     for words in (("save",), ()):
         printed = run(node, "application.mjs", *words, directory=application, path=str(nothing))

@@ -50,7 +50,7 @@ export function findAddress({ dataDir, endpoint, token }: DaemonLocation): Addre
   const found = endpoint ?? firstEndpoint(announced);
   if (found === undefined) {
     throw unavailable(
-      `no daemon is ready in ${directory}: start one with \`backscroll serve --data-dir ${directory}\``,
+      `no daemon is ready in ${directory}: start one with \`backscroll serve --data-dir ${directory}\`, or have \`open\` start it`,
     );
   }
   if (found.startsWith("ipc://")) return { endpoint: found };

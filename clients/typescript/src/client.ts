@@ -84,7 +84,18 @@ export class Client extends Operations {
   /** Throws `InvalidError` if the options cannot be used; whether a daemon answers, the first request shows. */
   constructor(options: ClientOptions = {}) {
     super();
-    const { dataDir, endpoint, token, scope, timeoutMs = TIMEOUT_MS, onConnection, logger, traceparent } = options;
+    const {
+      dataDir,
+      endpoint,
+      token,
+      scope,
+      timeoutMs = TIMEOUT_MS,
+      onConnection,
+      logger,
+      traceparent,
+      ...others
+    } = options;
+    for (const name of Object.keys(others)) throw invalid(`a client has no option ${JSON.stringify(name)}`);
     if (endpoint !== undefined) targetOf(endpoint);
     this.#scope = scope;
     this.#timeoutMs = checkedTimeout("timeoutMs", timeoutMs);
@@ -120,7 +131,7 @@ export class Client extends Operations {
   ): Promise<Results[Name]>;
   override call(type: string, payload?: object, options?: RequestOptions): Promise<unknown>;
   override async call(type: string, payload: object = {}, options: RequestOptions = {}): Promise<unknown> {
-    return (await this.#request(type, payload, options)).result;
+    return (await this.#ask(type, payload, options)).result;
   }
 
   /** Like `call`, with the number of the scope's commit that the result reflects. */
@@ -129,7 +140,7 @@ export class Client extends Operations {
     payload: Payloads[Name],
     options: RequestOptions = {},
   ): Promise<Answer<Results[Name]>> {
-    return this.#request(type, payload, options) as Promise<Answer<Results[Name]>>;
+    return this.#ask(type, payload, options) as Promise<Answer<Results[Name]>>;
   }
 
   /**
@@ -190,6 +201,16 @@ export class Client extends Operations {
     this.close();
   }
 
+  /** Send a request; the stack of its error names where it was called, and not only where its reply arrived. */
+  async #ask(type: string, payload: object, options: RequestOptions): Promise<Answer<unknown>> {
+    try {
+      return await this.#request(type, payload, options);
+    } catch (error) {
+      if (error instanceof BackscrollError) Error.captureStackTrace(error);
+      throw error;
+    }
+  }
+
   #request(type: string, payload: object, options: RequestOptions): Promise<Answer<unknown>> {
     const { signal, requestId } = options;
     return new Promise((resolve, reject) => {
@@ -244,8 +265,9 @@ export class Client extends Operations {
    * own: they may throw, or call this client, and nothing here is half done then.
    */
   #reportConnection(problem?: BackscrollError): void {
+    if (this.#pending.isClosed) return;
     const [logger, onConnection] = [this.#logger, this.#onConnection];
-    if (logger !== undefined && !this.#pending.isClosed) {
+    if (logger !== undefined) {
       setImmediate(() => {
         if (problem === undefined) logger.debug("connected", {});
         else logger.warn(`not connected: ${problem.message}`, { code: problem.code });

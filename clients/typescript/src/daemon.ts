@@ -3,7 +3,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, mkdirSync, openSync, readFileSync, statSync, truncateSync } from "node:fs";
 import type { Socket } from "node:net";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { findAddress, unavailable } from "./address.js";
 import { checkedTimeout, Client, type ClientOptions } from "./client.js";
@@ -43,10 +43,18 @@ export interface OpenOptions extends Omit<ClientOptions, "dataDir" | "endpoint">
 
 /**
  * A client of the daemon that serves a data directory; starts one if none does. When two programs open a directory at
- * once, both get clients of the same daemon. Throws `UnavailableError` if no daemon starts, or if it speaks a level of
- * the protocol that does not fit, and `InvalidError` or `UnauthenticatedError` if the options cannot be used.
+ * once, both get clients of the same daemon. Throws `UnavailableError` if no daemon starts, as in a directory that cannot
+ * be written, or if it speaks a level of the protocol that does not fit, and `InvalidError` or `UnauthenticatedError` if
+ * the options cannot be used.
+ *
+ * The daemon that it starts goes on when this process ends, except with `exitWithParent`. To stop it, send it SIGTERM:
+ * `process.kill((await client.health()).pid)`.
+ *
+ * @example
+ * const client = await open("./data");
  */
-export async function open(dataDir: string, options: OpenOptions = {}): Promise<Client> {
+export async function open(path: string, options: OpenOptions = {}): Promise<Client> {
+  const dataDir = resolve(path); // the same for the daemon and the client, whatever the daemon makes of a `~`
   const { command, flags = [], exitWithParent = false, logFile, startTimeoutMs, ...ofClient } = options;
   const start = {
     ...daemonProgram(command),
@@ -83,7 +91,7 @@ async function startUnlessServed(dataDir: string, token: string | undefined, sta
       const waited = `no daemon served ${dataDir} within ${String(start.timeoutMs)} ms`;
       throw unavailable(`${waited}: ${problem.message}; the log of one that was started is ${start.log}`);
     }
-    const code = await readyOrEnded(startDaemon(dataDir, start), start.advice, deadline);
+    const code = await readyOrEnded(startDaemon(dataDir, start), start, deadline);
     if (code === undefined) continue;
     if (code !== HELD) throw ended(start.command, code, start.log);
     await sleep(pauseMs); // another one is starting or stopping there
@@ -96,9 +104,9 @@ async function startUnlessServed(dataDir: string, token: string | undefined, sta
  * another program, or another directory's daemon, may have its port: so over tcp it has to prove who it is.
  */
 function problemAt(dataDir: string, token: string | undefined): Promise<BackscrollError | undefined> {
-  return new Promise((resolve) => {
+  return new Promise((tell) => {
     const finish = (problem?: BackscrollError): void => {
-      resolve(problem);
+      tell(problem);
       transport.close();
     };
     const transport = new Transport(() => findAddress({ dataDir, token }), {
@@ -126,36 +134,44 @@ function startDaemon(dataDir: string, { command, flags, exitWithParent, log }: S
 
 /** Open the daemon's log, in a data directory that may not be there yet. */
 function openLog(dataDir: string, log: string): number {
-  try {
-    mkdirSync(dataDir, { recursive: true });
+  const where = `no daemon can be started in ${dataDir}`;
+  orUnavailable(where, "name a directory that this user can write", () => mkdirSync(dataDir, { recursive: true }));
+  return orUnavailable(`${where}, because its log cannot be written`, "name another file in `logFile`", () => {
     if ((statSync(log, { throwIfNoEntry: false })?.size ?? 0) > LOG_BYTES_MAX) truncateSync(log);
     return openSync(log, "a", 0o600);
+  });
+}
+
+/** What `act` returns; throws `UnavailableError` with what went wrong, the system's reason, and what to do. */
+function orUnavailable<Result>(problem: string, advice: string, act: () => Result): Result {
+  try {
+    return act();
   } catch (error) {
-    throw new UnavailableError(
-      `no daemon was started, because its log cannot be written: ${(error as Error).message}; make ${dataDir} ` +
-        "writable, or name another file in the option `logFile`",
-      { code: "unavailable" },
-    );
+    throw new UnavailableError(`${problem}: ${(error as Error).message}; ${advice}`, { code: "unavailable" });
   }
 }
 
 /** Wait for the line that a daemon prints when it is ready; its exit code if it ended before. */
-async function readyOrEnded(daemon: ChildProcess, advice: string, deadline: number): Promise<number | undefined> {
+async function readyOrEnded(
+  daemon: ChildProcess,
+  { advice, log }: Start,
+  deadline: number,
+): Promise<number | undefined> {
   let timer: NodeJS.Timeout | undefined;
   try {
-    return await new Promise<number | undefined>((resolve, reject) => {
+    return await new Promise<number | undefined>((end, reject) => {
       daemon.once("error", (error) => {
         reject(unavailable(`the daemon cannot be started: ${error.message}; ${advice}`));
       });
       daemon.once("exit", (code) => {
-        resolve(code ?? -1);
+        end(code ?? -1);
       });
       daemon.stdout?.once("data", () => {
-        resolve(undefined);
+        end(undefined);
       });
       timer = setTimeout(() => {
         daemon.kill();
-        reject(unavailable("the daemon was not ready in time, and was stopped"));
+        reject(unavailable(`the daemon was not ready in time, and was stopped; its log is ${log}`));
       }, deadline - performance.now());
     });
   } finally {

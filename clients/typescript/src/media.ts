@@ -1,6 +1,7 @@
 /** Upload and download of whole files in parts, with only a few parts in memory at a time. */
 
 import { createHash } from "node:crypto";
+import { invalid } from "./address.js";
 import type { Client, RequestOptions } from "./client.js";
 import { NotFoundError, StorageError } from "./generated/errors.js";
 import { LIMITS } from "./generated/limits.js";
@@ -90,11 +91,13 @@ export async function* download(
 
 /** The bytes in parts of the maximum size, at least one: an empty file has one empty part. */
 async function* partsOf(source: ByteSource, signal?: AbortSignal): AsyncGenerator<Uint8Array, void, undefined> {
+  refuseText(source);
   const size = LIMITS.mediaPartBytes;
   let collected: Uint8Array[] = [];
   let bytes = 0;
   let hasPart = false;
   for await (const piece of piecesOf(source instanceof Uint8Array ? [source] : source, signal)) {
+    refuseText(piece);
     for (let at = 0; at < piece.length;) {
       const taken = piece.subarray(at, at + size - bytes);
       collected.push(Buffer.from(taken)); // a copy: a source may read its next piece into the same bytes
@@ -108,6 +111,12 @@ async function* partsOf(source: ByteSource, signal?: AbortSignal): AsyncGenerato
     }
   }
   if (bytes > 0 || !hasPart) yield Buffer.concat(collected);
+}
+
+function refuseText(bytes: unknown): void {
+  if (typeof bytes === "string") {
+    throw invalid("a file is its bytes, not text: upload createReadStream(path), or Buffer.from(text)");
+  }
 }
 
 /** What a source yields, until the signal is aborted, even if the source never goes on. */

@@ -442,6 +442,10 @@ function waitMsOf(payload: unknown): number {
 
 /** The payload as JSON, with bytes as base64; throws `InvalidError` for what JSON would change silently. */
 function encode(payload: unknown, { bytesFields = [] }: OperationInfo): string {
+  if (typeof payload !== "object" || payload === null) {
+    const got = payload === null ? "null" : typeof payload;
+    throw invalid(`$.payload: expected an object, such as { roomId: "home" }, got ${got}`, "$.payload");
+  }
   const fields = { ...(payload as Record<string, unknown>) };
   for (const name of bytesFields) {
     const bytes = fields[name];

@@ -1,13 +1,15 @@
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import {
   Client,
+  type ClientOptions,
   ConflictError,
   InvalidError,
   type MessageInput,
   NotFoundError,
+  open,
   TooLargeError,
   UnavailableError,
 } from "../src/index.js";
@@ -318,4 +320,34 @@ void test("a signal stops waiting", async (t) => {
   await assert.rejects(client.ping({}, { signal: AbortSignal.abort() }), { name: "AbortError" });
   assert.equal((await client.ping()).pong, true);
   client.close();
+});
+
+/** Rule: the stack of an error leads to the line of the application that sent the request. */
+void test("the stack of an error names its caller", async (t) => {
+  const { dataDir } = await Daemon.start(t);
+  const client = new Client({ dataDir });
+  const editUnknown = async (): Promise<void> => {
+    await client.updateMessage({ messageId: "none", updates: { content: "x" } });
+  };
+  await assert.rejects(editUnknown(), (error: Error) => {
+    assert.match(error.stack ?? "", /^NotFoundError: .*there is no message 'none'\n[^]*at async editUnknown/);
+    return true;
+  });
+  client.close();
+});
+
+/** Rule: text in the place of a payload or of a file is refused with what belongs there. */
+void test("text in place of an object or a file", async () => {
+  const client = new Client({ dataDir: "unused" });
+  await assert.rejects(client.call("get-message-by-id", "m1" as never), /expected an object, .*, got string/);
+  await assert.rejects(client.upload("photo.jpg" as never, "image/jpeg"), /not text: upload createReadStream/);
+  client.close();
+});
+
+/** Rule: an option that is misspelt, which without types nobody notices, is refused: its data would go elsewhere. */
+void test("an unknown option is refused", async () => {
+  const options = { scop: "ada" } as ClientOptions;
+  assert.throws(() => new Client(options), { name: "InvalidError", message: /no option "scop"/ });
+  await assert.rejects(open("data", options), { name: "InvalidError", message: /no option "scop"/ });
+  assert(!existsSync("data"));
 });
