@@ -53,7 +53,10 @@ T = TypeVar("T")
 
 
 class AsyncClient:
-    """An asynchronous client for one scope of a daemon; any number of requests may be in flight.
+    """An asynchronous client for one scope of a daemon; any number of requests may be made at a time.
+
+    Of these 1,000 (and 32 MiB) are in flight, and the others wait, in the order of the calls; beyond 100,000 calls, or
+    256 MiB, it raises `Busy`.
 
     Has the same arguments as `Client` and retries like it: all unanswered requests, in the order of the calls. A
     `transport` must answer each request while it is sent, like the in-process one; a `ZmqTransport` raises `Invalid`.
@@ -168,10 +171,18 @@ class AsyncClient:
                 async with asyncio.timeout(call.timeout_ms / 1000):
                     await settled
             if call.outcome is None:  # it may still have come at the last moment
-                raise (None if call.was_sent else self._transport.problem) or call.unanswered()
+                raise self._timed_out(call)
         finally:
             self._pending.forget(call)
         return call
+
+    def _timed_out(self, call: Call) -> BackscrollError:
+        """The error for a call whose deadline has passed. Its connection may have to be given up."""
+        is_explained = call.was_sent or self._pending.is_full
+        error = (None if is_explained else self._transport.problem) or self._pending.unanswered(call)
+        if self._pending.time_out(call):
+            self._transport.give_up()
+        return error
 
     def _ensure_receiving(self) -> None:
         """Start the receiving task if it is not running."""
@@ -186,10 +197,9 @@ class AsyncClient:
             self._pending.fail_all(lambda call: call.unanswered(f"receiving failed: {error!r}"))
 
     def _send_queued(self) -> None:
-        """Send the queued calls in order; those that cannot be sent wait for a connection."""
-        while self._pending.send_queue:
-            call, now = self._pending.send_queue[0], time.monotonic()
-            if not self._transport.send(call.body_at(now)):
+        """Send the queued calls in order; those that cannot be sent wait for a connection, or for replies."""
+        while (call := self._pending.next_call()) is not None:
+            if not self._transport.send(call.body_at(time.monotonic())):
                 return
             self._pending.mark_sent(call)
 
@@ -200,6 +210,8 @@ class AsyncClient:
             invalid_reply = error
             self._pending.fail_all(lambda _call: invalid_reply)
             return
+        if self._pending.send_queue:  # there is room for another
+            self._send_queued()
         if refused:
             asyncio.get_running_loop().call_later(RETRY_DELAY_MS / 1000, self._retry, self._pending.retry_at)
 
@@ -300,6 +312,9 @@ class _AsyncTransport(Protocol):
     def send(self, body: bytes) -> bool:
         """Send a body. Returns False if there is no connection."""
 
+    def give_up(self) -> None:
+        """Take the connection for lost, because nothing arrives on it."""
+
     async def run(self, on_reply: Callable[[bytes], None], on_connected: Callable[[], None]) -> None:
         """Until cancelled, call `on_reply` with each reply and `on_connected` after each new connection."""
 
@@ -316,6 +331,8 @@ class _SocketTransport:
         address = self._find()
         self.problem: BackscrollError | None = None
         self._received_at = 0.0
+        self._watching: asyncio.Task[None] | None = None  # ends with the connection
+        self._is_given_up = False
         self._context = zmq.asyncio.Context()
         try:
             self._connection: Connection | None = Connection(self._context, address)
@@ -331,19 +348,28 @@ class _SocketTransport:
         self._connection.send(body)
         return True
 
+    def give_up(self) -> None:
+        link = self._connection
+        if link is not None and link.connected and self._watching is not None:
+            link.connected, link.lost = False, True
+            self._is_given_up = True
+            self._watching.cancel()
+
     async def run(self, on_reply: Callable[[bytes], None], on_connected: Callable[[], None]) -> None:
         while True:
             if self._connection is not None:
                 with suppress(zmq.ZMQError):  # a failed socket is treated like a lost connection
                     await self._use(self._connection, on_reply, on_connected)
-            await asyncio.sleep(RECONNECT_DELAY_MS / 1000)
+            if not self._is_given_up:
+                await asyncio.sleep(RECONNECT_DELAY_MS / 1000)
+            self._is_given_up = False
             with suppress(BackscrollError, zmq.ZMQError):  # no daemon, no token yet, or not reachable: try again
                 self._connection = Connection(self._context, self._find())
 
     async def _use(self, link: Connection, on_reply: Callable[[bytes], None], on_connected: Callable[[], None]) -> None:
-        """Receive on a connection until it is lost or could not be established; raises errors of either task."""
+        """Receive on a connection until it is lost, given up or not established; raises errors of either task."""
         receiving = asyncio.create_task(self._receive(link, on_reply, on_connected))
-        watching = asyncio.create_task(_watch(link, on_connected))
+        watching = self._watching = asyncio.create_task(_watch(link, on_connected))
         tasks = [receiving, watching]
         try:
             done, _ = await asyncio.wait(tasks, timeout=CONNECT_TIMEOUT_MS / 1000, return_when=asyncio.FIRST_COMPLETED)
@@ -414,6 +440,9 @@ class _InlineTransport:
         for reply in replies:
             self._replies.put_nowait(reply)
         return True
+
+    def give_up(self) -> None:
+        """There is no connection to lose."""
 
     async def run(self, on_reply: Callable[[bytes], None], on_connected: Callable[[], None]) -> None:  # noqa: ARG002
         while True:

@@ -143,6 +143,12 @@ class ZmqTransport:
                 return None
         return self._unread.popleft()
 
+    def give_up(self) -> None:
+        """Take the connection for lost, because nothing arrives on it; the next request makes a new one at once."""
+        if self._connected and self._connection is not None:
+            self._drop(self._connection)
+            self._connect_at = 0.0
+
     def close(self) -> None:
         if os.getpid() != self._pid:
             return  # in a forked child: it has no threads of libzmq to wait for, and the connection is the parent's
@@ -266,7 +272,7 @@ class Client:
     When the connection is lost, for example because the daemon was restarted, unanswered requests are automatically
     sent again within that time. The daemon recognises commands by their ids, so each is executed only once. It also
     knows their order: one that was refused unnoticed, and is sent again after a later one took effect, raises
-    `Superseded`.
+    `Superseded`. A connection on which nothing has arrived between a request and the end of its timeout counts as lost.
     """
 
     def __init__(
@@ -335,6 +341,8 @@ class Client:
 
         After a lost connection, unanswered requests are sent again, in order and before new ones. A query among them
         may then see commands that were sent after it.
+
+        Of a larger `window` 1,000 requests are in flight, 32 MiB of them; the others wait in the client for their turn.
         """
         self._pending.check_process()
         with self._lock:
@@ -342,8 +350,9 @@ class Client:
             unsent: BackscrollError | None = None
             try:
                 for operation in operations:
-                    if len(calls) >= window:  # yield half of them: one at a time would wake both processes for each
-                        while len(calls) > window // 2:
+                    if len(calls) >= window or self._pending.is_crowded:
+                        half = len(calls) // 2  # one at a time would wake both processes for each
+                        while len(calls) > half:
                             yield self._result(calls.popleft(), return_errors)
                     try:
                         call = self._pending.new_call(
@@ -472,8 +481,9 @@ class Client:
             self._pending.forget(call)
 
     def _wait(self, call: Call, deadline: float) -> None:
-        """Wait for one event: a reply, a call to send again, or the deadline, which raises."""
-        until = 0.0 if self._pending.send_queue else min(deadline, self._pending.retry_at)
+        """Wait for one event: a reply, a call to send, or the deadline, which raises."""
+        can_send = self._pending.send_queue and self._pending.next_call() is not None
+        until = 0.0 if can_send else min(deadline, self._pending.retry_at)
         try:
             body = self._transport.receive((until - time.monotonic()) * 1000)
         except Reconnected:
@@ -483,7 +493,10 @@ class Client:
             self._pending.handle_reply(body, time.monotonic())
             return
         if until >= deadline:
-            raise call.unanswered()
+            error = self._pending.unanswered(call)
+            if self._pending.time_out(call) and isinstance(self._transport, ZmqTransport):
+                self._transport.give_up()
+            raise error
         # `until` has passed, even if the transport returned early because nothing can come.
         self._pending.queue_retry(until)
         try:
@@ -492,10 +505,10 @@ class Client:
             raise call.unanswered() from None
 
     def _send_queued(self, deadline: float) -> None:
-        """Send the queued calls in order."""
+        """Send the queued calls in order, unless too many are in flight."""
         pending = self._pending
-        while pending.send_queue:
-            call, now = pending.send_queue[0], time.monotonic()
+        while pending.send_queue and (call := pending.next_call()) is not None:
+            now = time.monotonic()
             try:
                 self._transport.send(call.body_at(now), (deadline - now) * 1000)
             except Reconnected:

@@ -19,6 +19,7 @@ import zmq.asyncio
 
 from backscroll.bus.inprocess import InProcess
 from backscroll.clients.python import AsyncClient, Client
+from backscroll.clients.python import pending_calls as pending_calls_module
 from backscroll.clients.python.client import ZmqTransport
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.clients.python.pending_calls import RETRY_DELAY_MS, Call, PendingCalls
@@ -276,6 +277,28 @@ def test_a_pipeline_has_deadlines_only_for_what_it_awaits(fake: FakeDaemon) -> N
 
 
 @with_both
+def test_only_a_window_of_requests_is_in_flight(do: Both, fake: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others wait in the client, also after a loss; each reply makes room for the next one."""
+    monkeypatch.setattr(pending_calls_module, "IN_FLIGHT_MAX", 5)
+    names = [str(number) for number in range(20)]
+    outcome = do.all([GetUser(name) for name in names])
+    first = [fake.receive()[1].id for _ in range(5)]
+    assert fake.is_silent(50)
+    fake.go()
+    fake.come()
+    requests = [fake.receive() for _ in range(5)]
+    assert [request.id for _, request in requests] == first
+    for name in names:
+        assert fake.is_silent(0)
+        client, request = requests.pop(0)
+        assert request.payload["userId"] == name
+        fake.answer(client, request, user(name))
+        if int(name) + 5 < len(names):
+            requests.append(fake.receive())
+    assert outcome.result() == [user(name) for name in names]
+
+
+@with_both
 def test_a_daemon_that_never_comes_back_gives_no_reply(do: Both, fake: FakeDaemon) -> None:
     """A request that was sent is waited for until its timeout, and then its outcome is unknown."""
     outcome = do.start(GetUser("a"), timeout_ms=SOON_MS)
@@ -507,8 +530,7 @@ def test_a_caller_error_of_any_attempt_is_the_outcome(
 def sent(pending: PendingCalls) -> list[str]:
     """The ids of the calls that are due to be sent, which marks them as sent."""
     ids = []
-    while pending.send_queue:
-        call = pending.send_queue[0]
+    while (call := pending.next_call()) is not None:
         ids.append(call.id)
         pending.mark_sent(call)
     return ids

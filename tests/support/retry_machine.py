@@ -1,15 +1,19 @@
 """Plays the events of `schema/vectors/retry.json` on the real `PendingCalls`, and notes what it does."""
 
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from backscroll.clients.python.pending_calls import CLOSED, Call, PendingCalls
-from backscroll.schema import BackscrollError, DeleteScope, GetChanges, GetUser, Initialize, Operation
+from backscroll.schema import BackscrollError, DeleteScope, GetChanges, GetUser, Initialize, Operation, SaveUser, User
 from backscroll.schema.errors import ERRORS
 from backscroll.schema.wire import MSGPACK, Success, write_failure
 from tests.support.vectors import Vector
 
 Event = dict[str, Any]
 TIMEOUT_MS = 5_000
+EXACT = 1e-9
+"""So many seconds earlier, what is left of a time is never a millisecond more because of how floats are rounded."""
 
 OPERATIONS: dict[str, Operation[Any]] = {
     "command": Initialize(),
@@ -33,17 +37,22 @@ class Machine:
         self._calls: dict[str, Call] = {}
         self._outcomes: dict[str, str] = {}
         self._clients: set[str] = set()
+        self._gives_up = False
 
     def play(self, event: Event) -> Event:
-        """The event with the `sends` and `outcomes` that it has here."""
-        before = dict(self._outcomes)
-        played = {key: value for key, value in event.items() if key not in ("sends", "outcomes")}
+        """The event with the `sends`, `outcomes` and `givesUp` that it has here."""
+        before = set(self._outcomes)
+        played = {key: value for key, value in event.items() if key not in ("sends", "outcomes", "givesUp")}
+        self._gives_up = False
         sends = self._do(event, event["at"] / 1000)
         if event["do"] == "send":
-            played["sends"] = sends
+            played["sends"] = list(_in_ranges(sends))
         self._note_settled()
-        if outcomes := {name: each for name, each in self._outcomes.items() if name not in before}:
+        new = [{"call": name, "outcome": each} for name, each in self._outcomes.items() if name not in before]
+        if outcomes := {each["call"]: each["outcome"] for each in _in_ranges(new)}:
             played["outcomes"] = outcomes
+        if self._gives_up:
+            played["givesUp"] = True
         return played
 
     def state(self, name: str) -> str:
@@ -63,18 +72,16 @@ class Machine:
     def _do(self, event: Event, now: float) -> list[Event]:
         """Do an event; returns what is sent."""
         match event["do"]:
-            case "add":
-                self._add(event, now)
+            case "add" | "reply" | "deadline" as kind:
+                do = {"add": self._add, "reply": self._reply, "deadline": self._end}[kind]
+                for name in calls_in(event["call"]):
+                    do(event, name, now)
             case "send":
                 return self._send(now)
-            case "reply":
-                self._reply(event["call"], event["with"], now)
             case "connected":
                 self._pending.reconnected()
             case "wait":
                 self._pending.queue_retry(now)
-            case "deadline":
-                self._end(self._calls[event["call"]])
             case "close":
                 self._pending.closed = True
                 self._pending.fail_all(lambda call: call.unanswered(CLOSED))
@@ -82,12 +89,10 @@ class Machine:
                 raise ValueError(f"unknown event {other!r}")
         return []
 
-    def _add(self, event: Event, now: float) -> None:
-        name, timeout_ms = event["call"], event.get("timeoutMs", TIMEOUT_MS)
-        waiting = GetChanges(wait_ms=event.get("waitMs", 0))
-        operation = waiting if event["kind"] == "waiting" else OPERATIONS[event["kind"]]
-        call = self._pending.new_call(operation, scope="default", timeout_ms=timeout_ms, call_id=name)
-        call.deadline = now + call.timeout_ms / 1000
+    def _add(self, event: Event, name: str, now: float) -> None:
+        timeout_ms = event.get("timeoutMs", TIMEOUT_MS)
+        call = self._pending.new_call(_operation_of(event), scope="default", timeout_ms=timeout_ms, call_id=name)
+        call.deadline = now + call.timeout_ms / 1000 - EXACT
         self._calls[name] = call
         try:
             self._pending.add(call)
@@ -96,8 +101,7 @@ class Machine:
 
     def _send(self, now: float) -> list[Event]:
         sends = []
-        while self._pending.send_queue:
-            call = self._pending.send_queue[0]
+        while (call := self._pending.next_call()) is not None:
             body = MSGPACK.decode(call.body_at(now), dict[str, Any])
             sent = {"call": call.id, "deadlineMs": body["deadlineMs"]}
             if call.waits:
@@ -110,21 +114,63 @@ class Machine:
         assert len(self._clients) <= 1, "the commands have not all the same `client`"
         return sends
 
-    def _reply(self, call_id: str, code: str, now: float) -> None:
-        reply = MSGPACK.encode(Success(call_id, True, None, 1))
-        if code != "ok":
-            reply = write_failure(call_id, ERRORS[code]("refused"), MSGPACK)
+    def _reply(self, event: Event, name: str, now: float) -> None:
+        reply = MSGPACK.encode(Success(name, True, None, 1))
+        if event["with"] != "ok":
+            reply = write_failure(name, ERRORS[event["with"]]("refused"), MSGPACK)
         self._pending.handle_reply(reply, now)
 
-    def _end(self, call: Call) -> None:
+    def _end(self, _event: Event, name: str, _now: float) -> None:
         """The caller stops waiting, as both clients do it at the deadline."""
-        call.outcome = call.outcome or call.unanswered()
-        self._pending.forget(call)
+        call = self._calls[name]
+        if call.outcome is None:
+            call.outcome = self._pending.unanswered(call)
+            self._gives_up |= self._pending.time_out(call)
 
     def _note_settled(self) -> None:
         for name, call in self._calls.items():
             if call.outcome is not None and name not in self._outcomes:
                 self._outcomes[name] = _outcome_of(call)
+
+
+def _operation_of(event: Event) -> Operation[Any]:
+    match event["kind"]:
+        case "waiting":
+            return GetChanges(wait_ms=event["waitMs"])
+        case "large":
+            return SaveUser(User(oder_id="ada", id="ada", username="x" * event["kilobytes"] * 1000))
+        case kind:
+            return OPERATIONS[kind]
+
+
+def calls_in(names: str) -> Iterator[str]:
+    """The names of the calls in `a`, or in `a-1 to a-1000`."""
+    first, _, last = names.partition(" to ")
+    if not last:
+        yield first
+        return
+    group, _, low = first.rpartition("-")
+    for number in range(int(low), int(last.rpartition("-")[2]) + 1):
+        yield f"{group}-{number}"
+
+
+def _in_ranges(entries: Iterable[Event]) -> Iterator[Event]:
+    """Entries of calls with successive numbers, such as `a-1` and `a-2`, as one, if nothing but `n` differs, which has
+    to rise with them.
+    """
+    for _, group in itertools.groupby(enumerate(entries), lambda each: _what_is_alike(*each)):
+        run = [entry for _, entry in group]
+        first, last = run[0], run[-1]
+        yield first if first is last else {**first, "call": f"{first['call']} to {last['call']}"}
+
+
+def _what_is_alike(index: int, entry: Event) -> tuple[Any, ...]:
+    """What is the same for the entries of a range."""
+    group, dash, number = entry["call"].rpartition("-")
+    if not dash:
+        return (index,)
+    rest = tuple((key, each) for key, each in entry.items() if key not in ("call", "n"))
+    return group, int(number) - index, entry["n"] - index if "n" in entry else None, rest
 
 
 def _outcome_of(call: Call) -> str:

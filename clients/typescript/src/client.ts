@@ -277,13 +277,11 @@ export class Client extends Operations {
   }
 
   #timedOut(call: Call): void {
-    // A connection on which nothing has come since is lost without notice, and one whose window is full of what nobody
-    // waits for is of no use.
-    const isSilent = call.awaitingReply && this.#transport.receivedAt < call.sentAt;
     const behind = this.#transport.isConnected ? "too many requests before it have no reply yet" : undefined;
     const error = call.wasSent ? call.unanswered() : (this.#problem ?? call.unanswered(behind));
-    this.#pending.settle(call, error);
-    if (isSilent || this.#pending.isStuck) this.#transport.drop("the daemon does not answer");
+    if (this.#pending.timeOut(call, error, this.#transport.receivedAt)) {
+      this.#transport.drop("the daemon does not answer");
+    }
     this.#settled();
   }
 

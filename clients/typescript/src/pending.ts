@@ -190,11 +190,6 @@ export class PendingCalls {
     return this.#calls.size;
   }
 
-  /** Whether nobody waits for any of the requests that fill the window: their replies may never come. */
-  get isStuck(): boolean {
-    return this.#isFull(0) && ![...this.#inFlight.keys()].some((id) => this.#calls.has(id));
-  }
-
   /** Who sends a new call of this operation, to be added next: each command gets the next `n`. */
   senderOf(type: string): Sender | undefined {
     return infoOf(type).kind === "command" ? { client: this.#client, n: ++this.#n } : undefined;
@@ -311,6 +306,18 @@ export class PendingCalls {
       const error = errorOf(call);
       if (error !== undefined) this.settle(call, error);
     }
+  }
+
+  /**
+   * Settle a call whose deadline has passed; `receivedAt` is when the latest bytes arrived. Returns whether the
+   * connection is to be given up as lost: if nothing has arrived since the call was sent, and if nobody waits for any of
+   * the requests that fill the window, because their replies may never come.
+   */
+  timeOut(call: Call, error: BackscrollError, receivedAt: number): boolean {
+    const isSilent = call.awaitingReply && receivedAt < call.sentAt;
+    this.settle(call, error);
+    if (isSilent || call.waits || !this.#isFull(call.bytes)) return isSilent;
+    return ![...this.#inFlight.keys()].some((id) => this.#calls.has(id));
   }
 
   /** Give a call its outcome. */
