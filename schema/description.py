@@ -7,12 +7,12 @@ requests and replies has two schemas: `Message` is what a reply contains, `Messa
 import json
 import re
 from collections.abc import Iterable
-from functools import cache
 from typing import Any, get_type_hints
 
 import msgspec
 from msgspec import Struct
 
+from backscroll.schema.computed_once import computed_once
 from backscroll.schema.errors import ERRORS, BackscrollError
 from backscroll.schema.limits import LIMITS
 from backscroll.schema.markers import ByNoun, OneOf, ReplyOnly, Since, marker
@@ -35,7 +35,7 @@ STORAGE_ERRORS = ("storage",)
 Schema = dict[str, Any]
 
 
-@cache
+@computed_once
 def describe() -> dict[str, Any]:
     """The description of this version's protocol level. It is cached, so do not modify it."""
     operations = list(OPERATIONS.values())

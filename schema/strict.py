@@ -9,7 +9,6 @@ its default value becomes identical to the default, so that it is encoded as if 
 """
 
 from collections.abc import Callable
-from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -17,6 +16,7 @@ import msgspec
 from msgspec import NODEFAULT, Struct
 from msgspec.structs import FieldInfo, force_setattr
 
+from backscroll.schema.computed_once import computed_once
 from backscroll.schema.markers import OneOf, ReplyOnly, marker
 
 S = TypeVar("S", bound=Struct)
@@ -25,13 +25,13 @@ SPELLED_OUT = {bool: False, int: 0}
 """The defaults that replies always include, by the factory that marks them. Requests may leave them out."""
 
 
-@cache
+@computed_once
 def strict(record_type: type[S]) -> type[S]:
     """The subclass that requests are decoded into."""
     return _subclass(record_type, _strict_hint)
 
 
-@cache
+@computed_once
 def loose(record_type: type[S]) -> type[S]:
     """A subclass like the strict one, but with integers decoded as floats and without their limits."""
     return _subclass(record_type, _loose_hint)
