@@ -36,7 +36,7 @@ GIL_SWITCH_SECONDS = 0.0001  # with the default of 5 ms one busy thread would de
 GC_ALLOCATIONS = 50_000  # between two collections; the default of 700 is less than one batch of requests
 PR_SET_PDEATHSIG = 1
 NEED_TOKEN = ("tcp://", "curve://")  # endpoints whose requests need a token
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 FREED_BYTES_KEPT, PIECE_BYTES_KEPT = 16 * 2**20, 4 * 2**20
 
 
@@ -63,6 +63,7 @@ def tune_process() -> None:
         if hasattr(libc, "mallopt"):
             libc.mallopt(M_TRIM_THRESHOLD, FREED_BYTES_KEPT)
             libc.mallopt(M_MMAP_THRESHOLD, PIECE_BYTES_KEPT)
+            libc.mallopt(M_ARENA_MAX, 1)  # else what one thread frees is kept for that thread
 
 
 def serve(settings: Settings) -> None:

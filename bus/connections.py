@@ -22,6 +22,7 @@ import zmq
 from backscroll.bus.arrivals import Arrivals
 from backscroll.bus.handshakes import Handshakes
 from backscroll.bus.logging import log
+from backscroll.bus.wake import Wake
 
 if sys.platform != "win32":
     import resource
@@ -101,8 +102,9 @@ class Connections:
     """The open connections of ROUTER sockets, at most `limit`; surplus ones are cut off as soon as they are accepted.
 
     `check` is called while there are connections and once after the last has ended, again after the seconds that it
-    returns, or at the latest CHECK_SECONDS after much has arrived; it is told whether that is so. Call `watch` for each
-    socket, then `start`; the thread ends when the sockets are closed. `crashed` gets the exception that ends it before.
+    returns, or at the latest CHECK_SECONDS after `check_soon` or after much has arrived, of which it is told. Call
+    `watch` for each socket, then `start`; the thread ends when the sockets are closed. `crashed` gets the exception
+    that ends it before.
     """
 
     def __init__(
@@ -120,7 +122,8 @@ class Connections:
         self._handshakes = handshakes
         self._check = check
         self.accepted: dict[int, float] = {}  # the open descriptors, and when they were accepted
-        self._arrivals = Arrivals()
+        self._arrivals, self._wake = Arrivals(), Wake()
+        self._waits_long = False  # for the next check
         self._cut: set[int] = set()  # those that are cut off and not closed yet
         self._logged_at = -LOG_SECONDS
         self._monitors: list[zmq.Socket[bytes]] = []
@@ -146,6 +149,12 @@ class Connections:
         else:
             self._thread.join()
 
+    def check_soon(self) -> None:
+        """Let `check` be called within CHECK_SECONDS. For the loop's thread, while requests are answered."""
+        if self._waits_long:
+            self._waits_long = False
+            self._wake.set()
+
     def cut(self, descriptor: int) -> None:
         """Cut off one of the open connections."""
         if descriptor in self.accepted:
@@ -163,12 +172,13 @@ class Connections:
     def _close(self) -> None:
         self._handshakes.socket.close()
         self._arrivals.close()
+        self._wake.close()
         while self._monitors:
             self._monitors.pop().close()
 
     def _watch(self) -> None:
         poller = zmq.Poller()
-        for readable in (self._handshakes.socket, *self._monitors):
+        for readable in (self._handshakes.socket, *self._monitors, self._wake.reading):
             poller.register(readable, zmq.POLLIN)
         check_at = 0.0
         checked_last = True  # after the last connection has ended, since its memory is to be returned as well
@@ -184,15 +194,27 @@ class Connections:
             if self._handshakes.socket in ready:
                 self._handshakes.answer()
             now = time.monotonic()
-            if self._arrivals.descriptor in ready:
-                poller.unregister(self._arrivals.descriptor)
+            if self._wake.reading.fileno() in ready or self._arrivals.descriptor in ready:
                 check_at = min(check_at, now + CHECK_SECONDS)
+                self._end_long_wait(poller)
             if (self.accepted or not checked_last) and now >= check_at:
                 checked_last = not self.accepted
                 seconds = self._check(self._arrivals.seen(len(self.accepted)))
                 check_at = time.monotonic() + seconds
-                if seconds > CHECK_SECONDS and self._arrivals.descriptor:
-                    poller.register(self._arrivals.descriptor, zmq.POLLIN)
+                self._end_long_wait(poller)
+                if seconds > CHECK_SECONDS:
+                    self._begin_long_wait(poller)
+
+    def _begin_long_wait(self, poller: zmq.Poller) -> None:
+        self._waits_long = True
+        if self._arrivals.descriptor is not None:
+            poller.register(self._arrivals.descriptor, zmq.POLLIN)
+
+    def _end_long_wait(self, poller: zmq.Poller) -> None:
+        self._waits_long = False
+        self._wake.clear()
+        if self._arrivals.descriptor is not None and self._arrivals.descriptor in poller:
+            poller.unregister(self._arrivals.descriptor)
 
     def _read(self, monitor: zmq.Socket[bytes]) -> bool:
         """Handle all events of a monitor; returns whether its socket was closed."""

@@ -7,10 +7,8 @@
 `DESIGN.md` in this folder explains the design.
 """
 
-import contextlib
 import math
 import signal
-import socket
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -30,6 +28,7 @@ from backscroll.bus.settings import Settings
 from backscroll.bus.status import DaemonStatus
 from backscroll.bus.stores import Commit, Scopes, Store
 from backscroll.bus.waiting import Answers, WaitingQueries
+from backscroll.bus.wake import Wake
 from backscroll.bus.workers import Readers, Writers
 from backscroll.handlers import HANDLERS, Handlers
 from backscroll.schema.errors import BackscrollError, Malformed, Unavailable
@@ -47,27 +46,6 @@ STOPPING_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP")
 IGNORED_SIGNALS = ("SIGUSR1", "SIGUSR2")  # unhandled they would end the process without draining
 TO_BE_PARKED = b""  # instead of a reply
 ADVANCES_MAX = 4  # per turn, so that a client with cached queries does not delay others
-
-
-class Wake:
-    """A socket pair with which other threads and signal handlers wake the loop."""
-
-    def __init__(self) -> None:
-        self.reading, self.writing = socket.socketpair()
-        self.reading.setblocking(False)
-        self.writing.setblocking(False)
-
-    def set(self) -> None:
-        with contextlib.suppress(OSError):  # full: it will wake anyway; closed: the loop has ended
-            self.writing.send(b"\0")
-
-    def clear(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            self.reading.recv(4096)
-
-    def close(self) -> None:
-        self.reading.close()
-        self.writing.close()
 
 
 class Daemon:
@@ -184,6 +162,8 @@ class Daemon:
                 self._router.retry()
                 self._router.cut_stalled()
             self._receive()
+            if self._lanes.requests:
+                self._connections.check_soon()
             if self._finished or self._commits or self._lanes.changed:
                 self._advance()
             self._begin_timed_work()

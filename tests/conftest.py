@@ -47,22 +47,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 REPLY_CHECKER = pytest.StashKey[ReplyChecker]()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    use_files_in_memory()
+    use_files_in_memory(config)
     config.stash[REPLY_CHECKER] = ReplyChecker()
     config.addinivalue_line("markers", "undescribed: replies are not compared with the description")
     hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
 
 
-def use_files_in_memory() -> None:
-    """Put temporary files where a sync takes no time, if there is room; TMPDIR names another place.
+def use_files_in_memory(config: pytest.Config) -> None:
+    """Put temporary files where a sync takes no time, if there is room; TMPDIR or --basetemp name another place.
 
-    Waiting for the disk was most of the time of the tests. They kill processes and fill disks of their own, but take
-    no power away, so none can tell whether a sync has reached a disk.
+    Waiting for the disk was most of the time of many tests. They kill processes and fill disks of their own, but take
+    no power away, so none can tell whether a sync has reached a disk. The directory has a short name, because the path
+    of a socket may have 107 bytes.
     """
-    if "TMPDIR" not in os.environ and IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free >= IN_MEMORY_BYTES_MIN:
-        os.environ["TMPDIR"] = str(IN_MEMORY)  # for the processes that tests start, too
+    if "TMPDIR" in os.environ or config.option.basetemp or not IN_MEMORY.is_dir():
+        return
+    if shutil.disk_usage(IN_MEMORY).free >= IN_MEMORY_BYTES_MIN:
+        config.option.basetemp = directory = tempfile.mkdtemp(prefix="t-", dir=IN_MEMORY)
+        os.environ["TMPDIR"] = directory  # for the processes that tests start, too
         tempfile.tempdir = None  # so that it is read again
+        config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -39,7 +39,7 @@ def test_files_and_closed_descriptors_are_ignored(tmp_path: Path) -> None:
 
 
 def test_a_flood_ends_the_wait_for_the_next_check(tmp_path: Path) -> None:
-    """When more arrives than libzmq reads, the check is due soon, though in an hour otherwise."""
+    """When more arrives than libzmq reads, or by `check_soon`, the check is due soon, though in an hour otherwise."""
     checks: list[bool] = []
     crashes: list[BaseException] = []
 
@@ -62,6 +62,9 @@ def test_a_flood_ends_the_wait_for_the_next_check(tmp_path: Path) -> None:
             client.send(bytes(1000))
         wait_until(lambda: True in checks)
         assert len(checks) < 10
+        count = len(checks)
+        connections.check_soon()
+        wait_until(lambda: len(checks) > count)
     finally:
         client.close(linger=0)
         router.close(linger=0)
