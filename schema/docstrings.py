@@ -12,8 +12,8 @@ from typing import Any
 
 from msgspec import Struct
 
-SECTION = re.compile(r"^(Attributes|Example):", re.MULTILINE)
-ATTRIBUTE = re.compile(r" {4}(?P<name>\w+): (?P<text>.*)")
+SECTION = r"(?m)^(Attributes|Example):"  # compiled when it is used: the daemon starts without
+ATTRIBUTE = r" {4}(?P<name>\w+): (?P<text>.*)"
 
 
 def summary_of(documented: type) -> str:
@@ -44,9 +44,11 @@ def field_texts(documented: type) -> dict[str, str]:
 def own_field_texts(documented: type) -> dict[str, str]:
     """What fields mean by this class's own docstring."""
     texts: dict[str, str] = {}
+    if "Attributes:" not in (documented.__doc__ or ""):  # as in most; it saves taking the docstring apart
+        return texts
     name = ""
     for line in filter(None, _sections(documented).get("Attributes", "").splitlines()):
-        if (found := ATTRIBUTE.fullmatch(line)) is not None:
+        if (found := re.fullmatch(ATTRIBUTE, line)) is not None:
             name = found["name"]
             texts[name] = found["text"].strip()
         else:
@@ -61,5 +63,5 @@ def _paragraphs(documented: type) -> list[str]:
 
 def _sections(documented: type) -> dict[str, str]:
     """The text of each section by its title; what comes before the first one has none."""
-    text, *rest = SECTION.split(inspect.cleandoc(documented.__doc__ or ""))
+    text, *rest = re.split(SECTION, inspect.cleandoc(documented.__doc__ or ""))
     return {"": text, **dict(zip(rest[::2], rest[1::2], strict=True))}

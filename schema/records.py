@@ -67,7 +67,6 @@ class Record(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=Tr
 
     NOUN: ClassVar[str] = ""
     KEY: ClassVar[tuple[str, ...]] = ()
-    UPDATES: ClassVar["type[Record] | None"] = None
     REDACTABLE: ClassVar[Mapping[str, Any]] = {}
     SECRET: ClassVar[Mapping[str, Any]] = {}
 
