@@ -43,10 +43,16 @@ _encode_canonically = msgspec.msgpack.Encoder(order="sorted").encode
 class Change(Record, frozen=True, kw_only=True):
     """One item that a command changed: which one and where, without any user text.
 
-    `saved`: it was written and can be read. `gone`: it no longer exists, at least not in this room. `cleared`: all
-    items of this noun are gone, in the room, in one of its channels, or everywhere. `replaced`: all items of this noun
-    in the room were rewritten. Reactions and attachments count as changes of their message, channels and categories as
-    changes of their room.
+    Attributes:
+        noun: What kind of item. Reactions and attachments count as changes of their message, channels and categories as
+            changes of their room.
+        kind: `saved`: it was written and can be read. `gone`: it no longer exists, at least not in this room.
+            `cleared`: all items of this noun are gone, in the room, in one of its channels, or everywhere. `replaced`:
+            all items of this noun in the room were rewritten.
+        id: The id of the item; of a user, member or ban the `oderId`. Absent if it is about all items, or about no
+            current user.
+        room_id: The room that the item is in; of a room its own id. Users, the current user and media are in none.
+        channel_id: The channel whose messages were cleared.
     """
 
     noun: NounName
@@ -59,7 +65,8 @@ class Change(Record, frozen=True, kw_only=True):
 class Generated(Record, frozen=True, kw_only=True):
     """The values that the daemon generated for a command, in order. A replay uses them instead of new ones.
 
-    `ids` are the generated ids.
+    Attributes:
+        ids: The generated ids, in order.
     """
 
     ids: list[Ulid] = field(default_factory=list)
@@ -68,10 +75,20 @@ class Generated(Record, frozen=True, kw_only=True):
 class LogEntry(Record, frozen=True, kw_only=True):
     """A command that took effect: its number, time (ms), id, type and payload, and what it changed and generated.
 
-    `payload` is null if it was not kept. `redacted` means that the payload, or the part of its text that was deleted
-    later, was erased; `salt` is then gone too. `digest` is the SHA-256 of the salt and the canonical payload, `chain`
-    covers this entry and all entries before it; both are in hex. `principal` is the sender of the command, if known.
-    `client` and `n` are those of its request, if it had them.
+    Attributes:
+        seq: The number of the command: 1, 2, 3 … in its scope.
+        at: The time that the command took for the current one.
+        id: The id of its request.
+        payload: Null if it was not kept, or was erased as a whole. Without secrets: hashes are in place of tokens and
+            of the bytes of files that no longer exist.
+        generated: Absent if the daemon generated nothing for it.
+        principal: The name of the token that the command was sent with; absent over ipc, and for the start token.
+        client: The `client` of its request, if it had one.
+        n: The `n` of its request, if it had one.
+        salt: 16 random bytes in hex; gone if the entry is `redacted`.
+        redacted: Whether the payload, or the part of its text that was deleted later, was erased.
+        digest: The SHA-256 of the salt and the canonical payload as it was, in hex.
+        chain: A SHA-256 that covers this entry and all before it, in hex.
     """
 
     seq: Seq
@@ -98,7 +115,9 @@ class LogEntry(Record, frozen=True, kw_only=True):
 class LogPage(Record, frozen=True, kw_only=True):
     """A page of the log. `chainStart` is the chain value before its first entry.
 
-    `firstSeq` and `lastSeq` are those of the whole log; if it is empty, `firstSeq` is `lastSeq` + 1.
+    Attributes:
+        first_seq: The number of the first entry of the whole log; `lastSeq` + 1 if it is empty.
+        last_seq: The number of the last entry of the whole log.
     """
 
     entries: list[LogEntry]

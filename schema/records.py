@@ -13,7 +13,10 @@ not listed in `OneOf`. The daemon decodes requests into stricter subclasses of t
 
 Each entity that can be updated has an `…Updates` record in which a field has three states: absent (leave it), `null`
 (clear it) and a value (set it); a required field cannot be cleared. These records are written out, not derived, so that
-editors and type checkers know the fields; a test compares each of them with its entity.
+editors and type checkers know the fields; a test compares each of them with its entity. `UPDATES` names the entity.
+
+`Attributes:` in a docstring says what fields mean whose name and type do not tell, of subclasses and `…Updates` too. It
+is in the description of the language, and so in the documentation of clients in every language.
 """
 
 from collections.abc import Mapping
@@ -83,7 +86,12 @@ def without_secrets(record: _R) -> _R:
 
 
 class StoredRecord(Record, frozen=True, kw_only=True):
-    """A record with free JSON fields. `damaged` names those whose stored text is not valid JSON; they read as unset."""
+    """A record with free JSON fields.
+
+    Attributes:
+        damaged: The names of fields whose stored JSON is broken on the disk, so that they read as unset. Only in
+            replies, and only if there are any.
+    """
 
     damaged: Annotated[list[str] | None, REPLY_ONLY] = None
 
@@ -92,6 +100,19 @@ class Reaction(StoredRecord, frozen=True, kw_only=True):
     """One user's emoji on one message, or with `count` instead of `oderId` that of several users whom nobody names.
 
     A user can add each emoji to a message only once, and a message has one count of unnamed users for each emoji.
+
+    Attributes:
+        message_id: The message, which need not be stored yet.
+        oder_id: Who reacted: an id of the application's, which need not be a stored user. Absent where `count` stands
+            for users whom nobody names.
+        emoji: The emoji, or any other text that stands for one, such as the name of a custom emoji.
+        id: An id of the application's for the reaction. The daemon only keeps it: the key is message, user and emoji.
+        user_id: Another id of the user, which the daemon only keeps.
+        timestamp: When the user reacted; set by the caller. With `arrival` the latest counts, and one without it is the
+            earliest.
+        count: How many users reacted, where nobody names them; in place of `oderId`. It does not include the named
+            ones.
+        metadata: Free JSON such as the address of the emoji's image, at most 2 KiB.
     """
 
     NOUN = "reaction"
@@ -111,8 +132,38 @@ class Reaction(StoredRecord, frozen=True, kw_only=True):
 class Message(StoredRecord, frozen=True, kw_only=True):
     """A chat message. A deleted message keeps its place in the room, with the content "[Message deleted]".
 
-    Messages are ordered by (timestamp, ordinal, id). Without `type` it is a `text`, without `senderId` a line of the
-    system. `attachments` are in replies to queries that ask for them.
+    Attributes:
+        id: Unique in the scope, not only in the room.
+        sender_id: The `oderId` of the sender, who need not be a stored user. Absent for a line of the system.
+        timestamp: The time that orders the message, such as that of the server or of the arrival. The messages of a
+            room are in the order (timestamp, ordinal, id).
+        channel_id: The channel of the room that the message is in, if any.
+        sender_name: The display name of the sender, kept with the message.
+        edited_at: When the message was last edited; set by the caller. With `arrival`, versions of a message are
+            compared by `revision`, then by this.
+        is_deleted: Whether the message was deleted. A save or an update with true deletes it, as `delete-message` does;
+            false does not bring it back.
+        reply_to_id: The message that this one answers; it need not be stored.
+        reactions: In a save or an update they replace the stored ones (with `arrival` they are added to them); left
+            out, those stay. In replies, unless the query has `childLists: false`.
+        revision: The number of this version of the message, set by the caller and greater with each edit. With
+            `arrival` the greatest counts.
+        head_hash: A hash of the application's, which the daemon only keeps, also when the message is deleted.
+        link_metadata: What the application knows about links in the text; the daemon only keeps it.
+        ordinal: Orders messages with the same `timestamp`. 0 where it is left out.
+        sent_at: The sender's own claim of when the message was sent; the daemon does nothing with it.
+        type: Any word of the application's, such as `call` or `poll`; a message without it is a `text`. The daemon does
+            nothing with it.
+        thread_id: The id of the message that the thread began with. That message is itself in the thread only if it has
+            this too.
+        forwarded_from: Where the message was forwarded from, in the application's own form; the daemon does nothing
+            with it.
+        mentions: The ids of the users whom the message mentions; the daemon does nothing with them.
+        pinned_at: When the message was pinned. It is pinned as long as this is set.
+        expires_at: When the daemon deletes the message, as `delete-message` does; at once if that is past. The deleted
+            message keeps it.
+        attachments: Ordered by id. Only in replies: to queries with `attachments: true`, and in the changes of
+            `get-changes`.
     """
 
     NOUN = "message"
@@ -155,6 +206,7 @@ class Message(StoredRecord, frozen=True, kw_only=True):
 class MessageUpdates(Record, frozen=True, kw_only=True):
     """What `update-message` may change. With another `roomId` the message moves to that room."""
 
+    UPDATES = Message
     REDACTABLE = {
         "content": "",
         "reactions": [],
@@ -191,8 +243,20 @@ class MessageUpdates(Record, frozen=True, kw_only=True):
 class User(StoredRecord, frozen=True, kw_only=True):
     """A user's profile. `oderId` is the key; `id` and `pubkey` identify the same user in other ways.
 
-    The name `oderId` is a misspelling in the chat client whose data model this protocol adopted; it is kept so that
-    that client's payloads can be sent unchanged.
+    Attributes:
+        oder_id: The key: an id of the application's own, or one that `create-user` made. The name is a misspelling in
+            the chat client whose data model this protocol adopted; it is kept so that that client's payloads can be
+            sent unchanged.
+        id: Another id of the user: `get-user` and `update-user` look for it if no user has the `oderId`.
+        status: Any word of the application's, such as `away`; the daemon does nothing with it.
+        role: Any word of the application's; it gives no rights in the daemon.
+        peer_id: The id of the user's peer in the application's network; the daemon only keeps it.
+        is_online: What the application saved last: the daemon does not know who is online.
+        is_admin: Kept for the application; it gives no rights in the daemon.
+        is_room_owner: Kept for the application; it gives no rights in the daemon.
+        pubkey: The public key, in the application's own form. Another user with the same key is a `conflict`.
+        created_at: Set by the caller, and by the daemon in `create-user`. `list-users` is ordered by it.
+        updated_at: Set by the caller, and by the daemon in `create-user`; `update-user` does not change it by itself.
     """
 
     NOUN = "user"
@@ -223,6 +287,8 @@ class User(StoredRecord, frozen=True, kw_only=True):
 class UserUpdates(Record, frozen=True, kw_only=True):
     """What `update-user` may change."""
 
+    UPDATES = User
+
     id: Settable[Id] = UNSET
     username: Settable[Text] = UNSET
     display_name: Clearable[Text] = UNSET
@@ -247,7 +313,13 @@ class UserUpdates(Record, frozen=True, kw_only=True):
 class Channel(StoredRecord, frozen=True, kw_only=True):
     """A channel of a room. Its id is unique only within the room: `general` may exist in several rooms.
 
-    `type` is the application's own word, such as "text" or "voice"; the daemon does nothing with it.
+    Attributes:
+        type: Any word of the application's, such as `text` or `voice`; the daemon does nothing with it.
+        position: The place among the channels of the room, which are in the order (position, id).
+        category_id: The category of the room that the channel is listed under, if any.
+        created_at: Set by the caller, and by the daemon in `create-channel`.
+        updated_at: Set by the caller, and by the daemon in `create-channel`, and in `update-channel` unless the updates
+            have it.
     """
 
     NOUN = "channel"
@@ -268,6 +340,7 @@ class Channel(StoredRecord, frozen=True, kw_only=True):
 class ChannelUpdates(Record, frozen=True, kw_only=True):
     """What `update-channel` may change."""
 
+    UPDATES = Channel
     REDACTABLE = {"name": "", "type": "text", "topic": None, "metadata": None}
 
     name: Settable[Text] = UNSET
@@ -281,7 +354,12 @@ class ChannelUpdates(Record, frozen=True, kw_only=True):
 
 
 class Category(StoredRecord, frozen=True, kw_only=True):
-    """A heading under which channels of a room are listed."""
+    """A heading under which channels of a room are listed.
+
+    Attributes:
+        position: The place among the categories of the room, which are in the order (position, id).
+        created_at: Set by the caller, and by the daemon in `create-category`.
+    """
 
     NOUN = "category"
     KEY = ("id",)
@@ -297,6 +375,7 @@ class Category(StoredRecord, frozen=True, kw_only=True):
 class CategoryUpdates(Record, frozen=True, kw_only=True):
     """What `update-category` may change."""
 
+    UPDATES = Category
     REDACTABLE = {"name": "", "metadata": None}
 
     name: Settable[Text] = UNSET
@@ -306,7 +385,16 @@ class CategoryUpdates(Record, frozen=True, kw_only=True):
 
 
 class RoomMember(StoredRecord, frozen=True, kw_only=True):
-    """A user's membership in a room, with the profile fields that the room keeps itself."""
+    """A user's membership in a room, with the profile fields that the room keeps itself.
+
+    Attributes:
+        oder_id: The `oderId` of the user, who need not be stored.
+        id: The `id` of the user.
+        role: Any word of the application's; it gives no rights in the daemon.
+        role_ids: The ids of roles that the application defines; the daemon does nothing with them.
+        joined_at: When the user joined the room; set by the caller. Members are in the order (joinedAt, oderId).
+        last_seen_at: What the application saved last: the daemon does not set it.
+    """
 
     NOUN = "member"
     KEY = ("oder_id",)
@@ -333,7 +421,33 @@ ROOM_REDACTABLE: Mapping[str, Any] = {"name": ""} | dict.fromkeys(
 
 
 class Room(StoredRecord, frozen=True, kw_only=True):
-    """A room (server) with its channels, categories and members."""
+    """A room (server) with its channels, categories and members.
+
+    Attributes:
+        host_id: Who hosts the room: an id of the application's.
+        has_password: Set by the caller: the daemon does not derive it from `password`.
+        password: Kept for the application, which alone checks it. It is left out of the command log, so a replayed room
+            has none.
+        is_private: Kept for the application: the daemon does not hide the room.
+        created_at: Set by the caller. `get-all-rooms` is ordered by it.
+        user_count: The application's own number: the daemon does not count the members.
+        max_users: Kept for the application: the daemon does not enforce it.
+        icon: The icon in the application's own form; the daemon only keeps it.
+        slow_mode_interval: Kept for the application, in its own unit: the daemon does not enforce it.
+        permissions: Kept for the application: the daemon grants and refuses nothing by it.
+        roles: The roles that the application defines for the room; the daemon does nothing with them.
+        role_assignments: Which users have which roles, in the application's own form; the daemon does nothing with it.
+        channel_permissions: Kept for the application: the daemon grants and refuses nothing by it.
+        source_id: The source that the room comes from: an id of the application's, which the daemon only keeps.
+        source_name: The name of the source that the room comes from.
+        source_url: The address of the source that the room comes from.
+        channels: In the order (position, id). In a save or an update they replace the stored ones; left out, those
+            stay.
+        categories: In the order (position, id), and left out of replies if there are none. In a save or an update they
+            replace the stored ones; left out, those stay.
+        members: In the order (joinedAt, oderId). In a save or an update they replace the stored ones; left out, those
+            stay. `save-member` saves one alone.
+    """
 
     NOUN = "room"
     KEY = ("id",)
@@ -371,6 +485,7 @@ class Room(StoredRecord, frozen=True, kw_only=True):
 class RoomUpdates(Record, frozen=True, kw_only=True):
     """What `update-room` may change. A list replaces the stored list."""
 
+    UPDATES = Room
     REDACTABLE = ROOM_REDACTABLE
     SECRET = {"password": UNSET}
 
@@ -406,7 +521,15 @@ SECRET_COLUMNS: Mapping[str, frozenset[str]] = {"rooms": frozenset(Room.SECRET)}
 
 
 class Ban(StoredRecord, frozen=True, kw_only=True):
-    """A ban of one user from one room, in force while `expiresAt` is absent or in the future."""
+    """A ban of one user from one room, in force while `expiresAt` is absent or in the future.
+
+    Attributes:
+        oder_id: The `oderId` of the banned user, who need not be stored.
+        timestamp: When the user was banned; set by the caller.
+        user_id: Another id of the user: `is-user-banned` compares with both.
+        banned_by: Who banned the user: an id of the application's.
+        display_name: The display name of the banned user.
+    """
 
     NOUN = "ban"
     KEY = ("room_id", "oder_id")
@@ -424,7 +547,22 @@ class Ban(StoredRecord, frozen=True, kw_only=True):
 
 
 class Attachment(StoredRecord, frozen=True, kw_only=True):
-    """A file attached to a message. Its bytes are in the media `mediaId`, or elsewhere."""
+    """A file attached to a message. Its bytes are in the media `mediaId`, or elsewhere.
+
+    Attributes:
+        id: Unique in the scope, not only in the message.
+        message_id: The message, which need not be stored yet.
+        size: The size of the file. Absent if it is not known.
+        mime: The media type, such as `image/png`. Absent if it is not known.
+        media_id: The media with the bytes, from `put-media`; it need not exist. It is deleted a day after the last
+            attachment that names it is gone.
+        is_image: Set by the caller: the daemon does not look into files.
+        uploader_peer_id: The peer that uploaded the file: an id in the application's network, which the daemon only
+            keeps.
+        file_path: A path of the application's; the daemon never opens it.
+        saved_path: The path under which the application saved the file; the daemon never opens it.
+        sha256: The hash of the file as the caller gives it; the daemon does not check it.
+    """
 
     NOUN = "attachment"
     KEY = ("id",)

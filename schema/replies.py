@@ -10,7 +10,16 @@ from backscroll.schema.wire import RequestId
 
 
 class MessagePage(Record, frozen=True, kw_only=True):
-    """Consecutive messages of a room, oldest first. The cursors point at the first and the last of them."""
+    """Consecutive messages of a room, oldest first. The cursors point at the first and the last of them.
+
+    Attributes:
+        has_older: Whether there are messages before those of this page.
+        has_newer: Whether there are messages after those of this page.
+        older_cursor: Give it as `before` for the page before this one. An empty page has none: keep the one that it was
+            asked with.
+        newer_cursor: Give it as `after` for the page after this one, also later, when there are new messages. An empty
+            page has none.
+    """
 
     messages: list[Message]
     has_older: bool
@@ -20,21 +29,37 @@ class MessagePage(Record, frozen=True, kw_only=True):
 
 
 class MessageList(Record, frozen=True, kw_only=True):
-    """Consecutive messages of a channel, newest first."""
+    """Consecutive messages of a channel, newest first.
+
+    Attributes:
+        has_more: Whether there are older messages: give the id of the last one as `before`.
+    """
 
     messages: list[Message]
     has_more: bool
 
 
 class DeletedMessages(Record, frozen=True, kw_only=True):
-    """How many messages a command deleted, and whether there are more for the same command to delete."""
+    """How many messages a command deleted, and whether there are more for the same command to delete.
+
+    Attributes:
+        has_more: Whether to send the command again, under another request id.
+    """
 
     deleted: Count
     has_more: bool
 
 
 class Media(Record, frozen=True, kw_only=True):
-    """A file stored beside the database. Identical files are stored once."""
+    """A file stored beside the database. Identical files are stored once.
+
+    Attributes:
+        id: A ULID that the daemon made.
+        sha256: The hash of the whole file, in hex.
+        mime: The media type, as the first `put-media` of this content gave it.
+        parts: The number of parts, which `get-media-part` counts from 0.
+        uploader_id: Who uploaded the file, as the first `put-media` of this content gave it.
+    """
 
     id: Id
     sha256: str
@@ -48,9 +73,12 @@ class Media(Record, frozen=True, kw_only=True):
 class ScopeInfo(Record, frozen=True, kw_only=True):
     """The size of a scope: bytes on disk including media, rows by table, and the version of its tables.
 
-    `bareTombstones` are the deletions of messages that have never arrived; they are kept for ever. The rows of
-    `messages` include them, and other rows that only occupy an id. `purging` is the number of cleared or deleted rooms
-    whose messages nobody can read any more, but whose bytes are not all removed; the rows include these.
+    Attributes:
+        rows: The number of rows by table. `messages` includes the bare tombstones, other rows that only occupy an id,
+            and what is left of cleared and deleted rooms.
+        bare_tombstones: The deletions of messages that have never arrived; they are kept for ever.
+        purging: The number of cleared or deleted rooms whose messages nobody can read any more, but whose bytes are not
+            all removed.
     """
 
     scope: str
@@ -64,7 +92,10 @@ class ScopeInfo(Record, frozen=True, kw_only=True):
 class RowPage(Record, frozen=True, kw_only=True):
     """Rows of a table, each a map of columns to values.
 
-    `key` lists the primary key columns; `next` has their values in the last row, or is null at the end of the table.
+    Attributes:
+        key: The columns of the primary key, by which the rows are ordered.
+        next: The values of the key in the last row: give them as `after` for the next page. Absent at the end of the
+            table.
     """
 
     rows: list[dict[str, Any]]
@@ -73,7 +104,13 @@ class RowPage(Record, frozen=True, kw_only=True):
 
 
 class Session(Record, frozen=True, kw_only=True):
-    """A session: the user that its token authenticates, and until when."""
+    """A session: the user that its token authenticates, and until when.
+
+    Attributes:
+        user_id: The `oderId` of the user.
+        expires_at: When the session ends: from then on `get-session` does not find it.
+        read_only: As `create-session` gave it; the daemon does nothing with it.
+    """
 
     user_id: Id
     created_at: Millis
@@ -82,7 +119,11 @@ class Session(Record, frozen=True, kw_only=True):
 
 
 class AccessToken(Record, frozen=True, kw_only=True):
-    """A token without its secret: what whoever has it may do, in which scopes (all if unset), and until when."""
+    """A token without its secret: what whoever has it may do, in which scopes (all if unset), and until when.
+
+    Attributes:
+        right: Each right includes those before it: `read`, `write`, `admin`.
+    """
 
     name: Text
     right: Annotated[str, OneOf("read", "write", "admin")]
@@ -92,7 +133,11 @@ class AccessToken(Record, frozen=True, kw_only=True):
 
 
 class ClientKey(Record, frozen=True, kw_only=True):
-    """The public key of a client that may connect to `curve://` endpoints."""
+    """The public key of a client that may connect to `curve://` endpoints.
+
+    Attributes:
+        public_key: A CURVE key in Z85.
+    """
 
     name: Text
     public_key: Text
@@ -100,14 +145,23 @@ class ClientKey(Record, frozen=True, kw_only=True):
 
 
 class KeyList(Record, frozen=True, kw_only=True):
-    """The daemon's own public key, and those of the clients that may connect to `curve://` endpoints."""
+    """The daemon's own public key, and those of the clients that may connect to `curve://` endpoints.
+
+    Attributes:
+        server_key: A CURVE key in Z85.
+    """
 
     server_key: Text
     keys: list[ClientKey]
 
 
 class Proof(Record, frozen=True, kw_only=True):
-    """Proves that the daemon knows a token: an HMAC-SHA-256 in hex, over the nonce and its own tcp endpoints."""
+    """Proves that the daemon knows a token: an HMAC-SHA-256 in hex, over the nonce and its own tcp endpoints.
+
+    Attributes:
+        endpoints: The tcp endpoints that the daemon is bound to. Send the token only if the one that you connected to
+            is among them, and the proof is right.
+    """
 
     proof: Text
     endpoints: list[str]
@@ -122,8 +176,15 @@ class Pong(Record, frozen=True, kw_only=True):
 class StorageHealth(Record, frozen=True, kw_only=True):
     """The database system in use, and whether it can store. `walResetBug`: it can lose commits (SQLite 3.7.0–3.51.2).
 
-    `state` is `ok`, or says what is wrong and what to do; `directory` identifies the data directory (device:inode).
-    `warnings` are about scopes and clients that are not served well. `lastCommitAt` is of the daemon's open scopes.
+    Attributes:
+        engine: The database system, `sqlite`.
+        version: The version of the database system.
+        state: `ok`, or what is wrong and what to do.
+        warnings: What is wrong with scopes other than `default`, and with clients or programs that are not served well.
+        last_commit_at: The time of the last commit in the scopes that are open.
+        disk_free_bytes: What is free on the disk of the data directory.
+        directory: Identifies the data directory, as device:inode: a caller on the same machine can see whether it is
+            the one it knows.
     """
 
     engine: str
@@ -139,7 +200,14 @@ class StorageHealth(Record, frozen=True, kw_only=True):
 class HealthReport(Record, frozen=True, kw_only=True):
     """The state of the daemon: versions, protocol level, time since its start (ms), and the lengths of its queues.
 
-    `ready`: a command would be executed now; if not, the state of `storage` says why.
+    Attributes:
+        ready: Whether a command in the scope `default` would be executed now; if not, the `state` of `storage` says
+            why.
+        version: The version of the daemon.
+        pid: The id of the daemon's process.
+        scopes_open: The number of scopes whose files are open.
+        queues: What is in the daemon: `requests` that are not answered and their `bytes`, what waits for `writers`,
+            queries that are `waiting` for a change, and `replies` that are not sent yet.
     """
 
     ready: bool
@@ -159,8 +227,19 @@ RECORD_OF_NOUN = {"message": Message, "room": Room, "member": RoomMember, "user"
 class ItemChange(Record, frozen=True, kw_only=True):
     """An item that a command changed: the command's `seq`, time (ms) and id, and which item, with what it is now.
 
-    `gone`: it no longer exists, at least not in this room. Without `id` it is about all items of the noun, in the room,
-    in its channel, or everywhere: with `gone` these are gone, and what there is instead follows; else read them anew.
+    Attributes:
+        seq: The number of the command.
+        at: When the command was executed.
+        request_id: The id of the command's request; by it a client recognises its own commands.
+        id: The id of the item; of a user, member or ban the `oderId`. Without it the change is about all items of the
+            noun, in the room, in its channel, or in the whole scope: with `gone` these are gone, and what there is
+            instead follows; else read them anew. There is none if there is no current user either.
+        room_id: The room that the item is in; of a room its own id. Users, the current user and media are in none.
+        channel_id: The channel, where the change is about all messages of one.
+        gone: True if the item no longer exists, at least not in this room.
+        value: The item as it is now: a message with reactions and attachments, a room with channels and categories but
+            without members. Absent if it is gone, with `values: false`, and if it is too large for a reply: then read
+            it in parts.
     """
 
     seq: Seq
@@ -177,8 +256,10 @@ class ItemChange(Record, frozen=True, kw_only=True):
 class ChangePage(Record, frozen=True, kw_only=True):
     """Changes in order, and the cursor after them. `more`: ask again at once, even if the page is empty.
 
-    `gap`: the cursor belongs to another history of the scope. There are no changes then, and the new cursor is that of
-    `now`: read everything anew.
+    Attributes:
+        cursor: Give it as `after` of the next request. Store it together with what was applied.
+        gap: True if the cursor that was given belongs to another history of the scope. Then there are no changes, and
+            the new cursor is that of `now`: read everything anew.
     """
 
     changes: list[ItemChange]

@@ -45,9 +45,20 @@ RequestId = Annotated[str, Meta(min_length=1, max_length=REQUEST_ID_BYTES_MAX)]
 class Envelope(Struct, frozen=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
     """A request. `deadlineMs` is how long the caller waits, counted from when the daemon receives the request.
 
-    `level` is the protocol level the client was written for; it is informational. `auth` is the caller's token, which a
-    request over ipc does not need; it is neither logged nor stored. `client` and `n` belong together: who sends a
-    command, and as which of its commands.
+    Attributes:
+        id: Made by the caller: the reply has it, and a command that is sent again under it is executed once.
+        type: The name of the operation.
+        payload: The fields of the operation; may be left out, or null, if all of them are optional.
+        scope: The account that the request is about: each has a database of its own.
+        traceparent: The W3C trace context, which is written to the daemon's log.
+        deadline_ms: A request that was not started by then is answered `deadline-exceeded` and has no effect. Without
+            it the request waits as long as it takes.
+        level: The protocol level that the client was made for; for information only.
+        client: Who sends the command: an id that the sending object, process or connection pool makes for itself. It is
+            stored in the log. Needs `n`.
+        n: The number of the command among those of its `client` and scope. It rises with each new command; gaps do no
+            harm.
+        auth: The caller's token, which a request over ipc does not need. It is neither logged nor stored.
     """
 
     id: RequestId
@@ -76,7 +87,15 @@ class Success(Struct, frozen=True):
 
 
 class ErrorBody(Struct, frozen=True, omit_defaults=True):
-    """Why a request had no effect. `fault` classifies the error for clients that do not know the code."""
+    """Why a request had no effect. `fault` classifies the error for clients that do not know the code.
+
+    Attributes:
+        code: What is wrong, such as `not-found`; a client may meet codes of a later level.
+        message: What is wrong in words, for people.
+        fault: On whose side the reason lies.
+        retryable: Whether the same request may succeed later.
+        details: More about it as data, by code: `path` of the field, `index` and `failures` of a batch, …
+    """
 
     code: str
     message: str

@@ -88,7 +88,7 @@ def _title(text: str, out: "Console") -> None:
 
 
 def _show_fields(title: str, schema: Data, out: "Console") -> None:
-    """The fields of an object: name, type, whether it is required, and its limits."""
+    """The fields of an object: name, type, whether it is required, its limits, and what it means."""
     _title(title, out)
     rows = list(_fields(schema))
     if rows:
@@ -105,7 +105,8 @@ def _record_name(definition: str) -> str:
 def _fields(schema: Data) -> Iterator[list["str | Text"]]:
     required = schema.get("required", ())
     for name, field in schema.get("properties", {}).items():
-        yield [name, output.prose(type_name(field)), _presence(name in required, field), limits_of(field)]
+        about = ". ".join(filter(None, [limits_of(field), field.get("description")]))
+        yield [name, output.prose(type_name(field)), _presence(name in required, field), output.prose(about)]
 
 
 def _presence(required: bool, field: Data) -> str:

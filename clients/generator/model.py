@@ -28,11 +28,12 @@ class Type(NamedTuple):
 
 
 class Field(NamedTuple):
-    """A field of a record or of a payload. `limits` and `default` are for its documentation."""
+    """A field of a record or of a payload, with what it means, if its name does not say it, and its limits."""
 
     name: str
     type: Type
     required: bool
+    text: str = ""
     unit: str = ""
     minimum: int | None = None
     maximum: int | None = None
@@ -44,7 +45,7 @@ class Record(NamedTuple):
 
     `in_requests`: its limits are checked, so they are worth saying.
     `by` is the name of a field whose value tells the type of another one, `variants` the records for its values, None
-    where there is none.
+    where there is none, and `about_value` what that other field means.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Record(NamedTuple):
     in_requests: bool = False
     by: str = ""
     variants: tuple[tuple[str, "Type | None"], ...] = ()
+    about_value: str = ""
 
 
 class Operation(NamedTuple):
@@ -155,7 +157,10 @@ def _record(name: str, schema: Schema, names: Mapping[str, str]) -> Record:
             known = schema["properties"]["noun"]["x-known-values"]
             variants = tuple((noun, references.get(noun)) for noun in known)
             others = tuple(each for each in fields if each.name not in ("noun", field))
-            return Record(names[name], schema["description"], others, by="noun", variants=variants)
+            about_value = described.get("description", "")
+            return Record(
+                names[name], schema["description"], others, by="noun", variants=variants, about_value=about_value
+            )
     return Record(names[name], schema["description"], fields, in_requests=in_requests)
 
 
@@ -195,6 +200,7 @@ def _field(name: str, schema: Schema, required: bool, names: Mapping[str, str]) 
         name,
         _type(schema, names),
         required,
+        schema.get("description", ""),
         inner.get("x-unit", schema.get("x-unit", "")),
         inner.get("minimum", inner.get("minLength", inner.get("minItems"))),
         inner.get("maximum", inner.get("maxLength", inner.get("maxItems"))),

@@ -105,7 +105,9 @@ def _union(record: Record) -> Iterator[str]:
     yield "  value?: unknown;"
     yield "}"
     yield ""
-    yield from _comment([record.summary, "", f"`{record.by}` tells what `value` is: `switch` over it."])
+    about_value = ["", f"`value`: {record.about_value}"] if record.about_value else []
+    told = f"`{record.by}` tells what `value` is: `switch` over it."
+    yield from _comment([record.summary, *about_value, "", told])
     yield f"export type {record.name} ="
     names = [*(f"{pascal_case(value)}{stem}" for value, _ in record.variants), f"Unknown{stem}"]
     line = f"  {' | '.join(names)};"
@@ -307,13 +309,13 @@ def _field(field: Field, line: str, *, in_requests: bool) -> Iterator[str]:
 
 
 def _about(field: Field, *, in_requests: bool) -> str:
-    """The unit, bounds and default of a field, in one sentence."""
+    """What a field means, and then its unit, bounds and default, in one sentence."""
     parts = [UNITS[field.unit]] if field.unit else []
     if in_requests and (bounds := _bounds(field)):
         parts.append(bounds if not parts else _lower(bounds))
     if not field.required and field.default not in (None, [], {}):
         parts.append(f"`{json.dumps(field.default)}` if left out")
-    return "; ".join(parts) + "." if parts else ""
+    return " ".join(filter(None, [field.text, "; ".join(parts) + "." if parts else ""]))
 
 
 def _bounds(field: Field) -> str:

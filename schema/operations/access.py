@@ -18,6 +18,10 @@ class Hello(Builtin[Proof], frozen=True):
 
     `unauthenticated` if there is no token of this name, or if it has expired. Needs no token itself.
 
+    Attributes:
+        nonce: 16 random bytes in hex, which the client makes for this connection.
+        name: The name of the token that will be sent; left out for the start token.
+
     Example: {"nonce": "00112233445566778899aabbccddeeff"}
     """
 
@@ -31,8 +35,15 @@ class Hello(Builtin[Proof], frozen=True):
 class CreateToken(Administration[None], frozen=True):
     """Let whoever has a token call over tcp. The caller makes the token and sends only its SHA-256 (in hex).
 
-    A token must be 256 random bits: whoever can connect may ask `hello` for a proof, and try tokens on it. `scopes` are
-    those it is limited to; it has no limit without them. `conflict` if another token has the name or the hash.
+    A token must be 256 random bits: whoever can connect may ask `hello` for a proof, and try tokens on it. `conflict`
+    if another token has the name or the hash.
+
+    Attributes:
+        name: Unique. Clients expect the token to be this name, a dot and a secret without dots.
+        token_hash: The SHA-256 of the whole token, in hex.
+        right: What the token allows. Each right includes those before it: `read`, `write`, `admin`.
+        scopes: The scopes that the token is limited to; without them it has no limit.
+        expires_at: From then on the token is refused; left out, it does not expire.
 
     Example: {"name": "bot", "tokenHash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
               "right": "write"}
@@ -75,6 +86,9 @@ class ListTokens(Administration[list[AccessToken]], frozen=True):
 class RevokeToken(Administration[None], frozen=True):
     """Refuse a token from now on. `not-found` if there is none of this name.
 
+    Attributes:
+        name: The name of the token, and not the token itself.
+
     Example: {"name": "bot"}
     """
 
@@ -85,6 +99,9 @@ class RevokeToken(Administration[None], frozen=True):
 
 class AddKey(Administration[None], frozen=True):
     """Let the client with a CURVE key connect to `curve://` endpoints. `conflict` if another key has the name.
+
+    Attributes:
+        public_key: The client's public CURVE key, in Z85.
 
     Example: {"name": "laptop", "publicKey": "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"}
     """

@@ -9,8 +9,10 @@ from backscroll.schema.records import Arrival, Attachment
 class SaveAttachment(Command[None], frozen=True):
     """Save an attachment, or replace the one with the same id. Its message need not be stored yet.
 
-    If the message was deleted, this succeeds and changes nothing. With `arrival`, copies of one attachment that differ
-    end in the same row in whichever order they arrive.
+    If the message was deleted, this succeeds and changes nothing.
+
+    Attributes:
+        arrival: `any-order`: copies of one attachment that differ end in the same row in whichever order they arrive.
 
     Example: {"attachment": {"id": "a1", "messageId": "m1", "filename": "cat.png", "size": 5120,
         "mime": "image/png", "isImage": true}}
@@ -33,8 +35,10 @@ class DeleteAttachmentsForMessage(Command[None], frozen=True):
 class GetAttachmentsForMessage(Query[list[Attachment]], frozen=True):
     """The attachments of a message, ordered by id.
 
-    With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
-    null for one that it lacks; the end is an empty page.
+    Attributes:
+        limit: The most items of a page, which has fewer where they are large. Without it the result is the whole list.
+        after: Where the page begins: the fields of the order as they are in the last item of the page before, and null
+            for one that it lacks. The end is an empty page.
 
     Example: {"messageId": "m1"}
     """
@@ -49,8 +53,10 @@ class GetAttachmentsForMessage(Query[list[Attachment]], frozen=True):
 class GetAllAttachments(Query[list[Attachment]], frozen=True):
     """All attachments of the scope, ordered by id.
 
-    With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
-    null for one that it lacks; the end is an empty page.
+    Attributes:
+        limit: The most items of a page, which has fewer where they are large. Without it the result is the whole list.
+        after: Where the page begins: the fields of the order as they are in the last item of the page before, and null
+            for one that it lacks. The end is an empty page.
 
     Example: {"limit": 100, "after": {"id": "a0"}}
     """

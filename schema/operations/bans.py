@@ -18,6 +18,9 @@ class SaveBan(Command[None], frozen=True):
 class RemoveBan(Command[None], frozen=True):
     """Remove a user's ban from a room. Succeeds if there is none.
 
+    Attributes:
+        oder_id: The `oderId` of the banned user.
+
     Example: {"roomId": "r1", "oderId": "eve"}
     """
 
@@ -29,8 +32,10 @@ class RemoveBan(Command[None], frozen=True):
 class GetBansForRoom(Query[list[Ban]], frozen=True):
     """The bans of a room that are in force, ordered by (timestamp, oderId).
 
-    With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
-    null for one that it lacks; the end is an empty page.
+    Attributes:
+        limit: The most items of a page, which has fewer where they are large. Without it the result is the whole list.
+        after: Where the page begins: the fields of the order as they are in the last item of the page before, and null
+            for one that it lacks. The end is an empty page.
 
     Example: {"roomId": "r1"}
     """

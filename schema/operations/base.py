@@ -84,7 +84,11 @@ class Query(Operation[R], Generic[R], frozen=True):
 
 
 class WaitingQuery(Query[R], Generic[R], frozen=True):
-    """A query that can wait: if there is nothing new, it is answered when there is, or after `waitMs`."""
+    """A query that can wait: if there is nothing new, it is answered when there is, or after `waitMs`.
+
+    Attributes:
+        wait_ms: How long the reply may wait for something new where there is nothing; 0 does not wait.
+    """
 
     wait_ms: WaitMs = 0
 

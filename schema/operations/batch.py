@@ -17,7 +17,12 @@ Commands = Annotated[list["BatchedCommand"], Meta(min_length=1, max_length=BATCH
 
 
 class BatchedCommand(Record, frozen=True, kw_only=True):
-    """A command inside a batch: its type and payload."""
+    """A command inside a batch: its type and payload.
+
+    Attributes:
+        type: The name of the command.
+        payload: The fields of the command, as in a request of its own.
+    """
 
     type: OperationName
     payload: Any = field(default_factory=dict)

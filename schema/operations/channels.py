@@ -24,6 +24,11 @@ class SaveChannel(Command[None], frozen=True):
 class CreateChannel(Command[Channel], frozen=True):
     """Create a channel; the daemon generates its id. `not-found` if the room or category does not exist.
 
+    Attributes:
+        type: Any word of the application's, such as `text` or `voice`; the daemon does nothing with it.
+        category_id: The category of the room that the channel is listed under, if any.
+        position: The place among the channels of the room, which are in the order (position, id).
+
     Example: {"name": "general", "topic": "anything", "position": 1}
     """
 
@@ -57,6 +62,9 @@ class UpdateChannel(Command[Channel], frozen=True):
 class DeleteChannel(Command[None], frozen=True):
     """Delete a channel. `conflict` if it has messages, except with `cascade`, which deletes them too.
 
+    Attributes:
+        cascade: Whether to delete the channel's messages too.
+
     Example: {"channelId": "general", "cascade": true}
     """
 
@@ -83,8 +91,10 @@ class GetChannel(Query[Channel | None], frozen=True):
 class ListChannels(Query[list[Channel]], frozen=True):
     """The channels of a room, ordered by (position, id).
 
-    With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
-    null for one that it lacks; the end is an empty page.
+    Attributes:
+        limit: The most items of a page, which has fewer where they are large. Without it the result is the whole list.
+        after: Where the page begins: the fields of the order as they are in the last item of the page before, and null
+            for one that it lacks. The end is an empty page.
 
     Example: {"roomId": "r1"}
     """
@@ -110,6 +120,9 @@ class SaveCategory(Command[None], frozen=True):
 
 class CreateCategory(Command[Category], frozen=True):
     """Create a category; the daemon generates its id. `not-found` if the room does not exist.
+
+    Attributes:
+        position: The place among the categories of the room, which are in the order (position, id).
 
     Example: {"name": "Talk", "position": 1}
     """
@@ -154,8 +167,10 @@ class DeleteCategory(Command[None], frozen=True):
 class ListCategories(Query[list[Category]], frozen=True):
     """The categories of a room, ordered by (position, id).
 
-    With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
-    null for one that it lacks; the end is an empty page.
+    Attributes:
+        limit: The most items of a page, which has fewer where they are large. Without it the result is the whole list.
+        after: Where the page begins: the fields of the order as they are in the last item of the page before, and null
+            for one that it lacks. The end is an empty page.
 
     Example: {}
     """

@@ -19,10 +19,13 @@ Nouns = Annotated[list[NounName], Meta(min_length=1, max_length=16)]
 class GetChanges(WaitingQuery[ChangePage], frozen=True):
     """What changed after a cursor, in order, with what is stored now: about `limit` changes, fewer if they are large.
 
-    Without `after` from the first command of the log on; with `after: "now"` a cursor and no changes. With `rooms` only
-    what is in these rooms, with `nouns` only these kinds; without `values` which items changed and not what they are.
-    If nothing has changed, the reply comes with the next change, or after `waitMs`. `gap: true` means that the cursor
-    is of another history: read anew.
+    Attributes:
+        after: The `cursor` of the page before. Without it the first change of the log comes first; with `now` there is
+            a cursor for what comes from now on, and no change.
+        limit: About how many changes a page has; fewer where they are large.
+        rooms: Only what is in these rooms, and the rooms themselves.
+        nouns: Only changes of these kinds of items.
+        values: Whether the changes have their `value`, and not only which items changed.
 
     Example: {"waitMs": 100, "after": "now", "limit": 50, "rooms": ["r1"], "nouns": ["message"], "values": false}
     """

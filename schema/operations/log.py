@@ -27,6 +27,10 @@ class GetLog(Query[LogPage], frozen=True):
 
     `busy` for entries from before a room was cleared while its messages are being removed.
 
+    Attributes:
+        from_seq: The number of the entry that the page begins with.
+        limit: The most entries; fewer where they are large, but at least one.
+
     Example: {"fromSeq": 101, "limit": 50}
     """
 
@@ -42,9 +46,12 @@ class AppendLog(Maintenance[None], frozen=True):
     """Execute commands again as a log recorded them: with the same seq, time, id and generated values.
 
     All of them in one commit, or none. The first must follow the scope's last command, otherwise it is a `conflict`;
-    entries that are already in the scope's log are skipped, so sending them again is harmless. An entry whose time is
-    more than a day ahead of the daemon's clock is `invalid`, except with `allowFuture`: for a log that was recorded
-    while a clock was ahead.
+    entries that are already in the scope's log are skipped, so sending them again is harmless.
+
+    Attributes:
+        entries: As `get-log` gives them. An entry without a payload must be `redacted` and have its digest.
+        allow_future: Whether an entry may have a time more than a day ahead of the daemon's clock, which is `invalid`
+            otherwise: for a log that was recorded while a clock was ahead.
 
     Example: {"entries": [{"seq": 1, "at": 1767225600000, "id": "line-1", "type": "initialize", "payload": {}}]}
     """
@@ -62,6 +69,11 @@ class GetRows(Query[RowPage], frozen=True):
 
     For comparing two scopes, and for inspecting what a command changed. `busy` while the messages of a cleared room are
     being removed.
+
+    Attributes:
+        table: A name from the `rows` of `get-scope-info`, except `commands`.
+        after: Without it the page is the first of the table.
+        limit: The most rows; fewer where they are large.
 
     Example: {"table": "messages", "limit": 50}
     """

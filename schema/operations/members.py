@@ -47,8 +47,10 @@ class GetMember(Query[RoomMember | None], frozen=True):
 class GetMembers(Query[list[RoomMember]], frozen=True):
     """The members of a room, ordered by (joinedAt, oderId).
 
-    With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
-    null for one that it lacks; the end is an empty page.
+    Attributes:
+        limit: The most items of a page, which has fewer where they are large. Without it the result is the whole list.
+        after: Where the page begins: the fields of the order as they are in the last item of the page before, and null
+            for one that it lacks. The end is an empty page.
 
     Example: {"roomId": "r1", "limit": 100}
     """

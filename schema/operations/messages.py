@@ -20,7 +20,9 @@ class SaveMessage(Command[None], frozen=True):
     changes nothing, also after its room was cleared. A save with `isDeleted` deletes the message. The `details` of a
     `conflict` name the `roomId` of the other message; to move a message, update its `roomId`.
 
-    With `arrival` it reports the original or a later state of the message, and the newer of what is known is kept.
+    Attributes:
+        arrival: `any-order`: it reports the original or a later state of the message, and the newer of what is known is
+            kept.
 
     Example: {"message": {"id": "m1", "roomId": "r1", "senderId": "ada", "content": "hello",
         "timestamp": 1767225600000, "isDeleted": false,
@@ -36,8 +38,9 @@ class SaveMessage(Command[None], frozen=True):
 class UpdateMessage(Command[None], frozen=True):
     """Change some fields of a message. `not-found` if it does not exist, `conflict` if it was deleted.
 
-    With `arrival` it reports an edit, with the network's `revision` or `editedAt` in `updates`: an older one changes
-    nothing, one of a deleted message neither, and one that comes before its message waits for it.
+    Attributes:
+        arrival: `any-order`: it reports an edit, with the network's `revision` or `editedAt` in `updates`. An older one
+            changes nothing, one of a deleted message neither, and one that comes before its message waits for it.
 
     Example: {"messageId": "m1", "updates": {"content": "hello, world", "editedAt": 1767225660000}}
     """
@@ -52,7 +55,9 @@ class UpdateMessage(Command[None], frozen=True):
 class DeleteMessage(Command[None], frozen=True):
     """Delete a message's text, reactions and attachments; it keeps its place. `not-found` if it does not exist.
 
-    With `arrival` it reports a deletion, also of a message that has not arrived: its text is never stored then.
+    Attributes:
+        arrival: `any-order`: it reports a deletion, also of a message that has not arrived: its text is never stored
+            then.
 
     Example: {"messageId": "m1"}
     """
@@ -97,6 +102,10 @@ class RenameMessage(Command[None], frozen=True):
     Replies follow. Doing it again is fine. `conflict` if the message has a third id already, if `newId` was itself
     renamed to this one, or if the two are stored in different rooms.
 
+    Attributes:
+        message_id: The id that the message has had so far, such as a local one.
+        new_id: The id that replies have from now on.
+
     Example: {"messageId": "m1", "newId": "m900"}
     """
 
@@ -136,6 +145,10 @@ class CreateMessage(Command[Message], frozen=True):
     It sorts after all messages of the room with this time: where an imported one has an `ordinal` or a greater id, it
     gets an `ordinal` too.
 
+    Attributes:
+        author_id: The sender: the `oderId`, or else the `id`, of a stored user.
+        reply_to_id: The message that this one answers; it need not be stored.
+
     Example: {"channelId": "general", "authorId": "ada", "content": "hello"}
     """
 
@@ -152,6 +165,11 @@ class CreateMessage(Command[Message], frozen=True):
 
 class ListMessages(Query[MessageList], frozen=True):
     """The messages of a channel, newest first, without deleted ones. `before` is the id of the last message seen.
+
+    Attributes:
+        before: Without it the page has the newest messages.
+        limit: The most messages; fewer where they are large, but at least one.
+        child_lists: Whether the messages have their `reactions`.
 
     Example: {"channelId": "general", "limit": 20}
     """
@@ -172,10 +190,20 @@ class ListMessages(Query[MessageList], frozen=True):
 class GetMessagePage(Query[MessagePage], frozen=True):
     """A page of `limit` messages of a room, channel or thread, oldest first; fewer at an end, or if large.
 
-    Without a cursor the newest messages; else those `before` or `after` a cursor of an earlier page, `around` the id of
-    a message, or around a time (`aroundTime`). Cursors stay valid when messages are saved, edited or deleted. With
-    `pinned` only the pinned messages. With `childLists: false` the messages are without their reactions, with
-    `attachments` they have their attachments.
+    Without a cursor these are the newest messages; only one of `before`, `after`, `around` and `aroundTime` may be
+    given. Cursors stay valid when messages are saved, edited or deleted.
+
+    Attributes:
+        channel_id: Only the messages of this channel.
+        before: The messages before a cursor: `olderCursor` of an earlier page.
+        after: The messages after a cursor: `newerCursor` of an earlier page.
+        around: The messages around the one with this id, which may be deleted.
+        include_deleted: Whether deleted messages are shown in their places.
+        child_lists: Whether the messages have their `reactions`.
+        thread_id: Only the messages that have this `threadId`; not together with `channelId` or `pinned`.
+        around_time: The messages around this time.
+        pinned: Whether to return only pinned messages.
+        attachments: Whether the messages have their `attachments`.
 
     Example: {"roomId": "r1", "channelId": "general", "limit": 20, "includeDeleted": false}
     """
@@ -201,8 +229,11 @@ class GetMessagePage(Query[MessagePage], frozen=True):
 class GetMessages(Query[list[Message]], frozen=True):
     """Messages of a room, ordered by (timestamp, ordinal, id): at most `limit`, starting at `offset`.
 
-    `too-large` if they do not fit into a reply: a shorter page could not be told from the end. With `childLists: false`
-    they are without their reactions.
+    `too-large` if they do not fit into a reply: a shorter page could not be told from the end.
+
+    Attributes:
+        offset: How many messages of the room to skip.
+        child_lists: Whether the messages have their `reactions`.
 
     Example: {"roomId": "r1", "limit": 50, "offset": 100}
     """
@@ -220,7 +251,8 @@ class GetMessages(Query[list[Message]], frozen=True):
 class GetMessageById(Query[Message | None], frozen=True):
     """The message with this id, or null. With `childLists: false` without its reactions.
 
-    With `attachments` it has its attachments.
+    Attributes:
+        attachments: Whether the message has its `attachments`.
 
     Example: {"messageId": "m1"}
     """
@@ -237,8 +269,11 @@ class GetMessagesByIds(Query[list[Message]], frozen=True):
 
     Those that are not stored are left out.
 
-    `too-large` if they do not fit into a reply: ask for fewer. With `childLists: false` they are without their
-    reactions, with `attachments` they have their attachments.
+    `too-large` if they do not fit into a reply: ask for fewer.
+
+    Attributes:
+        child_lists: Whether the messages have their `reactions`.
+        attachments: Whether the messages have their `attachments`.
 
     Example: {"messageIds": ["m1", "m2"]}
     """

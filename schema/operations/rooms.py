@@ -63,8 +63,10 @@ class GetRoom(Query[Room | None], frozen=True):
 class GetAllRooms(Query[list[Room]], frozen=True):
     """All rooms, ordered by (createdAt, id). With `childLists: false` without channels, categories and members.
 
-    With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
-    null for one that it lacks; the end is an empty page.
+    Attributes:
+        limit: The most items of a page, which has fewer where they are large. Without it the result is the whole list.
+        after: Where the page begins: the fields of the order as they are in the last item of the page before, and null
+            for one that it lacks. The end is an empty page.
 
     Example: {"childLists": false, "limit": 100}
     """

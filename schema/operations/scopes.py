@@ -23,6 +23,10 @@ class GetScopeInfo(Maintenance[ScopeInfo], frozen=True):
 class ListScopes(Maintenance[list[str]], frozen=True):
     """The names of all scopes, in order. Allowed only in the scope `default`, otherwise `forbidden`.
 
+    Attributes:
+        limit: The most items of a page. Without it the result is the whole list.
+        after: The last name of the page before. The end is an empty page.
+
     Example: {}
     """
 
@@ -46,8 +50,12 @@ class DeleteScope(Maintenance[None], frozen=True):
 class AdoptLegacyDatabase(Maintenance[None], frozen=True):
     """Import a database file of an older layout into the request's scope, which must be empty.
 
-    `path` is on the daemon's machine; `not-found` if there is no suitable file. `forbidden` if the file's current user
-    is not `userId`; `conflict` if the scope is not empty. The file is only read.
+    `not-found` if there is no suitable file. `forbidden` if the file's current user is not `userId`; `conflict` if the
+    scope is not empty. The file is only read.
+
+    Attributes:
+        path: The path of the file on the daemon's machine, outside its data directory.
+        user_id: The current user of that file, as a proof that it is the right one.
 
     Example: {"path": "/home/ada/.old/chat.db", "userId": "ada"}
     """

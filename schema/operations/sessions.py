@@ -24,8 +24,14 @@ def hash_of(token: str) -> str:
 class CreateSession(Command[Session], frozen=True):
     """Create a session of `durationMs` for a stored user, given by oderId or id. `not-found` if there is no such user.
 
-    The caller makes the `token`, at least 128 random bits as text, and sends it or its SHA-256 (in hex) as `tokenHash`.
-    Only the hash is stored and logged. `conflict` if there is a session with this token.
+    Exactly one of `token` and `tokenHash` is given. Only the hash is stored and logged. `conflict` if there is a
+    session with this token.
+
+    Attributes:
+        user_id: The `oderId`, or else the `id`, of the user.
+        token: At least 128 random bits as text, made by the caller.
+        token_hash: Instead of `token`: its SHA-256, in hex.
+        read_only: Kept for the application; the daemon does nothing with it.
 
     Example: {"userId": "ada", "durationMs": 86400000, "token": "bm90IGEgcmVhbCB0b2tlbg"}
     """
@@ -54,6 +60,9 @@ class CreateSession(Command[Session], frozen=True):
 
 class DeleteSession(Command[None], frozen=True):
     """End the session with this token, or whose token has this SHA-256 (in hex). Succeeds if there is none.
+
+    Attributes:
+        token_hash: Instead of `token`: its SHA-256, in hex.
 
     Example: {"token": "bm90IGEgcmVhbCB0b2tlbg"}
     """

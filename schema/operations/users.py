@@ -20,6 +20,9 @@ class SaveUser(Command[None], frozen=True):
 class UpdateUser(Command[None], frozen=True):
     """Change some fields of the user with this oderId, or else this id. `not-found` if there is none.
 
+    Attributes:
+        user_id: The `oderId`, or else the `id`, of the user.
+
     Example: {"userId": "ada", "updates": {"status": "away", "displayName": null}}
     """
 
@@ -32,6 +35,9 @@ class UpdateUser(Command[None], frozen=True):
 class SetCurrentUserId(Command[None], frozen=True):
     """Set the current user of the application; null unsets it. The user need not be stored.
 
+    Attributes:
+        user_id: The `oderId` or the `id` of the user.
+
     Example: {"userId": "ada"}
     """
 
@@ -40,6 +46,10 @@ class SetCurrentUserId(Command[None], frozen=True):
 
 class CreateUser(Command[User], frozen=True):
     """Create a user from a public key; the daemon generates the ids. `conflict` if the key is taken.
+
+    Attributes:
+        pubkey: The public key, in the application's own form.
+        display_name: It becomes the `username` too, which is the generated id without it.
 
     Example: {"pubkey": "ed25519:8f3a", "displayName": "Ada"}
     """
@@ -66,8 +76,10 @@ class GetUserByPubkey(Query[User | None], frozen=True):
 class ListUsers(Query[list[User]], frozen=True):
     """All users, ordered by (createdAt, oderId).
 
-    With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
-    null for one that it lacks; the end is an empty page.
+    Attributes:
+        limit: The most items of a page, which has fewer where they are large. Without it the result is the whole list.
+        after: Where the page begins: the fields of the order as they are in the last item of the page before, and null
+            for one that it lacks. The end is an empty page.
 
     Example: {"limit": 100, "after": {"createdAt": 1767225600000, "oderId": "abe"}}
     """
@@ -80,6 +92,9 @@ class ListUsers(Query[list[User]], frozen=True):
 
 class GetUser(Query[User | None], frozen=True):
     """The user with this oderId, or else this id; null if there is none.
+
+    Attributes:
+        user_id: The `oderId`, or else the `id`, of the user.
 
     Example: {"userId": "ada"}
     """
@@ -101,8 +116,10 @@ class GetCurrentUser(Query[User | None], frozen=True):
 class GetUsersByRoom(Query[list[User]], frozen=True):
     """The members of a room as users, ordered by oderId; unstored users get the fields of the member.
 
-    With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
-    null for one that it lacks; the end is an empty page.
+    Attributes:
+        limit: The most items of a page, which has fewer where they are large. Without it the result is the whole list.
+        after: Where the page begins: the fields of the order as they are in the last item of the page before, and null
+            for one that it lacks. The end is an empty page.
 
     Example: {"roomId": "r1"}
     """

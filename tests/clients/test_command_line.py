@@ -504,7 +504,13 @@ LANGUAGE: dict[str, Any] = {
                 "type": "object",
                 "properties": {
                     "person": {"$ref": "#/$defs/Person"},
-                    "times": {"type": "integer", "minimum": 1, "maximum": 500, "default": 3},
+                    "times": {
+                        "description": "How often.",
+                        "type": "integer",
+                        "minimum": 1,
+                        "maximum": 500,
+                        "default": 3,
+                    },
                 },
                 "required": ["person"],
             },
@@ -529,7 +535,11 @@ LANGUAGE: dict[str, Any] = {
     "limits": {},
     "$defs": {
         "Person": {"type": "object", "properties": {"name": {"type": "string", "maxLength": 9}}, "required": ["name"]},
-        "Answer": {"type": "object", "properties": {"from": {"$ref": "#/$defs/Person"}}, "required": ["from"]},
+        "Answer": {
+            "type": "object",
+            "properties": {"from": {"$ref": "#/$defs/Person", "description": "Who answers."}},
+            "required": ["from"],
+        },
         "Unused": {"type": "object"},
     },
 }
@@ -554,7 +564,7 @@ def test_describe_lists_all_operations(run: Run) -> None:
 
 @pytest.mark.usefixtures("small_language")
 def test_describe_shows_one_operation(run: Run) -> None:
-    """Payload with types, presence and limits, the records in it, result, errors, and an example."""
+    """Payload with types, presence, limits and meaning, the records in it, result, errors, and an example."""
     ended = run("describe", "say-hello")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.splitlines() == [
@@ -566,7 +576,7 @@ def test_describe_shows_one_operation(run: Run) -> None:
         "",
         "payload",
         "  person  Person   required",
-        "  times   integer  default 3  1 to 500",
+        "  times   integer  default 3  1 to 500. How often.",
         "",
         "Person",
         "  name  string  required  at most 9 characters",
@@ -575,7 +585,7 @@ def test_describe_shows_one_operation(run: Run) -> None:
         "  Answer or null",
         "",
         "Answer",
-        "  from  Person  required",
+        "  from  Person  required  Who answers.",
         "",
         "errors",
         "  not-found  It is not there.",

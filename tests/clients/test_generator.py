@@ -1,6 +1,7 @@
 """The generator of clients: what is committed is what it writes, and it leaves out nothing of the language."""
 
 import re
+from itertools import chain
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests import ROOT
 
 GENERATED = generated()
 TYPESCRIPT = "clients/typescript/src/generated"
+COMMENT = re.compile(r"/\*\*(.*?)\*/", re.DOTALL)
 
 
 @pytest.mark.parametrize("path", sorted(GENERATED))
@@ -41,6 +43,25 @@ def test_every_field_of_the_language_is_read() -> None:
     message = next(each for each in language.records if each.name == "Message")
     allowed = next(each for each in language.records if each.name == "MessageInput")
     assert {each.name for each in message.fields} - {each.name for each in allowed.fields} == {"damaged", "attachments"}
+
+
+def test_what_fields_mean_is_in_their_comments() -> None:
+    """Each text is in the generated file; a field's comment begins with it, and units and limits follow."""
+    language = read_language(describe())
+    fields = {
+        "records.ts": chain.from_iterable(each.fields for each in language.records),
+        "payloads.ts": chain.from_iterable(each.payload for each in language.operations),
+    }
+    for name, documented in fields.items():
+        written = GENERATED[f"{TYPESCRIPT}/{name}"]
+        comments = {" ".join(re.sub(r"^ +\* ?", "", each, flags=re.M).split()) for each in COMMENT.findall(written)}
+        texts = {each.text for each in documented if each.text}
+        assert len(texts) > 20
+        assert [text for text in texts if not any(each.startswith(text) for each in comments)] == []
+    [change] = [each for each in language.records if each.by]
+    assert change.about_value.split(":")[0] in GENERATED[f"{TYPESCRIPT}/records.ts"]
+    shown = "/** Whether the messages have their `attachments`. `false` if left out. */\n  attachments?: boolean;\n"
+    assert shown in GENERATED[f"{TYPESCRIPT}/payloads.ts"]
 
 
 def test_a_cleared_field_differs_from_an_unchanged_one() -> None:

@@ -114,6 +114,15 @@ def test_accepting_more_in_requests_is_compatible(widening: Callable[[Descriptio
     assert compare(golden(PROTOCOL_LEVEL), changed).breaking == []
 
 
+def test_what_fields_mean_may_be_said_in_other_words() -> None:
+    """A text that is changed, removed or new is no difference between levels."""
+    changed = copy.deepcopy(describe())
+    _reply(changed, "Message", "sentAt")["description"] = "Other words."
+    del _field(changed, "get-changes", "waitMs")["description"]
+    _field(changed, "save-member", "roomId")["description"] = "The room."
+    assert compare(describe(), changed) == ([], [])
+
+
 def _payload(description: Description, operation: str) -> Description:
     payload: Description = description["operations"][operation]["payload"]
     return payload

@@ -131,8 +131,7 @@ export abstract class Operations {
    *
    * Without `reactions` the stored ones stay. If the message was deleted, it stays deleted: the save succeeds and
    * changes nothing, also after its room was cleared. A save with `isDeleted` deletes the message. The `details` of a
-   * `conflict` name the `roomId` of the other message; to move a message, update its `roomId`. With `arrival` it
-   * reports the original or a later state of the message, and the newer of what is known is kept.
+   * `conflict` name the `roomId` of the other message; to move a message, update its `roomId`.
    *
    * Command; needs the right `write` over tcp.
    *
@@ -164,9 +163,6 @@ export abstract class Operations {
   /**
    * Change some fields of a message. `not-found` if it does not exist, `conflict` if it was deleted.
    *
-   * With `arrival` it reports an edit, with the network's `revision` or `editedAt` in `updates`: an older one changes
-   * nothing, one of a deleted message neither, and one that comes before its message waits for it.
-   *
    * Command; needs the right `write` over tcp.
    *
    * @throws {@link NotFoundError}
@@ -181,8 +177,6 @@ export abstract class Operations {
 
   /**
    * Delete a message's text, reactions and attachments; it keeps its place. `not-found` if it does not exist.
-   *
-   * With `arrival` it reports a deletion, also of a message that has not arrived: its text is never stored then.
    *
    * Command; needs the right `write` over tcp.
    *
@@ -315,10 +309,8 @@ export abstract class Operations {
   /**
    * A page of `limit` messages of a room, channel or thread, oldest first; fewer at an end, or if large.
    *
-   * Without a cursor the newest messages; else those `before` or `after` a cursor of an earlier page, `around` the id
-   * of a message, or around a time (`aroundTime`). Cursors stay valid when messages are saved, edited or deleted. With
-   * `pinned` only the pinned messages. With `childLists: false` the messages are without their reactions, with
-   * `attachments` they have their attachments.
+   * Without a cursor these are the newest messages; only one of `before`, `after`, `around` and `aroundTime` may be
+   * given. Cursors stay valid when messages are saved, edited or deleted.
    *
    * Query; needs the right `read` over tcp.
    *
@@ -333,8 +325,7 @@ export abstract class Operations {
   /**
    * Messages of a room, ordered by (timestamp, ordinal, id): at most `limit`, starting at `offset`.
    *
-   * `too-large` if they do not fit into a reply: a shorter page could not be told from the end. With `childLists:
-   * false` they are without their reactions.
+   * `too-large` if they do not fit into a reply: a shorter page could not be told from the end.
    *
    * Query; needs the right `read` over tcp.
    *
@@ -349,8 +340,6 @@ export abstract class Operations {
   /**
    * The message with this id, or null. With `childLists: false` without its reactions.
    *
-   * With `attachments` it has its attachments.
-   *
    * Query; needs the right `read` over tcp.
    *
    * @example
@@ -363,8 +352,7 @@ export abstract class Operations {
   /**
    * The messages with these ids, at most 500, in the order of the ids, each once and under the id that it has now.
    *
-   * Those that are not stored are left out. `too-large` if they do not fit into a reply: ask for fewer. With
-   * `childLists: false` they are without their reactions, with `attachments` they have their attachments.
+   * Those that are not stored are left out. `too-large` if they do not fit into a reply: ask for fewer.
    *
    * Query; needs the right `read` over tcp.
    *
@@ -379,8 +367,7 @@ export abstract class Operations {
    * Save a reaction, or replace the user's existing one with this emoji. Its message need not be stored yet.
    *
    * Where only their number is known, `count` takes the place of `oderId`: it replaces the message's existing count for
-   * this emoji. If the message was deleted, this succeeds and changes nothing. With `arrival`, the latest of what was
-   * saved and removed counts, by `timestamp`.
+   * this emoji. If the message was deleted, this succeeds and changes nothing.
    *
    * Command; needs the right `write` over tcp.
    *
@@ -396,8 +383,6 @@ export abstract class Operations {
   /**
    * Remove one emoji of a user from a message; with `oderId: null` that of unnamed users. Succeeds if there is none.
    *
-   * With `arrival` it needs a `timestamp`: a reaction of that time or earlier that arrives later is not stored.
-   *
    * Command; needs the right `write` over tcp.
    *
    * @throws {@link ConflictError}
@@ -411,9 +396,6 @@ export abstract class Operations {
 
   /**
    * The reactions to a message, ordered by (timestamp, oderId, emoji).
-   *
-   * With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
-   * null for one that it lacks; the end is an empty page.
    *
    * Query; needs the right `read` over tcp.
    *
@@ -497,9 +479,6 @@ export abstract class Operations {
   /**
    * All users, ordered by (createdAt, oderId).
    *
-   * With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
-   * null for one that it lacks; the end is an empty page.
-   *
    * Query; needs the right `read` over tcp.
    *
    * @example
@@ -535,9 +514,6 @@ export abstract class Operations {
 
   /**
    * The members of a room as users, ordered by oderId; unstored users get the fields of the member.
-   *
-   * With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
-   * null for one that it lacks; the end is an empty page.
    *
    * Query; needs the right `read` over tcp.
    *
@@ -625,9 +601,6 @@ export abstract class Operations {
   /**
    * All rooms, ordered by (createdAt, id). With `childLists: false` without channels, categories and members.
    *
-   * With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
-   * null for one that it lacks; the end is an empty page.
-   *
    * Query; needs the right `read` over tcp.
    *
    * @example
@@ -680,9 +653,6 @@ export abstract class Operations {
 
   /**
    * The members of a room, ordered by (joinedAt, oderId).
-   *
-   * With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
-   * null for one that it lacks; the end is an empty page.
    *
    * Query; needs the right `read` over tcp.
    *
@@ -769,9 +739,6 @@ export abstract class Operations {
   /**
    * The channels of a room, ordered by (position, id).
    *
-   * With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
-   * null for one that it lacks; the end is an empty page.
-   *
    * Query; needs the right `read` over tcp.
    *
    * @example
@@ -845,9 +812,6 @@ export abstract class Operations {
   /**
    * The categories of a room, ordered by (position, id).
    *
-   * With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
-   * null for one that it lacks; the end is an empty page.
-   *
    * Query; needs the right `read` over tcp.
    *
    * @example
@@ -888,9 +852,6 @@ export abstract class Operations {
   /**
    * The bans of a room that are in force, ordered by (timestamp, oderId).
    *
-   * With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
-   * null for one that it lacks; the end is an empty page.
-   *
    * Query; needs the right `read` over tcp.
    *
    * @example
@@ -915,8 +876,7 @@ export abstract class Operations {
   /**
    * Save an attachment, or replace the one with the same id. Its message need not be stored yet.
    *
-   * If the message was deleted, this succeeds and changes nothing. With `arrival`, copies of one attachment that differ
-   * end in the same row in whichever order they arrive.
+   * If the message was deleted, this succeeds and changes nothing.
    *
    * Command; needs the right `write` over tcp.
    *
@@ -955,9 +915,6 @@ export abstract class Operations {
   /**
    * The attachments of a message, ordered by id.
    *
-   * With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
-   * null for one that it lacks; the end is an empty page.
-   *
    * Query; needs the right `read` over tcp.
    *
    * @example
@@ -969,9 +926,6 @@ export abstract class Operations {
 
   /**
    * All attachments of the scope, ordered by id.
-   *
-   * With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
-   * null for one that it lacks; the end is an empty page.
    *
    * Query; needs the right `read` over tcp.
    *
@@ -985,8 +939,8 @@ export abstract class Operations {
   /**
    * Create a session of `durationMs` for a stored user, given by oderId or id. `not-found` if there is no such user.
    *
-   * The caller makes the `token`, at least 128 random bits as text, and sends it or its SHA-256 (in hex) as
-   * `tokenHash`. Only the hash is stored and logged. `conflict` if there is a session with this token.
+   * Exactly one of `token` and `tokenHash` is given. Only the hash is stored and logged. `conflict` if there is a
+   * session with this token.
    *
    * Command; needs the right `write` over tcp.
    *
@@ -1043,8 +997,7 @@ export abstract class Operations {
   /**
    * Store a part of a file (base64 in JSON) for a later {@link putMedia}; the result is its SHA-256 in hex.
    *
-   * Parts that no file uses are removed a day after they were put. With `sha256` instead of `data`, the part that is
-   * already stored counts as put now; `not-found` if it is not stored.
+   * Parts that no file uses are removed a day after they were put. Exactly one of `data` and `sha256` is given.
    *
    * Command; needs the right `write` over tcp.
    *
@@ -1111,9 +1064,6 @@ export abstract class Operations {
   /**
    * The properties of all files of the scope, ordered by id, which is the order in which they were made.
    *
-   * With `limit` it is a page. For the next one, `after` has the fields of the order as they are in the last item, and
-   * null for one that it lacks; the end is an empty page.
-   *
    * Query; needs the right `read` over tcp.
    *
    * @example
@@ -1138,11 +1088,6 @@ export abstract class Operations {
 
   /**
    * What changed after a cursor, in order, with what is stored now: about `limit` changes, fewer if they are large.
-   *
-   * Without `after` from the first command of the log on; with `after: "now"` a cursor and no changes. With `rooms`
-   * only what is in these rooms, with `nouns` only these kinds; without `values` which items changed and not what they
-   * are. If nothing has changed, the reply comes with the next change, or after `waitMs`. `gap: true` means that the
-   * cursor is of another history: read anew.
    *
    * Query; needs the right `read` over tcp.
    *
@@ -1203,8 +1148,8 @@ export abstract class Operations {
   /**
    * Import a database file of an older layout into the request's scope, which must be empty.
    *
-   * `path` is on the daemon's machine; `not-found` if there is no suitable file. `forbidden` if the file's current user
-   * is not `userId`; `conflict` if the scope is not empty. The file is only read.
+   * `not-found` if there is no suitable file. `forbidden` if the file's current user is not `userId`; `conflict` if the
+   * scope is not empty. The file is only read.
    *
    * Maintenance; needs the right `admin` over tcp.
    *
@@ -1285,9 +1230,7 @@ export abstract class Operations {
    * Execute commands again as a log recorded them: with the same seq, time, id and generated values.
    *
    * All of them in one commit, or none. The first must follow the scope's last command, otherwise it is a `conflict`;
-   * entries that are already in the scope's log are skipped, so sending them again is harmless. An entry whose time is
-   * more than a day ahead of the daemon's clock is `invalid`, except with `allowFuture`: for a log that was recorded
-   * while a clock was ahead.
+   * entries that are already in the scope's log are skipped, so sending them again is harmless.
    *
    * Maintenance; needs the right `admin` over tcp.
    *
@@ -1408,8 +1351,7 @@ export abstract class Operations {
    * Let whoever has a token call over tcp. The caller makes the token and sends only its SHA-256 (in hex).
    *
    * A token must be 256 random bits: whoever can connect may ask {@link hello} for a proof, and try tokens on it.
-   * `scopes` are those it is limited to; it has no limit without them. `conflict` if another token has the name or the
-   * hash.
+   * `conflict` if another token has the name or the hash.
    *
    * Maintenance; needs the right `admin` over tcp.
    *

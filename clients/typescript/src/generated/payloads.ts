@@ -33,6 +33,7 @@ import type {
  */
 export interface SaveMessage {
   message: MessageInput;
+  /** `any-order`: it reports the original or a later state of the message, and the newer of what is known is kept. */
   arrival?: "any-order" | null;
 }
 
@@ -44,6 +45,10 @@ export interface UpdateMessage {
   /** 1 to 512 bytes. */
   messageId: string;
   updates: MessageUpdates;
+  /**
+   * `any-order`: it reports an edit, with the network's `revision` or `editedAt` in `updates`. An older one changes
+   * nothing, one of a deleted message neither, and one that comes before its message waits for it.
+   */
   arrival?: "any-order" | null;
 }
 
@@ -54,6 +59,7 @@ export interface UpdateMessage {
 export interface DeleteMessage {
   /** 1 to 512 bytes. */
   messageId: string;
+  /** `any-order`: it reports a deletion, also of a message that has not arrived: its text is never stored then. */
   arrival?: "any-order" | null;
 }
 
@@ -80,9 +86,9 @@ export interface ForgetDeletions {
  * leads to the message from now on.
  */
 export interface RenameMessage {
-  /** 1 to 512 bytes. */
+  /** The id that the message has had so far, such as a local one. 1 to 512 bytes. */
   messageId: string;
-  /** 1 to 512 bytes. */
+  /** The id that replies have from now on. 1 to 512 bytes. */
   newId: string;
 }
 
@@ -110,13 +116,13 @@ export type DeleteExpiredMessages = Record<string, never>;
 export interface CreateMessage {
   /** 1 to 512 bytes. */
   channelId: string;
-  /** 1 to 512 bytes. */
+  /** The sender: the `oderId`, or else the `id`, of a stored user. 1 to 512 bytes. */
   authorId: string;
   /** At most 1,048,576 bytes. */
   content: string;
   /** 1 to 512 bytes; `"default"` if left out. */
   roomId?: string;
-  /** 1 to 512 bytes. */
+  /** The message that this one answers; it need not be stored. 1 to 512 bytes. */
   replyToId?: string | null;
 }
 
@@ -129,11 +135,11 @@ export interface ListMessages {
   channelId: string;
   /** 1 to 512 bytes; `"default"` if left out. */
   roomId?: string;
-  /** 1 to 512 bytes. */
+  /** Without it the page has the newest messages. 1 to 512 bytes. */
   before?: string | null;
-  /** 1 to 500; `50` if left out. */
+  /** The most messages; fewer where they are large, but at least one. 1 to 500; `50` if left out. */
   limit?: number;
-  /** `true` if left out. */
+  /** Whether the messages have their `reactions`. `true` if left out. */
   childLists?: boolean;
 }
 
@@ -144,27 +150,27 @@ export interface ListMessages {
 export interface GetMessagePage {
   /** 1 to 512 bytes. */
   roomId: string;
-  /** 1 to 512 bytes. */
+  /** Only the messages of this channel. 1 to 512 bytes. */
   channelId?: string | null;
-  /** 1 to 2,560 bytes. */
+  /** The messages before a cursor: `olderCursor` of an earlier page. 1 to 2,560 bytes. */
   before?: string | null;
-  /** 1 to 2,560 bytes. */
+  /** The messages after a cursor: `newerCursor` of an earlier page. 1 to 2,560 bytes. */
   after?: string | null;
-  /** 1 to 512 bytes. */
+  /** The messages around the one with this id, which may be deleted. 1 to 512 bytes. */
   around?: string | null;
   /** 1 to 500; `50` if left out. */
   limit?: number;
-  /** `true` if left out. */
+  /** Whether deleted messages are shown in their places. `true` if left out. */
   includeDeleted?: boolean;
-  /** `true` if left out. */
+  /** Whether the messages have their `reactions`. `true` if left out. */
   childLists?: boolean;
-  /** 1 to 512 bytes. */
+  /** Only the messages that have this `threadId`; not together with `channelId` or `pinned`. 1 to 512 bytes. */
   threadId?: string | null;
-  /** Milliseconds since 1970 (UTC). */
+  /** The messages around this time. Milliseconds since 1970 (UTC). */
   aroundTime?: number | null;
-  /** `false` if left out. */
+  /** Whether to return only pinned messages. `false` if left out. */
   pinned?: boolean;
-  /** `false` if left out. */
+  /** Whether the messages have their `attachments`. `false` if left out. */
   attachments?: boolean;
 }
 
@@ -177,9 +183,9 @@ export interface GetMessages {
   roomId: string;
   /** 1 to 500; `100` if left out. */
   limit?: number;
-  /** At least 0; `0` if left out. */
+  /** How many messages of the room to skip. At least 0; `0` if left out. */
   offset?: number;
-  /** `true` if left out. */
+  /** Whether the messages have their `reactions`. `true` if left out. */
   childLists?: boolean;
 }
 
@@ -192,7 +198,7 @@ export interface GetMessageById {
   messageId: string;
   /** `true` if left out. */
   childLists?: boolean;
-  /** `false` if left out. */
+  /** Whether the message has its `attachments`. `false` if left out. */
   attachments?: boolean;
 }
 
@@ -203,9 +209,9 @@ export interface GetMessageById {
 export interface GetMessagesByIds {
   /** At most 500 items. */
   messageIds: string[];
-  /** `true` if left out. */
+  /** Whether the messages have their `reactions`. `true` if left out. */
   childLists?: boolean;
-  /** `false` if left out. */
+  /** Whether the messages have their `attachments`. `false` if left out. */
   attachments?: boolean;
 }
 
@@ -215,6 +221,7 @@ export interface GetMessagesByIds {
  */
 export interface SaveReaction {
   reaction: ReactionInput;
+  /** `any-order`: the latest of what was saved and removed counts, by `timestamp`. */
   arrival?: "any-order" | null;
 }
 
@@ -225,12 +232,13 @@ export interface SaveReaction {
 export interface RemoveReaction {
   /** 1 to 512 bytes. */
   messageId: string;
-  /** 1 to 512 bytes. */
+  /** Who reacted; null for the `count` of users whom nobody names. 1 to 512 bytes. */
   oderId: string | null;
   /** 1 to 512 bytes. */
   emoji: string;
-  /** Milliseconds since 1970 (UTC). */
+  /** When the reaction was removed; required with `arrival`. Milliseconds since 1970 (UTC). */
   timestamp?: number | null;
+  /** `any-order`: it reports a removal, and a reaction of its time or earlier that arrives later is not stored. */
   arrival?: "any-order" | null;
 }
 
@@ -238,8 +246,14 @@ export interface RemoveReaction {
 export interface GetReactionsForMessage {
   /** 1 to 512 bytes. */
   messageId: string;
-  /** 1 to 500. */
+  /**
+   * The most items of a page, which has fewer where they are large. Without it the result is the whole list. 1 to 500.
+   */
   limit?: number | null;
+  /**
+   * Where the page begins: the fields of the order as they are in the last item of the page before, and null for one
+   * that it lacks. The end is an empty page.
+   */
   after?: ReactionPosition | null;
 }
 
@@ -256,7 +270,7 @@ export interface SaveUser {
  * is none.
  */
 export interface UpdateUser {
-  /** 1 to 512 bytes. */
+  /** The `oderId`, or else the `id`, of the user. 1 to 512 bytes. */
   userId: string;
   updates: UserUpdates;
 }
@@ -266,7 +280,7 @@ export interface UpdateUser {
  * stored.
  */
 export interface SetCurrentUserId {
-  /** 1 to 512 bytes. */
+  /** The `oderId` or the `id` of the user. 1 to 512 bytes. */
   userId: string | null;
 }
 
@@ -275,9 +289,9 @@ export interface SetCurrentUserId {
  * taken.
  */
 export interface CreateUser {
-  /** At most 1,048,576 bytes. */
+  /** The public key, in the application's own form. At most 1,048,576 bytes. */
   pubkey: string;
-  /** At most 1,048,576 bytes. */
+  /** It becomes the `username` too, which is the generated id without it. At most 1,048,576 bytes. */
   displayName?: string | null;
 }
 
@@ -289,14 +303,20 @@ export interface GetUserByPubkey {
 
 /** The payload of `list-users`: all users, ordered by (createdAt, oderId). */
 export interface ListUsers {
-  /** 1 to 500. */
+  /**
+   * The most items of a page, which has fewer where they are large. Without it the result is the whole list. 1 to 500.
+   */
   limit?: number | null;
+  /**
+   * Where the page begins: the fields of the order as they are in the last item of the page before, and null for one
+   * that it lacks. The end is an empty page.
+   */
   after?: UserPosition | null;
 }
 
 /** The payload of `get-user`: the user with this oderId, or else this id; null if there is none. */
 export interface GetUser {
-  /** 1 to 512 bytes. */
+  /** The `oderId`, or else the `id`, of the user. 1 to 512 bytes. */
   userId: string;
 }
 
@@ -313,8 +333,14 @@ export type GetCurrentUser = Record<string, never>;
 export interface GetUsersByRoom {
   /** 1 to 512 bytes. */
   roomId: string;
-  /** 1 to 500. */
+  /**
+   * The most items of a page, which has fewer where they are large. Without it the result is the whole list. 1 to 500.
+   */
   limit?: number | null;
+  /**
+   * Where the page begins: the fields of the order as they are in the last item of the page before, and null for one
+   * that it lacks. The end is an empty page.
+   */
   after?: RoomUserPosition | null;
 }
 
@@ -363,8 +389,14 @@ export interface GetRoom {
 export interface GetAllRooms {
   /** `true` if left out. */
   childLists?: boolean;
-  /** 1 to 500. */
+  /**
+   * The most items of a page, which has fewer where they are large. Without it the result is the whole list. 1 to 500.
+   */
   limit?: number | null;
+  /**
+   * Where the page begins: the fields of the order as they are in the last item of the page before, and null for one
+   * that it lacks. The end is an empty page.
+   */
   after?: RoomPosition | null;
 }
 
@@ -401,8 +433,14 @@ export interface GetMember {
 export interface GetMembers {
   /** 1 to 512 bytes. */
   roomId: string;
-  /** 1 to 500. */
+  /**
+   * The most items of a page, which has fewer where they are large. Without it the result is the whole list. 1 to 500.
+   */
   limit?: number | null;
+  /**
+   * Where the page begins: the fields of the order as they are in the last item of the page before, and null for one
+   * that it lacks. The end is an empty page.
+   */
   after?: MemberPosition | null;
 }
 
@@ -423,15 +461,18 @@ export interface SaveChannel {
 export interface CreateChannel {
   /** At most 1,048,576 bytes. */
   name: string;
-  /** 1 to 64 bytes; `"text"` if left out. */
+  /**
+   * Any word of the application's, such as `text` or `voice`; the daemon does nothing with it. 1 to 64 bytes; `"text"`
+   * if left out.
+   */
   type?: string;
   /** 1 to 512 bytes; `"default"` if left out. */
   roomId?: string;
   /** At most 1,048,576 bytes. */
   topic?: string | null;
-  /** 1 to 512 bytes. */
+  /** The category of the room that the channel is listed under, if any. 1 to 512 bytes. */
   categoryId?: string | null;
-  /** `0` if left out. */
+  /** The place among the channels of the room, which are in the order (position, id). `0` if left out. */
   position?: number;
 }
 
@@ -453,7 +494,7 @@ export interface DeleteChannel {
   channelId: string;
   /** 1 to 512 bytes; `"default"` if left out. */
   roomId?: string;
-  /** `false` if left out. */
+  /** Whether to delete the channel's messages too. `false` if left out. */
   cascade?: boolean;
 }
 
@@ -469,8 +510,14 @@ export interface GetChannel {
 export interface ListChannels {
   /** 1 to 512 bytes; `"default"` if left out. */
   roomId?: string;
-  /** 1 to 500. */
+  /**
+   * The most items of a page, which has fewer where they are large. Without it the result is the whole list. 1 to 500.
+   */
   limit?: number | null;
+  /**
+   * Where the page begins: the fields of the order as they are in the last item of the page before, and null for one
+   * that it lacks. The end is an empty page.
+   */
   after?: ChannelPosition | null;
 }
 
@@ -493,7 +540,7 @@ export interface CreateCategory {
   name: string;
   /** 1 to 512 bytes; `"default"` if left out. */
   roomId?: string;
-  /** `0` if left out. */
+  /** The place among the categories of the room, which are in the order (position, id). `0` if left out. */
   position?: number;
 }
 
@@ -521,8 +568,14 @@ export interface DeleteCategory {
 export interface ListCategories {
   /** 1 to 512 bytes; `"default"` if left out. */
   roomId?: string;
-  /** 1 to 500. */
+  /**
+   * The most items of a page, which has fewer where they are large. Without it the result is the whole list. 1 to 500.
+   */
   limit?: number | null;
+  /**
+   * Where the page begins: the fields of the order as they are in the last item of the page before, and null for one
+   * that it lacks. The end is an empty page.
+   */
   after?: ChannelPosition | null;
 }
 
@@ -535,7 +588,7 @@ export interface SaveBan {
 export interface RemoveBan {
   /** 1 to 512 bytes. */
   roomId: string;
-  /** 1 to 512 bytes. */
+  /** The `oderId` of the banned user. 1 to 512 bytes. */
   oderId: string;
 }
 
@@ -543,8 +596,14 @@ export interface RemoveBan {
 export interface GetBansForRoom {
   /** 1 to 512 bytes. */
   roomId: string;
-  /** 1 to 500. */
+  /**
+   * The most items of a page, which has fewer where they are large. Without it the result is the whole list. 1 to 500.
+   */
   limit?: number | null;
+  /**
+   * Where the page begins: the fields of the order as they are in the last item of the page before, and null for one
+   * that it lacks. The end is an empty page.
+   */
   after?: BanPosition | null;
 }
 
@@ -565,6 +624,7 @@ export interface IsUserBanned {
  */
 export interface SaveAttachment {
   attachment: AttachmentInput;
+  /** `any-order`: copies of one attachment that differ end in the same row in whichever order they arrive. */
   arrival?: "any-order" | null;
 }
 
@@ -578,15 +638,27 @@ export interface DeleteAttachmentsForMessage {
 export interface GetAttachmentsForMessage {
   /** 1 to 512 bytes. */
   messageId: string;
-  /** 1 to 500. */
+  /**
+   * The most items of a page, which has fewer where they are large. Without it the result is the whole list. 1 to 500.
+   */
   limit?: number | null;
+  /**
+   * Where the page begins: the fields of the order as they are in the last item of the page before, and null for one
+   * that it lacks. The end is an empty page.
+   */
   after?: AttachmentPosition | null;
 }
 
 /** The payload of `get-all-attachments`: all attachments of the scope, ordered by id. */
 export interface GetAllAttachments {
-  /** 1 to 500. */
+  /**
+   * The most items of a page, which has fewer where they are large. Without it the result is the whole list. 1 to 500.
+   */
   limit?: number | null;
+  /**
+   * Where the page begins: the fields of the order as they are in the last item of the page before, and null for one
+   * that it lacks. The end is an empty page.
+   */
   after?: AttachmentPosition | null;
 }
 
@@ -595,14 +667,15 @@ export interface GetAllAttachments {
  * `not-found` if there is no such user.
  */
 export interface CreateSession {
-  /** 1 to 512 bytes. */
+  /** The `oderId`, or else the `id`, of the user. 1 to 512 bytes. */
   userId: string;
   /** Milliseconds; 0 to 253,402,300,799,999. */
   durationMs: number;
-  /** 22 to 128 bytes. */
+  /** At least 128 random bits as text, made by the caller. 22 to 128 bytes. */
   token?: string | null;
-  /** At most 64 bytes. */
+  /** Instead of `token`: its SHA-256, in hex. At most 64 bytes. */
   tokenHash?: string | null;
+  /** Kept for the application; the daemon does nothing with it. */
   readOnly?: boolean | null;
 }
 
@@ -613,7 +686,7 @@ export interface CreateSession {
 export interface DeleteSession {
   /** 1 to 128 bytes. */
   token?: string | null;
-  /** At most 64 bytes. */
+  /** Instead of `token`: its SHA-256, in hex. At most 64 bytes. */
   tokenHash?: string | null;
 }
 
@@ -634,9 +707,12 @@ export interface GetSession {
  * SHA-256 in hex.
  */
 export interface PutMediaPart {
-  /** At most 5,592,408 characters in base64. */
+  /** The bytes of the part. At most 5,592,408 characters in base64. */
   data?: Uint8Array | null;
-  /** At most 64 bytes. */
+  /**
+   * Instead of `data`: the part that is already stored under this hash counts as put now; `not-found` if it is not
+   * stored. At most 64 bytes.
+   */
   sha256?: string | null;
 }
 
@@ -645,11 +721,11 @@ export interface PutMediaPart {
  * since.
  */
 export interface PutMedia {
-  /** 1 to 256 items. */
+  /** The SHA-256 of each part, as `put-media-part` returned it. 1 to 256 items. */
   parts: string[];
-  /** At most 1,048,576 bytes. */
+  /** The media type, such as `image/png`. At most 1,048,576 bytes. */
   mime: string;
-  /** 1 to 512 bytes. */
+  /** Who uploaded the file: an id of the application's, which the daemon only keeps. 1 to 512 bytes. */
   uploaderId?: string | null;
 }
 
@@ -670,8 +746,14 @@ export interface GetMedia {
  * they were made.
  */
 export interface ListMedia {
-  /** 1 to 500. */
+  /**
+   * The most items of a page, which has fewer where they are large. Without it the result is the whole list. 1 to 500.
+   */
   limit?: number | null;
+  /**
+   * Where the page begins: the fields of the order as they are in the last item of the page before, and null for one
+   * that it lacks. The end is an empty page.
+   */
   after?: MediaPosition | null;
 }
 
@@ -682,7 +764,7 @@ export interface ListMedia {
 export interface GetMediaPart {
   /** 1 to 512 bytes. */
   mediaId: string;
-  /** At least 0; `0` if left out. */
+  /** The number of the part, from 0; `get-media` says how many there are. At least 0; `0` if left out. */
   part?: number;
 }
 
@@ -691,17 +773,23 @@ export interface GetMediaPart {
  * fewer if they are large.
  */
 export interface GetChanges {
-  /** Milliseconds; 0 to 60,000; `0` if left out. */
+  /**
+   * How long the reply may wait for something new where there is nothing; 0 does not wait. Milliseconds; 0 to 60,000;
+   * `0` if left out.
+   */
   waitMs?: number;
-  /** 1 to 2,560 bytes. */
+  /**
+   * The `cursor` of the page before. Without it the first change of the log comes first; with `now` there is a cursor
+   * for what comes from now on, and no change. 1 to 2,560 bytes.
+   */
   after?: string | null;
-  /** 1 to 500; `100` if left out. */
+  /** About how many changes a page has; fewer where they are large. 1 to 500; `100` if left out. */
   limit?: number;
-  /** 1 to 100 items. */
+  /** Only what is in these rooms, and the rooms themselves. 1 to 100 items. */
   rooms?: string[] | null;
-  /** 1 to 16 items. */
+  /** Only changes of these kinds of items. 1 to 16 items. */
   nouns?: ("ban" | "current-user" | "media" | "member" | "message" | "room" | "user")[] | null;
-  /** `true` if left out. */
+  /** Whether the changes have their `value`, and not only which items changed. `true` if left out. */
   values?: boolean;
 }
 
@@ -716,9 +804,9 @@ export type GetScopeInfo = Record<string, never>;
  * `forbidden`.
  */
 export interface ListScopes {
-  /** 1 to 500. */
+  /** The most items of a page. Without it the result is the whole list. 1 to 500. */
   limit?: number | null;
-  /** 1 to 128 bytes. */
+  /** The last name of the page before. The end is an empty page. 1 to 128 bytes. */
   after?: string | null;
 }
 
@@ -733,9 +821,9 @@ export type DeleteScope = Record<string, never>;
  * must be empty.
  */
 export interface AdoptLegacyDatabase {
-  /** 1 to 4,096 bytes. */
+  /** The path of the file on the daemon's machine, outside its data directory. 1 to 4,096 bytes. */
   path: string;
-  /** 1 to 512 bytes. */
+  /** The current user of that file, as a proof that it is the right one. 1 to 512 bytes. */
   userId: string;
 }
 
@@ -755,9 +843,9 @@ export interface Batch {
 
 /** The payload of `get-log`: the command log from `fromSeq` on: at most `limit` entries, fewer if they are large. */
 export interface GetLog {
-  /** At least 1; `1` if left out. */
+  /** The number of the entry that the page begins with. At least 1; `1` if left out. */
   fromSeq?: number;
-  /** 1 to 500; `100` if left out. */
+  /** The most entries; fewer where they are large, but at least one. 1 to 500; `100` if left out. */
   limit?: number;
 }
 
@@ -766,9 +854,12 @@ export interface GetLog {
  * values.
  */
 export interface AppendLog {
-  /** 1 to 1,000 items. */
+  /** As `get-log` gives them. An entry without a payload must be `redacted` and have its digest. 1 to 1,000 items. */
   entries: LogEntryInput[];
-  /** `false` if left out. */
+  /**
+   * Whether an entry may have a time more than a day ahead of the daemon's clock, which is `invalid` otherwise: for a
+   * log that was recorded while a clock was ahead. `false` if left out.
+   */
   allowFuture?: boolean;
 }
 
@@ -777,10 +868,11 @@ export interface AppendLog {
  * of the previous page.
  */
 export interface GetRows {
-  /** At most 64 bytes. */
+  /** A name from the `rows` of `get-scope-info`, except `commands`. At most 64 bytes. */
   table: string;
+  /** Without it the page is the first of the table. */
   after?: unknown[] | null;
-  /** 1 to 500; `100` if left out. */
+  /** The most rows; fewer where they are large. 1 to 500; `100` if left out. */
   limit?: number;
 }
 
@@ -813,9 +905,9 @@ export type Describe = Record<string, never>;
  * its start token.
  */
 export interface Hello {
-  /** At most 32 bytes. */
+  /** 16 random bytes in hex, which the client makes for this connection. At most 32 bytes. */
   nonce: string;
-  /** At most 64 bytes. */
+  /** The name of the token that will be sent; left out for the start token. At most 64 bytes. */
   name?: string | null;
 }
 
@@ -824,14 +916,15 @@ export interface Hello {
  * SHA-256 (in hex).
  */
 export interface CreateToken {
-  /** At most 64 bytes. */
+  /** Unique. Clients expect the token to be this name, a dot and a secret without dots. At most 64 bytes. */
   name: string;
-  /** At most 64 bytes. */
+  /** The SHA-256 of the whole token, in hex. At most 64 bytes. */
   tokenHash: string;
+  /** What the token allows. Each right includes those before it: `read`, `write`, `admin`. */
   right: "admin" | "read" | "write";
-  /** 1 to 32 items. */
+  /** The scopes that the token is limited to; without them it has no limit. 1 to 32 items. */
   scopes?: string[] | null;
-  /** Milliseconds since 1970 (UTC). */
+  /** From then on the token is refused; left out, it does not expire. Milliseconds since 1970 (UTC). */
   expiresAt?: number | null;
 }
 
@@ -843,7 +936,7 @@ export type ListTokens = Record<string, never>;
 
 /** The payload of `revoke-token`: refuse a token from now on. `not-found` if there is none of this name. */
 export interface RevokeToken {
-  /** At most 64 bytes. */
+  /** The name of the token, and not the token itself. At most 64 bytes. */
   name: string;
 }
 
@@ -854,7 +947,7 @@ export interface RevokeToken {
 export interface AddKey {
   /** At most 64 bytes. */
   name: string;
-  /** At most 40 bytes. */
+  /** The client's public CURVE key, in Z85. At most 40 bytes. */
   publicKey: string;
 }
 

@@ -6,6 +6,7 @@ export type JsonObject = Record<string, unknown>;
 /** A token without its secret: what whoever has it may do, in which scopes (all if unset), and until when. */
 export interface AccessToken {
   name: string;
+  /** Each right includes those before it: `read`, `write`, `admin`. */
   right: "read" | "write" | "admin" | (string & {});
   /** Milliseconds since 1970 (UTC). */
   createdAt: number;
@@ -16,44 +17,66 @@ export interface AccessToken {
 
 /** A file attached to a message. Its bytes are in the media `mediaId`, or elsewhere. */
 export interface Attachment {
+  /** Unique in the scope, not only in the message. */
   id: string;
+  /** The message, which need not be stored yet. */
   messageId: string;
   filename: string;
-  /** Bytes. */
+  /** The size of the file. Absent if it is not known. Bytes. */
   size?: number;
+  /** The media type, such as `image/png`. Absent if it is not known. */
   mime?: string;
+  /**
+   * The media with the bytes, from `put-media`; it need not exist. It is deleted a day after the last attachment that
+   * names it is gone.
+   */
   mediaId?: string;
+  /** Set by the caller: the daemon does not look into files. */
   isImage?: boolean;
+  /** The peer that uploaded the file: an id in the application's network, which the daemon only keeps. */
   uploaderPeerId?: string;
+  /** A path of the application's; the daemon never opens it. */
   filePath?: string;
+  /** The path under which the application saved the file; the daemon never opens it. */
   savedPath?: string;
+  /** The hash of the file as the caller gives it; the daemon does not check it. */
   sha256?: string;
   metadata?: JsonObject;
+  /**
+   * The names of fields whose stored JSON is broken on the disk, so that they read as unset. Only in replies, and only
+   * if there are any.
+   */
   damaged?: string[];
 }
 
 /** A file attached to a message. Its bytes are in the media `mediaId`, or elsewhere. */
 export interface AttachmentInput {
-  /** 1 to 512 bytes. */
+  /** Unique in the scope, not only in the message. 1 to 512 bytes. */
   id: string;
-  /** 1 to 512 bytes. */
+  /** The message, which need not be stored yet. 1 to 512 bytes. */
   messageId: string;
   /** At most 1,048,576 bytes. */
   filename: string;
-  /** Bytes; at least 0. */
+  /** The size of the file. Absent if it is not known. Bytes; at least 0. */
   size?: number | null;
-  /** At most 1,048,576 bytes. */
+  /** The media type, such as `image/png`. Absent if it is not known. At most 1,048,576 bytes. */
   mime?: string | null;
-  /** 1 to 512 bytes. */
+  /**
+   * The media with the bytes, from `put-media`; it need not exist. It is deleted a day after the last attachment that
+   * names it is gone. 1 to 512 bytes.
+   */
   mediaId?: string | null;
+  /** Set by the caller: the daemon does not look into files. */
   isImage?: boolean | null;
-  /** 1 to 512 bytes. */
+  /**
+   * The peer that uploaded the file: an id in the application's network, which the daemon only keeps. 1 to 512 bytes.
+   */
   uploaderPeerId?: string | null;
-  /** At most 1,048,576 bytes. */
+  /** A path of the application's; the daemon never opens it. At most 1,048,576 bytes. */
   filePath?: string | null;
-  /** At most 1,048,576 bytes. */
+  /** The path under which the application saved the file; the daemon never opens it. At most 1,048,576 bytes. */
   savedPath?: string | null;
-  /** At most 1,048,576 bytes. */
+  /** The hash of the file as the caller gives it; the daemon does not check it. At most 1,048,576 bytes. */
   sha256?: string | null;
   metadata?: JsonObject | null;
 }
@@ -67,16 +90,24 @@ export interface AttachmentPosition {
 /** A ban of one user from one room, in force while `expiresAt` is absent or in the future. */
 export interface Ban {
   roomId: string;
+  /** The `oderId` of the banned user, who need not be stored. */
   oderId: string;
-  /** Milliseconds since 1970 (UTC). */
+  /** When the user was banned; set by the caller. Milliseconds since 1970 (UTC). */
   timestamp: number;
+  /** Another id of the user: `is-user-banned` compares with both. */
   userId?: string;
+  /** Who banned the user: an id of the application's. */
   bannedBy?: string;
+  /** The display name of the banned user. */
   displayName?: string;
   reason?: string;
   /** Milliseconds since 1970 (UTC). */
   expiresAt?: number;
   metadata?: JsonObject;
+  /**
+   * The names of fields whose stored JSON is broken on the disk, so that they read as unset. Only in replies, and only
+   * if there are any.
+   */
   damaged?: string[];
 }
 
@@ -84,15 +115,15 @@ export interface Ban {
 export interface BanInput {
   /** 1 to 512 bytes. */
   roomId: string;
-  /** 1 to 512 bytes. */
+  /** The `oderId` of the banned user, who need not be stored. 1 to 512 bytes. */
   oderId: string;
-  /** Milliseconds since 1970 (UTC). */
+  /** When the user was banned; set by the caller. Milliseconds since 1970 (UTC). */
   timestamp: number;
-  /** 1 to 512 bytes. */
+  /** Another id of the user: `is-user-banned` compares with both. 1 to 512 bytes. */
   userId?: string | null;
-  /** 1 to 512 bytes. */
+  /** Who banned the user: an id of the application's. 1 to 512 bytes. */
   bannedBy?: string | null;
-  /** At most 1,048,576 bytes. */
+  /** The display name of the banned user. At most 1,048,576 bytes. */
   displayName?: string | null;
   /** At most 1,048,576 bytes. */
   reason?: string | null;
@@ -113,10 +144,15 @@ export interface BanPosition {
 export interface Category {
   id: string;
   name: string;
+  /** The place among the categories of the room, which are in the order (position, id). */
   position: number;
-  /** Milliseconds since 1970 (UTC). */
+  /** Set by the caller, and by the daemon in `create-category`. Milliseconds since 1970 (UTC). */
   createdAt?: number;
   metadata?: JsonObject;
+  /**
+   * The names of fields whose stored JSON is broken on the disk, so that they read as unset. Only in replies, and only
+   * if there are any.
+   */
   damaged?: string[];
 }
 
@@ -126,9 +162,9 @@ export interface CategoryInput {
   id: string;
   /** At most 1,048,576 bytes. */
   name: string;
-  /** `0` if left out. */
+  /** The place among the categories of the room, which are in the order (position, id). `0` if left out. */
   position?: number;
-  /** Milliseconds since 1970 (UTC). */
+  /** Set by the caller, and by the daemon in `create-category`. Milliseconds since 1970 (UTC). */
   createdAt?: number | null;
   metadata?: JsonObject | null;
 }
@@ -140,40 +176,73 @@ export interface CategoryInput {
 export interface CategoryUpdates {
   /** At most 1,048,576 bytes. */
   name?: string;
+  /** The place among the categories of the room, which are in the order (position, id). */
   position?: number;
-  /** Milliseconds since 1970 (UTC). */
+  /** Set by the caller, and by the daemon in `create-category`. Milliseconds since 1970 (UTC). */
   createdAt?: number | null;
   metadata?: JsonObject | null;
 }
 
 /** One item that a command changed: which one and where, without any user text. */
 export interface Change {
+  /**
+   * What kind of item. Reactions and attachments count as changes of their message, channels and categories as changes
+   * of their room.
+   */
   noun: "message" | "room" | "member" | "user" | "current-user" | "ban" | "media" | (string & {});
-  /** `"saved"` if left out. */
+  /**
+   * `saved`: it was written and can be read. `gone`: it no longer exists, at least not in this room. `cleared`: all
+   * items of this noun are gone, in the room, in one of its channels, or everywhere. `replaced`: all items of this noun
+   * in the room were rewritten. `"saved"` if left out.
+   */
   kind?: "saved" | "gone" | "cleared" | "replaced" | (string & {});
+  /**
+   * The id of the item; of a user, member or ban the `oderId`. Absent if it is about all items, or about no current
+   * user.
+   */
   id?: string;
+  /** The room that the item is in; of a room its own id. Users, the current user and media are in none. */
   roomId?: string;
+  /** The channel whose messages were cleared. */
   channelId?: string;
 }
 
 /** One item that a command changed: which one and where, without any user text. */
 export interface ChangeInput {
+  /**
+   * What kind of item. Reactions and attachments count as changes of their message, channels and categories as changes
+   * of their room.
+   */
   noun: "ban" | "current-user" | "media" | "member" | "message" | "room" | "user";
-  /** `"saved"` if left out. */
+  /**
+   * `saved`: it was written and can be read. `gone`: it no longer exists, at least not in this room. `cleared`: all
+   * items of this noun are gone, in the room, in one of its channels, or everywhere. `replaced`: all items of this noun
+   * in the room were rewritten. `"saved"` if left out.
+   */
   kind?: "cleared" | "gone" | "replaced" | "saved";
-  /** 1 to 512 bytes. */
+  /**
+   * The id of the item; of a user, member or ban the `oderId`. Absent if it is about all items, or about no current
+   * user. 1 to 512 bytes.
+   */
   id?: string | null;
-  /** 1 to 512 bytes. */
+  /**
+   * The room that the item is in; of a room its own id. Users, the current user and media are in none. 1 to 512 bytes.
+   */
   roomId?: string | null;
-  /** 1 to 512 bytes. */
+  /** The channel whose messages were cleared. 1 to 512 bytes. */
   channelId?: string | null;
 }
 
 /** Changes in order, and the cursor after them. `more`: ask again at once, even if the page is empty. */
 export interface ChangePage {
   changes: ItemChange[];
+  /** Give it as `after` of the next request. Store it together with what was applied. */
   cursor: string;
   more: boolean;
+  /**
+   * True if the cursor that was given belongs to another history of the scope. Then there are no changes, and the new
+   * cursor is that of `now`: read everything anew.
+   */
   gap?: boolean;
 }
 
@@ -181,15 +250,25 @@ export interface ChangePage {
 export interface Channel {
   id: string;
   name: string;
+  /** Any word of the application's, such as `text` or `voice`; the daemon does nothing with it. */
   type: string;
+  /** The place among the channels of the room, which are in the order (position, id). */
   position: number;
   topic?: string;
+  /** The category of the room that the channel is listed under, if any. */
   categoryId?: string;
-  /** Milliseconds since 1970 (UTC). */
+  /** Set by the caller, and by the daemon in `create-channel`. Milliseconds since 1970 (UTC). */
   createdAt?: number;
-  /** Milliseconds since 1970 (UTC). */
+  /**
+   * Set by the caller, and by the daemon in `create-channel`, and in `update-channel` unless the updates have it.
+   * Milliseconds since 1970 (UTC).
+   */
   updatedAt?: number;
   metadata?: JsonObject;
+  /**
+   * The names of fields whose stored JSON is broken on the disk, so that they read as unset. Only in replies, and only
+   * if there are any.
+   */
   damaged?: string[];
 }
 
@@ -199,17 +278,20 @@ export interface ChannelInput {
   id: string;
   /** At most 1,048,576 bytes. */
   name: string;
-  /** 1 to 64 bytes. */
+  /** Any word of the application's, such as `text` or `voice`; the daemon does nothing with it. 1 to 64 bytes. */
   type: string;
-  /** `0` if left out. */
+  /** The place among the channels of the room, which are in the order (position, id). `0` if left out. */
   position?: number;
   /** At most 1,048,576 bytes. */
   topic?: string | null;
-  /** 1 to 512 bytes. */
+  /** The category of the room that the channel is listed under, if any. 1 to 512 bytes. */
   categoryId?: string | null;
-  /** Milliseconds since 1970 (UTC). */
+  /** Set by the caller, and by the daemon in `create-channel`. Milliseconds since 1970 (UTC). */
   createdAt?: number | null;
-  /** Milliseconds since 1970 (UTC). */
+  /**
+   * Set by the caller, and by the daemon in `create-channel`, and in `update-channel` unless the updates have it.
+   * Milliseconds since 1970 (UTC).
+   */
   updatedAt?: number | null;
   metadata?: JsonObject | null;
 }
@@ -228,16 +310,20 @@ export interface ChannelPosition {
 export interface ChannelUpdates {
   /** At most 1,048,576 bytes. */
   name?: string;
-  /** 1 to 64 bytes. */
+  /** Any word of the application's, such as `text` or `voice`; the daemon does nothing with it. 1 to 64 bytes. */
   type?: string;
+  /** The place among the channels of the room, which are in the order (position, id). */
   position?: number;
   /** At most 1,048,576 bytes. */
   topic?: string | null;
-  /** 1 to 512 bytes. */
+  /** The category of the room that the channel is listed under, if any. 1 to 512 bytes. */
   categoryId?: string | null;
-  /** Milliseconds since 1970 (UTC). */
+  /** Set by the caller, and by the daemon in `create-channel`. Milliseconds since 1970 (UTC). */
   createdAt?: number | null;
-  /** Milliseconds since 1970 (UTC). */
+  /**
+   * Set by the caller, and by the daemon in `create-channel`, and in `update-channel` unless the updates have it.
+   * Milliseconds since 1970 (UTC).
+   */
   updatedAt?: number | null;
   metadata?: JsonObject | null;
 }
@@ -245,6 +331,7 @@ export interface ChannelUpdates {
 /** The public key of a client that may connect to `curve://` endpoints. */
 export interface ClientKey {
   name: string;
+  /** A CURVE key in Z85. */
   publicKey: string;
   /** Milliseconds since 1970 (UTC). */
   createdAt: number;
@@ -253,41 +340,62 @@ export interface ClientKey {
 /** How many messages a command deleted, and whether there are more for the same command to delete. */
 export interface DeletedMessages {
   deleted: number;
+  /** Whether to send the command again, under another request id. */
   hasMore: boolean;
 }
 
 /** The values that the daemon generated for a command, in order. A replay uses them instead of new ones. */
 export interface Generated {
+  /** The generated ids, in order. */
   ids?: string[];
 }
 
 /** The values that the daemon generated for a command, in order. A replay uses them instead of new ones. */
 export interface GeneratedInput {
+  /** The generated ids, in order. */
   ids?: string[];
 }
 
 /** The state of the daemon: versions, protocol level, time since its start (ms), and the lengths of its queues. */
 export interface HealthReport {
+  /** Whether a command in the scope `default` would be executed now; if not, the `state` of `storage` says why. */
   ready: boolean;
+  /** The version of the daemon. */
   version: string;
   level: number;
+  /** The id of the daemon's process. */
   pid: number;
   /** Milliseconds. */
   uptimeMs: number;
   storage: StorageHealth;
+  /** The number of scopes whose files are open. */
   scopesOpen: number;
+  /**
+   * What is in the daemon: `requests` that are not answered and their `bytes`, what waits for `writers`, queries that
+   * are `waiting` for a change, and `replies` that are not sent yet.
+   */
   queues: Record<string, number>;
 }
 
 /** What every `ItemChange` has. */
 export interface ItemChangeFields {
+  /** The number of the command. */
   seq: number;
-  /** Milliseconds since 1970 (UTC). */
+  /** When the command was executed. Milliseconds since 1970 (UTC). */
   at: number;
+  /** The id of the command's request; by it a client recognises its own commands. */
   requestId: string;
+  /**
+   * The id of the item; of a user, member or ban the `oderId`. Without it the change is about all items of the noun, in
+   * the room, in its channel, or in the whole scope: with `gone` these are gone, and what there is instead follows;
+   * else read them anew. There is none if there is no current user either.
+   */
   id?: string;
+  /** The room that the item is in; of a room its own id. Users, the current user and media are in none. */
   roomId?: string;
+  /** The channel, where the change is about all messages of one. */
   channelId?: string;
+  /** True if the item no longer exists, at least not in this room. */
   gone?: boolean;
 }
 
@@ -345,6 +453,10 @@ export interface UnknownChange extends ItemChangeFields {
 /**
  * An item that a command changed: the command's `seq`, time (ms) and id, and which item, with what it is now.
  *
+ * `value`: The item as it is now: a message with reactions and attachments, a room with channels and categories but
+ * without members. Absent if it is gone, with `values: false`, and if it is too large for a reply: then read it in
+ * parts.
+ *
  * `noun` tells what `value` is: `switch` over it.
  */
 export type ItemChange =
@@ -352,57 +464,76 @@ export type ItemChange =
 
 /** The daemon's own public key, and those of the clients that may connect to `curve://` endpoints. */
 export interface KeyList {
+  /** A CURVE key in Z85. */
   serverKey: string;
   keys: ClientKey[];
 }
 
 /** A command that took effect: its number, time (ms), id, type and payload, and what it changed and generated. */
 export interface LogEntry {
+  /** The number of the command: 1, 2, 3 … in its scope. */
   seq: number;
-  /** Milliseconds since 1970 (UTC). */
+  /** The time that the command took for the current one. Milliseconds since 1970 (UTC). */
   at: number;
+  /** The id of its request. */
   id: string;
   type: string;
+  /**
+   * Null if it was not kept, or was erased as a whole. Without secrets: hashes are in place of tokens and of the bytes
+   * of files that no longer exist.
+   */
   payload?: unknown;
   changes?: Change[];
+  /** Absent if the daemon generated nothing for it. */
   generated?: Generated;
+  /** The name of the token that the command was sent with; absent over ipc, and for the start token. */
   principal?: string;
+  /** The `client` of its request, if it had one. */
   client?: string;
+  /** The `n` of its request, if it had one. */
   n?: number;
+  /** 16 random bytes in hex; gone if the entry is `redacted`. */
   salt?: string;
-  /** `false` if left out. */
+  /** Whether the payload, or the part of its text that was deleted later, was erased. `false` if left out. */
   redacted?: boolean;
+  /** The SHA-256 of the salt and the canonical payload as it was, in hex. */
   digest?: string;
+  /** A SHA-256 that covers this entry and all before it, in hex. */
   chain?: string;
 }
 
 /** A command that took effect: its number, time (ms), id, type and payload, and what it changed and generated. */
 export interface LogEntryInput {
-  /** At least 1. */
+  /** The number of the command: 1, 2, 3 … in its scope. At least 1. */
   seq: number;
-  /** Milliseconds since 1970 (UTC). */
+  /** The time that the command took for the current one. Milliseconds since 1970 (UTC). */
   at: number;
-  /** 1 to 64 bytes. */
+  /** The id of its request. 1 to 64 bytes. */
   id: string;
   /** At most 64 bytes. */
   type: string;
+  /**
+   * Null if it was not kept, or was erased as a whole. Without secrets: hashes are in place of tokens and of the bytes
+   * of files that no longer exist.
+   */
   payload?: unknown;
   /** At most 100,000 items. */
   changes?: ChangeInput[];
+  /** Absent if the daemon generated nothing for it. */
   generated?: GeneratedInput | null;
-  /** 1 to 512 bytes. */
+  /** The name of the token that the command was sent with; absent over ipc, and for the start token. 1 to 512 bytes. */
   principal?: string | null;
-  /** 1 to 64 bytes. */
+  /** The `client` of its request, if it had one. 1 to 64 bytes. */
   client?: string | null;
-  /** At least 1. */
+  /** The `n` of its request, if it had one. At least 1. */
   n?: number | null;
-  /** At most 32 bytes. */
+  /** 16 random bytes in hex; gone if the entry is `redacted`. At most 32 bytes. */
   salt?: string | null;
-  /** `false` if left out. */
+  /** Whether the payload, or the part of its text that was deleted later, was erased. `false` if left out. */
   redacted?: boolean;
-  /** At most 64 bytes. */
+  /** The SHA-256 of the salt and the canonical payload as it was, in hex. At most 64 bytes. */
   digest?: string | null;
-  /** At most 64 bytes. */
+  /** A SHA-256 that covers this entry and all before it, in hex. At most 64 bytes. */
   chain?: string | null;
 }
 
@@ -410,20 +541,27 @@ export interface LogEntryInput {
 export interface LogPage {
   entries: LogEntry[];
   chainStart: string;
+  /** The number of the first entry of the whole log; `lastSeq` + 1 if it is empty. */
   firstSeq: number;
+  /** The number of the last entry of the whole log. */
   lastSeq: number;
 }
 
 /** A file stored beside the database. Identical files are stored once. */
 export interface Media {
+  /** A ULID that the daemon made. */
   id: string;
+  /** The hash of the whole file, in hex. */
   sha256: string;
+  /** The media type, as the first `put-media` of this content gave it. */
   mime: string;
   /** Bytes. */
   size: number;
+  /** The number of parts, which `get-media-part` counts from 0. */
   parts: number;
   /** Milliseconds since 1970 (UTC). */
   createdAt: number;
+  /** Who uploaded the file, as the first `put-media` of this content gave it. */
   uploaderId?: string;
 }
 
@@ -443,98 +581,180 @@ export interface MemberPosition {
 
 /** A chat message. A deleted message keeps its place in the room, with the content "[Message deleted]". */
 export interface Message {
+  /** Unique in the scope, not only in the room. */
   id: string;
   roomId: string;
+  /** The `oderId` of the sender, who need not be a stored user. Absent for a line of the system. */
   senderId?: string;
   content: string;
-  /** Milliseconds since 1970 (UTC). */
+  /**
+   * The time that orders the message, such as that of the server or of the arrival. The messages of a room are in the
+   * order (timestamp, ordinal, id). Milliseconds since 1970 (UTC).
+   */
   timestamp: number;
+  /** The channel of the room that the message is in, if any. */
   channelId?: string;
+  /** The display name of the sender, kept with the message. */
   senderName?: string;
-  /** Milliseconds since 1970 (UTC). */
+  /**
+   * When the message was last edited; set by the caller. With `arrival`, versions of a message are compared by
+   * `revision`, then by this. Milliseconds since 1970 (UTC).
+   */
   editedAt?: number;
+  /**
+   * Whether the message was deleted. A save or an update with true deletes it, as `delete-message` does; false does not
+   * bring it back.
+   */
   isDeleted: boolean;
+  /** The message that this one answers; it need not be stored. */
   replyToId?: string;
+  /**
+   * In a save or an update they replace the stored ones (with `arrival` they are added to them); left out, those stay.
+   * In replies, unless the query has `childLists: false`.
+   */
   reactions?: Reaction[];
+  /**
+   * The number of this version of the message, set by the caller and greater with each edit. With `arrival` the
+   * greatest counts.
+   */
   revision?: number;
+  /** A hash of the application's, which the daemon only keeps, also when the message is deleted. */
   headHash?: string;
+  /** What the application knows about links in the text; the daemon only keeps it. */
   linkMetadata?: JsonObject;
   metadata?: JsonObject;
-  /** `0` if left out. */
+  /** Orders messages with the same `timestamp`. 0 where it is left out. `0` if left out. */
   ordinal?: number;
-  /** Milliseconds since 1970 (UTC). */
+  /**
+   * The sender's own claim of when the message was sent; the daemon does nothing with it. Milliseconds since 1970
+   * (UTC).
+   */
   sentAt?: number;
+  /**
+   * Any word of the application's, such as `call` or `poll`; a message without it is a `text`. The daemon does nothing
+   * with it.
+   */
   type?: string;
+  /** The id of the message that the thread began with. That message is itself in the thread only if it has this too. */
   threadId?: string;
+  /** Where the message was forwarded from, in the application's own form; the daemon does nothing with it. */
   forwardedFrom?: JsonObject;
+  /** The ids of the users whom the message mentions; the daemon does nothing with them. */
   mentions?: string[];
-  /** Milliseconds since 1970 (UTC). */
+  /** When the message was pinned. It is pinned as long as this is set. Milliseconds since 1970 (UTC). */
   pinnedAt?: number;
-  /** Milliseconds since 1970 (UTC). */
+  /**
+   * When the daemon deletes the message, as `delete-message` does; at once if that is past. The deleted message keeps
+   * it. Milliseconds since 1970 (UTC).
+   */
   expiresAt?: number;
+  /**
+   * The names of fields whose stored JSON is broken on the disk, so that they read as unset. Only in replies, and only
+   * if there are any.
+   */
   damaged?: string[];
+  /** Ordered by id. Only in replies: to queries with `attachments: true`, and in the changes of `get-changes`. */
   attachments?: Attachment[];
 }
 
 /** A chat message. A deleted message keeps its place in the room, with the content "[Message deleted]". */
 export interface MessageInput {
-  /** 1 to 512 bytes. */
+  /** Unique in the scope, not only in the room. 1 to 512 bytes. */
   id: string;
   /** 1 to 512 bytes. */
   roomId: string;
-  /** 1 to 512 bytes. */
+  /** The `oderId` of the sender, who need not be a stored user. Absent for a line of the system. 1 to 512 bytes. */
   senderId?: string | null;
   /** At most 1,048,576 bytes. */
   content: string;
-  /** Milliseconds since 1970 (UTC). */
+  /**
+   * The time that orders the message, such as that of the server or of the arrival. The messages of a room are in the
+   * order (timestamp, ordinal, id). Milliseconds since 1970 (UTC).
+   */
   timestamp: number;
-  /** 1 to 512 bytes. */
+  /** The channel of the room that the message is in, if any. 1 to 512 bytes. */
   channelId?: string | null;
-  /** At most 1,048,576 bytes. */
+  /** The display name of the sender, kept with the message. At most 1,048,576 bytes. */
   senderName?: string | null;
-  /** Milliseconds since 1970 (UTC). */
+  /**
+   * When the message was last edited; set by the caller. With `arrival`, versions of a message are compared by
+   * `revision`, then by this. Milliseconds since 1970 (UTC).
+   */
   editedAt?: number | null;
-  /** `false` if left out. */
+  /**
+   * Whether the message was deleted. A save or an update with true deletes it, as `delete-message` does; false does not
+   * bring it back. `false` if left out.
+   */
   isDeleted?: boolean;
-  /** 1 to 512 bytes. */
+  /** The message that this one answers; it need not be stored. 1 to 512 bytes. */
   replyToId?: string | null;
-  /** At most 100,000 items. */
+  /**
+   * In a save or an update they replace the stored ones (with `arrival` they are added to them); left out, those stay.
+   * In replies, unless the query has `childLists: false`. At most 100,000 items.
+   */
   reactions?: ReactionInput[] | null;
-  /** At least 0. */
+  /**
+   * The number of this version of the message, set by the caller and greater with each edit. With `arrival` the
+   * greatest counts. At least 0.
+   */
   revision?: number | null;
-  /** At most 1,048,576 bytes. */
+  /**
+   * A hash of the application's, which the daemon only keeps, also when the message is deleted. At most 1,048,576
+   * bytes.
+   */
   headHash?: string | null;
+  /** What the application knows about links in the text; the daemon only keeps it. */
   linkMetadata?: JsonObject | null;
   metadata?: JsonObject | null;
-  /** `0` if left out. */
+  /** Orders messages with the same `timestamp`. 0 where it is left out. `0` if left out. */
   ordinal?: number;
-  /** Milliseconds since 1970 (UTC). */
+  /**
+   * The sender's own claim of when the message was sent; the daemon does nothing with it. Milliseconds since 1970
+   * (UTC).
+   */
   sentAt?: number | null;
-  /** 1 to 512 bytes. */
+  /**
+   * Any word of the application's, such as `call` or `poll`; a message without it is a `text`. The daemon does nothing
+   * with it. 1 to 512 bytes.
+   */
   type?: string | null;
-  /** 1 to 512 bytes. */
+  /**
+   * The id of the message that the thread began with. That message is itself in the thread only if it has this too. 1
+   * to 512 bytes.
+   */
   threadId?: string | null;
+  /** Where the message was forwarded from, in the application's own form; the daemon does nothing with it. */
   forwardedFrom?: JsonObject | null;
-  /** At most 100,000 items. */
+  /** The ids of the users whom the message mentions; the daemon does nothing with them. At most 100,000 items. */
   mentions?: string[] | null;
-  /** Milliseconds since 1970 (UTC). */
+  /** When the message was pinned. It is pinned as long as this is set. Milliseconds since 1970 (UTC). */
   pinnedAt?: number | null;
-  /** Milliseconds since 1970 (UTC). */
+  /**
+   * When the daemon deletes the message, as `delete-message` does; at once if that is past. The deleted message keeps
+   * it. Milliseconds since 1970 (UTC).
+   */
   expiresAt?: number | null;
 }
 
 /** Consecutive messages of a channel, newest first. */
 export interface MessageList {
   messages: Message[];
+  /** Whether there are older messages: give the id of the last one as `before`. */
   hasMore: boolean;
 }
 
 /** Consecutive messages of a room, oldest first. The cursors point at the first and the last of them. */
 export interface MessagePage {
   messages: Message[];
+  /** Whether there are messages before those of this page. */
   hasOlder: boolean;
+  /** Whether there are messages after those of this page. */
   hasNewer: boolean;
+  /** Give it as `before` for the page before this one. An empty page has none: keep the one that it was asked with. */
   olderCursor?: string;
+  /**
+   * Give it as `after` for the page after this one, also later, when there are new messages. An empty page has none.
+   */
   newerCursor?: string;
 }
 
@@ -545,42 +765,76 @@ export interface MessagePage {
 export interface MessageUpdates {
   /** 1 to 512 bytes. */
   roomId?: string;
-  /** 1 to 512 bytes. */
+  /** The `oderId` of the sender, who need not be a stored user. Absent for a line of the system. 1 to 512 bytes. */
   senderId?: string | null;
   /** At most 1,048,576 bytes. */
   content?: string;
-  /** Milliseconds since 1970 (UTC). */
+  /**
+   * The time that orders the message, such as that of the server or of the arrival. The messages of a room are in the
+   * order (timestamp, ordinal, id). Milliseconds since 1970 (UTC).
+   */
   timestamp?: number;
-  /** 1 to 512 bytes. */
+  /** The channel of the room that the message is in, if any. 1 to 512 bytes. */
   channelId?: string | null;
-  /** At most 1,048,576 bytes. */
+  /** The display name of the sender, kept with the message. At most 1,048,576 bytes. */
   senderName?: string | null;
-  /** Milliseconds since 1970 (UTC). */
+  /**
+   * When the message was last edited; set by the caller. With `arrival`, versions of a message are compared by
+   * `revision`, then by this. Milliseconds since 1970 (UTC).
+   */
   editedAt?: number | null;
+  /**
+   * Whether the message was deleted. A save or an update with true deletes it, as `delete-message` does; false does not
+   * bring it back.
+   */
   isDeleted?: boolean;
-  /** 1 to 512 bytes. */
+  /** The message that this one answers; it need not be stored. 1 to 512 bytes. */
   replyToId?: string | null;
-  /** At most 100,000 items. */
+  /**
+   * In a save or an update they replace the stored ones (with `arrival` they are added to them); left out, those stay.
+   * In replies, unless the query has `childLists: false`. At most 100,000 items.
+   */
   reactions?: ReactionInput[];
-  /** At least 0. */
+  /**
+   * The number of this version of the message, set by the caller and greater with each edit. With `arrival` the
+   * greatest counts. At least 0.
+   */
   revision?: number | null;
-  /** At most 1,048,576 bytes. */
+  /**
+   * A hash of the application's, which the daemon only keeps, also when the message is deleted. At most 1,048,576
+   * bytes.
+   */
   headHash?: string | null;
+  /** What the application knows about links in the text; the daemon only keeps it. */
   linkMetadata?: JsonObject | null;
   metadata?: JsonObject | null;
+  /** Orders messages with the same `timestamp`. 0 where it is left out. */
   ordinal?: number;
-  /** Milliseconds since 1970 (UTC). */
+  /**
+   * The sender's own claim of when the message was sent; the daemon does nothing with it. Milliseconds since 1970
+   * (UTC).
+   */
   sentAt?: number | null;
-  /** 1 to 512 bytes. */
+  /**
+   * Any word of the application's, such as `call` or `poll`; a message without it is a `text`. The daemon does nothing
+   * with it. 1 to 512 bytes.
+   */
   type?: string | null;
-  /** 1 to 512 bytes. */
+  /**
+   * The id of the message that the thread began with. That message is itself in the thread only if it has this too. 1
+   * to 512 bytes.
+   */
   threadId?: string | null;
+  /** Where the message was forwarded from, in the application's own form; the daemon does nothing with it. */
   forwardedFrom?: JsonObject | null;
-  /** At most 100,000 items. */
+  /** The ids of the users whom the message mentions; the daemon does nothing with them. At most 100,000 items. */
   mentions?: string[] | null;
-  /** Milliseconds since 1970 (UTC). */
+  /** When the message was pinned. It is pinned as long as this is set. Milliseconds since 1970 (UTC). */
   pinnedAt?: number | null;
-  /** Milliseconds since 1970 (UTC). */
+  /**
+   * When the daemon deletes the message, as `delete-message` does; at once if that is past. The deleted message keeps
+   * it. Milliseconds since 1970 (UTC).
+   */
   expiresAt?: number | null;
 }
 
@@ -592,39 +846,73 @@ export interface Pong {
 /** Proves that the daemon knows a token: an HMAC-SHA-256 in hex, over the nonce and its own tcp endpoints. */
 export interface Proof {
   proof: string;
+  /**
+   * The tcp endpoints that the daemon is bound to. Send the token only if the one that you connected to is among them,
+   * and the proof is right.
+   */
   endpoints: string[];
 }
 
 /** One user's emoji on one message, or with `count` instead of `oderId` that of several users whom nobody names. */
 export interface Reaction {
+  /** The message, which need not be stored yet. */
   messageId: string;
+  /**
+   * Who reacted: an id of the application's, which need not be a stored user. Absent where `count` stands for users
+   * whom nobody names.
+   */
   oderId?: string;
+  /** The emoji, or any other text that stands for one, such as the name of a custom emoji. */
   emoji: string;
+  /** An id of the application's for the reaction. The daemon only keeps it: the key is message, user and emoji. */
   id?: string;
+  /** Another id of the user, which the daemon only keeps. */
   userId?: string;
-  /** Milliseconds since 1970 (UTC). */
+  /**
+   * When the user reacted; set by the caller. With `arrival` the latest counts, and one without it is the earliest.
+   * Milliseconds since 1970 (UTC).
+   */
   timestamp?: number;
+  /** How many users reacted, where nobody names them; in place of `oderId`. It does not include the named ones. */
   count?: number;
+  /** Free JSON such as the address of the emoji's image, at most 2 KiB. */
   metadata?: JsonObject;
+  /**
+   * The names of fields whose stored JSON is broken on the disk, so that they read as unset. Only in replies, and only
+   * if there are any.
+   */
   damaged?: string[];
 }
 
 /** One user's emoji on one message, or with `count` instead of `oderId` that of several users whom nobody names. */
 export interface ReactionInput {
-  /** 1 to 512 bytes. */
+  /** The message, which need not be stored yet. 1 to 512 bytes. */
   messageId: string;
-  /** 1 to 512 bytes. */
+  /**
+   * Who reacted: an id of the application's, which need not be a stored user. Absent where `count` stands for users
+   * whom nobody names. 1 to 512 bytes.
+   */
   oderId?: string | null;
-  /** 1 to 512 bytes. */
+  /** The emoji, or any other text that stands for one, such as the name of a custom emoji. 1 to 512 bytes. */
   emoji: string;
-  /** 1 to 512 bytes. */
+  /**
+   * An id of the application's for the reaction. The daemon only keeps it: the key is message, user and emoji. 1 to 512
+   * bytes.
+   */
   id?: string | null;
-  /** 1 to 512 bytes. */
+  /** Another id of the user, which the daemon only keeps. 1 to 512 bytes. */
   userId?: string | null;
-  /** Milliseconds since 1970 (UTC). */
+  /**
+   * When the user reacted; set by the caller. With `arrival` the latest counts, and one without it is the earliest.
+   * Milliseconds since 1970 (UTC).
+   */
   timestamp?: number | null;
-  /** At least 1. */
+  /**
+   * How many users reacted, where nobody names them; in place of `oderId`. It does not include the named ones. At least
+   * 1.
+   */
   count?: number | null;
+  /** Free JSON such as the address of the emoji's image, at most 2 KiB. */
   metadata?: JsonObject | null;
 }
 
@@ -644,30 +932,60 @@ export interface Room {
   name: string;
   description?: string;
   topic?: string;
+  /** Who hosts the room: an id of the application's. */
   hostId?: string;
   hostName?: string;
+  /** Set by the caller: the daemon does not derive it from `password`. */
   hasPassword?: boolean;
+  /**
+   * Kept for the application, which alone checks it. It is left out of the command log, so a replayed room has none.
+   */
   password?: string;
+  /** Kept for the application: the daemon does not hide the room. */
   isPrivate?: boolean;
-  /** Milliseconds since 1970 (UTC). */
+  /** Set by the caller. `get-all-rooms` is ordered by it. Milliseconds since 1970 (UTC). */
   createdAt?: number;
+  /** The application's own number: the daemon does not count the members. */
   userCount?: number;
+  /** Kept for the application: the daemon does not enforce it. */
   maxUsers?: number;
+  /** The icon in the application's own form; the daemon only keeps it. */
   icon?: string;
   /** Milliseconds since 1970 (UTC). */
   iconUpdatedAt?: number;
+  /** Kept for the application, in its own unit: the daemon does not enforce it. */
   slowModeInterval?: number;
+  /** Kept for the application: the daemon grants and refuses nothing by it. */
   permissions?: JsonObject;
+  /** The roles that the application defines for the room; the daemon does nothing with them. */
   roles?: unknown[];
+  /** Which users have which roles, in the application's own form; the daemon does nothing with it. */
   roleAssignments?: unknown[];
+  /** Kept for the application: the daemon grants and refuses nothing by it. */
   channelPermissions?: unknown[];
+  /** The source that the room comes from: an id of the application's, which the daemon only keeps. */
   sourceId?: string;
+  /** The name of the source that the room comes from. */
   sourceName?: string;
+  /** The address of the source that the room comes from. */
   sourceUrl?: string;
+  /** In the order (position, id). In a save or an update they replace the stored ones; left out, those stay. */
   channels?: Channel[];
+  /**
+   * In the order (position, id), and left out of replies if there are none. In a save or an update they replace the
+   * stored ones; left out, those stay.
+   */
   categories?: Category[];
+  /**
+   * In the order (joinedAt, oderId). In a save or an update they replace the stored ones; left out, those stay.
+   * `save-member` saves one alone.
+   */
   members?: RoomMember[];
   metadata?: JsonObject;
+  /**
+   * The names of fields whose stored JSON is broken on the disk, so that they read as unset. Only in replies, and only
+   * if there are any.
+   */
   damaged?: string[];
 }
 
@@ -681,67 +999,99 @@ export interface RoomInput {
   description?: string | null;
   /** At most 1,048,576 bytes. */
   topic?: string | null;
-  /** 1 to 512 bytes. */
+  /** Who hosts the room: an id of the application's. 1 to 512 bytes. */
   hostId?: string | null;
   /** At most 1,048,576 bytes. */
   hostName?: string | null;
+  /** Set by the caller: the daemon does not derive it from `password`. */
   hasPassword?: boolean | null;
-  /** At most 1,048,576 bytes. */
+  /**
+   * Kept for the application, which alone checks it. It is left out of the command log, so a replayed room has none. At
+   * most 1,048,576 bytes.
+   */
   password?: string | null;
+  /** Kept for the application: the daemon does not hide the room. */
   isPrivate?: boolean | null;
-  /** Milliseconds since 1970 (UTC). */
+  /** Set by the caller. `get-all-rooms` is ordered by it. Milliseconds since 1970 (UTC). */
   createdAt?: number | null;
+  /** The application's own number: the daemon does not count the members. */
   userCount?: number | null;
+  /** Kept for the application: the daemon does not enforce it. */
   maxUsers?: number | null;
-  /** At most 1,048,576 bytes. */
+  /** The icon in the application's own form; the daemon only keeps it. At most 1,048,576 bytes. */
   icon?: string | null;
   /** Milliseconds since 1970 (UTC). */
   iconUpdatedAt?: number | null;
+  /** Kept for the application, in its own unit: the daemon does not enforce it. */
   slowModeInterval?: number | null;
+  /** Kept for the application: the daemon grants and refuses nothing by it. */
   permissions?: JsonObject | null;
-  /** At most 100,000 items. */
+  /** The roles that the application defines for the room; the daemon does nothing with them. At most 100,000 items. */
   roles?: unknown[] | null;
-  /** At most 100,000 items. */
+  /**
+   * Which users have which roles, in the application's own form; the daemon does nothing with it. At most 100,000
+   * items.
+   */
   roleAssignments?: unknown[] | null;
-  /** At most 100,000 items. */
+  /** Kept for the application: the daemon grants and refuses nothing by it. At most 100,000 items. */
   channelPermissions?: unknown[] | null;
-  /** 1 to 512 bytes. */
+  /** The source that the room comes from: an id of the application's, which the daemon only keeps. 1 to 512 bytes. */
   sourceId?: string | null;
-  /** At most 1,048,576 bytes. */
+  /** The name of the source that the room comes from. At most 1,048,576 bytes. */
   sourceName?: string | null;
-  /** At most 1,048,576 bytes. */
+  /** The address of the source that the room comes from. At most 1,048,576 bytes. */
   sourceUrl?: string | null;
-  /** At most 100,000 items. */
+  /**
+   * In the order (position, id). In a save or an update they replace the stored ones; left out, those stay. At most
+   * 100,000 items.
+   */
   channels?: ChannelInput[] | null;
-  /** At most 100,000 items. */
+  /**
+   * In the order (position, id), and left out of replies if there are none. In a save or an update they replace the
+   * stored ones; left out, those stay. At most 100,000 items.
+   */
   categories?: CategoryInput[] | null;
-  /** At most 100,000 items. */
+  /**
+   * In the order (joinedAt, oderId). In a save or an update they replace the stored ones; left out, those stay.
+   * `save-member` saves one alone. At most 100,000 items.
+   */
   members?: RoomMemberInput[] | null;
   metadata?: JsonObject | null;
 }
 
 /** A user's membership in a room, with the profile fields that the room keeps itself. */
 export interface RoomMember {
+  /** The `oderId` of the user, who need not be stored. */
   oderId: string;
+  /** The `id` of the user. */
   id?: string;
   username?: string;
   displayName?: string;
   avatarUrl?: string;
+  /** Any word of the application's; it gives no rights in the daemon. */
   role?: string;
+  /** The ids of roles that the application defines; the daemon does nothing with them. */
   roleIds?: string[];
-  /** Milliseconds since 1970 (UTC). */
+  /**
+   * When the user joined the room; set by the caller. Members are in the order (joinedAt, oderId). Milliseconds since
+   * 1970 (UTC).
+   */
   joinedAt?: number;
-  /** Milliseconds since 1970 (UTC). */
+  /** What the application saved last: the daemon does not set it. Milliseconds since 1970 (UTC). */
   lastSeenAt?: number;
   metadata?: JsonObject;
+  /**
+   * The names of fields whose stored JSON is broken on the disk, so that they read as unset. Only in replies, and only
+   * if there are any.
+   */
   damaged?: string[];
 }
 
 /** A user's membership in a room, with the profile fields that the room keeps itself. */
 export interface RoomMemberInput {
-  /** 1 to 512 bytes. */
+  /** The `oderId` of the user, who need not be stored. 1 to 512 bytes. */
   oderId: string;
-  /** 1 to 512 bytes. */
+  /** The `id` of the user. 1 to 512 bytes. */
   id?: string | null;
   /** At most 1,048,576 bytes. */
   username?: string | null;
@@ -749,13 +1099,16 @@ export interface RoomMemberInput {
   displayName?: string | null;
   /** At most 1,048,576 bytes. */
   avatarUrl?: string | null;
-  /** At most 1,048,576 bytes. */
+  /** Any word of the application's; it gives no rights in the daemon. At most 1,048,576 bytes. */
   role?: string | null;
-  /** At most 100,000 items. */
+  /** The ids of roles that the application defines; the daemon does nothing with them. At most 100,000 items. */
   roleIds?: string[] | null;
-  /** Milliseconds since 1970 (UTC). */
+  /**
+   * When the user joined the room; set by the caller. Members are in the order (joinedAt, oderId). Milliseconds since
+   * 1970 (UTC).
+   */
   joinedAt?: number | null;
-  /** Milliseconds since 1970 (UTC). */
+  /** What the application saved last: the daemon does not set it. Milliseconds since 1970 (UTC). */
   lastSeenAt?: number | null;
   metadata?: JsonObject | null;
 }
@@ -779,41 +1132,62 @@ export interface RoomUpdates {
   description?: string | null;
   /** At most 1,048,576 bytes. */
   topic?: string | null;
-  /** 1 to 512 bytes. */
+  /** Who hosts the room: an id of the application's. 1 to 512 bytes. */
   hostId?: string | null;
   /** At most 1,048,576 bytes. */
   hostName?: string | null;
+  /** Set by the caller: the daemon does not derive it from `password`. */
   hasPassword?: boolean | null;
-  /** At most 1,048,576 bytes. */
+  /**
+   * Kept for the application, which alone checks it. It is left out of the command log, so a replayed room has none. At
+   * most 1,048,576 bytes.
+   */
   password?: string | null;
+  /** Kept for the application: the daemon does not hide the room. */
   isPrivate?: boolean | null;
-  /** Milliseconds since 1970 (UTC). */
+  /** Set by the caller. `get-all-rooms` is ordered by it. Milliseconds since 1970 (UTC). */
   createdAt?: number | null;
+  /** The application's own number: the daemon does not count the members. */
   userCount?: number | null;
+  /** Kept for the application: the daemon does not enforce it. */
   maxUsers?: number | null;
-  /** At most 1,048,576 bytes. */
+  /** The icon in the application's own form; the daemon only keeps it. At most 1,048,576 bytes. */
   icon?: string | null;
   /** Milliseconds since 1970 (UTC). */
   iconUpdatedAt?: number | null;
+  /** Kept for the application, in its own unit: the daemon does not enforce it. */
   slowModeInterval?: number | null;
+  /** Kept for the application: the daemon grants and refuses nothing by it. */
   permissions?: JsonObject | null;
-  /** At most 100,000 items. */
+  /** The roles that the application defines for the room; the daemon does nothing with them. At most 100,000 items. */
   roles?: unknown[] | null;
-  /** At most 100,000 items. */
+  /**
+   * Which users have which roles, in the application's own form; the daemon does nothing with it. At most 100,000
+   * items.
+   */
   roleAssignments?: unknown[] | null;
-  /** At most 100,000 items. */
+  /** Kept for the application: the daemon grants and refuses nothing by it. At most 100,000 items. */
   channelPermissions?: unknown[] | null;
-  /** 1 to 512 bytes. */
+  /** The source that the room comes from: an id of the application's, which the daemon only keeps. 1 to 512 bytes. */
   sourceId?: string | null;
-  /** At most 1,048,576 bytes. */
+  /** The name of the source that the room comes from. At most 1,048,576 bytes. */
   sourceName?: string | null;
-  /** At most 1,048,576 bytes. */
+  /** The address of the source that the room comes from. At most 1,048,576 bytes. */
   sourceUrl?: string | null;
-  /** At most 100,000 items. */
+  /**
+   * In the order (position, id). In a save or an update they replace the stored ones; left out, those stay. At most
+   * 100,000 items.
+   */
   channels?: ChannelInput[];
-  /** At most 100,000 items. */
+  /**
+   * In the order (position, id), and left out of replies if there are none. In a save or an update they replace the
+   * stored ones; left out, those stay. At most 100,000 items.
+   */
   categories?: CategoryInput[] | null;
-  /** At most 100,000 items. */
+  /**
+   * In the order (joinedAt, oderId). In a save or an update they replace the stored ones; left out, those stay.
+   * `save-member` saves one alone. At most 100,000 items.
+   */
   members?: RoomMemberInput[];
   metadata?: JsonObject | null;
 }
@@ -827,7 +1201,9 @@ export interface RoomUserPosition {
 /** Rows of a table, each a map of columns to values. */
 export interface RowPage {
   rows: JsonObject[];
+  /** The columns of the primary key, by which the rows are ordered. */
   key: string[];
+  /** The values of the key in the last row: give them as `after` for the next page. Absent at the end of the table. */
   next?: unknown[];
 }
 
@@ -836,39 +1212,63 @@ export interface ScopeInfo {
   scope: string;
   /** Bytes. */
   bytes: number;
+  /**
+   * The number of rows by table. `messages` includes the bare tombstones, other rows that only occupy an id, and what
+   * is left of cleared and deleted rooms.
+   */
   rows: Record<string, number>;
   schemaVersion: number;
+  /** The deletions of messages that have never arrived; they are kept for ever. */
   bareTombstones: number;
+  /**
+   * The number of cleared or deleted rooms whose messages nobody can read any more, but whose bytes are not all
+   * removed.
+   */
   purging: number;
 }
 
 /** A session: the user that its token authenticates, and until when. */
 export interface Session {
+  /** The `oderId` of the user. */
   userId: string;
   /** Milliseconds since 1970 (UTC). */
   createdAt: number;
-  /** Milliseconds since 1970 (UTC). */
+  /** When the session ends: from then on `get-session` does not find it. Milliseconds since 1970 (UTC). */
   expiresAt: number;
+  /** As `create-session` gave it; the daemon does nothing with it. */
   readOnly?: boolean;
 }
 
 /** The database system in use, and whether it can store. `walResetBug`: it can lose commits (SQLite 3.7.0–3.51.2). */
 export interface StorageHealth {
+  /** The database system, `sqlite`. */
   engine: string;
+  /** The version of the database system. */
   version: string;
+  /** `ok`, or what is wrong and what to do. */
   state: string;
   walResetBug?: boolean;
+  /** What is wrong with scopes other than `default`, and with clients or programs that are not served well. */
   warnings?: string[];
-  /** Milliseconds since 1970 (UTC). */
+  /** The time of the last commit in the scopes that are open. Milliseconds since 1970 (UTC). */
   lastCommitAt?: number;
-  /** Bytes. */
+  /** What is free on the disk of the data directory. Bytes. */
   diskFreeBytes?: number;
+  /**
+   * Identifies the data directory, as device:inode: a caller on the same machine can see whether it is the one it
+   * knows.
+   */
   directory?: string;
 }
 
 /** A user's profile. `oderId` is the key; `id` and `pubkey` identify the same user in other ways. */
 export interface User {
+  /**
+   * The key: an id of the application's own, or one that `create-user` made. The name is a misspelling in the chat
+   * client whose data model this protocol adopted; it is kept so that that client's payloads can be sent unchanged.
+   */
   oderId: string;
+  /** Another id of the user: `get-user` and `update-user` look for it if no user has the `oderId`. */
   id: string;
   username: string;
   displayName?: string;
@@ -878,28 +1278,49 @@ export interface User {
   avatarMime?: string;
   /** Milliseconds since 1970 (UTC). */
   avatarUpdatedAt?: number;
+  /** Any word of the application's, such as `away`; the daemon does nothing with it. */
   status?: string;
+  /** Any word of the application's; it gives no rights in the daemon. */
   role?: string;
   /** Milliseconds since 1970 (UTC). */
   joinedAt?: number;
+  /** The id of the user's peer in the application's network; the daemon only keeps it. */
   peerId?: string;
+  /** What the application saved last: the daemon does not know who is online. */
   isOnline?: boolean;
+  /** Kept for the application; it gives no rights in the daemon. */
   isAdmin?: boolean;
+  /** Kept for the application; it gives no rights in the daemon. */
   isRoomOwner?: boolean;
+  /** The public key, in the application's own form. Another user with the same key is a `conflict`. */
   pubkey?: string;
-  /** Milliseconds since 1970 (UTC). */
+  /**
+   * Set by the caller, and by the daemon in `create-user`. `list-users` is ordered by it. Milliseconds since 1970
+   * (UTC).
+   */
   createdAt?: number;
-  /** Milliseconds since 1970 (UTC). */
+  /**
+   * Set by the caller, and by the daemon in `create-user`; `update-user` does not change it by itself. Milliseconds
+   * since 1970 (UTC).
+   */
   updatedAt?: number;
   metadata?: JsonObject;
+  /**
+   * The names of fields whose stored JSON is broken on the disk, so that they read as unset. Only in replies, and only
+   * if there are any.
+   */
   damaged?: string[];
 }
 
 /** A user's profile. `oderId` is the key; `id` and `pubkey` identify the same user in other ways. */
 export interface UserInput {
-  /** 1 to 512 bytes. */
+  /**
+   * The key: an id of the application's own, or one that `create-user` made. The name is a misspelling in the chat
+   * client whose data model this protocol adopted; it is kept so that that client's payloads can be sent unchanged. 1
+   * to 512 bytes.
+   */
   oderId: string;
-  /** 1 to 512 bytes. */
+  /** Another id of the user: `get-user` and `update-user` look for it if no user has the `oderId`. 1 to 512 bytes. */
   id: string;
   /** At most 1,048,576 bytes. */
   username: string;
@@ -915,22 +1336,34 @@ export interface UserInput {
   avatarMime?: string | null;
   /** Milliseconds since 1970 (UTC). */
   avatarUpdatedAt?: number | null;
-  /** At most 1,048,576 bytes. */
+  /** Any word of the application's, such as `away`; the daemon does nothing with it. At most 1,048,576 bytes. */
   status?: string | null;
-  /** At most 1,048,576 bytes. */
+  /** Any word of the application's; it gives no rights in the daemon. At most 1,048,576 bytes. */
   role?: string | null;
   /** Milliseconds since 1970 (UTC). */
   joinedAt?: number | null;
-  /** 1 to 512 bytes. */
+  /** The id of the user's peer in the application's network; the daemon only keeps it. 1 to 512 bytes. */
   peerId?: string | null;
+  /** What the application saved last: the daemon does not know who is online. */
   isOnline?: boolean | null;
+  /** Kept for the application; it gives no rights in the daemon. */
   isAdmin?: boolean | null;
+  /** Kept for the application; it gives no rights in the daemon. */
   isRoomOwner?: boolean | null;
-  /** At most 1,048,576 bytes. */
+  /**
+   * The public key, in the application's own form. Another user with the same key is a `conflict`. At most 1,048,576
+   * bytes.
+   */
   pubkey?: string | null;
-  /** Milliseconds since 1970 (UTC). */
+  /**
+   * Set by the caller, and by the daemon in `create-user`. `list-users` is ordered by it. Milliseconds since 1970
+   * (UTC).
+   */
   createdAt?: number | null;
-  /** Milliseconds since 1970 (UTC). */
+  /**
+   * Set by the caller, and by the daemon in `create-user`; `update-user` does not change it by itself. Milliseconds
+   * since 1970 (UTC).
+   */
   updatedAt?: number | null;
   metadata?: JsonObject | null;
 }
@@ -948,7 +1381,7 @@ export interface UserPosition {
  * it is.
  */
 export interface UserUpdates {
-  /** 1 to 512 bytes. */
+  /** Another id of the user: `get-user` and `update-user` look for it if no user has the `oderId`. 1 to 512 bytes. */
   id?: string;
   /** At most 1,048,576 bytes. */
   username?: string;
@@ -964,22 +1397,34 @@ export interface UserUpdates {
   avatarMime?: string | null;
   /** Milliseconds since 1970 (UTC). */
   avatarUpdatedAt?: number | null;
-  /** At most 1,048,576 bytes. */
+  /** Any word of the application's, such as `away`; the daemon does nothing with it. At most 1,048,576 bytes. */
   status?: string | null;
-  /** At most 1,048,576 bytes. */
+  /** Any word of the application's; it gives no rights in the daemon. At most 1,048,576 bytes. */
   role?: string | null;
   /** Milliseconds since 1970 (UTC). */
   joinedAt?: number | null;
-  /** 1 to 512 bytes. */
+  /** The id of the user's peer in the application's network; the daemon only keeps it. 1 to 512 bytes. */
   peerId?: string | null;
+  /** What the application saved last: the daemon does not know who is online. */
   isOnline?: boolean | null;
+  /** Kept for the application; it gives no rights in the daemon. */
   isAdmin?: boolean | null;
+  /** Kept for the application; it gives no rights in the daemon. */
   isRoomOwner?: boolean | null;
-  /** At most 1,048,576 bytes. */
+  /**
+   * The public key, in the application's own form. Another user with the same key is a `conflict`. At most 1,048,576
+   * bytes.
+   */
   pubkey?: string | null;
-  /** Milliseconds since 1970 (UTC). */
+  /**
+   * Set by the caller, and by the daemon in `create-user`. `list-users` is ordered by it. Milliseconds since 1970
+   * (UTC).
+   */
   createdAt?: number | null;
-  /** Milliseconds since 1970 (UTC). */
+  /**
+   * Set by the caller, and by the daemon in `create-user`; `update-user` does not change it by itself. Milliseconds
+   * since 1970 (UTC).
+   */
   updatedAt?: number | null;
   metadata?: JsonObject | null;
 }
