@@ -65,9 +65,9 @@ def use_files_in_memory(config: pytest.Config) -> None:
     if "TMPDIR" in os.environ or config.option.basetemp or not IN_MEMORY.is_dir():
         return
     if shutil.disk_usage(IN_MEMORY).free >= IN_MEMORY_BYTES_MIN:
-        config.option.basetemp = directory = tempfile.mkdtemp(prefix="t-", dir=IN_MEMORY)
-        os.environ["TMPDIR"] = directory  # for the processes that tests start, too
+        os.environ["TMPDIR"] = str(IN_MEMORY)  # for the processes that tests start, too
         tempfile.tempdir = None  # so that it is read again
+        config.option.basetemp = directory = tempfile.mkdtemp(prefix="t-")
         config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
 
 

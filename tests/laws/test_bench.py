@@ -1,7 +1,7 @@
 """A short run of the benchmark, checked for completeness and not for speed.
 
-The peers that are fetched or built (better-sqlite3 and clients for Node, sqlite-rx) may be missing, and then the reason
-must be given. Where `CI` is set, everything has to run.
+The run of everything takes half a minute and needs other toolchains, so it is made only where `CI` is set. The peers
+that are fetched or built (better-sqlite3 and clients for Node, sqlite-rx) must all be there then.
 """
 
 import json
@@ -55,6 +55,7 @@ FETCHED = {"worker", "sqlite-rx", "TypeScript client", "npm's zeromq"}
 ALWAYS = {"daemon", "daemon, bare socket", "echo", "orm", "apsw"}
 
 
+@pytest.mark.skipif(not os.environ.get("CI"), reason="CI is not set")
 @pytest.mark.timeout(SECONDS + 30)
 def test_the_benchmark_measures_every_target_on_equal_data(tmp_path: Path) -> None:
     """All peers store and return the same data before anything is timed, and each target has a row, an entry
@@ -69,13 +70,9 @@ def test_the_benchmark_measures_every_target_on_equal_data(tmp_path: Path) -> No
         assert f"{row['what']:62}{row['against']:26}" in done.stdout
         _check_measured(row, found["about"]["not here"])
     checked = found["about"]["equal data"]
-    assert all(name in checked or name in found["about"]["not here"] for name in ALWAYS | FETCHED)
-    assert all(name in checked for name in ALWAYS)
+    assert all(name in checked for name in ALWAYS | FETCHED), found["about"]["not here"]
     assert all(figure["median"] > 0 and figure["rounds"] for figure in found["figures"])
     _check_chart(out / "bench.svg")
-    if missing := [name for name in sorted(FETCHED) if name not in checked]:
-        assert not os.environ.get("CI"), found["about"]["not here"]
-        pytest.skip(f"all but {', '.join(missing)}: {found['about']['not here']}")
 
 
 def test_workloads_can_be_selected_by_name(tmp_path: Path) -> None:
