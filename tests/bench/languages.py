@@ -4,15 +4,12 @@ The packages for Node are installed as an application installs them: ours as `np
 `clients/typescript`, and `zeromq` from npm, each into a temporary folder.
 """
 
-import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from backscroll.clients.python import Client
 from backscroll.schema import Ping
@@ -21,8 +18,9 @@ from tests.bench.bench import Bench
 from tests.bench.daemon import ByClient
 from tests.bench.echo import Echo
 from tests.bench.measuring import Figure, Outcome, alternate, seconds
+from tests.bench.node_program import NodeProgram
 from tests.bench.sockets import TIMEOUT_MS
-from tests.bench.work import PAGE, NotHere, Page, Way, Work, expected_pages, make_work
+from tests.bench.work import PAGE, NotHere, Way, Work, expected_pages, make_work
 
 PACKAGE = ROOT / "clients" / "typescript"
 DRIVER = Path(__file__).parent / "node" / "driver.mjs"
@@ -50,52 +48,23 @@ class Installed(NamedTuple):
     bytes: int
 
 
-class Driver:
+class Driver(NodeProgram):
     """`driver.mjs` with one of the packages."""
 
     def __init__(self, folder: Path, endpoint: str) -> None:
         shutil.copy(DRIVER, folder)
-        self._given = folder / "work.json"
-        command = ["node", str(folder / DRIVER.name), folder.name, endpoint]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
+        super().__init__(["node", str(folder / DRIVER.name), folder.name, endpoint], folder / "work.json")
 
     def ping(self, count: int) -> float:
-        return float(self._order(do="ping", count=count)["seconds"])
+        return float(self.order(do="ping", count=count)["seconds"])
 
     def save(self, work: Work, way: Way) -> float:
-        self._load(work)
-        return float(self._order(do="save", inFlight=way.in_flight)["seconds"])
+        self.load(work)
+        return float(self.order(do="save", inFlight=way.in_flight)["seconds"])
 
     def read(self, work: Work, way: Way) -> float:
-        self._load(work)
-        return float(self._order(do="read", inFlight=way.in_flight)["seconds"])
-
-    def read_back(self, work: Work) -> list[Page]:
-        self._load(work)
-        pages: list[Page] = self._order(do="readBack")["pages"]
-        return pages
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
-
-    def _load(self, work: Work) -> None:
-        self._given.write_bytes(msgspec.json.encode(work._asdict()))
-        self._order(do="load", path=str(self._given))
-
-    def _order(self, **order: Any) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("the program for Node has ended; its standard error says why")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        self.load(work)
+        return float(self.order(do="read", inFlight=way.in_flight)["seconds"])
 
 
 def compare_languages(bench: Bench) -> Outcome:

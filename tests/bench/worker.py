@@ -4,23 +4,20 @@ The programs are in `worker/`: `caller.mjs` is the application that sends reques
 its child that owns the file. Node fetches (or builds) better-sqlite3 once, into `worker/node_modules`.
 """
 
-import json
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
-import msgspec
-
+from tests.bench.node_program import NodeProgram
 from tests.bench.tables import make_file
-from tests.bench.work import NotHere, Page, Way, Work
+from tests.bench.work import NotHere, Way, Work
 
 FOLDER = Path(__file__).parent / "worker"
 PACKAGE, INSTALLED = FOLDER / "package.json", FOLDER / "node_modules" / "installed-package.json"
 INSTALL_SECONDS = 400  # without a prebuilt binary it is compiled
 
 
-class Worker:
+class Worker(NodeProgram):
     """The Node application, controlled by its standard input."""
 
     name = "worker"
@@ -29,47 +26,21 @@ class Worker:
         node = install()
         directory.mkdir()
         self.file = make_file(directory / "worker.db")
-        self._given = directory / "work.json"
         self._loaded = ""
-        command = [node, str(FOLDER / "caller.mjs"), str(self.file)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
+        super().__init__([node, str(FOLDER / "caller.mjs"), str(self.file)], directory / "work.json")
 
     def save(self, work: Work, way: Way) -> float:
-        self._load(work)
-        return float(self._order(do="save", atOnce=way.callers * way.in_flight)["seconds"])
+        self.load(work)
+        return float(self.order(do="save", atOnce=way.callers * way.in_flight)["seconds"])
 
     def read(self, work: Work, way: Way, _operation: str) -> float:
-        self._load(work)
-        return float(self._order(do="read", atOnce=way.callers * way.in_flight)["seconds"])
+        self.load(work)
+        return float(self.order(do="read", atOnce=way.callers * way.in_flight)["seconds"])
 
-    def read_back(self, work: Work) -> list[Page]:
-        self._load(work)
-        pages: list[Page] = self._order(do="readBack")["pages"]
-        return pages
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
-
-    def _load(self, work: Work) -> None:
+    def load(self, work: Work) -> None:
         if self._loaded != work.name:
-            self._given.write_bytes(msgspec.json.encode(work._asdict()))
-            self._order(do="load", path=str(self._given))
+            super().load(work)
             self._loaded = work.name
-
-    def _order(self, **order: Any) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("the worker's application has ended; its standard error says why")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
 
 
 def install() -> str:
