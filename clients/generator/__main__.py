@@ -10,7 +10,7 @@ from backscroll.clients.generator import typescript
 from backscroll.clients.generator.model import read_language
 from backscroll.schema.description import describe
 
-TEMPLATES = {"clients/typescript/src/generated": typescript.files}
+TEMPLATES = {"clients/typescript/core/src/generated": typescript.files}
 
 
 def generated() -> dict[str, str]:

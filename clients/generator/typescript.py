@@ -185,6 +185,7 @@ def _operations(language: Language) -> Iterator[str]:
     yield "  readonly bytesResult?: boolean;"
     yield "}"
     yield ""
+    yield "/** All operations by their names. */"
     yield "export const OPERATIONS: Readonly<Record<OperationName, OperationInfo>> = {"
     for operation in language.operations:
         info: dict[str, Any] = {"kind": operation.kind}

@@ -21,7 +21,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-CLIENT_MANIFEST = ROOT / "clients" / "typescript" / "package.json"
+CLIENT_MANIFEST = ROOT / "clients" / "typescript" / "core" / "package.json"
 NPM_NAME = "@backscroll/daemon-linux-x64-gnu"
 PLATFORM = "linux-x64-gnu"
 # Exact, because what they do changes from version to version. They are no dependencies in pyproject.toml: PyInstaller

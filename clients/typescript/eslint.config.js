@@ -2,8 +2,8 @@ import eslint from "@eslint/js";
 import tseslint from "typescript-eslint";
 
 export default tseslint.config(
-  { ignores: ["dist/", "build/", "eslint.config.js", "example.mjs"] },
+  { ignores: ["**/dist/", "**/build/", "**/*.js", "**/*.mjs"] },
   eslint.configs.recommended,
   tseslint.configs.strictTypeChecked,
-  { languageOptions: { parserOptions: { project: "./tsconfig.json" } } },
+  { languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } } },
 );

@@ -1,7 +1,7 @@
 """The Python client, the TypeScript client and npm's zeromq with one daemon, beside a bare echo.
 
 The packages for Node are installed as an application installs them: ours as `npm pack` makes it, from the `dist` of
-`clients/typescript`, and `zeromq` from npm, each into a temporary folder.
+`clients/typescript/core`, and `zeromq` from npm, each into a temporary folder.
 """
 
 import shutil
@@ -22,7 +22,7 @@ from tests.bench.node_program import NodeProgram
 from tests.bench.sockets import TIMEOUT_MS
 from tests.bench.work import PAGE, NotHere, Way, Work, expected_pages, make_work
 
-PACKAGE = ROOT / "clients" / "typescript"
+PACKAGE = ROOT / "clients" / "typescript" / "core"
 DRIVER = Path(__file__).parent / "node" / "driver.mjs"
 ZEROMQ = "zeromq@6.8.0"
 INSTALL_SECONDS = 240
@@ -138,7 +138,7 @@ def install_ours(directory: Path) -> Installed:
     if shutil.which("node") is None or shutil.which("npm") is None:
         raise NotHere("node and npm are not installed")
     if not (PACKAGE / "dist" / "esm" / "index.js").exists():
-        raise NotHere("the client is not built: run `npm install && npm run build` in clients/typescript")
+        raise NotHere("the client is not built: run `npm install && npm run build -w core` in clients/typescript")
     folder = directory / "backscroll"
     folder.mkdir()
     _run(["npm", "pack", str(PACKAGE), "--ignore-scripts", "--silent"], folder)

@@ -11,7 +11,7 @@ from backscroll.schema.description import describe
 from tests import ROOT
 
 GENERATED = generated()
-TYPESCRIPT = "clients/typescript/src/generated"
+TYPESCRIPT = "clients/typescript/core/src/generated"
 COMMENT = re.compile(r"/\*\*(.*?)\*/", re.DOTALL)
 
 

@@ -123,7 +123,7 @@ def test_the_asyncio_example_follows(client: Client, capsys: pytest.CaptureFixtu
 
 def test_the_javascript_example_is_the_tested_one() -> None:
     """It is the script that the tests of the TypeScript client run, word for word."""
-    assert blocks("js") == [(ROOT / "clients" / "typescript" / "example.mjs").read_text(encoding="utf-8")]
+    assert blocks("js") == [(ROOT / "clients" / "typescript" / "core" / "example.mjs").read_text(encoding="utf-8")]
 
 
 def test_the_pytest_example_is_the_tested_one() -> None:

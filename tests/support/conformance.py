@@ -24,9 +24,9 @@ from tests.support.vectors import DIRECTORY, LISTS, Result, load, vectors_in
 
 RUNNERS: dict[str, list[str]] = {
     "python": [sys.executable, "-m", "tests.support.vector_runner"],
-    "typescript": ["node", "clients/typescript/build/test/vectors/main.js"],
+    "typescript": ["node", "clients/typescript/core/build/test/vectors/main.js"],
 }
-BUILD = {"typescript": "npm install && npm run pretest, in clients/typescript"}
+BUILD = {"typescript": "npm install && npm run pretest -w core, in clients/typescript"}
 """What makes a runner that has to be built."""
 RUN_SECONDS = 300
 WHY_CHARS_MAX = 500

@@ -316,6 +316,7 @@ export interface OperationInfo {
   readonly bytesResult?: boolean;
 }
 
+/** All operations by their names. */
 export const OPERATIONS: Readonly<Record<OperationName, OperationInfo>> = {
   "save-message": { kind: "command", result: ["null"] },
   "update-message": { kind: "command", result: ["null"] },

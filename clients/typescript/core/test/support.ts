@@ -13,7 +13,7 @@ import { promisify } from "node:util";
 import type { MessageInput } from "../src/index.js";
 
 /** The folder of the whole project. */
-const ROOT = new URL("../../../../", import.meta.url);
+const ROOT = new URL("../../../../../", import.meta.url);
 /** Python 3.11 or newer, for the proxy: the environment variable PYTHON, or what is on the PATH. */
 const PYTHON = process.env["PYTHON"] ?? "python3";
 /** The command that starts daemons: the environment variable BACKSCROLL, or what is on the PATH. */

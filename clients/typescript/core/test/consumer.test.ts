@@ -10,11 +10,13 @@ import { promisify } from "node:util";
 
 const run = promisify(execFile);
 const root = new URL("../../", import.meta.url).pathname;
+/** Where the tools of all packages are installed. */
+const workspace = join(root, "..");
 const app = mkdtempSync(join(tmpdir(), "backscroll-app-"));
 const installed = join(app, "node_modules", "backscroll");
 /** The oldest compiler that reads our types, as the README says. */
 const LEAST_TYPESCRIPT = "5.0.4";
-const leastFolder = join(root, "node_modules", ".cache", `typescript-${LEAST_TYPESCRIPT}`);
+const leastFolder = join(workspace, "node_modules", ".cache", `typescript-${LEAST_TYPESCRIPT}`);
 
 const MODULE = `
 import { Client, ConflictError, type Message, type MessageUpdates, NotFoundError, open } from "backscroll";
@@ -90,7 +92,7 @@ void test("it brings its code, types and documents, and no other package", () =>
     ),
     [true, true, true, true, true, false, false],
   );
-  const licence = new URL("../../../../LICENSE", import.meta.url);
+  const licence = new URL("../../../../../LICENSE", import.meta.url);
   assert.equal(readFileSync(join(installed, "LICENSE"), "utf8"), readFileSync(licence, "utf8"));
 });
 
@@ -105,7 +107,7 @@ const ALL = ["esm.mts", "cjs.cts", "plain.ts"];
 for (const [name, folder, settings] of [
   [
     "this project's TypeScript",
-    root,
+    workspace,
     [
       ["node16", "node16", ...ALL],
       ["nodenext", "nodenext", ...ALL],
@@ -125,7 +127,7 @@ for (const [name, folder, settings] of [
   void test(`${name} checks an application with it, however it looks for modules`, async () => {
     const compiler = join(folder, "node_modules", "typescript", "lib", "tsc.js");
     const strict = ["--noEmit", "--strict", "--skipLibCheck", "false", "--target", "es2022", "--lib", "es2022"];
-    const types = ["--types", "node", "--typeRoots", join(root, "node_modules", "@types")];
+    const types = ["--types", "node", "--typeRoots", join(workspace, "node_modules", "@types")];
     const complaints = settings.map(async ([module, resolution, ...files]) => {
       const how = ["--module", module, "--moduleResolution", resolution];
       try {
