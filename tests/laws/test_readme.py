@@ -126,6 +126,13 @@ def test_the_javascript_example_is_the_tested_one() -> None:
     assert blocks("js") == [(ROOT / "clients" / "typescript" / "core" / "example.mjs").read_text(encoding="utf-8")]
 
 
+def test_the_example_of_a_page_is_the_tested_one() -> None:
+    """It is in the README of the facade too, whose tests run it in a browser."""
+    facade = (ROOT / "clients" / "typescript" / "facade" / "README.md").read_text(encoding="utf-8")
+    [example] = blocks("ts")
+    assert f"```ts\n{example}```" in facade
+
+
 def test_the_pytest_example_is_the_tested_one() -> None:
     """The log and the test are those in `tests/example`, word for word, which are part of this suite."""
     example = ROOT / "tests" / "example"
