@@ -1,0 +1,44 @@
+/**
+ * The runs of the tests. `test/suite` is one set of files, run against each backend: `daemon` and `indexeddb` in Node,
+ * `chromium` with IndexedDB in a real browser. `test/unit` needs no backend.
+ */
+
+import { playwright } from "@vitest/browser-playwright";
+import { defineConfig } from "vitest/config";
+
+/** The browser: the environment variable CHROMIUM, or Debian's. */
+const CHROMIUM = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
+
+export default defineConfig({
+  test: {
+    testTimeout: 20_000,
+    hookTimeout: 30_000,
+    maxWorkers: 2,
+    projects: [
+      { extends: true, test: { name: "unit", include: ["test/unit/**/*.test.{ts,tsx}"] } },
+      {
+        extends: true,
+        test: { name: "daemon", include: ["test/suite/**/*.test.ts"], setupFiles: ["test/backends/daemon.ts"] },
+      },
+      {
+        extends: true,
+        test: { name: "indexeddb", include: ["test/suite/**/*.test.ts"], setupFiles: ["test/backends/indexeddb.ts"] },
+      },
+      {
+        extends: true,
+        test: {
+          name: "chromium",
+          include: ["test/suite/**/*.test.ts"],
+          setupFiles: ["test/backends/chromium.ts"],
+          browser: {
+            enabled: true,
+            headless: true,
+            screenshotFailures: false,
+            provider: playwright({ launchOptions: { executablePath: CHROMIUM, args: ["--no-sandbox"] } }),
+            instances: [{ browser: "chromium" }],
+          },
+        },
+      },
+    ],
+  },
+});
