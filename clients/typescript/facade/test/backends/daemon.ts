@@ -19,12 +19,20 @@ beforeAll(async () => {
   daemon = spawn(command, ["serve", "--data-dir", dataDir, "--exit-with-parent"], {
     stdio: ["pipe", "pipe", "ignore"],
   });
-  if (daemon.stdout) await once(daemon.stdout, "data");
+  if (daemon.stdout) await Promise.race([once(daemon.stdout, "data"), failure(daemon)]);
 });
 
+/** Rejected if the program cannot be started. */
+async function failure(program: ChildProcess): Promise<never> {
+  const [error] = (await once(program, "error")) as [Error];
+  throw error;
+}
+
 afterAll(async () => {
-  daemon?.kill();
-  if (daemon) await once(daemon, "exit");
+  if (daemon?.pid !== undefined) {
+    daemon.kill();
+    await once(daemon, "exit");
+  }
   rmSync(dataDir, { recursive: true, force: true });
 });
 
@@ -53,14 +61,22 @@ function clientStore(): Store {
     })();
   };
   closing.push(() => client?.close());
+  const pending = new Set<Promise<unknown>>();
+  const send: Store["query"] = ({ type, payload }) => {
+    const reply = opened().call(type, payload);
+    pending.add(reply);
+    void reply.catch(() => undefined).then(() => pending.delete(reply));
+    return reply;
+  };
   return {
     async switchScope(scope) {
-      client?.close();
+      const before = client;
+      void Promise.allSettled(pending).then(() => before?.close());
       client = new Client({ dataDir, scope });
       await follow(client);
     },
-    command: async ({ type, payload }) => opened().call(type, payload),
-    query: async ({ type, payload }) => opened().call(type, payload),
+    command: send,
+    query: send,
     subscribe(listener) {
       listeners.add(listener);
       return () => {
