@@ -116,9 +116,12 @@ export class HeldStore implements Store {
   }
 }
 
+/** `setImmediate` of Node, or what browsers have; taken before a test sets up timers of its own. */
+const afterPromises: (act: () => void) => void = "setImmediate" in globalThis ? setImmediate : setTimeout;
+
 /** All promises that can be settled are, and their followers were called. */
 export function settled(): Promise<void> {
   return new Promise((resolve) => {
-    setImmediate(resolve);
+    afterPromises(resolve);
   });
 }
