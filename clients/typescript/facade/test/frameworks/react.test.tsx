@@ -1,7 +1,6 @@
 import { StrictMode, useState } from "react";
 import { createRoot, type Root } from "react-dom/client";
 import { flushSync } from "react-dom";
-import type { Message } from "backscroll/language";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { DatabaseService } from "../../src/index.js";
 import { useReadable, useWatch } from "../../src/react.js";
