@@ -32,14 +32,18 @@ export default defineConfig({
       },
       {
         extends: true,
-        test: { name: "indexeddb", include: ["test/suite/**/*.test.ts"], setupFiles: ["test/backends/indexeddb.ts"] },
+        test: {
+          name: "indexeddb",
+          include: ["test/suite/**/*.test.ts"],
+          setupFiles: ["fake-indexeddb/auto", "test/backends/indexeddb.ts"],
+        },
       },
       {
         extends: true,
         test: {
           name: "chromium",
           include: ["test/suite/**/*.test.ts"],
-          setupFiles: ["test/backends/chromium.ts"],
+          setupFiles: ["test/backends/indexeddb.ts"],
           browser,
         },
       },
