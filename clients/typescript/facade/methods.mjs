@@ -17,7 +17,7 @@ const METHODS = {
   Bans: "saveBan removeBan getBansForRoom isUserBanned",
   Attachments: "saveAttachment getAttachmentsForMessage getAllAttachments deleteAttachmentsForMessage",
   Lifecycle: "initialize clearAllData",
-  Beyond: "getMessagePage getChanges watch switchScope",
+  Beyond: "getMessagePage getChanges watch switchScope appResume",
 };
 /** The runs of vitest, and how the table calls them. */
 const BACKENDS = { daemon: "daemon", indexeddb: "IndexedDB (fake)", chromium: "IndexedDB (Chromium)" };
