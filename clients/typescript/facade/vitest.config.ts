@@ -1,6 +1,6 @@
 /**
  * The runs of the tests. `test/suite` is one set of files, run against each backend: `daemon` and `indexeddb` in Node,
- * `chromium` with IndexedDB in a real browser. `test/unit` needs no backend.
+ * `chromium` with IndexedDB in a real browser. `test/unit` needs no backend, and `test/histories` compares two of them.
  */
 
 import { playwright } from "@vitest/browser-playwright";
@@ -16,6 +16,7 @@ export default defineConfig({
     maxWorkers: 2,
     projects: [
       { extends: true, test: { name: "unit", include: ["test/unit/**/*.test.{ts,tsx}"] } },
+      { extends: true, test: { name: "histories", include: ["test/histories/**/*.test.ts"], testTimeout: 60_000 } },
       {
         extends: true,
         test: { name: "daemon", include: ["test/suite/**/*.test.ts"], setupFiles: ["test/backends/daemon.ts"] },
