@@ -19,7 +19,7 @@ export interface Comparison {
 }
 
 /** The seed of the histories: the environment variable SEED, or else one by the clock, which is printed. */
-const SEED = Number(process.env["SEED"] ?? Date.now() % 1_000_000_000);
+export const SEED = Number(process.env["SEED"] ?? Date.now() % 1_000_000_000);
 /** The path that fast-check prints with the seed of a failure: then only that history runs, and is not made shorter. */
 const SEED_PATH = process.env["SEED_PATH"];
 const CHARS_MAX = 4_000;

@@ -1,6 +1,6 @@
 /** Histories: calls of a store, and what came of them. Needs no Node, so it also runs in pages. */
 
-import { OPERATIONS, type OperationName, type Payloads, type Results, type Store } from "backscroll/language";
+import { CallerError, OPERATIONS, type OperationName, type Payloads, type Results, type Store } from "backscroll/language";
 
 /** The queries and commands that every store has. */
 export const OPERATION_NAMES = [
@@ -77,25 +77,51 @@ export interface Pools {
 
 /** The outcome of each step of a history, which begins in an empty account. */
 export async function run(store: Store, { steps, isPipelined }: History, pools: Pools): Promise<Outcome[]> {
-  // The account may have been used and cleared before: the history of changes begins here.
-  const { cursor: start } = await store.query({ type: "get-changes", payload: { after: "now" } });
-  const cursors: Given[][] = [];
+  const player = await Player.at(store, pools);
   const outcomes: Promise<Outcome>[] = [];
-  for (const [index, { type, payload }] of steps.entries()) {
-    // A query for changes may wait, and then is not answered in the order of the calls.
-    const waits = !isPipelined || type === "get-changes" || type === "read-all" || hasCursor(payload);
+  for (const step of steps) {
+    const waits = !isPipelined || isAlone(step);
     if (waits) await Promise.all(outcomes);
-    const outcome =
-      type === "read-all"
-        ? readAll(store, pools, start).then((result) => ({ result }))
-        : call(store, type, withCursors(type, payload, cursors.flat(), start), (given) => {
-            cursors[index] = given.map((cursor) => ({ type, cursor }));
-          });
-    const expired = isPastExpiry(payload) ? waitForExpiry(store, payload) : undefined;
-    outcomes.push(expired === undefined ? outcome : both(outcome, expired));
+    outcomes.push(player.play(store, step));
     if (waits) await outcomes.at(-1);
   }
   return Promise.all(outcomes);
+}
+
+/** A query for changes may wait, and then is not answered in the order of the calls; a cursor has to be there before. */
+export function isAlone({ type, payload }: Step): boolean {
+  return type === "get-changes" || type === "read-all" || hasCursor(payload);
+}
+
+/** Plays the steps of one account, also by several stores, and knows the cursors that they gave. */
+export class Player {
+  readonly #pools: Pools;
+  readonly #start: string;
+  readonly #given: Given[][] = [];
+
+  private constructor(pools: Pools, start: string) {
+    this.#pools = pools;
+    this.#start = start;
+  }
+
+  /** Begins at the end of the changes that there are, because the account may have been used and cleared before. */
+  static async at(store: Store, pools: Pools): Promise<Player> {
+    const { cursor } = await store.query({ type: "get-changes", payload: { after: "now" } });
+    return new Player(pools, cursor);
+  }
+
+  /** Begins the step at once, and gives its outcome. */
+  async play(store: Store, { type, payload }: Step): Promise<Outcome> {
+    if (type === "read-all") return { result: await readAll(store, this.#pools, this.#start) };
+    const given: Given[] = [];
+    this.#given.push(given);
+    const outcome = call(store, type, withCursors(type, payload, this.#given.flat(), this.#start), (cursors) => {
+      given.push(...cursors.map((cursor) => ({ type, cursor })));
+    });
+    if (!isPastExpiry(payload)) return outcome;
+    const afterwards = waitForExpiry(store, payload);
+    return { ...(await outcome), ...{ afterwards: await afterwards } };
+  }
 }
 
 /** Send a request by a name that is known only at run time. */
@@ -146,7 +172,8 @@ export function without(record: object, ...names: readonly string[]): Record<str
 
 function errorOutcome(error: unknown): Outcome {
   if (error instanceof Error && "code" in error && typeof error.code === "string" && "details" in error) {
-    return { code: error.code, details: error.details ?? null };
+    const isExpected = error instanceof CallerError;
+    return { code: error.code, details: isExpected ? (error.details ?? null) : error.message };
   }
   return { code: "not an error of the language", details: String(error) };
 }
@@ -164,7 +191,7 @@ function hasCursor(payload: unknown): boolean {
 function withCursors(type: OperationName, payload: unknown, cursors: readonly Given[], start: string): unknown {
   const replaced = replaceCursors(type, payload, cursors);
   if (type !== "get-changes" || typeof replaced !== "object" || replaced === null) return replaced;
-  return "after" in replaced && replaced.after !== null ? replaced : { ...replaced, after: start };
+  return "after" in replaced && (replaced.after ?? null) !== null ? replaced : { ...replaced, after: start };
 }
 
 function replaceCursors(type: OperationName, payload: unknown, cursors: readonly Given[]): unknown {
@@ -194,10 +221,6 @@ function isPastExpiry(payload: unknown): boolean {
 /** A store deletes an expired message when it likes, but before it answers a query that would show the message. */
 function waitForExpiry(store: Store, payload: unknown): Promise<Outcome> {
   return call(store, "get-message-by-id", { messageId: expiringOf(payload).id });
-}
-
-async function both(outcome: Promise<Outcome>, afterwards: Promise<Outcome>): Promise<Outcome> {
-  return { ...(await outcome), ...{ afterwards: await afterwards } };
 }
 
 /** Everything that can be read, by what was asked, and what changed after a cursor. */
