@@ -42,7 +42,7 @@ export const CLOSED = "the client was closed";
 
 const DEFAULT_SCOPE = "default";
 /** Of an operation of a later level. The daemon ignores what only a command needs, where it is none. */
-const OTHER: OperationInfo = { kind: "command" };
+const OTHER: OperationInfo = { kind: "command", right: "write" };
 
 /** A result, and the number of the scope's commit that it reflects. */
 export interface Answer<Result> {

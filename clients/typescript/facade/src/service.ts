@@ -368,9 +368,9 @@ export class DatabaseService {
   }
 
   #open(): void {
-    const tell = this.#isReady.assign(true);
+    const tellings = [this.#connection.assign("connected"), this.#isReady.assign(true)]; // the store answered just now
     for (const query of [...this.#liveQueries]) query.start();
-    tell();
+    for (const tell of tellings) tell();
   }
 
   #handleEvent(event: StoreEvent): void {
