@@ -29,6 +29,14 @@ export const KNOWN: readonly KnownHistory[] = [
     ],
   },
   {
+    rule: "a number that JSON does not carry is refused before anything else",
+    steps: [2 ** 53, -(2 ** 60), NaN, Infinity, 1e21, 0.1, 2 ** 53 - 1].flatMap((number): Step[] => [
+      message("m", { metadata: { a: [number] } }),
+      { type: "update-message", payload: { messageId: "m", updates: { metadata: { a: { "": number } } } } },
+      { type: "get-messages", payload: { roomId: "r", limit: number } },
+    ]),
+  },
+  {
     rule: "a text of a byte too many is too large",
     steps: [
       message("a", { content: text(1_048_576) }),

@@ -1,6 +1,13 @@
 /** Histories: calls of a store, and what came of them. Needs no Node, so it also runs in pages. */
 
-import { CallerError, OPERATIONS, type OperationName, type Payloads, type Results, type Store } from "backscroll/language";
+import {
+  CallerError,
+  OPERATIONS,
+  type OperationName,
+  type Payloads,
+  type Results,
+  type Store,
+} from "backscroll/language";
 
 /** The queries and commands that every store has. */
 export const OPERATION_NAMES = [

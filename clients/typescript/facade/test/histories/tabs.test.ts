@@ -31,14 +31,12 @@ const places = fc.record({
 
 /** Steps of two tabs, which now and then open another account. */
 const tabHistories: fc.Arbitrary<TabStep[]> = histories().chain(({ steps }) =>
-  fc
-    .array(places, { minLength: steps.length, maxLength: steps.length })
-    .map((drawn) =>
-      steps.flatMap((step, index): TabStep[] => {
-        const { tab, account } = drawn[index] ?? { tab: 0 };
-        return [{ tab, step, ...(account && { account }) }];
-      }),
-    ),
+  fc.array(places, { minLength: steps.length, maxLength: steps.length }).map((drawn) =>
+    steps.flatMap((step, index): TabStep[] => {
+      const { tab, account } = drawn[index] ?? { tab: 0 };
+      return [{ tab, step, ...(account && { account }) }];
+    }),
+  ),
 );
 
 // What was written in which account
