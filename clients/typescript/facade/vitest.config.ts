@@ -1,7 +1,7 @@
 /**
  * The runs of the tests. `test/suite` is one set of files, run against each backend: `daemon` and `indexeddb` in Node,
- * `chromium` with IndexedDB in a real browser. `test/unit` needs no backend, and
- * `test/frameworks` is React and Angular in a real browser, `test/application` what README.md shows.
+ * `chromium` with IndexedDB in a real browser. `test/unit` needs no backend, `test/histories` compares two of them,
+ * `test/frameworks` is React and Angular in a real browser, and `test/application` is what README.md shows.
  */
 
 import { playwright } from "@vitest/browser-playwright";
@@ -27,6 +27,7 @@ export default defineConfig({
       { extends: true, test: { name: "unit", include: ["test/unit/**/*.test.ts"] } },
       { extends: true, test: { name: "application", include: ["test/application/**/*.test.ts"] } },
       { extends: true, test: { name: "frameworks", include: ["test/frameworks/**/*.test.{ts,tsx}"], browser } },
+      { extends: true, test: { name: "histories", include: ["test/histories/**/*.test.ts"], testTimeout: 60_000 } },
       {
         extends: true,
         test: { name: "daemon", include: ["test/suite/**/*.test.ts"], setupFiles: ["test/backends/daemon.ts"] },
