@@ -1,7 +1,7 @@
 /**
  * The runs of the tests. `test/suite` is one set of files, run against each backend: `daemon` and `indexeddb` in Node,
- * `chromium` with IndexedDB in a real browser. `test/unit` needs no backend, `test/histories` compares two of them, and
- * `test/frameworks` is React and Angular in a real browser.
+ * `chromium` with IndexedDB in a real browser. `test/unit` needs no backend, `test/histories` compares two of them,
+ * `test/frameworks` is React and Angular in a real browser, and `test/application` is what README.md shows.
  */
 
 import { playwright } from "@vitest/browser-playwright";
@@ -25,6 +25,7 @@ export default defineConfig({
     maxWorkers: 2,
     projects: [
       { extends: true, test: { name: "unit", include: ["test/unit/**/*.test.ts"] } },
+      { extends: true, test: { name: "application", include: ["test/application/**/*.test.ts"] } },
       { extends: true, test: { name: "frameworks", include: ["test/frameworks/**/*.test.{ts,tsx}"], browser } },
       { extends: true, test: { name: "histories", include: ["test/histories/**/*.test.ts"], testTimeout: 60_000 } },
       {
@@ -33,14 +34,18 @@ export default defineConfig({
       },
       {
         extends: true,
-        test: { name: "indexeddb", include: ["test/suite/**/*.test.ts"], setupFiles: ["test/backends/indexeddb.ts"] },
+        test: {
+          name: "indexeddb",
+          include: ["test/suite/**/*.test.ts"],
+          setupFiles: ["fake-indexeddb/auto", "test/backends/indexeddb.ts"],
+        },
       },
       {
         extends: true,
         test: {
           name: "chromium",
           include: ["test/suite/**/*.test.ts"],
-          setupFiles: ["test/backends/chromium.ts"],
+          setupFiles: ["test/backends/indexeddb.ts"],
           browser,
         },
       },

@@ -58,15 +58,6 @@ describe("removeReaction", () => {
     expect(await database.getReactionsForMessage("m1")).toEqual([reaction("m1")]);
   });
 
-  test("an older arrival does not undo a newer one", async ({ database }) => {
-    await database.saveReaction(reaction("m1", { timestamp: 5 }), { arrival: "any-order" });
-    await database.removeReaction("m1", "bo", "👍", { timestamp: 4, arrival: "any-order" });
-    expect(await database.getReactionsForMessage("m1")).toHaveLength(1);
-    await database.removeReaction("m1", "bo", "👍", { timestamp: 6, arrival: "any-order" });
-    await database.saveReaction(reaction("m1", { timestamp: 5 }), { arrival: "any-order" });
-    expect(await database.getReactionsForMessage("m1")).toEqual([]);
-  });
-
   test("an empty emoji is refused", async ({ database }) => {
     await expectRefusal(database.removeReaction("m1", "bo", ""), "invalid", "$.payload.emoji");
   });
