@@ -86,7 +86,7 @@ void test("a tab that keeps an older version open is not waited for", async (t) 
   const held = await done(indexedDB.open(`backscroll:${scope}`, 1)); // without onversionchange
   await assert.rejects(opened(t, scope, { blockedMs: 20 }), { code: "unavailable", message: /another tab/ });
   held.close();
-  await indexedDB.deleteDatabase(`backscroll:${scope}`);
+  await done(indexedDB.deleteDatabase(`backscroll:${scope}`));
 });
 
 void test("a database that is deleted is made anew", async (t) => {
