@@ -27,7 +27,7 @@ export function tooLarge(path: string, problem: string): TooLargeError {
   return new TooLargeError(`${path}: ${problem}`, { code: "too-large", details: { path } });
 }
 
-/** A result is too large; there is no field that is wrong. */
+/** A result or a whole payload is too large; there is no field that is wrong. */
 export function resultTooLarge(problem: string): TooLargeError {
   return new TooLargeError(problem, { code: "too-large" });
 }

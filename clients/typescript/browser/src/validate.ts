@@ -5,8 +5,8 @@
  * forbids, and none of them counts text in UTF-8 bytes, as the limits of the language do.
  */
 
-import { LIMITS } from "backscroll/language";
-import { invalid, tooLarge, unknownOperation } from "./errors.js";
+import { checkNumbers, LIMITS } from "backscroll/language";
+import { invalid, resultTooLarge, tooLarge, unknownOperation } from "./errors.js";
 import { RECORDS, SCHEMAS } from "./generated/schemas.js";
 
 export interface ValueSchema {
@@ -72,6 +72,7 @@ function isKnown(type: string): type is Known {
  * them. It is what a daemon reads: what JSON keeps of the payload.
  */
 export function checkedPayload(type: Known, payload: unknown): Fields {
+  checkNumbers(payload, "$.payload");
   const text = asJson(payload);
   const plain: unknown = JSON.parse(text);
   if (text.includes("\\ud")) checkPairs(plain, "$.payload");
@@ -95,7 +96,8 @@ function asJson(payload: unknown): string {
   }
   if (typeof text !== "string") throw invalid("$.payload", `expected object, got ${typeof payload}`);
   if (text.length > LIMITS.bodyBytes / 3 && bytesOf(text) > LIMITS.bodyBytes) {
-    throw tooLarge("$.payload", `has ${String(bytesOf(text))} bytes in JSON; the limit is ${String(LIMITS.bodyBytes)}`);
+    const problem = `the payload has ${String(bytesOf(text))} bytes in JSON; the limit is ${String(LIMITS.bodyBytes)}`;
+    throw resultTooLarge(problem);
   }
   return text;
 }
