@@ -245,7 +245,7 @@ function integerOf({ minimum = 0, maximum = 0, "x-unit": unit }: Schema, field: 
   if (field === "limit") return fc.constantFrom(1, 2, 3, 1, 2, 3, 4, 10, maximum);
   if (field === "offset") return fc.constantFrom(0, 1, 2, 3, maximum);
   if (field === "waitMs") return fc.constantFrom(0, 1);
-  if (field === "expiresAt") return fc.constantFrom(...FUTURE, ...FUTURE);
+  if (field === "expiresAt") return fc.constantFrom(...FUTURE, ...FUTURE, 1_000);
   if (unit?.startsWith("ms")) return fc.constantFrom(...TIMES);
   return fc.constantFrom(...NUMBERS.filter((each) => each >= minimum && each <= maximum));
 }
