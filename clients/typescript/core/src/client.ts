@@ -8,6 +8,7 @@ import type { OperationName, Payloads, Results } from "./generated/operations.js
 import type { Media } from "./generated/records.js";
 import { type ByteSource, download, type DownloadOptions, upload, type UploadOptions } from "./media.js";
 import { type Answer, Call, CLOSED, PendingCalls } from "./pending.js";
+import type { WatchedName } from "./reads.js";
 import { Transport } from "./transport.js";
 
 const TIMEOUT_MS = 5_000;
@@ -54,9 +55,6 @@ export interface RequestOptions {
   /** W3C trace context, for the daemon's log. */
   traceparent?: string | undefined;
 }
-
-/** The operations whose result `watch` follows: queries about what is stored. */
-export type WatchedName = Exclude<OperationName, "get-changes" | "ping" | "health" | "describe" | "hello">;
 
 /**
  * A client of a backscroll daemon. It connects with the first request, and again whenever the connection was lost.

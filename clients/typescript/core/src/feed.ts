@@ -9,19 +9,18 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
-import { invalid } from "./address.js";
 import type { Client, RequestOptions } from "./client.js";
 import { BackscrollError, FeedGapError, NoReplyError } from "./errors.js";
 import type { OperationName, Payloads, Results } from "./generated/operations.js";
 import type { GetChanges } from "./generated/payloads.js";
 import type { ChangePage, ItemChange } from "./generated/records.js";
-import { type Answer, infoOf } from "./pending.js";
+import type { Answer } from "./pending.js";
+import { readsOf } from "./reads.js";
 
 /** How long one question waits for a change. */
 const WAIT_MS = 30_000;
 const PAUSE_MS = 20;
 const PAUSE_MS_MAX = 1_000;
-const NOUNS_IN_ROOMS = new Set(["message", "room", "member", "ban"]);
 
 /** What holds for an iterator over what changes. */
 export interface WatchOptions {
@@ -205,7 +204,7 @@ export async function* watchSteps<Name extends OperationName>(
   type: Name,
   payload: Payloads[Name],
 ): Steps<Watched<Results[Name]>> {
-  const question = questionOf(type, payload);
+  const question = { values: false, ...readsOf(type, payload) };
   await asking.once("ping", {});
   let cursor = await asking.now(); // first, so that what changes while the query is answered is asked for afterwards
   let given: Watched<Results[Name]> | undefined;
@@ -221,19 +220,6 @@ export async function* watchSteps<Name extends OperationName>(
     }
     [cursor, gap] = await changed(asking, question, cursor);
   }
-}
-
-/** What tells that the result of a query may have changed. */
-function questionOf(type: OperationName, payload: object): GetChanges {
-  const { kind, reads } = infoOf(type);
-  if (kind !== "query" || type === "get-changes") throw invalid(`watch takes a query about stored items, not ${type}`);
-  const { roomId } = payload as { roomId?: unknown };
-  const isInRoom = typeof roomId === "string" && reads?.every((noun) => NOUNS_IN_ROOMS.has(noun));
-  return {
-    values: false,
-    ...(isInRoom && { rooms: [roomId] }),
-    ...(reads && { nouns: [...reads] as NonNullable<GetChanges["nouns"]> }),
-  };
 }
 
 /** Wait for a change; the cursor to go on with, which is older than any later result, and whether there is a gap. */

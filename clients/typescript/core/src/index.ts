@@ -1,7 +1,7 @@
 /** A client of backscroll, a storage daemon for chat applications. */
 
 export { type DaemonLocation } from "./address.js";
-export { Client, type ClientOptions, type Logger, type RequestOptions, type WatchedName } from "./client.js";
+export { Client, type ClientOptions, type Logger, type RequestOptions } from "./client.js";
 export { open, type OpenOptions } from "./daemon.js";
 export {
   BackscrollError,
@@ -20,3 +20,4 @@ export type * from "./generated/payloads.js";
 export type * from "./generated/records.js";
 export { type ByteSource, type DownloadOptions, type UploadOptions } from "./media.js";
 export { type Answer } from "./pending.js";
+export { type WatchedName } from "./reads.js";
