@@ -171,6 +171,8 @@ export class Account {
   #drop(): void {
     this.#known?.tail.close();
     this.#connection = undefined;
+    clearTimeout(this.#expiry?.timer);
+    this.#expiry = undefined; // set anew with the next connection
     this.#waiting.wake();
   }
 
