@@ -6,7 +6,7 @@ import { Daemon } from "./daemon.js";
 import { playAtOnce, playInTurns, tabHistories } from "./tabs.js";
 
 const RUNS = 200;
-const TAB_RUNS = 5;
+const TAB_RUNS = 3;
 const WORKERS = 4;
 const TIMEOUT_MS = 300_000;
 
