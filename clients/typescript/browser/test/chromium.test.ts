@@ -105,7 +105,8 @@ void test("a page does not take longer in a large room", { timeout: 600_000 }, a
   const session = await context.newCDPSession(page);
   const messages = IS_LONG ? 100_000 : 3_000;
   const fill = await page.evaluate((to) => window.calls.fill(0, to), 1_000);
-  const adopt = await page.evaluate((to) => window.calls.adopt(to), messages);
+  const adopt = await page.evaluate((to) => window.calls.adopt(to), 1_000);
+  await page.evaluate((to) => window.calls.fillRows(1_000, to), messages);
   const ends = Array.from({ length: 30 }, () => ({ limit: 50 }));
   const middles = Array.from({ length: 30 }, (_, at) => ({
     limit: 50,

@@ -2,6 +2,7 @@
 
 import type { MessageInput, MessagePage, StoreEvent } from "backscroll/language";
 import { BackscrollError } from "backscroll/language";
+import { rowOf } from "../src/operations/rows.js";
 import { type BrowserStore, openBrowserStore } from "../src/index.js";
 
 const stores: BrowserStore[] = [];
@@ -102,6 +103,28 @@ const calls = {
 
   kinds(): string[] {
     return events.map(({ type }) => type);
+  },
+
+  /** Write messages into the database as they are stored, which is faster than to save them. */
+  async fillRows(from: number, to: number): Promise<void> {
+    const opening = indexedDB.open("backscroll:figures");
+    await new Promise((resolve) => (opening.onsuccess = resolve));
+    for (let start = from; start < to; start += 5_000) {
+      const tx = opening.result.transaction("messages", "readwrite");
+      for (let number = start; number < Math.min(start + 5_000, to); number++) {
+        tx.objectStore("messages").put(
+          rowOf({
+            id: `m${String(number)}`,
+            roomId: "r1",
+            content: `message ${String(number)}`,
+            timestamp: AT + number,
+            isDeleted: false,
+          }),
+        );
+      }
+      await new Promise((resolve) => (tx.oncomplete = resolve));
+    }
+    opening.result.close();
   },
 
   /** The median and the greatest time of pages, in milliseconds. */
