@@ -1,0 +1,56 @@
+/** What is shown of the messages: one row each, with what it takes from the row before it. */
+
+import type { Message, MessageInput } from "backscroll/language";
+import type { OutgoingMessage } from "./outbox.js";
+
+/** A message that is stored, or is to be. */
+export type AnyMessage = Message | MessageInput;
+
+export interface Row {
+  message: AnyMessage;
+  /** The first message of a day has the date above it. */
+  startsDay: boolean;
+  /** The first message of several by one person has the name and the picture. */
+  startsGroup: boolean;
+  state: "stored" | "sending" | "failed";
+  problem: string | undefined;
+}
+
+const GROUP_MS = 5 * 60_000;
+
+export function rowsOf(messages: readonly Message[], outgoing: readonly OutgoingMessage[]): Row[] {
+  const stored = new Set(messages.map(({ id }) => id));
+  const rows: Row[] = [];
+  const add = (message: AnyMessage, state: Row["state"], problem?: string): void => {
+    const before = rows.at(-1)?.message;
+    const startsDay = before === undefined || !isSameDay(before.timestamp, message.timestamp);
+    const startsGroup =
+      startsDay ||
+      before.senderId !== message.senderId ||
+      message.timestamp - before.timestamp > GROUP_MS ||
+      message.replyToId !== undefined;
+    rows.push({ message, startsDay, startsGroup, state, problem });
+  };
+  for (const message of messages) add(message, "stored");
+  for (const { message, problem } of outgoing) {
+    if (!stored.has(message.id)) add(message, problem === undefined ? "sending" : "failed", problem);
+  }
+  return rows;
+}
+
+const isSameDay = (one: number, other: number): boolean =>
+  new Date(one).toDateString() === new Date(other).toDateString();
+
+/** About how high a row is, in pixels, until it is rendered. */
+export function estimatedHeight({ message, startsDay, startsGroup }: Row): number {
+  const lines = Math.ceil(message.content.length / 80) + (message.content.split("\n").length - 1);
+  const reactions = message.reactions !== undefined && message.reactions !== null && message.reactions.length > 0;
+  return 22 * lines + 6 + (startsGroup ? 32 : 0) + (startsDay ? 44 : 0) + (reactions ? 32 : 0);
+}
+
+const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+const date = new Intl.DateTimeFormat("en-GB", { weekday: "long", day: "numeric", month: "long", year: "numeric" });
+
+export const timeOf = ({ timestamp }: AnyMessage): string => clock.format(timestamp);
+export const dateOf = ({ timestamp }: AnyMessage): string => date.format(timestamp);
+export const nameOf = ({ senderName, senderId }: AnyMessage): string => senderName ?? senderId ?? "Nobody";
