@@ -172,13 +172,14 @@ def _operations(language: Language) -> Iterator[str]:
     yield ""
     yield from _comment(
         [
-            "What the client has to know about an operation: its kind, which kinds of items a query reads, the types "
-            "that its result may have in JSON, and which fields of its payload, or whether its result, are bytes "
-            "(base64 in JSON)."
+            "What the client has to know about an operation: its kind, the right that it needs over tcp, which kinds "
+            "of items a query reads, the types that its result may have in JSON, and which fields of its payload, or "
+            "whether its result, are bytes (base64 in JSON)."
         ]
     )
     yield "export interface OperationInfo {"
     yield '  readonly kind: "command" | "query" | "maintenance" | "built-in";'
+    yield '  readonly right: "read" | "write" | "admin" | "any" | "none";'
     yield "  readonly reads?: readonly string[];"
     yield "  readonly result?: readonly JsonType[];"
     yield "  readonly bytesFields?: readonly string[];"
@@ -188,7 +189,7 @@ def _operations(language: Language) -> Iterator[str]:
     yield "/** All operations by their names. */"
     yield "export const OPERATIONS: Readonly<Record<OperationName, OperationInfo>> = {"
     for operation in language.operations:
-        info: dict[str, Any] = {"kind": operation.kind}
+        info: dict[str, Any] = {"kind": operation.kind, "right": operation.right}
         if operation.reads:
             info["reads"] = list(operation.reads)
         if operation.result.kind in JSON_TYPES:

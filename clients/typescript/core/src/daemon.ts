@@ -39,6 +39,8 @@ export interface OpenOptions extends Omit<ClientOptions, "dataDir" | "endpoint">
   logFile?: string | undefined;
   /** How long to wait until a daemon serves: 30,000 if left out. */
   startTimeoutMs?: number | undefined;
+  /** Stops opening: no daemon is started after that, and `open` throws the signal's reason. */
+  signal?: AbortSignal | undefined;
 }
 
 /**
@@ -55,13 +57,14 @@ export interface OpenOptions extends Omit<ClientOptions, "dataDir" | "endpoint">
  */
 export async function open(path: string, options: OpenOptions = {}): Promise<Client> {
   const dataDir = resolve(path); // the same for the daemon and the client, whatever the daemon makes of a `~`
-  const { command, flags = [], exitWithParent = false, logFile, startTimeoutMs, ...ofClient } = options;
+  const { command, flags = [], exitWithParent = false, logFile, startTimeoutMs, signal, ...ofClient } = options;
   const start = {
     ...daemonProgram(command),
     flags,
     exitWithParent,
     log: logFile ?? join(dataDir, "daemon.log"),
     timeoutMs: checkedTimeout("startTimeoutMs", startTimeoutMs ?? START_TIMEOUT_MS),
+    signal,
   };
   const client = new Client({ ...ofClient, dataDir });
   try {
@@ -80,12 +83,14 @@ interface Start extends DaemonProgram {
   exitWithParent: boolean;
   log: string;
   timeoutMs: number;
+  signal: AbortSignal | undefined;
 }
 
 async function startUnlessServed(dataDir: string, token: string | undefined, start: Start): Promise<void> {
   const deadline = performance.now() + start.timeoutMs;
   let pauseMs = PAUSE_MS;
   for (let problem = await problemAt(dataDir, token); problem; problem = await problemAt(dataDir, token)) {
+    start.signal?.throwIfAborted();
     if (problem instanceof CallerError) throw problem;
     if (performance.now() > deadline) {
       const waited = `no daemon served ${dataDir} within ${String(start.timeoutMs)} ms`;

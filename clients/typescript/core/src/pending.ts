@@ -43,7 +43,7 @@ const DEFAULT_SCOPE = "default";
 /** From here on JavaScript writes a number with an exponent, so in JSON it is no integer. */
 const WRITTEN_AS_FLOAT = 1e21;
 /** Of an operation of a later level. The daemon ignores what only a command needs, where it is none. */
-const OTHER: OperationInfo = { kind: "command" };
+const OTHER: OperationInfo = { kind: "command", right: "write" };
 
 /** A result, and the number of the scope's commit that it reflects. */
 export interface Answer<Result> {

@@ -193,7 +193,7 @@ function forgetHeights(heights: Map<string | number | bigint, number>, indexes: 
 /** Tells screen readers of new messages of others. The list itself cannot: rows come into it by scrolling, too. */
 function Announcer({ rows, account, isLive }: { rows: readonly Row[]; account: Account; isLive: boolean }) {
   const [text, setText] = useState("");
-  const latest = useRef<AnyMessage>();
+  const latest = useRef<AnyMessage | undefined>(undefined);
   const last = rows.at(-1)?.message;
   useEffect(() => {
     const before = latest.current;

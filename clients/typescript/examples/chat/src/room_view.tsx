@@ -64,7 +64,7 @@ export function RoomView({ db, store, outbox, account, room, place, remember, op
     setEditing(undefined);
   };
   // The rows get the same object all the time, so that they are not rendered again for it.
-  const latest = useRef<MessageActions>();
+  const latest = useRef<MessageActions | undefined>(undefined);
   latest.current = {
     toggleReaction: (message, emoji) => {
       const isOwn = message.reactions?.some((each) => each.emoji === emoji && each.oderId === account.id);

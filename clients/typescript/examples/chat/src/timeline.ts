@@ -23,13 +23,6 @@ export interface TimelineState {
   unseen: number;
 }
 
-/** A page, with the cursors that lead to those beside it. */
-interface Page {
-  messages: Message[];
-  olderCursor: string | undefined;
-  newerCursor: string | undefined;
-}
-
 const NOTHING: TimelineState = { isOpen: false, messages: [], hasOlder: false, hasNewer: false, unseen: 0 };
 
 export class Timeline implements Readable<TimelineState> {
@@ -38,7 +31,7 @@ export class Timeline implements Readable<TimelineState> {
   readonly #listeners = new Set<() => void>();
   readonly #unsubscribe: () => void;
   #state = NOTHING;
-  #pages: Page[] = [];
+  #pages: MessagePage[] = [];
   #cursor: string | undefined;
   /** One step at a time, so that a page and the changes that are applied to it are never mixed up. */
   #steps: Promise<unknown> = Promise.resolve();
@@ -131,7 +124,7 @@ export class Timeline implements Readable<TimelineState> {
     this.#show({ hasOlder: page.hasOlder, hasNewer: page.hasNewer });
   }
 
-  async #readAroundPlace(): Promise<Page & MessagePage> {
+  async #readAroundPlace(): Promise<MessagePage> {
     if (this.place === undefined) return this.#read({});
     try {
       return await this.#read({ around: this.place });
@@ -142,9 +135,8 @@ export class Timeline implements Readable<TimelineState> {
     }
   }
 
-  async #read(where: { before?: string; after?: string; around?: string }): Promise<Page & MessagePage> {
-    const page = await this.#db.getMessagePage({ roomId: this.#roomId, limit: PAGE, ...where });
-    return { ...page, olderCursor: page.olderCursor, newerCursor: page.newerCursor };
+  #read(where: { before?: string; after?: string; around?: string }): Promise<MessagePage> {
+    return this.#db.getMessagePage({ roomId: this.#roomId, limit: PAGE, ...where });
   }
 
   async #readNewer(): Promise<void> {
