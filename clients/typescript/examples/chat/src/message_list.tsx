@@ -3,6 +3,7 @@
  * comes to the end of those in memory. The virtualizer keeps the place when messages come in above it.
  */
 
+import type { Virtualizer } from "@tanstack/virtual-core";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Account } from "./accounts.js";
 import { type MessageActions, MessageRow } from "./message_row.js";
@@ -16,6 +17,9 @@ const ROWS_AHEAD = 40;
 /** How far from the end the newest message counts as seen. Pixels. */
 const END_PX = 60;
 const REMEMBER_MS = 250;
+/** The view is at rest when it stays for so many frames; it is taken to be after at most so many. */
+const FRAMES_AT_REST = 3;
+const FRAMES_MAX = 60;
 
 interface Props {
   timeline: Timeline;
@@ -68,20 +72,28 @@ export function MessageList(props: Props) {
     forgetHeights(virtualizer.itemSizeCache, indexes);
   }, [indexes]);
 
-  // The place to begin at, and later the places to come to.
-  const begin = (): void => {
-    const index = timeline.place === undefined ? undefined : indexes.get(timeline.place);
+  // The place to begin at, and later the places to come to. Pages are read again when the view has arrived there: they
+  // would change the indexes of the rows on the way.
+  const [isArriving, setArriving] = useState(true);
+  const show = (id: string | undefined, align: "start" | "center"): void => {
+    const index = id === undefined ? undefined : indexes.get(id);
+    setArriving(true);
     if (index === undefined) virtualizer.scrollToEnd();
-    else virtualizer.scrollToIndex(index, { align: "start" });
+    else virtualizer.scrollToIndex(index, { align });
+    whenAtRest(virtualizer, () => {
+      virtualizer.cancelScroll();
+      setArriving(false);
+    });
   };
-  useLayoutEffect(begin, [state.isOpen]);
   useLayoutEffect(() => {
-    if (toEnd > 0) virtualizer.scrollToEnd();
+    if (state.isOpen) show(timeline.place, "start");
+  }, [state.isOpen]);
+  useLayoutEffect(() => {
+    if (toEnd > 0) show(undefined, "start");
   }, [toEnd]);
   useLayoutEffect(() => {
-    const index = target === undefined ? undefined : indexes.get(target.id);
-    if (index === undefined || target === undefined) return;
-    virtualizer.scrollToIndex(index, { align: "center" });
+    if (target === undefined || !indexes.has(target.id)) return;
+    show(target.id, "center");
     setActive(target.id);
   }, [target]);
 
@@ -90,7 +102,7 @@ export function MessageList(props: Props) {
   const last = virtualizer.range?.endIndex ?? 0;
   const place = isAtEnd ? undefined : rows[first]?.message.id;
   useEffect(() => {
-    if (!state.isOpen || virtualizer.range === null) return undefined;
+    if (isArriving || virtualizer.range === null) return undefined;
     timeline.place = place;
     if (isAtEnd) timeline.seen();
     if (first < ROWS_AHEAD) timeline.loadOlder();
@@ -101,17 +113,19 @@ export function MessageList(props: Props) {
     return () => {
       clearTimeout(timer);
     };
-  }, [state, first, last, isAtEnd, place]);
+  }, [isArriving, state, first, last, isAtEnd, place]);
 
   const focus = (index: number): void => {
     const row = rows[index];
     if (row === undefined) return;
     setActive(row.message.id);
     virtualizer.scrollToIndex(index, { align: "auto" });
-    // It may have to be rendered first.
-    requestAnimationFrame(() =>
-      scroller.current?.querySelector<HTMLElement>(`[data-index="${String(index)}"]`)?.focus(),
-    );
+    const focusRow = (): boolean => {
+      const article = scroller.current?.querySelector<HTMLElement>(`[data-index="${String(index)}"]`);
+      article?.focus({ preventScroll: true });
+      return article != null;
+    };
+    if (!focusRow()) requestAnimationFrame(focusRow); // it has to be rendered first
   };
   const move = (event: KeyboardEvent): void => {
     if (!(event.target instanceof HTMLElement) || event.target instanceof HTMLTextAreaElement) return;
@@ -182,6 +196,22 @@ function rowAt(rows: readonly Row[], index: number): Row {
   const row = rows[index];
   if (row === undefined) throw new RangeError(`there is no row ${String(index)}`);
   return row;
+}
+
+/** Call a function when the rows in view have been measured, and the view stays where it is. */
+function whenAtRest(virtualizer: Virtualizer<HTMLElement, HTMLElement>, act: () => void): void {
+  let framesLeft = FRAMES_MAX;
+  let framesAtRest = 0;
+  let before: number | null = null;
+  const look = (): void => {
+    const { scrollOffset } = virtualizer;
+    framesAtRest = scrollOffset === before ? framesAtRest + 1 : 0;
+    before = scrollOffset;
+    framesLeft -= 1;
+    if (framesAtRest >= FRAMES_AT_REST || framesLeft === 0) act();
+    else requestAnimationFrame(look);
+  };
+  requestAnimationFrame(look);
 }
 
 /** Forget the heights of rows that left the memory long ago. */

@@ -42,7 +42,10 @@ export function RoomView({ db, store, outbox, account, room, place, remember, op
   const [toEnd, setToEnd] = useState(0);
   const rows = useMemo(() => {
     const here = state.hasNewer || !state.isOpen ? [] : outgoing.filter(({ message }) => message.roomId === room.id);
-    return rowsOf(state.messages, here);
+    // The first of many is not shown, so that no row changes its height when what comes before it is read.
+    return state.hasOlder
+      ? rowsOf(state.messages[0], state.messages.slice(1), here)
+      : rowsOf(undefined, state.messages, here);
   }, [state, outgoing]);
 
   const showNewest = async (): Promise<void> => {
@@ -56,13 +59,14 @@ export function RoomView({ db, store, outbox, account, room, place, remember, op
     setAnswering(undefined);
     void showNewest();
   };
-  const focusMessage = (id: string): void => {
-    requestAnimationFrame(() => document.querySelector<HTMLElement>(`article[data-id="${CSS.escape(id)}"]`)?.focus());
-  };
   const stopEditing = (): void => {
-    if (editing !== undefined) focusMessage(editing.id);
     setEditing(undefined);
   };
+  // The focus was in the text that was edited, and goes back to its message.
+  useLayoutEffect(() => {
+    if (editing === undefined) return undefined;
+    return () => document.querySelector<HTMLElement>(`article[data-id="${CSS.escape(editing.id)}"]`)?.focus();
+  }, [editing?.id]);
   // The rows get the same object all the time, so that they are not rendered again for it.
   const latest = useRef<MessageActions | undefined>(undefined);
   latest.current = {

@@ -18,18 +18,25 @@ export interface Row {
 
 const GROUP_MS = 5 * 60_000;
 
-export function rowsOf(messages: readonly Message[], outgoing: readonly OutgoingMessage[]): Row[] {
+/** The rows of messages in a row. `context` is the message before them, if any: it is only compared with. */
+export function rowsOf(
+  context: Message | undefined,
+  messages: readonly Message[],
+  outgoing: readonly OutgoingMessage[],
+): Row[] {
   const stored = new Set(messages.map(({ id }) => id));
   const rows: Row[] = [];
+  let before: AnyMessage | undefined = context;
   const add = (message: AnyMessage, state: Row["state"], problem?: string): void => {
-    const before = rows.at(-1)?.message;
     const startsDay = before === undefined || !isSameDay(before.timestamp, message.timestamp);
     const startsGroup =
+      before === undefined ||
       startsDay ||
       before.senderId !== message.senderId ||
       message.timestamp - before.timestamp > GROUP_MS ||
-      message.replyToId !== undefined;
+      message.replyToId != null;
     rows.push({ message, startsDay, startsGroup, state, problem });
+    before = message;
   };
   for (const message of messages) add(message, "stored");
   for (const { message, problem } of outgoing) {
@@ -38,14 +45,16 @@ export function rowsOf(messages: readonly Message[], outgoing: readonly Outgoing
   return rows;
 }
 
-const isSameDay = (one: number, other: number): boolean =>
-  new Date(one).toDateString() === new Date(other).toDateString();
+function isSameDay(one: number, other: number): boolean {
+  const [a, b] = [new Date(one), new Date(other)];
+  return a.getDate() === b.getDate() && a.getMonth() === b.getMonth() && a.getFullYear() === b.getFullYear();
+}
 
 /** About how high a row is, in pixels, until it is rendered. */
 export function estimatedHeight({ message, startsDay, startsGroup }: Row): number {
-  const lines = Math.ceil(message.content.length / 80) + (message.content.split("\n").length - 1);
-  const reactions = message.reactions !== undefined && message.reactions !== null && message.reactions.length > 0;
-  return 22 * lines + 6 + (startsGroup ? 32 : 0) + (startsDay ? 44 : 0) + (reactions ? 32 : 0);
+  const lines = message.content.split("\n").reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / 92)), 0);
+  const hasReactions = message.reactions != null && message.reactions.length > 0;
+  return 22 * lines + 4 + (startsGroup ? 30 : 0) + (startsDay ? 29 : 0) + (hasReactions ? 31 : 0);
 }
 
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
