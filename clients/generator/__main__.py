@@ -6,17 +6,18 @@ python -m backscroll.clients.generator [CHECKOUT]
 import argparse
 from pathlib import Path
 
-from backscroll.clients.generator import typescript
+from backscroll.clients.generator import browser, typescript
 from backscroll.clients.generator.model import read_language
 from backscroll.schema.description import describe
 
-TEMPLATES = {"clients/typescript/core/src/generated": typescript.files}
+CORE = "clients/typescript/core/src/generated"
+BROWSER = "clients/typescript/browser/src/generated"
 
 
 def generated() -> dict[str, str]:
     """The text of each generated file, by its path in the checkout."""
-    language = read_language(describe())
-    return {f"{folder}/{name}": text for folder, files in TEMPLATES.items() for name, text in files(language).items()}
+    folders = {CORE: typescript.files(read_language(describe())), BROWSER: browser.files(describe())}
+    return {f"{folder}/{name}": text for folder, files in folders.items() for name, text in files.items()}
 
 
 def main() -> None:

@@ -5,13 +5,16 @@ from itertools import chain
 
 import pytest
 
+from backscroll.clients.generator import browser
 from backscroll.clients.generator.__main__ import generated
 from backscroll.clients.generator.model import read_language
 from backscroll.schema.description import describe
+from backscroll.schema.limits import LIMITS
 from tests import ROOT
 
 GENERATED = generated()
 TYPESCRIPT = "clients/typescript/core/src/generated"
+BROWSER = "clients/typescript/browser/src/generated"
 COMMENT = re.compile(r"/\*\*(.*?)\*/", re.DOTALL)
 
 
@@ -23,7 +26,19 @@ def test_generated_files_are_current(path: str) -> None:
 
 def test_no_other_file_is_among_the_generated() -> None:
     """A file that is no longer generated is removed."""
-    assert {each.relative_to(ROOT).as_posix() for each in (ROOT / TYPESCRIPT).iterdir()} == set(GENERATED)
+    found = chain.from_iterable((ROOT / folder).iterdir() for folder in (TYPESCRIPT, BROWSER))
+    assert {each.relative_to(ROOT).as_posix() for each in found} == set(GENERATED)
+
+
+def test_the_browser_checks_all_that_the_daemon_does() -> None:
+    """Its schemas have every record and field of its operations with their limits, and no operation twice."""
+    written = GENERATED[f"{BROWSER}/schemas.ts"]
+    assert len(set(browser.OPERATIONS)) == len(browser.OPERATIONS) == 32
+    for name in browser.OPERATIONS:
+        assert re.search(rf'\n  "?{name}"?: {{\n    kind: "(command|query)"', written)
+    texts = [each for each in LIMITS.values() if each.subject.startswith("a text")]
+    assert [f"max: {each.value}" in written for each in texts] == [True]
+    assert "arrival" not in written
 
 
 def test_every_operation_is_a_documented_method() -> None:

@@ -1,0 +1,3 @@
+/** The store of a chat application in a browser: the operations of backscroll on IndexedDB. */
+
+export { type BrowserStore, type BrowserStoreOptions, openBrowserStore } from "./store.js";

@@ -1,0 +1,103 @@
+/** The store of a user interface, on IndexedDB. */
+
+import type { Results, Payloads, Store, StoreEvent, StoreRequest } from "backscroll/language";
+import { LIMITS } from "backscroll/language";
+import { Account } from "./account.js";
+import { invalid, unavailable } from "./errors.js";
+import { bytesOf, checkedPayload, knownOperation } from "./validate.js";
+
+export interface BrowserStoreOptions {
+  /** What the names of the databases begin with; `backscroll` by default. */
+  name?: string;
+  /** How long to wait for other tabs that use an older version of the database, in milliseconds; 5,000 by default. */
+  blockedMs?: number;
+}
+
+/** A store that can be closed. */
+export interface BrowserStore extends Store {
+  /** Finish what was called, and close the database. */
+  close(): Promise<void>;
+}
+
+/** The store of this browser; call `switchScope` first. */
+export function openBrowserStore(options: BrowserStoreOptions = {}): BrowserStore {
+  return new IndexedStore(options);
+}
+
+type Listener = (event: StoreEvent) => void;
+
+class IndexedStore implements BrowserStore {
+  readonly #name: string;
+  readonly #blockedMs: number;
+  readonly #listeners = new Set<Listener>();
+  #account: Account | undefined;
+
+  constructor({ name = "backscroll", blockedMs = 5_000 }: BrowserStoreOptions) {
+    this.#name = name;
+    this.#blockedMs = blockedMs;
+  }
+
+  async switchScope(scope: string): Promise<void> {
+    checkScope(scope);
+    const before = this.#account;
+    const account: Account = new Account(`${this.#name}:${scope}`, {
+      blockedMs: this.#blockedMs,
+      tell: (event) => {
+        if (this.#account === account) this.#tell(event);
+      },
+    });
+    this.#account = account;
+    await before?.close();
+    await account.open();
+  }
+
+  async command<Name extends keyof Payloads>({ type, payload }: StoreRequest<Name>): Promise<Results[Name]> {
+    const name = knownOperation(type, "command");
+    return (await this.#opened().command(name, checkedPayload(name, payload))) as Results[Name];
+  }
+
+  async query<Name extends keyof Payloads>({ type, payload }: StoreRequest<Name>): Promise<Results[Name]> {
+    const name = knownOperation(type, "query");
+    return (await this.#opened().query(name, checkedPayload(name, payload))) as Results[Name];
+  }
+
+  subscribe(listener: Listener): () => void {
+    const own: Listener = (event) => {
+      listener(event);
+    };
+    this.#listeners.add(own);
+    return () => {
+      this.#listeners.delete(own);
+    };
+  }
+
+  async close(): Promise<void> {
+    const account = this.#account;
+    this.#account = undefined;
+    await account?.close();
+  }
+
+  #opened(): Account {
+    if (this.#account === undefined) throw unavailable("no account is open: call switchScope first");
+    return this.#account;
+  }
+
+  #tell(event: StoreEvent): void {
+    for (const listener of this.#listeners) {
+      try {
+        listener(event);
+      } catch (error) {
+        reportError(error); // of the application; the others are told all the same
+      }
+    }
+  }
+}
+
+function checkScope(scope: unknown): void {
+  if (typeof scope !== "string" || scope === "" || !scope.isWellFormed()) {
+    throw invalid("$.scope", "the name of an account is text, and not empty");
+  }
+  if (bytesOf(scope) > LIMITS.scopeBytes) {
+    throw invalid("$.scope", `the name of an account has at most ${String(LIMITS.scopeBytes)} bytes`);
+  }
+}
