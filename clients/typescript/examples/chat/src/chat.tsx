@@ -44,7 +44,8 @@ export function Chat({ db, store, account, switchTo }: Props) {
   }, [room]);
 
   return (
-    <div class={areRoomsOpen ? "chat rooms-open" : "chat"}>
+    <main class={areRoomsOpen ? "chat rooms-open" : "chat"}>
+      <h1 class="hidden">Chat</h1>
       <nav class="rooms" aria-label="Rooms">
         <header>
           <button
@@ -52,10 +53,10 @@ export function Chat({ db, store, account, switchTo }: Props) {
             onClick={() => {
               setDialog("account");
             }}
-            aria-label={`${account.name}, switch account`}
           >
             <Avatar id={account.id} name={account.name} />
             <span>{account.name}</span>
+            <span class="hidden">switch account</span>
           </button>
           <button
             class="tool"
@@ -107,7 +108,7 @@ export function Chat({ db, store, account, switchTo }: Props) {
       {dialog === "account" && <AccountDialog account={account} outbox={outbox} switchTo={switchTo} close={close} />}
       {dialog === "room" && <RoomDialog db={db} outbox={outbox} created={show} close={close} />}
       {dialog === "fill" && <FillDialog db={db} account={account} filled={show} close={close} />}
-    </div>
+    </main>
   );
 }
 
@@ -147,8 +148,8 @@ function RoomList({ rooms, current, show }: RoomListProps) {
 
 function NoRoom({ areThereRooms, create }: { areThereRooms: boolean; create: () => void }) {
   return (
-    <main class="room empty">
-      <h1>{areThereRooms ? "Choose a room" : "No rooms yet"}</h1>
+    <section class="room empty" aria-label="Room">
+      <h2>{areThereRooms ? "Choose a room" : "No rooms yet"}</h2>
       {!areThereRooms && (
         <>
           <p>Create a room to write your first message.</p>
@@ -157,7 +158,7 @@ function NoRoom({ areThereRooms, create }: { areThereRooms: boolean; create: () 
           </button>
         </>
       )}
-    </main>
+    </section>
   );
 }
 

@@ -14,7 +14,7 @@ export async function fill(
   signal: AbortSignal,
 ): Promise<string> {
   const roomId = `sample-${String(count)}`;
-  await db.saveRoom({ id: roomId, name: `${count.toLocaleString("en")} messages`, createdAt: 0 });
+  await db.saveRoom({ id: roomId, name: `Weekend plans (${count.toLocaleString("en")})`, createdAt: 0 });
   let batch: Promise<void>[] = [];
   let saved = 0;
   for (const message of conversation(roomId, account, count)) {

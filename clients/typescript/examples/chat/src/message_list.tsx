@@ -140,7 +140,12 @@ export function MessageList(props: Props) {
 
   return (
     <div class="list">
-      <div class="scroller" ref={scroller} role="feed" aria-label="Messages" aria-busy={!state.isOpen} onKeyDown={move}>
+      <div
+        class="scroller"
+        ref={scroller}
+        {...(rows.length > 0 && { role: "feed", "aria-label": "Messages" })}
+        onKeyDown={move}
+      >
         <div class="rows" role="presentation" style={{ height: `${String(virtualizer.getTotalSize())}px` }}>
           {virtualizer.getVirtualItems().map(({ key, index, start }) => {
             const row = rowAt(rows, index);

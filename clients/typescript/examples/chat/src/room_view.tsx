@@ -112,14 +112,14 @@ export function RoomView({ db, store, outbox, account, room, place, remember, op
   };
 
   return (
-    <main class="room">
+    <section class="room" aria-label={room.name}>
       <header>
         <button class="tool narrow" onClick={openRooms} aria-label="Rooms">
           <Icon name="menu" />
         </button>
-        <h1>
+        <h2>
           <span aria-hidden="true">#</span> {room.name}
-        </h1>
+        </h2>
         <p class="connection" role="status">
           {connection === "disconnected" && "Reconnecting…"}
         </p>
@@ -168,7 +168,7 @@ export function RoomView({ db, store, outbox, account, room, place, remember, op
           }}
         />
       )}
-    </main>
+    </section>
   );
 }
 

@@ -136,6 +136,11 @@ export async function send(page: Page, text: string): Promise<void> {
   await composer.press("Enter");
 }
 
+/** Wait until all that was written in a window is stored. */
+export async function allSaved(page: Page): Promise<void> {
+  await page.waitForFunction(() => !document.body.innerText.includes("Sending…"));
+}
+
 /** The message with a text. */
 export const message = (page: Page, text: string | RegExp) => page.getByRole("article").filter({ hasText: text });
 
@@ -150,7 +155,7 @@ export async function switchAccount(page: Page, name: string): Promise<void> {
   await page.bringToFront();
   await page.getByRole("button", { name: "switch account" }).click();
   await page.getByRole("dialog").getByRole("button", { name }).click();
-  await page.getByRole("button", { name: `${name}, switch account` }).waitFor();
+  await page.getByRole("button", { name: `${name} switch account` }).waitFor();
 }
 
 /** The id of the message at the top of the view. */

@@ -3,6 +3,7 @@ import { describe, test } from "node:test";
 import type { Page } from "playwright-core";
 import {
   act,
+  allSaved,
   createRoom,
   fill,
   message,
@@ -169,6 +170,7 @@ for (const variant of variants) {
         await press(page, "Enter");
         await message(page, text).waitFor();
       }
+      await allSaved(page);
       await press(page, "ArrowUp"); // edits the last one
       await page.getByRole("textbox", { name: "Edit message" }).waitFor();
       await page.keyboard.type(" thoughts");
