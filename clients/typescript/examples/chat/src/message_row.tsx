@@ -40,39 +40,41 @@ export const MessageRow = memo(function MessageRow({ row, account, answered, dra
   const tabIndex = isActive ? 0 : -1;
   const isStored = state === "stored" && message.isDeleted !== true;
   return (
-    <div class={startsGroup ? "message group" : "message"}>
+    <>
       {startsDay && <p class="day">{dateOf(message)}</p>}
-      {startsGroup ? <Avatar id={message.senderId ?? ""} name={nameOf(message)} /> : <Time message={message} />}
-      <div class="body">
-        {startsGroup && (
-          <p class="by">
-            <span class="name">{nameOf(message)}</span> <Time message={message} />
-          </p>
+      <div class={startsGroup ? "message group" : "message"}>
+        {startsGroup ? <Avatar id={message.senderId ?? ""} name={nameOf(message)} /> : <Time message={message} />}
+        <div class="body">
+          {startsGroup && (
+            <p class="by">
+              <span class="name">{nameOf(message)}</span> <Time message={message} />
+            </p>
+          )}
+          {message.replyToId != null && (
+            <Answered id={message.replyToId} message={answered} tabIndex={tabIndex} actions={actions} />
+          )}
+          {draft === undefined ? <Text message={message} /> : <Editor draft={draft} actions={actions} />}
+          {state === "sending" && <p class="note">Sending…</p>}
+          {state === "failed" && (
+            <p class="note failed">
+              Not sent: {problem}{" "}
+              <button
+                tabIndex={tabIndex}
+                onClick={() => {
+                  actions.discard(message);
+                }}
+              >
+                Discard
+              </button>
+            </p>
+          )}
+          {isStored && <Reactions message={message} account={account} tabIndex={tabIndex} actions={actions} />}
+        </div>
+        {isStored && draft === undefined && (
+          <Tools message={message} isOwn={message.senderId === account.id} tabIndex={tabIndex} actions={actions} />
         )}
-        {message.replyToId != null && (
-          <Answered id={message.replyToId} message={answered} tabIndex={tabIndex} actions={actions} />
-        )}
-        {draft === undefined ? <Text message={message} /> : <Editor draft={draft} actions={actions} />}
-        {state === "sending" && <p class="note">Sending…</p>}
-        {state === "failed" && (
-          <p class="note failed">
-            Not sent: {problem}{" "}
-            <button
-              tabIndex={tabIndex}
-              onClick={() => {
-                actions.discard(message);
-              }}
-            >
-              Discard
-            </button>
-          </p>
-        )}
-        {isStored && <Reactions message={message} account={account} tabIndex={tabIndex} actions={actions} />}
       </div>
-      {isStored && draft === undefined && (
-        <Tools message={message} isOwn={message.senderId === account.id} tabIndex={tabIndex} actions={actions} />
-      )}
-    </div>
+    </>
   );
 }, isSame);
 

@@ -4,8 +4,6 @@ import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { type Account, ACCOUNTS } from "./accounts.js";
 
-const HUES = 12;
-
 /** The initials of a person, in a colour of their own. */
 export function Avatar({ id, name }: { id: string; name: string }) {
   const initials = name
@@ -23,7 +21,7 @@ export function Avatar({ id, name }: { id: string; name: string }) {
 function hueOf(id: string): number {
   let sum = 0;
   for (const char of id) sum = (31 * sum + (char.codePointAt(0) ?? 0)) % 997;
-  return ((sum % HUES) * 360) / HUES;
+  return (7 * sum) % 360;
 }
 
 const ICONS = {

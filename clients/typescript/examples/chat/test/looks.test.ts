@@ -98,6 +98,8 @@ describe("the page", { skip: !variants.includes("desktop") }, () => {
     await page.getByText("Sending…").waitFor();
     await check(page, "sending");
     process.kill(pid, "SIGKILL");
+    await page.getByText("Reconnecting…").waitFor();
+    await page.screenshot({ path: join(SCREENSHOTS, "reconnecting-dark.png") });
     await allSaved(page);
     assert.deepEqual(problems, []);
   });
