@@ -5,7 +5,7 @@
  * forbids, and none of them counts text in UTF-8 bytes, as the limits of the language do.
  */
 
-import { LIMITS } from "backscroll/language";
+import { checkNumbers, LIMITS } from "backscroll/language";
 import { invalid, tooLarge, unknownOperation } from "./errors.js";
 import { RECORDS, SCHEMAS } from "./generated/schemas.js";
 
@@ -72,6 +72,7 @@ function isKnown(type: string): type is Known {
  * them. It is what a daemon reads: what JSON keeps of the payload.
  */
 export function checkedPayload(type: Known, payload: unknown): Fields {
+  checkNumbers(payload, "$.payload");
   const text = asJson(payload);
   const plain: unknown = JSON.parse(text);
   if (text.includes("\\ud")) checkPairs(plain, "$.payload");

@@ -24,5 +24,6 @@ export {
 } from "./generated/operations.js";
 export type * from "./generated/payloads.js";
 export type * from "./generated/records.js";
+export { checkNumbers } from "./numbers.js";
 export { mayChange, type Reads, readsOf, type WatchedName } from "./reads.js";
 export type { Store, StoreEvent, StoreRequest } from "./store.js";

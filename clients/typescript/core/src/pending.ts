@@ -28,6 +28,7 @@ import { type BackscrollError, CallerError, DaemonError, NoReplyError } from "./
 import { BusyError, ERRORS, InternalError, TooLargeError } from "./generated/errors.js";
 import { LIMITS } from "./generated/limits.js";
 import { type JsonType, LEVEL, OPERATIONS, type OperationInfo } from "./generated/operations.js";
+import { checkNumbers } from "./numbers.js";
 import { newId } from "./ulid.js";
 
 export const RETRY_DELAY_MS = 100;
@@ -40,8 +41,6 @@ const CALLS_BYTES_MAX = 256 * 1024 * 1024;
 export const CLOSED = "the client was closed";
 
 const DEFAULT_SCOPE = "default";
-/** From here on JavaScript writes a number with an exponent, so in JSON it is no integer. */
-const WRITTEN_AS_FLOAT = 1e21;
 /** Of an operation of a later level. The daemon ignores what only a command needs, where it is none. */
 const OTHER: OperationInfo = { kind: "command", right: "write" };
 
@@ -454,31 +453,12 @@ function encode(payload: unknown, { bytesFields = [] }: OperationInfo): string {
     }
   }
   try {
-    checkValue(fields, "$.payload");
+    checkNumbers(fields, "$.payload");
     return JSON.stringify(fields);
   } catch (error) {
     if (error instanceof RangeError || error instanceof TypeError) {
       throw invalid(`the payload cannot be written: ${error.message}`);
     }
     throw error;
-  }
-}
-
-/**
- * Refuse numbers that JSON has no form for: it would write null, which clears a field. And integers beyond 2^53 - 1:
- * they may be others than were meant, because a number of JavaScript does not have all their digits.
- */
-function checkValue(value: unknown, path: string): void {
-  if (typeof value === "number") {
-    if (!Number.isFinite(value)) throw invalid(`${path}: ${String(value)} is no number in JSON`, path);
-    if (Number.isInteger(value) && !Number.isSafeInteger(value) && Math.abs(value) < WRITTEN_AS_FLOAT) {
-      throw invalid(`${path}: ${String(value)} is beyond 2^53 - 1: it may have lost digits; write it as text`, path);
-    }
-  } else if (Array.isArray(value)) {
-    value.forEach((each, index) => {
-      checkValue(each, `${path}[${String(index)}]`);
-    });
-  } else if (typeof value === "object" && value !== null) {
-    for (const [name, each] of Object.entries(value)) checkValue(each, `${path}.${name}`);
   }
 }

@@ -65,9 +65,9 @@ export interface ExposedStore {
    * Let the main frame of a window use the store, until the window is destroyed; if it was admitted before, what it may
    * do changes, and its page has no account open. Throws `InvalidError` if its origin is not known.
    */
-  admit(webContents: WebContentsLike, options?: AdmitOptions): void;
+  readonly admit: (webContents: WebContentsLike, options?: AdmitOptions) => void;
   /** End the sessions of all windows, and answer nothing more. The store stays open. */
-  close(): void;
+  readonly close: () => void;
 }
 
 /** Answer the requests of windows, those that are admitted. */

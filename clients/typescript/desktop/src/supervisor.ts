@@ -6,7 +6,7 @@ import { open, type OpenOptions } from "backscroll";
 const PAUSE_MS = 50;
 const PAUSE_MS_MAX = 5_000;
 /** A daemon that served for so long did not die of its start, so that the next one need not wait. */
-const STABLE_MS = 2_000;
+const STABLE_MS = 1_000;
 
 export class Supervisor {
   readonly #dataDir: string;

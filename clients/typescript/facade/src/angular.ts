@@ -22,7 +22,10 @@ export function provideDatabase(openStore: () => Store): Provider {
  * A signal with the value of what can be read, such as `database.isReady` or `database.watch(…)`, until the component
  * or service is destroyed in whose injection context it is called, or whose `DestroyRef` is given.
  */
-export function toSignal<T>(readable: Readable<T>, destroyRef: DestroyRef = inject(DestroyRef)): Signal<T> {
+export function toSignal<T>(
+  readable: Readable<T>,
+  destroyRef: Pick<DestroyRef, "onDestroy"> = inject(DestroyRef),
+): Signal<T> {
   const state = signal(readable.value);
   const read = (): void => {
     state.set(readable.value);

@@ -49,7 +49,10 @@ export class LiveQuery<Result> implements Readable<Result | undefined> {
     return this.#value.value;
   }
 
-  /** Why the latest question has no result; the value is the one from before. Asked again when that may help. */
+  /**
+   * Why the latest question has no result; the value is the one from before. It is asked again when that may help. To
+   * subscribe to this alone asks nothing.
+   */
   get error(): Readable<Error | undefined> {
     return this.#error;
   }

@@ -2,8 +2,11 @@
 
 /** What is used of `localStorage`. */
 export interface KeyValueStorage {
+  /** The text under a key, or null. */
   getItem(key: string): string | null;
+  /** Store text under a key. */
   setItem(key: string, value: string): void;
+  /** Store nothing under a key. */
   removeItem(key: string): void;
 }
 

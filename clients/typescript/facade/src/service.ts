@@ -33,7 +33,7 @@ import { NotReadyError, ScopeSwitchedError } from "./errors.js";
 import { LiveQuery } from "./live.js";
 import { type Readable, State } from "./readable.js";
 
-/** The optional fields of an operation's payload, but for those that a method has parameters for. */
+/** The optional fields of a query's payload, but for those that a method has parameters for. */
 export type Options<Name extends OperationName, Parameters extends keyof Payloads[Name]> = Omit<
   Payloads[Name],
   Parameters
@@ -49,8 +49,9 @@ type AnyLiveQuery = Pick<LiveQuery<never>, "start" | "stop" | "changed" | "chang
  * calls are rejected with `NotReadyError` while none is. Calls take effect in their order, and are rejected with the
  * errors of the language.
  *
- * The parameters of a method are the required fields of the operation's payload, in their order, and its other fields
- * are in a last parameter. Only `getMessages` takes `limit` and `offset` before that.
+ * The parameters of a method are the required fields of the operation's payload, in their order; the optional fields of
+ * a query are in a last parameter. Only `getMessages` takes `limit` and `offset` before that. There is no `arrival`, which
+ * stores in browsers do not know.
  */
 export class DatabaseService {
   readonly #store: Store;
@@ -142,8 +143,8 @@ export class DatabaseService {
   // Messages
 
   /** Save a message with its reactions, or replace the one with the same id. */
-  saveMessage(message: MessageInput, options: Options<"save-message", "message"> = {}): Promise<void> {
-    return this.#do("save-message", { ...options, message });
+  saveMessage(message: MessageInput): Promise<void> {
+    return this.#do("save-message", { message });
   }
 
   /** Messages of a room, oldest first: at most `limit` (100), without the first `offset` ones. */
@@ -163,17 +164,13 @@ export class DatabaseService {
   }
 
   /** Delete a message's text, reactions and attachments; it keeps its place. `not-found` if it does not exist. */
-  deleteMessage(messageId: string, options: Options<"delete-message", "messageId"> = {}): Promise<void> {
-    return this.#do("delete-message", { ...options, messageId });
+  deleteMessage(messageId: string): Promise<void> {
+    return this.#do("delete-message", { messageId });
   }
 
   /** Change some fields of a message; null clears one. `not-found` if it does not exist, `conflict` if deleted. */
-  updateMessage(
-    messageId: string,
-    updates: MessageUpdates,
-    options: Options<"update-message", "messageId" | "updates"> = {},
-  ): Promise<void> {
-    return this.#do("update-message", { ...options, messageId, updates });
+  updateMessage(messageId: string, updates: MessageUpdates): Promise<void> {
+    return this.#do("update-message", { messageId, updates });
   }
 
   /** Remove all messages of a room with their reactions and attachments. */
@@ -189,18 +186,13 @@ export class DatabaseService {
   // Reactions
 
   /** Save a reaction, or replace the user's existing one with this emoji. Its message need not be stored yet. */
-  saveReaction(reaction: ReactionInput, options: Options<"save-reaction", "reaction"> = {}): Promise<void> {
-    return this.#do("save-reaction", { ...options, reaction });
+  saveReaction(reaction: ReactionInput): Promise<void> {
+    return this.#do("save-reaction", { reaction });
   }
 
   /** Remove one emoji of a user from a message; with `oderId` null that of unnamed users. */
-  removeReaction(
-    messageId: string,
-    oderId: string | null,
-    emoji: string,
-    options: Options<"remove-reaction", "messageId" | "oderId" | "emoji"> = {},
-  ): Promise<void> {
-    return this.#do("remove-reaction", { ...options, messageId, oderId, emoji });
+  removeReaction(messageId: string, oderId: string | null, emoji: string): Promise<void> {
+    return this.#do("remove-reaction", { messageId, oderId, emoji });
   }
 
   /** The reactions to a message, ordered by (timestamp, oderId, emoji). */
@@ -295,8 +287,8 @@ export class DatabaseService {
   // Attachments
 
   /** Save an attachment, or replace the one with the same id. Its message need not be stored yet. */
-  saveAttachment(attachment: AttachmentInput, options: Options<"save-attachment", "attachment"> = {}): Promise<void> {
-    return this.#do("save-attachment", { ...options, attachment });
+  saveAttachment(attachment: AttachmentInput): Promise<void> {
+    return this.#do("save-attachment", { attachment });
   }
 
   /** The attachments of a message, ordered by id. */
@@ -368,9 +360,9 @@ export class DatabaseService {
   }
 
   #open(): void {
-    const tell = this.#isReady.assign(true);
+    const tellings = [this.#connection.assign("connected"), this.#isReady.assign(true)]; // the store answered just now
     for (const query of [...this.#liveQueries]) query.start();
-    tell();
+    for (const tell of tellings) tell();
   }
 
   #handleEvent(event: StoreEvent): void {

@@ -1,8 +1,17 @@
-/** IndexedDB in Node, by fake-indexeddb. */
+/** IndexedDB: the browser's own, or in Node that of fake-indexeddb, which the run names as a setup file too. */
 
+import { type BrowserStore, openBrowserStore } from "@backscroll/browser";
 import { useBackend } from "../suite/backend.js";
 
+const stores: BrowserStore[] = [];
+
 useBackend({
-  openStore: () => Promise.reject(new Error("the store for browsers comes with @backscroll/browser")),
-  closeStores: () => Promise.resolve(),
+  openStore: () => {
+    const store = openBrowserStore();
+    stores.push(store);
+    return Promise.resolve(store);
+  },
+  closeStores: async () => {
+    await Promise.all(stores.splice(0).map((store) => store.close()));
+  },
 });
