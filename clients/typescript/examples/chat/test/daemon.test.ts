@@ -4,7 +4,7 @@ import { Client } from "backscroll";
 import type { Page } from "playwright-core";
 import { allSaved, createRoom, daemonPid, send, start, variants } from "./support.js";
 
-const KILLS = 4;
+const KILLS = 3;
 const SENT_BEFORE_EACH = 5;
 const SENT_WHILE_AWAY = 3;
 
