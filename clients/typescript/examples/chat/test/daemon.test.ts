@@ -2,14 +2,16 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { Client } from "backscroll";
 import type { Page } from "playwright-core";
-import { allSaved, createRoom, daemonPid, send, start, variants } from "./support.js";
+import { allSaved, createRoom, send } from "./actions.js";
+import { daemonPid } from "./processes.js";
+import { start, variants } from "./support.js";
 
 const KILLS = 3;
 const SENT_BEFORE_EACH = 5;
 const SENT_WHILE_AWAY = 3;
 
-describe("in the desktop variant", { skip: !variants.includes("desktop") }, () => {
-  test("a killed daemon loses and doubles nothing", async (t) => {
+void describe("in the desktop variant", { skip: !variants.includes("desktop") }, () => {
+  void test("a killed daemon loses and doubles nothing", async (t) => {
     const { open, dataDir } = await start(t, "desktop");
     const page = await open("ada");
     await createRoom(page, "Storm");
@@ -40,7 +42,7 @@ describe("in the desktop variant", { skip: !variants.includes("desktop") }, () =
     assert.deepEqual(await textsOf(page), sent);
   });
 
-  test("no other page or program may connect", async (t) => {
+  void test("no other page or program may connect", async (t) => {
     const { url } = await start(t, "desktop");
     const { origin, host, hash } = new URL(url);
     const token = new URLSearchParams(hash.slice(1)).get("token") ?? "";

@@ -6,26 +6,16 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import axe from "axe-core";
 import type { Page } from "playwright-core";
-import {
-  act,
-  allSaved,
-  createRoom,
-  daemonPid,
-  fill,
-  message,
-  SCREENSHOTS,
-  send,
-  start,
-  switchAccount,
-  variants,
-} from "./support.js";
+import { act, allSaved, createRoom, fill, message, send, switchAccount } from "./actions.js";
+import { daemonPid } from "./processes.js";
+import { SCREENSHOTS, start, variants } from "./support.js";
 
 const SCHEMES = ["light", "dark"] as const;
 const problems: string[] = [];
 mkdirSync(SCREENSHOTS, { recursive: true });
 
-describe("the page", { skip: !variants.includes("browser") }, () => {
-  test("looks well, and keeps the rules of accessibility", async (t) => {
+void describe("the page", { skip: !variants.includes("browser") }, () => {
+  void test("looks well, and keeps the rules of accessibility", async (t) => {
     const { open } = await start(t, "browser", { width: 1_000, height: 640 });
     const page = await open();
     await page.getByRole("heading", { name: "Who are you?" }).waitFor();
@@ -85,8 +75,8 @@ describe("the page", { skip: !variants.includes("browser") }, () => {
   });
 });
 
-describe("the page", { skip: !variants.includes("desktop") }, () => {
-  test("says that it is reconnecting", async (t) => {
+void describe("the page", { skip: !variants.includes("desktop") }, () => {
+  void test("says that it is reconnecting", async (t) => {
     const { open, dataDir } = await start(t, "desktop", { width: 1_000, height: 640 });
     const page = await open("ada");
     await createRoom(page, "Choir");

@@ -1,19 +1,19 @@
 /** Both variants of the example, in Chromium: the same tests run on each. */
 
-import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
 import { preview } from "vite";
+import { printedUrl, stop } from "./processes.js";
 
 const EXAMPLE = fileURLToPath(new URL("../../../", import.meta.url));
 export const SCREENSHOTS = join(EXAMPLE, "build/screenshots");
 export const DAEMON = process.env["BACKSCROLL"] ?? "backscroll";
 const CHROMIUM = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
-const START_MS = 30_000;
 
 export type Variant = "browser" | "desktop";
 const VARIANTS: readonly Variant[] = ["browser", "desktop"];
@@ -27,7 +27,7 @@ export interface Running {
   /** The directory of the daemon, in the desktop variant. */
   dataDir: string;
   /** Open a window, in which an account may be chosen already. */
-  open(account?: string): Promise<Page>;
+  open: (account?: string) => Promise<Page>;
 }
 
 let browser: Promise<Browser> | undefined;
@@ -78,102 +78,4 @@ async function startDesktop(t: TestContext, dataDir: string): Promise<string> {
   const child = spawn(process.execPath, [program, ...options], { stdio: ["ignore", "pipe", "inherit"] });
   t.after(() => stop(child));
   return printedUrl(child);
-}
-
-/** The address that a server prints when it is ready. */
-export function printedUrl(child: ChildProcess): Promise<string> {
-  return new Promise((found, fail) => {
-    const timer = setTimeout(() => {
-      fail(new Error("the example printed no address in time"));
-    }, START_MS);
-    let printed = "";
-    child.stdout?.on("data", (data: Buffer) => {
-      printed += data.toString();
-      const url = /^Open (\S+)$/m.exec(printed)?.[1];
-      if (url === undefined) return;
-      clearTimeout(timer);
-      found(url);
-    });
-    child.once("exit", (code) => {
-      clearTimeout(timer);
-      fail(new Error(`the example ended with exit code ${String(code)}`));
-    });
-  });
-}
-
-/** Stop a process that was started here, and wait for its end. */
-export async function stop(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null) return;
-  const ended = new Promise((resolve) => child.once("exit", resolve));
-  child.kill();
-  await ended;
-}
-
-export const daemonPid = (dataDir: string): number => Number(readFileSync(join(dataDir, "pid"), "utf8").trim());
-
-// What a person does; a window that is not in front draws only once a second
-
-export async function createRoom(page: Page, name: string): Promise<void> {
-  await page.bringToFront();
-  await page.getByRole("button", { name: "New room" }).click();
-  await page.getByRole("textbox", { name: "Name" }).fill(name);
-  await page.getByRole("button", { name: "Create", exact: true }).click();
-  await page.getByRole("heading", { name }).waitFor();
-}
-
-export async function fill(page: Page, count: number): Promise<void> {
-  await page.bringToFront();
-  await page.getByRole("button", { name: "Fill with sample messages" }).click();
-  await page.getByRole("spinbutton", { name: "Messages" }).fill(String(count));
-  await page.getByRole("button", { name: "Fill", exact: true }).click();
-  await page.getByRole("article").first().waitFor({ timeout: 120_000 });
-}
-
-export async function send(page: Page, text: string): Promise<void> {
-  await page.bringToFront();
-  const composer = page.getByRole("textbox", { name: "Message to" });
-  await composer.fill(text);
-  await composer.press("Enter");
-}
-
-/** Wait until all that was written in a window is stored. */
-export async function allSaved(page: Page): Promise<void> {
-  await page.waitForFunction(() => !document.body.innerText.includes("Sending…"));
-}
-
-/** The message with a text. */
-export const message = (page: Page, text: string | RegExp) => page.getByRole("article").filter({ hasText: text });
-
-/** Click one of a message's actions, which appear under the pointer. */
-export async function act(page: Page, text: string | RegExp, name: string): Promise<void> {
-  await page.bringToFront();
-  await message(page, text).hover();
-  await message(page, text).getByRole("button", { name, exact: true }).click();
-}
-
-export async function switchAccount(page: Page, name: string): Promise<void> {
-  await page.bringToFront();
-  await page.getByRole("button", { name: "switch account" }).click();
-  await page.getByRole("dialog").getByRole("button", { name }).click();
-  await page.getByRole("button", { name: `${name} switch account` }).waitFor();
-}
-
-/** The id of the message at the top of the view. */
-export const topMessage = (page: Page): Promise<string | undefined> =>
-  page.evaluate(() => {
-    const top = document.querySelector(".scroller")?.getBoundingClientRect().top ?? 0;
-    const articles = [...document.querySelectorAll<HTMLElement>("article")];
-    return articles.find((article) => article.getBoundingClientRect().bottom > top + 1)?.dataset["id"];
-  });
-
-/** Turn the wheel over the messages until a condition holds. */
-export async function scrollUntil(page: Page, pixels: number, isThere: () => Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + START_MS;
-  await page.bringToFront();
-  await page.locator(".scroller").hover();
-  while (!(await isThere())) {
-    if (Date.now() > deadline) throw new Error("scrolling did not lead there in time");
-    await page.mouse.wheel(0, pixels);
-    await page.evaluate(() => new Promise(requestAnimationFrame));
-  }
 }

@@ -1,23 +1,12 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Page } from "playwright-core";
-import {
-  act,
-  allSaved,
-  createRoom,
-  fill,
-  message,
-  scrollUntil,
-  send,
-  start,
-  switchAccount,
-  topMessage,
-  variants,
-} from "./support.js";
+import { act, allSaved, createRoom, fill, message, scrollUntil, send, switchAccount, topMessage } from "./actions.js";
+import { start, variants } from "./support.js";
 
 for (const variant of variants) {
-  describe(`in the ${variant} variant`, () => {
-    test("two windows follow one another live", async (t) => {
+  void describe(`in the ${variant} variant`, () => {
+    void test("two windows follow one another live", async (t) => {
       const { open } = await start(t, variant);
       const one = await open("ada");
       await createRoom(one, "Kitchen");
@@ -48,7 +37,7 @@ for (const variant of variants) {
       await one.getByRole("button", { name: "Garden" }).waitFor();
     });
 
-    test("a new message is announced, and does not move the view", async (t) => {
+    void test("a new message is announced, and does not move the view", async (t) => {
       const { open } = await start(t, variant);
       const one = await open("ada");
       await fill(one, 300);
@@ -65,7 +54,7 @@ for (const variant of variants) {
       await button.waitFor({ state: "detached" });
     });
 
-    test("an account shows nothing of another one", async (t) => {
+    void test("an account shows nothing of another one", async (t) => {
       const { open } = await start(t, variant);
       const page = await open("ada");
       const received = receivedBy(page);
@@ -100,7 +89,7 @@ for (const variant of variants) {
       assert.doesNotMatch(await page.content(), /Bo was here/);
     });
 
-    test("reloading resumes at the last room and place", async (t) => {
+    void test("reloading resumes at the last room and place", async (t) => {
       const { open } = await start(t, variant);
       const page = await open("ada");
       await createRoom(page, "Another room");
@@ -122,7 +111,7 @@ for (const variant of variants) {
       await page.locator('article[data-id="sample-1000-000999"]').waitFor();
     });
 
-    test("scrolling leads to the oldest message and back", async (t) => {
+    void test("scrolling leads to the oldest message and back", async (t) => {
       const { open } = await start(t, variant);
       const page = await open("ada");
       await fill(page, 1_000);
@@ -146,7 +135,7 @@ for (const variant of variants) {
       assert.ok(most < 80, `${String(most)} rows were in the document`);
     });
 
-    test("messages that come in above do not move the view", async (t) => {
+    void test("messages that come in above do not move the view", async (t) => {
       const { open } = await start(t, variant);
       const page = await open("ada");
       await fill(page, 1_000);
@@ -156,7 +145,7 @@ for (const variant of variants) {
       assert.deepEqual(jumps, []);
     });
 
-    test("everything can be done with the keyboard", async (t) => {
+    void test("everything can be done with the keyboard", async (t) => {
       const { open } = await start(t, variant);
       const page = await open("ada");
       await page.getByText("No rooms yet").waitFor();
@@ -222,7 +211,7 @@ const storedFor = (page: Page, exceptOf: string): Promise<string> =>
           reject(new Error(request.error?.message));
         };
       });
-    const found: unknown[] = [{ ...localStorage }, { ...sessionStorage }];
+    const found: unknown[] = [localStorage, sessionStorage].map((storage) => Object.entries(storage));
     for (const { name = "" } of await indexedDB.databases()) {
       if (name.includes(account)) continue;
       const database = await done(indexedDB.open(name));
