@@ -79,7 +79,14 @@ function bridge(window: WebSocket, connect: Options["connect"]): void {
     });
   const session = connect((event) => send({ event }));
   window.on("message", (data: Buffer) => {
-    const { id, kind, request } = JSON.parse(data.toString()) as FromWindow;
+    let message: FromWindow;
+    try {
+      message = JSON.parse(data.toString()) as FromWindow;
+    } catch {
+      window.terminate(); // it is not our page
+      return;
+    }
+    const { id, kind, request } = message;
     void session
       .answer(kind, request)
       .then((envelope) => send({ id, envelope }))

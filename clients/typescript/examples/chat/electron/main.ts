@@ -16,6 +16,7 @@ function openWindow(): void {
     height: 700,
     webPreferences: { preload: preloadPath, sandbox: true },
   });
+  // The page chooses the account itself here; an application with a sign-in checks it: `mayUse: (scope) => …`.
   exposed.admit(window.webContents, { origin: "file://" });
   void window.loadFile(PAGE);
 }
@@ -29,4 +30,5 @@ app.on("window-all-closed", () => {
 });
 app.on("will-quit", () => {
   exposed.close();
+  void store.close();
 });

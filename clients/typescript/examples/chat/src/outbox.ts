@@ -45,9 +45,9 @@ export class Outbox implements Readable<OutboxState> {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Send a message; `saved` is called when it is stored, before it leaves the outbox. */
-  send(text: Omit<MessageInput, "id" | "timestamp">, saved: () => Promise<void>): void {
-    if (this.#isFull()) return;
+  /** Send a message; `saved` is called when it is stored, before it leaves the outbox. Returns whether it was taken. */
+  send(text: Omit<MessageInput, "id" | "timestamp">, saved: () => Promise<void>): boolean {
+    if (this.#isFull()) return false;
     // Two messages of one millisecond would be in the order of their random ids.
     this.#latestTime = Math.max(Date.now(), this.#latestTime + 1);
     const message = { ...text, id: crypto.randomUUID(), timestamp: this.#latestTime };
@@ -65,6 +65,7 @@ export class Outbox implements Readable<OutboxState> {
         });
       }
     });
+    return true;
   }
 
   /** Do something else that may be repeated: an edit, a deletion, a reaction. */

@@ -52,21 +52,20 @@ export function RoomView({ db, store, outbox, account, room, place, remember, op
     await timeline.jumpToNewest();
     setToEnd((count) => count + 1);
   };
-  const send = (content: string): void => {
+  const send = (content: string): boolean => {
     const replyToId = answering?.id;
     const text = { roomId: room.id, senderId: account.id, senderName: account.name, content };
-    outbox.send({ ...text, ...(replyToId !== undefined && { replyToId }) }, () => timeline.pull());
+    const message = { ...text, ...(replyToId !== undefined && { replyToId }) };
+    if (!outbox.send(message, () => timeline.pull())) return false;
     setAnswering(undefined);
     void showNewest();
+    return true;
   };
   const stopEditing = (): void => {
     setEditing(undefined);
   };
-  // The focus was in the text that was edited, and goes back to its message.
-  useLayoutEffect(() => {
-    if (editing === undefined) return undefined;
-    return () => document.querySelector<HTMLElement>(`article[data-id="${CSS.escape(editing.id)}"]`)?.focus();
-  }, [editing?.id]);
+  useFocusBack(editing?.id);
+  useFocusBack(deleting?.id);
   // The rows get the same object all the time, so that they are not rendered again for it.
   const latest = useRef<MessageActions | undefined>(undefined);
   latest.current = {
@@ -172,6 +171,14 @@ export function RoomView({ db, store, outbox, account, room, place, remember, op
   );
 }
 
+/** When there is no such message any more that is edited, or asked about, the focus goes back to it in the list. */
+function useFocusBack(id: string | undefined): void {
+  useLayoutEffect(() => {
+    if (id === undefined) return undefined;
+    return () => document.querySelector<HTMLElement>(`article[data-id="${CSS.escape(id)}"]`)?.focus();
+  }, [id]);
+}
+
 /** Actions that stay the same object and call the latest functions. */
 function forwarded(latest: { current: MessageActions | undefined }): MessageActions {
   return {
@@ -191,7 +198,7 @@ function forwarded(latest: { current: MessageActions | undefined }): MessageActi
 interface ComposerProps {
   room: Room;
   answering: AnyMessage | undefined;
-  send: (content: string) => void;
+  send: (content: string) => boolean;
   stopAnswering: () => void;
   editLatestOwn: () => void;
 }
@@ -203,8 +210,7 @@ function Composer({ room, answering, send, stopAnswering, editLatestOwn }: Compo
     element.current?.focus();
   }, [answering]);
   const submit = (): void => {
-    if (text.trim() === "") return;
-    send(text.trim());
+    if (text.trim() === "" || !send(text.trim())) return;
     setText("");
     element.current?.focus();
   };

@@ -6,34 +6,51 @@
 import type { Bridge, Envelope } from "@backscroll/desktop/renderer";
 import type { StoreEvent } from "backscroll/language";
 
-export type FromServer = { id: number; envelope: Envelope } | { event: StoreEvent };
+const GONE = "the application was closed: start it again, and open the address that it prints";
+
+type FromServer = { id: number; envelope: Envelope } | { event: StoreEvent };
 
 /** Connect to the process that has the store; it admits only those who know the token. */
 export async function socketBridge(token: string): Promise<Bridge> {
   const socket = new WebSocket(`ws://${location.host}/bridge?token=${encodeURIComponent(token)}`);
-  const waiting = new Map<number, (envelope: Envelope) => void>();
+  const waiting = new Map<number, { resolve: (envelope: Envelope) => void; reject: (reason: Error) => void }>();
   const listeners = new Set<(event: StoreEvent) => void>();
   let latestId = 0;
+  const tell = (event: StoreEvent): void => {
+    for (const listener of listeners) listener(event);
+  };
 
   socket.addEventListener("message", ({ data }: MessageEvent<string>) => {
     const message = JSON.parse(data) as FromServer;
     if ("event" in message) {
-      for (const listener of listeners) listener(message.event);
+      tell(message.event);
     } else {
-      waiting.get(message.id)?.(message.envelope);
+      waiting.get(message.id)?.resolve(message.envelope);
       waiting.delete(message.id);
     }
   });
-  await new Promise((resolve, reject) => {
-    socket.addEventListener("open", resolve);
+  // Electron's windows end with its main process. This one stays, and shows that nothing is behind it any more.
+  socket.addEventListener("close", () => {
+    for (const { reject } of waiting.values()) reject(new Error(GONE));
+    waiting.clear();
+    tell({ type: "disconnected", problem: { code: "unavailable", message: GONE } });
+  });
+  await new Promise<void>((resolve, reject) => {
+    socket.addEventListener("open", () => {
+      resolve();
+    });
     socket.addEventListener("error", () => {
-      reject(new Error("The application does not answer. Start it again."));
+      reject(new Error(GONE));
     });
   });
   const ask = (kind: "command" | "query", request: unknown): Promise<Envelope> =>
-    new Promise((resolve) => {
+    new Promise((resolve, reject) => {
+      if (socket.readyState !== WebSocket.OPEN) {
+        reject(new Error(GONE));
+        return;
+      }
       latestId += 1;
-      waiting.set(latestId, resolve);
+      waiting.set(latestId, { resolve, reject });
       socket.send(JSON.stringify({ id: latestId, kind, request }));
     });
   return {

@@ -210,18 +210,20 @@ export class Timeline implements Readable<TimelineState> {
       this.#cursor = latest;
       return;
     }
-    const isAnyNewer = changes.map((change) => this.#apply(change)).includes("newer");
+    const newer = changes.map((change) => this.#apply(change)).filter((message) => message !== undefined);
     this.#cursor = cursor;
-    if (isAnyNewer && !this.#state.hasNewer) await this.#readNewer();
-    else if (changes.length > 0) this.#show({});
+    if (newer.length > 0 && !this.#state.hasNewer) await this.#readNewer();
+    // The cursor of the last page may be that of a message after these, which is gone.
+    if (!this.#state.hasNewer) for (const message of newer) if (!this.has(message.id)) this.#insert(message);
+    if (changes.length > 0) this.#show({});
   }
 
   async #now(): Promise<string> {
     return (await this.#db.getChanges({ after: "now" })).cursor;
   }
 
-  /** Apply a change to the messages in memory; says whether it is about a message after them. */
-  #apply(change: ItemChange): "newer" | undefined {
+  /** Apply a change to the messages in memory; returns the message if it is after them. */
+  #apply(change: ItemChange): Message | undefined {
     if (change.noun !== "message" || change.id === undefined) return undefined;
     const { id, value } = change;
     const before = this.#pages.flatMap((page) => page.messages).find((message) => message.id === id);
@@ -234,7 +236,7 @@ export class Timeline implements Readable<TimelineState> {
     const last = this.#pages.at(-1)?.messages.at(-1);
     if (last === undefined || isAfter(value, last)) {
       if (before === undefined && this.place !== undefined) this.#unseenIds.add(id);
-      return "newer";
+      return value;
     }
     this.#insert(value);
     return undefined;
