@@ -26,9 +26,13 @@ export interface FrameLike {
 /** Electron's `webContents` of a window. */
 export interface WebContentsLike {
   readonly mainFrame: FrameLike;
+  /** Whether the window is gone. */
   isDestroyed(): boolean;
+  /** Sends a message to the main frame. */
   send(channel: string, ...values: unknown[]): void;
+  /** Calls the listener with each event. */
   on(event: "destroyed" | "render-process-gone", listener: () => void): unknown;
+  /** Ends `on`. */
   removeListener(event: "destroyed" | "render-process-gone", listener: () => void): unknown;
 }
 
@@ -40,7 +44,9 @@ export interface InvokeEventLike {
 
 /** Electron's `ipcMain`. */
 export interface IpcMainLike {
+  /** Answers the messages on a channel. */
   handle(channel: string, listener: (event: InvokeEventLike, ...values: unknown[]) => unknown): void;
+  /** Ends `handle`. */
   removeHandler(channel: string): void;
 }
 

@@ -12,6 +12,8 @@ export {
   type WebContentsLike,
 } from "./electron.js";
 export type { Envelope, ErrorData } from "./envelope.js";
+export type { Send } from "./outbox.js";
+export type { Kind } from "./request.js";
 export { preloadPath } from "./preload-path.js";
 export { DEFAULT_OPERATIONS, type Session, type SessionOptions } from "./session.js";
 export { type DesktopStore, openStore, type StoreOptions } from "./store.js";

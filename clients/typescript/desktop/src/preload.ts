@@ -7,12 +7,15 @@ export type { Bridge } from "./bridge.js";
 
 /** Electron's `contextBridge`, as far as it is used here. */
 export interface ContextBridgeLike {
+  /** Puts an object into the page's window. */
   exposeInMainWorld(name: string, api: unknown): void;
 }
 
 /** Electron's `ipcRenderer`, as far as it is used here. */
 export interface IpcRendererLike {
+  /** Asks the handler of a channel. */
   invoke(channel: string, ...values: unknown[]): Promise<unknown>;
+  /** Calls the listener with each message of a channel. */
   on(channel: string, listener: (event: unknown, ...values: unknown[]) => void): unknown;
 }
 

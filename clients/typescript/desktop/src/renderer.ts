@@ -12,7 +12,7 @@ import {
 } from "backscroll/language";
 import type { Bridge } from "./bridge.js";
 import { unwrap } from "./envelope.js";
-import { checkedRequest, type Kind, sizeOf, SWITCH_SCOPE } from "./request.js";
+import { checkedPayload, checkedRequest, type Kind, SWITCH_SCOPE } from "./request.js";
 
 export type { Bridge } from "./bridge.js";
 export type { Envelope, ErrorData } from "./envelope.js";
@@ -65,11 +65,12 @@ class BridgeStore implements Store {
 
   async #ask(kind: Kind, request: unknown): Promise<unknown> {
     const { type, payload } = checkedRequest(request);
-    const { bytesFields = [] } = (Object.hasOwn(OPERATIONS, type) && OPERATIONS[type as OperationName]) || {};
-    sizeOf(payload, bytesFields); // what cannot cross is refused here, where it was called
+    // What cannot cross is refused here, where it was called.
+    const { bytesFields } = Object.hasOwn(OPERATIONS, type) ? OPERATIONS[type as OperationName] : {};
+    const copy = { type, payload: checkedPayload(payload, bytesFields).payload };
     let envelope: unknown;
     try {
-      envelope = await this.#bridge[kind]({ type, payload });
+      envelope = await this.#bridge[kind](copy);
     } catch (error) {
       throw new NoReplyError(`the main process did not answer: ${error instanceof Error ? error.message : ""}`);
     }

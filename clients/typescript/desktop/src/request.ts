@@ -49,43 +49,56 @@ function checkNames(value: Record<string, unknown>, names: readonly string[], pa
 }
 
 /**
- * About how many bytes a payload has in JSON, and at least half of them. Throws `InvalidError` for what JSON has no form
- * for or would change silently, such as functions, maps and dates, and `TooLargeError` for a payload over its limit. Its
- * time is bounded too: a small payload in which the same list occurs again and again may be endless when written out.
+ * A copy of a payload as plain data, and about how many bytes it has in JSON, at least half of them. Of a proxy there is
+ * its target in the copy, and of an instance of a class its fields: both do not cross every bridge.
+ *
+ * Throws `InvalidError` for what JSON has no form for or would change silently, such as functions, maps and dates, and
+ * `TooLargeError` for a payload over its limit. Its time is bounded too: a small payload in which the same list occurs
+ * again and again may be endless when written out.
  */
-export function sizeOf(payload: Record<string, unknown>, bytesFields: readonly string[] = []): number {
-  let size = 0;
+export function checkedPayload(
+  payload: Record<string, unknown>,
+  bytesFields: readonly string[] = [],
+): { payload: Record<string, unknown>; bytes: number } {
+  let bytes = 0;
   const grow = (by: number): void => {
-    size += by;
-    if (size > LIMITS.bodyBytes) {
+    bytes += by;
+    if (bytes > LIMITS.bodyBytes) {
       const problem = `the payload has more than ${String(LIMITS.bodyBytes)} bytes, or contains itself`;
       throw new TooLargeError(problem, { code: "too-large" });
     }
   };
-  const visit = (value: unknown, path: string, depth: number): void => {
+  const copied = (value: unknown, path: string, depth: number): unknown => {
     grow(2);
     if (typeof value === "string") grow(value.length);
-    if (value === null || typeof value === "string" || typeof value === "number" || typeof value === "boolean") return;
+    if (value === null || typeof value === "string" || typeof value === "number" || typeof value === "boolean") {
+      return value;
+    }
     if (typeof value !== "object") throw invalid(`JSON has no form for a value of type ${typeof value}`, path);
     if (depth > DEPTH_MAX) throw invalid(`more than ${String(DEPTH_MAX)} levels, or it contains itself`, path);
     if (Array.isArray(value)) {
-      for (let index = 0; index < value.length; index += 1) visit(value[index], `${path}[${String(index)}]`, depth + 1);
-      return;
+      const copy: unknown[] = [];
+      for (let index = 0; index < value.length; index += 1) {
+        copy.push(copied(value[index], `${path}[${String(index)}]`, depth + 1));
+      }
+      return copy;
     }
     const kind = kindOfObject(value);
     if (kind !== "Object") throw invalid(`JSON has no form for an object of type ${kind}`, path);
-    for (const [name, each] of Object.entries(value)) {
-      grow(name.length);
-      if (each !== undefined) visit(each, `${path}.${name}`, depth + 1);
-    }
+    return fieldsOf(value, path, depth);
   };
-  for (const [name, value] of Object.entries(payload)) {
-    const path = `$.payload.${name}`;
-    grow(name.length);
-    if (value instanceof Uint8Array && bytesFields.includes(name)) grow(value.length);
-    else if (value !== undefined) visit(value, path, 1);
-  }
-  return size;
+  const fieldsOf = (value: object, path: string, depth: number): Record<string, unknown> => {
+    const entries: [string, unknown][] = [];
+    for (const [name, each] of Object.entries(value) as [string, unknown][]) {
+      grow(name.length);
+      if (depth === 0 && each instanceof Uint8Array && bytesFields.includes(name)) {
+        grow(each.length);
+        entries.push([name, each]);
+      } else if (each !== undefined) entries.push([name, copied(each, `${path}.${name}`, depth + 1)]);
+    }
+    return Object.fromEntries(entries); // which has no setter for `__proto__`
+  };
+  return { payload: fieldsOf(payload, "$.payload", 0), bytes };
 }
 
 /** `Object` for plain objects and for instances of classes, and otherwise the name of what is built in. */

@@ -13,7 +13,7 @@ import { OPERATIONS, type OperationName, UnknownOperationError } from "backscrol
 import type { Listener } from "./account.js";
 import { type Envelope, errorEnvelope, isRecord } from "./envelope.js";
 import { Outbox, type Send } from "./outbox.js";
-import { checkedRequest, checkedScope, invalid, type Kind, sizeOf, SWITCH_SCOPE } from "./request.js";
+import { checkedPayload, checkedRequest, checkedScope, invalid, type Kind, SWITCH_SCOPE } from "./request.js";
 
 /** The payloads of a session's requests without an answer, together with `REQUEST_BYTES` for each. */
 const BYTES_MAX = 64 * 1024 * 1024;
@@ -47,17 +47,19 @@ export interface Membership {
   leave(): void;
 }
 
+/** From one switch to the next. */
+class Stay {
+  /** Ends the queries when the account is left. */
+  readonly leaving = new AbortController();
+  /** The requests without an answer. */
+  readonly requests = new Set<Promise<unknown>>();
+}
+
 /** What a session needs of its store. */
 export interface SessionStore {
   join(scope: string, listener: Listener): Promise<Membership>;
   closed(): void;
   onProblem(problem: unknown): void;
-}
-
-/** A request without an answer. */
-interface Waiting {
-  bytes: number;
-  done: Promise<unknown>;
 }
 
 /**
@@ -74,13 +76,12 @@ export class Session {
   readonly #operations: ReadonlySet<string>;
   readonly #mayUse: (scope: string) => boolean | Promise<boolean>;
   readonly #store: SessionStore;
-  readonly #waiting = new Set<Waiting>();
+  #stay = new Stay();
+  /** The bytes of the requests without an answer. */
   #bytes = 0;
   /** The account of the requests that are called now; it is never rejected. */
   #membership: Promise<Membership | undefined> = Promise.resolve(undefined);
   #outbox: Outbox;
-  /** Ends the queries of the account that is open. */
-  #leaving = new AbortController();
   #closing: Promise<void> | undefined;
 
   /** @internal Made by `DesktopStore.session`. */
@@ -124,16 +125,17 @@ export class Session {
     const { type, payload } = checkedRequest(request);
     if (type === SWITCH_SCOPE) {
       if (kind !== "command") throw invalid("switch-scope is a command; call `command`", "$.type");
-      return this.#switchScope(checkedScope(payload));
+      const scope = checkedScope(payload);
+      return this.#whileWaiting(0, () => this.#switchScope(scope));
     }
     this.#checkOperation(kind, type);
     if (type === "batch") this.#checkBatch(payload["commands"]);
-    const bytes = sizeOf(payload, OPERATIONS[type].bytesFields) + REQUEST_BYTES;
-    return this.#whileWaiting(bytes, () => this.#call(kind, type, payload));
+    const checked = checkedPayload(payload, OPERATIONS[type].bytesFields);
+    return this.#whileWaiting(checked.bytes, () => this.#call(kind, type, checked.payload));
   }
 
   async #call(kind: Kind, type: OperationName, payload: Record<string, unknown>): Promise<unknown> {
-    const { signal } = this.#leaving;
+    const { signal } = this.#stay.leaving;
     const membership = await this.#membership;
     if (membership === undefined) {
       throw new ForbiddenError("no account is open: call switch-scope first", { code: "forbidden" });
@@ -143,17 +145,19 @@ export class Session {
   }
 
   /** Let a request count as one without an answer until it has one. */
-  async #whileWaiting(bytes: number, act: () => Promise<unknown>): Promise<unknown> {
+  async #whileWaiting(payloadBytes: number, act: () => Promise<unknown>): Promise<unknown> {
+    const bytes = payloadBytes + REQUEST_BYTES;
     if (this.#bytes + bytes > BYTES_MAX) {
       throw new BusyError("too many requests of this window have no answer yet", { code: "busy", retryable: true });
     }
-    const waiting = { bytes, done: act() };
+    const outcome = act();
+    const { requests } = this.#stay; // of a switch, that of its account
     this.#bytes += bytes;
-    this.#waiting.add(waiting);
+    requests.add(outcome);
     try {
-      return await waiting.done;
+      return await outcome;
     } finally {
-      this.#waiting.delete(waiting);
+      requests.delete(outcome);
       this.#bytes -= bytes;
     }
   }
@@ -221,10 +225,10 @@ export class Session {
 
   /** Leave the account that is open: fulfils when its requests have their answers. */
   async #leave(): Promise<void> {
-    const done = [...this.#waiting].map((each) => each.done);
-    this.#leaving.abort(new NoReplyError("the window left the account before the query was answered"));
-    this.#leaving = new AbortController();
-    await Promise.allSettled(done);
+    const { leaving, requests } = this.#stay;
+    this.#stay = new Stay();
+    leaving.abort(new NoReplyError("the window left the account before the query was answered"));
+    await Promise.allSettled(requests);
   }
 }
 

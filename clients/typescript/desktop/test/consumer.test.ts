@@ -110,7 +110,7 @@ void test("the renderer's code imports nothing of Node", () => {
     seen.add(file);
     const code = readFileSync(file, "utf8");
     for (const [, name = ""] of code.matchAll(/^(?:import|export)\b[^;]*? from "([^"]+)";/gm)) {
-      if (name.startsWith("./")) visit(join(file, "..", name));
+      if (name.startsWith(".")) visit(join(file, "..", name));
       else if (name === "backscroll/language") visit(join(modules, "backscroll", "dist", "esm", "language.js"));
       else assert.fail(`${file} imports ${name}`);
     }

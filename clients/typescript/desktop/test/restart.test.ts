@@ -6,10 +6,12 @@ import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { promisify } from "node:util";
+import { Client } from "backscroll";
 import { BackscrollError, type MessagePage } from "backscroll/language";
 import { openStore } from "../src/index.js";
 import {
   BACKSCROLL,
+  changedIds,
   daemonPid,
   isRunning,
   killDaemon,
@@ -137,6 +139,28 @@ void test("a window that comes while it is away is told", async (t) => {
   await waitUntil(() => other.events.at(-1)?.type === "connected" || one.events.at(-1)?.type === "connected");
   await waitUntil(() => one.events.at(-1)?.type === "connected");
   assert([0, 2].includes(other.events.length), JSON.stringify(other.events));
+});
+
+void test("one that died while no window was open is started", async (t) => {
+  const { store, dataDir } = await openTestStore(t);
+  await killDaemon(dataDir);
+  const window = openWindow(store);
+  await window.page.switchScope("ada");
+  await window.page.command({ type: "save-message", payload: { message: messageOf(1) } });
+});
+
+void test("another history of the account is a gap", async (t) => {
+  const { store, dataDir } = await openTestStore(t);
+  const window = openWindow(store);
+  await window.page.switchScope("ada");
+  await window.page.command({ type: "save-message", payload: { message: messageOf(1) } });
+  await waitUntil(() => changedIds(window.events).includes("m1"));
+  using admin = new Client({ dataDir, scope: "ada" });
+  await admin.deleteScope();
+  await window.page.command({ type: "save-message", payload: { message: messageOf(2) } });
+  await waitUntil(() => window.events.some(({ type }) => type === "gap"));
+  await window.page.command({ type: "save-message", payload: { message: messageOf(3) } });
+  await waitUntil(() => changedIds(window.events).includes("m3"));
 });
 
 void test("a daemon that cannot start again is tried again", async (t) => {

@@ -280,7 +280,7 @@ void test("strange payloads are refused, and name the field", async (t) => {
 });
 
 void test("what clones as plain data is taken", async (t) => {
-  const { session } = await sessionOf(t);
+  const { store, session } = await sessionOf(t);
   class Room {
     readonly id = "r1";
     readonly name = "Home";
@@ -294,6 +294,11 @@ void test("what clones as plain data is taken", async (t) => {
   const room: object = structuredClone(new Room());
   const saved = await session.answer("command", { type: "save-room", payload: { room } });
   assert.deepEqual(saved, { ok: true, result: null });
+  const reactive = new Proxy({ id: "r2", name: "Away", hostId: "ada", createdAt: 1 }, {});
+  const window = openWindow(store);
+  await window.page.switchScope("ada");
+  await window.page.command({ type: "save-room", payload: { room: new Proxy(reactive, {}) } });
+  assert.equal((await window.page.query({ type: "get-room", payload: { roomId: "r2" } }))?.name, "Away");
   const data = Uint8Array.of(1, 2, 3);
   const put = await session.answer("command", { type: "put-media-part", payload: { data } });
   assert.equal(put.ok, true);
@@ -396,6 +401,21 @@ void test("switches at once end in the last account", async (t) => {
     await window.page.switchScope(scope);
     assert.deepEqual(await idsOf(window), ids);
   }
+});
+
+void test("switches without end are refused", async (t) => {
+  const { store } = await openTestStore(t);
+  let refuse: (allowed: boolean) => void = () => undefined;
+  const refused = new Promise<boolean>((resolve) => (refuse = resolve));
+  const window = openWindow(store, { mayUse: () => refused });
+  const switching = Array.from({ length: 70_000 }, async (): Promise<string> => {
+    const envelope = await window.session.answer("command", { type: "switch-scope", payload: { scope: "ada" } });
+    return envelope.ok ? "ok" : envelope.error.code;
+  });
+  refuse(false);
+  const codes = await Promise.all(switching);
+  assert.equal(codes.filter((code) => code === "forbidden").length, 65_536);
+  assert.equal(codes.filter((code) => code === "busy").length, 70_000 - 65_536);
 });
 
 void test("the last session that leaves closes the client", async (t) => {

@@ -28,7 +28,7 @@ function withoutDeleted(store: Store): Store {
     query: async (request) => {
       const result = await store.query(request);
       if (request.type !== "get-messages" || !Array.isArray(result)) return result;
-      const shown = result.filter((each) => !("isDeleted" in each && each.isDeleted));
+      const shown = (result as { isDeleted?: boolean }[]).filter(({ isDeleted }) => isDeleted !== true);
       return shown as typeof result;
     },
   };

@@ -91,6 +91,31 @@ describe("saveMessage", () => {
     expect(await database.getMessageById("m1")).toEqual(stored("m1", { isDeleted: true, content: DELETED_TEXT }));
   });
 
+  test("text that is too large or none is refused", async ({ database }) => {
+    const tooLarge = message("m1", { content: "é".repeat(524_289) });
+    await expectRefusal(database.saveMessage(tooLarge), "too-large", "$.payload.message.content");
+    await expectRefusal(database.saveMessage(message("é".repeat(257))), "too-large", "$.payload.message.id");
+    for (const content of ["a\0b", "\ud800"]) {
+      await expectRefusal(database.saveMessage(message("m1", { content })), "invalid", "$.payload.message.content");
+    }
+    await database.saveMessage(message("m1", { content: "é".repeat(524_288) }));
+    expect((await database.getMessageById("m1"))?.content).toHaveLength(524_288);
+  });
+
+  test("calls take effect in their order, without waiting", async ({ database }) => {
+    const calls = [
+      database.saveMessage(message("m1")),
+      database.updateMessage("m1", { content: "edited" }),
+      database.getMessageById("m1"),
+      database.deleteMessage("m1"),
+      database.saveMessage(message("m1")),
+      database.getMessageById("m1"),
+    ];
+    const outcomes = await Promise.all(calls);
+    expect(outcomes[2]).toMatchObject({ content: "edited" });
+    expect(outcomes[5]).toMatchObject({ content: DELETED_TEXT });
+  });
+
   test("empty ids and unknown fields are refused", async ({ database }) => {
     await expectRefusal(database.saveMessage(message("")), "invalid", "$.payload.message.id");
     const unknown = { ...message("m1"), colour: "red" };
@@ -132,6 +157,12 @@ describe("getMessages", () => {
     const [bare] = await database.getMessages("home", 50, 0, { childLists: false });
     expect(bare).not.toHaveProperty("reactions");
     expect(await database.getMessages("home", 50)).toEqual([stored("m1", { reactions: [reaction("m1") as never] })]);
+  });
+
+  test("more than fits into a reply is too-large", async ({ database }) => {
+    for (const id of idsTo(9)) await database.saveMessage(message(id, { content: "x".repeat(1_000_000) }));
+    await expect(database.getMessages("home")).rejects.toMatchObject({ code: "too-large" });
+    expect(await database.getMessages("home", 4)).toHaveLength(4);
   });
 
   test("a room without messages has none", async ({ database }) => {
