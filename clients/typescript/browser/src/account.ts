@@ -4,68 +4,89 @@ import type { BackscrollError, ChangePage, GetChanges, StoreEvent } from "backsc
 import { openDatabase } from "./database.js";
 import { asStoreError, unavailable } from "./errors.js";
 import { type CommandRow, type Database, STORES, type Writes } from "./layout.js";
+import { type LegacyOptions, adoptLegacy } from "./legacy.js";
 import { randomId } from "./migrations.js";
+import { deleteExpiredMessages, isDue, nextExpiry } from "./operations/expiry.js";
 import { historyOf, isNothingNew, itemChange } from "./operations/feed.js";
 import { COMMANDS, QUERIES } from "./operations/index.js";
 import { type Commands, Tail } from "./tabs.js";
-import type { Known } from "./validate.js";
+import type { Checked, Known } from "./validate.js";
+import { Waiting } from "./waiting.js";
 
 /** So many commands are kept for the feed, and a few more. */
 const KEPT_COMMANDS = 10_000;
 /** So many older ones are deleted at a time. */
 const DROPPED_AT_ONCE = 100;
 const READ_AT_ONCE = 500;
+/** The longest time of a timer. */
+const TIMER_MS_MAX = 2 ** 31 - 1;
 
 /** What does not depend on the account. */
 export interface AccountOptions {
   /** How long to wait for other tabs that use an older version of the database, in milliseconds. */
   readonly blockedMs: number;
+  readonly legacy: LegacyOptions | undefined;
   readonly tell: (event: StoreEvent) => void;
 }
 
-/** A connection, and what follows the changes that are committed by it and by others. */
+/** A connection, and what follows the commands that are committed by it and by others. */
 interface Connection {
   readonly database: Database;
   readonly tail: Tail;
 }
 
+/** Does the work of a command in its transaction. */
+type Handler = (work: Writes) => Promise<unknown>;
+
 export class Account {
+  readonly #scope: string;
   readonly #name: string;
   readonly #options: AccountOptions;
   readonly #session = randomId();
   readonly #running = new Set<Promise<unknown>>();
-  readonly #waiting = new Set<() => void>();
+  readonly #waiting = new Waiting();
   #connection: Promise<Connection> | undefined;
-  #history: string | undefined;
+  /** The history of the database, and the last command that listeners know of. */
+  #known: { history: string; tail: Tail } | undefined;
   #problem: BackscrollError | undefined;
+  #expiry: { at: number; timer: ReturnType<typeof setTimeout> } | undefined;
 
-  /** Begins to open the database of this name. */
-  constructor(name: string, options: AccountOptions) {
+  constructor(scope: string, name: string, options: AccountOptions) {
+    this.#scope = scope;
     this.#name = name;
     this.#options = options;
   }
 
-  /** Wait until the database is open. */
+  /** Wait until the database is open, and the legacy database adopted if it belongs to this account. */
   async open(): Promise<void> {
-    await this.#run(() => Promise.resolve());
+    const { legacy } = this.#options;
+    await this.#run(async ({ database, tail }) => {
+      if (legacy === undefined) return;
+      await adoptLegacy(this.#scope, legacy, database, (handler) => this.#execute(handler, database, tail));
+    });
   }
 
   command(type: Known, payload: object): Promise<unknown> {
-    return this.#run(({ database, tail }) => this.#execute(type, payload, database, tail));
+    const handler = COMMANDS[type];
+    return this.#run(({ database, tail }) =>
+      this.#execute(async (work) => handler?.(payload as never, work), database, tail),
+    );
   }
 
-  async query(type: Known, payload: object): Promise<unknown> {
-    if (type !== "get-changes") return this.#run(({ database }) => this.#ask(type, payload, database));
-    return this.#changes(payload);
+  query(type: Known, payload: object): Promise<unknown> {
+    if (type === "get-changes") return this.#changes(payload);
+    return this.#run((connection) => this.#ask(type, payload, connection));
   }
 
   /** Finish what was called, and close the database. What waits is rejected, and nothing is told any more. */
   async close(): Promise<void> {
     this.#problem ??= unavailable("the account was closed: another one may be open now");
-    this.#wake();
+    this.#waiting.wake();
+    clearTimeout(this.#expiry?.timer);
     const connection = await this.#connection?.catch(() => undefined);
     connection?.tail.close();
     while (this.#running.size > 0) await Promise.allSettled(this.#running);
+    clearTimeout(this.#expiry?.timer);
     connection?.database.close();
   }
 
@@ -96,64 +117,68 @@ export class Account {
       });
       const tx = database.transaction(STORES);
       const { id, seq } = await historyOf({ tx, now: 0 });
-      if (this.#history !== undefined && this.#history !== id) this.#tell({ type: "gap" });
-      this.#history = id;
-      return { database, tail: this.#follow(database, id, seq) };
+      const expiry = await nextExpiry({ tx, now: 0 });
+      const tail = this.#follow(database, id, seq);
+      this.#expireAt(expiry);
+      return { database, tail };
     } catch (error) {
       this.#connection = undefined; // the next request tries again
       throw error;
     }
   }
 
+  /** Follow a database from its last command on; where it was open before, from the last one that was told. */
   #follow(database: Database, history: string, seq: number): Tail {
-    return new Tail(`${this.#name} ${history}`, seq, (after) => commandsAfter(after, database), {
+    const before = this.#known;
+    const isSame = before?.history === history;
+    const seen = isSame ? before.tail.seen : seq;
+    const tail = new Tail(`${this.#name} ${history}`, seen, (after) => commandsAfter(after, database), {
       committed: (row) => {
-        this.#wake();
-        const changes = row.changes.map((each) => itemChange(row, each));
-        if (changes.length > 0) this.#tell({ type: "changed", changes });
+        this.#committed(row);
       },
       missed: () => {
-        this.#wake();
-        this.#tell({ type: "gap" });
+        this.#waiting.wake();
+        this.#options.tell({ type: "gap" });
       },
     });
+    this.#known = { history, tail };
+    if (before !== undefined && !isSame) this.#options.tell({ type: "gap" });
+    if (seen < seq) void tail.catchUp();
+    return tail;
+  }
+
+  #committed(row: CommandRow): void {
+    this.#waiting.wake();
+    this.#expireAt(row.due);
+    const changes = row.changes.map((each) => itemChange(row, each));
+    if (changes.length > 0) this.#options.tell({ type: "changed", changes });
   }
 
   #supersede(): void {
     const problem = "a later version of this application is open in another tab: reload this page";
     this.#problem = unavailable(problem);
     this.#drop();
-    this.#tell({ type: "disconnected", problem: { code: this.#problem.code, message: problem } });
+    this.#options.tell({ type: "disconnected", problem: { code: this.#problem.code, message: problem } });
   }
 
+  /** Open the database again, because nothing would be told meanwhile. */
   #lose(): void {
     this.#drop();
-    this.#tell({ type: "gap" });
+    if (this.#problem === undefined) this.#run(() => Promise.resolve()).catch(() => undefined); // requests try again
   }
 
   #drop(): void {
-    void this.#connection?.then(({ tail }) => {
-      tail.close();
-    });
+    this.#known?.tail.close();
     this.#connection = undefined;
-    this.#wake();
+    this.#waiting.wake();
   }
 
-  #tell(event: StoreEvent): void {
-    this.#options.tell(event);
-  }
-
-  #wake(): void {
-    for (const wake of this.#waiting) wake();
-  }
-
-  async #execute(type: Known, payload: object, database: Database, tail: Tail): Promise<unknown> {
+  async #execute(handler: Handler, database: Database, tail: Tail): Promise<unknown> {
     const tx = database.transaction(STORES, "readwrite", { durability: "strict" });
     tx.done.catch(() => undefined); // it is awaited below, unless the command fails before
     const work: Writes = { tx, now: Date.now(), changes: [] };
-    const handler = COMMANDS[type];
     try {
-      const result = await handler?.(payload as never, work);
+      const result = await handler(work);
       const row = await this.#log(work);
       await tx.done;
       tail.committed(row);
@@ -165,65 +190,91 @@ export class Account {
   }
 
   /** Write what a command changed, under the next number. */
-  async #log({ tx, now, changes }: Writes): Promise<CommandRow> {
+  async #log({ tx, now, changes, due }: Writes): Promise<CommandRow> {
     const history = await historyOf({ tx, now });
     const seq = history.seq + 1;
-    const row = { seq, at: now, requestId: `${this.#session}-${String(seq)}`, changes };
+    const requestId = `${this.#session}-${String(seq)}`;
+    const row: CommandRow = { seq, at: now, requestId, changes, ...(due !== undefined && { due }) };
     const commands = tx.objectStore("commands");
     let { from } = history;
     if (seq - from >= KEPT_COMMANDS + DROPPED_AT_ONCE) {
-      from = Math.max(from, seq - KEPT_COMMANDS + 1);
+      from = seq - KEPT_COMMANDS + 1;
       await commands.delete(IDBKeyRange.upperBound(from, true));
     }
     await Promise.all([commands.put(row), tx.objectStore("meta").put({ ...history, seq, from })]);
     return row;
   }
 
-  async #ask(type: Known, payload: object, database: Database): Promise<unknown> {
-    const tx = database.transaction(STORES);
-    tx.done.catch(() => undefined);
-    return QUERIES[type]?.(payload as never, { tx, now: Date.now() });
-  }
-
-  /** The changes after a cursor; where there are none, what comes within the time that the query may wait. */
-  async #changes(query: GetChanges): Promise<unknown> {
-    const deadline = performance.now() + (query.waitMs ?? 0);
+  /** Answer a query, after messages are deleted that have expired. */
+  async #ask(type: Known, payload: object, { database, tail }: Connection): Promise<unknown> {
     for (;;) {
-      const { isWoken, forget } = this.#nextCommit(); // before the page is read, or what comes meanwhile would be missed
-      try {
-        const page = await this.#run(({ database }) => this.#ask("get-changes", query, database));
-        const left = deadline - performance.now();
-        if (left <= 0 || !isNothingNew(query, page as ChangePage)) return page;
-        if (!(await isWoken(left))) return page;
-      } finally {
-        forget();
-      }
+      const tx = database.transaction(STORES);
+      tx.done.catch(() => undefined);
+      const work = { tx, now: Date.now() };
+      if (!(await isDue(work))) return QUERIES[type]?.(payload as never, work);
+      await this.#expire(database, tail);
     }
   }
 
-  /** Something to wait with: whether a command took effect, within some milliseconds, since this was called. */
-  #nextCommit(): { isWoken: (ms: number) => Promise<boolean>; forget: () => void } {
-    let resolve: (isWoken: boolean) => void = () => undefined;
-    const promise = new Promise<boolean>((settle) => (resolve = settle));
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const wake = (): void => {
-      resolve(true);
+  /** Delete messages that have expired; a command that finds none, because another tab was faster, has no effect. */
+  async #expire(database: Database, tail: Tail): Promise<void> {
+    const nothing = new Error("no message has expired");
+    const handler: Handler = async (work) => {
+      if ((await deleteExpiredMessages(work)) === 0) throw nothing;
     };
-    const isWoken = (ms: number): Promise<boolean> => {
-      timer = setTimeout(resolve, ms, false);
-      return promise;
-    };
-    const forget = (): void => {
-      clearTimeout(timer);
-      this.#waiting.delete(wake);
-    };
-    this.#waiting.add(wake);
-    return { isWoken, forget };
+    await this.#execute(handler, database, tail).catch((error: unknown) => {
+      if (error !== nothing) throw error;
+    });
+  }
+
+  /** Have messages deleted at a time, if it is the next one. */
+  #expireAt(at: number | undefined): void {
+    if (at === undefined || this.#problem !== undefined) return;
+    if (this.#expiry !== undefined && this.#expiry.at <= at) return;
+    clearTimeout(this.#expiry?.timer);
+    const timer = setTimeout(
+      () => {
+        this.#expiry = undefined;
+        this.#run((connection) => this.#expireDue(connection)).catch(() => undefined); // the next query tries again
+      },
+      Math.min(Math.max(at - Date.now(), 0), TIMER_MS_MAX),
+    );
+    this.#expiry = { at, timer };
+  }
+
+  async #expireDue({ database, tail }: Connection): Promise<void> {
+    for (;;) {
+      const tx = database.transaction(STORES);
+      tx.done.catch(() => undefined);
+      const next = await nextExpiry({ tx, now: 0 });
+      if (next === undefined || next > Date.now()) {
+        this.#expireAt(next);
+        return;
+      }
+      await this.#expire(database, tail);
+    }
+  }
+
+  /** The changes after a cursor; where there are none, what comes within the time that the query may wait. */
+  async #changes(query: Checked<GetChanges>): Promise<unknown> {
+    const deadline = performance.now() + (query.waitMs ?? 0);
+    for (;;) {
+      const turn = this.#waiting.enter(); // before the page is read, or what comes meanwhile would be missed
+      try {
+        const page = await this.#run((connection) => this.#ask("get-changes", query, connection));
+        const left = deadline - performance.now();
+        if (left <= 0 || !isNothingNew(query, page as ChangePage)) return page;
+        if (!(await turn.isWoken(left))) return page;
+      } finally {
+        turn.leave();
+      }
+    }
   }
 }
 
 async function commandsAfter(after: number, database: Database): Promise<Commands> {
   const tx = database.transaction(STORES);
+  tx.done.catch(() => undefined);
   const { seq: head, from } = await historyOf({ tx, now: 0 });
   const rows = await tx.objectStore("commands").getAll(IDBKeyRange.lowerBound(after, true), READ_AT_ONCE);
   return { rows, isComplete: after + 1 >= from, head };

@@ -25,6 +25,7 @@ export async function openDatabase(name: string, blockedMs: number, owner: Owner
   let isGivenUp = false;
   const opening = openDB<Layout>(name, VERSION, {
     upgrade(database, from, _to, transaction) {
+      transaction.done.catch(() => undefined); // if it fails, so does `opening`
       migrate(unwrap(database), unwrap(transaction), from);
     },
     blocked() {

@@ -12,6 +12,9 @@ import {
   UnknownOperationError,
 } from "backscroll/language";
 
+/** What happens when a connection is lost, or the disk fails: the request may succeed with the next connection. */
+const RETRYABLE = new Set(["AbortError", "InvalidStateError", "UnknownError", "TimeoutError"]);
+
 type Details = Readonly<Record<string, unknown>>;
 
 /** A field has a value that is not allowed. */
@@ -24,7 +27,7 @@ export function tooLarge(path: string, problem: string): TooLargeError {
   return new TooLargeError(`${path}: ${problem}`, { code: "too-large", details: { path } });
 }
 
-/** A result is too large; there is no field that is wrong. */
+/** A result or a whole payload is too large; there is no field that is wrong. */
 export function resultTooLarge(problem: string): TooLargeError {
   return new TooLargeError(problem, { code: "too-large" });
 }
@@ -68,5 +71,5 @@ function ofDatabase(error: DOMException): StorageError {
   if (error.name === "QuotaExceededError") {
     return storage(`the browser has no more room for this site, so nothing was stored: make room (${said})`, true);
   }
-  return storage(`the browser's database failed (${said})`, error.name === "UnknownError");
+  return storage(`the browser's database failed (${said})`, RETRYABLE.has(error.name));
 }

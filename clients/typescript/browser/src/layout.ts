@@ -30,6 +30,8 @@ export interface MessageRow {
   thread?: Bytes;
   /** 1 if it is pinned. */
   pinned?: 1;
+  /** When it expires, unless it was deleted. */
+  expires?: number;
   /** Without its reactions and attachments. */
   message: Message;
 }
@@ -96,6 +98,8 @@ export interface CommandRow {
   at: number;
   requestId: string;
   changes: Change[];
+  /** When a message expires that it saved, if one does. */
+  due?: number;
 }
 
 /** The history of the database, by which a cursor knows it, its last command, and the first that is kept. */
@@ -111,6 +115,18 @@ export interface CurrentUserRow {
   id: string;
 }
 
+/** How far the rows of a legacy database were copied. */
+export interface LegacyRow {
+  key: "legacy";
+  /** The database. */
+  name: string;
+  /** The object store that is copied, and the key of the last row that was; null when all are. */
+  at: { store: string; after: IDBValidKey | null } | null;
+  /** The numbers of rows by object store. */
+  copied: Record<string, number>;
+  skipped: Record<string, number>;
+}
+
 export interface Layout extends DBSchema {
   messages: {
     key: [Bytes, number, number, Bytes];
@@ -120,6 +136,7 @@ export interface Layout extends DBSchema {
       channel: [Bytes, Bytes, number, number, Bytes];
       thread: [Bytes, Bytes, number, number, Bytes];
       pinned: [Bytes, number, number, number, Bytes];
+      expires: [number, Bytes];
     };
   };
   tombstones: { key: Bytes; value: TombstoneRow };
@@ -137,7 +154,7 @@ export interface Layout extends DBSchema {
     value: BanRow;
     indexes: { order: [Bytes, number, Bytes]; user: [Bytes, Bytes] };
   };
-  meta: { key: string; value: HistoryRow | CurrentUserRow };
+  meta: { key: string; value: HistoryRow | CurrentUserRow | LegacyRow };
   commands: { key: number; value: CommandRow };
 }
 
@@ -171,4 +188,6 @@ export interface Writes {
   readonly tx: WriteTransaction;
   readonly now: number;
   readonly changes: Change[];
+  /** When the first of the messages expires that it saved. */
+  due?: number;
 }

@@ -32,6 +32,20 @@ const STEPS: readonly Step[] = [
     database.createObjectStore("commands", { keyPath: "seq" });
     meta.put({ key: "history", id: randomId(), seq: 0, from: 1 });
   },
+
+  function addExpiry(_database, transaction) {
+    const messages = transaction.objectStore("messages");
+    messages.createIndex("expires", ["expires", "id"]);
+    const walking: IDBRequest<IDBCursorWithValue | null> = messages.openCursor();
+    walking.onsuccess = (): void => {
+      const cursor = walking.result;
+      if (cursor === null) return;
+      const row = cursor.value as { message: { isDeleted: boolean; expiresAt?: number } };
+      const { isDeleted, expiresAt } = row.message;
+      if (!isDeleted && expiresAt !== undefined) cursor.update({ ...row, expires: expiresAt });
+      cursor.continue();
+    };
+  },
 ];
 
 /** The version of the database that this code reads and writes. */

@@ -2,8 +2,9 @@
 
 import type { Results, Payloads, Store, StoreEvent, StoreRequest } from "backscroll/language";
 import { LIMITS } from "backscroll/language";
-import { Account } from "./account.js";
+import { Account, type AccountOptions } from "./account.js";
 import { invalid, unavailable } from "./errors.js";
+import type { LegacyOptions } from "./legacy.js";
 import { bytesOf, checkedPayload, knownOperation } from "./validate.js";
 
 export interface BrowserStoreOptions {
@@ -11,6 +12,12 @@ export interface BrowserStoreOptions {
   name?: string;
   /** How long to wait for other tabs that use an older version of the database, in milliseconds; 5,000 by default. */
   blockedMs?: number;
+  /** The database of an application that kept all accounts in one, to be copied for its owner. */
+  legacy?: LegacyOptions;
+  /**
+   * Whether to ask the browser to keep the data when it runs out of room; some browsers ask the user. True by default.
+   */
+  persist?: boolean;
 }
 
 /** A store that can be closed. */
@@ -28,26 +35,30 @@ type Listener = (event: StoreEvent) => void;
 
 class IndexedStore implements BrowserStore {
   readonly #name: string;
-  readonly #blockedMs: number;
+  readonly #options: Pick<AccountOptions, "blockedMs" | "legacy">;
   readonly #listeners = new Set<Listener>();
   #account: Account | undefined;
 
-  constructor({ name = "backscroll", blockedMs = 5_000 }: BrowserStoreOptions) {
+  #asksToPersist: boolean;
+
+  constructor({ name = "backscroll", blockedMs = 5_000, legacy, persist = true }: BrowserStoreOptions) {
     this.#name = name;
-    this.#blockedMs = blockedMs;
+    this.#options = { blockedMs, legacy };
+    this.#asksToPersist = persist;
   }
 
   async switchScope(scope: string): Promise<void> {
     checkScope(scope);
     const before = this.#account;
-    const account: Account = new Account(`${this.#name}:${scope}`, {
-      blockedMs: this.#blockedMs,
+    const account: Account = new Account(scope, `${this.#name}:${scope}`, {
+      ...this.#options,
       tell: (event) => {
         if (this.#account === account) this.#tell(event);
       },
     });
     this.#account = account;
     await before?.close();
+    this.#askToPersist();
     await account.open();
   }
 
@@ -80,6 +91,14 @@ class IndexedStore implements BrowserStore {
   #opened(): Account {
     if (this.#account === undefined) throw unavailable("no account is open: call switchScope first");
     return this.#account;
+  }
+
+  /** Once; whether the browser agrees changes nothing here. */
+  #askToPersist(): void {
+    if (!this.#asksToPersist) return;
+    this.#asksToPersist = false;
+    if (typeof navigator === "undefined" || !("storage" in navigator)) return; // not on a page without TLS
+    navigator.storage.persist().catch(() => undefined);
   }
 
   #tell(event: StoreEvent): void {

@@ -45,6 +45,11 @@ export class Tail {
     for (const [target, event] of wakeUps()) target.addEventListener(event, this.#wake);
   }
 
+  /** The last command that the listener was told of. */
+  get seen(): number {
+    return this.#seen;
+  }
+
   /** This tab committed a command. */
   committed(row: CommandRow): void {
     this.#note(row);
@@ -54,7 +59,9 @@ export class Tail {
   /** Tell of all commands until now. */
   catchUp(): Promise<void> {
     this.#isStale = true;
-    this.#reading ??= this.#readAll().finally(() => (this.#reading = undefined));
+    this.#reading ??= this.#readAll()
+      .catch(() => undefined) // the connection was lost: whoever opens it again goes on from `seen`
+      .finally(() => (this.#reading = undefined));
     return this.#reading;
   }
 

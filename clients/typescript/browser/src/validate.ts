@@ -6,7 +6,7 @@
  */
 
 import { checkNumbers, LIMITS } from "backscroll/language";
-import { invalid, tooLarge, unknownOperation } from "./errors.js";
+import { invalid, resultTooLarge, tooLarge, unknownOperation } from "./errors.js";
 import { RECORDS, SCHEMAS } from "./generated/schemas.js";
 
 export interface ValueSchema {
@@ -96,7 +96,8 @@ function asJson(payload: unknown): string {
   }
   if (typeof text !== "string") throw invalid("$.payload", `expected object, got ${typeof payload}`);
   if (text.length > LIMITS.bodyBytes / 3 && bytesOf(text) > LIMITS.bodyBytes) {
-    throw tooLarge("$.payload", `has ${String(bytesOf(text))} bytes in JSON; the limit is ${String(LIMITS.bodyBytes)}`);
+    const problem = `the payload has ${String(bytesOf(text))} bytes in JSON; the limit is ${String(LIMITS.bodyBytes)}`;
+    throw resultTooLarge(problem);
   }
   return text;
 }

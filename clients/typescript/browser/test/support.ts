@@ -11,10 +11,19 @@ import type { TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type BrowserStore, type BrowserStoreOptions, openBrowserStore } from "../src/index.js";
 import { Client } from "backscroll";
-import { BackscrollError, type OperationName, type Payloads, type StoreEvent } from "backscroll/language";
+import {
+  BackscrollError,
+  type MessageInput,
+  type OperationName,
+  type Payloads,
+  type StoreEvent,
+} from "backscroll/language";
 
 /** The command that starts daemons: the environment variable BACKSCROLL, or what is on the PATH. */
 const BACKSCROLL = process.env["BACKSCROLL"] ?? "backscroll";
+
+/** Whether the long forms of tests run. */
+export const IS_LONG = process.env["LONG"] !== undefined;
 
 export const AT = 1_767_225_600_000;
 
@@ -84,4 +93,8 @@ export type Call<Name extends OperationName = OperationName> = [type: Name, payl
 /** Execute an operation on a store, whichever kind it is. */
 export function call(store: BrowserStore, type: OperationName, payload: never): Promise<unknown> {
   return /^(get|is)-/.test(type) ? store.query({ type, payload }) : store.command({ type, payload });
+}
+
+export function messageOf(number: number, more: Partial<MessageInput> = {}): MessageInput {
+  return { id: `m${String(number)}`, roomId: "r1", content: String(number), timestamp: AT + number, ...more };
 }

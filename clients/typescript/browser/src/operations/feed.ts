@@ -9,7 +9,7 @@
  */
 
 import type { Change, ChangePage, GetChanges, ItemChange } from "backscroll/language";
-import { LIMITS } from "backscroll/language";
+import { LIMITS, TooLargeError } from "backscroll/language";
 import { readCursor, writeCursor } from "../cursors.js";
 import { invalid } from "../errors.js";
 import { after, bytes, startingWith } from "../keys.js";
@@ -245,13 +245,22 @@ async function valueOf({ noun, id = "", roomId = "" }: Change, work: Reads): Pro
     case "message":
       return messageIn(roomId, id, work);
     case "room":
-      return roomWithoutMembers(id, work);
+      return roomOrTooLarge(id, work);
     case "member":
       return findMember(roomId, id, work);
     case "user":
       return findByOderId(id, work);
     default:
       return findBan(roomId, id, work);
+  }
+}
+
+async function roomOrTooLarge(id: string, work: Reads): Promise<object | null | undefined> {
+  try {
+    return await roomWithoutMembers(id, work);
+  } catch (error) {
+    if (error instanceof TooLargeError) return undefined;
+    throw error;
   }
 }
 

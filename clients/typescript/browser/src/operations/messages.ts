@@ -118,6 +118,7 @@ async function write(
     return;
   }
   await messages.put(row);
+  if (row.expires !== undefined) work.due = Math.min(work.due ?? Infinity, row.expires);
   if (reactions !== undefined) await replaceReactions(row, reactions, work);
 }
 

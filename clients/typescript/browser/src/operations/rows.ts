@@ -43,6 +43,7 @@ export function rowOf(from: Message): MessageRow {
     ...(message.channelId !== undefined && { channel: bytes(message.channelId) }),
     ...(message.threadId !== undefined && { thread: bytes(message.threadId) }),
     ...(message.pinnedAt !== undefined && { pinned: 1 }),
+    ...(message.expiresAt !== undefined && !message.isDeleted && { expires: message.expiresAt }),
     message,
   };
 }

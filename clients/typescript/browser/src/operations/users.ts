@@ -56,7 +56,7 @@ export async function getUsersByRoom(
 /** The id of the application's current user, who need not be stored; null if unset. */
 export async function currentUserId({ tx }: Reads): Promise<string | null> {
   const row = await tx.objectStore("meta").get("currentUser");
-  return row?.id ?? null;
+  return row?.key === "currentUser" ? row.id : null;
 }
 
 /** The user with this oderId. */

@@ -5,6 +5,8 @@ import type { Step } from "./steps.js";
 /** A history by the rule that it shows. */
 export interface KnownHistory {
   rule: string;
+  /** Whether only the long form runs it. */
+  isLong?: boolean;
   steps: readonly Step[];
 }
 
@@ -13,6 +15,13 @@ const message = (id: string, fields: object = {}): Step => ({
   payload: { message: { id, roomId: "r", content: id, timestamp: 1_000, ...fields } },
 });
 const text = (bytes: number, unit = "x"): string => unit.repeat(bytes / new TextEncoder().encode(unit).length);
+
+const reactions = (messageId: string, count: number): object[] =>
+  Array.from({ length: count }, (_, index) => ({ messageId, oderId: `user ${String(index)}`, emoji: "👍" }));
+const members = (count: number, username = ""): { oderId: string }[] =>
+  Array.from({ length: count }, (_, index) => ({ oderId: `user ${String(index)}`, username }));
+const channels = (count: number): object[] =>
+  Array.from({ length: count }, (_, index) => ({ id: String(index), name: text(1_000_000), type: "text" }));
 
 export const KNOWN: readonly KnownHistory[] = [
   {
@@ -68,6 +77,96 @@ export const KNOWN: readonly KnownHistory[] = [
     steps: [
       message("a", { content: "\u0001".repeat(1_048_576), senderName: text(262_080) }),
       message("b", { content: "\u0001".repeat(1_048_576), senderName: text(300_000) }),
+    ],
+  },
+  {
+    rule: "a payload that is larger than a request is too large",
+    steps: [message("a", { content: "\u0001".repeat(1_000_000), senderName: "\u0001".repeat(300_000) })],
+  },
+  {
+    rule: "a message with too many reactions is too large with them",
+    isLong: true,
+    steps: [
+      message("a", { reactions: reactions("a", 10_001) }),
+      { type: "get-message-by-id", payload: { messageId: "a" } },
+      { type: "get-message-by-id", payload: { messageId: "a", childLists: false } },
+      { type: "get-messages", payload: { roomId: "r" } },
+      { type: "get-message-page", payload: { roomId: "r" } },
+      { type: "get-message-page", payload: { roomId: "r", childLists: false } },
+      { type: "get-reactions-for-message", payload: { messageId: "a" } },
+      { type: "get-reactions-for-message", payload: { messageId: "a", limit: 500 } },
+    ],
+  },
+  {
+    rule: "a page ends before the message whose reactions are too many",
+    isLong: true,
+    steps: [
+      ...["a", "b", "c", "d"].map((id) => message(id, { reactions: reactions(id, 4_000) })),
+      { type: "get-message-page", payload: { roomId: "r" } },
+      { type: "get-message-page", payload: { roomId: "r", before: { cursorOf: 1 } } },
+      { type: "get-message-page", payload: { roomId: "r", around: "b" } },
+      { type: "get-messages", payload: { roomId: "r" } },
+      { type: "get-messages", payload: { roomId: "r", limit: 2 } },
+    ],
+  },
+  {
+    rule: "free JSON has at most so many values, and so many bytes",
+    steps: [
+      message("a", { metadata: { a: Array(49_998).fill(0) } }),
+      message("b", { metadata: { a: Array(49_999).fill(0) } }),
+      message("c", { metadata: { a: text(1_048_568) } }),
+      message("d", { metadata: { a: text(1_048_569) } }),
+      message("e", { metadata: { a: text(600_000) }, linkMetadata: { a: text(600_000) } }),
+    ],
+  },
+  {
+    rule: "a list has at most 100,000 items",
+    steps: [
+      message("a", { mentions: Array(100_000).fill("x") }),
+      message("b", { mentions: Array(100_001).fill("x") }),
+      { type: "get-message-by-id", payload: { messageId: "a" } },
+    ],
+  },
+  {
+    rule: "a list that is larger than a reply is too large, and has pages",
+    steps: [
+      { type: "save-room", payload: { room: { id: "r", name: "", members: members(9) } } },
+      ...members(9).map(({ oderId }): Step => {
+        return {
+          type: "save-user",
+          payload: { user: { oderId, id: oderId, username: text(1_048_576), createdAt: 1_000 } },
+        };
+      }),
+      { type: "get-users-by-room", payload: { roomId: "r" } },
+      { type: "get-users-by-room", payload: { roomId: "r", limit: 500 } },
+      { type: "get-users-by-room", payload: { roomId: "r", limit: 500, after: { oderId: "user 5" } } },
+    ],
+  },
+  {
+    rule: "a room whose lists are larger than a reply is too large",
+    steps: [
+      { type: "save-room", payload: { room: { id: "r", name: "", channels: channels(5) } } },
+      { type: "update-room", payload: { roomId: "r", updates: { members: members(5, text(1_000_000)) } } },
+      { type: "get-room", payload: { roomId: "r" } },
+      { type: "get-room", payload: { roomId: "r", childLists: false } },
+      { type: "get-all-rooms", payload: {} },
+      { type: "get-all-rooms", payload: { limit: 1 } },
+      { type: "get-all-rooms", payload: { childLists: false } },
+    ],
+  },
+  {
+    rule: "long lists have all their items",
+    steps: [
+      { type: "save-room", payload: { room: { id: "r", name: "", members: members(1_200) } } },
+      ...Array.from({ length: 600 }, (_, index) => message(`m${String(index)}`, { timestamp: 1_000 + (index % 7) })),
+      { type: "get-users-by-room", payload: { roomId: "r" } },
+      { type: "get-users-by-room", payload: { roomId: "r", limit: 500, after: { oderId: "user 500" } } },
+      { type: "get-messages", payload: { roomId: "r", limit: 500 } },
+      { type: "get-messages", payload: { roomId: "r", limit: 500, offset: 500 } },
+      { type: "get-message-page", payload: { roomId: "r", limit: 500 } },
+      { type: "clear-room-messages", payload: { roomId: "r" } },
+      message("m1"),
+      { type: "get-messages", payload: { roomId: "r" } },
     ],
   },
 ];
