@@ -44,6 +44,18 @@ void test("opened twice at once, a directory has one daemon, which outlives its 
   assert.match(readFileSync(join(dataDir, "daemon.log"), "utf8"), /"event":"ready"/);
 });
 
+void test("after its signal no daemon is started", async (t) => {
+  const dataDir = temporaryDirectory(t);
+  const reason = new Error("the application ends");
+  await assert.rejects(open(dataDir, { command, signal: AbortSignal.abort(reason) }), reason);
+  const stopping = new AbortController();
+  const program = ["sh", "-c", "exit 3"]; // another daemon holds the directory, it says, so it is tried again
+  const opening = open(dataDir, { command: program, signal: stopping.signal });
+  stopping.abort(reason);
+  await assert.rejects(opening, reason);
+  assert.equal(existsSync(join(dataDir, "endpoint.json")), false);
+});
+
 void test("after a kill the next one that opens starts a daemon", async (t) => {
   const daemon = await Daemon.start(t);
   await daemon.kill();
