@@ -41,6 +41,7 @@ export function MessageList(props: Props) {
   const scroller = useRef<HTMLDivElement>(null);
   const wasLive = useRef(false);
   const [active, setActive] = useState<string>();
+  const [pointed, setPointed] = useState<string>();
   const indexes = useMemo(() => new Map(rows.map(({ message }, index) => [message.id, index])), [rows]);
   const messages = useMemo(() => new Map(rows.map(({ message }) => [message.id, message])), [rows]);
   const activeIndex = (active === undefined ? undefined : indexes.get(active)) ?? rows.length - 1;
@@ -161,6 +162,9 @@ export function MessageList(props: Props) {
                 aria-label={`${nameOf(message)}, ${timeOf(message)}`}
                 aria-posinset={index + 1}
                 aria-setsize={-1}
+                onPointerEnter={() => {
+                  setPointed(message.id);
+                }}
                 onFocusIn={() => {
                   setActive(message.id);
                 }}
@@ -171,6 +175,7 @@ export function MessageList(props: Props) {
                   answered={message.replyToId == null ? undefined : messages.get(message.replyToId)}
                   draft={editing?.id === message.id ? editing.text : undefined}
                   isActive={index === activeIndex}
+                  hasTools={index === activeIndex || message.id === pointed}
                   actions={actions}
                 />
               </article>

@@ -32,10 +32,13 @@ interface Props {
   draft: string | undefined;
   /** Whether the keyboard's way through the page leads to this message. */
   isActive: boolean;
+  /** Whether it has its tools, which only the message under the pointer and the active one need. */
+  hasTools: boolean;
   actions: MessageActions;
 }
 
-export const MessageRow = memo(function MessageRow({ row, account, answered, draft, isActive, actions }: Props) {
+export const MessageRow = memo(function MessageRow(props: Props) {
+  const { row, account, answered, draft, isActive, hasTools, actions } = props;
   const { message, startsDay, startsGroup, state, problem } = row;
   const tabIndex = isActive ? 0 : -1;
   const isStored = state === "stored" && message.isDeleted !== true;
@@ -70,7 +73,7 @@ export const MessageRow = memo(function MessageRow({ row, account, answered, dra
           )}
           {isStored && <Reactions message={message} account={account} tabIndex={tabIndex} actions={actions} />}
         </div>
-        {isStored && draft === undefined && (
+        {isStored && hasTools && draft === undefined && (
           <Tools message={message} isOwn={message.senderId === account.id} tabIndex={tabIndex} actions={actions} />
         )}
       </div>
@@ -88,7 +91,8 @@ function isSame(before: Props, now: Props): boolean {
     before.row.problem === now.row.problem &&
     before.answered === now.answered &&
     before.draft === now.draft &&
-    before.isActive === now.isActive
+    before.isActive === now.isActive &&
+    before.hasTools === now.hasTools
   );
 }
 
