@@ -54,9 +54,11 @@ const results: Record<string, unknown> = {
   machine: `${String(cpus().length)} × ${cpus()[0]?.model ?? "?"}, Node ${process.version}`,
   messages: MESSAGES,
 };
+/** Times by the clock say little when other processes want the processors: so the load is noted with each figure. */
 const note = (name: string, value: unknown): void => {
-  results[name] = value;
-  console.log(`${name} (load ${loadavg()[0]?.toFixed(1) ?? "?"}): ${JSON.stringify(value, undefined, 2)}`);
+  const load = Number(loadavg()[0]?.toFixed(1));
+  results[name] = { load, value };
+  console.log(`${name} (load ${String(load)}): ${JSON.stringify(value, undefined, 2)}`);
 };
 
 const directory = mkdtempSync(join(tmpdir(), "chat-measure-"));
@@ -114,17 +116,21 @@ async function measureDesktop(dataDir: string, database: string): Promise<void> 
   await end(first, dataDir);
 
   const cold: Record<string, number[]> = { daemon: [], betterSqlite3: [] };
+  const processor: Record<string, number[]> = { daemon: [], betterSqlite3: [] };
   const pages: Record<string, number[]> = { daemon: [], betterSqlite3: [] };
   for (let run = 0; run < RUNS; run += 1) {
     for (const [name, start] of Object.entries(starts)) {
       const window = await startAndOpen(start, await browser.newContext({ storageState }));
       await window.page.getByRole("article").first().waitFor();
       cold[name]?.push(await window.firstMessages());
+      const pids = [window.child.pid ?? 0, ...(name === "daemon" ? [daemonPid(dataDir)] : [])];
+      processor[name]?.push(pids.map(processorMs).reduce((sum, ms) => sum + ms));
       pages[name]?.push(...(await timedPages(window.page)));
       await end(window, name === "daemon" ? dataDir : undefined);
     }
   }
   note("cold start to first messages, ms", mapped(cold, distribution));
+  note("of that processor time of the processes without the browser, ms", mapped(processor, distribution));
   note(`page of ${String(PAGE)} through the bridge, ms`, mapped(pages, distribution));
 
   const window = await startAndOpen(starts.daemon, await browser.newContext({ storageState }));
@@ -270,6 +276,13 @@ const mb = (bytes: number): number => Number((bytes / 1_048_576).toFixed(1));
 function residentMb(pid: number): number {
   const kb = /^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${String(pid)}/status`, "utf8"))?.[1];
   return Math.round(Number(kb) / 1_024);
+}
+
+/** The processor time that a process has taken, to a hundredth of a second, on Linux. */
+function processorMs(pid: number): number {
+  const stat = readFileSync(`/proc/${String(pid)}/stat`, "utf8");
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return (Number(fields[11]) + Number(fields[12])) * 10;
 }
 
 function isRunning(pid: number): boolean {
