@@ -68,6 +68,7 @@ export class Account {
 
   command(type: Known, payload: object): Promise<unknown> {
     const handler = COMMANDS[type];
+    this.#expireAt(expiryIn(payload));
     return this.#run(({ database, tail }) =>
       this.#execute(async (work) => handler?.(payload as never, work), database, tail),
     );
@@ -170,6 +171,8 @@ export class Account {
   #drop(): void {
     this.#known?.tail.close();
     this.#connection = undefined;
+    clearTimeout(this.#expiry?.timer);
+    this.#expiry = undefined; // set anew with the next connection
     this.#waiting.wake();
   }
 
@@ -208,11 +211,12 @@ export class Account {
   /** Answer a query, after messages are deleted that have expired. */
   async #ask(type: Known, payload: object, { database, tail }: Connection): Promise<unknown> {
     for (;;) {
-      const tx = database.transaction(STORES);
-      tx.done.catch(() => undefined);
-      const work = { tx, now: Date.now() };
-      if (!(await isDue(work))) return QUERIES[type]?.(payload as never, work);
-      await this.#expire(database, tail);
+      // Both transactions begin now, so that later commands come after them.
+      const isExpected = this.#expiry !== undefined && this.#expiry.at <= Date.now();
+      const expiring = isExpected ? this.#expire(database, tail) : undefined;
+      const [answer] = await Promise.all([answerUnlessDue(type, payload, database), expiring]);
+      if (answer !== undefined) return answer.result;
+      await this.#expire(database, tail); // of another tab, or too many for one command
     }
   }
 
@@ -270,6 +274,24 @@ export class Account {
       }
     }
   }
+}
+
+/** The result of a query; undefined if a message has expired that is not deleted. */
+async function answerUnlessDue(
+  type: Known,
+  payload: object,
+  database: Database,
+): Promise<{ result: unknown } | undefined> {
+  const tx = database.transaction(STORES);
+  tx.done.catch(() => undefined);
+  const work = { tx, now: Date.now() };
+  return (await isDue(work)) ? undefined : { result: await QUERIES[type]?.(payload as never, work) };
+}
+
+/** When the message in a payload expires. */
+function expiryIn({ message, updates }: { message?: unknown; updates?: unknown }): number | undefined {
+  const { expiresAt } = (message ?? updates ?? {}) as { expiresAt?: unknown };
+  return typeof expiresAt === "number" ? expiresAt : undefined;
 }
 
 async function commandsAfter(after: number, database: Database): Promise<Commands> {

@@ -5,7 +5,7 @@
  * forbids, and none of them counts text in UTF-8 bytes, as the limits of the language do.
  */
 
-import { checkNumbers, LIMITS } from "backscroll/language";
+import { checkNumbers, InvalidError, LIMITS } from "backscroll/language";
 import { invalid, resultTooLarge, tooLarge, unknownOperation } from "./errors.js";
 import { RECORDS, SCHEMAS } from "./generated/schemas.js";
 
@@ -51,10 +51,6 @@ export type Checked<Payload> = { [Name in keyof Payload]: Exclude<Payload[Name],
 type Fields = Record<string, unknown>;
 
 const MILLIS_PROBLEM = "the end of the year 9999: times are in milliseconds; is this one in microseconds?";
-const INTEGER_64_MIN = -(2 ** 63);
-const INTEGER_64_END = 2 ** 64;
-/** Larger integers are written with an exponent, and so are no integers in JSON. */
-const PLAIN_INTEGER_MAX = 1e21;
 
 /** The name of an operation, if there is one of this kind. */
 export function knownOperation(type: string, kind: "command" | "query"): Known {
@@ -72,7 +68,6 @@ function isKnown(type: string): type is Known {
  * them. It is what a daemon reads: what JSON keeps of the payload.
  */
 export function checkedPayload(type: Known, payload: unknown): Fields {
-  checkNumbers(payload, "$.payload");
   const text = asJson(payload);
   const plain: unknown = JSON.parse(text);
   if (text.includes("\\ud")) checkPairs(plain, "$.payload");
@@ -90,8 +85,10 @@ export function checkedPayload(type: Known, payload: unknown): Fields {
 function asJson(payload: unknown): string {
   let text: unknown;
   try {
+    checkNumbers(payload, "$.payload");
     text = JSON.stringify(payload === undefined ? {} : payload);
   } catch (error) {
+    if (error instanceof InvalidError) throw error;
     throw invalid("$.payload", `cannot be written as JSON: ${String(error)}`);
   }
   if (typeof text !== "string") throw invalid("$.payload", `expected object, got ${typeof payload}`);
@@ -264,7 +261,6 @@ class JsonCheck {
     if (this.#values > LIMITS.freeJsonValues) {
       throw tooLarge(root, `more than ${String(LIMITS.freeJsonValues)} JSON values`);
     }
-    if (typeof value === "number") checkJsonNumber(value, path);
     if (typeof value !== "object" || value === null) return;
     if (depth > LIMITS.freeJsonDepth) throw invalid(path, `nested deeper than ${String(LIMITS.freeJsonDepth)} levels`);
     const isList = Array.isArray(value);
@@ -272,11 +268,6 @@ class JsonCheck {
       this.check(child, depth + 1, isList ? `${path}[${step}]` : `${path}.${step}`, root);
     }
   }
-}
-
-function checkJsonNumber(value: number, path: string): void {
-  if (!Number.isInteger(value) || Math.abs(value) >= PLAIN_INTEGER_MAX) return;
-  if (value < INTEGER_64_MIN || value >= INTEGER_64_END) throw invalid(path, "the integer does not fit into 64 bits");
 }
 
 /** The bytes of all free JSON in a payload, as far as that can be told before it is checked. */
