@@ -27,7 +27,7 @@ export default defineConfig({
       { extends: true, test: { name: "unit", include: ["test/unit/**/*.test.ts"] } },
       { extends: true, test: { name: "application", include: ["test/application/**/*.test.ts"] } },
       { extends: true, test: { name: "frameworks", include: ["test/frameworks/**/*.test.{ts,tsx}"], browser } },
-      { extends: true, test: { name: "histories", include: ["test/histories/**/*.test.ts"], testTimeout: 60_000 } },
+      { extends: true, test: { name: "histories", include: ["test/histories/**/*.test.ts"], testTimeout: 300_000 } },
       {
         extends: true,
         test: { name: "daemon", include: ["test/suite/**/*.test.ts"], setupFiles: ["test/backends/daemon.ts"] },

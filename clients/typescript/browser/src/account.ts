@@ -182,14 +182,23 @@ export class Account {
     const work: Writes = { tx, now: Date.now(), changes: [] };
     try {
       const result = await handler(work);
-      const row = await this.#log(work);
+      const rows = [await this.#log(work)];
+      // A message that was saved too late expires here, or a query that was called next would not see it deleted.
+      if (work.due !== undefined && work.due <= work.now) rows.push(await this.#logExpiry(work));
       await tx.done;
-      tail.committed(row);
+      for (const row of rows) tail.committed(row);
       return result;
     } catch (error) {
       abort(tx);
       throw error;
     }
+  }
+
+  /** Delete messages that have expired, in the transaction of another command. */
+  async #logExpiry({ tx, now }: Writes): Promise<CommandRow> {
+    const work: Writes = { tx, now, changes: [] };
+    await deleteExpiredMessages(work);
+    return this.#log(work);
   }
 
   /** Write what a command changed, under the next number. */

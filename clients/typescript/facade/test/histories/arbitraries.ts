@@ -135,7 +135,11 @@ function stepOf(type: Step["type"]): fc.Arbitrary<Step> {
   const schema = operations[type]?.payload;
   if (schema === undefined) throw new Error(`the language has no operation ${type}`);
   const valid = objectOf(schema, type);
-  const payload = fc.oneof({ weight: 9, arbitrary: valid }, { weight: 1, arbitrary: spoilt(valid) });
+  const payload = fc.oneof(
+    { weight: 18, arbitrary: valid },
+    { weight: 1, arbitrary: spoilt(valid, [...WRONG, ...FRACTIONS]) },
+    { weight: 1, arbitrary: spoilt(spoilt(valid, WRONG), WRONG) },
+  );
   return payload.map((each) => ({ type, payload: each }));
 }
 
@@ -245,7 +249,7 @@ function integerOf({ minimum = 0, maximum = 0, "x-unit": unit }: Schema, field: 
   if (field === "limit") return fc.constantFrom(1, 2, 3, 1, 2, 3, 4, 10, maximum);
   if (field === "offset") return fc.constantFrom(0, 1, 2, 3, maximum);
   if (field === "waitMs") return fc.constantFrom(0, 1);
-  if (field === "expiresAt") return fc.constantFrom(...FUTURE, ...FUTURE);
+  if (field === "expiresAt") return fc.constantFrom(...FUTURE, ...FUTURE, 1_000);
   if (unit?.startsWith("ms")) return fc.constantFrom(...TIMES);
   return fc.constantFrom(...NUMBERS.filter((each) => each >= minimum && each <= maximum));
 }
@@ -290,18 +294,24 @@ function nested(levels: number): object {
 // What is not valid
 
 const WRONG: readonly unknown[] = [
-  ...[null, undefined, true, 0, 1, -1, 1.5, 501, 2 ** 53, 1e20, 1e300, NaN, -Infinity, 253_402_300_800_000],
+  ...[null, undefined, true, 0, 1, -1, 501, 2 ** 53, 1e20, NaN, -Infinity, 253_402_300_800_000],
   ...["", "x", "a\0b", "\ud800", "😀\udc00", "x".repeat(513), "é".repeat(257), "é".repeat(256), "x".repeat(65)],
   ...[[], {}, [null], [""], { a: 1 }, [{}], ["x", "x"]],
 ];
 
+/**
+ * Numbers that are no integers. Beside another mistake they are not drawn: a daemon names that other one, because it
+ * decodes such a payload twice, and IndexedDB the one that comes first.
+ */
+const FRACTIONS: readonly unknown[] = [1.5, 1e300];
+
 /** How a payload is spoilt: a value replaced, a field left out, or one added. */
 type Change = { replace: unknown } | { remove: true } | { add: unknown };
 
-/** Payloads with one thing changed, which mostly makes them invalid. */
-function spoilt(valid: fc.Arbitrary<unknown>): fc.Arbitrary<unknown> {
+/** Payloads with one thing changed, mostly to a wrong value. */
+function spoilt(valid: fc.Arbitrary<unknown>, wrong: readonly unknown[]): fc.Arbitrary<unknown> {
   const change: fc.Arbitrary<Change> = fc.oneof(
-    { weight: 4, arbitrary: fc.record({ replace: fc.constantFrom(...WRONG) }) },
+    { weight: 4, arbitrary: fc.record({ replace: fc.constantFrom(...wrong) }) },
     { weight: 1, arbitrary: fc.constant({ remove: true } as const) },
     { weight: 1, arbitrary: fc.record({ add: fc.constantFrom<unknown>(1, null) }) },
   );

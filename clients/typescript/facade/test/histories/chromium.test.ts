@@ -16,7 +16,7 @@ beforeAll(async () => {
 });
 afterAll(() => Promise.all([daemon.stop(), chromium.stop()]));
 
-test("Chromium answers every history as the daemon does", { timeout: 120_000 }, async () => {
+test("Chromium answers every history as the daemon does", { timeout: 300_000 }, async () => {
   const runners = { daemon: daemon.runner(), Chromium: await chromium.runner() };
   await compareHistories({ runners, runs: RUNS, workers: WORKERS });
 });
@@ -24,7 +24,7 @@ test("Chromium answers every history as the daemon does", { timeout: 120_000 }, 
 test.each([
   { rule: "two pages that take turns answer as one", play: playInTurns },
   { rule: "two pages at once end with the same", play: playAtOnce },
-])("$rule", { timeout: 120_000 }, async ({ play }) => {
+])("$rule", { timeout: 300_000 }, async ({ play }) => {
   console.log(`SEED=${String(SEED)}`);
   const property = fc.asyncProperty(tabHistories, (steps) => play(chromium.tabs(), steps));
   await fc.assert(property, { seed: SEED, numRuns: TAB_RUNS });

@@ -6,11 +6,6 @@ import type { Store } from "backscroll/language";
 import type { Runner } from "./compare.js";
 import { run } from "./steps.js";
 
-// fake-indexeddb takes keys of no bytes for detached buffers where buffers do not say whether they are, as in Node 20.
-for (const { prototype } of [ArrayBuffer, Uint8Array]) {
-  if (!("detached" in prototype)) Object.defineProperty(prototype, "detached", { value: false });
-}
-
 let databases = 0;
 
 /** Runs each history in a new database; `wrap` may change the store that is run on. */

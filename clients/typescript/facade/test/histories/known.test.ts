@@ -12,7 +12,7 @@ afterAll(() => daemon.stop());
 
 const IS_LONG = process.env["LONG"] !== undefined;
 
-test.for(KNOWN.filter(({ isLong }) => IS_LONG || isLong !== true))("$rule", { timeout: 60_000 }, async ({ steps }) => {
+test.for(KNOWN.filter(({ isLong }) => IS_LONG || isLong !== true))("$rule", { timeout: 300_000 }, async ({ steps }) => {
   const runners = { daemon: daemon.runner(), IndexedDB: indexedDbRunner() };
   for (const isPipelined of [false, true]) {
     expect(await differenceOf({ steps, isPipelined }, runners)).toBeUndefined();
