@@ -1,5 +1,5 @@
 /**
- * Measures the example: npm run measure -- [--messages 100000] [--runs 7] [--frames 1200]
+ * Measures the example: npm run measure -- [--messages 100000] [--runs 7] [--frames 1200] [--variant desktop]
  *
  * Scrolling and memory in both variants, and on the desktop the time from starting the process to the first messages in
  * the page, and that of a page of messages through the bridge, beside the same page on a better-sqlite3 worker with the
@@ -46,6 +46,8 @@ const { values } = parseArgs({
     messages: { type: "string", default: "100000" },
     runs: { type: "string", default: "7" },
     frames: { type: "string", default: "1200" },
+    /** `browser` or `desktop`; both without it. */
+    variant: { type: "string" },
   },
 });
 const [MESSAGES, RUNS, FRAMES] = [Number(values.messages), Number(values.runs), Number(values.frames)];
@@ -64,11 +66,13 @@ const note = (name: string, value: unknown): void => {
 const directory = mkdtempSync(join(tmpdir(), "chat-measure-"));
 const browser = await chromium.launch({ executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium" });
 async function measure(): Promise<void> {
-  const dataDir = join(directory, "data");
-  const database = join(directory, "better.db");
-  await prepare(dataDir, database);
-  await measureDesktop(dataDir, database);
-  await measureBrowser();
+  if (values.variant !== "browser") {
+    const dataDir = join(directory, "data");
+    const database = join(directory, "better.db");
+    await prepare(dataDir, database);
+    await measureDesktop(dataDir, database);
+  }
+  if (values.variant !== "desktop") await measureBrowser();
   note("load at the end", loadavg());
   mkdirSync(join(EXAMPLE, "build"), { recursive: true });
   writeFileSync(join(EXAMPLE, "build/measure.json"), `${JSON.stringify(results, undefined, 2)}\n`);

@@ -1,8 +1,7 @@
 /** Which account is open: the choice of one, waiting for it, and its chat. */
 
 import { useEffect, useState } from "preact/hooks";
-import { ScopeSwitchedError, type DatabaseService } from "@backscroll/facade";
-import type { Store } from "backscroll/language";
+import { type DatabaseService, ScopeSwitchedError, type Store } from "@backscroll/facade";
 import { type Account, accountOfAddress, showAccountInAddress } from "./accounts.js";
 import { Chat } from "./chat.js";
 import { AccountList } from "./parts.js";

@@ -1,8 +1,7 @@
 /** The chat of one account: its rooms, and the one that is shown. */
 
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { appResume, type DatabaseService, type LastChat } from "@backscroll/facade";
-import type { Room, Store } from "backscroll/language";
+import { appResume, type DatabaseService, type LastChat, type Room, type Store } from "@backscroll/facade";
 import type { Account } from "./accounts.js";
 import { AccountDialog, FillDialog, RoomDialog } from "./dialogs.js";
 import { Outbox } from "./outbox.js";

@@ -1,6 +1,6 @@
 /** Made-up conversations for trying long histories: the same for the same arguments, on every machine. */
 
-import type { MessageInput, ReactionInput } from "backscroll/language";
+import type { MessageInput, ReactionInput } from "@backscroll/facade";
 import type { Account } from "./accounts.js";
 
 const PEOPLE = [

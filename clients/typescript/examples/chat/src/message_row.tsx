@@ -2,7 +2,7 @@
 
 import { memo } from "preact/compat";
 import { useLayoutEffect, useRef } from "preact/hooks";
-import type { ReactionInput } from "backscroll/language";
+import type { ReactionInput } from "@backscroll/facade";
 import type { Account } from "./accounts.js";
 import { Avatar, Icon } from "./parts.js";
 import { type AnyMessage, dateOf, nameOf, type Row, timeOf } from "./rows.js";

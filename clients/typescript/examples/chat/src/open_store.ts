@@ -1,4 +1,4 @@
-import type { Store } from "backscroll/language";
+import type { Store } from "@backscroll/facade";
 
 /** Where this page's data is: in the daemon, behind the bridge of the desktop application, or else in IndexedDB. */
 export async function openStore(): Promise<Store> {

@@ -4,8 +4,7 @@
  * beginning, so that saving it twice is saving it once.
  */
 
-import type { DatabaseService, Readable } from "@backscroll/facade";
-import type { MessageInput } from "backscroll/language";
+import type { DatabaseService, MessageInput, Readable } from "@backscroll/facade";
 import { untilDone } from "./retry.js";
 
 /** More than that is not taken while the daemon is away. */

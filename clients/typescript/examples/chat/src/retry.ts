@@ -1,3 +1,5 @@
+import { BackscrollError } from "@backscroll/facade";
+
 const PAUSE_MS = 250;
 
 /**
@@ -17,6 +19,5 @@ export async function untilDone<Result>(act: () => Promise<Result>): Promise<Res
 
 /** Whether the same call may succeed later; without a reply its outcome is unknown. */
 function isTemporary(error: unknown): boolean {
-  const { retryable, code } = error as { retryable?: unknown; code?: unknown };
-  return retryable === true || code === "no-reply";
+  return error instanceof BackscrollError && (error.retryable || error.code === "no-reply");
 }

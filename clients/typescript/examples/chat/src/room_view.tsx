@@ -1,8 +1,7 @@
 /** A room: its messages, and what is written to it. */
 
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import type { DatabaseService } from "@backscroll/facade";
-import type { Room, Store } from "backscroll/language";
+import type { DatabaseService, Room, Store } from "@backscroll/facade";
 import type { Account } from "./accounts.js";
 import { MessageList } from "./message_list.js";
 import type { MessageActions } from "./message_row.js";

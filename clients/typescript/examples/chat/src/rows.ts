@@ -1,6 +1,6 @@
 /** What is shown of the messages: one row each, with what it takes from the row before it. */
 
-import type { Message, MessageInput } from "backscroll/language";
+import type { Message, MessageInput } from "@backscroll/facade";
 import type { OutgoingMessage } from "./outbox.js";
 
 /** A message that is stored, or is to be. */

@@ -5,8 +5,16 @@
  * with its values: it is asked whenever the store says that something changed, so nothing is read twice.
  */
 
-import { ScopeSwitchedError, type DatabaseService, type Readable } from "@backscroll/facade";
-import type { ItemChange, Message, MessagePage, Store, StoreEvent } from "backscroll/language";
+import {
+  BackscrollError,
+  type DatabaseService,
+  type Message,
+  type MessagePage,
+  type Readable,
+  ScopeSwitchedError,
+  type Store,
+} from "@backscroll/facade";
+import type { ItemChange, StoreEvent } from "backscroll/language";
 import { untilDone } from "./retry.js";
 
 const PAGE = 100;
@@ -129,7 +137,7 @@ export class Timeline implements Readable<TimelineState> {
     try {
       return await this.#read({ around: this.place });
     } catch (error) {
-      if ((error as { code?: unknown }).code !== "not-found") throw error;
+      if (!(error instanceof BackscrollError && error.code === "not-found")) throw error;
       this.place = undefined; // the message is gone
       return this.#read({});
     }
