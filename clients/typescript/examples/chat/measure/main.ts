@@ -63,6 +63,8 @@ const note = (name: string, value: unknown): void => {
   console.log(`${name} (load ${String(load)}): ${JSON.stringify(value, undefined, 2)}`);
 };
 
+/** To end them also when a measurement fails. */
+const started = new Set<ChildProcess>();
 const directory = mkdtempSync(join(tmpdir(), "chat-measure-"));
 const browser = await chromium.launch({ executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium" });
 async function measure(): Promise<void> {
@@ -217,6 +219,7 @@ async function startAndOpen(start: () => ChildProcess, context: BrowserContext):
   });
   const begun = Date.now();
   const child = start();
+  started.add(child);
   child.stderr?.pipe(process.stderr);
   const url = new URL(await printedUrl(child));
   url.searchParams.set("account", ACCOUNT.id);
@@ -318,6 +321,7 @@ function freePort(): Promise<number> {
 try {
   await measure();
 } finally {
+  for (const child of started) child.kill();
   await browser.close();
   rmSync(directory, { recursive: true, force: true });
 }
