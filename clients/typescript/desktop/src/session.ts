@@ -189,7 +189,7 @@ export class Session {
   async #switchScope(scope: string): Promise<null> {
     const before = this.#leave();
     const left = this.#membership;
-    const outbox = new Outbox(this.#send);
+    const outbox = new Outbox(this.#send, this.#outbox.toldDisconnected);
     const leavingOutbox = this.#outbox.close();
     this.#outbox = outbox;
     const joined = this.#join(scope, outbox, Promise.all([before, leavingOutbox]), left);
