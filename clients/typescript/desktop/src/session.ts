@@ -129,8 +129,8 @@ export class Session {
       return this.#whileWaiting(0, () => this.#switchScope(scope));
     }
     this.#checkOperation(kind, type);
-    if (type === "batch") this.#checkBatch(payload["commands"]);
     const checked = checkedPayload(payload, OPERATIONS[type].bytesFields);
+    if (type === "batch") this.#checkBatch(checked.payload["commands"]); // of the copy, which is what is sent
     return this.#whileWaiting(checked.bytes, () => this.#call(kind, type, checked.payload));
   }
 

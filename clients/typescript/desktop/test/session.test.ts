@@ -200,6 +200,21 @@ void test("what a window may not call is refused", async (t) => {
   assert.deepEqual(await session.answer("query", { type: "get-room", payload: room }), { ok: true, result: null });
 });
 
+void test("a batch is checked as it is sent", async (t) => {
+  const { session } = await sessionOf(t, ["batch", "save-user", "get-room"]);
+  const payload = { room: { id: "r1", name: "Home" } };
+  const types = ["save-user", "save-room", "save-room"];
+  const command = {
+    payload,
+    get type() {
+      return types.shift();
+    },
+  };
+  await session.answer("command", { type: "batch", payload: { commands: [command] } });
+  const stored = await session.answer("query", { type: "get-room", payload: { roomId: "r1" } });
+  assert.deepEqual(stored, { ok: true, result: null });
+});
+
 void test("only commands and queries can be allowed", async (t) => {
   const { store } = await openTestStore(t);
   for (const name of ["create-token", "health"] as const) {
