@@ -122,7 +122,7 @@ class AdmittedWindow {
     this.#channel = channel;
     this.#store = store;
     this.#webContents = webContents;
-    this.#options = options;
+    this.#options = { ...options, operations: options.operations && [...options.operations] }; // read for each page
     this.#origin = originOf(options.origin ?? webContents.mainFrame.origin);
     this.#forget = forget;
     void this.#newSession("").close(); // throws for operations that cannot be allowed
@@ -167,6 +167,7 @@ class AdmittedWindow {
   readonly #endPage = (): void => {
     void this.#page?.session.close();
     this.#page = undefined;
+    this.#taken?.(); // nobody will, and the session may wait for it
     this.#taken = undefined;
   };
 
