@@ -1,5 +1,6 @@
 /** The session of one window: which requests it may make, the account that it has open, and what it is told. */
 
+import { setMaxListeners } from "node:events";
 import {
   BackscrollError,
   BusyError,
@@ -53,6 +54,10 @@ class Stay {
   readonly leaving = new AbortController();
   /** The requests without an answer. */
   readonly requests = new Set<Promise<unknown>>();
+
+  constructor() {
+    setMaxListeners(0, this.leaving.signal); // each query listens until it has its answer
+  }
 }
 
 /** What a session needs of its store. */

@@ -340,6 +340,17 @@ void test("too many requests without an answer are refused", async (t) => {
   assert(taken > 50 && taken < 65, String(taken));
 });
 
+void test("many queries at once are no reason for a warning", async (t) => {
+  const warnings: Error[] = [];
+  const note = (warning: Error): unknown => warnings.push(warning);
+  process.on("warning", note);
+  t.after(() => process.off("warning", note));
+  const window = openWindow((await openTestStore(t)).store);
+  await window.page.switchScope("ada");
+  await Promise.all(Array.from({ length: 50 }, () => idsOf(window)));
+  assert.deepEqual(warnings, []);
+});
+
 void test("a window that takes no events costs no memory", async (t) => {
   const { store } = await openTestStore(t);
   const sent: StoreEvent[] = [];
