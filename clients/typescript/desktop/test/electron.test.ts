@@ -11,6 +11,7 @@ import { MessageChannel, type MessagePort } from "node:worker_threads";
 import type { OperationName, Store, StoreEvent } from "backscroll/language";
 import {
   type AdmitOptions,
+  type Envelope,
   type ExposedStore,
   exposeStore,
   type FrameLike,
@@ -316,6 +317,25 @@ void test("a switch does not wait for a page that is gone", async (t) => {
   void Promise.resolve(handler?.(event, id, "command", request)).then(() => (isDone = true));
   window.load();
   await waitUntil(() => isDone);
+});
+
+void test("pages that come and go are not without end", async (t) => {
+  const { open, ipcMain } = await start(t);
+  let allow: (allowed: boolean) => void = () => undefined;
+  const allowed = new Promise<boolean>((resolve) => (allow = resolve));
+  const window = open({ mayUse: () => allowed });
+  window.load();
+  const request = { type: "switch-scope", payload: { scope: "ada" } };
+  const event = { sender: window, senderFrame: window.mainFrame };
+  const switchPage = (page: string): Promise<Envelope> =>
+    Promise.resolve(ipcMain.handlers.get("backscroll")?.(event, page, "command", request) as Promise<Envelope>);
+  const answers = Array.from({ length: 30 }, (_, number) => switchPage(`page ${String(number)}`));
+  const last = await answers.at(-1);
+  assert(last?.ok === false);
+  assert.equal(last.error.code, "busy");
+  allow(true);
+  await Promise.all(answers);
+  await waitUntil(async () => (await switchPage("another page")).ok);
 });
 
 void test("a window that was destroyed is sent nothing", async (t) => {
