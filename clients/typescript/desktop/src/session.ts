@@ -19,6 +19,8 @@ import { checkedPayload, checkedRequest, checkedScope, invalid, type Kind, SWITC
 /** The payloads of a session's requests without an answer, together with `REQUEST_BYTES` for each. */
 const BYTES_MAX = 64 * 1024 * 1024;
 const REQUEST_BYTES = 1_024;
+/** A switch counts as so many more, because it takes much longer: 65,536 at once took the main process 10 seconds. */
+const SWITCH_BYTES = 63 * 1_024;
 
 /**
  * What a window may call if nothing else is said: what reads or writes the account's data, and `clear-all-data`. Nothing
@@ -131,7 +133,7 @@ export class Session {
     if (type === SWITCH_SCOPE) {
       if (kind !== "command") throw invalid("switch-scope is a command; call `command`", "$.type");
       const scope = checkedScope(payload);
-      return this.#whileWaiting(0, () => this.#switchScope(scope));
+      return this.#whileWaiting(SWITCH_BYTES, () => this.#switchScope(scope));
     }
     this.#checkOperation(kind, type);
     const checked = checkedPayload(payload, OPERATIONS[type].bytesFields);

@@ -434,14 +434,14 @@ void test("switches without end are refused", async (t) => {
   let refuse: (allowed: boolean) => void = () => undefined;
   const refused = new Promise<boolean>((resolve) => (refuse = resolve));
   const window = openWindow(store, { mayUse: () => refused });
-  const switching = Array.from({ length: 70_000 }, async (): Promise<string> => {
+  const switching = Array.from({ length: 2_000 }, async (): Promise<string> => {
     const envelope = await window.session.answer("command", { type: "switch-scope", payload: { scope: "ada" } });
     return envelope.ok ? "ok" : envelope.error.code;
   });
   refuse(false);
   const codes = await Promise.all(switching);
-  assert.equal(codes.filter((code) => code === "forbidden").length, 65_536);
-  assert.equal(codes.filter((code) => code === "busy").length, 70_000 - 65_536);
+  assert.equal(codes.filter((code) => code === "forbidden").length, 1_024);
+  assert.equal(codes.filter((code) => code === "busy").length, 2_000 - 1_024);
 });
 
 void test("the last session that leaves closes the client", async (t) => {
