@@ -70,6 +70,7 @@ export async function open(path: string, options: OpenOptions = {}): Promise<Cli
   try {
     await startUnlessServed(dataDir, ofClient.token, start);
     await checkLevel(client, dataDir);
+    signal?.throwIfAborted();
   } catch (error) {
     client.close();
     throw error;

@@ -56,6 +56,12 @@ void test("after its signal no daemon is started", async (t) => {
   assert.equal(existsSync(join(dataDir, "endpoint.json")), false);
 });
 
+void test("after its signal nothing is opened that is served", async (t) => {
+  const { dataDir } = await Daemon.start(t);
+  const reason = new Error("the application ends");
+  await assert.rejects(open(dataDir, { command, signal: AbortSignal.abort(reason) }), reason);
+});
+
 void test("after a kill the next one that opens starts a daemon", async (t) => {
   const daemon = await Daemon.start(t);
   await daemon.kill();

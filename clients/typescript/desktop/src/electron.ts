@@ -8,7 +8,7 @@
  * The types here are the parts of Electron's that are used, so that this package needs no Electron.
  */
 
-import { type BackscrollError, ForbiddenError } from "backscroll";
+import { type BackscrollError, BusyError, ForbiddenError } from "backscroll";
 import { BACKSCROLL } from "./bridge.js";
 import { type Envelope, errorEnvelope } from "./envelope.js";
 import { invalid } from "./request.js";
@@ -17,6 +17,8 @@ import type { DesktopStore } from "./store.js";
 
 /** The longest id of a page. */
 const PAGE_CHARS_MAX = 100;
+/** So many pages that a window showed before may have requests without an answer; until then a new one is refused. */
+const LEFT_PAGES_MAX = 10;
 
 /** Electron's `WebFrameMain`. */
 export interface FrameLike {
@@ -109,6 +111,8 @@ class AdmittedWindow {
   readonly #forget: () => void;
   /** The page that the window shows, after it said `hello`. */
   #page: { id: string; session: Session } | undefined;
+  /** The pages before it whose sessions have not ended. */
+  #leftPages = 0;
   /** Called when the page took the event that is on its way. */
   #taken: (() => void) | undefined;
 
@@ -122,7 +126,7 @@ class AdmittedWindow {
     this.#channel = channel;
     this.#store = store;
     this.#webContents = webContents;
-    this.#options = options;
+    this.#options = { ...options, operations: options.operations && [...options.operations] }; // read for each page
     this.#origin = originOf(options.origin ?? webContents.mainFrame.origin);
     this.#forget = forget;
     void this.#newSession("").close(); // throws for operations that cannot be allowed
@@ -141,6 +145,7 @@ class AdmittedWindow {
     }
     if (this.#page?.id !== page) {
       this.#endPage();
+      if (this.#leftPages > LEFT_PAGES_MAX) return busy();
       this.#page = { id: page, session: this.#newSession(page) };
     }
     switch (kind) {
@@ -165,8 +170,11 @@ class AdmittedWindow {
   };
 
   readonly #endPage = (): void => {
-    void this.#page?.session.close();
+    if (this.#page === undefined) return;
+    this.#leftPages += 1;
+    void this.#page.session.close().then(() => (this.#leftPages -= 1));
     this.#page = undefined;
+    this.#taken?.(); // nobody will, and the session may wait for it
     this.#taken = undefined;
   };
 
@@ -204,6 +212,11 @@ class AdmittedWindow {
 function refusal(problem: string): Envelope {
   const error: BackscrollError = new ForbiddenError(problem, { code: "forbidden" });
   return errorEnvelope(error);
+}
+
+function busy(): Envelope {
+  const problem = "too many pages that this window showed before have requests without an answer";
+  return errorEnvelope(new BusyError(problem, { code: "busy", retryable: true }));
 }
 
 /** The origin of a URL as Electron writes it, also for schemes of an application's own. */

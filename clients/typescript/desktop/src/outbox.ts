@@ -5,7 +5,10 @@ import type { StoreEvent } from "backscroll/language";
 type Changes = Extract<StoreEvent, { type: "changed" }>["changes"];
 type Disconnected = Extract<StoreEvent, { type: "disconnected" }>;
 
-/** Sends an event; the promise is fulfilled when the window took it. */
+/**
+ * Sends an event; the promise is fulfilled when the window took it. When the window is gone it has to be settled too: a
+ * switch waits for it.
+ */
 export type Send = (event: StoreEvent) => void | Promise<void>;
 
 /** So many changes wait for a window; if there are more, it is told to read everything anew. */
@@ -18,11 +21,20 @@ export class Outbox {
   #changes: Changes = [];
   #gap = false;
   #problem: Disconnected | undefined;
-  #toldDisconnected = false;
-  #sending: Promise<void> | undefined;
+  #toldDisconnected: boolean;
+  #isSending = false;
+  /** Fulfilled when the window took what was sent so far. */
+  #sent: Promise<void> = Promise.resolve();
 
-  constructor(send: Send) {
+  /** `toldDisconnected` is what the window knows from the outbox before this one. */
+  constructor(send: Send, toldDisconnected = false) {
     this.#send = send;
+    this.#toldDisconnected = toldDisconnected;
+  }
+
+  /** Whether the window was told last that the daemon does not answer. */
+  get toldDisconnected(): boolean {
+    return this.#toldDisconnected;
   }
 
   /** Begin to send; what was pushed before is kept until then. */
@@ -35,7 +47,7 @@ export class Outbox {
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#changes = [];
-    await this.#sending;
+    await this.#sent;
   }
 
   push(event: StoreEvent): void {
@@ -64,21 +76,18 @@ export class Outbox {
   }
 
   #pump(): void {
-    if (!this.#isOpen || this.#sending !== undefined) return;
-    this.#sending = this.#sendAll().finally(() => {
-      this.#sending = undefined;
-    });
+    if (!this.#isOpen || this.#isSending) return;
+    this.#isSending = true;
+    this.#sent = this.#sendAll();
   }
 
   async #sendAll(): Promise<void> {
-    for (let event = this.#take(); event !== undefined; event = this.#take()) {
-      try {
-        await this.#send(event);
-      } catch {
-        this.#setGap(); // it was lost; the window is told with the next event that there is
-        return;
-      }
+    try {
+      for (let event = this.#take(); event !== undefined; event = this.#take()) await this.#send(event);
+    } catch {
+      this.#setGap(); // it was lost; the window is told with the next event that there is
     }
+    this.#isSending = false; // in the same turn as the last look, so that nothing is pushed in between
   }
 
   #take(): StoreEvent | undefined {

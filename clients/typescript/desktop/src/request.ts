@@ -49,8 +49,8 @@ function checkNames(value: Record<string, unknown>, names: readonly string[], pa
 }
 
 /**
- * A copy of a payload as plain data, and about how many bytes it has in JSON, at least half of them. Of a proxy there is
- * its target in the copy, and of an instance of a class its fields: both do not cross every bridge.
+ * A copy of a payload as plain data, and how many bytes it has in JSON, at least. Of a proxy there is its target in the
+ * copy, and of an instance of a class its fields: both do not cross every bridge.
  *
  * Throws `InvalidError` for what JSON has no form for or would change silently, such as functions, maps and dates, and
  * `TooLargeError` for a payload over its limit. Its time is bounded too: a small payload in which the same list occurs

@@ -1,5 +1,6 @@
 /** The session of one window: which requests it may make, the account that it has open, and what it is told. */
 
+import { setMaxListeners } from "node:events";
 import {
   BackscrollError,
   BusyError,
@@ -18,6 +19,8 @@ import { checkedPayload, checkedRequest, checkedScope, invalid, type Kind, SWITC
 /** The payloads of a session's requests without an answer, together with `REQUEST_BYTES` for each. */
 const BYTES_MAX = 64 * 1024 * 1024;
 const REQUEST_BYTES = 1_024;
+/** A switch counts as so many more, because it takes much longer: 65,536 at once took the main process 10 seconds. */
+const SWITCH_BYTES = 63 * 1_024;
 
 /**
  * What a window may call if nothing else is said: what reads or writes the account's data, and `clear-all-data`. Nothing
@@ -53,6 +56,10 @@ class Stay {
   readonly leaving = new AbortController();
   /** The requests without an answer. */
   readonly requests = new Set<Promise<unknown>>();
+
+  constructor() {
+    setMaxListeners(0, this.leaving.signal); // each query listens until it has its answer
+  }
 }
 
 /** What a session needs of its store. */
@@ -126,11 +133,11 @@ export class Session {
     if (type === SWITCH_SCOPE) {
       if (kind !== "command") throw invalid("switch-scope is a command; call `command`", "$.type");
       const scope = checkedScope(payload);
-      return this.#whileWaiting(0, () => this.#switchScope(scope));
+      return this.#whileWaiting(SWITCH_BYTES, () => this.#switchScope(scope));
     }
     this.#checkOperation(kind, type);
-    if (type === "batch") this.#checkBatch(payload["commands"]);
     const checked = checkedPayload(payload, OPERATIONS[type].bytesFields);
+    if (type === "batch") this.#checkBatch(checked.payload["commands"]); // of the copy, which is what is sent
     return this.#whileWaiting(checked.bytes, () => this.#call(kind, type, checked.payload));
   }
 
@@ -189,7 +196,7 @@ export class Session {
   async #switchScope(scope: string): Promise<null> {
     const before = this.#leave();
     const left = this.#membership;
-    const outbox = new Outbox(this.#send);
+    const outbox = new Outbox(this.#send, this.#outbox.toldDisconnected);
     const leavingOutbox = this.#outbox.close();
     this.#outbox = outbox;
     const joined = this.#join(scope, outbox, Promise.all([before, leavingOutbox]), left);

@@ -8,9 +8,10 @@ import { EventEmitter } from "node:events";
 import { readFileSync } from "node:fs";
 import { test, type TestContext } from "node:test";
 import { MessageChannel, type MessagePort } from "node:worker_threads";
-import type { Store, StoreEvent } from "backscroll/language";
+import type { OperationName, Store, StoreEvent } from "backscroll/language";
 import {
   type AdmitOptions,
+  type Envelope,
   type ExposedStore,
   exposeStore,
   type FrameLike,
@@ -299,6 +300,44 @@ void test("what was under way when a page was left takes effect", async (t) => {
   await waitUntil(async () => (await idsOf(next)).includes("m1"));
 });
 
+void test("a switch does not wait for a page that is gone", async (t) => {
+  const { open, ipcMain } = await start(t);
+  const [window, other] = [open(), open().load()];
+  const page = window.load();
+  await page.store.switchScope("ada");
+  await other.store.switchScope("ada");
+  page.port.close(); // it takes nothing any more
+  await save(other, 1);
+  await waitUntil(() => window.sent.length === 1);
+  const [id] = window.sent[0] ?? [];
+  const request = { type: "switch-scope", payload: { scope: "bo" } };
+  const event = { sender: window, senderFrame: window.mainFrame };
+  let isDone = false;
+  const handler = ipcMain.handlers.get("backscroll");
+  void Promise.resolve(handler?.(event, id, "command", request)).then(() => (isDone = true));
+  window.load();
+  await waitUntil(() => isDone);
+});
+
+void test("pages that come and go are not without end", async (t) => {
+  const { open, ipcMain } = await start(t);
+  let allow: (allowed: boolean) => void = () => undefined;
+  const allowed = new Promise<boolean>((resolve) => (allow = resolve));
+  const window = open({ mayUse: () => allowed });
+  window.load();
+  const request = { type: "switch-scope", payload: { scope: "ada" } };
+  const event = { sender: window, senderFrame: window.mainFrame };
+  const switchPage = (page: string): Promise<Envelope> =>
+    Promise.resolve(ipcMain.handlers.get("backscroll")?.(event, page, "command", request) as Promise<Envelope>);
+  const answers = Array.from({ length: 30 }, (_, number) => switchPage(`page ${String(number)}`));
+  const last = await answers.at(-1);
+  assert(last?.ok === false);
+  assert.equal(last.error.code, "busy");
+  allow(true);
+  await Promise.all(answers);
+  await waitUntil(async () => (await switchPage("another page")).ok);
+});
+
 void test("a window that was destroyed is sent nothing", async (t) => {
   const { open, exposed } = await start(t);
   const [window, other] = [open(), open().load()];
@@ -336,6 +375,21 @@ void test("each window has its operations and accounts", async (t) => {
   await page.store.switchScope("bo");
   await save(page, 1);
   assert.equal(window.listenerCount("destroyed"), 1);
+});
+
+void test("each page of a window has the same operations", async (t) => {
+  const { open } = await start(t);
+  const operations: OperationName[] = ["get-all-rooms"];
+  for (const window of [open({ operations: operations.values() }), open({ operations })]) {
+    operations.push("save-message"); // after the window was admitted
+    for (let loaded = 0; loaded < 2; loaded += 1) {
+      const page = window.load();
+      await page.store.switchScope("ada");
+      assert.deepEqual(await page.store.query({ type: "get-all-rooms", payload: {} }), []);
+      await assert.rejects(save(page, 1), { code: "forbidden" });
+    }
+    operations.pop();
+  }
 });
 
 void test("a window's origin must be known", async (t) => {

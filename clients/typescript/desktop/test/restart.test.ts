@@ -118,6 +118,20 @@ void test("windows learn that the daemon went, and came back", async (t) => {
   assert.notEqual(daemonPid(dataDir), pid);
 });
 
+void test("a window that switches while it is away is told", async (t) => {
+  const { program, flag: broken } = programOf(t, "process.exit(1);");
+  const { store, dataDir } = await openTestStore(t, { command: [process.execPath, program] });
+  const window = openWindow(store);
+  await window.page.switchScope("ada");
+  writeFileSync(broken, "");
+  await killDaemon(dataDir);
+  await waitUntil(() => window.events.length > 0);
+  const switching = window.page.switchScope("bo");
+  rmSync(broken);
+  await switching;
+  await waitUntil(() => window.events.at(-1)?.type === "connected");
+});
+
 void test("changes of others while it was away arrive later", async (t) => {
   const { store, dataDir } = await openTestStore(t);
   const [one, other] = [openWindow(store), openWindow(store)];

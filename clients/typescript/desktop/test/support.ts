@@ -29,7 +29,8 @@ export async function openTestStore(
   let close = (): Promise<void> => Promise.resolve();
   t.after(() => close()); // before the directory is removed
   const dataDir = options.dataDir ?? temporaryDirectory(t);
-  const store = await openStore({ command: [BACKSCROLL], ...options, dataDir });
+  // Long enough for a daemon that is started again on a busy machine.
+  const store = await openStore({ command: [BACKSCROLL], timeoutMs: 30_000, ...options, dataDir });
   close = async () => {
     await store.close();
     await killDaemon(dataDir);
@@ -89,7 +90,7 @@ export function openWindow(store: DesktopStore, options: Partial<SessionOptions>
   return { session, page, events };
 }
 
-export async function waitUntil(condition: () => boolean | Promise<boolean>, timeoutMs = 20_000): Promise<void> {
+export async function waitUntil(condition: () => boolean | Promise<boolean>, timeoutMs = 60_000): Promise<void> {
   const deadline = performance.now() + timeoutMs;
   while (!(await condition())) {
     assert(performance.now() < deadline, `waited ${String(timeoutMs)} ms for ${condition.toString()}`);

@@ -23,8 +23,9 @@ export interface Source<Result> {
  * while nobody is subscribed. Nothing is asked without a subscriber.
  *
  * Only one request is on its way at a time, and a result is never older than the one before it. A result that is deeply
- * equal to the one before is not set: the value stays the same object, which must not be changed. That only time
- * passes, so that a ban runs out, is not noticed.
+ * equal to the one before is not set: the value stays the same object, which must not be changed. Two things are not
+ * noticed: that only time passes, so that a ban runs out, and reactions and attachments of a message that is not stored
+ * yet.
  */
 export class LiveQuery<Result> implements Readable<Result | undefined> {
   readonly #value = new State<Result | undefined>(undefined);

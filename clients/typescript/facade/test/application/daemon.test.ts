@@ -11,7 +11,9 @@ import { openBridge } from "../backends/bridge.js";
 test("a window goes on after its daemon was killed", { timeout: 60_000 }, async () => {
   const dataDir = mkdtempSync(join(tmpdir(), "backscroll-facade-"));
   const pid = (): number => (JSON.parse(readFileSync(join(dataDir, "endpoint.json"), "utf8")) as { pid: number }).pid;
-  const desktop = await openStore({ dataDir, command: [process.env["BACKSCROLL"] ?? "backscroll"] });
+  const command = [process.env["BACKSCROLL"] ?? "backscroll"];
+  // Long enough for a daemon that is started again on a busy machine.
+  const desktop = await openStore({ dataDir, command, timeoutMs: 30_000 });
   onTestFinished(async () => {
     await desktop.close();
     process.kill(pid(), "SIGKILL");

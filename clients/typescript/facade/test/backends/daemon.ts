@@ -13,7 +13,8 @@ let desktop: DesktopStore | undefined;
 const sessions: Session[] = [];
 
 beforeAll(async () => {
-  desktop = await openStore({ dataDir, command: [process.env["BACKSCROLL"] ?? "backscroll"] });
+  const command = [process.env["BACKSCROLL"] ?? "backscroll"];
+  desktop = await openStore({ dataDir, command, timeoutMs: 15_000 }); // for busy machines
 });
 
 afterAll(async () => {
