@@ -20,10 +20,12 @@ export interface StoreOptions extends Omit<OpenOptions, "scope" | "onConnection"
  */
 export async function openStore(options: StoreOptions): Promise<DesktopStore> {
   const { dataDir, onProblem = () => undefined, ...ofOpen } = options;
-  const supervisor = new Supervisor(dataDir, { exitWithParent: true, ...ofOpen }, onProblem);
+  // In a turn of its own: it may throw, or use the store, and nothing here is half done then.
+  const report = (problem: unknown): void => void setImmediate(onProblem, problem);
+  const supervisor = new Supervisor(dataDir, { exitWithParent: true, ...ofOpen }, report);
   await supervisor.start();
   const { token, timeoutMs, logger, traceparent } = ofOpen;
-  return new DesktopStore({ dataDir: resolve(dataDir), token, timeoutMs, logger, traceparent }, supervisor, onProblem);
+  return new DesktopStore({ dataDir: resolve(dataDir), token, timeoutMs, logger, traceparent }, supervisor, report);
 }
 
 /** The accounts of a data directory, for the windows of one application; made by `openStore`. */

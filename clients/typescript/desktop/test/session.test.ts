@@ -162,6 +162,7 @@ void test("a check of the application that fails opens nothing", async (t) => {
     },
   });
   await assert.rejects(page.switchScope("ada"), { code: "internal", message: /^(?!.*secret)/ });
+  await waitUntil(() => problems.length > 0);
   assert.deepEqual(problems, [failure]);
 });
 
