@@ -217,12 +217,14 @@ function cursorOf(): fc.Arbitrary<CursorOf> {
 
 /** Mostly only one place in a page, and a cursor that a page gave. */
 function withPlace(payload: Record<string, unknown>): fc.Arbitrary<unknown> {
-  const { around, aroundTime } = payload;
   const rest = without(payload, "before", "after", "around", "aroundTime");
   const cursor = cursorOf();
-  const others = [{ around }, { aroundTime }].filter((each) => Object.values(each)[0] !== undefined);
+  const around = fc.record({ around: oftenFirst(POOLS.messages) });
+  const aroundTime = fc.record({ aroundTime: fc.constantFrom(...TIMES) });
   return fc.oneof(
-    { weight: 3, arbitrary: fc.constant({ ...rest, ...others[0] }) },
+    { weight: 4, arbitrary: fc.constant(rest) },
+    { weight: 2, arbitrary: fc.oneof(around, aroundTime).map((place) => ({ ...rest, ...place })) },
+    { weight: 1, arbitrary: fc.constant(payload) },
     { weight: 2, arbitrary: cursor.map((before) => ({ ...rest, before })) },
     { weight: 2, arbitrary: cursor.map((after) => ({ ...rest, after })) },
   );

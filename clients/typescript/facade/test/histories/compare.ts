@@ -36,8 +36,9 @@ export async function compareHistories({ runners, runs, workers, operations }: C
       if (failing !== index) return;
       throw new Error(difference);
     });
-    const again = SEED_PATH === undefined ? {} : { path: SEED_PATH, endOnFailure: true };
-    await fc.assert(property, { seed: SEED + index, numRuns: Math.ceil(runs / workers), reporter, ...again });
+    const numRuns = Math.ceil(runs / workers);
+    const which = SEED_PATH === undefined ? { numRuns } : { numRuns: 1, path: SEED_PATH, endOnFailure: true };
+    await fc.assert(property, { seed: SEED + index, reporter, ...which });
   };
   console.log(`SEED=${String(SEED)}: ${String(runs)} histories of ${Object.keys(runners).join(" and ")}`);
   await Promise.all(Array.from({ length: SEED_PATH === undefined ? workers : 1 }, (_, index) => work(index)));

@@ -19,6 +19,8 @@ export class Daemon {
   readonly #process: ChildProcess;
   readonly #clients: Client[] = [];
   readonly #idle: Client[] = [];
+  /** How often a connection was lost. */
+  #lost = 0;
 
   private constructor() {
     const words = ["serve", "--data-dir", this.dataDir, "--exit-with-parent"];
@@ -40,21 +42,32 @@ export class Daemon {
 
   /**
    * Runs each history in an empty scope; `wrap` may change the store that is run on. Scopes are cleared and used again,
-   * because to make one takes longer than a history.
+   * because to make one takes longer than a history. When a connection was lost, as on a machine that is too busy, a
+   * command that was refused may be `superseded` when it is sent again; then the history is played anew.
    */
   runner(wrap = (store: Store): Store => store): Runner {
     return async (history, pools) => {
-      const client = this.#idle.pop() ?? this.#newClient();
-      const outcomes = await run(wrap(storeOf(client)), history, pools);
-      await client.clearAllData();
-      this.#idle.push(client);
-      return outcomes;
+      for (;;) {
+        const client = this.#idle.pop() ?? this.#newClient();
+        const lost = this.#lost;
+        const outcomes = await run(wrap(storeOf(client)), history, pools);
+        await client.clearAllData();
+        this.#idle.push(client);
+        if (lost === this.#lost) return outcomes;
+      }
     };
   }
 
   #newClient(): Client {
     const scope = `scope-${String(this.#clients.length)}`;
-    const client = new Client({ dataDir: this.dataDir, scope, timeoutMs: TIMEOUT_MS });
+    const client = new Client({
+      dataDir: this.dataDir,
+      scope,
+      timeoutMs: TIMEOUT_MS,
+      onConnection: (problem) => {
+        if (problem !== undefined) this.#lost += 1;
+      },
+    });
     this.#clients.push(client);
     return client;
   }

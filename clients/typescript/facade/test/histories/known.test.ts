@@ -12,9 +12,11 @@ afterAll(() => daemon.stop());
 
 const IS_LONG = process.env["LONG"] !== undefined;
 
-test.for(KNOWN.filter(({ isLong }) => IS_LONG || isLong !== true))("$rule", { timeout: 300_000 }, async ({ steps }) => {
-  const runners = { daemon: daemon.runner(), IndexedDB: indexedDbRunner() };
-  for (const isPipelined of [false, true]) {
-    expect(await differenceOf({ steps, isPipelined }, runners)).toBeUndefined();
-  }
-});
+for (const { rule, steps } of KNOWN.filter(({ isLong }) => IS_LONG || isLong !== true)) {
+  test(rule, { timeout: 300_000 }, async () => {
+    const runners = { daemon: daemon.runner(), IndexedDB: indexedDbRunner() };
+    for (const isPipelined of [false, true]) {
+      expect(await differenceOf({ steps, isPipelined }, runners)).toBeUndefined();
+    }
+  });
+}

@@ -14,6 +14,10 @@ const message = (id: string, fields: object = {}): Step => ({
   type: "save-message",
   payload: { message: { id, roomId: "r", content: id, timestamp: 1_000, ...fields } },
 });
+const attachment = (messageId: string): Step => ({
+  type: "save-attachment",
+  payload: { attachment: { id: "a", messageId, filename: "a.png" } },
+});
 const text = (bytes: number, unit = "x"): string => unit.repeat(bytes / new TextEncoder().encode(unit).length);
 
 const reactions = (messageId: string, count: number): object[] =>
@@ -44,6 +48,27 @@ export const KNOWN: readonly KnownHistory[] = [
       { type: "update-message", payload: { messageId: "m", updates: { metadata: { a: { "": number } } } } },
       { type: "get-messages", payload: { roomId: "r", limit: number } },
     ]),
+  },
+  {
+    rule: "an attachment that is saved again as it is, is no change",
+    steps: [message("m"), attachment("m"), attachment("m"), attachment("n"), attachment("m")],
+  },
+  {
+    rule: "a page around a message has more of what is newer",
+    steps: [
+      ...["a", "b", "c", "d", "e"].map((id) => message(id)),
+      ...[1, 2, 3, 4].flatMap((limit): Step[] => [
+        { type: "get-message-page", payload: { roomId: "r", around: "c", limit } },
+        { type: "get-message-page", payload: { roomId: "r", aroundTime: 1_000, limit } },
+      ]),
+    ],
+  },
+  {
+    rule: "metadata of a reaction has at most 2 KiB in JSON",
+    steps: [2_039, 2_040, 2_041].map((bytes): Step => {
+      const metadata = { a: text(bytes) };
+      return { type: "save-reaction", payload: { reaction: { messageId: "m", oderId: "ada", emoji: "x", metadata } } };
+    }),
   },
   {
     rule: "a text of a byte too many is too large",

@@ -259,6 +259,7 @@ export async function readAll(store: Store, pools: Pools, start: string): Promis
       walk("get-message-page", { roomId, limit: 2, attachments: true }, true),
       walk("get-message-page", { roomId, limit: 3, aroundTime: 0, includeDeleted: false }),
       walk("get-message-page", { roomId, limit: 2, pinned: true }, true),
+      ...messages.map((around) => ask("get-message-page", { roomId, limit: 3, around })),
       ...channels.map((channelId) => walk("get-message-page", { roomId, limit: 2, channelId, aroundTime: 0 })),
     ]),
     walk("get-changes", { after: start }),
