@@ -139,7 +139,7 @@ test("an open that another tab's request holds up ends", async (t) => {
 test("a command says why its transaction was aborted", async (t) => {
   const store = await opened(t);
   await store.command({ type: "save-message", payload: { message: messageOf(1) } });
-  const transaction = Reflect.get(IDBDatabase.prototype, "transaction") as IDBDatabase["transaction"];
+  const transaction = Reflect.get<IDBDatabase, "transaction">(IDBDatabase.prototype, "transaction");
   t.mock.method(IDBDatabase.prototype, "transaction", function (this: IDBDatabase, ...args: [string[]]) {
     const tx = transaction.apply(this, args);
     setImmediate(() => {
