@@ -1,8 +1,14 @@
 /** The database of one account while it is open: requests one after the other, and what tells of changes. */
 
-import type { BackscrollError, ChangePage, GetChanges, StoreEvent } from "backscroll/language";
+import {
+  type BackscrollError,
+  type ChangePage,
+  type GetChanges,
+  NoReplyError,
+  type StoreEvent,
+} from "backscroll/language";
 import { openDatabase } from "./database.js";
-import { asStoreError, unavailable } from "./errors.js";
+import { asStoreError, noAccount, storage, unavailable } from "./errors.js";
 import { type CommandRow, type Database, STORES, type Writes } from "./layout.js";
 import { type LegacyOptions, adoptLegacy } from "./legacy.js";
 import { randomId } from "./migrations.js";
@@ -18,6 +24,8 @@ const KEPT_COMMANDS = 10_000;
 /** So many older ones are deleted at a time. */
 const DROPPED_AT_ONCE = 100;
 const READ_AT_ONCE = 500;
+/** How long requests may take that are under way when the account is closed. */
+const CLOSE_MS = 30_000;
 /** The longest time of a timer. */
 const TIMER_MS_MAX = 2 ** 31 - 1;
 
@@ -43,11 +51,14 @@ export class Account {
   readonly #name: string;
   readonly #options: AccountOptions;
   readonly #session = randomId();
-  readonly #running = new Set<Promise<unknown>>();
+  /** The requests under way, and how to reject each. */
+  readonly #running = new Map<Promise<unknown>, (reason: BackscrollError) => void>();
   readonly #waiting = new Waiting();
   #connection: Promise<Connection> | undefined;
-  /** The history of the database, and the last command that listeners know of. */
-  #known: { history: string; tail: Tail } | undefined;
+  /** The latest connection, which may be lost, and the history of its database. */
+  #latest: (Connection & { history: string }) | undefined;
+  /** Whether `open` is done: before that nothing is told. */
+  #isOpen = false;
   #problem: BackscrollError | undefined;
   #expiry: { at: number; timer: ReturnType<typeof setTimeout> } | undefined;
 
@@ -57,13 +68,38 @@ export class Account {
     this.#options = options;
   }
 
-  /** Wait until the database is open, and the legacy database adopted if it belongs to this account. */
-  async open(): Promise<void> {
-    const { legacy } = this.#options;
-    await this.#run(async ({ database, tail }) => {
-      if (legacy === undefined) return;
-      await adoptLegacy(this.#scope, legacy, database, (handler) => this.#execute(handler, database, tail));
+  /**
+   * Open the database after the account before was left, and adopt the legacy database if it belongs to this account.
+   * To be called first; requests wait for it, and are refused if it fails.
+   */
+  async open(before: Promise<void> | undefined): Promise<void> {
+    const opening = this.#open(before);
+    this.#connection = opening.catch(() => {
+      throw noAccount();
     });
+    this.#connection.catch(() => undefined); // whoever waits for it is told
+    try {
+      await opening;
+    } catch (error) {
+      this.#problem ??= noAccount();
+      await this.close();
+      throw asStoreError(error);
+    }
+  }
+
+  async #open(before: Promise<void> | undefined): Promise<Connection> {
+    await before;
+    const connection = await this.#connect();
+    const { database, tail } = connection;
+    const { legacy } = this.#options;
+    if (legacy !== undefined) {
+      await adoptLegacy(this.#scope, legacy, database, async (handler) => {
+        if (this.#problem !== undefined) throw this.#problem; // the rest is copied when the account is opened again
+        return this.#execute(handler, database, tail);
+      });
+    }
+    this.#isOpen = true;
+    return connection;
   }
 
   command(type: Known, payload: object): Promise<unknown> {
@@ -79,58 +115,83 @@ export class Account {
     return this.#run((connection) => this.#ask(type, payload, connection));
   }
 
-  /** Finish what was called, and close the database. What waits is rejected, and nothing is told any more. */
+  /**
+   * Finish what was called, at most for a while, and close the database. What waits is rejected, and nothing is told any
+   * more.
+   */
   async close(): Promise<void> {
-    this.#problem ??= unavailable("the account was closed: another one may be open now");
+    this.#problem ??= new NoReplyError("the account was left before the query was answered");
     this.#waiting.wake();
     clearTimeout(this.#expiry?.timer);
-    const connection = await this.#connection?.catch(() => undefined);
-    connection?.tail.close();
-    while (this.#running.size > 0) await Promise.allSettled(this.#running);
-    clearTimeout(this.#expiry?.timer);
-    connection?.database.close();
+    await this.#connection?.catch(() => undefined);
+    this.#latest?.tail.close();
+    const deadline = setTimeout(() => {
+      const problem =
+        "the account was left, and the browser has not executed the request: whether it will is not known";
+      for (const reject of this.#running.values()) reject(new NoReplyError(problem));
+    }, CLOSE_MS);
+    await Promise.allSettled(this.#running.keys()); // there are no new ones, because of the problem
+    clearTimeout(deadline);
+    this.#latest?.database.close();
   }
 
   /** Do something with the connection. In the order of the calls, because transactions begin in this order. */
   async #run<Result>(act: (connection: Connection) => Promise<Result>): Promise<Result> {
     if (this.#problem !== undefined) throw this.#problem;
-    this.#connection ??= this.#connect();
-    const running = this.#connection.then(act);
-    this.#running.add(running);
+    const connection = (this.#connection ??= this.#reconnect());
+    let reject: (reason: BackscrollError) => void = () => undefined;
+    const running = new Promise<Result>((resolve, fail) => {
+      reject = fail;
+      connection.then(act).then(resolve, (error: unknown) => {
+        fail(asStoreError(error));
+      });
+    });
+    this.#running.set(running, reject);
     try {
       return await running;
-    } catch (error) {
-      throw asStoreError(error);
     } finally {
       this.#running.delete(running);
     }
   }
 
+  /** Connect again; if that fails, the next request tries it. */
+  #reconnect(): Promise<Connection> {
+    const connection = this.#connect();
+    connection.catch(() => {
+      if (this.#connection === connection) this.#connection = undefined;
+    });
+    return connection;
+  }
+
   async #connect(): Promise<Connection> {
+    let isLost = false as boolean; // by a callback
+    const database = await openDatabase(this.#name, this.#options.blockedMs, {
+      superseded: () => {
+        isLost = true;
+        this.#supersede();
+      },
+      lost: () => {
+        isLost = true;
+        this.#lose();
+      },
+    });
     try {
-      const database = await openDatabase(this.#name, this.#options.blockedMs, {
-        superseded: () => {
-          this.#supersede();
-        },
-        lost: () => {
-          this.#lose();
-        },
-      });
       const tx = database.transaction(STORES);
       const { id, seq } = await historyOf({ tx, now: 0 });
       const expiry = await nextExpiry({ tx, now: 0 });
+      if (isLost) throw this.#problem ?? storage("the database was deleted while it was opened: try again", true);
       const tail = this.#follow(database, id, seq);
       this.#expireAt(expiry);
       return { database, tail };
     } catch (error) {
-      this.#connection = undefined; // the next request tries again
+      database.close();
       throw error;
     }
   }
 
   /** Follow a database from its last command on; where it was open before, from the last one that was told. */
   #follow(database: Database, history: string, seq: number): Tail {
-    const before = this.#known;
+    const before = this.#latest;
     const isSame = before?.history === history;
     const seen = isSame ? before.tail.seen : seq;
     const tail = new Tail(`${this.#name} ${history}`, seen, (after) => commandsAfter(after, database), {
@@ -139,11 +200,11 @@ export class Account {
       },
       missed: () => {
         this.#waiting.wake();
-        this.#options.tell({ type: "gap" });
+        this.#tell({ type: "gap" });
       },
     });
-    this.#known = { history, tail };
-    if (before !== undefined && !isSame) this.#options.tell({ type: "gap" });
+    this.#latest = { database, history, tail };
+    if (before !== undefined && !isSame) this.#tell({ type: "gap" });
     if (seen < seq) void tail.catchUp();
     return tail;
   }
@@ -152,25 +213,30 @@ export class Account {
     this.#waiting.wake();
     this.#expireAt(row.due);
     const changes = row.changes.map((each) => itemChange(row, each));
-    if (changes.length > 0) this.#options.tell({ type: "changed", changes });
+    if (changes.length > 0) this.#tell({ type: "changed", changes });
+  }
+
+  /** What happened before the account was open, each query shows: they all come later. */
+  #tell(event: StoreEvent): void {
+    if (this.#isOpen) this.#options.tell(event);
   }
 
   #supersede(): void {
     const problem = "a later version of this application is open in another tab: reload this page";
     this.#problem = unavailable(problem);
     this.#drop();
-    this.#options.tell({ type: "disconnected", problem: { code: this.#problem.code, message: problem } });
+    this.#tell({ type: "disconnected", problem: { code: this.#problem.code, message: problem } });
   }
 
   /** Open the database again, because nothing would be told meanwhile. */
   #lose(): void {
     this.#drop();
-    if (this.#problem === undefined) this.#run(() => Promise.resolve()).catch(() => undefined); // requests try again
+    if (this.#isOpen && this.#problem === undefined) this.#run(() => Promise.resolve()).catch(() => undefined);
   }
 
   #drop(): void {
-    this.#known?.tail.close();
-    this.#connection = undefined;
+    this.#latest?.tail.close();
+    if (this.#isOpen) this.#connection = undefined; // otherwise `open` fails
     clearTimeout(this.#expiry?.timer);
     this.#expiry = undefined; // set anew with the next connection
     this.#waiting.wake();
@@ -180,18 +246,21 @@ export class Account {
     const tx = database.transaction(STORES, "readwrite", { durability: "strict" });
     tx.done.catch(() => undefined); // it is awaited below, unless the command fails before
     const work: Writes = { tx, now: Date.now(), changes: [] };
+    const rows: CommandRow[] = [];
+    let result: unknown;
     try {
-      const result = await handler(work);
-      const rows = [await this.#log(work)];
+      result = await handler(work);
+      rows.push(await this.#log(work));
       // A message that was saved too late expires here, or a query that was called next would not see it deleted.
       if (work.due !== undefined && work.due <= work.now) rows.push(await this.#logExpiry(work));
       await tx.done;
-      for (const row of rows) tail.committed(row);
-      return result;
     } catch (error) {
       abort(tx);
+      if (tx.error !== null) throw asStoreError(tx.error); // the cause, such as no room; the requests were only aborted
       throw error;
     }
+    for (const row of rows) tail.committed(row);
+    return result;
   }
 
   /** Delete messages that have expired, in the transaction of another command. */

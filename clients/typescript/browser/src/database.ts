@@ -6,6 +6,9 @@ import { asStoreError, storage, unavailable } from "./errors.js";
 import type { Database, Layout } from "./layout.js";
 import { VERSION, migrate } from "./migrations.js";
 
+/** How long an open may take that is neither blocked nor an upgrade: it waits for what other tabs asked for before. */
+export const OPEN_MS = 30_000;
+
 /** What the owner of a connection is told. */
 export interface Owner {
   /** The connection was closed, because another tab upgrades the database. */
@@ -21,37 +24,41 @@ export async function openDatabase(name: string, blockedMs: number, owner: Owner
   }
   let reject: (error: BackscrollError) => void = () => undefined;
   const isBlocked = new Promise<never>((_resolve, fail) => (reject = fail));
-  let timer: ReturnType<typeof setTimeout> | undefined;
   let isGivenUp = false;
-  const opening = openDB<Layout>(name, VERSION, {
-    upgrade(database, from, _to, transaction) {
-      transaction.done.catch(() => undefined); // if it fails, so does `opening`
-      migrate(unwrap(database), unwrap(transaction), from);
-    },
-    blocked() {
-      timer = setTimeout(() => {
-        isGivenUp = true;
-        reject(
-          unavailable("another tab uses an older version of this application: close it or reload it, and try again"),
-        );
-      }, blockedMs);
-    },
-    blocking(_from, to, event) {
-      (event.target as IDBDatabase).close();
-      if (to === null) owner.lost();
-      else owner.superseded();
-    },
-    terminated() {
-      owner.lost();
-    },
-  });
-  opening.then(
-    (database) => {
-      if (isGivenUp) database.close();
-    },
-    () => undefined,
-  );
+  const giveUpAfter = (ms: number): ReturnType<typeof setTimeout> =>
+    setTimeout(() => {
+      isGivenUp = true;
+      reject(
+        unavailable("another tab uses an older version of this application: close it or reload it, and try again"),
+      );
+    }, ms);
+  let timer = giveUpAfter(OPEN_MS);
   try {
+    const opening = openDB<Layout>(name, VERSION, {
+      upgrade(database, from, _to, transaction) {
+        clearTimeout(timer); // it takes as long as there are rows
+        transaction.done.catch(() => undefined); // if it fails, so does `opening`
+        migrate(unwrap(database), unwrap(transaction), from);
+      },
+      blocked() {
+        clearTimeout(timer);
+        timer = giveUpAfter(blockedMs);
+      },
+      blocking(_from, to, event) {
+        (event.target as IDBDatabase).close();
+        if (to === null) owner.lost();
+        else owner.superseded();
+      },
+      terminated() {
+        owner.lost();
+      },
+    });
+    opening.then(
+      (database) => {
+        if (isGivenUp) database.close();
+      },
+      () => undefined,
+    );
     return await Promise.race([opening, isBlocked]);
   } catch (error) {
     throw notOpened(error);

@@ -3,6 +3,7 @@
 import {
   BackscrollError,
   ConflictError,
+  ForbiddenError,
   InternalError,
   InvalidError,
   NotFoundError,
@@ -46,6 +47,11 @@ export function unknownOperation(type: string, known: readonly string[]): Unknow
     code: "unknown-operation",
     details: { path: "$.type", known },
   });
+}
+
+/** A request without an account. */
+export function noAccount(): ForbiddenError {
+  return new ForbiddenError("no account is open: call switchScope first", { code: "forbidden" });
 }
 
 /** The store cannot be used now; another call may succeed. */

@@ -9,7 +9,8 @@
  */
 
 import { BackscrollError } from "backscroll/language";
-import { asStoreError } from "./errors.js";
+import { OPEN_MS } from "./database.js";
+import { asStoreError, unavailable } from "./errors.js";
 import { bytes } from "./keys.js";
 import type { Database, LegacyRow, Reads, Writes } from "./layout.js";
 import { RECORDS } from "./generated/schemas.js";
@@ -190,9 +191,8 @@ async function copyRow(row: unknown, copy: Copy, work: Writes): Promise<boolean>
   let payload: Fields;
   try {
     payload = checkedPayload(copy.type, { [copy.field]: knownFields(row, copy) });
-  } catch (error) {
-    if (error instanceof BackscrollError) return false;
-    throw error;
+  } catch {
+    return false; // also what JSON has no form for
   }
   const record = payload[copy.field] as Fields;
   if (await copy.exists(record, work)) return true;
@@ -209,7 +209,8 @@ async function copyRow(row: unknown, copy: Copy, work: Writes): Promise<boolean>
 function knownFields(row: unknown, { record, store }: Copy): Fields {
   const fields = RECORDS[record]?.fields ?? {};
   const known = Object.entries(row ?? {}).filter(([name]) => Object.hasOwn(fields, name));
-  const found: Fields = Object.fromEntries<unknown>(known);
+  // What JSON keeps of them: a date is its text, rather than that the whole row does not fit.
+  const found = JSON.parse(JSON.stringify(Object.fromEntries<unknown>(known))) as Fields;
   if (store === "messages") delete found["reactions"]; // they have an object store of their own
   return found;
 }
@@ -221,17 +222,27 @@ function openExisting(name: string): Promise<IDBDatabase | null> {
   return new Promise((resolve, reject) => {
     const opening = indexedDB.open(name);
     let isNew = false;
+    let isLate = false;
+    const timer = setTimeout(() => {
+      isLate = true;
+      reject(
+        unavailable(`another tab upgrades or deletes the database ${JSON.stringify(name)}: close it, and try again`),
+      );
+    }, OPEN_MS);
     opening.onupgradeneeded = (): void => {
       isNew = true;
       opening.transaction?.abort(); // so that it is not created
     };
     opening.onsuccess = (): void => {
+      clearTimeout(timer);
       opening.result.onversionchange = (): void => {
         opening.result.close();
       };
-      resolve(opening.result);
+      if (isLate) opening.result.close();
+      else resolve(opening.result);
     };
     opening.onerror = (): void => {
+      clearTimeout(timer);
       if (isNew) resolve(null);
       else reject(opening.error ?? new Error(`the database ${name} cannot be opened`));
     };

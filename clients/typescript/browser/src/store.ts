@@ -3,10 +3,12 @@
 import type { Results, Payloads, Store, StoreEvent, StoreRequest } from "backscroll/language";
 import { LIMITS } from "backscroll/language";
 import { Account, type AccountOptions } from "./account.js";
-import { invalid, unavailable } from "./errors.js";
+import { invalid, noAccount } from "./errors.js";
 import type { LegacyOptions } from "./legacy.js";
+import { checkedRequest } from "./plain.js";
 import { bytesOf, checkedPayload, knownOperation } from "./validate.js";
 
+/** How a store is opened. */
 export interface BrowserStoreOptions {
   /** What the names of the databases begin with; `backscroll` by default. */
   name?: string;
@@ -57,17 +59,23 @@ class IndexedStore implements BrowserStore {
       },
     });
     this.#account = account;
-    await before?.close();
     this.#askToPersist();
-    await account.open();
+    try {
+      await account.open(before?.close());
+    } catch (error) {
+      if (this.#account === account) this.#account = undefined;
+      throw error;
+    }
   }
 
-  async command<Name extends keyof Payloads>({ type, payload }: StoreRequest<Name>): Promise<Results[Name]> {
+  async command<Name extends keyof Payloads>(request: StoreRequest<Name>): Promise<Results[Name]> {
+    const { type, payload } = checkedRequest(request);
     const name = knownOperation(type, "command");
     return (await this.#opened().command(name, checkedPayload(name, payload))) as Results[Name];
   }
 
-  async query<Name extends keyof Payloads>({ type, payload }: StoreRequest<Name>): Promise<Results[Name]> {
+  async query<Name extends keyof Payloads>(request: StoreRequest<Name>): Promise<Results[Name]> {
+    const { type, payload } = checkedRequest(request);
     const name = knownOperation(type, "query");
     return (await this.#opened().query(name, checkedPayload(name, payload))) as Results[Name];
   }
@@ -89,7 +97,7 @@ class IndexedStore implements BrowserStore {
   }
 
   #opened(): Account {
-    if (this.#account === undefined) throw unavailable("no account is open: call switchScope first");
+    if (this.#account === undefined) throw noAccount();
     return this.#account;
   }
 
@@ -102,11 +110,13 @@ class IndexedStore implements BrowserStore {
   }
 
   #tell(event: StoreEvent): void {
-    for (const listener of this.#listeners) {
+    for (const listener of [...this.#listeners]) {
       try {
-        listener(event);
+        if (this.#listeners.has(listener)) listener(event);
       } catch (error) {
-        reportError(error); // of the application; the others are told all the same
+        queueMicrotask(() => {
+          throw error; // of the application, uncaught; the others are told all the same
+        });
       }
     }
   }
@@ -114,9 +124,9 @@ class IndexedStore implements BrowserStore {
 
 function checkScope(scope: unknown): void {
   if (typeof scope !== "string" || scope === "" || !scope.isWellFormed()) {
-    throw invalid("$.scope", "the name of an account is text, and not empty");
+    throw invalid("$.payload.scope", "the name of an account is text, and not empty");
   }
   if (bytesOf(scope) > LIMITS.scopeBytes) {
-    throw invalid("$.scope", `the name of an account has at most ${String(LIMITS.scopeBytes)} bytes`);
+    throw invalid("$.payload.scope", `the name of an account has at most ${String(LIMITS.scopeBytes)} bytes`);
   }
 }

@@ -59,9 +59,7 @@ export class Tail {
   /** Tell of all commands until now. */
   catchUp(): Promise<void> {
     this.#isStale = true;
-    this.#reading ??= this.#readAll()
-      .catch(() => undefined) // the connection was lost: whoever opens it again goes on from `seen`
-      .finally(() => (this.#reading = undefined));
+    this.#reading ??= this.#readAll();
     return this.#reading;
   }
 
@@ -78,15 +76,21 @@ export class Tail {
   }
 
   async #readAll(): Promise<void> {
-    while (this.#isStale && !this.#isClosed) {
-      this.#isStale = false;
-      const { rows, isComplete, head } = await this.#read(this.#seen);
-      if (!isComplete) {
-        this.#miss(head);
-        continue;
+    try {
+      while (this.#isStale && !this.#isClosed) {
+        this.#isStale = false;
+        const { rows, isComplete, head } = await this.#read(this.#seen);
+        if (!isComplete) {
+          this.#miss(head);
+          continue;
+        }
+        for (const row of rows) this.#tell(row);
+        if (this.#seen < head) this.#isStale = true;
       }
-      for (const row of rows) this.#tell(row);
-      if (this.#seen < head) this.#isStale = true;
+    } catch {
+      // the connection was lost: whoever opens it again goes on from `seen`
+    } finally {
+      this.#reading = undefined; // at once, or a command that is noted now would not be read
     }
   }
 

@@ -5,9 +5,10 @@
  * forbids, and none of them counts text in UTF-8 bytes, as the limits of the language do.
  */
 
-import { checkNumbers, InvalidError, LIMITS } from "backscroll/language";
+import { checkNumbers, LIMITS } from "backscroll/language";
 import { invalid, resultTooLarge, tooLarge, unknownOperation } from "./errors.js";
 import { RECORDS, SCHEMAS } from "./generated/schemas.js";
+import { plainCopy } from "./plain.js";
 
 export interface ValueSchema {
   readonly type: "string" | "integer" | "boolean" | "object" | "array" | "record";
@@ -67,7 +68,7 @@ function isKnown(type: string): type is Known {
  * A copy of a payload that is valid, with the defaults of what it leaves out, and the records in it as replies have
  * them. It is what a daemon reads: what JSON keeps of the payload.
  */
-export function checkedPayload(type: Known, payload: unknown): Fields {
+export function checkedPayload(type: Known, payload: object): Fields {
   const text = asJson(payload);
   const plain: unknown = JSON.parse(text);
   if (text.includes("\\ud")) checkPairs(plain, "$.payload");
@@ -82,16 +83,10 @@ export function checkedPayload(type: Known, payload: unknown): Fields {
   return decoded;
 }
 
-function asJson(payload: unknown): string {
-  let text: unknown;
-  try {
-    checkNumbers(payload, "$.payload");
-    text = JSON.stringify(payload === undefined ? {} : payload);
-  } catch (error) {
-    if (error instanceof InvalidError) throw error;
-    throw invalid("$.payload", `cannot be written as JSON: ${String(error)}`);
-  }
-  if (typeof text !== "string") throw invalid("$.payload", `expected object, got ${typeof payload}`);
+function asJson(payload: object): string {
+  const copy = plainCopy(payload);
+  checkNumbers(copy, "$.payload");
+  const text = JSON.stringify(copy);
   if (text.length > LIMITS.bodyBytes / 3 && bytesOf(text) > LIMITS.bodyBytes) {
     const problem = `the payload has ${String(bytesOf(text))} bytes in JSON; the limit is ${String(LIMITS.bodyBytes)}`;
     throw resultTooLarge(problem);

@@ -15,9 +15,13 @@ export class Waiting {
 
   /** Begin to listen. */
   enter(): Turn {
-    let settle: (isWoken: boolean) => void = () => undefined;
-    const settled = new Promise<boolean>((resolve) => (settle = resolve));
+    let resolve: (isWoken: boolean) => void = () => undefined;
+    const settled = new Promise<boolean>((fulfil) => (resolve = fulfil));
     let timer: ReturnType<typeof setTimeout> | undefined;
+    const settle = (isWoken: boolean): void => {
+      this.#turns.delete(settle);
+      resolve(isWoken);
+    };
     this.#turns.add(settle);
     const [oldest] = this.#turns;
     if (this.#turns.size > WAITING_MAX) oldest?.(false);

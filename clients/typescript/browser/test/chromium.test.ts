@@ -1,11 +1,11 @@
 /** The store in a real Chromium: two tabs, closed and frozen ones, a disk without room, and large rooms. */
 
 import assert from "node:assert/strict";
-import test, { type TestContext } from "node:test";
+import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { type BrowserContext, type CDPSession, type Page, chromium } from "playwright-core";
-import { IS_LONG, waitUntil } from "./support.js";
+import { IS_LONG, atEnd, waitUntil, test } from "./support.js";
 import type {} from "./page.js";
 
 const CHROMIUM = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
@@ -17,7 +17,7 @@ async function started(t: TestContext): Promise<BrowserContext> {
   const { outputFiles } = await build({ entryPoints: [ENTRY], bundle: true, format: "iife", write: false });
   const body = `<!doctype html><script>${outputFiles[0]?.text ?? ""}</script>`;
   const browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] });
-  t.after(() => browser.close());
+  atEnd(t, () => browser.close());
   const context = await browser.newContext();
   await context.route(ORIGIN, (route) => route.fulfill({ contentType: "text/html; charset=utf-8", body }));
   return context;
@@ -34,7 +34,7 @@ function upTo(number: number): number[] {
   return Array.from({ length: number }, (_, at) => at + 1);
 }
 
-void test("two tabs save at once, and each is told of all in order", { timeout: 120_000 }, async (t) => {
+test("two tabs save at once, and each is told of all in order", async (t) => {
   const context = await started(t);
   const [one, other] = [await tab(context, "ada"), await tab(context, "ada")];
   await Promise.all([one.evaluate(() => window.calls.fill(0, 100)), other.evaluate(() => window.calls.fill(100, 200))]);
@@ -43,9 +43,9 @@ void test("two tabs save at once, and each is told of all in order", { timeout: 
     assert.deepEqual(await page.evaluate(() => window.calls.seqs()), upTo(200));
     assert.equal((await page.evaluate(() => window.calls.ids())).length, 200);
   }
-});
+}, 120_000);
 
-void test("what a closed tab saved is whole and in order", { timeout: 120_000 }, async (t) => {
+test("what a closed tab saved is whole and in order", async (t) => {
   const context = await started(t);
   const [one, other] = [await tab(context, "ada"), await tab(context, "ada")];
   await one.evaluate(() => {
@@ -60,9 +60,9 @@ void test("what a closed tab saved is whole and in order", { timeout: 120_000 },
   t.diagnostic(`${String(ids.length)} of 2,001 messages, ${String(seqs.length)} told at once`);
   assert.deepEqual(ids, [...upTo(ids.length - 1).map((number) => `m${String(number - 1)}`), "m5000"]);
   assert.deepEqual(await other.evaluate(() => window.calls.seqs()), upTo(ids.length));
-});
+}, 120_000);
 
-void test("a frozen tab is told of everything when it goes on", { timeout: 120_000 }, async (t) => {
+test("a frozen tab is told of everything when it goes on", async (t) => {
   const context = await started(t);
   const [one, other] = [await tab(context, "ada"), await tab(context, "ada")];
   const session = await context.newCDPSession(other);
@@ -72,9 +72,9 @@ void test("a frozen tab is told of everything when it goes on", { timeout: 120_0
   await waitUntil(async () => (await other.evaluate(() => window.calls.seqs())).length === 700);
   assert.deepEqual(await other.evaluate(() => window.calls.seqs()), upTo(700));
   assert.deepEqual(new Set(await other.evaluate(() => window.calls.kinds())), new Set(["changed"]));
-});
+}, 120_000);
 
-void test("without room a command is refused and has no effect", { timeout: 120_000 }, async (t) => {
+test("without room a command is refused and has no effect", async (t) => {
   const context = await started(t);
   const page = await context.newPage();
   await page.goto(ORIGIN);
@@ -97,9 +97,9 @@ void test("without room a command is refused and has no effect", { timeout: 120_
   await page.evaluate((number) => window.calls.save(number), saved);
   assert.deepEqual(await page.evaluate(() => window.calls.ids()), [...before, `m${String(saved)}`]);
   assert.deepEqual(await page.evaluate(() => window.calls.seqs()), upTo(saved + 1), "no number is left out");
-});
+}, 120_000);
 
-void test("a page does not take longer in a large room", { timeout: 600_000 }, async (t) => {
+test("a page does not take longer in a large room", async (t) => {
   const context = await started(t);
   const page = await tab(context, "before");
   const session = await context.newCDPSession(page);
@@ -123,7 +123,7 @@ void test("a page does not take longer in a large room", { timeout: 600_000 }, a
   t.diagnostic(JSON.stringify(figures, (_, value: unknown) => (typeof value === "number" ? +value.toFixed(1) : value)));
   assert.deepEqual(await page.evaluate(() => window.calls.ids()), []);
   assert(end[0] < 200 && middle[0] < 200 && heap < 50_000_000);
-});
+}, 600_000);
 
 async function setQuota(session: CDPSession, bytes: number): Promise<void> {
   const { usage } = await session.send("Storage.getUsageAndQuota", { origin: ORIGIN });

@@ -1,10 +1,9 @@
 /** The same calls on a daemon and on this store give the same results, orders and errors. */
 
 import assert from "node:assert/strict";
-import test from "node:test";
 import type { Client } from "backscroll";
 import type { OperationName } from "backscroll/language";
-import { AT, call, daemon, opened, outcome } from "./support.js";
+import { AT, call, daemon, opened, outcome, test } from "./support.js";
 
 const message = (id: string, more: object = {}): object => ({
   message: { id, roomId: "r1", senderId: "ada", content: `text of ${id}`, timestamp: AT, ...more },
@@ -227,7 +226,7 @@ const CALLS: [string, unknown][] = [
   ["get-message-by-id", { messageId: "x" }],
 ];
 
-void test("the same calls give what a daemon gives", async (t) => {
+test("the same calls give what a daemon gives", async (t) => {
   const [client, store] = await Promise.all([daemon(t), opened(t)]);
   for (const [type, payload] of CALLS) {
     const name = type as OperationName;

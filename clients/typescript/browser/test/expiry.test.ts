@@ -1,10 +1,9 @@
 /** Messages whose time has come. */
 
 import assert from "node:assert/strict";
-import test from "node:test";
-import { eventsOf, messageOf, newScope, opened, waitUntil } from "./support.js";
+import { eventsOf, messageOf, newScope, opened, waitUntil, test } from "./support.js";
 
-void test("a message is deleted when its time has come", async (t) => {
+test("a message is deleted when its time has come", async (t) => {
   const scope = newScope();
   const [store, other] = [await opened(t, scope), await opened(t, scope)];
   const [events, ofOther] = [eventsOf(store), eventsOf(other)];
@@ -20,7 +19,7 @@ void test("a message is deleted when its time has come", async (t) => {
   assert.deepEqual([events.length, ofOther.length], [3, 3], "two tabs delete it once");
 });
 
-void test("no query shows a message whose time has passed", async (t) => {
+test("no query shows a message whose time has passed", async (t) => {
   const store = await opened(t);
   const past = messageOf(1, { expiresAt: 5 });
   const saved = store.command({ type: "save-message", payload: { message: past } });
@@ -33,7 +32,7 @@ void test("no query shows a message whose time has passed", async (t) => {
   );
 });
 
-void test("what expired while no tab was open is deleted then", async (t) => {
+test("what expired while no tab was open is deleted then", async (t) => {
   const scope = newScope();
   const before = await opened(t, scope);
   const message = messageOf(1, { expiresAt: Date.now() + 1_000 });

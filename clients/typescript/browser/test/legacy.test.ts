@@ -2,10 +2,9 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import test from "node:test";
 import type { LegacyReport } from "../src/index.js";
 import { type Dump, done, dump, load } from "./dump.js";
-import { AT, messageOf, newScope, opened } from "./support.js";
+import { AT, eventsOf, messageOf, newScope, opened, outcome, test } from "./support.js";
 
 const LEGACY = JSON.parse(
   readFileSync(new URL("../../test/fixtures/legacy-version-2.json", import.meta.url), "utf8"),
@@ -19,7 +18,7 @@ async function legacyOf(owner: string, more: Dump["stores"] = {}): Promise<strin
   return name;
 }
 
-void test("a legacy database is copied for its owner", async (t) => {
+test("a legacy database is copied for its owner", async (t) => {
   const scope = newScope();
   const databaseName = await legacyOf(scope);
   const before = await dump(databaseName);
@@ -52,7 +51,7 @@ void test("a legacy database is copied for its owner", async (t) => {
   assert.deepEqual(await dump(databaseName), before, "it is left as it is");
 });
 
-void test("it is copied once, and what is newer stays", async (t) => {
+test("it is copied once, and what is newer stays", async (t) => {
   const scope = newScope();
   const databaseName = await legacyOf(scope);
   const early = await opened(t, scope);
@@ -67,13 +66,13 @@ void test("it is copied once, and what is newer stays", async (t) => {
   assert.deepEqual(await again.query({ type: "get-messages", payload: { roomId: "r1" } }), []);
 });
 
-void test("another account does not get it", async (t) => {
+test("another account does not get it", async (t) => {
   const databaseName = await legacyOf("ada");
   const store = await opened(t, newScope(), { legacy: { databaseName } });
   assert.deepEqual(await store.query({ type: "get-all-rooms", payload: {} }), []);
 });
 
-void test("an account is named as the application says", async (t) => {
+test("an account is named as the application says", async (t) => {
   const databaseName = await legacyOf("ada");
   const scope = newScope();
   const accountOf = (id: string): string => (id === "ada" ? scope : "nobody");
@@ -81,14 +80,14 @@ void test("an account is named as the application says", async (t) => {
   assert.equal((await store.query({ type: "get-all-rooms", payload: {} })).length, 1);
 });
 
-void test("a legacy database that is not there is not created", async (t) => {
+test("a legacy database that is not there is not created", async (t) => {
   const databaseName = newScope();
   await opened(t, newScope(), { legacy: { databaseName } });
   const names = await indexedDB.databases();
   assert(!names.some(({ name }) => name === databaseName));
 });
 
-void test("an interrupted copy goes on where it was", async (t) => {
+test("an interrupted copy goes on where it was", async (t) => {
   const scope = newScope();
   const rows = Array.from({ length: 950 }, (_, at) => ({ ...messageOf(at), id: `n${String(at).padStart(4, "0")}` }));
   const messages = { keyPath: "id", indexes: { roomId: { keyPath: "roomId", unique: false } }, rows };
@@ -120,7 +119,54 @@ void test("an interrupted copy goes on where it was", async (t) => {
   assert.deepEqual([progress.at, progress.copied["messages"]], [null, 950]);
 });
 
-void test("a legacy database without a current user is left alone", async (t) => {
+test("a switch ends a copy, which goes on later", async (t) => {
+  const scope = newScope();
+  const rows = Array.from({ length: 950 }, (_, at) => ({ ...messageOf(at), id: `n${String(at).padStart(4, "0")}` }));
+  const messages = { keyPath: "id", indexes: { roomId: { keyPath: "roomId", unique: false } }, rows };
+  const databaseName = await legacyOf(scope, { messages });
+  let steps = 0;
+  let left: Promise<void> | undefined;
+  const onProgress = ({ isDone }: LegacyReport): void => {
+    steps += 1;
+    if (steps === 3) left = store.switchScope(newScope());
+    if (isDone) steps = Infinity;
+  };
+  const store = await opened(t, newScope(), { legacy: { databaseName, onProgress } });
+  const events = eventsOf(store);
+  const switched = outcome(() => store.switchScope(scope));
+  const between = outcome(() => store.query({ type: "get-messages", payload: { roomId: "r1" } }));
+  assert.deepEqual(await switched, { code: "no-reply", path: undefined });
+  assert.deepEqual(await between, { code: "forbidden", path: undefined });
+  await left;
+  assert.equal(steps, 3);
+  const copied = store.switchScope(scope);
+  const page = await store.query({ type: "get-messages", payload: { roomId: "r1", limit: 500, offset: 450 } });
+  assert.equal(page.length, 500, "a query waits for the whole copy");
+  await copied;
+  assert.equal(steps, Infinity);
+  assert.deepEqual(events, [], "the copy is no news");
+});
+
+test("a row with what JSON does not have is copied as far as it has", async (t) => {
+  const scope = newScope();
+  const rows = [
+    { ...messageOf(1), metadata: { at: new Date(0), tags: new Set(["a"]) } },
+    { ...messageOf(2), metadata: { size: 1n } },
+  ];
+  const databaseName = await legacyOf(scope);
+  const database = await done(indexedDB.open(databaseName));
+  const objects = database.transaction("messages", "readwrite").objectStore("messages");
+  for (const row of rows) await done(objects.put(row));
+  database.close();
+  const reports: LegacyReport[] = [];
+  const onProgress = (report: LegacyReport): void => void reports.push(report);
+  const store = await opened(t, scope, { legacy: { databaseName, onProgress } });
+  const found = await store.query({ type: "get-message-by-id", payload: { messageId: "m1" } });
+  assert.deepEqual(found?.metadata, { at: "1970-01-01T00:00:00.000Z", tags: {} });
+  assert.equal(reports.at(-1)?.skipped["messages"], 2);
+});
+
+test("a legacy database without a current user is left alone", async (t) => {
   const name = newScope();
   await load(name, { version: 2, stores: { messages: { keyPath: "id", indexes: {}, rows: [{ id: "m1", at: AT }] } } });
   const store = await opened(t, newScope(), { legacy: { databaseName: name } });

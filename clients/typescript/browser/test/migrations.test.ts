@@ -2,10 +2,10 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import test from "node:test";
+import { openBrowserStore } from "../src/index.js";
 import { VERSION } from "../src/migrations.js";
 import { type Dump, done, dump, load } from "./dump.js";
-import { eventsOf, messageOf, newScope, opened, outcome, waitUntil } from "./support.js";
+import { eventsOf, messageOf, newScope, opened, outcome, waitUntil, test } from "./support.js";
 
 const FIXTURES = new URL("../../test/fixtures/", import.meta.url);
 
@@ -14,7 +14,7 @@ function fixture(name: string): Dump {
 }
 
 for (let version = 1; version <= VERSION; version++) {
-  void test(`a database of version ${String(version)} is read as it was`, async (t) => {
+  test(`a database of version ${String(version)} is read as it was`, async (t) => {
     const scope = newScope();
     await load(`backscroll:${scope}`, fixture(`version-${String(version)}.json`));
     const store = await opened(t, scope);
@@ -48,7 +48,7 @@ for (let version = 1; version <= VERSION; version++) {
   });
 }
 
-void test("a migrated database has the same stores as a new one", async (t) => {
+test("a migrated database has the same stores as a new one", async (t) => {
   const [migrated, made] = [newScope(), newScope()];
   await load(`backscroll:${migrated}`, fixture("version-1.json"));
   await (await opened(t, migrated)).close();
@@ -60,14 +60,14 @@ void test("a migrated database has the same stores as a new one", async (t) => {
   assert.equal(one.version, VERSION);
 });
 
-void test("a database of a later version is left as it is", async (t) => {
+test("a database of a later version is left as it is", async (t) => {
   const scope = newScope();
   await load(`backscroll:${scope}`, { version: VERSION + 1, stores: {} });
   await assert.rejects(opened(t, scope), { code: "storage", message: /later version of this application: reload/ });
   assert.equal((await dump(`backscroll:${scope}`)).version, VERSION + 1);
 });
 
-void test("an older tab closes its database for a later one", async (t) => {
+test("an older tab closes its database for a later one", async (t) => {
   const scope = newScope();
   const store = await opened(t, scope);
   const events = eventsOf(store);
@@ -81,7 +81,7 @@ void test("an older tab closes its database for a later one", async (t) => {
   await assert.rejects(save, { code: "unavailable", message: /reload this page/ });
 });
 
-void test("a tab that keeps an older version open is not waited for", async (t) => {
+test("a tab that keeps an older version open is not waited for", async (t) => {
   const scope = newScope();
   const held = await done(indexedDB.open(`backscroll:${scope}`, 1)); // without onversionchange
   await assert.rejects(opened(t, scope, { blockedMs: 20 }), { code: "unavailable", message: /another tab/ });
@@ -89,7 +89,7 @@ void test("a tab that keeps an older version open is not waited for", async (t) 
   await done(indexedDB.deleteDatabase(`backscroll:${scope}`));
 });
 
-void test("a database that is deleted is made anew", async (t) => {
+test("a database that is deleted is made anew", async (t) => {
   const scope = newScope();
   const store = await opened(t, scope);
   await store.command({ type: "save-message", payload: { message: messageOf(1) } });
@@ -103,7 +103,55 @@ void test("a database that is deleted is made anew", async (t) => {
   assert.equal(page.gap, true);
 });
 
-void test("without IndexedDB an account is not opened", async (t) => {
+test("a database that is deleted as it is opened again", async (t) => {
+  const scope = newScope();
+  const [store, other] = [await opened(t, scope), await opened(t, scope)];
+  const events = eventsOf(store);
+  for (let number = 1; number <= 12; number++) {
+    await Promise.all([1, 2, 3].map(() => done(indexedDB.deleteDatabase(`backscroll:${scope}`))));
+    for (let turn = 0; turn < number; turn++) await new Promise((resolve) => setImmediate(resolve));
+  }
+  await waitUntil(async () => {
+    const saved = other.command({ type: "save-message", payload: { message: messageOf(1) } });
+    return "result" in ((await outcome(() => saved)) as object);
+  });
+  await waitUntil(() => events.at(-1)?.type === "changed");
+  await Promise.all([store.close(), other.close()]);
+  await done(indexedDB.deleteDatabase(`backscroll:${scope}`)); // no connection is left open
+});
+
+test("an open that another tab's request holds up ends", async (t) => {
+  const scope = newScope();
+  const held = await done(indexedDB.open(`backscroll:${scope}`, 1)); // without onversionchange
+  const deleting = done(indexedDB.deleteDatabase(`backscroll:${scope}`));
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const store = openBrowserStore();
+  const switched = outcome(() => store.switchScope(scope)); // is behind the deletion, and told of nothing
+  for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+  t.mock.timers.tick(30_000);
+  assert.deepEqual(await switched, { code: "unavailable", path: undefined });
+  held.close();
+  await deleting;
+  t.mock.timers.reset();
+  await done(indexedDB.deleteDatabase(`backscroll:${scope}`)); // what was opened too late was closed
+});
+
+test("a command says why its transaction was aborted", async (t) => {
+  const store = await opened(t);
+  await store.command({ type: "save-message", payload: { message: messageOf(1) } });
+  const transaction = Reflect.get<IDBDatabase, "transaction">(IDBDatabase.prototype, "transaction");
+  t.mock.method(IDBDatabase.prototype, "transaction", function (this: IDBDatabase, ...args: [string[]]) {
+    const tx = transaction.apply(this, args);
+    setImmediate(() => {
+      (tx as unknown as { _abort: (name: string) => void })._abort("QuotaExceededError"); // of fake-indexeddb
+    });
+    return tx;
+  });
+  const save = store.command({ type: "save-message", payload: { message: messageOf(2) } });
+  await assert.rejects(save, { code: "storage", retryable: true, message: /no more room/ });
+});
+
+test("without IndexedDB an account is not opened", async (t) => {
   const factory = globalThis.indexedDB;
   Reflect.deleteProperty(globalThis, "indexedDB");
   try {
@@ -113,7 +161,7 @@ void test("without IndexedDB an account is not opened", async (t) => {
   }
 });
 
-void test("a browser that refuses to open is a storage error", async (t) => {
+test("a browser that refuses to open is a storage error", async (t) => {
   t.mock.method(indexedDB, "open", () => {
     throw new DOMException("denied", "SecurityError");
   });

@@ -2,12 +2,11 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import test from "node:test";
-import "./support.js";
+import { test } from "./support.js";
 
 const read = (name: string): string => readFileSync(new URL(`../../${name}`, import.meta.url), "utf8");
 
-void test("the example of the README is one that runs", async (t) => {
+test("the example of the README is one that runs", async (t) => {
   assert(read("README.md").includes(`\`\`\`ts\n${read("test/example.ts")}\`\`\``));
   const printed: unknown[] = [];
   t.mock.method(console, "log", (each: unknown) => printed.push(each));

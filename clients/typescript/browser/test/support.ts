@@ -7,7 +7,7 @@ import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { TestContext } from "node:test";
+import { type TestContext, test as runTest } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type BrowserStore, type BrowserStoreOptions, openBrowserStore } from "../src/index.js";
 import { Client } from "backscroll";
@@ -22,10 +22,23 @@ import {
 /** The command that starts daemons: the environment variable BACKSCROLL, or what is on the PATH. */
 const BACKSCROLL = process.env["BACKSCROLL"] ?? "backscroll";
 
+/** The longest time of a test, and of what is done after it, in milliseconds. */
+const TEST_MS = 60_000;
+
 /** Whether the long forms of tests run. */
 export const IS_LONG = process.env["LONG"] !== undefined;
 
 export const AT = 1_767_225_600_000;
+
+/** A test that fails if it takes too long, in milliseconds, so that one that never ends is known by its name. */
+export function test(name: string, act: (t: TestContext) => Promise<void>, timeout = TEST_MS): void {
+  void runTest(name, { timeout }, act);
+}
+
+/** Do something at the end of a test, for which the time of the test does not count. */
+export function atEnd(t: TestContext, act: () => unknown): void {
+  t.after(act, { timeout: TEST_MS });
+}
 
 let scopes = 0;
 
@@ -38,7 +51,7 @@ export function newScope(): string {
 /** A store with an open account, which is closed at the end of the test. */
 export async function opened(t: TestContext, scope = newScope(), options?: BrowserStoreOptions): Promise<BrowserStore> {
   const store = openBrowserStore(options);
-  t.after(() => store.close());
+  atEnd(t, () => store.close());
   await store.switchScope(scope);
   return store;
 }
@@ -48,15 +61,18 @@ export async function daemon(t: TestContext): Promise<Client> {
   const dataDir = mkdtempSync(join(tmpdir(), "backscroll-browser-"));
   const words = ["serve", "--data-dir", dataDir, "--exit-with-parent"];
   const program = spawn(BACKSCROLL, words, { stdio: ["pipe", "pipe", "ignore"] });
-  t.after(async () => {
+  const exited = once(program, "exit");
+  atEnd(t, async () => {
     program.kill("SIGKILL");
-    await once(program, "exit");
+    await exited.catch(() => undefined); // a hook that fails leaves out the next ones, and a store that is open keeps Node alive
     rmSync(dataDir, { recursive: true, force: true });
   });
-  await once(program.stdout, "data");
+  const ended = exited.then(([code]) => assert.fail(`the daemon ended, with ${String(code)}`));
+  await Promise.race([once(program.stdout, "data"), ended]);
+  ended.catch(() => undefined); // at the end of the test
   const { endpoints } = JSON.parse(readFileSync(join(dataDir, "endpoint.json"), "utf8")) as { endpoints: string[] };
   const client = new Client({ endpoint: endpoints[0] });
-  t.after(() => {
+  atEnd(t, () => {
     client.close();
   });
   return client;

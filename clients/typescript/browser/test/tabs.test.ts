@@ -1,10 +1,11 @@
 /** Two tabs with one account: stores of one process, which share the database and the channel. */
 
 import assert from "node:assert/strict";
-import test from "node:test";
 import type { StoreEvent } from "backscroll/language";
 import type { BrowserStore } from "../src/index.js";
-import { eventsOf, messageOf, newScope, opened, waitUntil } from "./support.js";
+import type { CommandRow } from "../src/layout.js";
+import { type Commands, Tail } from "../src/tabs.js";
+import { eventsOf, messageOf, newScope, opened, waitUntil, test } from "./support.js";
 
 const save = (store: BrowserStore, number: number): Promise<null> =>
   store.command({ type: "save-message", payload: { message: messageOf(number) } });
@@ -16,7 +17,7 @@ function toldBy(events: readonly StoreEvent[]): string[] {
   );
 }
 
-void test("each tab is told of the other's commands, in order", async (t) => {
+test("each tab is told of the other's commands, in order", async (t) => {
   const scope = newScope();
   const [one, other] = [await opened(t, scope), await opened(t, scope)];
   const [ofOne, ofOther] = [eventsOf(one), eventsOf(other)];
@@ -37,7 +38,7 @@ void test("each tab is told of the other's commands, in order", async (t) => {
   }
 });
 
-void test("a tab that missed posts reads what it missed", async (t) => {
+test("a tab that missed posts reads what it missed", async (t) => {
   const scope = newScope();
   const silent = await withoutChannel(() => opened(t, scope));
   const [one, other] = [await opened(t, scope), await opened(t, scope)];
@@ -52,7 +53,7 @@ void test("a tab that missed posts reads what it missed", async (t) => {
   );
 });
 
-void test("a tab that missed more than is kept is told of a gap", { timeout: 120_000 }, async (t) => {
+test("a tab that missed more than is kept is told of a gap", async (t) => {
   const scope = newScope();
   const silent = await withoutChannel(() => opened(t, scope));
   const [one, other] = [await opened(t, scope), await opened(t, scope)];
@@ -72,9 +73,9 @@ void test("a tab that missed more than is kept is told of a gap", { timeout: 120
   await save(one, 2);
   await waitUntil(() => events.length > 1);
   assert.deepEqual(toldBy(events), ["gap", "m2:10102"]);
-});
+}, 120_000);
 
-void test("a query waits for a commit of another tab", async (t) => {
+test("a query waits for a commit of another tab", async (t) => {
   const scope = newScope();
   const [one, other] = [await opened(t, scope), await opened(t, scope)];
   const { cursor } = await one.query({ type: "get-changes", payload: { after: "now" } });
@@ -89,14 +90,14 @@ void test("a query waits for a commit of another tab", async (t) => {
   );
 });
 
-void test("a query waits no longer than it says", async (t) => {
+test("a query waits no longer than it says", async (t) => {
   const store = await opened(t);
   const { cursor } = await store.query({ type: "get-changes", payload: { after: "now" } });
   const page = await store.query({ type: "get-changes", payload: { after: cursor, waitMs: 30 } });
   assert.deepEqual(page, { changes: [], cursor, more: false });
 });
 
-void test("of too many that wait the oldest is answered", async (t) => {
+test("of too many that wait the oldest is answered", async (t) => {
   const store = await opened(t);
   const { cursor } = await store.query({ type: "get-changes", payload: { after: "now" } });
   const wait = (): Promise<unknown> =>
@@ -106,6 +107,40 @@ void test("of too many that wait the oldest is answered", async (t) => {
   await save(store, 1);
   const pages = await Promise.all(waiting.slice(1));
   assert.equal(pages.length, 64);
+});
+
+test("of many that begin to wait at once 64 wait", async (t) => {
+  const store = await opened(t);
+  const { cursor } = await store.query({ type: "get-changes", payload: { after: "now" } });
+  let answered = 0;
+  const waiting = Array.from({ length: 300 }, async () => {
+    await store.query({ type: "get-changes", payload: { after: cursor, waitMs: 60_000, values: false } });
+    answered += 1;
+  });
+  await waitUntil(() => answered === 236);
+  await save(store, 1);
+  await Promise.all(waiting);
+});
+
+test("a command that is noted as reading ends is read", async () => {
+  const rows = [1, 2].map((seq) => ({ seq, at: 0, requestId: "", changes: [] }));
+  const told: number[] = [];
+  let head = 1;
+  const read = (after: number): Promise<Commands> =>
+    Promise.resolve({ rows: rows.slice(after, head), isComplete: true, head });
+  for (let turns = 0; turns < 12; turns++) {
+    told.length = 0;
+    head = 1;
+    const tail = new Tail(newScope(), 0, read, { committed: ({ seq }) => told.push(seq), missed: () => told.push(-1) });
+    const reading = tail.catchUp();
+    for (let turn = 0; turn < turns; turn++) await Promise.resolve();
+    head = 2;
+    tail.committed(rows[1] as CommandRow);
+    await reading;
+    await waitUntil(() => told.length === 2);
+    assert.deepEqual(told, [1, 2]);
+    tail.close();
+  }
 });
 
 /** Open a store that posts nothing. */
