@@ -167,6 +167,12 @@ def _operations(language: Language) -> Iterator[str]:
     yield "/** The names of the operations. */"
     yield "export type OperationName = keyof Payloads;"
     yield ""
+    yield "/** The names of the queries about what is stored. */"
+    yield "export type QueryName ="
+    queries = [_quoted(each.name) for each in language.operations if each.kind == "query"]
+    yield from (f"  | {each}" for each in queries[:-1])
+    yield f"  | {queries[-1]};"
+    yield ""
     yield "/** The type of a value in JSON. */"
     yield f"export type JsonType = {' | '.join(_quoted(each) for each in dict.fromkeys(JSON_TYPES.values()))};"
     yield ""
@@ -272,7 +278,9 @@ def _errors(language: Language) -> Iterator[str]:
     for error in language.errors:
         yield ""
         yield from _comment([error.summary])
-        yield f"export class {_error_name(error.code)} extends {error.fault.capitalize()}Error {{}}"
+        yield f"export class {_error_name(error.code)} extends {error.fault.capitalize()}Error {{"
+        yield f'  override name = "{_error_name(error.code)}";'
+        yield "}"
     yield ""
     yield "/** The class of an error code. */"
     yield "export type ErrorClass = new (message: string, details: ErrorDetails) => BackscrollError;"

@@ -1,11 +1,10 @@
 /** The store of a user interface, on IndexedDB. */
 
 import type { Results, Payloads, Store, StoreEvent, StoreRequest } from "backscroll/language";
-import { LIMITS } from "backscroll/language";
+import { checkedRequest, LIMITS } from "backscroll/language";
 import { Account, type AccountOptions } from "./account.js";
 import { invalid, noAccount } from "./errors.js";
 import type { LegacyOptions } from "./legacy.js";
-import { checkedRequest } from "./plain.js";
 import { bytesOf, checkedPayload, knownOperation } from "./validate.js";
 
 /** How a store is opened. */

@@ -5,10 +5,9 @@
  * forbids, and none of them counts text in UTF-8 bytes, as the limits of the language do.
  */
 
-import { checkNumbers, LIMITS } from "backscroll/language";
+import { checkedPayload as plainPayload, checkNumbers, LIMITS } from "backscroll/language";
 import { invalid, resultTooLarge, tooLarge, unknownOperation } from "./errors.js";
 import { RECORDS, SCHEMAS } from "./generated/schemas.js";
-import { plainCopy } from "./plain.js";
 
 export interface ValueSchema {
   readonly type: "string" | "integer" | "boolean" | "object" | "array" | "record";
@@ -84,7 +83,7 @@ export function checkedPayload(type: Known, payload: object): Fields {
 }
 
 function asJson(payload: object): string {
-  const copy = plainCopy(payload);
+  const copy = plainPayload(payload).payload;
   checkNumbers(copy, "$.payload");
   const text = JSON.stringify(copy);
   if (text.length > LIMITS.bodyBytes / 3 && bytesOf(text) > LIMITS.bodyBytes) {

@@ -1,7 +1,7 @@
 /** Starting: a client of the daemon that serves a directory, which is started if there is none. */
 
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, mkdirSync, openSync, readFileSync, statSync, truncateSync } from "node:fs";
+import { closeSync, fstatSync, mkdirSync, openSync, readFileSync, statSync, truncateSync } from "node:fs";
 import type { Socket } from "node:net";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -97,9 +97,10 @@ async function startUnlessServed(dataDir: string, token: string | undefined, sta
       const waited = `no daemon served ${dataDir} within ${String(start.timeoutMs)} ms`;
       throw unavailable(`${waited}: ${problem.message}; the log of one that was started is ${start.log}`);
     }
-    const code = await readyOrEnded(startDaemon(dataDir, start), start, deadline);
+    const { daemon, logFrom } = startDaemon(dataDir, start);
+    const code = await readyOrEnded(daemon, start, deadline);
     if (code === undefined) continue;
-    if (code !== HELD) throw ended(start.command, code, start.log);
+    if (code !== HELD) throw ended(start.command, code, readFileSync(start.log).subarray(logFrom));
     await sleep(pauseMs); // another one is starting or stopping there
     pauseMs = Math.min(2 * pauseMs, PAUSE_MS_MAX);
   }
@@ -124,15 +125,21 @@ function problemAt(dataDir: string, token: string | undefined): Promise<Backscro
   });
 }
 
-function startDaemon(dataDir: string, { command, flags, exitWithParent, log }: Start): ChildProcess {
+/** A daemon that starts, and how many bytes its log has of others before it. */
+function startDaemon(
+  dataDir: string,
+  { command, flags, exitWithParent, log }: Start,
+): { daemon: ChildProcess; logFrom: number } {
   const [program = "backscroll", ...words] = command;
   const file = openLog(dataDir, log);
   try {
     const ending = exitWithParent ? ["--exit-with-parent"] : [];
-    return spawn(program, [...words, "serve", "--data-dir", dataDir, ...ending, ...flags], {
+    const logFrom = fstatSync(file).size;
+    const daemon = spawn(program, [...words, "serve", "--data-dir", dataDir, ...ending, ...flags], {
       stdio: [exitWithParent ? "pipe" : "ignore", "pipe", file],
       detached: !exitWithParent,
     });
+    return { daemon, logFrom };
   } finally {
     closeSync(file);
   }
@@ -189,8 +196,8 @@ async function readyOrEnded(
   }
 }
 
-function ended([program = ""]: readonly string[], code: number, logFile: string): UnavailableError {
-  const said = readFileSync(logFile, "utf8").trimEnd().slice(-QUOTED_CHARS_MAX);
+function ended([program = ""]: readonly string[], code: number, log: Buffer): UnavailableError {
+  const said = log.toString().trimEnd().slice(-QUOTED_CHARS_MAX) || "it wrote nothing to its log";
   return new UnavailableError(
     `the daemon (${program}) ended with exit code ${String(code)} before it was ready: ${said}`,
     { code: "unavailable" },

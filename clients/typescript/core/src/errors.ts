@@ -22,6 +22,8 @@ export interface FailedCommand {
 
 /** Base of all errors that a request may be rejected with, besides the reason of an `AbortSignal`. */
 export abstract class BackscrollError extends Error {
+  /** The name of the class, also where a bundler has shortened that. */
+  abstract override name: string;
   /** Whose fault it is. */
   abstract readonly fault: "caller" | "daemon";
   /** The code of the protocol, such as `not-found`; it may be one of a later level. */
@@ -33,7 +35,6 @@ export abstract class BackscrollError extends Error {
 
   constructor(message: string, { code, retryable = false, details }: ErrorDetails) {
     super(message);
-    this.name = new.target.name;
     this.code = code;
     this.retryable = retryable;
     this.details = details;
@@ -54,16 +55,19 @@ export abstract class BackscrollError extends Error {
 
 /** The request cannot succeed as it is; sending it again does not help. It had no effect. */
 export class CallerError extends BackscrollError {
+  override name = "CallerError";
   readonly fault = "caller";
 }
 
 /** The daemon could not execute the request; `retryable` says whether it may succeed later. It had no effect. */
 export class DaemonError extends BackscrollError {
+  override name = "DaemonError";
   readonly fault = "daemon";
 }
 
 /** No reply came in time, or the client was closed: whether the request took effect is unknown. */
 export class NoReplyError extends BackscrollError {
+  override name = "NoReplyError";
   readonly fault = "daemon";
 
   constructor(message: string) {
@@ -76,11 +80,12 @@ export class NoReplyError extends BackscrollError {
  * changed since is unknown: read everything anew, then go on with `changes({ after: error.cursor })`.
  */
 export class FeedGapError extends Error {
+  override name = "FeedGapError";
+
   constructor(readonly cursor: string) {
     super(
       "the cursor belongs to another history of this scope, because its files were restored from a copy or it was " +
         "deleted: read everything anew, and then go on with changes({ after: error.cursor })",
     );
-    this.name = new.target.name;
   }
 }

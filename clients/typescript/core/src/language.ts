@@ -25,5 +25,6 @@ export {
 export type * from "./generated/payloads.js";
 export type * from "./generated/records.js";
 export { checkNumbers } from "./numbers.js";
+export { checkedPayload, checkedRequest, checkNames } from "./plain.js";
 export { mayChange, type Reads, readsOf, type WatchedName } from "./reads.js";
 export type { Store, StoreEvent, StoreRequest } from "./store.js";

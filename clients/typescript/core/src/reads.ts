@@ -1,14 +1,14 @@
 /** Which changes tell that the result of a query may be another one now. */
 
 import { InvalidError } from "./generated/errors.js";
-import { OPERATIONS, type OperationName } from "./generated/operations.js";
+import { OPERATIONS, type OperationName, type QueryName } from "./generated/operations.js";
 import type { GetChanges } from "./generated/payloads.js";
 import type { ItemChange } from "./generated/records.js";
 
 const NOUNS_IN_ROOMS = new Set(["message", "room", "member", "ban"]);
 
 /** The operations whose result `watch` follows: queries about what is stored. */
-export type WatchedName = Exclude<OperationName, "get-changes" | "ping" | "health" | "describe" | "hello">;
+export type WatchedName = Exclude<QueryName, "get-changes">;
 
 /** What a query reads; without `nouns` any items, without `rooms` items in any room. */
 export interface Reads {

@@ -144,6 +144,11 @@ void test("what keeps a daemon from starting is said", async (t) => {
     open(dataDir, { command, flags: ["--no-such-flag"] }),
     /exit code 2 before it was ready: .*no-such-flag/s,
   );
+  // Nothing of what the daemon before it wrote into the same log.
+  await assert.rejects(
+    open(dataDir, { command: ["true"] }),
+    /exit code 0 before it was ready: it wrote nothing to its log$/,
+  );
   await assert.rejects(open(dataDir, { command, logFile: join(dataDir, "none", "log") }), (error) => {
     assert(error instanceof UnavailableError);
     assert.match(error.message, /its log cannot be written: ENOENT.*; name another file/);

@@ -1,6 +1,8 @@
 /** For the page: a store, over the bridge that the preload exposed. It needs no Node, and nothing of Electron. */
 
 import {
+  checkedPayload,
+  checkedRequest,
   InvalidError,
   NoReplyError,
   OPERATIONS,
@@ -12,7 +14,7 @@ import {
 } from "backscroll/language";
 import type { Bridge } from "./bridge.js";
 import { unwrap } from "./envelope.js";
-import { checkedPayload, checkedRequest, type Kind, SWITCH_SCOPE } from "./request.js";
+import { type Kind, SWITCH_SCOPE } from "./request.js";
 
 export type { Bridge } from "./bridge.js";
 export type { Envelope, ErrorData } from "./envelope.js";

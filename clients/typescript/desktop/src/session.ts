@@ -10,11 +10,17 @@ import {
   NoReplyError,
   UnavailableError,
 } from "backscroll";
-import { OPERATIONS, type OperationName, UnknownOperationError } from "backscroll/language";
+import {
+  checkedPayload,
+  checkedRequest,
+  OPERATIONS,
+  type OperationName,
+  UnknownOperationError,
+} from "backscroll/language";
 import type { Listener } from "./account.js";
 import { type Envelope, errorEnvelope, isRecord } from "./envelope.js";
 import { Outbox, type Send } from "./outbox.js";
-import { checkedPayload, checkedRequest, checkedScope, invalid, type Kind, SWITCH_SCOPE } from "./request.js";
+import { checkedScope, invalid, type Kind, SWITCH_SCOPE } from "./request.js";
 
 /** The payloads of a session's requests without an answer, together with `REQUEST_BYTES` for each. */
 const BYTES_MAX = 64 * 1024 * 1024;
@@ -219,7 +225,7 @@ export class Session {
     try {
       if (!(await this.#mayUse(scope))) {
         const path = "$.payload.scope";
-        const problem = `${path}: this window may not open the account`;
+        const problem = `${path}: this window may not open the account ${JSON.stringify(scope)}`;
         throw new ForbiddenError(problem, { code: "forbidden", details: { path } });
       }
       return await this.#store.join(scope, (event) => {

@@ -8,6 +8,7 @@ import {
   type ChangePage,
   type GetChanges,
   type GetMessagePage,
+  InvalidError,
   type Message,
   type MessageInput,
   type MessagePage,
@@ -68,7 +69,12 @@ export class DatabaseService {
   /** Fulfilled when the switches so far have their outcome. */
   #switching: Promise<unknown> = Promise.resolve();
 
+  /** Throws `InvalidError` if there is no store. */
   constructor(store: Store) {
+    if (typeof (store as Partial<Store> | undefined)?.subscribe !== "function") {
+      const problem = "DatabaseService takes a store, such as openBrowserStore() or bridgeStore(window.backscroll)";
+      throw new InvalidError(problem, { code: "invalid" });
+    }
     this.#store = store;
     this.#unsubscribe = store.subscribe((event) => {
       this.#handleEvent(event);
@@ -110,7 +116,7 @@ export class DatabaseService {
       this.#open();
     });
     this.#switching = switched.catch(() => undefined);
-    return switched;
+    return switched.then(() => undefined); // a promise of its own, so that a failure that nobody handles is reported
   }
 
   /** Leave the account, and listen to the store no longer. The store itself stays open. */

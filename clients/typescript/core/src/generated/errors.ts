@@ -3,46 +3,74 @@
 import { type BackscrollError, CallerError, DaemonError, type ErrorDetails } from "../errors.js";
 
 /** The body cannot be decoded: it is not one JSON object or MessagePack map, or has too many frames before it. */
-export class MalformedError extends CallerError {}
+export class MalformedError extends CallerError {
+  override name = "MalformedError";
+}
 
 /** No operation has this name; `details.known` lists all operations. */
-export class UnknownOperationError extends CallerError {}
+export class UnknownOperationError extends CallerError {
+  override name = "UnknownOperationError";
+}
 
 /** A field has the wrong type or a value that is not allowed; `details.path` names it. */
-export class InvalidError extends CallerError {}
+export class InvalidError extends CallerError {
+  override name = "InvalidError";
+}
 
 /** A body, text or list exceeds its limit; or the reply would, or the query takes too long: then ask for less. */
-export class TooLargeError extends CallerError {}
+export class TooLargeError extends CallerError {
+  override name = "TooLargeError";
+}
 
 /** The named item does not exist. */
-export class NotFoundError extends CallerError {}
+export class NotFoundError extends CallerError {
+  override name = "NotFoundError";
+}
 
 /** The request contradicts what is stored: a unique key is taken, the message was deleted, the id was used. */
-export class ConflictError extends CallerError {}
+export class ConflictError extends CallerError {
+  override name = "ConflictError";
+}
 
 /** A command of the same `client` with this `n` or a greater one took effect; `details.n` is the greatest. */
-export class SupersededError extends CallerError {}
+export class SupersededError extends CallerError {
+  override name = "SupersededError";
+}
 
 /** Over tcp: the request has no token (`auth`), or one that is unknown, expired or revoked. */
-export class UnauthenticatedError extends CallerError {}
+export class UnauthenticatedError extends CallerError {
+  override name = "UnauthenticatedError";
+}
 
 /** The caller's token lacks the right or the scope; or not allowed in this scope, or for this file. */
-export class ForbiddenError extends CallerError {}
+export class ForbiddenError extends CallerError {
+  override name = "ForbiddenError";
+}
 
 /** The request was not started within its `deadlineMs` and had no effect. */
-export class DeadlineExceededError extends DaemonError {}
+export class DeadlineExceededError extends DaemonError {
+  override name = "DeadlineExceededError";
+}
 
 /** A queue is full, another process holds the lock of the database file, or a cleared room is being removed. */
-export class BusyError extends DaemonError {}
+export class BusyError extends DaemonError {
+  override name = "BusyError";
+}
 
 /** The daemon is starting or stopping. */
-export class UnavailableError extends DaemonError {}
+export class UnavailableError extends DaemonError {
+  override name = "UnavailableError";
+}
 
 /** The disk is full or failed (retryable), or a file is damaged, lost or read-only, or a bound is reached (not). */
-export class StorageError extends DaemonError {}
+export class StorageError extends DaemonError {
+  override name = "StorageError";
+}
 
 /** A bug in the daemon; the daemon's log has the details under the request's id. */
-export class InternalError extends DaemonError {}
+export class InternalError extends DaemonError {
+  override name = "InternalError";
+}
 
 /** The class of an error code. */
 export type ErrorClass = new (message: string, details: ErrorDetails) => BackscrollError;

@@ -301,6 +301,38 @@ export interface Results {
 /** The names of the operations. */
 export type OperationName = keyof Payloads;
 
+/** The names of the queries about what is stored. */
+export type QueryName =
+  | "list-messages"
+  | "get-message-page"
+  | "get-messages"
+  | "get-message-by-id"
+  | "get-messages-by-ids"
+  | "get-reactions-for-message"
+  | "get-user-by-pubkey"
+  | "list-users"
+  | "get-user"
+  | "get-current-user"
+  | "get-users-by-room"
+  | "get-room"
+  | "get-all-rooms"
+  | "get-member"
+  | "get-members"
+  | "get-channel"
+  | "list-channels"
+  | "list-categories"
+  | "get-bans-for-room"
+  | "is-user-banned"
+  | "get-attachments-for-message"
+  | "get-all-attachments"
+  | "get-session"
+  | "get-media"
+  | "list-media"
+  | "get-media-part"
+  | "get-changes"
+  | "get-log"
+  | "get-rows";
+
 /** The type of a value in JSON. */
 export type JsonType = "string" | "number" | "boolean" | "object" | "array" | "null";
 

@@ -142,6 +142,7 @@ describe("watch", () => {
   });
 
   test("only queries about stored items can be watched", ({ database }) => {
+    // @ts-expect-error a command is no query
     expect(() => database.watch("save-message", { message: message("m1") })).toThrow("watch takes a query");
   });
 });
