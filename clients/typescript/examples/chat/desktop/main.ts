@@ -66,7 +66,7 @@ async function servePage(store: DesktopStore, { port, daemon }: Options): Promis
     await store.close();
     if (!(error instanceof Error && "code" in error && error.code === "EADDRINUSE")) throw error;
     const used = `port ${String(port)} is in use, perhaps because the example is running already; --port names another one`;
-    throw new Error([used, ...daemonProblem(daemon)].join("\n"));
+    throw new Error([used, ...daemonProblem(daemon)].join("\n"), { cause: error });
   }
 }
 
