@@ -28,6 +28,9 @@ export function Chat({ db, store, account, switchTo }: Props) {
   useWarningBeforeLeaving(outbox);
 
   const room = rooms?.find(({ id }) => id === chat?.roomId);
+  // In a narrow window: without any rooms the invitation to create one is shown, too.
+  const layout =
+    rooms?.length === 0 ? "no-rooms" : areRoomsOpen || (rooms !== undefined && room === undefined) ? "rooms-open" : "";
   const show = (roomId: string): void => {
     setRoomsOpen(false);
     if (roomId === chat?.roomId) return;
@@ -43,7 +46,7 @@ export function Chat({ db, store, account, switchTo }: Props) {
   }, [room]);
 
   return (
-    <main class={areRoomsOpen ? "chat rooms-open" : "chat"}>
+    <main class={`chat ${layout}`}>
       <h1 class="hidden">Chat</h1>
       <nav class="rooms" aria-label="Rooms">
         <header>
