@@ -5,6 +5,7 @@ import { type DatabaseService, ScopeSwitchedError, type Store } from "@backscrol
 import { type Account, accountOfAddress, showAccountInAddress } from "./accounts.js";
 import { Chat } from "./chat.js";
 import { AccountList } from "./parts.js";
+import { messageOf } from "./retry.js";
 import { useReadable } from "./use_readable.js";
 
 interface Props {
@@ -22,7 +23,7 @@ export function App({ db, store }: Props) {
     setProblem(undefined);
     showAccountInAddress(chosen);
     db.switchScope(chosen.id).catch((error: unknown) => {
-      if (!(error instanceof ScopeSwitchedError)) setProblem(String(error));
+      if (!(error instanceof ScopeSwitchedError)) setProblem(messageOf(error));
     });
   };
   useEffect(() => {
