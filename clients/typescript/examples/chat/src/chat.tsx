@@ -12,13 +12,15 @@ import { useReadable } from "./use_readable.js";
 interface Props {
   db: DatabaseService;
   store: Store;
+  /** Whether the application was closed, which is said elsewhere. */
+  hasEnded: boolean;
   account: Account;
   switchTo: (account: Account) => void;
 }
 
 type Open = "account" | "fill" | "room" | undefined;
 
-export function Chat({ db, store, account, switchTo }: Props) {
+export function Chat({ db, store, hasEnded, account, switchTo }: Props) {
   const rooms = useReadable(useMemo(() => db.watch("get-all-rooms", {}), [db]));
   const outbox = useMemo(() => new Outbox(db), [db]);
   const resume = useMemo(() => appResume(account.id), [account]);
@@ -95,6 +97,7 @@ export function Chat({ db, store, account, switchTo }: Props) {
           key={room.id}
           db={db}
           store={store}
+          hasEnded={hasEnded}
           outbox={outbox}
           account={account}
           room={room}

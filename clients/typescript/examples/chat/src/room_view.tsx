@@ -14,6 +14,7 @@ import { useReadable } from "./use_readable.js";
 interface Props {
   db: DatabaseService;
   store: Store;
+  hasEnded: boolean;
   outbox: Outbox;
   account: Account;
   room: Room;
@@ -23,7 +24,7 @@ interface Props {
   openRooms: () => void;
 }
 
-export function RoomView({ db, store, outbox, account, room, place, remember, openRooms }: Props) {
+export function RoomView({ db, store, hasEnded, outbox, account, room, place, remember, openRooms }: Props) {
   const timeline = useMemo(() => new Timeline(db, store, room.id, place), []);
   useEffect(
     () => () => {
@@ -119,7 +120,7 @@ export function RoomView({ db, store, outbox, account, room, place, remember, op
           <span aria-hidden="true">#</span> {room.name}
         </h2>
         <p class="connection" role="status">
-          {connection === "disconnected" && "Reconnecting…"}
+          {connection === "disconnected" && !hasEnded && "Reconnecting…"}
         </p>
       </header>
       <MessageList
