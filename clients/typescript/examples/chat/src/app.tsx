@@ -4,15 +4,27 @@ import { useEffect, useState } from "preact/hooks";
 import { type DatabaseService, ScopeSwitchedError, type Store } from "@backscroll/facade";
 import { type Account, accountOfAddress, showAccountInAddress } from "./accounts.js";
 import { Chat } from "./chat.js";
-import { AccountList } from "./parts.js";
+import { AccountList, Ended } from "./parts.js";
+import { messageOf } from "./retry.js";
 import { useReadable } from "./use_readable.js";
 
 interface Props {
   db: DatabaseService;
   store: Store;
+  /** Why nothing can be done any more, if the application was closed. */
+  ended: string | undefined;
 }
 
-export function App({ db, store }: Props) {
+export function App(props: Props) {
+  return (
+    <>
+      {props.ended !== undefined && <Ended why={props.ended} />}
+      <AccountView {...props} />
+    </>
+  );
+}
+
+function AccountView({ db, store, ended }: Props) {
   const [account, setAccount] = useState(accountOfAddress);
   const [problem, setProblem] = useState<string>();
   const isReady = useReadable(db.isReady);
@@ -22,7 +34,7 @@ export function App({ db, store }: Props) {
     setProblem(undefined);
     showAccountInAddress(chosen);
     db.switchScope(chosen.id).catch((error: unknown) => {
-      if (!(error instanceof ScopeSwitchedError)) setProblem(String(error));
+      if (!(error instanceof ScopeSwitchedError)) setProblem(messageOf(error));
     });
   };
   useEffect(() => {
@@ -30,7 +42,10 @@ export function App({ db, store }: Props) {
   }, []);
 
   if (account === undefined) return <SignIn choose={open} />;
-  if (isReady) return <Chat key={account.id} db={db} store={store} account={account} switchTo={open} />;
+  if (isReady) {
+    const hasEnded = ended !== undefined;
+    return <Chat key={account.id} db={db} store={store} hasEnded={hasEnded} account={account} switchTo={open} />;
+  }
   return (
     <main class="front">
       <h1>{account.name}</h1>
@@ -38,7 +53,7 @@ export function App({ db, store }: Props) {
         <p role="status">Opening…</p>
       ) : (
         <>
-          <p role="alert">Your messages cannot be opened. {problem}</p>
+          <p role="alert">Your messages cannot be opened: {problem}</p>
           <button
             class="primary"
             onClick={() => {

@@ -12,13 +12,15 @@ import { useReadable } from "./use_readable.js";
 interface Props {
   db: DatabaseService;
   store: Store;
+  /** Whether the application was closed, which is said elsewhere. */
+  hasEnded: boolean;
   account: Account;
   switchTo: (account: Account) => void;
 }
 
 type Open = "account" | "fill" | "room" | undefined;
 
-export function Chat({ db, store, account, switchTo }: Props) {
+export function Chat({ db, store, hasEnded, account, switchTo }: Props) {
   const rooms = useReadable(useMemo(() => db.watch("get-all-rooms", {}), [db]));
   const outbox = useMemo(() => new Outbox(db), [db]);
   const resume = useMemo(() => appResume(account.id), [account]);
@@ -28,6 +30,9 @@ export function Chat({ db, store, account, switchTo }: Props) {
   useWarningBeforeLeaving(outbox);
 
   const room = rooms?.find(({ id }) => id === chat?.roomId);
+  // In a narrow window: without any rooms the invitation to create one is shown, too.
+  const layout =
+    rooms?.length === 0 ? "no-rooms" : areRoomsOpen || (rooms !== undefined && room === undefined) ? "rooms-open" : "";
   const show = (roomId: string): void => {
     setRoomsOpen(false);
     if (roomId === chat?.roomId) return;
@@ -43,7 +48,7 @@ export function Chat({ db, store, account, switchTo }: Props) {
   }, [room]);
 
   return (
-    <main class={areRoomsOpen ? "chat rooms-open" : "chat"}>
+    <main class={`chat ${layout}`}>
       <h1 class="hidden">Chat</h1>
       <nav class="rooms" aria-label="Rooms">
         <header>
@@ -92,6 +97,7 @@ export function Chat({ db, store, account, switchTo }: Props) {
           key={room.id}
           db={db}
           store={store}
+          hasEnded={hasEnded}
           outbox={outbox}
           account={account}
           room={room}

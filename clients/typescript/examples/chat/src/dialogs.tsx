@@ -6,6 +6,7 @@ import type { Account } from "./accounts.js";
 import { fill } from "./fill.js";
 import type { Outbox } from "./outbox.js";
 import { AccountList, Dialog } from "./parts.js";
+import { messageOf } from "./retry.js";
 import { useReadable } from "./use_readable.js";
 
 interface AccountDialogProps {
@@ -122,7 +123,7 @@ export function FillDialog({ db, account, filled, close }: FillDialogProps) {
       filled(await fill(db, account, count, setSaved, stopping.current.signal));
       close();
     } catch (error) {
-      if (!stopping.current.signal.aborted && !(error instanceof ScopeSwitchedError)) setProblem(String(error));
+      if (!stopping.current.signal.aborted && !(error instanceof ScopeSwitchedError)) setProblem(messageOf(error));
       setSaved(undefined);
     }
   };

@@ -8,7 +8,7 @@ import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/ho
 import type { Account } from "./accounts.js";
 import { type MessageActions, MessageRow } from "./message_row.js";
 import { Icon } from "./parts.js";
-import { type AnyMessage, estimatedHeight, nameOf, type Row, timeOf } from "./rows.js";
+import { type AnyMessage, beginningOf, estimatedHeight, nameOf, type Row, timeOf } from "./rows.js";
 import type { Timeline, TimelineState } from "./timeline.js";
 import { useVirtualizer } from "./use_virtualizer.js";
 
@@ -159,7 +159,7 @@ export function MessageList(props: Props) {
                 data-id={message.id}
                 style={{ transform: `translateY(${String(start)}px)` }}
                 tabIndex={index === activeIndex ? 0 : -1}
-                aria-label={`${nameOf(message)}, ${timeOf(message)}`}
+                aria-label={`${nameOf(message)}, ${timeOf(message)}: ${beginningOf(message)}`}
                 aria-posinset={index + 1}
                 aria-setsize={-1}
                 onPointerEnter={() => {

@@ -1,7 +1,10 @@
 import type { Store } from "@backscroll/facade";
 
-/** Where this page's data is: in the daemon, behind the bridge of the desktop application, or else in IndexedDB. */
-export async function openStore(): Promise<Store> {
+/**
+ * Where this page's data is: in the daemon, behind the bridge of the desktop application, or else in IndexedDB. `ended`
+ * is called when the page has outlived the application, with what to do; only the WebSocket can.
+ */
+export async function openStore(ended: (why: string) => void): Promise<Store> {
   if (window.backscroll !== undefined) {
     const { bridgeStore } = await import("@backscroll/desktop/renderer");
     return bridgeStore(window.backscroll); // Electron: see electron/preload.ts
@@ -12,7 +15,7 @@ export async function openStore(): Promise<Store> {
       import("@backscroll/desktop/renderer"),
       import("./socket_bridge.js"),
     ]);
-    return bridgeStore(await socketBridge(token)); // see desktop/main.ts
+    return bridgeStore(await socketBridge(token, ended)); // see desktop/main.ts
   }
   const { openBrowserStore } = await import("@backscroll/browser");
   return openBrowserStore();

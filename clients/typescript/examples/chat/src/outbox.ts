@@ -5,7 +5,7 @@
  */
 
 import type { DatabaseService, MessageInput, Readable } from "@backscroll/facade";
-import { untilDone } from "./retry.js";
+import { messageOf, untilDone } from "./retry.js";
 
 /** More than that is not taken while the daemon is away. */
 const STEPS_MAX = 1_000;
@@ -111,5 +111,3 @@ export class Outbox implements Readable<OutboxState> {
     for (const listener of this.#listeners) listener();
   }
 }
-
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

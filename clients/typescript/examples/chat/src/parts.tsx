@@ -65,6 +65,15 @@ export function Dialog({ title, close, children }: DialogProps) {
   );
 }
 
+/** Why nothing can be done in this window any more, and what to do. */
+export function Ended({ why }: { why: string }) {
+  return (
+    <p class="ended" role="alert">
+      {why.charAt(0).toUpperCase() + why.slice(1)}
+    </p>
+  );
+}
+
 /** The accounts as buttons. */
 export function AccountList({
   current,

@@ -21,3 +21,6 @@ export async function untilDone<Result>(act: () => Promise<Result>): Promise<Res
 function isTemporary(error: unknown): boolean {
   return error instanceof BackscrollError && (error.retryable || error.code === "no-reply");
 }
+
+/** What went wrong, in words for a person. */
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -14,6 +14,7 @@ import { useReadable } from "./use_readable.js";
 interface Props {
   db: DatabaseService;
   store: Store;
+  hasEnded: boolean;
   outbox: Outbox;
   account: Account;
   room: Room;
@@ -23,7 +24,7 @@ interface Props {
   openRooms: () => void;
 }
 
-export function RoomView({ db, store, outbox, account, room, place, remember, openRooms }: Props) {
+export function RoomView({ db, store, hasEnded, outbox, account, room, place, remember, openRooms }: Props) {
   const timeline = useMemo(() => new Timeline(db, store, room.id, place), []);
   useEffect(
     () => () => {
@@ -34,7 +35,7 @@ export function RoomView({ db, store, outbox, account, room, place, remember, op
   const state = useReadable(timeline);
   const { messages: outgoing, problem } = useReadable(outbox);
   const connection = useReadable(db.connection);
-  const [editing, setEditing] = useState<{ id: string; text: string }>();
+  const [editing, setEditing] = useState<{ id: string; text: string; isFromComposer: boolean }>();
   const [deleting, setDeleting] = useState<AnyMessage>();
   const [answering, setAnswering] = useState<AnyMessage>();
   const [target, setTarget] = useState<{ id: string }>();
@@ -63,8 +64,8 @@ export function RoomView({ db, store, outbox, account, room, place, remember, op
   const stopEditing = (): void => {
     setEditing(undefined);
   };
-  useFocusBack(editing?.id);
-  useFocusBack(deleting?.id);
+  useFocusBack(editing && (editing.isFromComposer ? COMPOSER : selectorOf(editing.id)));
+  useFocusBack(deleting && selectorOf(deleting.id));
   // The rows get the same object all the time, so that they are not rendered again for it.
   const latest = useRef<MessageActions | undefined>(undefined);
   latest.current = {
@@ -77,7 +78,7 @@ export function RoomView({ db, store, outbox, account, room, place, remember, op
     },
     reply: setAnswering,
     edit: ({ id, content }) => {
-      setEditing({ id, text: content });
+      setEditing({ id, text: content, isFromComposer: false });
     },
     changeDraft: (text) => {
       setEditing((before) => before && { ...before, text });
@@ -106,7 +107,7 @@ export function RoomView({ db, store, outbox, account, room, place, remember, op
   const actions = useMemo(() => forwarded(latest), []);
   const editLatestOwn = (): void => {
     const own = state.messages.findLast(({ senderId, isDeleted }) => senderId === account.id && !isDeleted);
-    if (own !== undefined) actions.edit(own);
+    if (own !== undefined) setEditing({ id: own.id, text: own.content, isFromComposer: true });
   };
 
   return (
@@ -119,7 +120,7 @@ export function RoomView({ db, store, outbox, account, room, place, remember, op
           <span aria-hidden="true">#</span> {room.name}
         </h2>
         <p class="connection" role="status">
-          {connection === "disconnected" && "Reconnecting…"}
+          {connection === "disconnected" && !hasEnded && "Reconnecting…"}
         </p>
       </header>
       <MessageList
@@ -170,12 +171,15 @@ export function RoomView({ db, store, outbox, account, room, place, remember, op
   );
 }
 
-/** When there is no such message any more that is edited, or asked about, the focus goes back to it in the list. */
-function useFocusBack(id: string | undefined): void {
+const COMPOSER = ".composer textarea";
+const selectorOf = (id: string): string => `article[data-id="${CSS.escape(id)}"]`;
+
+/** When a message is no longer edited, or asked about, the focus goes back to where that was begun. */
+function useFocusBack(selector: string | undefined): void {
   useLayoutEffect(() => {
-    if (id === undefined) return undefined;
-    return () => document.querySelector<HTMLElement>(`article[data-id="${CSS.escape(id)}"]`)?.focus();
-  }, [id]);
+    if (selector === undefined) return undefined;
+    return () => document.querySelector<HTMLElement>(selector)?.focus();
+  }, [selector]);
 }
 
 /** Actions that stay the same object and call the latest functions. */

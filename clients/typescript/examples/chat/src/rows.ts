@@ -17,6 +17,7 @@ export interface Row {
 }
 
 const GROUP_MS = 5 * 60_000;
+const BEGINNING_CHARS = 80;
 
 /** The rows of messages in a row. `context` is the message before them, if any: it is only compared with. */
 export function rowsOf(
@@ -62,4 +63,10 @@ const date = new Intl.DateTimeFormat("en-GB", { weekday: "long", day: "numeric",
 
 export const timeOf = ({ timestamp }: AnyMessage): string => clock.format(timestamp);
 export const dateOf = ({ timestamp }: AnyMessage): string => date.format(timestamp);
+/** The text of a message that it is called by, such as in its name for screen readers. */
+export function beginningOf({ content, isDeleted }: AnyMessage): string {
+  if (isDeleted === true) return "Message deleted";
+  return content.length <= BEGINNING_CHARS ? content : `${content.slice(0, BEGINNING_CHARS).trimEnd()}…`;
+}
+
 export const nameOf = ({ senderName, senderId }: AnyMessage): string => senderName ?? senderId ?? "Nobody";

@@ -10,8 +10,11 @@ const GONE = "the application was closed: start it again, and open the address t
 
 type FromServer = { id: number; envelope: Envelope } | { event: StoreEvent };
 
-/** Connect to the process that has the store; it admits only those who know the token. */
-export async function socketBridge(token: string): Promise<Bridge> {
+/**
+ * Connect to the process that has the store; it admits only those who know the token. `ended` is called when the process
+ * has ended, with what to do. That is for good: the next process has another token.
+ */
+export async function socketBridge(token: string, ended: (why: string) => void): Promise<Bridge> {
   const socket = new WebSocket(`ws://${location.host}/bridge?token=${encodeURIComponent(token)}`);
   const waiting = new Map<number, { resolve: (envelope: Envelope) => void; reject: (reason: Error) => void }>();
   const listeners = new Set<(event: StoreEvent) => void>();
@@ -31,6 +34,7 @@ export async function socketBridge(token: string): Promise<Bridge> {
   });
   // Electron's windows end with its main process. This one stays, and shows that nothing is behind it any more.
   socket.addEventListener("close", () => {
+    ended(GONE);
     for (const { reject } of waiting.values()) reject(new Error(GONE));
     waiting.clear();
     tell({ type: "disconnected", problem: { code: "unavailable", message: GONE } });
@@ -46,7 +50,8 @@ export async function socketBridge(token: string): Promise<Bridge> {
   const ask = (kind: "command" | "query", request: unknown): Promise<Envelope> =>
     new Promise((resolve, reject) => {
       if (socket.readyState !== WebSocket.OPEN) {
-        reject(new Error(GONE));
+        // It cannot be otherwise later: nothing is tried again.
+        resolve({ ok: false, error: { code: "unavailable", message: GONE, fault: "daemon", retryable: false } });
         return;
       }
       latestId += 1;

@@ -178,7 +178,8 @@ export class Timeline implements Readable<TimelineState> {
     const step = this.#steps
       .then(() => untilDone(() => (this.#isClosed ? Promise.resolve() : act())))
       .catch((error: unknown) => {
-        if (!(error instanceof ScopeSwitchedError)) throw error;
+        const hasEnded = error instanceof BackscrollError && error.code === "unavailable"; // the page says so
+        if (!(error instanceof ScopeSwitchedError) && !hasEnded) throw error;
       });
     this.#steps = step.catch(() => undefined);
     return step;

@@ -42,6 +42,23 @@ void describe("in the desktop variant", { skip: !variants.includes("desktop") },
     assert.deepEqual(await textsOf(page), sent);
   });
 
+  void test("a window says that the application was closed", async (t) => {
+    const { open, end } = await start(t, "desktop");
+    const page = await open("ada");
+    await createRoom(page, "Storm");
+    await send(page, "Before it");
+    await allSaved(page);
+    await end();
+    await page.getByRole("alert").getByText("The application was closed: start it again").waitFor();
+    await send(page, "After it");
+    await page.getByText("Not sent: the application was closed").waitFor();
+    assert.equal(await page.getByText("Reconnecting…").count(), 0);
+    assert.equal(await page.getByText("Sending…").count(), 0);
+    await page.getByRole("button", { name: "switch account" }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "Bo Okafor" }).click();
+    await page.getByText("cannot be opened: the application was closed").waitFor();
+  });
+
   void test("no other page or program may connect", async (t) => {
     const { url } = await start(t, "desktop");
     const { origin, host, hash } = new URL(url);

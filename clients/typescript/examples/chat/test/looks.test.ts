@@ -23,6 +23,10 @@ void describe("the page", { skip: !variants.includes("browser") }, () => {
     await page.getByRole("button", { name: "Ada" }).click();
     await page.getByText("No rooms yet").waitFor();
     await check(page, "empty");
+    await page.setViewportSize({ width: 360, height: 640 });
+    await page.getByRole("button", { name: "Create a room" }).waitFor();
+    await check(page, "narrow-empty");
+    await page.setViewportSize({ width: 1_000, height: 640 });
     await page.getByRole("button", { name: "New room" }).click();
     await check(page, "new-room");
     await page.keyboard.press("Escape");

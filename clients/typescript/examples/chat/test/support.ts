@@ -28,6 +28,8 @@ export interface Running {
   dataDir: string;
   /** Open a window, in which an account may be chosen already. */
   open: (account?: string) => Promise<Page>;
+  /** End the process that serves the pages. */
+  end: () => Promise<void>;
 }
 
 let browser: Promise<Browser> | undefined;
@@ -53,7 +55,7 @@ export async function start(
   t.after(() => {
     rmSync(dataDir, { recursive: true, force: true });
   });
-  const url = variant === "browser" ? await servePages(t) : await startDesktop(t, dataDir);
+  const [url, end] = variant === "browser" ? await servePages(t) : await startDesktop(t, dataDir);
   const open = async (account?: string): Promise<Page> => {
     const page = await context.newPage();
     const address = new URL(url);
@@ -61,21 +63,26 @@ export async function start(
     await page.goto(address.href);
     return page;
   };
-  return { context, url, dataDir, open };
+  return { context, url, dataDir, open, end };
 }
 
-async function servePages(t: TestContext): Promise<string> {
+/** The address, and what ends the process that serves it. */
+type Served = [url: string, end: () => Promise<void>];
+
+async function servePages(t: TestContext): Promise<Served> {
   const server = await preview({ root: EXAMPLE, logLevel: "warn", preview: { port: 0, host: "127.0.0.1" } });
-  t.after(() => server.close());
+  const end = (): Promise<void> => server.close();
+  t.after(end);
   const url = server.resolvedUrls?.local[0];
   if (url === undefined) throw new Error("vite serves no pages");
-  return url;
+  return [url, end];
 }
 
-async function startDesktop(t: TestContext, dataDir: string): Promise<string> {
+async function startDesktop(t: TestContext, dataDir: string): Promise<Served> {
   const program = fileURLToPath(new URL("../desktop/main.js", import.meta.url));
   const options = ["--port", "0", "--data-dir", dataDir, "--daemon", DAEMON];
   const child = spawn(process.execPath, [program, ...options], { stdio: ["ignore", "pipe", "inherit"] });
-  t.after(() => stop(child));
-  return printedUrl(child);
+  const end = (): Promise<void> => stop(child);
+  t.after(end);
+  return [await printedUrl(child), end];
 }

@@ -165,7 +165,10 @@ for (const variant of variants) {
       await page.keyboard.type(" thoughts");
       await press(page, "Escape");
       await page.getByRole("textbox", { name: "Edit message" }).waitFor({ state: "detached" });
+      await composerFocused(page); // where the edit was begun
+      await press(page, "Shift+Tab");
       await focused(page, /^Third$/);
+      await page.getByRole("article", { name: /^Ada Lindqvist, \d\d:\d\d: Third$/ }).waitFor();
       await press(page, "ArrowUp");
       await focused(page, /^Second$/);
       await press(page, "Tab", "Enter");
@@ -180,6 +183,11 @@ for (const variant of variants) {
 
 async function press(page: Page, ...keys: string[]): Promise<void> {
   for (const key of keys) await page.keyboard.press(key);
+}
+
+/** Wait until the text box of the room has the focus. */
+async function composerFocused(page: Page): Promise<void> {
+  await page.waitForFunction(() => document.activeElement?.matches(".composer textarea"));
 }
 
 /** Wait until a message has the focus. */
