@@ -15,7 +15,7 @@ export {
 export { Changes, type ChangesOptions, FeedIterator, type Watched, type WatchOptions } from "./feed.js";
 export * from "./generated/errors.js";
 export { LIMITS } from "./generated/limits.js";
-export { LEVEL, type OperationName, type Payloads, type Results } from "./generated/operations.js";
+export { LEVEL, type OperationName, type Payloads, type QueryName, type Results } from "./generated/operations.js";
 export type * from "./generated/payloads.js";
 export type * from "./generated/records.js";
 export { type ByteSource, type DownloadOptions, type UploadOptions } from "./media.js";

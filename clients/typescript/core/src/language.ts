@@ -20,6 +20,7 @@ export {
   type OperationInfo,
   type OperationName,
   type Payloads,
+  type QueryName,
   type Results,
 } from "./generated/operations.js";
 export type * from "./generated/payloads.js";
