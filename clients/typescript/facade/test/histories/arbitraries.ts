@@ -337,7 +337,11 @@ function changed(value: unknown, [name, ...path]: readonly string[], change: Cha
   if (path.length === 0 && "remove" in change) {
     if (Array.isArray(copy)) copy.splice(Number(name), 1);
     else Reflect.deleteProperty(fields, name);
-  } else fields[name] = changed(fields[name], path, change);
+  } else {
+    // `undefined` in a list is refused in a browser and at the bridge, while the client for Node sends null for it.
+    const each = changed(fields[name], path, change);
+    fields[name] = each === undefined && Array.isArray(copy) ? null : each;
+  }
   return copy;
 }
 
