@@ -5,7 +5,6 @@ import {
   ConflictError,
   ForbiddenError,
   InternalError,
-  InvalidError,
   NotFoundError,
   StorageError,
   TooLargeError,
@@ -18,10 +17,7 @@ const RETRYABLE = new Set(["AbortError", "InvalidStateError", "UnknownError", "T
 
 type Details = Readonly<Record<string, unknown>>;
 
-/** A field has a value that is not allowed. */
-export function invalid(path: string, problem: string): InvalidError {
-  return new InvalidError(`${path}: ${problem}`, { code: "invalid", details: { path } });
-}
+export { invalidAt as invalid } from "backscroll/language";
 
 /** A text, list or payload is too large. */
 export function tooLarge(path: string, problem: string): TooLargeError {

@@ -25,7 +25,7 @@ export {
 } from "./generated/operations.js";
 export type * from "./generated/payloads.js";
 export type * from "./generated/records.js";
-export { checkNumbers } from "./numbers.js";
+export { checkNumbers, invalidAt } from "./numbers.js";
 export { checkedPayload, checkedRequest, checkNames } from "./plain.js";
 export { mayChange, type Reads, readsOf, type WatchedName } from "./reads.js";
 export type { Store, StoreEvent, StoreRequest } from "./store.js";

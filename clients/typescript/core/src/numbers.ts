@@ -11,9 +11,9 @@ const WRITTEN_AS_FLOAT = 1e21;
  */
 export function checkNumbers(value: unknown, path: string): void {
   if (typeof value === "number") {
-    if (!Number.isFinite(value)) throw invalid(path, `${String(value)} is no number in JSON`);
+    if (!Number.isFinite(value)) throw invalidAt(path, `${String(value)} is no number in JSON`);
     if (Number.isInteger(value) && !Number.isSafeInteger(value) && Math.abs(value) < WRITTEN_AS_FLOAT) {
-      throw invalid(path, `${String(value)} is beyond 2^53 - 1: it may have lost digits; write it as text`);
+      throw invalidAt(path, `${String(value)} is beyond 2^53 - 1: it may have lost digits; write it as text`);
     }
   } else if (Array.isArray(value)) {
     value.forEach((each, index) => {
@@ -24,6 +24,7 @@ export function checkNumbers(value: unknown, path: string): void {
   }
 }
 
-function invalid(path: string, problem: string): InvalidError {
+/** An `InvalidError` about the field at a path. */
+export function invalidAt(path: string, problem: string): InvalidError {
   return new InvalidError(`${path}: ${problem}`, { code: "invalid", details: { path } });
 }

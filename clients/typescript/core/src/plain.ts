@@ -1,7 +1,8 @@
 /** Requests as plain data, which cross a bridge and go into a database as they are. */
 
-import { InvalidError, TooLargeError } from "./generated/errors.js";
+import { TooLargeError } from "./generated/errors.js";
 import { LIMITS } from "./generated/limits.js";
+import { invalidAt } from "./numbers.js";
 
 /** A little more than the deepest payload that the daemon takes: free JSON in a message in a batch. */
 const DEPTH_MAX = LIMITS.freeJsonDepth + 16;
@@ -9,13 +10,13 @@ const DEPTH_MAX = LIMITS.freeJsonDepth + 16;
 /** A request's type and payload; throws `InvalidError` unless it has exactly these. */
 export function checkedRequest(request: unknown): { type: string; payload: Record<string, unknown> } {
   if (!isPlainObject(request)) {
-    throw invalid('expected a request, such as { type: "get-room", payload: { roomId: "home" } }', "$");
+    throw invalidAt("$", 'expected a request, such as { type: "get-room", payload: { roomId: "home" } }');
   }
   checkNames(request, ["type", "payload"], "$");
   const { type, payload } = request;
-  if (typeof type !== "string") throw invalid("expected the name of an operation", "$.type");
+  if (typeof type !== "string") throw invalidAt("$.type", "expected the name of an operation");
   if (!isPlainObject(payload)) {
-    throw invalid('expected an object, such as { roomId: "home" }', "$.payload");
+    throw invalidAt("$.payload", 'expected an object, such as { roomId: "home" }');
   }
   return { type, payload };
 }
@@ -23,7 +24,7 @@ export function checkedRequest(request: unknown): { type: string; payload: Recor
 /** Refuse other names than these. */
 export function checkNames(value: Record<string, unknown>, names: readonly string[], path: string): void {
   for (const name of Object.keys(value)) {
-    if (!names.includes(name)) throw invalid("unknown field", `${path}.${name}`);
+    if (!names.includes(name)) throw invalidAt(`${path}.${name}`, "unknown field");
   }
 }
 
@@ -53,8 +54,8 @@ export function checkedPayload(
     if (value === null || typeof value === "string" || typeof value === "number" || typeof value === "boolean") {
       return value;
     }
-    if (typeof value !== "object") throw invalid(`JSON has no form for a value of type ${typeof value}`, path);
-    if (depth > DEPTH_MAX) throw invalid(`more than ${String(DEPTH_MAX)} levels, or it contains itself`, path);
+    if (typeof value !== "object") throw invalidAt(path, `JSON has no form for a value of type ${typeof value}`);
+    if (depth > DEPTH_MAX) throw invalidAt(path, `more than ${String(DEPTH_MAX)} levels, or it contains itself`);
     if (Array.isArray(value)) {
       const copy: unknown[] = [];
       for (let index = 0; index < value.length; index += 1) {
@@ -63,7 +64,7 @@ export function checkedPayload(
       return copy;
     }
     const kind = kindOfObject(value);
-    if (kind !== "Object") throw invalid(`JSON has no form for an object of type ${kind}`, path);
+    if (kind !== "Object") throw invalidAt(path, `JSON has no form for an object of type ${kind}`);
     return fieldsOf(value, path, depth);
   };
   const fieldsOf = (value: object, path: string, depth: number): Record<string, unknown> => {
@@ -88,9 +89,4 @@ function isPlainObject(value: unknown): value is Record<string, unknown> {
 /** `Object` for plain objects and for instances of classes, and otherwise the name of what is built in. */
 function kindOfObject(value: object): string {
   return Object.prototype.toString.call(value).slice("[object ".length, -1);
-}
-
-/** An `InvalidError` about the field at a path. */
-function invalid(problem: string, path: string): InvalidError {
-  return new InvalidError(`${path}: ${problem}`, { code: "invalid", details: { path } });
 }

@@ -9,9 +9,9 @@
  */
 
 import { type BackscrollError, BusyError, ForbiddenError } from "backscroll";
+import { invalidAt } from "backscroll/language";
 import { BACKSCROLL } from "./bridge.js";
 import { type Envelope, errorEnvelope } from "./envelope.js";
-import { invalid } from "./request.js";
 import type { Session, SessionOptions } from "./session.js";
 import type { DesktopStore } from "./store.js";
 
@@ -141,7 +141,7 @@ class AdmittedWindow {
       return refusal(`only pages of ${this.#origin} may use the store in this window`);
     }
     if (typeof page !== "string" || page.length > PAGE_CHARS_MAX) {
-      return errorEnvelope(invalid("the message is none of the preload's of this package", "$"));
+      return errorEnvelope(invalidAt("$", "the message is none of the preload's of this package"));
     }
     if (this.#page?.id !== page) {
       this.#endPage();
@@ -158,7 +158,7 @@ class AdmittedWindow {
       case "hello":
         return { ok: true, result: null };
       default:
-        return errorEnvelope(invalid("expected a command or a query", "$"));
+        return errorEnvelope(invalidAt("$", "expected a command or a query"));
     }
   }
 
@@ -222,7 +222,7 @@ function busy(): Envelope {
 /** The origin of a URL as Electron writes it, also for schemes of an application's own. */
 function originOf(url: string): string {
   if (!URL.canParse(url)) {
-    throw invalid('name the URL that the window loads: admit(webContents, { origin: "file://" })', "origin");
+    throw invalidAt("origin", 'name the URL that the window loads: admit(webContents, { origin: "file://" })');
   }
   const { protocol, host } = new URL(url);
   return `${protocol}//${host}`;

@@ -1,17 +1,12 @@
 /** What a bridged request has to look like, besides that it is plain data. */
 
-import { checkNames, InvalidError, LIMITS } from "backscroll/language";
+import { checkNames, invalidAt, LIMITS } from "backscroll/language";
 
 /** The two ways across the bridge. */
 export type Kind = "command" | "query";
 
 /** The name of the bridged command that opens an account. It is none of the daemon's. */
 export const SWITCH_SCOPE = "switch-scope";
-
-/** An `InvalidError` about the field at a path. */
-export function invalid(problem: string, path: string): InvalidError {
-  return new InvalidError(`${path}: ${problem}`, { code: "invalid", details: { path } });
-}
 
 /** The account in the payload of `switch-scope`; throws `InvalidError` unless it is one the daemon takes. */
 export function checkedScope(payload: Record<string, unknown>): string {
@@ -21,5 +16,8 @@ export function checkedScope(payload: Record<string, unknown>): string {
     const bytes = new TextEncoder().encode(scope).length;
     if (bytes >= 1 && bytes <= LIMITS.scopeBytes) return scope;
   }
-  throw invalid(`expected the name of an account, text of 1 to ${String(LIMITS.scopeBytes)} bytes`, "$.payload.scope");
+  throw invalidAt(
+    "$.payload.scope",
+    `expected the name of an account, text of 1 to ${String(LIMITS.scopeBytes)} bytes`,
+  );
 }

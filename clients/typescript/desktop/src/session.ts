@@ -13,6 +13,7 @@ import {
 import {
   checkedPayload,
   checkedRequest,
+  invalidAt,
   OPERATIONS,
   type OperationName,
   UnknownOperationError,
@@ -20,7 +21,7 @@ import {
 import type { Listener } from "./account.js";
 import { type Envelope, errorEnvelope, isRecord } from "./envelope.js";
 import { Outbox, type Send } from "./outbox.js";
-import { checkedScope, invalid, type Kind, SWITCH_SCOPE } from "./request.js";
+import { checkedScope, type Kind, SWITCH_SCOPE } from "./request.js";
 
 /** The payloads of a session's requests without an answer, together with `REQUEST_BYTES` for each. */
 const BYTES_MAX = 64 * 1024 * 1024;
@@ -137,7 +138,7 @@ export class Session {
     if (this.#closing) throw unavailable("the window's session has ended");
     const { type, payload } = checkedRequest(request);
     if (type === SWITCH_SCOPE) {
-      if (kind !== "command") throw invalid("switch-scope is a command; call `command`", "$.type");
+      if (kind !== "command") throw invalidAt("$.type", "switch-scope is a command; call `command`");
       const scope = checkedScope(payload);
       return this.#whileWaiting(SWITCH_BYTES, () => this.#switchScope(scope));
     }
@@ -187,7 +188,7 @@ export class Session {
       throw new ForbiddenError(`${path}: this window may not call ${type}`, { code: "forbidden", details: { path } });
     }
     const actual = OPERATIONS[type as OperationName].kind;
-    if (actual !== kind) throw invalid(`${type} is a ${actual}; call \`${actual}\``, path);
+    if (actual !== kind) throw invalidAt(path, `${type} is a ${actual}; call \`${actual}\``);
   }
 
   /** What the window may not call, it may not call in a batch. What is no batch, the daemon refuses. */
@@ -254,7 +255,7 @@ function checkedOperations(operations: Iterable<OperationName>): OperationName[]
   for (const name of names) {
     const kind = Object.hasOwn(OPERATIONS, name) ? OPERATIONS[name].kind : "unknown";
     if (kind !== "command" && kind !== "query") {
-      throw invalid(`a window can be allowed commands and queries; ${name} is ${kind}`, "operations");
+      throw invalidAt("operations", `a window can be allowed commands and queries; ${name} is ${kind}`);
     }
   }
   return names;
