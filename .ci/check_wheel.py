@@ -10,7 +10,7 @@ MUST_HAVE = (
     "backscroll/schema/migrations/sqlite/0001_initial.sql",
     "backscroll/bus/__main__.py",
 )
-NOT_INSTALLED = ("backscroll/clients/typescript/", "backscroll/clients/sidecar/")
+NOT_INSTALLED = tuple(f"backscroll/clients/{each}/" for each in ("c", "go", "java", "rust", "sidecar", "typescript"))
 
 
 def problems(names: list[str]) -> list[str]:

@@ -4,20 +4,23 @@ python -m backscroll.clients.generator [CHECKOUT]
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from backscroll.clients.generator import browser, typescript
 from backscroll.clients.generator.model import read_language
 from backscroll.schema.description import describe
 
-CORE = "clients/typescript/core/src/generated"
-BROWSER = "clients/typescript/browser/src/generated"
+TEMPLATES: dict[str, Callable[[], dict[str, str]]] = {
+    "clients/typescript/core/src/generated": lambda: typescript.files(read_language(describe())),
+    "clients/typescript/browser/src/generated": lambda: browser.files(describe()),
+}
+"""What writes the files of each folder, in which nothing else is."""
 
 
 def generated() -> dict[str, str]:
     """The text of each generated file, by its path in the checkout."""
-    folders = {CORE: typescript.files(read_language(describe())), BROWSER: browser.files(describe())}
-    return {f"{folder}/{name}": text for folder, files in folders.items() for name, text in files.items()}
+    return {f"{folder}/{name}": text for folder, files in TEMPLATES.items() for name, text in files().items()}
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from backscroll.clients.generator.model import (
     camel_case,
     pascal_case,
 )
+from backscroll.clients.generator.wording import about_field, about_kind, about_limit, lower
 
 WIDTH = 120
 HEADER = (
@@ -44,8 +45,7 @@ JSON_TYPES = {
     "null": "null",
 }
 """The type of a value in JSON, as JavaScript calls it."""
-UNITS = {"ms since 1970-01-01 UTC": "Milliseconds since 1970 (UTC)", "ms": "Milliseconds", "bytes": "Bytes"}
-INTEGER_MAX = 2**53 - 1
+
 THREE_STATES = "Null clears a field that may be null; a field that is left out, or undefined, stays as it is."
 
 
@@ -123,7 +123,7 @@ def _payloads(language: Language) -> Iterator[str]:
     for operation in language.operations:
         name = pascal_case(operation.name)
         yield ""
-        summary = f"The payload of `{operation.name}`: {_lower(operation.summary)}"
+        summary = f"The payload of `{operation.name}`: {lower(operation.summary)}"
         if operation.name == "batch":
             yield from _comment([summary])
             yield f"export interface {name} {{"
@@ -248,9 +248,7 @@ def _documentation(operation: Operation, names: list[str]) -> Iterator[str]:
     if operation.description:
         yield from ("", _with_links(operation.description, names))
     yield ""
-    kind = operation.kind.capitalize()
-    rights = {"none": "needs no token", "any": "needs any token over tcp"}
-    yield f"{kind}; {rights.get(operation.right, f'needs the right `{operation.right}` over tcp')}."
+    yield about_kind(operation)
     yield ""
     if operation.replaced_by:
         yield f"@deprecated Use {{@link {camel_case(operation.replaced_by)}}}."
@@ -296,8 +294,7 @@ def _limits(language: Language) -> Iterator[str]:
     yield "/** The limits of the protocol, which the daemon checks. */"
     yield "export const LIMITS = {"
     for limit in language.limits:
-        unit = f", in {limit.unit}" if limit.unit and not limit.subject.startswith(limit.unit) else ""
-        yield from _comment([f"{limit.subject[0].upper()}{limit.subject[1:]}{unit}."], "  ")
+        yield from _comment([about_limit(limit)], "  ")
         yield f"  {limit.name}: {limit.value:_},"
     yield "} as const;"
     yield ""
@@ -313,34 +310,9 @@ def _interface(name: str, summary: str, fields: Iterable[Field], *, in_requests:
 
 
 def _field(field: Field, line: str, *, in_requests: bool) -> Iterator[str]:
-    if about := _about(field, in_requests=in_requests):
+    if about := about_field(field, in_requests=in_requests):
         yield from _comment([about], "  ")
     yield line
-
-
-def _about(field: Field, *, in_requests: bool) -> str:
-    """What a field means, and then its unit, bounds and default, in one sentence."""
-    parts = [UNITS[field.unit]] if field.unit else []
-    if in_requests and (bounds := _bounds(field)):
-        parts.append(bounds if not parts else _lower(bounds))
-    if not field.required and field.default not in (None, [], {}):
-        parts.append(f"`{json.dumps(field.default)}` if left out")
-    return " ".join(filter(None, [field.text, "; ".join(parts) + "." if parts else ""]))
-
-
-def _bounds(field: Field) -> str:
-    kind, least, most = field.type.kind, field.minimum, field.maximum
-    if field.type.values or field.unit.startswith("ms since"):
-        return ""
-    if kind == "integer":
-        bounded = most is not None and most < INTEGER_MAX
-        if bounded:
-            return f"{least:,} to {most:,}" if least is not None else f"At most {most:,}"
-        return f"At least {least}" if least is not None and least >= 0 else ""
-    unit = {"string": "bytes", "list": "items", "bytes": "characters in base64"}.get(kind)
-    if unit is None or most is None:
-        return ""
-    return f"{least:,} to {most:,} {unit}" if least else f"At most {most:,} {unit}"
 
 
 def _type(held: Type) -> str:
@@ -407,11 +379,6 @@ def _comment(paragraphs: Iterable[str], indent: str = "") -> Iterator[str]:
     yield f"{indent}/**"
     yield from (f"{indent} * {line}".rstrip() for line in lines)
     yield f"{indent} */"
-
-
-def _lower(sentence: str) -> str:
-    """A sentence that goes on another one; a name in capitals stays."""
-    return sentence if sentence[1:2].isupper() else sentence[0].lower() + sentence[1:]
 
 
 def _error_name(code: str) -> str:

@@ -6,7 +6,7 @@ from itertools import chain
 import pytest
 
 from backscroll.clients.generator import browser
-from backscroll.clients.generator.__main__ import generated
+from backscroll.clients.generator.__main__ import TEMPLATES, generated
 from backscroll.clients.generator.model import read_language
 from backscroll.schema.description import describe
 from backscroll.schema.limits import LIMITS
@@ -26,7 +26,7 @@ def test_generated_files_are_current(path: str) -> None:
 
 def test_no_other_file_is_among_the_generated() -> None:
     """A file that is no longer generated is removed."""
-    found = chain.from_iterable((ROOT / folder).iterdir() for folder in (TYPESCRIPT, BROWSER))
+    found = chain.from_iterable((ROOT / folder).iterdir() for folder in TEMPLATES)
     assert {each.relative_to(ROOT).as_posix() for each in found} == set(GENERATED)
 
 
