@@ -24,7 +24,7 @@ ROWS_MAX = 2_048  # the newest, which are read when a scope is opened
 ROWS_BYTES_MAX = 4 * 2**20  # of these rows together, because a large payload is read with its row
 
 SELECT_NEWEST = statement(
-    Commands.select(Commands.facts, SQL("coalesce(length(payload), 0) + length(facts)"))
+    Commands.select(Commands.facts, SQL("coalesce(length(payload), 0) + coalesce(length(facts), 0)"))
     .where(Commands.seq > Named("after"))
     .order_by(Commands.seq.desc())
 )

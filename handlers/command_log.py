@@ -299,7 +299,7 @@ def _redacted_payload(name: str, payload: bytes, erased: Mapping[int, Erasures])
     """The payload without the erased text; None if it is damaged. It was accepted before, so no limits apply."""
     try:
         return MSGPACK.encode(_without_text(_decoded(name, payload, erased), erased))
-    except (*DECODE_ERRORS, CallerError):
+    except (*DECODE_ERRORS, CallerError, LookupError):  # LookupError: a damaged name, or number of a batch's member
         return None
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 from peewee import SQL
 
 from backscroll.handlers import clearing, execute
@@ -28,7 +29,7 @@ SELECT_PAGE = statement(
     .order_by(Commands.seq)
 )
 SELECT_SIZES = statement(
-    Commands.select(Commands.seq, SQL("coalesce(length(payload), 0) + length(facts)"))
+    Commands.select(Commands.seq, SQL("coalesce(length(payload), 0) + coalesce(length(facts), 0)"))
     .where(Commands.seq >= Named("from_seq"))
     .order_by(Commands.seq)
     .limit(Named("limit"))
@@ -123,29 +124,30 @@ def _entry(row: Row, db: Reads) -> LogEntry:
     payload = None if stored is None else _with_bytes(name, MSGPACK.decode(stored, dict[str, Any]), db)
     facts = decode_facts(facts_bytes)
     redacted = bool(was_redacted) or (stored is not None and payload is None)
-    return LogEntry(
-        seq=seq,
-        at=at,
-        id=request_id,
-        type=name,
-        payload=payload,
-        changes=facts.changes,
-        generated=facts.generated,
-        principal=facts.principal,
-        client=facts.sender.client if facts.sender else None,
-        n=facts.sender.n if facts.sender else None,
-        salt=None if salt is None or redacted else salt.hex(),
-        redacted=redacted,
-        digest=facts.digest.hex(),
-        chain=chain.hex(),
-    )
+    fields = {
+        "seq": seq,
+        "at": at,
+        "id": request_id,
+        "type": name,
+        "payload": payload,
+        "changes": facts.changes,
+        "generated": facts.generated,
+        "principal": facts.principal,
+        "client": facts.sender.client if facts.sender else None,
+        "n": facts.sender.n if facts.sender else None,
+        "salt": None if salt is None or redacted else salt.hex(),
+        "redacted": redacted,
+        "digest": facts.digest.hex(),
+        "chain": chain.hex(),
+    }
+    return msgspec.convert(fields, LogEntry)  # checked, because a damaged row may contain anything
 
 
 def _with_bytes(name: str, payload: dict[str, Any], db: Reads) -> dict[str, Any] | None:
     """The payload as plain values, with the bytes of the media part that it put; None if they are gone."""
     if name != PutMediaPart.wire_name:
         return payload
-    data = db.blobs.read(payload["sha256"])
+    data = db.blobs.read(str(payload.get("sha256")))
     return None if data is None else {"data": data}
 
 

@@ -11,11 +11,12 @@ from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar, get_args
 import msgspec
 import peewee
 
+from backscroll.schema import limits
 from backscroll.schema.errors import Conflict, TooLarge
 from backscroll.schema.limits import ITEM_BYTES_MAX, TEXT_BYTES_MAX
 from backscroll.schema.records import Record, StoredRecord
 from backscroll.schema.size_probe import plain, present
-from backscroll.schema.tables import Flag, Json, OptionalKey, Table
+from backscroll.schema.tables import Count, Flag, Json, OptionalKey, Table, Time
 
 T = TypeVar("T", bound=Record)
 
@@ -64,11 +65,48 @@ class Positional(peewee.Node):
         return context.literal(f"?{self.number}")
 
 
+_COLUMN_TYPES: tuple[tuple[type[peewee.Field], Any], ...] = (
+    (peewee.TextField, str),
+    (Time, limits.Millis),
+    (Count, limits.Count),
+    (peewee.IntegerField, limits.Integer),
+    (peewee.BlobField, bytes),
+)
+
+
+def _rows_type(query: peewee.BaseQuery) -> Any:
+    """The type `Statement.rows_type`; what is computed may have any type."""
+    while isinstance(query, peewee.CompoundSelectQuery):
+        query = query.lhs
+    sources = getattr(query, "_from_list", None) or ()
+    may_miss = any(isinstance(each, peewee.Join) and "LEFT" in each.join_type for each in sources)
+    columns = getattr(query, "_returning", None) or ()
+    return rows_type(tuple.__class_getitem__(tuple(_column_type(column, may_miss) for column in columns)))
+
+
+def rows_type(row_type: Any) -> Any:
+    """An array-like struct of one field, `rows`. It is a type of its own, because msgspec prepares such types once."""
+    return msgspec.defstruct("Rows", [("rows", list[row_type])], array_like=True)
+
+
+def _column_type(column: Any, may_miss: bool) -> Any:
+    """The type of the values of a selected column; `may_miss`: a row of a joined table may be missing."""
+    if not isinstance(column, peewee.Field):
+        return Any
+    held = next(held for field, held in _COLUMN_TYPES if isinstance(column, field))
+    return held | None if column.null or may_miss else held
+
+
 class Statement:
-    """A query without literal values, to be compiled for the dialect of a store."""
+    """A query without literal values, to be compiled for the dialect of a store.
+
+    `rows_type` has the types of its columns, which a store compares with the rows that it read: SQLite checks types
+    only when it writes, so a damaged page may have any.
+    """
 
     def __init__(self, query: peewee.BaseQuery) -> None:
         self.query = query
+        self.rows_type = _rows_type(query)
 
     def compiled(self, dialect: peewee.Database) -> str:
         """The SQL text of the query in this dialect."""

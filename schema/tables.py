@@ -11,6 +11,14 @@ class Flag(IntegerField):
     """A bool, stored as 0 or 1."""
 
 
+class Count(IntegerField):
+    """A number that is not negative."""
+
+
+class Time(IntegerField):
+    """Milliseconds since 1970 (UTC)."""
+
+
 class Json(TextField):
     """A JSON document, stored as text."""
 
@@ -30,12 +38,12 @@ class Table(Model):
 
 class Sequence(Table):
     id = IntegerField(primary_key=True)
-    seq = IntegerField()
+    seq = Count()
     last_id = TextField()
-    results_from = IntegerField()
-    log_from = IntegerField()
+    results_from = Count()
+    log_from = Count()
     lineage = TextField()
-    commits = IntegerField()
+    commits = Count()
     closed = Flag()
 
 
@@ -49,25 +57,25 @@ class Messages(Table):
     room_id = TextField()
     sender_id = TextField(null=True)
     content = TextField()
-    timestamp = IntegerField()
+    timestamp = Time()
     channel_id = TextField(null=True)
     sender_name = TextField(null=True)
-    edited_at = IntegerField(null=True)
+    edited_at = Time(null=True)
     is_deleted = Flag()
     reply_to_id = TextField(null=True)
-    revision = IntegerField(null=True)
+    revision = Count(null=True)
     head_hash = TextField(null=True)
     link_metadata = Json(null=True)
     metadata = Json(null=True)
     has_rare = InternalColumn()
     ordinal = IntegerField()
-    sent_at = IntegerField(null=True)
+    sent_at = Time(null=True)
     type = TextField(null=True)
     thread_id = TextField(null=True)
     forwarded_from = Json(null=True)
     mentions = Json(null=True)
-    pinned_at = IntegerField(null=True)
-    expires_at = IntegerField(null=True)
+    pinned_at = Time(null=True)
+    expires_at = Time(null=True)
     origin_seq = InternalColumn()
     origin_member = InternalColumn()
     field_versions = Json(null=True)
@@ -76,7 +84,7 @@ class Messages(Table):
 
 class ClearedRooms(Table):
     room_id = TextField(primary_key=True)
-    until = IntegerField()
+    until = Time()
     after = IntegerField()
 
 
@@ -86,8 +94,8 @@ class Reactions(Table):
     emoji = TextField()
     id = TextField(null=True)
     user_id = TextField(null=True)
-    timestamp = IntegerField(null=True)
-    count = IntegerField(null=True)
+    timestamp = Time(null=True)
+    count = Count(null=True)
     metadata = Json(null=True)
     origin_seq = InternalColumn()
     origin_member = InternalColumn()
@@ -110,7 +118,7 @@ class ReactionRemovals(Table):
     message_id = TextField()
     oder_id = TextField()
     emoji = TextField()
-    timestamp = IntegerField()
+    timestamp = Time()
 
     class Meta:
         primary_key = CompositeKey("message_id", "oder_id", "emoji")
@@ -120,7 +128,7 @@ class Attachments(Table):
     id = TextField(primary_key=True)
     message_id = TextField()
     filename = TextField()
-    size = IntegerField(null=True)
+    size = Count(null=True)
     mime = TextField(null=True)
     media_id = TextField(null=True)
     is_image = Flag(null=True)
@@ -140,17 +148,17 @@ class Users(Table):
     avatar_url = TextField(null=True)
     avatar_hash = TextField(null=True)
     avatar_mime = TextField(null=True)
-    avatar_updated_at = IntegerField(null=True)
+    avatar_updated_at = Time(null=True)
     status = TextField(null=True)
     role = TextField(null=True)
-    joined_at = IntegerField(null=True)
+    joined_at = Time(null=True)
     peer_id = TextField(null=True)
     is_online = Flag(null=True)
     is_admin = Flag(null=True)
     is_room_owner = Flag(null=True)
     pubkey = TextField(null=True)
-    created_at = IntegerField(null=True)
-    updated_at = IntegerField(null=True)
+    created_at = Time(null=True)
+    updated_at = Time(null=True)
     metadata = Json(null=True)
 
 
@@ -164,11 +172,11 @@ class Rooms(Table):
     has_password = Flag(null=True)
     password = TextField(null=True)
     is_private = Flag(null=True)
-    created_at = IntegerField(null=True)
+    created_at = Time(null=True)
     user_count = IntegerField(null=True)
     max_users = IntegerField(null=True)
     icon = TextField(null=True)
-    icon_updated_at = IntegerField(null=True)
+    icon_updated_at = Time(null=True)
     slow_mode_interval = IntegerField(null=True)
     permissions = Json(null=True)
     roles = Json(null=True)
@@ -188,8 +196,8 @@ class Channels(Table):
     position = IntegerField()
     topic = TextField(null=True)
     category_id = TextField(null=True)
-    created_at = IntegerField(null=True)
-    updated_at = IntegerField(null=True)
+    created_at = Time(null=True)
+    updated_at = Time(null=True)
     metadata = Json(null=True)
 
     class Meta:
@@ -201,7 +209,7 @@ class Categories(Table):
     id = TextField()
     name = TextField()
     position = IntegerField()
-    created_at = IntegerField(null=True)
+    created_at = Time(null=True)
     metadata = Json(null=True)
 
     class Meta:
@@ -217,8 +225,8 @@ class Members(Table):
     avatar_url = TextField(null=True)
     role = TextField(null=True)
     role_ids = Json(null=True)
-    joined_at = IntegerField(null=True)
-    last_seen_at = IntegerField(null=True)
+    joined_at = Time(null=True)
+    last_seen_at = Time(null=True)
     metadata = Json(null=True)
 
     class Meta:
@@ -228,12 +236,12 @@ class Members(Table):
 class Bans(Table):
     room_id = TextField()
     oder_id = TextField()
-    timestamp = IntegerField()
+    timestamp = Time()
     user_id = TextField(null=True)
     banned_by = TextField(null=True)
     display_name = TextField(null=True)
     reason = TextField(null=True)
-    expires_at = IntegerField(null=True)
+    expires_at = Time(null=True)
     metadata = Json(null=True)
 
     class Meta:
@@ -243,8 +251,8 @@ class Bans(Table):
 class Sessions(Table):
     token_hash = TextField(primary_key=True)
     user_id = TextField()
-    created_at = IntegerField()
-    expires_at = IntegerField()
+    created_at = Time()
+    expires_at = Time()
     read_only = Flag(null=True)
 
 
@@ -252,9 +260,9 @@ class Media(Table):
     id = TextField(primary_key=True)
     sha256 = TextField()
     mime = TextField()
-    size = IntegerField()
+    size = Count()
     uploader_id = TextField(null=True)
-    created_at = IntegerField()
+    created_at = Time()
 
 
 class MediaParts(Table):
@@ -268,7 +276,7 @@ class MediaParts(Table):
 
 class UnnamedMedia(Table):
     media_id = TextField(primary_key=True)
-    since = IntegerField()
+    since = Time()
 
 
 class Scope(Table):
@@ -277,10 +285,10 @@ class Scope(Table):
 
 
 class Commands(Table):
-    seq = IntegerField(primary_key=True)
+    seq = Count(primary_key=True)
     id = TextField()
     type = TextField()
-    at = IntegerField()
+    at = Time()
     payload = BlobField(null=True)
     salt = BlobField(null=True)
     redacted = Flag()
@@ -293,7 +301,7 @@ class LogReferences(Table):
     noun = TextField()
     parent = TextField()
     subject = TextField()
-    seq = IntegerField()
+    seq = Count()
     member = IntegerField()
     replaceable = IntegerField()
 

@@ -9,7 +9,7 @@ import apsw
 
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.logging import log
-from backscroll.bus.sqlite.statements import COMPILED
+from backscroll.bus.sqlite.statements import COMPILED, fetch
 from backscroll.bus.sqlite.wal_lineage import WalLineage, new_lineage
 from backscroll.handlers.sql import Named, statement
 from backscroll.schema.migrations.sqlite import APPLICATION_ID, migrations
@@ -210,7 +210,7 @@ def claim(connection: apsw.Connection, path: Path, scope: str | None) -> None:
 
 def check_scope(connection: apsw.Connection, path: Path, scope: str) -> bool:
     """Whether the file names its scope; raises `CannotOpen` if it belongs to another one."""
-    rows: Any = connection.execute(COMPILED[SELECT_SCOPE]).fetchall()
+    rows = fetch(connection, SELECT_SCOPE)
     if rows and rows[0][0] != scope:
         raise CannotOpen(f"{path} belongs to another scope. Was the file renamed or copied? Restore its name.")
     return bool(rows)
@@ -237,7 +237,7 @@ def scope_named_in(path: Path) -> str | None:
         with closing(apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=READ_ONLY)) as connection:
             distrust(connection)
             connection.pragma("writable_schema", True)
-            rows: Any = connection.execute(COMPILED[SELECT_SCOPE]).fetchall()
+            rows = fetch(connection, SELECT_SCOPE)
     except apsw.Error:
         return None
     return str(rows[0][0]) if rows else None

@@ -18,7 +18,7 @@ from backscroll.bus.failures import CannotOpen
 from backscroll.bus.query_cache import QueryCache
 from backscroll.bus.sqlite import opening
 from backscroll.bus.sqlite.blobs import BlobDirectory
-from backscroll.bus.sqlite.statements import COMPILED
+from backscroll.bus.sqlite.statements import COMPILED, fetch
 from backscroll.bus.sqlite.store import SELECT_SEQ, STEPS_BETWEEN_CHECKS
 from backscroll.bus.sqlite.transaction import BlobsInTransaction, Snapshot
 from backscroll.bus.sqlite.wal_lineage import WalLineage
@@ -89,7 +89,7 @@ class ReadOnlyStore:
 
     def _connect(self) -> apsw.Connection:
         connection = opening.open_alone(self.path)
-        connection.execute(COMPILED[SELECT_SEQ]).fetchall()  # opens the log
+        fetch(connection, SELECT_SEQ)  # opens the log
         connection.set_progress_handler(partial(self._check_time, connection), STEPS_BETWEEN_CHECKS)
         return connection
 

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 import apsw
+import msgspec
 
 from backscroll.bus.clock_watch import wall_clock_ms
 from backscroll.bus.failures import CannotOpen
@@ -23,7 +24,7 @@ from backscroll.bus.logging import log
 from backscroll.bus.query_cache import QueryCache
 from backscroll.bus.sqlite import opening
 from backscroll.bus.sqlite.blobs import BlobDirectory
-from backscroll.bus.sqlite.statements import COMPILED
+from backscroll.bus.sqlite.statements import COMPILED, fetch
 from backscroll.bus.sqlite.transaction import (
     BlobsInTransaction,
     Environment,
@@ -155,7 +156,7 @@ class SqliteStore:
         self.seq = self.position.seq
         self.clients = self._known_clients(snapshot)
         self.due_at = next_expiry(snapshot)
-        rows: Any = self._writer.execute(COMPILED[SELECT_MOMENT]).fetchall()
+        rows = fetch(self._writer, SELECT_MOMENT)
         self._moment = Moment(*rows[0])
         self._commit_nothing()  # creates the write-ahead log
         self._watch_files()
@@ -165,7 +166,7 @@ class SqliteStore:
         """The clients in the newest rows; none if rows are damaged, which the scope can be opened with."""
         try:
             return known_clients(self.seq, snapshot)
-        except apsw.Error as error:
+        except (apsw.Error, UnicodeDecodeError, msgspec.DecodeError) as error:
             log.error("newest commands cannot be read", path=str(self.path), error=str(error))
             return KnownClients()
 
@@ -257,7 +258,7 @@ class SqliteStore:
         try:
             connection.execute("BEGIN")
             try:
-                rows: Any = connection.execute(COMPILED[SELECT_SEQ]).fetchall()
+                rows = fetch(connection, SELECT_SEQ)
                 seq = rows[0][0]
                 with self._showing:
                     self.seq_shown = max(self.seq_shown, seq)
@@ -382,7 +383,7 @@ class SqliteStore:
         self._check_files()
         connection = opening.open_reader(self.path, vfs=self._vfs, lock_wait_ms=self._lock_wait_ms)
         try:
-            connection.execute(COMPILED[SELECT_SEQ]).fetchall()  # opens the log
+            fetch(connection, SELECT_SEQ)  # opens the log
             self._check_files()
             connection.set_progress_handler(partial(self._check_time, connection), STEPS_BETWEEN_CHECKS)
         except BaseException:

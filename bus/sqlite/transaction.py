@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from backscroll.bus.sqlite.blobs import BlobDirectory
-from backscroll.bus.sqlite.statements import COMPILED
+from backscroll.bus.sqlite.statements import COMPILED, checked, fetch
 from backscroll.bus.stores import CommittedCommand
 from backscroll.handlers.clients import KnownClients
 from backscroll.handlers.sql import Row, RowsWithin, Statement, TakeWithin
@@ -41,23 +41,28 @@ class Snapshot:
         self.position = position
 
     def rows(self, statement: Statement, /, **values: Any) -> list[Row]:
-        return self._connection.execute(COMPILED[statement], values).fetchall()
+        return fetch(self._connection, statement, **values)
 
     def rows_within(self, size_max: int, take: TakeWithin, statement: Statement, /, **values: Any) -> RowsWithin:
         cursor = self._connection.execute(COMPILED[statement], values)
-        taken = take(cursor, size_max)
-        cursor.close()
-        return taken
+        try:
+            taken = take(cursor, size_max)
+        except TypeError as error:  # it adds up the lengths of texts
+            raise apsw.CorruptError(f"a stored row is damaged: {error}") from error
+        finally:
+            cursor.close()
+        return taken._replace(rows=checked(statement, taken.rows))
 
     def each(self, statement: Statement, /, **values: Any) -> Generator[Row, None, None]:
         cursor = self._connection.execute(COMPILED[statement], values)
         try:
-            yield from cursor
+            for row in cursor:
+                yield checked(statement, [row])[0]
         finally:
             cursor.close()
 
     def row(self, statement: Statement, /, **values: Any) -> Row | None:
-        rows = self._connection.execute(COMPILED[statement], values).fetchall()
+        rows = fetch(self._connection, statement, **values)
         return rows[0] if rows else None
 
 

@@ -24,7 +24,7 @@ import msgspec
 
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.files import write_whole
-from backscroll.bus.sqlite.statements import COMPILED
+from backscroll.bus.sqlite.statements import fetch
 from backscroll.handlers.sql import statement
 from backscroll.schema.migrations.sqlite import migrations
 from backscroll.schema.tables import Sequence
@@ -294,7 +294,7 @@ def _create_sequence() -> str:
 
 
 def _moment_in(connection: apsw.Connection) -> Moment | None:
-    rows: Any = connection.execute(COMPILED[SELECT_MOMENT]).fetchall()
+    rows = fetch(connection, SELECT_MOMENT)
     return Moment(*rows[0]) if rows else None
 
 

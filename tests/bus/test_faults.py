@@ -231,7 +231,7 @@ def test_flipped_bytes_never_crash_the_daemon(tmp_path: Path, long: bool) -> Non
     """A file with changed bytes is not opened, or each request gets a result or `storage`."""
     original = filled(tmp_path / "original").read_bytes()
     ends = set()
-    for seed in range(1_000 if long else 60):
+    for seed in range(2_000 if long else 60):
         draw = random.Random(seed)
         damaged = bytearray(original)
         for _ in range(draw.choice((1, 1, 8, 64))):

@@ -124,8 +124,8 @@ def add_field(copy: Copy) -> list[str]:
     copy.edit("schema/records.py", edited, edited + "    juggled_at: Millis | None = None\n")
     updated = "    edited_at: Clearable[Millis] = UNSET\n"
     copy.edit("schema/records.py", updated, updated + "    juggled_at: Clearable[Millis] = UNSET\n")
-    column = "    edited_at = IntegerField(null=True)\n"
-    copy.edit("schema/tables.py", column, column + "    juggled_at = IntegerField(null=True)\n")
+    column = "    edited_at = Time(null=True)\n"
+    copy.edit("schema/tables.py", column, column + "    juggled_at = Time(null=True)\n")
     migrations = copy.root / "backscroll" / "schema" / "migrations" / "sqlite"
     number = len(list(migrations.glob("*.sql"))) + 1
     migration = migrations / f"{number:04}_juggled_at.sql"

@@ -4,7 +4,7 @@ from functools import cache
 
 import peewee
 
-from backscroll.handlers.sql import Statement
+from backscroll.handlers.sql import Statement, rows_type
 
 
 class RawSql(Statement):
@@ -12,6 +12,7 @@ class RawSql(Statement):
 
     def __init__(self, text: str) -> None:
         self.text = text
+        self.rows_type = rows_type(tuple)
 
     def compiled(self, dialect: peewee.Database) -> str:  # noqa: ARG002  # the same for all
         return self.text
