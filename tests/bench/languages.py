@@ -1,7 +1,8 @@
-"""The Python client, the TypeScript client and npm's zeromq with one daemon, beside a bare echo.
+"""The clients of all languages and npm's zeromq with one daemon, beside a bare echo.
 
 The packages for Node are installed as an application installs them: ours as `npm pack` makes it, from the `dist` of
-`clients/typescript/core`, and `zeromq` from npm, each into a temporary folder.
+`clients/typescript/core`, and `zeromq` from npm, each into a temporary folder. The others are the programs of
+`drivers.py`.
 """
 
 import shutil
@@ -16,14 +17,13 @@ from backscroll.schema import Ping
 from tests import ROOT
 from tests.bench.bench import Bench
 from tests.bench.daemon import ByClient
+from tests.bench.drivers import DRIVERS, NODE_DRIVER, Driver, start_driver
 from tests.bench.echo import Echo
 from tests.bench.measuring import Figure, Outcome, alternate, seconds
-from tests.bench.node_program import NodeProgram
 from tests.bench.sockets import TIMEOUT_MS
 from tests.bench.work import PAGE, NotHere, Way, Work, expected_pages, make_work
 
 PACKAGE = ROOT / "clients" / "typescript" / "core"
-DRIVER = Path(__file__).parent / "node" / "driver.mjs"
 ZEROMQ = "zeromq@6.8.0"
 INSTALL_SECONDS = 240
 PYTHON, TYPESCRIPT, NPM_ZEROMQ = "Python client", "TypeScript client", "npm's zeromq"
@@ -48,23 +48,11 @@ class Installed(NamedTuple):
     bytes: int
 
 
-class Driver(NodeProgram):
+def _driver_of(package: Installed, endpoint: str) -> Driver:
     """`driver.mjs` with one of the packages."""
-
-    def __init__(self, folder: Path, endpoint: str) -> None:
-        shutil.copy(DRIVER, folder)
-        super().__init__(["node", str(folder / DRIVER.name), folder.name, endpoint], folder / "work.json")
-
-    def ping(self, count: int) -> float:
-        return float(self.order(do="ping", count=count)["seconds"])
-
-    def save(self, work: Work, way: Way) -> float:
-        self.load(work)
-        return float(self.order(do="save", inFlight=way.in_flight)["seconds"])
-
-    def read(self, work: Work, way: Way) -> float:
-        self.load(work)
-        return float(self.order(do="read", inFlight=way.in_flight)["seconds"])
+    shutil.copy(NODE_DRIVER, package.folder)
+    command = ["node", str(package.folder / NODE_DRIVER.name), package.folder.name, endpoint]
+    return Driver(command, package.folder / "work.json")
 
 
 def compare_languages(bench: Bench) -> Outcome:
@@ -87,11 +75,18 @@ def compare_languages(bench: Bench) -> Outcome:
         except NotHere as reason:
             bench.missing |= dict.fromkeys((TYPESCRIPT, NPM_ZEROMQ), str(reason))
             packages = {}
-        for name, installed in packages.items():
-            driver = stack.enter_context(closing(Driver(installed.folder, endpoint)))
+        drivers = {name: _driver_of(each, endpoint) for name, each in packages.items()}
+        for language in (each for each in DRIVERS if each != "TypeScript"):
+            try:
+                drivers[f"{language} client"] = start_driver(language, endpoint, bench.directory)
+            except NotHere as reason:
+                bench.missing[f"{language} client"] = str(reason)
+        for name, driver in drivers.items():
+            stack.enter_context(closing(driver))
             assert driver.read_back(rooms) == expected_pages(rooms), f"{name} does not read what was saved"
             bench.checked.append(name)
             callers[name] = Caller(driver.ping, driver.save, driver.read)
+        for name, installed in packages.items():
             figures.append(Figure("npm install", name, "files", [installed.files]))
             figures.append(Figure("npm install", name, "KiB", [installed.bytes / 1024]))
         figures[:0] = _measured(bench, callers, rooms)

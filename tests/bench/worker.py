@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.bench.node_program import NodeProgram
+from tests.bench.program import Program
 from tests.bench.tables import make_file
 from tests.bench.work import NotHere, Way, Work
 
@@ -17,7 +17,7 @@ PACKAGE, INSTALLED = FOLDER / "package.json", FOLDER / "node_modules" / "install
 INSTALL_SECONDS = 400  # without a prebuilt binary it is compiled
 
 
-class Worker(NodeProgram):
+class Worker(Program):
     """The Node application, controlled by its standard input."""
 
     name = "worker"

@@ -1,4 +1,4 @@
-"""A program for Node that does the work of the benchmark, controlled by its standard input."""
+"""A program in another language that does the work of the benchmark, controlled by its standard input."""
 
 import json
 import subprocess
@@ -11,11 +11,11 @@ import msgspec
 from tests.bench.work import Page, Work
 
 
-class NodeProgram:
+class Program:
     """Orders and answers are lines of JSON. `given` is the file in which it gets the work."""
 
     def __init__(self, command: Sequence[str], given: Path) -> None:
-        self._given = given
+        self._given, self._name = given, command[0]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
 
     def read_back(self, work: Work) -> list[Page]:
@@ -42,6 +42,6 @@ class NodeProgram:
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError("the program for Node has ended; its standard error says why")
+            raise RuntimeError(f"{self._name} has ended; its standard error says why")
         answer: dict[str, Any] = json.loads(line)
         return answer
