@@ -428,7 +428,7 @@ def _examples(language: Language) -> Iterator[str]:
     standard = ['"context"'] + ['"encoding/json"'] * any(
         "json." in _example(each, language) for each in language.operations
     )
-    yield from _imports(*standard, "", '"backscroll"')
+    yield from _imports(*standard, "", '"backscroll"', '_ "backscroll/language" // whose methods these are examples of')
     yield ""
     yield "var ("
     yield "\tctx    = context.Background()"

@@ -282,10 +282,11 @@ func (p *pendingCalls) handleReply(body []byte, now time.Time) *Error {
 	if problem != nil {
 		return problem
 	}
-	if opened.ID == nil || p.isOfEarlier(*opened.ID) {
+	id, isText := opened.ID.(string)
+	if !isText || p.isOfEarlier(id) {
 		return nil
 	}
-	c := p.calls[*opened.ID]
+	c := p.calls[id]
 	if c == nil || !c.awaitingReply {
 		return nil
 	}
@@ -423,7 +424,7 @@ func (p *pendingCalls) isFull(bytes int) bool {
 
 // reply is the body of a reply.
 type reply struct {
-	ID     *string         `json:"id"`
+	ID     any             `json:"id"` // null or no text only in answer to a body without an id that is one
 	OK     *bool           `json:"ok"`
 	Result json.RawMessage `json:"result"`
 	Seq    int64           `json:"seq"`

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 
 	"backscroll"
+	_ "backscroll/language" // whose methods these are examples of
 )
 
 var (
