@@ -73,7 +73,7 @@ def files(language: Language) -> dict[str, str]:
 
 def aliases(language: Language) -> str:
     """Aliases in the package that users import, so that they import only that one."""
-    types = [*_type_names(language), "Code", "Command", "BatchedCommand", "Fault"]
+    types = [*_type_names(language), "Code", "Command", "BatchedCommand", "Fault", "None"]
     lines = [
         HEADER,
         f"package {PACKAGE}",
@@ -89,6 +89,12 @@ def aliases(language: Language) -> str:
         "type (",
         *(f"\t{each}" for each in _aligned([Line((name, f"= language.{name}")) for name in sorted(types)])),
         ")",
+        "",
+        "// Operation is the payload of an operation with this type of result, for [Start].",
+        "type Operation[Result any] = language.Operation[Result]",
+        "",
+        "// Query is the payload of a query about what is stored, for [Watch].",
+        "type Query[Result any] = language.Query[Result]",
         "",
         *_comment("What errors.Is tells apart; the package language says what each means."),
         "const (",

@@ -110,6 +110,7 @@ type (
 	MessageList                 = language.MessageList
 	MessagePage                 = language.MessagePage
 	MessageUpdates              = language.MessageUpdates
+	None                        = language.None
 	Ping                        = language.Ping
 	Pong                        = language.Pong
 	Proof                       = language.Proof
@@ -155,6 +156,12 @@ type (
 	UserPosition                = language.UserPosition
 	UserUpdates                 = language.UserUpdates
 )
+
+// Operation is the payload of an operation with this type of result, for [Start].
+type Operation[Result any] = language.Operation[Result]
+
+// Query is the payload of a query about what is stored, for [Watch].
+type Query[Result any] = language.Query[Result]
 
 // What errors.Is tells apart; the package language says what each means.
 const (

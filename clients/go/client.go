@@ -186,7 +186,7 @@ type Answer[Result any] struct {
 //
 // The context holds until the reply came.
 func Start[Result any](
-	ctx context.Context, client *Client, payload language.Operation[Result], options ...RequestOption,
+	ctx context.Context, client *Client, payload Operation[Result], options ...RequestOption,
 ) *Pending[Result] {
 	with := requestOptions{}
 	for _, option := range options {

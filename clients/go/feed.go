@@ -89,7 +89,7 @@ type Watched[Result any] struct {
 // on and ends like [Client.Changes]. That only time passes is not noticed. The daemon lets 64 wait for one client: where
 // there are more, each may notice a change a second later.
 func Watch[Result any](
-	ctx context.Context, client *Client, query language.Query[Result],
+	ctx context.Context, client *Client, query Query[Result],
 ) iter.Seq2[Watched[Result], error] {
 	return followed(ctx, client, func(asking *asking, yield func(Watched[Result]) bool) error {
 		return watch(asking, query, yield)
@@ -122,14 +122,14 @@ type asking struct {
 }
 
 // once returns the answer to a question.
-func once[Result any](a *asking, question language.Operation[Result], wait time.Duration) (Answer[Result], error) {
+func once[Result any](a *asking, question Operation[Result], wait time.Duration) (Answer[Result], error) {
 	ctx, cancel := context.WithTimeout(a.ctx, a.client.options.Timeout+wait)
 	defer cancel()
 	return Start(ctx, a.client, question).Wait()
 }
 
 // patiently returns the answer to a question, however long the daemon is away; it fails where waiting does not help.
-func patiently[Result any](a *asking, question language.Operation[Result], wait time.Duration) (Answer[Result], error) {
+func patiently[Result any](a *asking, question Operation[Result], wait time.Duration) (Answer[Result], error) {
 	for delay := feedPause; ; delay = min(2*delay, feedPauseMax) {
 		answer, err := once(a, question, wait)
 		var problem *Error
@@ -214,7 +214,7 @@ func (a *asking) changes(query GetChanges, cursor string, yield func(FeedChange)
 }
 
 // watch gives the results of a query: the first at once, and others when it may have changed and does differ.
-func watch[Result any](a *asking, query language.Query[Result], yield func(Watched[Result]) bool) error {
+func watch[Result any](a *asking, query Query[Result], yield func(Watched[Result]) bool) error {
 	question, problem := readsOf(query.OperationName(), query)
 	if problem != nil {
 		return problem
