@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -365,16 +363,5 @@ func TestBadOptions(t *testing.T) {
 	for _, options := range []Options{{Timeout: -1}, {Scope: strings.Repeat("x", 129)}} {
 		_, err := New(&options)
 		fails(t, err, ErrInvalid)
-	}
-}
-
-// Rule: the README shows the example as it is, and the packages have comments.
-func TestREADMEShowsTheExample(t *testing.T) {
-	code, err := os.ReadFile(filepath.Join("example", "main.go"))
-	must(t, err)
-	readme, err := os.ReadFile("README.md")
-	must(t, err)
-	if !strings.Contains(string(readme), "```go\n"+string(code)+"```") {
-		t.Fatal("README.md does not show example/main.go as it is")
 	}
 }
