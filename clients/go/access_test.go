@@ -19,6 +19,7 @@ const shortTimeout = 300 * time.Millisecond
 // Rule: a token without the right or the scope is forbidden, and one that is revoked is unauthenticated, which is said at
 // once.
 func TestToken(t *testing.T) {
+	t.Parallel()
 	daemon := startTestDaemon(t, onTCP...)
 	token := printed(t, "token", "create", "bot", "--right", "read", "--scope", "ada", "--data-dir", daemon.dataDir)
 	client := newTestClient(t, Options{Endpoint: daemon.endpoint(), Token: token, Scope: "ada"})
@@ -40,6 +41,7 @@ func TestToken(t *testing.T) {
 
 // Rule: a token that may write is not one that may administer.
 func TestTokenThatMayWrite(t *testing.T) {
+	t.Parallel()
 	daemon := startTestDaemon(t, onTCP...)
 	token := printed(t, "token", "create", "bot", "--right", "write", "--data-dir", daemon.dataDir)
 	client := newTestClient(t, Options{Endpoint: daemon.endpoint(), Token: token})
@@ -67,6 +69,7 @@ func TestNoToken(t *testing.T) {
 
 // Rule: a wrong token is not sent: what answers cannot prove that it knows it.
 func TestWrongToken(t *testing.T) {
+	t.Parallel()
 	daemon := startTestDaemon(t, onTCP...)
 	client := newTestClient(t, Options{Endpoint: daemon.endpoint(), Token: "wrong", Timeout: shortTimeout})
 	_, err := client.Ping(ctx, Ping{})
@@ -105,6 +108,7 @@ func TestImpostorOnTheOldPort(t *testing.T) {
 
 // Rule: a program that passes on what the daemon itself answers, a real proof, gets neither token nor requests.
 func TestImpostorThatRelaysAProof(t *testing.T) {
+	t.Parallel()
 	daemon := startTestDaemon(t, onTCP...)
 	var mu sync.Mutex
 	var seen bytes.Buffer

@@ -421,7 +421,7 @@ func (c *Client) sendable(made *connection) (frames []byte, retryAt time.Time) {
 	defer c.unlock()
 	now := time.Now()
 	c.pending.retryIfDue(now)
-	for len(frames) < writeBytes {
+	for len(frames) < writeBytes && !made.isClosed() {
 		next := c.pending.next()
 		if next == nil {
 			break

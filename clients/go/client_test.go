@@ -15,6 +15,7 @@ import (
 
 // Rule: what is saved is read back as it was, free JSON byte for byte.
 func TestSavedIsReadBack(t *testing.T) {
+	t.Parallel()
 	for carrier, flags := range map[string][]string{"ipc": nil, "tcp": onTCP} {
 		t.Run(carrier, func(t *testing.T) {
 			client := newTestClient(t, Options{DataDir: startTestDaemon(t, flags...).dataDir})
@@ -41,6 +42,7 @@ func TestSavedIsReadBack(t *testing.T) {
 
 // Rule: in an update a field has three states: it is left, cleared or set.
 func TestThreeStates(t *testing.T) {
+	t.Parallel()
 	client := newTestClient(t, Options{DataDir: startTestDaemon(t).dataDir})
 	message := messageOf(1, "old")
 	message.SenderName, message.Metadata = Ptr("Ada"), json.RawMessage(`{"a":1}`)
@@ -63,6 +65,7 @@ func TestThreeStates(t *testing.T) {
 
 // Rule: an error has its code, which errors.Is finds, and the path of the field that it is about.
 func TestErrors(t *testing.T) {
+	t.Parallel()
 	client := newTestClient(t, Options{DataDir: startTestDaemon(t).dataDir})
 	err := client.UpdateMessage(ctx, UpdateMessage{MessageID: "none", Updates: MessageUpdates{Content: Ptr("x")}})
 	problem := fails(t, err, ErrNotFound, "not-found: $.payload.messageId: there is no message 'none'")
@@ -81,6 +84,7 @@ func TestErrors(t *testing.T) {
 
 // Rule: a batch is one command, and its error says which of its commands fail.
 func TestBatch(t *testing.T) {
+	t.Parallel()
 	client := newTestClient(t, Options{DataDir: startTestDaemon(t).dataDir})
 	commands := []Command{saveOf(1, "1"), DeleteMessage{MessageID: "none"}}
 	_, err := client.Batch(ctx, Batch{Commands: commands})
@@ -166,6 +170,7 @@ func save(metadata json.RawMessage) SaveMessage {
 
 // Rule: an id makes a command take effect once, and belongs to one command.
 func TestRequestID(t *testing.T) {
+	t.Parallel()
 	client := newTestClient(t, Options{DataDir: startTestDaemon(t).dataDir})
 	create := func(pubkey string) (Answer[*User], error) {
 		return Start(ctx, client, CreateUser{Pubkey: pubkey}, WithRequestID("mine")).Wait()
@@ -187,6 +192,7 @@ func TestRequestID(t *testing.T) {
 
 // Rule: scopes are separate.
 func TestScopes(t *testing.T) {
+	t.Parallel()
 	daemon := startTestDaemon(t)
 	ada := newTestClient(t, Options{DataDir: daemon.dataDir, Scope: "ada"})
 	bob := newTestClient(t, Options{DataDir: daemon.dataDir, Scope: "bob"})
@@ -200,6 +206,7 @@ func TestScopes(t *testing.T) {
 
 // Rule: without a daemon it says so and what to do; a client that waits finds one that starts.
 func TestNoDaemon(t *testing.T) {
+	t.Parallel()
 	client := newTestClient(t, Options{DataDir: shortDir(t), Timeout: 50 * time.Millisecond})
 	_, err := client.Ping(ctx, Ping{})
 	problem := fails(t, err, ErrUnavailable, "no daemon is ready in", "start one with `backscroll serve --data-dir")
@@ -313,6 +320,7 @@ func TestCloseWithoutConnection(t *testing.T) {
 
 // Rule: a client is for many goroutines at once.
 func TestManyGoroutines(t *testing.T) {
+	t.Parallel()
 	client := newTestClient(t, Options{DataDir: startTestDaemon(t).dataDir, Timeout: longTimeout})
 	outcomes := make(chan error)
 	const goroutines, each = 20, 50

@@ -25,6 +25,7 @@ func taken(t testing.TB, changes iter.Seq2[FeedChange, error], count int) (items
 
 // Rule: changes come in order, from the beginning, and over restarts; a cursor leads to the next one.
 func TestChanges(t *testing.T) {
+	t.Parallel()
 	daemon := startTestDaemon(t)
 	client := newTestClient(t, Options{DataDir: daemon.dataDir, Timeout: longTimeout})
 	for number := 1; number <= 3; number++ {
@@ -53,6 +54,7 @@ func TestChanges(t *testing.T) {
 
 // Rule: a cursor of another history is a gap, with the cursor to go on with.
 func TestGap(t *testing.T) {
+	t.Parallel()
 	client := newTestClient(t, Options{DataDir: startTestDaemon(t).dataDir})
 	must(t, client.SaveMessage(ctx, saveOf(1, "")))
 	must(t, client.SaveMessage(ctx, saveOf(2, "")))
@@ -72,6 +74,7 @@ func TestGap(t *testing.T) {
 
 // Rule: a watched query gives each new result, over restarts and gaps, and none twice.
 func TestWatch(t *testing.T) {
+	t.Parallel()
 	daemon := startTestDaemon(t)
 	client := newTestClient(t, Options{DataDir: daemon.dataDir, Timeout: longTimeout})
 	other := newTestClient(t, Options{DataDir: daemon.dataDir, Timeout: longTimeout})

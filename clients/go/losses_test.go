@@ -129,6 +129,7 @@ func TestCommandsOverKills(t *testing.T) {
 
 // Rule: so they do over connections that are cut at any byte, delayed, or swallow what is sent.
 func TestCommandsOverBadConnections(t *testing.T) {
+	t.Parallel()
 	daemon := startTestDaemon(t)
 	seeds := 3
 	if isLong {
@@ -154,6 +155,7 @@ func TestCommandsOverBadConnections(t *testing.T) {
 // Rule: an update that was refused, its reply unread, and is sent again never wins over a save that was started after it.
 // Without its number it would: that shows that the test is one.
 func TestRefusedUpdateNeverWins(t *testing.T) {
+	t.Parallel()
 	for name, isNumbered := range map[string]bool{"numbered": true, "not numbered": false} {
 		t.Run(name, func(t *testing.T) {
 			daemon := startTestDaemon(t)

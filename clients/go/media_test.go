@@ -17,6 +17,7 @@ import (
 
 // Rule: a file of several parts goes up from a stream and comes down as it was, also over a restart.
 func TestFileOfSeveralParts(t *testing.T) {
+	t.Parallel()
 	daemon := startTestDaemon(t)
 	client := newTestClient(t, Options{DataDir: daemon.dataDir, Timeout: longTimeout})
 	content := make([]byte, 9<<20+7)
@@ -50,6 +51,7 @@ func (w writer) Write(part []byte) (int, error) { return w(part) }
 
 // Rule: parts are of the maximum size, the last one of what is left, and an empty file has one.
 func TestParts(t *testing.T) {
+	t.Parallel()
 	client := newTestClient(t, Options{DataDir: startTestDaemon(t).dataDir, Timeout: longTimeout})
 	for size, parts := range map[int]int64{0: 1, 1: 1, 4 << 20: 1, 4<<20 + 1: 2} {
 		media, err := client.Upload(ctx, bytes.NewReader(make([]byte, size)), "text/plain", nil)
@@ -64,6 +66,7 @@ func TestParts(t *testing.T) {
 
 // Rule: a source or a target that fails ends it with that error, and a refusal with that.
 func TestMediaThatFails(t *testing.T) {
+	t.Parallel()
 	client := newTestClient(t, Options{DataDir: startTestDaemon(t).dataDir, Timeout: longTimeout})
 	pulled := errors.New("the disk was pulled out")
 	source := io.MultiReader(bytes.NewReader(make([]byte, 5<<20)), iotest.ErrReader(pulled))
@@ -85,6 +88,7 @@ func TestMediaThatFails(t *testing.T) {
 
 // Rule: bytes that are damaged on the disk are an error, and never taken for the file.
 func TestDamagedFile(t *testing.T) {
+	t.Parallel()
 	daemon := startTestDaemon(t)
 	client := newTestClient(t, Options{DataDir: daemon.dataDir, Timeout: longTimeout})
 	content := bytes.Repeat([]byte("damage me "), 1_000)

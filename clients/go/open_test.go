@@ -48,6 +48,7 @@ func isRunning(pid int) bool {
 
 // Rule: two that open a directory at once have one daemon, which outlives its clients; its log is in the directory.
 func TestOpenTwiceAtOnce(t *testing.T) {
+	t.Parallel()
 	dataDir := filepath.Join(shortDir(t), "new", "data")
 	type result struct {
 		client *Client
@@ -80,6 +81,7 @@ func TestOpenTwiceAtOnce(t *testing.T) {
 
 // Rule: a directory that is served is found, whatever the program that would start a daemon.
 func TestOpenFindsADaemon(t *testing.T) {
+	t.Parallel()
 	daemon := startTestDaemon(t)
 	client, err := Open(ctx, daemon.dataDir, &OpenOptions{Command: []string{"no-such-program"}, Scope: "ada"})
 	must(t, err)
@@ -92,6 +94,7 @@ func TestOpenFindsADaemon(t *testing.T) {
 
 // Rule: after a kill the next one that opens starts a daemon, and clients there go on.
 func TestOpenAfterAKill(t *testing.T) {
+	t.Parallel()
 	daemon := startTestDaemon(t)
 	before := newTestClient(t, Options{DataDir: daemon.dataDir, Timeout: longTimeout})
 	must(t, before.SaveMessage(ctx, saveOf(1, "")))
@@ -104,6 +107,7 @@ func TestOpenAfterAKill(t *testing.T) {
 
 // Rule: whoever has a killed daemon's port is not taken for it.
 func TestOpenWithAnImpostor(t *testing.T) {
+	t.Parallel()
 	dataDir := shortDir(t)
 	other := startFake(t, "127.0.0.1:0", func(request fakeRequest) any {
 		return request.ok(Proof{Proof: strings.Repeat("0", 64), Endpoints: []string{}})
@@ -120,6 +124,7 @@ func TestOpenWithAnImpostor(t *testing.T) {
 
 // Rule: with ExitWithParent the daemon ends with the process, however that ends; its log is where LogFile says.
 func TestExitWithParent(t *testing.T) {
+	t.Parallel()
 	dataDir := shortDir(t)
 	log := filepath.Join(dataDir, "own.log")
 	parent := exec.Command(os.Args[0], "-test.run=^TestParent$")
@@ -155,6 +160,7 @@ func TestParent(t *testing.T) {
 
 // Rule: after its context has ended nothing is opened or started.
 func TestOpenThatIsStopped(t *testing.T) {
+	t.Parallel()
 	dataDir := shortDir(t)
 	enough := errors.New("the application ends")
 	stopped, stop := context.WithCancelCause(ctx)
@@ -178,6 +184,7 @@ func TestOpenThatIsStopped(t *testing.T) {
 
 // Rule: what keeps a daemon from starting is said, with what to do.
 func TestDaemonThatDoesNotStart(t *testing.T) {
+	t.Parallel()
 	dataDir := filepath.Join(shortDir(t), "data")
 	open := func(options OpenOptions) error {
 		if options.Command == nil {

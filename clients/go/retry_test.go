@@ -371,6 +371,7 @@ func TestDaemonThatReadsNoMore(t *testing.T) {
 
 // Rule: a waitMs that the daemon refuses is sent as it is, and its refusal is waited for.
 func TestWaitThatIsRefused(t *testing.T) {
+	t.Parallel()
 	client := newTestClient(t, Options{DataDir: startTestDaemon(t).dataDir, Timeout: longTimeout})
 	for _, waitMs := range []int64{-1, 60_001, 1<<53 - 1, math.MaxInt64} {
 		_, err := client.GetChanges(ctx, GetChanges{WaitMs: waitMs})

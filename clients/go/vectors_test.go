@@ -86,6 +86,7 @@ func TestMain(m *testing.M) {
 
 // Rule: every vector of the project that the language can express is as expected.
 func TestVectors(t *testing.T) {
+	t.Parallel()
 	directory := filepath.Join("..", "..", "schema", "vectors")
 	err := runVectors(directory, func(result vectorResult) {
 		if result.OK != nil && !*result.OK {

@@ -76,6 +76,8 @@ func (z *zmtpConn) close(reason error) {
 	_ = z.stream.Close()
 }
 
+func (z *zmtpConn) isClosed() bool { return z.reason.Load() != nil }
+
 // cause returns why the connection was closed, or else what went wrong with it.
 func (z *zmtpConn) cause(err error) error {
 	if reason := z.reason.Load(); reason != nil {

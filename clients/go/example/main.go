@@ -1,4 +1,4 @@
-// Save a message and read its room: go run ./example [DATA_DIR]
+// Save a message and read its room: go run . [DATA_DIR]
 package main
 
 import (
@@ -16,29 +16,18 @@ func main() {
 	if len(os.Args) > 1 {
 		dataDir = os.Args[1]
 	}
-	if err := run(context.Background(), dataDir); err != nil {
-		log.Fatal(err)
-	}
-}
-
-func run(ctx context.Context, dataDir string) error {
+	ctx := context.Background()
 	client, err := backscroll.Open(ctx, dataDir, nil) // starts a daemon if none serves the directory
-	if err != nil {
-		return err
-	}
+	check(err)
 	defer client.Close()
-	message := backscroll.MessageInput{ID: "m1", RoomID: "home", SenderID: "ada", Content: "Hello!", Timestamp: time.Now().UnixMilli()}
-	if err := client.SaveMessage(ctx, backscroll.SaveMessage{Message: message}); err != nil {
-		return err
+	message := backscroll.MessageInput{
+		ID: "m1", RoomID: "home", SenderID: "ada", Content: "Hello!", Timestamp: time.Now().UnixMilli(),
 	}
+	check(client.SaveMessage(ctx, backscroll.SaveMessage{Message: message}))
 	reaction := backscroll.ReactionInput{MessageID: "m1", OderID: "bo", Emoji: "👋"}
-	if err := client.SaveReaction(ctx, backscroll.SaveReaction{Reaction: reaction}); err != nil {
-		return err
-	}
+	check(client.SaveReaction(ctx, backscroll.SaveReaction{Reaction: reaction}))
 	page, err := client.GetMessagePage(ctx, backscroll.GetMessagePage{RoomID: "home", Limit: 50})
-	if err != nil {
-		return err
-	}
+	check(err)
 	for _, message := range page.Messages {
 		fmt.Printf("%s: %s", message.SenderID, message.Content)
 		for _, reaction := range message.Reactions {
@@ -46,5 +35,10 @@ func run(ctx context.Context, dataDir string) error {
 		}
 		fmt.Println()
 	}
-	return nil
+}
+
+func check(err error) {
+	if err != nil {
+		log.Fatal(err)
+	}
 }
