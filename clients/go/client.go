@@ -14,6 +14,7 @@ import (
 
 const (
 	defaultTimeout = 5 * time.Second
+	timeoutMax     = (1<<31 - 1) * time.Millisecond
 	// So many bytes of requests are written at once, or one request.
 	writeBytes = 1 << 20
 	// So many changes of the connection wait for OnConnection; those beyond are not told.
@@ -122,6 +123,7 @@ func newClient(options Options) (*Client, *Error) {
 	if options.Timeout == 0 {
 		options.Timeout = defaultTimeout
 	}
+	options.Timeout = min(options.Timeout, timeoutMax)
 	client := &Client{
 		options: options, wake: make(chan struct{}, 1), events: make(chan error, eventsMax), pending: newPendingCalls(),
 	}
@@ -158,12 +160,14 @@ func (c *Client) Close() error {
 type RequestOption func(*requestOptions)
 
 type requestOptions struct {
-	id string
+	id *string
 }
 
 // WithRequestID gives a command an id, 1 to 64 bytes, preferably a ULID. To be sure of a command even across a restart of
 // the application, store the id before, and execute the same command with it until a reply comes: it takes effect once.
-func WithRequestID(id string) RequestOption { return func(options *requestOptions) { options.id = id } }
+func WithRequestID(id string) RequestOption {
+	return func(options *requestOptions) { options.id = &id }
+}
 
 // Pending is a request whose result may not have come yet.
 type Pending[Result any] struct {
@@ -228,9 +232,9 @@ func (c *Client) send(ctx context.Context, operation string, payload any, with r
 	}
 	now := time.Now()
 	added := &request{ctx: ctx, begun: now, done: make(chan struct{})}
-	around := envelope{id: with.id, scope: c.options.Scope, timeout: c.options.Timeout, now: now}
-	if with.id == "" {
-		around.id = newID()
+	around := envelope{id: newID(), scope: c.options.Scope, timeout: c.options.Timeout, now: now}
+	if with.id != nil {
+		around.id = *with.id
 	}
 	if c.options.Traceparent != nil {
 		around.traceparent = c.options.Traceparent(ctx)
@@ -244,7 +248,8 @@ func (c *Client) send(ctx context.Context, operation string, payload any, with r
 		return nil, problem
 	}
 	if deadline, hasDeadline := ctx.Deadline(); hasDeadline {
-		made.deadline, made.timeout = deadline, max(0, deadline.Sub(now))
+		made.timeout = min(max(0, deadline.Sub(now)), timeoutMax)
+		made.deadline = now.Add(made.timeout)
 	}
 	added.call = made
 	waiting, cancel := context.WithDeadline(ctx, made.deadline)
@@ -439,9 +444,12 @@ func (c *Client) receive(made *connection, hasReplied *bool) error {
 			return err
 		}
 		*hasReplied = true
+		opened, problem := openReply(body)
 		c.mu.Lock()
-		if problem := c.pending.handleReply(body, time.Now()); problem != nil {
+		if problem != nil {
 			c.pending.fail(func(*call) *Error { return problem }) // it is unknown which call it belongs to
+		} else {
+			c.pending.handleReply(opened, time.Now())
 		}
 		canSend := c.pending.next() != nil || !c.pending.retryAt.IsZero()
 		c.unlock()

@@ -155,7 +155,7 @@ func TestWhatCannotBeSent(t *testing.T) {
 		fails(t, client.Call(ctx, "save-message", payload, nil), ErrInvalid, "expected an object, such as", found)
 	}
 	fails(t, client.SaveMessage(ctx, saveOf(1, strings.Repeat("x", 8<<20))), ErrTooLarge, "at most 7340032 are allowed")
-	for _, id := range []string{strings.Repeat("x", 65), strings.Repeat("é", 33), "\xff"} {
+	for _, id := range []string{"", strings.Repeat("x", 65), strings.Repeat("é", 33), "\xff"} {
 		_, err := Start(ctx, client, saveOf(1, ""), WithRequestID(id)).Wait()
 		fails(t, err, ErrInvalid, "a request id must be text of 1 to 64 bytes")
 	}

@@ -223,7 +223,9 @@ func (s *starting) notReady(
 	select {
 	case <-ended:
 	case <-ctx.Done():
-		_ = daemon.Process.Signal(os.Interrupt)
+		if daemon.Process.Signal(os.Interrupt) != nil { // not every system has it
+			_ = daemon.Process.Kill()
+		}
 		return false, unavailable("the daemon was not ready in time, and was stopped; its log is %s", s.log).
 			because(context.Cause(ctx))
 	}

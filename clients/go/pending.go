@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"maps"
-	"math"
 	"slices"
 	"time"
 	"unicode/utf8"
@@ -132,7 +131,7 @@ func (c *call) waits() bool { return c.wait > 0 }
 // bodyAt returns what to send now. Attempts differ only in deadlineMs, the remaining time. A query that waits must wait
 // so much less, or its reply would come after the deadline.
 func (c *call) bodyAt(now time.Time, level int, token string) []byte {
-	remainingMs := max(1, int64(math.Ceil(float64(c.deadline.Sub(now))/float64(time.Millisecond))))
+	remainingMs := max(1, int64((c.deadline.Sub(now)+time.Millisecond-1)/time.Millisecond))
 	payload := c.payload
 	if passed := c.timeout - time.Duration(remainingMs)*time.Millisecond; c.waits() && passed > 0 {
 		payload = withWait(payload, max(0, c.wait-passed))
@@ -276,19 +275,15 @@ func (p *pendingCalls) markSent(c *call, now time.Time, token string) []byte {
 	return body
 }
 
-// handleReply processes a reply; it is an error if it is none. A reply to a call that nobody waits for is dropped.
-func (p *pendingCalls) handleReply(body []byte, now time.Time) *Error {
-	opened, problem := openReply(body)
-	if problem != nil {
-		return problem
-	}
+// handleReply processes a reply. One to a call that nobody waits for is dropped.
+func (p *pendingCalls) handleReply(opened reply, now time.Time) {
 	id, isText := opened.ID.(string)
 	if !isText || p.isOfEarlier(id) {
-		return nil
+		return
 	}
 	c := p.calls[id]
 	if c == nil || !c.awaitingReply {
-		return nil
+		return
 	}
 	c.awaitingReply = false
 	found := opened.outcome()
@@ -304,7 +299,6 @@ func (p *pendingCalls) handleReply(body []byte, now time.Time) *Error {
 			p.queueRetry()
 		}
 	}
-	return nil
 }
 
 // reconnected queues all calls without an outcome to be sent on a new connection, in order.
@@ -439,6 +433,7 @@ type replyError struct {
 	Details   json.RawMessage `json:"details"`
 }
 
+// openReply reads the body of a reply; it is an error if it is none.
 func openReply(body []byte) (reply, *Error) {
 	var opened reply
 	err := json.Unmarshal(body, &opened)

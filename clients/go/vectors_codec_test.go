@@ -130,7 +130,10 @@ func outcomeOf(each replyVector) (found outcome) {
 	}
 	if problem == nil {
 		pending.markSent(pending.next(), time.Now(), "")
-		problem = pending.handleReply([]byte(each.JSON), time.Now())
+		var opened reply
+		if opened, problem = openReply([]byte(each.JSON)); problem == nil {
+			pending.handleReply(opened, time.Now())
+		}
 	}
 	if problem == nil && found.err == nil {
 		info, _ := language.FindOperation(each.Type)

@@ -199,9 +199,11 @@ func (m *retryMachine) do(event retryEvent) ([]retrySent, error) {
 	case "reply":
 		m.receivedAt = event.At
 		for _, name := range callsIn(event.Call) {
-			if problem := m.pending.handleReply(m.replyTo(name, event.With), m.at(event.At)); problem != nil {
+			opened, problem := openReply(m.replyTo(name, event.With))
+			if problem != nil {
 				return nil, problem
 			}
+			m.pending.handleReply(opened, m.at(event.At))
 		}
 	case "connected":
 		m.receivedAt = event.At - 1

@@ -260,7 +260,11 @@ func (r *vectorRun) request(client *Client, operation, payload, id string) (vect
 	if typed, isSame := typedPayload(operation, payload); isSame {
 		sent = typed
 	}
-	pending, problem := client.send(context.Background(), operation, sent, requestOptions{id: id})
+	with := requestOptions{}
+	if id != "" {
+		with.id = &id
+	}
+	pending, problem := client.send(context.Background(), operation, sent, with)
 	if problem != nil {
 		return vectorReply{err: problem}, nil
 	}

@@ -8,10 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strings"
-	"sync/atomic"
-	"time"
 
 	"backscroll/language"
 )
@@ -22,71 +19,30 @@ const (
 	frameCommand = 4
 
 	greetingBytes = 64
+	// So many bytes are read at once.
+	readBytes = 64 << 10
 )
 
 var (
 	// The signature, version 3.0, the mechanism NULL, and zeros up to 64 bytes.
 	zmtpGreeting = append([]byte("\xff\x00\x00\x00\x00\x00\x00\x00\x00\x7f\x03\x00NULL"), make([]byte, 48)...)
 	zmtpReady    = []byte("\x04\x1c\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER")
-	errClosed    = errors.New("the connection was closed")
 )
 
 // zmtpConn is one connection that speaks ZMTP 3.0 with the mechanism NULL, as a DEALER: greeting, READY, and then
 // frames. A message is one frame, the body. The end of the stream is the end of the connection; it never connects again.
 type zmtpConn struct {
-	stream net.Conn
+	*stream
 	reader *bufio.Reader
-	// When the connection was made, and when the latest bytes arrived after that.
-	opened   time.Time
-	received atomic.Int64
-	// Why it was closed; set once.
-	reason atomic.Pointer[error]
 }
 
-// dialZMTP connects a stream to an endpoint; the handshake follows.
+// dialZMTP connects to an endpoint; the handshake follows.
 func dialZMTP(ctx context.Context, endpoint string) (*zmtpConn, error) {
-	network, address, problem := targetOf(endpoint)
-	if problem != nil {
-		return nil, problem
-	}
-	stream, err := new(net.Dialer).DialContext(ctx, network, address)
+	connected, err := dialStream(ctx, endpoint)
 	if err != nil {
 		return nil, err
 	}
-	conn := &zmtpConn{stream: stream, opened: time.Now()}
-	conn.reader = bufio.NewReaderSize(conn, 64<<10)
-	return conn, nil
-}
-
-// Read reads from the stream, and notes when.
-func (z *zmtpConn) Read(bytes []byte) (int, error) {
-	count, err := z.stream.Read(bytes)
-	if count > 0 {
-		z.received.Store(int64(time.Since(z.opened)))
-	}
-	return count, err
-}
-
-// receivedAt returns when the latest bytes arrived.
-func (z *zmtpConn) receivedAt() time.Time { return z.opened.Add(time.Duration(z.received.Load())) }
-
-// close ends the connection. The first reason is the one that counts.
-func (z *zmtpConn) close(reason error) {
-	z.reason.CompareAndSwap(nil, &reason)
-	_ = z.stream.Close()
-}
-
-func (z *zmtpConn) isClosed() bool { return z.reason.Load() != nil }
-
-// cause returns why the connection was closed, or else what went wrong with it.
-func (z *zmtpConn) cause(err error) error {
-	if reason := z.reason.Load(); reason != nil {
-		return *reason
-	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errClosed
-	}
-	return err
+	return &zmtpConn{stream: connected, reader: bufio.NewReaderSize(connected, readBytes)}, nil
 }
 
 // handshake waits until requests can be sent.

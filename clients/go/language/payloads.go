@@ -1377,7 +1377,7 @@ func (b Batch) MarshalJSON() ([]byte, error) {
 		switch command := command.(type) {
 		case nil:
 			return nil, fmt.Errorf("commands[%d] is nil", index)
-		case BatchedCommand:
+		case BatchedCommand, *BatchedCommand:
 			commands = append(commands, command)
 		default:
 			commands = append(commands, batched{Type: command.OperationName(), Payload: command})
