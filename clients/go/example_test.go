@@ -28,7 +28,6 @@ func TestREADMEShowsTheExample(t *testing.T) {
 
 // Rule: it runs, and when the daemon is killed at any of its requests, nothing is lost or done twice.
 func TestExample(t *testing.T) {
-	t.Parallel()
 	program := filepath.Join(shortDir(t), "example")
 	output, err := exec.Command("go", "build", "-o", program, "./example").CombinedOutput()
 	if err != nil {

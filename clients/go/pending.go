@@ -73,7 +73,7 @@ func newCall(operation string, payload any, with envelope, settle func(outcome))
 	}
 	info, isKnown := language.FindOperation(operation)
 	if !isKnown { // one of a later level; the daemon ignores what only a command needs, where it is none
-		info = language.OperationInfo{Name: operation, Kind: language.KindCommand}
+		info = language.OperationInfo{Name: operation, Kind: language.CommandOperation}
 	}
 	wait := waitOf(encoded)
 	c := &call{id: with.id, info: info, payload: encoded, wait: wait, settle: settle}
@@ -236,7 +236,7 @@ func (p *pendingCalls) add(c *call) *Error {
 		return problem
 	}
 	p.queueRetry() // a refused call goes before a new one
-	if c.info.Kind == language.KindCommand {
+	if c.info.Kind == language.CommandOperation {
 		p.n++
 		c.after = appendField(appendField(c.after, "client", p.client), "n", p.n)
 	}
@@ -316,7 +316,7 @@ func (p *pendingCalls) lost() {
 	for _, c := range p.inOrder() {
 		c.inDoubt = c.wasSent()
 		c.awaitingReply = false
-		if c.inDoubt && c.info.Kind == language.KindMaintenance {
+		if c.inDoubt && c.info.Kind == language.MaintenanceOperation {
 			p.settle(c, outcome{err: c.unanswered("the connection was lost")})
 		}
 	}

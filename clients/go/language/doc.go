@@ -6,6 +6,6 @@
 // The package backscroll has aliases of its types, so users need not import this one. Names in the comments that
 // begin with a small letter are those of the protocol; the Go field of roomId is RoomID.
 //
-// Left out is an optional field that is nil or has its zero value. It is a pointer where the zero value means
-// something else. Times are milliseconds since 1970 (UTC).
+// An optional field is left out if it is nil or has its zero value; it is a pointer where the zero value means
+// something. What a reply leaves out reads so too, and so does null. Times are milliseconds since 1970 (UTC).
 package language

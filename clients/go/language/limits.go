@@ -37,13 +37,13 @@ const (
 	// A list (`members`, `reactions`, …), in items.
 	MaxListItems = 100_000
 	// Free JSON (`metadata`, `permissions`, …) of one request, in bytes.
-	MaxFreeJsonBytes = 1_048_576
+	MaxFreeJSONBytes = 1_048_576
 	// `metadata` of a reaction, in JSON, in bytes.
 	MaxReactionMetadataBytes = 2_048
 	// Free JSON in one field, in values.
-	MaxFreeJsonValues = 50_000
+	MaxFreeJSONValues = 50_000
 	// Free JSON, in levels.
-	MaxFreeJsonDepth = 32
+	MaxFreeJSONDepth = 32
 	// Integers.
 	MaxInteger = 9_007_199_254_740_991
 	// Times and durations, in ms.

@@ -13,6 +13,7 @@ import (
 type SaveMessage struct {
 	Message MessageInput `json:"message"`
 	// `any-order`: it reports the original or a later state of the message, and the newer of what is known is kept.
+	// The only value is [ArrivalAnyOrder].
 	Arrival string `json:"arrival,omitzero"`
 }
 
@@ -30,7 +31,8 @@ type UpdateMessage struct {
 	MessageID string         `json:"messageId"`
 	Updates   MessageUpdates `json:"updates"`
 	// `any-order`: it reports an edit, with the network's `revision` or `editedAt` in `updates`. An older one
-	// changes nothing, one of a deleted message neither, and one that comes before its message waits for it.
+	// changes nothing, one of a deleted message neither, and one that comes before its message waits for it. The
+	// only value is [ArrivalAnyOrder].
 	Arrival string `json:"arrival,omitzero"`
 }
 
@@ -46,7 +48,8 @@ func (UpdateMessage) command() {}
 type DeleteMessage struct {
 	// 1 to 512 bytes.
 	MessageID string `json:"messageId"`
-	// `any-order`: it reports a deletion, also of a message that has not arrived: its text is never stored then.
+	// `any-order`: it reports a deletion, also of a message that has not arrived: its text is never stored then. The
+	// only value is [ArrivalAnyOrder].
 	Arrival string `json:"arrival,omitzero"`
 }
 
@@ -268,7 +271,8 @@ func (GetMessagesByIDs) query() {}
 // emoji. Its message need not be stored yet.
 type SaveReaction struct {
 	Reaction ReactionInput `json:"reaction"`
-	// `any-order`: the latest of what was saved and removed counts, by `timestamp`.
+	// `any-order`: the latest of what was saved and removed counts, by `timestamp`. The only value is
+	// [ArrivalAnyOrder].
 	Arrival string `json:"arrival,omitzero"`
 }
 
@@ -290,7 +294,8 @@ type RemoveReaction struct {
 	Emoji string `json:"emoji"`
 	// When the reaction was removed; required with `arrival`. Milliseconds since 1970 (UTC).
 	Timestamp *int64 `json:"timestamp,omitzero"`
-	// `any-order`: it reports a removal, and a reaction of its time or earlier that arrives later is not stored.
+	// `any-order`: it reports a removal, and a reaction of its time or earlier that arrives later is not stored. The
+	// only value is [ArrivalAnyOrder].
 	Arrival string `json:"arrival,omitzero"`
 }
 
@@ -857,7 +862,8 @@ func (IsUserBanned) query() {}
 // message need not be stored yet.
 type SaveAttachment struct {
 	Attachment AttachmentInput `json:"attachment"`
-	// `any-order`: copies of one attachment that differ end in the same row in whichever order they arrive.
+	// `any-order`: copies of one attachment that differ end in the same row in whichever order they arrive. The only
+	// value is [ArrivalAnyOrder].
 	Arrival string `json:"arrival,omitzero"`
 }
 
@@ -1086,7 +1092,8 @@ type GetChanges struct {
 	Limit int64 `json:"limit,omitzero"`
 	// Only what is in these rooms, and the rooms themselves. 1 to 100 items.
 	Rooms []string `json:"rooms,omitzero"`
-	// Only changes of these kinds of items. 1 to 16 items.
+	// Only changes of these kinds of items. 1 to 16 items. One of [NounBan], [NounCurrentUser], [NounMedia],
+	// [NounMember], [NounMessage], [NounRoom], [NounUser].
 	Nouns []string `json:"nouns,omitzero"`
 	// Whether the changes have their `value`, and not only which items changed. `true` if left out.
 	Values *bool `json:"values,omitzero"`
@@ -1280,7 +1287,8 @@ type CreateToken struct {
 	Name string `json:"name"`
 	// The SHA-256 of the whole token, in hex. At most 64 bytes.
 	TokenHash string `json:"tokenHash"`
-	// What the token allows. Each right includes those before it: `read`, `write`, `admin`.
+	// What the token allows. Each right includes those before it: `read`, `write`, `admin`. One of [RightAdmin],
+	// [RightRead], [RightWrite].
 	Right string `json:"right"`
 	// The scopes that the token is limited to; without them it has no limit. 1 to 32 items.
 	Scopes []string `json:"scopes,omitzero"`

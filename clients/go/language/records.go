@@ -12,7 +12,8 @@ import (
 // until when.
 type AccessToken struct {
 	Name string `json:"name"`
-	// Each right includes those before it: `read`, `write`, `admin`.
+	// Each right includes those before it: `read`, `write`, `admin`. One of [RightRead], [RightWrite], [RightAdmin],
+	// or of a later level.
 	Right string `json:"right"`
 	// Milliseconds since 1970 (UTC).
 	CreatedAt int64    `json:"createdAt"`
@@ -181,11 +182,13 @@ type CategoryUpdates struct {
 // Change is one item that a command changed: which one and where, without any user text.
 type Change struct {
 	// What kind of item. Reactions and attachments count as changes of their message, channels and categories as
-	// changes of their room.
+	// changes of their room. One of [NounMessage], [NounRoom], [NounMember], [NounUser], [NounCurrentUser],
+	// [NounBan], [NounMedia], or of a later level.
 	Noun string `json:"noun"`
 	// `saved`: it was written and can be read. `gone`: it no longer exists, at least not in this room. `cleared`:
 	// all items of this noun are gone, in the room, in one of its channels, or everywhere. `replaced`: all items of
-	// this noun in the room were rewritten. `"saved"` if left out.
+	// this noun in the room were rewritten. `"saved"` if left out. One of [KindSaved], [KindGone], [KindCleared],
+	// [KindReplaced], or of a later level.
 	Kind string `json:"kind,omitzero"`
 	// The id of the item; of a user, member or ban the `oderId`. Absent if it is about all items, or about no
 	// current user.
@@ -199,11 +202,13 @@ type Change struct {
 // ChangeInput is one item that a command changed: which one and where, without any user text.
 type ChangeInput struct {
 	// What kind of item. Reactions and attachments count as changes of their message, channels and categories as
-	// changes of their room.
+	// changes of their room. One of [NounBan], [NounCurrentUser], [NounMedia], [NounMember], [NounMessage],
+	// [NounRoom], [NounUser].
 	Noun string `json:"noun"`
 	// `saved`: it was written and can be read. `gone`: it no longer exists, at least not in this room. `cleared`:
 	// all items of this noun are gone, in the room, in one of its channels, or everywhere. `replaced`: all items of
-	// this noun in the room were rewritten. `"saved"` if left out.
+	// this noun in the room were rewritten. `"saved"` if left out. One of [KindCleared], [KindGone], [KindReplaced],
+	// [KindSaved].
 	Kind string `json:"kind,omitzero"`
 	// The id of the item; of a user, member or ban the `oderId`. Absent if it is about all items, or about no
 	// current user. 1 to 512 bytes.
@@ -362,6 +367,8 @@ type HealthReport struct {
 // member, a *User for the noun user, a *Ban for the noun ban, a *Media for the noun media, and a json.RawMessage
 // for others.
 type ItemChange struct {
+	// One of [NounMessage], [NounRoom], [NounMember], [NounUser], [NounCurrentUser], [NounBan], [NounMedia], or of a
+	// later level.
 	Noun string `json:"noun"`
 	// The number of the command.
 	Seq int64 `json:"seq"`
