@@ -15,10 +15,6 @@ import (
 const (
 	defaultTimeout = 5 * time.Second
 	timeoutMax     = (1<<31 - 1) * time.Millisecond
-	// So many bytes of requests are written at once, or one request.
-	writeBytes = 1 << 20
-	// So many changes of the connection wait for OnConnection; those beyond are not told.
-	eventsMax = 16
 	// A caller who waits for less says nothing about the daemon if nothing arrives meanwhile.
 	silenceMin = 100 * time.Millisecond
 
@@ -43,7 +39,8 @@ type Options struct {
 	// lost or could not be made. It may call the client. While one call goes on, 16 others wait; more are left out.
 	OnConnection func(problem error)
 	// Logger gets a line for each request that has its outcome, and for each connection: as a warning if the daemon was
-	// at fault, or does not answer, otherwise for debugging. Payloads, results and tokens are never written.
+	// at fault, or does not answer, otherwise for debugging. Payloads, results and tokens are never written. It is called
+	// by the goroutine that receives, so it must not wait for a request.
 	Logger *slog.Logger
 	// Traceparent returns the W3C trace context of a request, such as that of the span in its context; the daemon writes
 	// it to its log. Empty for none.
@@ -150,67 +147,10 @@ func (c *Client) Call(ctx context.Context, operation string, payload, result any
 func (c *Client) Close() error {
 	c.mu.Lock()
 	c.pending.isClosed = true
+	c.stop() // before anything fails: iterators end without an error then
 	c.pending.fail(func(each *call) *Error { return each.unanswered(whyClosed) })
 	c.unlock()
-	c.stop()
 	return nil
-}
-
-// RequestOption is something that holds for one request.
-type RequestOption func(*requestOptions)
-
-type requestOptions struct {
-	id *string
-}
-
-// WithRequestID gives a command an id, 1 to 64 bytes, preferably a ULID. To be sure of a command even across a restart of
-// the application, store the id before, and execute the same command with it until a reply comes: it takes effect once.
-func WithRequestID(id string) RequestOption {
-	return func(options *requestOptions) { options.id = &id }
-}
-
-// Pending is a request whose result may not have come yet.
-type Pending[Result any] struct {
-	sent    *request
-	problem *Error
-}
-
-// Answer is a result, and the number of the scope's commit that it reflects.
-type Answer[Result any] struct {
-	Result Result
-	Seq    int64
-}
-
-// Start sends a request without waiting for its reply. Requests take effect in the order in which they were started, so
-// this is for many at once:
-//
-//	saving := backscroll.Start(ctx, client, backscroll.SaveMessage{Message: message})
-//	…
-//	_, err := saving.Wait()
-//
-// The context holds until the reply came.
-func Start[Result any](
-	ctx context.Context, client *Client, payload Operation[Result], options ...RequestOption,
-) *Pending[Result] {
-	with := requestOptions{}
-	for _, option := range options {
-		option(&with)
-	}
-	sent, problem := client.send(ctx, payload.OperationName(), payload, with)
-	return &Pending[Result]{sent: sent, problem: problem}
-}
-
-// Wait returns the result, or the error of the request.
-func (p *Pending[Result]) Wait() (Answer[Result], error) {
-	if p.problem != nil {
-		return Answer[Result]{}, p.problem
-	}
-	var result Result
-	seq, problem := p.sent.await(&result)
-	if problem != nil {
-		return Answer[Result]{}, problem
-	}
-	return Answer[Result]{Result: result, Seq: seq}, nil
 }
 
 // Ptr returns a pointer to a value, for optional fields.
@@ -334,204 +274,6 @@ func (c *Client) unlock() {
 		each.release()
 		c.logOutcome(each)
 	}
-}
-
-// run owns the socket: while there are requests, the connection is made again whenever it is lost.
-func (c *Client) run() {
-	delay := reconnectDelay
-	for c.hasCalls() {
-		made, problem := connect(c.ctx, c.options.location())
-		if problem == nil {
-			var hasReplied bool
-			if problem, hasReplied = c.serve(made); hasReplied {
-				delay = reconnectDelay // and not before: a daemon may accept connections only to end them
-			}
-		}
-		if !c.lost(problem) {
-			continue
-		}
-		select {
-		case <-time.After(delay):
-		case <-c.ctx.Done():
-		}
-		delay = min(2*delay, reconnectDelayMax)
-	}
-}
-
-// hasCalls waits until there are calls; it is false when the client was closed.
-func (c *Client) hasCalls() bool {
-	for {
-		c.mu.Lock()
-		isClosed, count := c.pending.isClosed, len(c.pending.calls)
-		c.mu.Unlock()
-		if isClosed || count > 0 {
-			return !isClosed
-		}
-		select {
-		case <-c.wake:
-		case <-c.ctx.Done():
-		}
-	}
-}
-
-// serve sends and receives until the connection is lost; it returns why that is, and whether a reply came.
-func (c *Client) serve(made *connection) (problem *Error, hasReplied bool) {
-	stop := context.AfterFunc(c.ctx, func() { made.close(errors.New(whyClosed)) })
-	defer stop()
-	c.mu.Lock()
-	c.connection, c.problem = made, nil
-	c.pending.reconnected()
-	c.unlock()
-	c.report(nil)
-	ended := make(chan error, 1)
-	go func() {
-		err := c.receive(made, &hasReplied)
-		made.close(err)
-		ended <- err
-	}()
-	for {
-		frames, retryAt := c.sendable(made)
-		if len(frames) > 0 {
-			if _, err := made.stream.Write(frames); err != nil {
-				made.close(err)
-				<-ended
-				return made.problem(err), hasReplied
-			}
-			continue
-		}
-		if err, isLost := c.pause(retryAt, ended); isLost {
-			return made.problem(err), hasReplied
-		}
-	}
-}
-
-// pause waits until something may have to be sent, or the connection is lost.
-func (c *Client) pause(retryAt time.Time, ended <-chan error) (err error, isLost bool) {
-	var retry <-chan time.Time
-	if !retryAt.IsZero() {
-		retry = time.After(time.Until(retryAt))
-	}
-	select {
-	case <-c.wake:
-	case <-retry:
-	case err := <-ended:
-		return err, true
-	}
-	return nil, false
-}
-
-// sendable returns the frames of requests to send now, and when to look again for one to retry.
-func (c *Client) sendable(made *connection) (frames []byte, retryAt time.Time) {
-	c.mu.Lock()
-	defer c.unlock()
-	now := time.Now()
-	c.pending.retryIfDue(now)
-	for len(frames) < writeBytes && !made.isClosed() {
-		next := c.pending.next()
-		if next == nil {
-			break
-		}
-		frames = appendFrame(frames, c.pending.markSent(next, now, made.token))
-	}
-	return frames, c.pending.retryAt
-}
-
-// receive processes replies until the connection is lost.
-func (c *Client) receive(made *connection, hasReplied *bool) error {
-	for {
-		body, err := made.receive()
-		if err != nil {
-			return err
-		}
-		*hasReplied = true
-		opened, problem := openReply(body)
-		c.mu.Lock()
-		if problem != nil {
-			c.pending.fail(func(*call) *Error { return problem }) // it is unknown which call it belongs to
-		} else {
-			c.pending.handleReply(opened, time.Now())
-		}
-		canSend := c.pending.next() != nil || !c.pending.retryAt.IsZero()
-		c.unlock()
-		if canSend {
-			c.wakeUp()
-		}
-	}
-}
-
-// lost notes that there is no connection; it returns whether one is needed.
-func (c *Client) lost(problem *Error) bool {
-	c.mu.Lock()
-	c.connection, c.problem = nil, problem
-	c.pending.lost()
-	if problem.Fault == FaultCaller { // what does not go away by waiting is said at once
-		c.pending.fail(func(each *call) *Error {
-			if each.wasSent() {
-				return nil
-			}
-			return problem
-		})
-	}
-	isClosed, count := c.pending.isClosed, len(c.pending.calls)
-	c.unlock()
-	if !isClosed {
-		c.report(problem)
-	}
-	return !isClosed && count > 0
-}
-
-// report tells of a connection, or with a problem that there is none.
-func (c *Client) report(problem *Error) {
-	if logger := c.options.Logger; logger != nil {
-		if problem == nil {
-			logger.Debug("connected")
-		} else {
-			logger.Warn("not connected", "code", string(problem.Code), "problem", problem.Message)
-		}
-	}
-	if c.options.OnConnection == nil {
-		return
-	}
-	var event error
-	if problem != nil {
-		event = problem
-	}
-	select {
-	case c.events <- event:
-	default: // the application is still busy with others
-	}
-}
-
-// tellEvents calls OnConnection, in a goroutine of its own so that it may call the client.
-func (c *Client) tellEvents() {
-	for {
-		select {
-		case event := <-c.events:
-			c.options.OnConnection(event)
-		case <-c.ctx.Done():
-			return
-		}
-	}
-}
-
-// logOutcome reports the outcome of a request. The message of a caller's error may quote what people wrote.
-func (c *Client) logOutcome(of *request) {
-	logger := c.options.Logger
-	if logger == nil {
-		return
-	}
-	about := []slog.Attr{slog.String("id", of.id), slog.Duration("duration", time.Since(of.begun))}
-	level, said := slog.LevelDebug, of.info.Name+": ok"
-	switch problem := of.outcome.err; {
-	case problem == nil:
-		about = append(about, slog.Int64("seq", of.outcome.seq))
-	case problem.Fault == FaultCaller:
-		said = of.info.Name + ": " + string(problem.Code)
-		about = append(about, slog.String("path", problem.Path()))
-	default:
-		level, said = slog.LevelWarn, of.info.Name+": "+problem.Error()
-	}
-	logger.LogAttrs(of.ctx, level, said, about...)
 }
 
 func (o Options) location() location {

@@ -161,7 +161,8 @@ func withWait(payload []byte, wait time.Duration) []byte {
 func (c *call) unanswered(why string) *Error {
 	switch {
 	case c.wasSent() && why == "":
-		return failure(ErrNoReply, "no reply within %d ms: whether the request took effect is unknown", c.timeout.Milliseconds())
+		within := c.timeout.Round(time.Millisecond).Milliseconds()
+		return failure(ErrNoReply, "no reply within %d ms: whether the request took effect is unknown", within)
 	case c.wasSent():
 		return failure(ErrNoReply, "%s: whether the request took effect is unknown", why)
 	case why == "":

@@ -3,7 +3,11 @@ package backscroll
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 )
+
+// sidecarName matches the directory of the daemon's tar file, for the platform that it is made for.
+var sidecarName = regexp.MustCompile(`^backscroll-.*-linux-x64-gnu$`)
 
 // daemonProgram is a program that starts a daemon, and what to do if it cannot be started.
 type daemonProgram struct {
@@ -28,10 +32,17 @@ func findProgram(command []string) daemonProgram {
 
 // findSidecar returns the program of an unpacked sidecar in a directory; empty if there is none. Of several it is the one
 // whose name is last.
-func findSidecar(directory string) string {
-	found, err := filepath.Glob(filepath.Join(directory, "backscroll-*-linux-x64-gnu", "backscroll"))
-	if err != nil || len(found) == 0 {
+func findSidecar(directory string) (program string) {
+	entries, err := os.ReadDir(directory) // which sorts them
+	if err != nil {
 		return ""
 	}
-	return found[len(found)-1]
+	for _, entry := range entries {
+		inside := filepath.Join(directory, entry.Name(), "backscroll")
+		info, err := os.Stat(inside)
+		if sidecarName.MatchString(entry.Name()) && err == nil && info.Mode().IsRegular() {
+			program = inside
+		}
+	}
+	return program
 }
