@@ -163,7 +163,7 @@ def _records(language: Language) -> Iterator[str]:
 
 def _union(record: Record, language: Language) -> Iterator[str]:
     """A record of which one field tells the type of another: that is decoded as what the field says."""
-    about = f"Value: {record.about_value} It is " + ", ".join(
+    about = f"Value is {lower(record.about_value)} It is " + ", ".join(
         f"a *{held.record} for the {record.by} {value}" for value, held in record.variants if held
     )
     summary = (_sentence(record.name, record.summary), "", f"{about}, and a json.RawMessage for others.")
@@ -615,8 +615,8 @@ def _in_requests_too(field: Field) -> str:
 
 
 def _in_replies(field: Field) -> str:
-    """What only replies have is false where it is left out."""
-    return "plain" if field.type.kind == "boolean" else _in_requests(field)
+    """Of what only replies have, text is empty and a truth false where it is left out."""
+    return "plain" if field.type.kind in ("boolean", "string") else _in_requests(field)
 
 
 def _struct(

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -372,4 +373,24 @@ func TestBadOptions(t *testing.T) {
 		_, err := New(&options)
 		fails(t, err, ErrInvalid)
 	}
+}
+
+// Rule: pages go backwards with the cursor of the page before, as the README says.
+func TestPagesGoBackwards(t *testing.T) {
+	t.Parallel()
+	client := newTestClient(t, Options{DataDir: startTestDaemon(t).dataDir})
+	for number := range 7 {
+		must(t, client.SaveMessage(ctx, saveOf(number, "")))
+	}
+	var ids []string
+	query := GetMessagePage{RoomID: "r1", Limit: 3}
+	for hasOlder := true; hasOlder; {
+		page, err := client.GetMessagePage(ctx, query)
+		must(t, err)
+		for _, message := range slices.Backward(page.Messages) {
+			ids = append(ids, message.ID)
+		}
+		query.Before, hasOlder = page.OlderCursor, page.HasOlder
+	}
+	same(t, ids, []string{"m6", "m5", "m4", "m3", "m2", "m1", "m0"})
 }

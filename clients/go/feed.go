@@ -83,7 +83,7 @@ type Watched[Result any] struct {
 
 // Watch gives the result of a query, now and whenever it has changed, for ever:
 //
-//	for messages, err := range backscroll.Watch(ctx, client, backscroll.GetMessages{RoomID: "home"}) {
+//	for watched, err := range backscroll.Watch(ctx, client, backscroll.GetMessagePage{RoomID: "home"}) {
 //
 // A slow reader gets the newest result and misses those between; a result is never older than the one before it. It goes
 // on and ends like [Client.Changes]. That only time passes is not noticed. The daemon lets 64 wait for one client: where

@@ -361,7 +361,7 @@ type HealthReport struct {
 // ItemChange is an item that a command changed: the command's `seq`, time (ms) and id, and which item, with what
 // it is now.
 //
-// Value: The item as it is now: a message with reactions and attachments, a room with channels and categories
+// Value is the item as it is now: a message with reactions and attachments, a room with channels and categories
 // but without members. Absent if it is gone, with `values: false`, and if it is too large for a reply: then read
 // it in parts. It is a *Message for the noun message, a *Room for the noun room, a *RoomMember for the noun
 // member, a *User for the noun user, a *Ban for the noun ban, a *Media for the noun media, and a json.RawMessage
@@ -678,10 +678,10 @@ type MessagePage struct {
 	// Whether there are messages after those of this page.
 	HasNewer bool `json:"hasNewer"`
 	// Give it as `before` for the page before this one. An empty page has none: keep the one that it was asked with.
-	OlderCursor *string `json:"olderCursor,omitzero"`
+	OlderCursor string `json:"olderCursor,omitzero"`
 	// Give it as `after` for the page after this one, also later, when there are new messages. An empty page has
 	// none.
-	NewerCursor *string `json:"newerCursor,omitzero"`
+	NewerCursor string `json:"newerCursor,omitzero"`
 }
 
 // MessageUpdates is what [UpdateMessage] may change. With another `roomId` the message moves to that room.
@@ -1113,7 +1113,7 @@ type StorageHealth struct {
 	DiskFreeBytes *int64 `json:"diskFreeBytes,omitzero"`
 	// Identifies the data directory, as device:inode: a caller on the same machine can see whether it is the one it
 	// knows.
-	Directory *string `json:"directory,omitzero"`
+	Directory string `json:"directory,omitzero"`
 }
 
 // User is a user's profile. `oderId` is the key; `id` and `pubkey` identify the same user in other ways.
