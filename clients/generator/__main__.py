@@ -18,14 +18,14 @@ TEMPLATES: dict[str, Callable[[], dict[str, str]]] = {
 }
 """What writes the files of each folder, in which nothing else is."""
 
-BESIDE: dict[str, Callable[[], str]] = {"clients/go/aliases.go": lambda: go.aliases(read_language(describe()))}
-"""What writes a file that has to be among others: a package of Go is one folder."""
+BESIDE: dict[str, Callable[[], dict[str, str]]] = {"clients/go": lambda: go.beside(read_language(describe()))}
+"""What writes files among those of a folder that are written by hand: a package of Go is one folder."""
 
 
 def generated() -> dict[str, str]:
     """The text of each generated file, by its path in the checkout."""
-    inside = {f"{folder}/{name}": text for folder, files in TEMPLATES.items() for name, text in files().items()}
-    return inside | {path: write() for path, write in BESIDE.items()}
+    every = [*TEMPLATES.items(), *BESIDE.items()]
+    return {f"{folder}/{name}": text for folder, files in every for name, text in files().items()}
 
 
 def main() -> None:

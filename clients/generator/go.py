@@ -63,19 +63,26 @@ def files(language: Language) -> dict[str, str]:
         "records.go": _records,
         "payloads.go": _payloads,
         "operations.go": _operations,
-        "methods.go": _methods,
         "errors.go": _errors,
         "limits.go": _limits,
-        "example_test.go": _examples,
     }
-    return {name: HEADER + "\n" + "\n".join([*template(language), ""]) for name, template in written.items()}
+    return {name: _file(template(language)) for name, template in written.items()}
 
 
-def aliases(language: Language) -> str:
-    """Aliases in the package that users import, so that they import only that one."""
+def beside(language: Language) -> dict[str, str]:
+    """The generated files of the package that users import, among others."""
+    written = {"aliases.go": _aliases, "methods.go": _methods, "methods_test.go": _examples}
+    return {name: _file(template(language)) for name, template in written.items()}
+
+
+def _file(lines: Iterable[str]) -> str:
+    return HEADER + "\n" + "\n".join([*lines, ""])
+
+
+def _aliases(language: Language) -> Iterator[str]:
+    """Aliases of what is in the package `language`, so that users import only one."""
     types = [*_type_names(language), "Code", "Command", "BatchedCommand", "Fault", "None"]
-    lines = [
-        HEADER,
+    yield from [
         f"package {PACKAGE}",
         "",
         'import "backscroll/language"',
@@ -116,9 +123,7 @@ def aliases(language: Language) -> str:
         "const (",
         *(f"\t{each}" for each in _aligned([Line((name, f"= language.{name}")) for name, _ in _values(language)])),
         ")",
-        "",
     ]
-    return "\n".join(lines)
 
 
 def _type_names(language: Language) -> Iterator[str]:
@@ -375,11 +380,9 @@ func FindOperation(name string) (OperationInfo, bool) {
 
 
 def _methods(language: Language) -> Iterator[str]:
-    yield "package language"
+    yield f"package {PACKAGE}"
     yield ""
     yield from _imports('"context"', '"encoding/json"')
-    yield ""
-    yield METHODS
     names = _names(language)
     for operation in language.operations:
         name, result = _go_name(operation.name), _result(operation)
@@ -387,36 +390,13 @@ def _methods(language: Language) -> Iterator[str]:
         yield from _comment(*_documentation(operation, language), names=names)
         parameters = f"ctx context.Context, payload {name}"
         if operation.result.kind == "null":
-            yield f"func (o Operations) {name}({parameters}) error {{"
-            yield "\t_, err := call(ctx, o.caller, payload)"
+            yield f"func (c *Client) {name}({parameters}) error {{"
+            yield "\t_, err := execute(ctx, c, payload)"
             yield "\treturn err"
         else:
-            yield f"func (o Operations) {name}({parameters}) ({result}, error) {{"
-            yield "\treturn call(ctx, o.caller, payload)"
+            yield f"func (c *Client) {name}({parameters}) ({result}, error) {{"
+            yield "\treturn execute(ctx, c, payload)"
         yield "}"
-
-
-METHODS = """\
-// Caller sends a request and decodes its result into what result points to.
-type Caller interface {
-	Call(ctx context.Context, operation string, payload, result any) error
-}
-
-// Operations has all operations of the language as methods. A command is on disk when its method returns nil.
-type Operations struct {
-	caller Caller
-}
-
-// NewOperations returns the operations that a caller executes.
-func NewOperations(caller Caller) Operations { return Operations{caller: caller} }
-
-func call[Result any](ctx context.Context, caller Caller, payload Operation[Result]) (Result, error) {
-	var result, none Result
-	if err := caller.Call(ctx, payload.OperationName(), payload, &result); err != nil {
-		return none, err
-	}
-	return result, nil
-}"""
 
 
 def _documentation(operation: Operation, language: Language) -> Iterator[str]:
@@ -433,16 +413,16 @@ def _documentation(operation: Operation, language: Language) -> Iterator[str]:
     yield f"\0{_example(operation, language)}"
     if operation.replaced_by:
         yield ""
-        yield f"Deprecated: use [Operations.{_go_name(operation.replaced_by)}]."
+        yield f"Deprecated: use [Client.{_go_name(operation.replaced_by)}]."
 
 
 def _examples(language: Language) -> Iterator[str]:
-    yield "package language_test"
+    yield f"package {PACKAGE}_test"
     yield ""
     standard = ['"context"'] + ['"encoding/json"'] * any(
         "json." in _example(each, language) for each in language.operations
     )
-    yield from _imports(*standard, "", '"backscroll"', '_ "backscroll/language" // whose methods these are examples of')
+    yield from _imports(*standard, "", '"backscroll"')
     yield ""
     yield "var ("
     yield "\tctx    = context.Background()"
@@ -452,7 +432,7 @@ def _examples(language: Language) -> Iterator[str]:
         results = "_" if operation.result.kind == "null" else "_, _"
         call = _example(operation, language).split(" := ")[1]
         yield ""
-        yield f"func ExampleOperations_{_go_name(operation.name)}() {{"
+        yield f"func ExampleClient_{_go_name(operation.name)}() {{"
         yield f"\t{results} = {call}"
         yield "}"
 

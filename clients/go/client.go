@@ -50,7 +50,7 @@ type Options struct {
 // Client is a client of a backscroll daemon, for any number of goroutines. Make it with [Open] or [New], and close it. It
 // connects with the first request, and again whenever the connection was lost.
 //
-// Every operation is a method; package language documents them with their payloads. [Start] sends a request without
+// Every operation is a method; the package language documents their payloads. [Start] sends a request without
 // waiting for its reply, [Watch] follows the result of a query, and [Client.Changes] each change.
 //
 // Requests take effect in the order in which they were made. Those without a reply are sent again on a new connection, in
@@ -61,8 +61,6 @@ type Options struct {
 // with that of the daemon's reply if it had no effect ([ErrNotFound], …), with [ErrUnavailable] if nothing was sent, and
 // with [ErrNoReply] if its outcome is unknown.
 type Client struct {
-	language.Operations
-
 	options Options
 	// Ends when the client is closed.
 	ctx   context.Context
@@ -124,7 +122,6 @@ func newClient(options Options) (*Client, *Error) {
 	client := &Client{
 		options: options, wake: make(chan struct{}, 1), events: make(chan error, eventsMax), pending: newPendingCalls(),
 	}
-	client.Operations = language.NewOperations(client)
 	client.ctx, client.stop = context.WithCancel(context.Background())
 	return client, nil
 }

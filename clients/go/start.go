@@ -58,3 +58,9 @@ func (p *Pending[Result]) Wait() (Answer[Result], error) {
 	}
 	return Answer[Result]{Result: result, Seq: seq}, nil
 }
+
+// execute sends a request and waits for its result.
+func execute[Result any](ctx context.Context, client *Client, payload Operation[Result]) (Result, error) {
+	answer, err := Start(ctx, client, payload).Wait()
+	return answer.Result, err
+}

@@ -28,7 +28,8 @@ def test_generated_files_are_current(path: str) -> None:
 def test_no_other_file_is_among_the_generated() -> None:
     """A file that is no longer generated is removed."""
     found = chain.from_iterable((ROOT / folder).iterdir() for folder in TEMPLATES)
-    assert {each.relative_to(ROOT).as_posix() for each in found} == GENERATED.keys() - BESIDE.keys()
+    beside = {f"{folder}/{name}" for folder, files in BESIDE.items() for name in files()}
+    assert {each.relative_to(ROOT).as_posix() for each in found} == GENERATED.keys() - beside
 
 
 def test_the_browser_checks_all_that_the_daemon_does() -> None:
@@ -90,15 +91,13 @@ def test_a_cleared_field_differs_from_an_unchanged_one() -> None:
 
 def test_every_operation_is_a_go_method_with_an_example() -> None:
     """In Go each has a method after a comment that begins with its name and has an example, which is also compiled."""
-    operations = describe()["operations"]
-    methods = re.findall(
-        r"\n//\t.*client\.(\w+)\(.*\n(?://.*\n)*func \(o Operations\) (\w+)\(", GENERATED[f"{GO}/methods.go"]
-    )
-    assert len(methods) == len(operations)
-    assert all(example == name for example, name in methods)
-    for _, name in methods:
-        assert f"\n// {name} executes " in GENERATED[f"{GO}/methods.go"]
-        assert f"\nfunc ExampleOperations_{name}() {{" in GENERATED[f"{GO}/example_test.go"]
+    written, examples = (GENERATED[f"clients/go/{name}"] for name in ("methods.go", "methods_test.go"))
+    methods = re.findall(r"\n//\t.*client\.(\w+)\(.*\n(?://.*\n)*func \(c \*Client\) (\w+)\(", written)
+    assert len(methods) == len(describe()["operations"])
+    for example, name in methods:
+        assert example == name
+        assert f"\n// {name} executes " in written
+        assert f"\nfunc ExampleClient_{name}() {{" in examples
         assert f"\n\t{name} " in GENERATED["clients/go/aliases.go"]
 
 
