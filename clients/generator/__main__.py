@@ -7,20 +7,25 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from backscroll.clients.generator import browser, typescript
+from backscroll.clients.generator import browser, go, typescript
 from backscroll.clients.generator.model import read_language
 from backscroll.schema.description import describe
 
 TEMPLATES: dict[str, Callable[[], dict[str, str]]] = {
     "clients/typescript/core/src/generated": lambda: typescript.files(read_language(describe())),
     "clients/typescript/browser/src/generated": lambda: browser.files(describe()),
+    "clients/go/language": lambda: go.files(read_language(describe())),
 }
 """What writes the files of each folder, in which nothing else is."""
+
+BESIDE: dict[str, Callable[[], dict[str, str]]] = {"clients/go": lambda: go.beside(read_language(describe()))}
+"""What writes files among those of a folder that are written by hand: a package of Go is one folder."""
 
 
 def generated() -> dict[str, str]:
     """The text of each generated file, by its path in the checkout."""
-    return {f"{folder}/{name}": text for folder, files in TEMPLATES.items() for name, text in files().items()}
+    every = [*TEMPLATES.items(), *BESIDE.items()]
+    return {f"{folder}/{name}": text for folder, files in every for name, text in files().items()}
 
 
 def main() -> None:

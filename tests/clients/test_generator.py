@@ -6,7 +6,7 @@ from itertools import chain
 import pytest
 
 from backscroll.clients.generator import browser
-from backscroll.clients.generator.__main__ import TEMPLATES, generated
+from backscroll.clients.generator.__main__ import BESIDE, TEMPLATES, generated
 from backscroll.clients.generator.model import read_language
 from backscroll.schema.description import describe
 from backscroll.schema.limits import LIMITS
@@ -15,6 +15,7 @@ from tests import ROOT
 GENERATED = generated()
 TYPESCRIPT = "clients/typescript/core/src/generated"
 BROWSER = "clients/typescript/browser/src/generated"
+GO = "clients/go/language"
 COMMENT = re.compile(r"/\*\*(.*?)\*/", re.DOTALL)
 
 
@@ -27,7 +28,8 @@ def test_generated_files_are_current(path: str) -> None:
 def test_no_other_file_is_among_the_generated() -> None:
     """A file that is no longer generated is removed."""
     found = chain.from_iterable((ROOT / folder).iterdir() for folder in TEMPLATES)
-    assert {each.relative_to(ROOT).as_posix() for each in found} == set(GENERATED)
+    beside = {f"{folder}/{name}" for folder, files in BESIDE.items() for name in files()}
+    assert {each.relative_to(ROOT).as_posix() for each in found} == GENERATED.keys() - beside
 
 
 def test_the_browser_checks_all_that_the_daemon_does() -> None:
@@ -85,3 +87,23 @@ def test_a_cleared_field_differs_from_an_unchanged_one() -> None:
     fields = {each.name: each for each in updates.fields}
     assert not any(each.required for each in updates.fields)
     assert (fields["content"].type.nullable, fields["senderId"].type.nullable) == (False, True)
+
+
+def test_every_operation_is_a_go_method_with_an_example() -> None:
+    """In Go each has a method after a comment that begins with its name and has an example, which is also compiled."""
+    written, examples = (GENERATED[f"clients/go/{name}"] for name in ("methods.go", "methods_test.go"))
+    methods = re.findall(r"\n//\t.*client\.(\w+)\(.*\n(?://.*\n)*func \(c \*Client\) (\w+)\(", written)
+    assert len(methods) == len(describe()["operations"])
+    for example, name in methods:
+        assert example == name
+        assert f"\n// {name} executes " in written
+        assert f"\nfunc ExampleClient_{name}() {{" in examples
+        assert f"\n\t{name} " in GENERATED["clients/go/aliases.go"]
+
+
+def test_go_has_a_type_for_each_state_of_a_field() -> None:
+    """What is left out, cleared or set are three states of a field of an update, if it can be cleared at all."""
+    updates = GENERATED[f"{GO}/records.go"].partition("type MessageUpdates struct {")[2].partition("\n}")[0]
+    assert '\tSenderName update.Field[string] `json:"senderName,omitzero"`' in updates
+    assert '\tContent *string `json:"content,omitzero"`' in updates
+    assert "\tMentions update.Field[[]string] " in updates

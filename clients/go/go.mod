@@ -1,0 +1,3 @@
+module backscroll
+
+go 1.24
