@@ -25,8 +25,12 @@ from tests.support.vectors import DIRECTORY, LISTS, Result, load, vectors_in
 RUNNERS: dict[str, list[str]] = {
     "python": [sys.executable, "-m", "tests.support.vector_runner"],
     "typescript": ["node", "clients/typescript/core/build/test/vectors/main.js"],
+    "c": ["clients/c/build/vectors"],
 }
-BUILD = {"typescript": "npm install && npm run pretest -w core, in clients/typescript"}
+BUILD = {
+    "typescript": "npm install && npm run pretest -w core, in clients/typescript",
+    "c": "make build/vectors, in clients/c",
+}
 """What makes a runner that has to be built."""
 RUN_SECONDS = 300
 WHY_CHARS_MAX = 500
