@@ -43,6 +43,10 @@ void check_has(const char *file, int line, const char *text, const char *part) {
     if (strstr(text, part) == NULL) fail(file, line, "\"%s\" does not have \"%s\"", text, part);
 }
 
+void keep_code(void *context, bs_reply *reply) {
+    *(bs_code *)context = reply->code;
+}
+
 /* What is freed at the end of a test, the latest first. */
 
 static struct kept {
@@ -413,12 +417,12 @@ static struct sockaddr_un address_of(const char *endpoint) {
 }
 
 /** Forward what has come from one end to the other; false at the end. */
-static bool forward(struct relay *relay, int from, int to, bool is_reply) {
+static bool forward(struct relay *relay, int from, int to, int connection, bool is_reply) {
     static char chunk[CHUNK_BYTES];
     ssize_t size = recv(from, chunk, sizeof chunk, 0);
     if (size <= 0) return false;
     if (is_reply && relay->loses_replies) return true;
-    if (!is_reply && relay->change != NULL) relay->change(chunk, (size_t)size);
+    if (!is_reply && relay->change != NULL) relay->change(chunk, (size_t)size, connection);
     for (ssize_t sent = 0; sent < size;) {
         ssize_t done = send(to, chunk + sent, (size_t)(size - sent), MSG_NOSIGNAL);
         if (done <= 0) return false;
@@ -429,7 +433,7 @@ static bool forward(struct relay *relay, int from, int to, bool is_reply) {
 
 static void *relay_serve(void *thing) {
     struct relay *relay = thing;
-    int ends[2 * PAIRS_MAX], count = 0, cuts = 0;
+    int ends[2 * PAIRS_MAX], numbers[2 * PAIRS_MAX], count = 0, cuts = 0, connections = 0;
     while (!relay->is_stopped) {
         struct pollfd files[2 * PAIRS_MAX + 1] = {{.fd = relay->listener, .events = POLLIN}};
         for (int at = 0; at < count; at++) files[at + 1] = (struct pollfd){.fd = ends[at], .events = POLLIN};
@@ -437,13 +441,16 @@ static void *relay_serve(void *thing) {
         bool cuts_all = cuts != relay->cuts;
         cuts = relay->cuts;
         for (int at = count; at-- > 0;) {
-            bool is_lost = cuts_all || (files[at + 1].revents && !forward(relay, ends[at], ends[at ^ 1], at % 2 == 1));
+            bool is_reply = at % 2 == 1;
+            bool is_lost =
+                cuts_all || (files[at + 1].revents && !forward(relay, ends[at], ends[at ^ 1], numbers[at], is_reply));
             if (!is_lost) continue;
             int first = at & ~1;
             close(ends[first]);
             close(ends[first + 1]);
             ends[first] = ends[count - 2];
             ends[first + 1] = ends[count - 1];
+            numbers[first] = numbers[first + 1] = numbers[count - 1];
             count -= 2;
             at = first;
             if (!cuts_all) break;
@@ -452,6 +459,7 @@ static void *relay_serve(void *thing) {
         int client = accept(relay->listener, NULL, NULL), daemon = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         struct sockaddr_un target = address_of(relay->target);
         if (client >= 0 && connect(daemon, (struct sockaddr *)&target, sizeof target) == 0) {
+            numbers[count] = numbers[count + 1] = connections++;
             ends[count++] = client;
             ends[count++] = daemon;
         } else {

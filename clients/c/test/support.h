@@ -25,6 +25,9 @@ void check_code(const char *file, int line, const bs_client *client, bs_code exp
 #define CHECK_HAS(text, part) check_has(__FILE__, __LINE__, text, part)
 void check_has(const char *file, int line, const char *text, const char *part);
 
+/** A callback whose context is a `bs_code`, the outcome of its request. */
+void keep_code(void *context, bs_reply *reply);
+
 /** `printf` into a new string, which is freed at the end of the test. */
 __attribute__((format(printf, 1, 2))) char *format(const char *format, ...);
 
@@ -101,12 +104,11 @@ json_t *json_of_msgpack(const void *data, size_t size);
 /* Between a client and a daemon, by ipc: the test decides which replies are lost, and when the connection is. */
 
 struct relay;
-/** What the relay may do to bytes that the client sends. */
-typedef void (*relay_change)(void *data, size_t size);
+/** What the relay may do to bytes that the client sends over its connection of this number, from 0. */
+typedef void (*relay_change)(char *data, size_t size, int connection);
 struct relay *relay_start(const char *listen, const char *target, relay_change change);
 void relay_lose_replies(struct relay *relay, bool loses);
 void relay_cut(struct relay *relay);
-/** All bytes that clients sent, while it is stopped. */
 void relay_stop(struct relay *relay);
 
 #endif

@@ -133,7 +133,8 @@ static void add(struct machine *machine, json_t *event, const char *name, json_t
         count++;
     }
     if (kilobytes > 0) {
-        char *padding = calloc(kilobytes, 1000);
+        char *padding = malloc(1000 * kilobytes);
+        memset(padding, 'x', 1000 * kilobytes);
         bsi_pack_string(&payload, "padding");
         bsi_pack_text(&payload, padding, 1000 * kilobytes);
         free(padding);
