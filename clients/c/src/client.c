@@ -137,9 +137,11 @@ size_t bs_pending(const bs_client *client) {
 /** Send what can be sent now. */
 static void flush(bs_client *client) {
     struct pending *pending = &client->pending;
-    struct call *call;
-    if (!client->transport.is_connected || client->transport.wire.reason != NULL) return;
-    while ((call = bsi_pending_next(pending)) != NULL) {
+    struct call *call = bsi_pending_next(pending);
+    if (call == NULL || !client->transport.is_connected) return;
+    bsi_wire_notice(&client->transport.wire); // a client that was idle may not know yet that its connection is lost
+    if (client->transport.wire.reason != NULL) return;
+    for (; call != NULL; call = bsi_pending_next(pending)) {
         struct buffer body = {0};
         const char *token = bsi_transport_token(&client->transport);
         bool is_packed = bsi_pending_mark_sent(pending, call, bsi_now(), token, &body);
@@ -283,8 +285,9 @@ static int tell(bs_client *client) {
             .seq = call->seq,
             .request_id = call->id,
         };
+        call->value = NULL;
         if (call->callback != NULL) call->callback(call->context, &reply);
-        if (reply.result == NULL) call->value = NULL; // it was taken
+        bs_free(reply.result); // unless it was taken
         bsi_call_free(call);
     }
     return told;

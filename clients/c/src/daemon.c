@@ -260,8 +260,8 @@ static bs_error *start_unless_served(bs_client *client, const struct start *star
             return late;
         }
         bsi_error_free(problem);
-        struct starting starting;
-        bool is_held;
+        struct starting starting = {.ready = -1};
+        bool is_held = false;
         bs_error *error = start_daemon(start, &starting);
         if (error == NULL) error = await_ready(client, start, &starting, &is_held);
         if (error != NULL) return error;

@@ -194,7 +194,7 @@ struct daemon daemon_start(const char *flags) {
 }
 
 void daemon_kill(struct daemon *daemon) {
-    program_kill(daemon->program);
+    if (daemon->program != NULL) program_kill(daemon->program);
 }
 
 void daemon_restart(struct daemon *daemon) {

@@ -17,7 +17,7 @@ static void read_back(const char *flags) {
     save.message.revision = BS_INTEGER_MAX;
     save.message.metadata =
         bs_json_of("{\"list\":[1,1.0,-0.0,1.5,null,true,18446744073709551615],\"text\":\"é\\u0000\"}");
-    bs_text mentions[] = {BS_TEXT("bo"), BS_TEXT("")};
+    bs_text mentions[] = {BS_TEXT("bo"), BS_TEXT("cy")};
     save.message.has_mentions = true;
     save.message.mentions = (bs_text_array)BS_ITEMS(mentions);
     CHECK_CODE(client, BS_OK, bs_save_message(client, &save, NULL));
@@ -25,13 +25,13 @@ static void read_back(const char *flags) {
     bs_get_message_page_payload newest = {.room_id = BS_TEXT("r1"), .has_limit = true, .limit = 50};
     bs_message_page *page;
     CHECK_CODE(client, BS_OK, bs_get_message_page(client, &newest, NULL, &page));
-    CHECK(page->messages.count == 1 && !page->has_older && page->older_cursor.data == NULL);
+    CHECK(page->messages.count == 1 && !page->has_older);
     const bs_message *message = &page->messages.items[0];
     CHECK(bs_text_is(message->content, save.message.content.data) && message->timestamp == save.message.timestamp);
     CHECK(message->has_edited_at && message->edited_at == save.message.edited_at);
     CHECK(message->revision == BS_INTEGER_MAX && !message->is_deleted && !message->has_pinned_at);
     CHECK(strcmp(message->metadata.data, save.message.metadata.data) == 0);
-    CHECK(message->has_mentions && message->mentions.count == 2 && bs_text_is(message->mentions.items[1], ""));
+    CHECK(message->has_mentions && message->mentions.count == 2 && bs_text_is(message->mentions.items[1], "cy"));
     CHECK(message->has_reactions && message->reactions.count == 0 && message->sender_name.data == NULL);
     bs_free(page);
 }
@@ -48,20 +48,18 @@ TEST(what_is_saved_over_tcp_is_read_back) {
 
 /** Rule: the same with CURVE and the keys in a file. */
 TEST(what_is_saved_over_curve_is_read_back) {
-    const char *directory = temporary_directory();
-    const char *keys = format("%s/keys", directory);
-    (void)printed(format(
-        "%s keys create c --data-dir %s --file %s 2>&1 || %s keys create c --data-dir %s >%s", backscroll(), directory,
-        keys, backscroll(), directory, keys));
-    struct daemon daemon = {.data_dir = directory, .flags = "--endpoint 'curve://127.0.0.1:*'"};
-    daemon.program = program_start(
-        format("%s serve --data-dir %s --exit-with-parent %s 2>/dev/null", backscroll(), directory, daemon.flags));
-    CHECK_HAS(program_line(daemon.program), "ready");
-    bs_client *client =
-        client_with((bs_client_options){.data_dir = directory, .keys_file = keys, .timeout_ms = LONG_MS});
+    struct daemon daemon = {.data_dir = temporary_directory(), .flags = "--endpoint 'curve://127.0.0.1:*'"};
+    const char *keys = format("%s/keys", daemon.data_dir);
+    (void)printed(format("%s keys create c --data-dir %s --to %s 2>/dev/null", backscroll(), daemon.data_dir, keys));
+    daemon_restart(&daemon);
+    const char *find = "grep -oE 'curve://[^\"]+' %s/endpoint.json";
+    const char *endpoint = printed(format(find, daemon.data_dir));
+    bs_client_options options = {.data_dir = daemon.data_dir, .endpoint = endpoint, .timeout_ms = LONG_MS};
+    bs_client *without = client_with(options);
+    options.keys_file = keys;
+    bs_client *client = client_with(options);
     bs_save_message_payload save = message_of(1, "secret");
     CHECK_CODE(client, BS_OK, bs_save_message(client, &save, NULL));
-    bs_client *without = client_with((bs_client_options){.data_dir = directory, .timeout_ms = LONG_MS});
     CHECK_CODE(without, BS_INVALID, bs_save_message(without, &save, NULL));
     CHECK_HAS(bs_last_error(without)->message, "needs keys from a file that `backscroll keys create` made");
 }

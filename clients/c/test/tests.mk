@@ -4,6 +4,10 @@
 #     make check-valgrind     those that need no long time there
 #     make build/vectors      the runner of the conformance vectors
 #     make build/driver       what the benchmark drives
+#     make format             format what is written by hand; format-check also looks at what is generated
+#     make lint               all warnings and the analyser of GCC
+#     make docs               the pages of the API, without warnings
+#     make dist               a release, which is then built, installed and used in an empty directory
 
 JANSSON = $(shell $(PKG_CONFIG) --cflags jansson)
 TEST_CFLAGS = -std=c11 -D_GNU_SOURCE -pthread -MMD -MP $(WARNINGS) -Iinclude -DBUILD='"$(BUILD)"' \
@@ -49,4 +53,42 @@ check-valgrind: $(BUILD)/tests
 	    --trace-children=no $(BUILD)/tests $(QUICK)
 
 -include $(patsubst %.c,$(BUILD)/%.d,$(TESTS) $(VECTORS) test/support.c test/driver.c)
-.PHONY: check check-here check-valgrind
+
+CLANG_FORMAT ?= clang-format-14
+BY_HAND := $(wildcard include/*.h src/*.[ch] test/*.[ch] test/*.cpp test/vectors/*.[ch] example.c)
+GENERATED := $(wildcard include/backscroll/*.h src/generated/*.[ch])
+
+format:
+	$(CLANG_FORMAT) -i $(BY_HAND)
+
+format-check:
+	$(CLANG_FORMAT) --dry-run -Werror $(BY_HAND) $(GENERATED)
+
+# The analyser sees leaks where a function takes memory over; the sanitizers and valgrind look for real ones.
+lint:
+	$(MAKE) BUILD=$(BUILD)/lint CFLAGS='-O1 -Werror -fanalyzer -Wno-analyzer-malloc-leak' all
+	$(MAKE) BUILD=$(BUILD)/lint CFLAGS='-O1 -Werror' $(patsubst %,$(BUILD)/lint/%,tests vectors driver example cpp)
+
+docs:
+	mkdir -p build
+	doxygen Doxyfile
+
+RELEASE := backscroll-c-$(VERSION)
+PACKED := Makefile backscroll.pc.in README.md CHANGELOG.md LICENSE example.c include src
+
+# Installed somewhere else than where it was built for, as packages of distributions do.
+dist:
+	mkdir -p $(BUILD)
+	tar -czf $(BUILD)/$(RELEASE).tar.gz --owner=0 --group=0 --sort=name --transform 's|^|$(RELEASE)/|' $(PACKED)
+	rm -rf $(BUILD)/dist
+	mkdir -p $(BUILD)/dist
+	tar -xzf $(BUILD)/$(RELEASE).tar.gz -C $(BUILD)/dist
+	$(MAKE) -C $(BUILD)/dist/$(RELEASE) BUILD=build install PREFIX=/opt/backscroll DESTDIR=$(abspath $(BUILD))/dist/root
+	cd $(BUILD)/dist && export PKG_CONFIG_PATH=root/opt/backscroll/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=root && \
+	    $(CC) -std=c11 $(RELEASE)/example.c $$($(PKG_CONFIG) --cflags --libs backscroll) -o shared && \
+	    $(CC) -std=c11 $(RELEASE)/example.c root/opt/backscroll/lib/libbackscroll.a \
+	        $$($(PKG_CONFIG) --cflags backscroll) $(LIBS) -o static && \
+	    export LD_LIBRARY_PATH=root/opt/backscroll/lib && \
+	    for each in shared static; do ./$$each data-$$each && kill "$$(cat data-$$each/pid)"; done
+
+.PHONY: check check-here check-valgrind format format-check lint docs dist
