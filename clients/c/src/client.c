@@ -286,8 +286,10 @@ static int tell(bs_client *client) {
             .request_id = call->id,
         };
         call->value = NULL;
+        call->error = NULL;
         if (call->callback != NULL) call->callback(call->context, &reply);
-        bs_free(reply.result); // unless it was taken
+        bs_free(reply.result); // unless they were taken
+        bsi_error_free(reply.error);
         bsi_call_free(call);
     }
     return told;
@@ -418,7 +420,8 @@ bs_ticket bsi_send(
 void bsi_arrived(void *context, bs_reply *reply) {
     struct waiting *waiting = context;
     waiting->is_done = true;
-    waiting->error = reply->error == NULL ? NULL : bsi_error_copy(reply->error);
+    waiting->error = (bs_error *)(uintptr_t)reply->error;
+    reply->error = NULL;
     waiting->result = bs_take_result(reply);
     waiting->seq = reply->seq;
 }

@@ -29,7 +29,7 @@ __attribute__((format(printf, 1, 2))) bs_error *bsi_unavailable(const char *form
 /** The error in a reply, a map; `BS_INTERNAL` where it is none. A code that is not known keeps its name. */
 bs_error *bsi_error_from(struct reader error);
 
-/** A copy, which may be `bsi_no_memory`. */
+/** A copy of an error of this library, without details; it may be `bsi_no_memory`. */
 bs_error *bsi_error_copy(const bs_error *error);
 
 void bsi_error_free(const bs_error *error);
