@@ -192,7 +192,7 @@ def _member(field: Field, record: Record | None) -> Iterator[str]:
         return
     if _presence(field, record) == "BY_FLAG":
         yield f"    bool has_{name};"
-    if _kind(field, record) == "POINTER":
+    if _kind(field) == "POINTER":
         yield f"    const {_struct(field.type.record)} *{name};"
     else:
         yield f"    {_c_type(field.type)} {name};"
@@ -237,8 +237,8 @@ def _operations(language: Language) -> Iterator[str]:
         yield ""
         yield from _comment(
             [
-                f"`{function}` without waiting: returns at once, and `callback` gets the outcome{_about_result(operation)}. "
-                "Returns 0 if the request is refused."
+                f"`{function}` without waiting: returns at once, and `callback` gets the outcome"
+                f"{_about_result(operation)}. Returns 0 if the request is refused."
             ]
         )
         yield from _declaration("bs_ticket", f"{function}_send", _sending_parameters(operation))
@@ -287,9 +287,7 @@ def _documentation(operation: Operation, names: list[str], language: Language) -
 
 def _with_functions(text: str, names: list[str]) -> str:
     """A text in which other operations are their functions."""
-    return re.sub(
-        r"`([a-z-]+)`", lambda found: f"`bs_{snake_case(found[1])}`" if found[1] in names else found[0], text
-    )
+    return re.sub(r"`([a-z-]+)`", lambda found: f"`bs_{snake_case(found[1])}`" if found[1] in names else found[0], text)
 
 
 def _example(operation: Operation, language: Language) -> Iterator[str]:
@@ -341,7 +339,7 @@ def _literal_of(fields: tuple[Field, ...], value: dict[str, Any], record: Record
 
 
 def _value(field: Field, value: Any, record: Record | None, language: Language) -> str:
-    kind, held = _kind(field, record), field.type
+    kind, held = _kind(field), field.type
     if kind in ("RECORD", "POINTER"):
         inner = next(each for each in language.records if each.name == held.record)
         literal = _literal_of(inner.fields, value, inner, language)
@@ -503,7 +501,7 @@ def _table(name: str, struct: str, fields: tuple[Field, ...], record: Record | N
 
 
 def _row(struct: str, field: Field, record: Record | None) -> list[str]:
-    name, kind, presence = snake_case(field.name), _kind(field, record), _presence(field, record)
+    name, kind, presence = snake_case(field.name), _kind(field), _presence(field, record)
     value = f"{name}.value" if presence == "BY_STATE" else name
     flag = {"BY_STATE": f"offsetof({struct}, {name}.state)", "BY_FLAG": f"offsetof({struct}, has_{name})"}
     inner = field.type.item if field.type.kind == "list" else field.type
@@ -616,7 +614,7 @@ def _update_type(held: Type) -> str:
     return f"{named.get(plain, plain)}_update"
 
 
-def _kind(field: Field, record: Record | None) -> str:
+def _kind(field: Field) -> str:
     """How a field is held."""
     held = field.type
     if held.kind in ("list", "map"):
@@ -631,7 +629,7 @@ def _presence(field: Field, record: Record | None) -> str:
     """How it is said whether a field is set."""
     if _has_three_states(record):
         return "BY_STATE"
-    kind = _kind(field, record)
+    kind = _kind(field)
     if kind in ("TEXT", "BYTES", "JSON", "OBJECT", "POINTER"):
         return "BY_POINTER"
     return "ALWAYS" if field.required and not field.type.nullable else "BY_FLAG"
@@ -713,9 +711,7 @@ def _comment(paragraphs: Iterable[str], indent: str = "") -> Iterator[str]:
             text = " ".join(paragraph.replace("*/", "*\\/").split())
             later = "    " if text.startswith("@") else ""
             width = WIDTH - len(indent) - 3
-            lines += textwrap.wrap(
-                text, width, break_long_words=False, break_on_hyphens=False, subsequent_indent=later
-            )
+            lines += textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False, subsequent_indent=later)
     single = f"{indent}/** {lines[0]} */"
     if len(lines) == 1 and len(single) <= WIDTH:
         yield single
