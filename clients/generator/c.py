@@ -329,16 +329,16 @@ def _literal_of(fields: tuple[Field, ...], value: dict[str, Any], record: Record
             continue
         held, name = value[field.name], snake_case(field.name)
         if _has_three_states(record):
-            literal = _value(field, held, record, language)
+            literal = _value(field, held, language)
             parts.append(f".{name} = {{.state = BS_CLEAR}}" if held is None else f".{name} = {{BS_SET, {literal}}}")
         elif held is not None:
             if _presence(field, record) == "BY_FLAG":
                 parts.append(f".has_{name} = true")
-            parts.append(f".{name} = {_value(field, held, record, language)}")
+            parts.append(f".{name} = {_value(field, held, language)}")
     return f"{{{', '.join(parts)}}}" if parts else "{0}"
 
 
-def _value(field: Field, value: Any, record: Record | None, language: Language) -> str:
+def _value(field: Field, value: Any, language: Language) -> str:
     kind, held = _kind(field), field.type
     if kind in ("RECORD", "POINTER"):
         inner = next(each for each in language.records if each.name == held.record)
@@ -349,7 +349,7 @@ def _value(field: Field, value: Any, record: Record | None, language: Language) 
         one = Field("", held.item, required=True)
         if not value:
             return "{0}"
-        items = ", ".join(_value(one, each, None, language) for each in value)
+        items = ", ".join(_value(one, each, language) for each in value)
         return f"{{({_c_type(held.item)}[]){{{items}}}, {len(value)}}}"
     if kind in ("OBJECT", "JSON"):
         return f"BS_JSON({_quoted(json.dumps(value, ensure_ascii=False))})"

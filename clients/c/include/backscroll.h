@@ -4,7 +4,7 @@
  *
  * **Operations.** Each operation of the language is a function: `bs_save_message` sends the command and waits for its
  * outcome, `bs_save_message_send` only sends it, and calls a function when there is an outcome. What a request
- * contains is a struct, which is zero where nothing is set.
+ * contains is a struct, which is zero where nothing is set. Fields have their names of the protocol in snake case.
  *
  * **Threads.** A client is used by one thread at a time, and starts none; libzmq has one thread for input and output.
  * All callbacks are called by the thread that is in `bs_poll` or waits for an outcome. There is no global state, and no
@@ -319,7 +319,8 @@ BS_API int64_t bs_last_seq(const bs_client *client);
 /**
  * Do what there is to do: connect, send, receive, call callbacks.
  *
- * @param timeout_ms how long to wait for something to do: 0 for not at all, negative for as long as it takes.
+ * @param timeout_ms how long to wait for something to do: 0 for not at all, negative for as long as it takes, but not
+ *     without requests.
  * @return how many callbacks of requests were called. It returns early, with 0, when a signal was handled.
  */
 BS_API int bs_poll(bs_client *client, int timeout_ms);

@@ -47,6 +47,7 @@ struct start {
 struct starting {
     pid_t process;
     int ready;      /**< Where it prints a line when it is ready. */
+    int parent;     /**< The other end of its standard input, if it ends with this process; otherwise −1. */
     off_t log_from; /**< How many bytes its log has of others before it. */
 };
 
@@ -158,8 +159,8 @@ static bs_error *start_daemon(const struct start *start, struct starting *starti
     const int done[] = {input[0], output[1], log};
     close_all(done, COUNT_OF(done));
     if (problem == 0) {
-        // The other end of the daemon's standard input stays open until this process ends.
         starting->ready = output[0];
+        starting->parent = input[1];
         return NULL;
     }
     const int unused[] = {input[1], output[0]};
@@ -209,14 +210,15 @@ static bs_error *await_ready(bs_client *client, const struct start *start, struc
     ssize_t size = found > 0 ? read(starting->ready, &line, 1) : 0;
     close(starting->ready);
     *is_held = false;
+    if (size > 0) {
+        client->daemon = starting->process;
+        return NULL; // and `parent` stays open until this process ends
+    }
+    close_all(&starting->parent, 1);
     if (found <= 0) {
         kill(starting->process, SIGKILL);
         (void)exit_code_of(starting->process);
         return bsi_unavailable("the daemon was not ready in time, and was stopped; its log is %s", start->log);
-    }
-    if (size > 0) {
-        client->daemon = starting->process;
-        return NULL;
     }
     int code = exit_code_of(starting->process);
     *is_held = code == HELD;
@@ -260,7 +262,7 @@ static bs_error *start_unless_served(bs_client *client, const struct start *star
             return late;
         }
         bsi_error_free(problem);
-        struct starting starting = {.ready = -1};
+        struct starting starting = {.ready = -1, .parent = -1};
         bool is_held = false;
         bs_error *error = start_daemon(start, &starting);
         if (error == NULL) error = await_ready(client, start, &starting, &is_held);
@@ -371,11 +373,12 @@ bs_code bs_open(const char *data_dir, const bs_open_options *options, bs_client 
     static const bs_open_options DEFAULTS;
     const bs_open_options *own = options != NULL ? options : &DEFAULTS;
     bs_client_options of_client = own->client;
-    char *path = absolute(data_dir);
+    char *path = data_dir == NULL ? NULL : absolute(data_dir);
     of_client.data_dir = path;
     of_client.endpoint = NULL;
     bs_code code = bs_client_new(&of_client, client);
     struct start start = {0};
+    if (code == BS_OK && data_dir == NULL) code = bsi_fail(*client, bsi_error(BS_INVALID, NULL, "name a directory"));
     if (code == BS_OK && path == NULL) code = bsi_fail(*client, bsi_no_memory);
     if (code == BS_OK && (own->client.data_dir != NULL || own->client.endpoint != NULL)) {
         code = bsi_fail(

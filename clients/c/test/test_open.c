@@ -109,6 +109,7 @@ TEST(open_says_what_keeps_a_daemon_from_starting) {
     const char *held[] = {"sh", "-c", "exit 3", NULL}, *silent[] = {"sh", "-c", "exec sleep 60", NULL};
     check_refused(data_dir, (bs_open_options){.start_timeout_ms = -1}, BS_INVALID, "start_timeout_ms");
     check_refused(data_dir, (bs_open_options){.client = {.endpoint = "ipc:///x"}}, BS_INVALID, "takes a directory");
+    check_refused(NULL, (bs_open_options){0}, BS_INVALID, "name a directory");
     CHECK(access(data_dir, F_OK) != 0);
     check_refused(
         data_dir, (bs_open_options){.command = none}, BS_UNAVAILABLE,

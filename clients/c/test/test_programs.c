@@ -14,6 +14,18 @@ TEST(the_example_of_readme_runs) {
     CHECK(strcmp(printed(format(run, directory, data_dir, data_dir)), "ada: Hello! 👋") == 0);
 }
 
+/** Rule: without an option, `bs_open` starts the sidecar that lies beside the library, and needs nothing on the PATH. */
+TEST(the_sidecar_beside_the_library_is_found) {
+    const char *directory = temporary_directory();
+    const char *make = "make -s BUILD=%s/build LIBDIR=%s CFLAGS=-O0 WERROR= %s/build/example 2>&1";
+    (void)printed(format(
+        "mkdir %s/backscroll && ln -s \"$(command -v %s)\" %s/backscroll/backscroll", directory, backscroll(),
+        directory));
+    (void)printed(format(make, directory, directory, directory));
+    const char *run = "PATH=/usr/bin:/bin %s/build/example %s/data; kill -9 $(cat %s/data/pid)";
+    CHECK(strcmp(printed(format(run, directory, directory, directory)), "ada: Hello! 👋") == 0);
+}
+
 /** Rule: the header is valid C++17, and a program in it works. */
 TEST(a_program_in_cpp_works) {
     struct daemon daemon = daemon_start("");

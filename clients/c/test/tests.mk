@@ -67,7 +67,17 @@ format-check:
 # The analyser sees leaks where a function takes memory over; the sanitizers and valgrind look for real ones.
 lint:
 	$(MAKE) BUILD=$(BUILD)/lint CFLAGS='-O1 -Werror -fanalyzer -Wno-analyzer-malloc-leak' all
-	$(MAKE) BUILD=$(BUILD)/lint CFLAGS='-O1 -Werror' $(patsubst %,$(BUILD)/lint/%,tests vectors driver example cpp)
+	$(MAKE) BUILD=$(BUILD)/lint CFLAGS='-O1 -Werror' $(patsubst %,$(BUILD)/lint/%,tests vectors driver example cpp examples.o)
+
+# The examples in the comments of the operations, each as a function.
+$(BUILD)/examples.c: include/backscroll/operations.h
+	@mkdir -p $(@D)
+	awk 'BEGIN { print "#include <backscroll.h>" } \
+	    /@code/ { printf "void example_%d(bs_client *client);\nvoid example_%d(bs_client *client) {\n", ++n, n; on = 1; next } \
+	    /@endcode/ { print "(void)code;\n}"; on = 0 } on { sub(/^ \* ?/, ""); print }' $< >$@
+
+$(BUILD)/examples.o: $(BUILD)/examples.c
+	$(CC) $(CFLAGS) -std=c11 -Wall -Wextra -Wpedantic -Iinclude -c $< -o $@
 
 docs:
 	mkdir -p build
