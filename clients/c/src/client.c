@@ -1,6 +1,7 @@
 #include "client.h"
 
 #include <sodium.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -12,6 +13,7 @@
 enum { TIMEOUT_MS = 5000 };
 /** The only event of an idle client's turn would be its end. */
 enum { WAIT_MS_MAX = 3600 * 1000 };
+enum { LOG_CHARS_MAX = 1000 };
 
 /* Small things that the header promises. */
 
@@ -232,27 +234,31 @@ static void work(bs_client *client) {
 
 /* Telling the application. */
 
-static void write_log(const bs_client *client, bs_log_level level, const char *request, bs_error *line) {
-    client->hooks.log(client->hooks.context, level, line->message, request);
-    bsi_error_free(line);
+/** Give the application a line for its log; a long one is cut off. */
+__attribute__((format(printf, 4, 5))) static void
+write_log(const bs_client *client, bs_log_level level, const char *request, const char *format, ...) {
+    char line[LOG_CHARS_MAX + 1];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    client->hooks.log(client->hooks.context, level, line, request);
 }
 
 /** Log the outcome of a request. The message of a caller's error may quote what people wrote. */
 static void log_outcome(const bs_client *client, const struct call *call) {
     const bs_error *error = call->error;
     long long ms = (bsi_now() - call->begun) / MS;
-    bs_error *line;
     if (client->hooks.log == NULL) return;
-    if (error == NULL)
-        line = bsi_error(BS_OK, NULL, "%s: ok in %lld ms", call->type, ms);
-    else if (error->fault == BS_FAULT_DAEMON) {
-        line = bsi_error(BS_OK, NULL, "%s: %s: %s", call->type, error->name, error->message);
+    if (error == NULL) {
+        write_log(client, BS_LOG_DEBUG, call->id, "%s: ok in %lld ms", call->type, ms);
+    } else if (error->fault == BS_FAULT_DAEMON) {
+        write_log(client, BS_LOG_WARNING, call->id, "%s: %s: %s", call->type, error->name, error->message);
+    } else if (error->path != NULL) {
+        write_log(client, BS_LOG_DEBUG, call->id, "%s: %s at %s", call->type, error->name, error->path);
     } else {
-        const char *path = error->path != NULL ? error->path : "";
-        line = bsi_error(BS_OK, NULL, "%s: %s%s%s", call->type, error->name, *path ? " at " : "", path);
+        write_log(client, BS_LOG_DEBUG, call->id, "%s: %s", call->type, error->name);
     }
-    bool is_warning = error != NULL && error->fault == BS_FAULT_DAEMON;
-    write_log(client, is_warning ? BS_LOG_WARNING : BS_LOG_DEBUG, call->id, line);
 }
 
 static void tell_notices(bs_client *client) {
@@ -260,10 +266,10 @@ static void tell_notices(bs_client *client) {
         client->notices = notice->next;
         if (client->notices == NULL) client->last_notice = &client->notices;
         const bs_error *problem = notice->problem;
-        if (client->hooks.log != NULL && !client->pending.is_closed) {
-            bs_error *line = problem == NULL ? bsi_error(BS_OK, NULL, "connected")
-                                             : bsi_error(BS_OK, NULL, "not connected: %s", problem->message);
-            write_log(client, problem == NULL ? BS_LOG_DEBUG : BS_LOG_WARNING, NULL, line);
+        bool is_logged = client->hooks.log != NULL && !client->pending.is_closed;
+        if (is_logged && problem == NULL) write_log(client, BS_LOG_DEBUG, NULL, "connected");
+        if (is_logged && problem != NULL) {
+            write_log(client, BS_LOG_WARNING, NULL, "not connected: %s", problem->message);
         }
         if (client->hooks.on_connection != NULL && !client->pending.is_closed) {
             client->hooks.on_connection(client->hooks.context, problem);
@@ -475,6 +481,7 @@ bs_ticket bs_call_send(
         is_given ? payload.data : EMPTY, is_given ? payload.size : strlen(EMPTY), &encoded, &bsi_payload_path);
     struct reader written = {encoded.data, encoded.data + encoded.size};
     struct token head = {0};
+    if (error == NULL && type == NULL) error = bsi_error(BS_INVALID, NULL, "name an operation");
     if (error == NULL && (!bsi_read(&written, &head) || head.type != TOKEN_MAP)) {
         error = bsi_error(BS_INVALID, &bsi_payload_path, "expected an object, such as {\"roomId\": \"home\"}");
     }

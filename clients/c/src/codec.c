@@ -286,7 +286,7 @@ static bs_error *decode_json(struct reader *reader, bs_json *held, struct arena 
     return is_whole ? NULL : not_of_type(path);
 }
 
-static bs_error *decode_bytes(const struct token *token, struct array *held, struct arena *arena) {
+static bs_error *decode_data(const struct token *token, struct array *held, struct arena *arena) {
     held->items = bsi_arena_copy(arena, token->data, token->size);
     held->count = token->size;
     return held->items == NULL ? bsi_no_memory : NULL;
@@ -370,9 +370,9 @@ static bs_error *decode(
     case KIND_NULL:
         return token.type == TOKEN_NIL ? NULL : not_of_type(path);
     case KIND_TEXT:
-        return token.type == TOKEN_TEXT ? decode_bytes(&token, held, arena) : not_of_type(path);
+        return token.type == TOKEN_TEXT ? decode_data(&token, held, arena) : not_of_type(path);
     case KIND_BYTES:
-        return token.type == TOKEN_BYTES ? decode_bytes(&token, held, arena) : not_of_type(path);
+        return token.type == TOKEN_BYTES ? decode_data(&token, held, arena) : not_of_type(path);
     case KIND_INTEGER:
         return decode_number(&token, held, path);
     case KIND_BOOLEAN:

@@ -231,7 +231,7 @@ static void append(struct pending *pending, struct call *call) {
     pending->bytes += call->bytes;
 }
 
-/** Take a call out of everything but its id's outcome. */
+/** Take a call out of all that holds those without an outcome. */
 static void detach(struct pending *pending, struct call *call) {
     *(call->before != NULL ? &call->before->after : &pending->calls.first) = call->after;
     *(call->after != NULL ? &call->after->before : &pending->calls.last) = call->before;

@@ -93,15 +93,13 @@ static enum transport_event greet(struct transport *transport, int64_t now) {
     return TRANSPORT_IDLE;
 }
 
-static enum transport_event
-received(struct transport *transport, int64_t now, const zmq_msg_t *body, bs_error **problem) {
+static enum transport_event received(struct transport *transport, int64_t now, zmq_msg_t *body, bs_error **problem) {
     transport->received_at = now;
     if (transport->is_connected) {
         transport->delay = RECONNECT_DELAY; // and not before: a daemon may accept connections only to end them
         return TRANSPORT_REPLY;
     }
-    zmq_msg_t *message = (zmq_msg_t *)(uintptr_t)body;
-    *problem = bsi_hello_check(&transport->address, transport->nonce, zmq_msg_data(message), zmq_msg_size(message));
+    *problem = bsi_hello_check(&transport->address, transport->nonce, zmq_msg_data(body), zmq_msg_size(body));
     return *problem == NULL ? connected(transport, now) : lost(transport, now);
 }
 
