@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from backscroll.clients.generator import browser, go, typescript
+from backscroll.clients.generator import browser, c, typescript
 from backscroll.clients.generator.model import read_language
 from backscroll.schema.description import describe
 
@@ -15,6 +16,8 @@ TEMPLATES: dict[str, Callable[[], dict[str, str]]] = {
     "clients/typescript/core/src/generated": lambda: typescript.files(read_language(describe())),
     "clients/typescript/browser/src/generated": lambda: browser.files(describe()),
     "clients/go/language": lambda: go.files(read_language(describe())),
+    "clients/c/include/backscroll": lambda: c.headers(read_language(describe())),
+    "clients/c/src/generated": lambda: c.sources(read_language(describe())),
 }
 """What writes the files of each folder, in which nothing else is."""
 

@@ -16,6 +16,7 @@ GENERATED = generated()
 TYPESCRIPT = "clients/typescript/core/src/generated"
 BROWSER = "clients/typescript/browser/src/generated"
 GO = "clients/go/language"
+C = "clients/c/include/backscroll"
 COMMENT = re.compile(r"/\*\*(.*?)\*/", re.DOTALL)
 
 
@@ -107,3 +108,34 @@ def test_go_has_a_type_for_each_state_of_a_field() -> None:
     assert '\tSenderName update.Field[string] `json:"senderName,omitzero"`' in updates
     assert '\tContent *string `json:"content,omitzero"`' in updates
     assert "\tMentions update.Field[[]string] " in updates
+def test_every_operation_is_a_documented_function_in_c() -> None:
+    """Each waits or calls back; queries can be followed, commands go into a batch. Each has a comment before it."""
+    operations = GENERATED[f"{C}/operations.h"]
+    declared = re.findall(r"(\*/\n)?BS_API [\w ]+?\s(bs_\w+)\(", operations)
+    assert [name for comment, name in declared if not comment] == []
+    names = {name for _, name in declared}
+    for name, described in describe()["operations"].items():
+        function = f"bs_{name.replace('-', '_')}"
+        assert {function, f"{function}_send"} <= names
+        assert (f"{function}_watch" in names) == (described["kind"] == "query" and name != "get-changes")
+        assert (f"{function}_command" in names) == described.get("batch", False)
+    assert operations.count("@code") == operations.count("@endcode") == len(describe()["operations"])
+
+
+def test_what_fields_mean_is_in_the_structs_of_c() -> None:
+    """Each text is in a comment of the headers; a field that may be set, cleared or kept has a type that says so."""
+    language = read_language(describe())
+    written = GENERATED[f"{C}/records.h"] + GENERATED[f"{C}/payloads.h"]
+    comments = "\n".join(
+        " ".join(re.sub(r"^ +\* ?", "", each, flags=re.M).split()) for each in COMMENT.findall(written)
+    )
+    fields = chain(
+        chain.from_iterable(each.fields for each in language.records),
+        chain.from_iterable(each.payload for each in language.operations),
+    )
+    assert [each.text for each in fields if each.text not in comments] == []
+    [updates] = re.findall(r"typedef struct bs_message_updates \{(.*?)\n\}", written, re.DOTALL)
+    members = re.findall(r"^ +([a-z]\w+) \w+;", updates, re.M)
+    assert len(members) > 10
+    assert [each for each in members if not each.endswith("_update")] == []
+    assert '.content = BS_TEXT("hello"),' in GENERATED[f"{C}/operations.h"]

@@ -30,6 +30,11 @@ RUNNERS: dict[str, list[str]] = {
 BUILD = {
     "typescript": "npm install && npm run pretest -w core, in clients/typescript",
     "go": "go test -c -o build/vectors ., in clients/go",
+    "c": ["clients/c/build/vectors"],
+}
+BUILD = {
+    "typescript": "npm install && npm run pretest -w core, in clients/typescript",
+    "c": "make build/vectors, in clients/c",
 }
 """What makes a runner that has to be built."""
 RUN_SECONDS = 300
