@@ -15,8 +15,6 @@ import (
 const (
 	defaultTimeout = 5 * time.Second
 	timeoutMax     = (1<<31 - 1) * time.Millisecond
-	// A caller who waits for less says nothing about the daemon if nothing arrives meanwhile.
-	silenceMin = 100 * time.Millisecond
 
 	whyCanceled = "the caller stopped waiting"
 )
@@ -33,7 +31,8 @@ type Options struct {
 	// Scope is the account whose data it is: "default" if left out. At most 128 bytes.
 	Scope string
 	// Timeout is how long a request waits for its reply if its context has no deadline: 5 s if left out. The daemon does
-	// not start the request later than that.
+	// not start the request later than that. When a request got no reply in its time, and nothing at all has arrived for
+	// so long, the connection is given up for a new one.
 	Timeout time.Duration
 	// OnConnection is called with nil whenever a connection was made, and with the problem, an [*Error], whenever it was
 	// lost or could not be made. It may call the client. While one call goes on, 16 others wait; more are left out.
@@ -73,6 +72,8 @@ type Client struct {
 	mu         sync.Mutex
 	pending    *pendingCalls
 	connection *connection
+	// When the first request was sent after the latest bytes that had arrived, other than queries that wait.
+	askedAt time.Time
 	// Why there is no connection.
 	problem *Error
 	// The calls that were settled since mu was locked.
@@ -184,7 +185,7 @@ func (c *Client) send(ctx context.Context, operation string, payload any, with r
 	if problem != nil {
 		return nil, problem
 	}
-	if deadline, hasDeadline := ctx.Deadline(); hasDeadline {
+	if deadline, hasDeadline := ctx.Deadline(); hasDeadline && (!with.isBounded || deadline.Before(made.deadline)) {
 		made.timeout = min(max(0, deadline.Sub(now)), timeoutMax)
 		made.deadline = now.Add(made.timeout)
 	}
@@ -234,10 +235,16 @@ func (c *Client) giveUp(given *request, waiting context.Context) {
 		problem = c.problem
 	}
 	problem = problem.because(context.Cause(waiting))
-	isPatient := isDeadline && given.timeout >= max(given.call.wait+1, silenceMin)
-	if c.connection == nil || !isPatient {
+	if c.connection == nil {
 		c.pending.settle(given.call, outcome{err: problem})
-	} else if c.pending.timeOut(given.call, problem, c.connection.receivedAt()) {
+		return
+	}
+	now, receivedAt := time.Now(), c.connection.receivedAt()
+	isSilent := c.askedAt.After(receivedAt) && now.Sub(c.askedAt) >= c.options.Timeout
+	if !isDeadline || given.timeout < c.options.Timeout+given.call.wait {
+		receivedAt = now // that nothing arrived while a caller with less time waited says nothing about the daemon
+	}
+	if c.pending.timeOut(given.call, problem, receivedAt) || isSilent {
 		c.connection.close(errors.New("the daemon does not answer"))
 	}
 }

@@ -249,7 +249,7 @@ func TestContext(t *testing.T) {
 	must(t, err)
 }
 
-// Rule: a caller with little time, or one whose query waits longer than it does, has no connection given up.
+// Rule: that nothing arrives while a caller with less time than the client's Timeout waits, gives no connection up.
 func TestImpatientCallers(t *testing.T) {
 	fake := startFake(t, "", func(request fakeRequest) any {
 		if request.Type == "ping" {
@@ -273,6 +273,19 @@ func TestImpatientCallers(t *testing.T) {
 	_, err = client.Ping(ctx, Ping{})
 	must(t, err)
 	same(t, fake.connections(), 1)
+}
+
+// Rule: if nothing arrives for as long as the client's Timeout, the connection is given up, however little time each caller
+// has.
+func TestSilenceForImpatientCallers(t *testing.T) {
+	fake := startFake(t, "", func(fakeRequest) any { return nil })
+	client := newTestClient(t, Options{Endpoint: fake.endpoint, Timeout: shortTimeout})
+	waitUntil(t, "it connects again", func() bool {
+		short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+		defer cancel()
+		_, err := client.GetUser(short, GetUser{UserID: "u"})
+		return err != nil && fake.connections() > 1
+	})
 }
 
 // Rule: closing fails what has no reply and what comes later, ends iterations, and leaves no goroutine.

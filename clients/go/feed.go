@@ -122,16 +122,14 @@ type asking struct {
 }
 
 // once returns the answer to a question.
-func once[Result any](a *asking, question Operation[Result], wait time.Duration) (Answer[Result], error) {
-	ctx, cancel := context.WithTimeout(a.ctx, a.client.options.Timeout+wait)
-	defer cancel()
-	return Start(ctx, a.client, question).Wait()
+func once[Result any](a *asking, question Operation[Result]) (Answer[Result], error) {
+	return Start(a.ctx, a.client, question, bounded).Wait()
 }
 
 // patiently returns the answer to a question, however long the daemon is away; it fails where waiting does not help.
-func patiently[Result any](a *asking, question Operation[Result], wait time.Duration) (Answer[Result], error) {
+func patiently[Result any](a *asking, question Operation[Result]) (Answer[Result], error) {
 	for delay := feedPause; ; delay = min(2*delay, feedPauseMax) {
-		answer, err := once(a, question, wait)
+		answer, err := once(a, question)
 		var problem *Error
 		if err == nil || !errors.As(err, &problem) || !problem.Retryable && problem.Code != ErrNoReply {
 			return answer, err
@@ -155,7 +153,7 @@ func (a *asking) sleep(delay time.Duration) error {
 
 // now returns the cursor at the end of the feed.
 func (a *asking) now() (string, error) {
-	answer, err := patiently(a, GetChanges{After: "now"}, 0)
+	answer, err := patiently(a, GetChanges{After: "now"})
 	if err != nil {
 		return "", err
 	}
@@ -167,7 +165,7 @@ func (a *asking) now() (string, error) {
 func (a *asking) nextPage(query GetChanges, cursor string) (*ChangePage, error) {
 	begun := time.Now()
 	query.After, query.WaitMs = cursor, feedWait.Milliseconds()
-	answer, err := patiently(a, query, feedWait)
+	answer, err := patiently(a, query)
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +180,7 @@ func (a *asking) nextPage(query GetChanges, cursor string) (*ChangePage, error) 
 }
 
 func (a *asking) changes(query GetChanges, cursor string, yield func(FeedChange) bool) error {
-	if _, err := once(a, Ping{}, 0); err != nil {
+	if _, err := once(a, Ping{}); err != nil {
 		return err
 	}
 	if cursor == "now" {
@@ -219,7 +217,7 @@ func watch[Result any](a *asking, query Query[Result], yield func(Watched[Result
 	if problem != nil {
 		return problem
 	}
-	if _, err := once(a, Ping{}, 0); err != nil {
+	if _, err := once(a, Ping{}); err != nil {
 		return err
 	}
 	cursor, err := a.now() // first, so that what changes while the query is answered is asked for afterwards
@@ -229,7 +227,7 @@ func watch[Result any](a *asking, query Query[Result], yield func(Watched[Result
 	var given *Watched[Result]
 	var newest int64
 	for gap := false; ; {
-		answer, err := patiently(a, query, 0)
+		answer, err := patiently(a, query)
 		if err != nil {
 			return err
 		}
@@ -271,7 +269,7 @@ func (a *asking) jump(question GetChanges, cursor string) (next string, gap bool
 		return "", false, err
 	}
 	question.After, question.Limit = cursor, 1
-	answer, err := patiently(a, question, 0)
+	answer, err := patiently(a, question)
 	if err != nil {
 		return "", false, err
 	}

@@ -104,6 +104,9 @@ func (c *Client) sendable(made *connection) (frames []byte, retryAt time.Time) {
 		if next == nil {
 			break
 		}
+		if !next.waits() && !c.askedAt.After(made.receivedAt()) {
+			c.askedAt = now
+		}
 		frames = appendFrame(frames, c.pending.markSent(next, now, made.token))
 	}
 	return frames, c.pending.retryAt

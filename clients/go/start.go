@@ -7,6 +7,8 @@ type RequestOption func(*requestOptions)
 
 type requestOptions struct {
 	id *string
+	// Whether the client's Timeout holds also if the context has a later deadline.
+	isBounded bool
 }
 
 // WithRequestID gives a command an id, 1 to 64 bytes, preferably a ULID. To be sure of a command even across a restart of
@@ -14,6 +16,9 @@ type requestOptions struct {
 func WithRequestID(id string) RequestOption {
 	return func(options *requestOptions) { options.id = &id }
 }
+
+// bounded has a request wait no longer than the client's Timeout.
+func bounded(options *requestOptions) { options.isBounded = true }
 
 // Pending is a request whose result may not have come yet.
 type Pending[Result any] struct {
