@@ -269,6 +269,8 @@ class RouterSocket:
         except zmq.ZMQError as error:
             if error.errno != errno.EHOSTUNREACH:
                 raise
+            # What it sent may still be in the pipe, and would overtake what waits in its lane and is dropped now.
+            peer.is_cut = True
             self._on_gone(client)
         return True
 

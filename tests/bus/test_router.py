@@ -428,6 +428,23 @@ def test_a_reply_to_an_unknown_client_is_dropped(box: Box) -> None:
     assert box.events == [("gone", b"\0nobody")]
 
 
+def test_what_a_lost_connection_has_left_is_dropped(box: Box) -> None:
+    """Once a reply has found its client gone, requests that wait are dropped; later ones would overtake them."""
+    with closing(connected(box.endpoint)) as connection:
+        wait_until(partial(box.admits, connection))
+        connection.sendall(b"\x00\x01x" * 200)  # all are in the pipe when the end of the stream is read
+        client = box.receive()[0]
+        connection.shutdown(socket.SHUT_RDWR)
+
+        def is_gone() -> bool:
+            box.mail.send([client], b"reply")
+            return bool(box.events)
+
+        wait_until(is_gone)
+        assert box.events == [("gone", client)]
+        assert box.mail.receive() == []
+
+
 def test_a_live_address_is_refused_and_a_stale_one_replaced(tmp_path: Path, box: Box) -> None:
     """A socket path with a listener is never taken over; one left by a dead process is."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

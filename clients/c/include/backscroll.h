@@ -263,7 +263,7 @@ typedef uint64_t bs_ticket;
  * @param options may be NULL.
  * @param client is set also where the options cannot be used, so that `bs_last_error` can say why; NULL only if there is
  *     no memory. Free it with `bs_client_free`.
- * @return `BS_OK`, `BS_INVALID` or `BS_NO_MEMORY`.
+ * @return `BS_OK`, `BS_INVALID`, `BS_UNAVAILABLE` if too many files are open, or `BS_NO_MEMORY`.
  */
 BS_API bs_code bs_client_new(const bs_client_options *options, bs_client **client);
 
@@ -310,7 +310,10 @@ BS_API void bs_close(bs_client *client);
 /** Close a client and free it, after its changes and watches; NULL is allowed. Not from a callback. */
 BS_API void bs_client_free(bs_client *client);
 
-/** What went wrong in the latest function that failed, until the next one fails. Of a client that is NULL: no memory. */
+/**
+ * What went wrong in the latest function that failed, until the next one fails; NULL if none did. Of a client that is NULL it
+ * says that there is no memory.
+ */
 BS_API const bs_error *bs_last_error(const bs_client *client);
 
 /** The number of the scope's commit that the latest result of a function that waits reflects. */

@@ -13,6 +13,7 @@
 #include "json.h"
 
 static const char ENDPOINT_FILE[] = "endpoint.json";
+static const char IPC[] = "ipc://", TCP[] = "tcp://", CURVE[] = "curve://";
 static const char TOKEN_VARIABLE[] = "BACKSCROLL_TOKEN";
 static const char KEYS_VARIABLE[] = "BACKSCROLL_KEYS";
 /** So many bytes of a file are read: what a daemon wrote has fewer. */
@@ -64,7 +65,6 @@ static bool has_valid_port(const char *endpoint) {
 }
 
 bs_error *bsi_endpoint_check(const char *endpoint) {
-    static const char TCP[] = "tcp://", CURVE[] = "curve://", IPC[] = "ipc://";
     if (bsi_begins_with(endpoint, IPC) && endpoint[strlen(IPC)] != '\0') return NULL;
     const char *host = bsi_begins_with(endpoint, TCP)     ? endpoint + strlen(TCP)
                        : bsi_begins_with(endpoint, CURVE) ? endpoint + strlen(CURVE)
@@ -239,15 +239,27 @@ static bool lists(const struct buffer *announced, const char *endpoint) {
     return is_listed;
 }
 
-/** The first of the endpoints, in new memory. */
-static bs_error *first_endpoint(const struct buffer *announced, const char *directory, char **endpoint) {
+/** The file of the keys for CURVE; NULL if there is none. */
+static const char *keys_file(const struct location *location) {
+    return location->keys_file != NULL ? location->keys_file : variable(KEYS_VARIABLE);
+}
+
+/** The first endpoint that this client can use, or else one that it cannot, in new memory. */
+static bs_error *first_endpoint(
+    const struct location *location, const struct buffer *announced, const char *directory, char **endpoint) {
     struct reader list;
     size_t count;
+    bs_text chosen = {0};
     if (!endpoints_in((struct reader){announced->data, announced->data + announced->size}, &list, &count)) count = 0;
     for (size_t at = 0; at < count; at++) {
         bs_text each = next_endpoint(&list);
-        if (each.data == NULL) continue;
-        *endpoint = copy_of(&each);
+        bool is_curve = each.size > strlen(CURVE) && memcmp(each.data, CURVE, strlen(CURVE)) == 0;
+        bool is_usable = each.data != NULL && (!is_curve || keys_file(location) != NULL);
+        if (is_usable || chosen.data == NULL) chosen = each;
+        if (is_usable) break;
+    }
+    if (chosen.data != NULL) {
+        *endpoint = copy_of(&chosen);
         return *endpoint == NULL ? bsi_no_memory : NULL;
     }
     return bsi_unavailable(
@@ -299,7 +311,7 @@ static bool copy_key(const struct buffer *keys, const char *name, char key[KEY_C
 }
 
 static bs_error *read_keys(const struct location *location, struct address *address) {
-    const char *file = location->keys_file != NULL ? location->keys_file : variable(KEYS_VARIABLE);
+    const char *file = keys_file(location);
     if (file == NULL) {
         return bsi_error(
             BS_INVALID, NULL,
@@ -322,14 +334,14 @@ static bs_error *find(const struct location *location, const char *directory, st
     read_announced(directory, &announced);
     bs_error *error = NULL;
     if (location->endpoint == NULL) {
-        error = first_endpoint(&announced, directory, &address->endpoint);
+        error = first_endpoint(location, &announced, directory, &address->endpoint);
     } else {
         address->endpoint = bsi_joined(location->endpoint, "", "");
         if (address->endpoint == NULL) error = bsi_no_memory;
     }
     if (error == NULL) error = bsi_endpoint_check(address->endpoint);
-    if (error == NULL && !bsi_begins_with(address->endpoint, "ipc://")) {
-        if (bsi_begins_with(address->endpoint, "curve://")) error = read_keys(location, address);
+    if (error == NULL && !bsi_begins_with(address->endpoint, IPC)) {
+        if (bsi_begins_with(address->endpoint, CURVE)) error = read_keys(location, address);
         if (error == NULL) error = find_token(location, &announced, address);
     }
     if (announced.data != NULL) sodium_memzero(announced.data, announced.size);
@@ -339,7 +351,7 @@ static bs_error *find(const struct location *location, const char *directory, st
 
 bs_error *bsi_address_find(const struct location *location, struct address *address) {
     *address = (struct address){0};
-    if (location->endpoint != NULL && bsi_begins_with(location->endpoint, "ipc://")) {
+    if (location->endpoint != NULL && bsi_begins_with(location->endpoint, IPC)) {
         address->endpoint = bsi_joined(location->endpoint, "", "");
         return address->endpoint == NULL ? bsi_no_memory : NULL;
     }

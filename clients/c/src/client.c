@@ -13,7 +13,7 @@
 enum { TIMEOUT_MS = 5000 };
 /** The only event of an idle client's turn would be its end. */
 enum { WAIT_MS_MAX = 3600 * 1000 };
-enum { LOG_CHARS_MAX = 1000 };
+enum { LOG_CHARS_MAX = 1000, REPLIES_AT_ONCE = 64 };
 
 /* Small things that the header promises. */
 
@@ -179,23 +179,28 @@ static void received(bs_client *client, zmq_msg_t *body, int64_t now) {
     bsi_error_free(error);
 }
 
-/** Handle all that has happened to the connection. */
-static void handle_events(bs_client *client) {
+/**
+ * Handle what has happened to the connection; whether that was all. After some replies the application is told of them first,
+ * so that not all results are in memory at once.
+ */
+static bool handle_events(bs_client *client) {
     zmq_msg_t body;
     zmq_msg_init(&body);
-    for (;;) {
+    int replies = 0;
+    while (replies < REPLIES_AT_ONCE) {
         bs_error *problem;
         int64_t now = bsi_now();
         switch (bsi_transport_next(&client->transport, now, &body, &problem)) {
         case TRANSPORT_IDLE:
             zmq_msg_close(&body);
-            return;
+            return true;
         case TRANSPORT_CONNECTED:
             set_problem(client, NULL);
             bsi_pending_reconnected(&client->pending);
             break;
         case TRANSPORT_REPLY:
             received(client, &body, now);
+            replies++;
             break;
         case TRANSPORT_LOST:
             bsi_pending_lost(&client->pending);
@@ -207,6 +212,8 @@ static void handle_events(bs_client *client) {
         flush(client);
         bsi_transport_set_active(&client->transport, client->pending.count > 0, now);
     }
+    zmq_msg_close(&body);
+    return false;
 }
 
 static void time_out(bs_client *client, struct call *call) {
@@ -223,7 +230,7 @@ static void time_out(bs_client *client, struct call *call) {
 /** Do all that there is to do until now. What has arrived is handled before deadlines: its reply may be there. */
 static void work(bs_client *client) {
     struct call *call;
-    handle_events(client);
+    if (!handle_events(client)) return;
     int64_t now = bsi_now();
     while ((call = bsi_pending_next_deadline(&client->pending)) != NULL && call->deadline <= now)
         time_out(client, call);

@@ -48,7 +48,7 @@ TEST(what_is_saved_over_tcp_is_read_back) {
 
 /** Rule: the same with CURVE and the keys in a file. */
 TEST(what_is_saved_over_curve_is_read_back) {
-    struct daemon daemon = {.data_dir = temporary_directory(), .flags = "--endpoint 'curve://127.0.0.1:*'"};
+    struct daemon daemon = {.data_dir = temporary_directory(), .flags = "--endpoint 'curve://127.0.0.1:*' " TCP};
     const char *keys = format("%s/keys", daemon.data_dir);
     (void)printed(format("%s keys create c --data-dir %s --to %s 2>/dev/null", backscroll(), daemon.data_dir, keys));
     daemon_restart(&daemon);
@@ -60,6 +60,8 @@ TEST(what_is_saved_over_curve_is_read_back) {
     bs_client *client = client_with(options);
     bs_save_message_payload save = message_of(1, "secret");
     CHECK_CODE(client, BS_OK, bs_save_message(client, &save, NULL));
+    bs_client *any = client_of(daemon.data_dir); // which takes an endpoint that needs no keys
+    CHECK_CODE(any, BS_OK, bs_save_message(any, &save, NULL));
     CHECK_CODE(without, BS_INVALID, bs_save_message(without, &save, NULL));
     CHECK_HAS(bs_last_error(without)->message, "needs keys from a file that `backscroll keys create` made");
 }
