@@ -194,8 +194,8 @@ class RouterSocket:
         return bool(outbox.messages) or not self.in_flight.has_room(self._peer(client), size)
 
     def retry(self) -> None:
-        """Try to send the replies in outboxes. Those of a client that has taken none for too long are dropped,
-        unless it waits because others fill the budget of all.
+        """Try to send the replies in outboxes. A client that has taken none for too long is cut off, unless it waits
+        because others fill the budget of all: what it sent later must not overtake the requests that are dropped.
         """
         self.in_flight.is_full = False
         self.in_flight.settle()
@@ -213,6 +213,7 @@ class RouterSocket:
                 self._on_resume(client)
             elif time.monotonic() - outbox.stalled_since > self._stall_s:
                 del self.outboxes[client]
+                self._cut(peer)
                 self._on_gone(client)
 
     def close(self) -> None:
