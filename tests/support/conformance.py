@@ -26,14 +26,11 @@ RUNNERS: dict[str, list[str]] = {
     "python": [sys.executable, "-m", "tests.support.vector_runner"],
     "typescript": ["node", "clients/typescript/core/build/test/vectors/main.js"],
     "go": ["clients/go/build/vectors"],
-}
-BUILD = {
-    "typescript": "npm install && npm run pretest -w core, in clients/typescript",
-    "go": "go test -c -o build/vectors ., in clients/go",
     "c": ["clients/c/build/vectors"],
 }
 BUILD = {
     "typescript": "npm install && npm run pretest -w core, in clients/typescript",
+    "go": "go test -c -o build/vectors ., in clients/go",
     "c": "make build/vectors, in clients/c",
 }
 """What makes a runner that has to be built."""
