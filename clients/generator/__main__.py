@@ -7,13 +7,16 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from backscroll.clients.generator import browser, typescript
+from backscroll.clients.generator import browser, java, typescript
 from backscroll.clients.generator.model import read_language
 from backscroll.schema.description import describe
 
 TEMPLATES: dict[str, Callable[[], dict[str, str]]] = {
     "clients/typescript/core/src/generated": lambda: typescript.files(read_language(describe())),
     "clients/typescript/browser/src/generated": lambda: browser.files(describe()),
+    "clients/java/src/main/java/backscroll/records": lambda: java.records(read_language(describe())),
+    "clients/java/src/main/java/backscroll/requests": lambda: java.requests(read_language(describe())),
+    "clients/java/src/main/java/backscroll/errors": lambda: java.errors(read_language(describe())),
 }
 """What writes the files of each folder, in which nothing else is."""
 
