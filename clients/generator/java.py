@@ -3,6 +3,7 @@
 A record that requests and replies have both is one class: what only replies contain is read and never sent.
 """
 
+import html
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -313,7 +314,10 @@ def _body(each: Class) -> Iterator[str]:
     checks = list(_checks(each))
     if checks:
         yield ""
-        yield "  /** Refuses null where a value is required, and copies lists and maps. */"
+        summary = "Refuses null where a value is required, and copies lists and maps."
+        if each.is_sent:
+            summary += " A later level may add parameters: prefer {@link #of}, which keeps its own."
+        yield from _comment([summary], [f"@param {name} as in the record" for name in _names(each)], "  ")
         yield f"  public {each.name} {{"
         yield from (f"    {line}" for line in checks)
         yield "  }"
@@ -571,7 +575,14 @@ def _paragraphs(operation: Operation, names: dict[str, Operation], language: Lan
     if operation.description:
         yield _linked(operation.description, names)
     yield about_kind(operation)
-    yield f"\0<pre>{{@code\n{_example(operation, language)}\n}}</pre>"
+    yield f"\0{_preformatted(_example(operation, language))}"
+
+
+def _preformatted(code: str) -> str:
+    """Code in a comment. In `{@code}` braces must be in pairs."""
+    if code.count("{") == code.count("}"):
+        return f"<pre>{{@code\n{code}\n}}</pre>"
+    return f"<pre>\n{html.escape(code, quote=False).replace('{', '&#123;').replace('}', '&#125;')}\n</pre>"
 
 
 def _tags(operation: Operation, parameters: Parameters) -> list[str]:

@@ -25,8 +25,17 @@ from tests.support.vectors import DIRECTORY, LISTS, Result, load, vectors_in
 RUNNERS: dict[str, list[str]] = {
     "python": [sys.executable, "-m", "tests.support.vector_runner"],
     "typescript": ["node", "clients/typescript/core/build/test/vectors/main.js"],
+    "java": [
+        "java",
+        "-cp",
+        "clients/java/target/classes:clients/java/target/test-classes:clients/java/target/dependencies/*",
+        "backscroll.VectorRunner",
+    ],
 }
-BUILD = {"typescript": "npm install && npm run pretest -w core, in clients/typescript"}
+BUILD = {
+    "typescript": "npm install && npm run pretest -w core, in clients/typescript",
+    "java": "mvn test-compile, in clients/java",
+}
 """What makes a runner that has to be built."""
 RUN_SECONDS = 300
 WHY_CHARS_MAX = 500

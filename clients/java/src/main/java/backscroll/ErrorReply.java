@@ -13,7 +13,15 @@ import java.util.Map;
  */
 public record ErrorReply(
     String code, String message, String fault, boolean retryable, Map<String, Object> details) {
-  /** Replaces null details by empty ones. */
+  /**
+   * Replaces null details by empty ones.
+   *
+   * @param code as in the record
+   * @param message as in the record
+   * @param fault as in the record
+   * @param retryable as in the record
+   * @param details as in the record
+   */
   public ErrorReply {
     details = details == null ? Map.of() : details;
   }

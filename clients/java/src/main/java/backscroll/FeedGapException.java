@@ -8,6 +8,7 @@ package backscroll;
 public final class FeedGapException extends RuntimeException {
   private static final long serialVersionUID = 1L;
 
+  /** Where to go on. */
   private final String cursor;
 
   FeedGapException(String cursor) {

@@ -28,7 +28,14 @@ public record OperationInfo(String name, Kind kind, ResultType result, List<Noun
     BUILT_IN
   }
 
-  /** Copies the list. */
+  /**
+   * Copies the list.
+   *
+   * @param name as in the record
+   * @param kind as in the record
+   * @param result as in the record
+   * @param reads as in the record
+   */
   public OperationInfo {
     reads = List.copyOf(reads);
   }

@@ -31,7 +31,11 @@ public sealed interface Update<T> {
    * @param value the value, not null
    */
   record Set<T>(T value) implements Update<T> {
-    /** Refuses null. */
+    /**
+     * Refuses null.
+     *
+     * @param value as in the record
+     */
     public Set {
       Objects.requireNonNull(value, "value");
     }

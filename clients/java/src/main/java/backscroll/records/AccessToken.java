@@ -29,7 +29,16 @@ public record AccessToken(
     Instant expiresAt,
     @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps.
+   *
+   * @param name as in the record
+   * @param right as in the record
+   * @param createdAt as in the record
+   * @param scopes as in the record
+   * @param expiresAt as in the record
+   * @param unknownFields as in the record
+   */
   public AccessToken {
     Objects.requireNonNull(name, "name");
     Objects.requireNonNull(right, "right");

@@ -51,7 +51,25 @@ public record Attachment(
     @JsonView(OnlyInReplies.class) List<String> damaged,
     @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param id as in the record
+   * @param messageId as in the record
+   * @param filename as in the record
+   * @param size as in the record
+   * @param mime as in the record
+   * @param mediaId as in the record
+   * @param isImage as in the record
+   * @param uploaderPeerId as in the record
+   * @param filePath as in the record
+   * @param savedPath as in the record
+   * @param sha256 as in the record
+   * @param metadata as in the record
+   * @param damaged as in the record
+   * @param unknownFields as in the record
+   */
   public Attachment {
     Objects.requireNonNull(id, "id");
     Objects.requireNonNull(messageId, "messageId");

@@ -41,7 +41,22 @@ public record Ban(
     @JsonView(OnlyInReplies.class) List<String> damaged,
     @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param roomId as in the record
+   * @param oderId as in the record
+   * @param timestamp as in the record
+   * @param userId as in the record
+   * @param bannedBy as in the record
+   * @param displayName as in the record
+   * @param reason as in the record
+   * @param expiresAt as in the record
+   * @param metadata as in the record
+   * @param damaged as in the record
+   * @param unknownFields as in the record
+   */
   public Ban {
     Objects.requireNonNull(roomId, "roomId");
     Objects.requireNonNull(oderId, "oderId");

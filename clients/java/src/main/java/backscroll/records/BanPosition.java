@@ -14,7 +14,13 @@ import java.util.Objects;
  */
 public record BanPosition(Instant timestamp, String oderId) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param timestamp as in the record
+   * @param oderId as in the record
+   */
   public BanPosition {
     timestamp = Values.millis(Objects.requireNonNull(timestamp, "timestamp"));
     Objects.requireNonNull(oderId, "oderId");

@@ -35,7 +35,18 @@ public record Category(
     @JsonView(OnlyInReplies.class) List<String> damaged,
     @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param id as in the record
+   * @param name as in the record
+   * @param position as in the record
+   * @param createdAt as in the record
+   * @param metadata as in the record
+   * @param damaged as in the record
+   * @param unknownFields as in the record
+   */
   public Category {
     Objects.requireNonNull(id, "id");
     Objects.requireNonNull(name, "name");

@@ -24,7 +24,15 @@ public record CategoryUpdates(
     @JsonInclude(JsonInclude.Include.NON_EMPTY) Update<Instant> createdAt,
     @JsonInclude(JsonInclude.Include.NON_EMPTY) Update<Map<String, Object>> metadata) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param name as in the record
+   * @param position as in the record
+   * @param createdAt as in the record
+   * @param metadata as in the record
+   */
   public CategoryUpdates {
     createdAt = Update.orKeep(createdAt);
     metadata = Update.orKeep(metadata);

@@ -32,7 +32,17 @@ public record Change(
     String channelId,
     @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param noun as in the record
+   * @param kind as in the record
+   * @param id as in the record
+   * @param roomId as in the record
+   * @param channelId as in the record
+   * @param unknownFields as in the record
+   */
   public Change {
     Objects.requireNonNull(noun, "noun");
     unknownFields = Values.orEmpty(unknownFields);

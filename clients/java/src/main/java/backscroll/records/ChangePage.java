@@ -28,7 +28,15 @@ public record ChangePage(
     Boolean gap,
     @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps.
+   *
+   * @param changes as in the record
+   * @param cursor as in the record
+   * @param more as in the record
+   * @param gap as in the record
+   * @param unknownFields as in the record
+   */
   public ChangePage {
     changes = Values.copyOf(Objects.requireNonNull(changes, "changes"));
     Objects.requireNonNull(cursor, "cursor");

@@ -47,7 +47,22 @@ public record Channel(
     @JsonView(OnlyInReplies.class) List<String> damaged,
     @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param id as in the record
+   * @param name as in the record
+   * @param type as in the record
+   * @param position as in the record
+   * @param topic as in the record
+   * @param categoryId as in the record
+   * @param createdAt as in the record
+   * @param updatedAt as in the record
+   * @param metadata as in the record
+   * @param damaged as in the record
+   * @param unknownFields as in the record
+   */
   public Channel {
     Objects.requireNonNull(id, "id");
     Objects.requireNonNull(name, "name");

@@ -12,7 +12,13 @@ import java.util.Objects;
  */
 public record ChannelPosition(long position, String id) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param position as in the record
+   * @param id as in the record
+   */
   public ChannelPosition {
     Objects.requireNonNull(id, "id");
   }

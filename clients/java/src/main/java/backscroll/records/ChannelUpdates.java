@@ -34,7 +34,19 @@ public record ChannelUpdates(
     @JsonInclude(JsonInclude.Include.NON_EMPTY) Update<Instant> updatedAt,
     @JsonInclude(JsonInclude.Include.NON_EMPTY) Update<Map<String, Object>> metadata) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param name as in the record
+   * @param type as in the record
+   * @param position as in the record
+   * @param topic as in the record
+   * @param categoryId as in the record
+   * @param createdAt as in the record
+   * @param updatedAt as in the record
+   * @param metadata as in the record
+   */
   public ChannelUpdates {
     topic = Update.orKeep(topic);
     categoryId = Update.orKeep(categoryId);

@@ -23,7 +23,14 @@ public record ClientKey(
     Instant createdAt,
     @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps.
+   *
+   * @param name as in the record
+   * @param publicKey as in the record
+   * @param createdAt as in the record
+   * @param unknownFields as in the record
+   */
   public ClientKey {
     Objects.requireNonNull(name, "name");
     Objects.requireNonNull(publicKey, "publicKey");

@@ -19,7 +19,13 @@ public record DeletedMessages(
     boolean hasMore,
     @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps.
+   *
+   * @param deleted as in the record
+   * @param hasMore as in the record
+   * @param unknownFields as in the record
+   */
   public DeletedMessages {
     unknownFields = Values.orEmpty(unknownFields);
   }

@@ -18,7 +18,13 @@ import java.util.Map;
 public record Generated(
     List<String> ids, @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param ids as in the record
+   * @param unknownFields as in the record
+   */
   public Generated {
     ids = Values.copyOf(ids);
     unknownFields = Values.orEmpty(unknownFields);

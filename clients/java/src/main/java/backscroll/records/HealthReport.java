@@ -36,7 +36,19 @@ public record HealthReport(
     Map<String, Long> queues,
     @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps.
+   *
+   * @param ready as in the record
+   * @param version as in the record
+   * @param level as in the record
+   * @param pid as in the record
+   * @param uptimeMs as in the record
+   * @param storage as in the record
+   * @param scopesOpen as in the record
+   * @param queues as in the record
+   * @param unknownFields as in the record
+   */
   public HealthReport {
     Objects.requireNonNull(version, "version");
     Objects.requireNonNull(storage, "storage");

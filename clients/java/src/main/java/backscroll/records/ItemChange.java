@@ -51,7 +51,20 @@ public record ItemChange(
           Map.entry(Noun.BAN, Ban.class),
           Map.entry(Noun.MEDIA, Media.class));
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps.
+   *
+   * @param noun as in the record
+   * @param seq as in the record
+   * @param at as in the record
+   * @param requestId as in the record
+   * @param id as in the record
+   * @param roomId as in the record
+   * @param channelId as in the record
+   * @param gone as in the record
+   * @param value as in the record
+   * @param unknownFields as in the record
+   */
   public ItemChange {
     Objects.requireNonNull(noun, "noun");
     at = Values.millis(Objects.requireNonNull(at, "at"));

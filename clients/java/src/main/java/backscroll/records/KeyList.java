@@ -22,7 +22,13 @@ public record KeyList(
     List<ClientKey> keys,
     @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps.
+   *
+   * @param serverKey as in the record
+   * @param keys as in the record
+   * @param unknownFields as in the record
+   */
   public KeyList {
     Objects.requireNonNull(serverKey, "serverKey");
     keys = Values.copyOf(Objects.requireNonNull(keys, "keys"));

@@ -51,7 +51,26 @@ public record LogEntry(
     String chain,
     @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param seq as in the record
+   * @param at as in the record
+   * @param id as in the record
+   * @param type as in the record
+   * @param payload as in the record
+   * @param changes as in the record
+   * @param generated as in the record
+   * @param principal as in the record
+   * @param client as in the record
+   * @param n as in the record
+   * @param salt as in the record
+   * @param redacted as in the record
+   * @param digest as in the record
+   * @param chain as in the record
+   * @param unknownFields as in the record
+   */
   public LogEntry {
     at = Values.millis(Objects.requireNonNull(at, "at"));
     Objects.requireNonNull(id, "id");

@@ -26,7 +26,15 @@ public record LogPage(
     long lastSeq,
     @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps.
+   *
+   * @param entries as in the record
+   * @param chainStart as in the record
+   * @param firstSeq as in the record
+   * @param lastSeq as in the record
+   * @param unknownFields as in the record
+   */
   public LogPage {
     entries = Values.copyOf(Objects.requireNonNull(entries, "entries"));
     Objects.requireNonNull(chainStart, "chainStart");

@@ -31,7 +31,18 @@ public record Media(
     String uploaderId,
     @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps.
+   *
+   * @param id as in the record
+   * @param sha256 as in the record
+   * @param mime as in the record
+   * @param size as in the record
+   * @param parts as in the record
+   * @param createdAt as in the record
+   * @param uploaderId as in the record
+   * @param unknownFields as in the record
+   */
   public Media {
     Objects.requireNonNull(id, "id");
     Objects.requireNonNull(sha256, "sha256");

@@ -11,7 +11,12 @@ import java.util.Objects;
  */
 public record MediaPosition(String id) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param id as in the record
+   */
   public MediaPosition {
     Objects.requireNonNull(id, "id");
   }

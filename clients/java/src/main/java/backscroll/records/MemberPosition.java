@@ -16,7 +16,13 @@ import java.util.Objects;
 public record MemberPosition(
     @JsonInclude(JsonInclude.Include.ALWAYS) Instant joinedAt, String oderId) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param joinedAt as in the record
+   * @param oderId as in the record
+   */
   public MemberPosition {
     joinedAt = Values.millis(Objects.requireNonNull(joinedAt, "joinedAt"));
     Objects.requireNonNull(oderId, "oderId");

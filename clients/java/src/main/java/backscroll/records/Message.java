@@ -91,7 +91,37 @@ public record Message(
     @JsonView(OnlyInReplies.class) List<Attachment> attachments,
     @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param id as in the record
+   * @param roomId as in the record
+   * @param senderId as in the record
+   * @param content as in the record
+   * @param timestamp as in the record
+   * @param channelId as in the record
+   * @param senderName as in the record
+   * @param editedAt as in the record
+   * @param isDeleted as in the record
+   * @param replyToId as in the record
+   * @param reactions as in the record
+   * @param revision as in the record
+   * @param headHash as in the record
+   * @param linkMetadata as in the record
+   * @param metadata as in the record
+   * @param ordinal as in the record
+   * @param sentAt as in the record
+   * @param type as in the record
+   * @param threadId as in the record
+   * @param forwardedFrom as in the record
+   * @param mentions as in the record
+   * @param pinnedAt as in the record
+   * @param expiresAt as in the record
+   * @param damaged as in the record
+   * @param attachments as in the record
+   * @param unknownFields as in the record
+   */
   public Message {
     Objects.requireNonNull(id, "id");
     Objects.requireNonNull(roomId, "roomId");

@@ -21,7 +21,13 @@ public record MessageList(
     boolean hasMore,
     @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps.
+   *
+   * @param messages as in the record
+   * @param hasMore as in the record
+   * @param unknownFields as in the record
+   */
   public MessageList {
     messages = Values.copyOf(Objects.requireNonNull(messages, "messages"));
     unknownFields = Values.orEmpty(unknownFields);

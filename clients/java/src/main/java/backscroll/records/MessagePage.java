@@ -30,7 +30,16 @@ public record MessagePage(
     String newerCursor,
     @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps.
+   *
+   * @param messages as in the record
+   * @param hasOlder as in the record
+   * @param hasNewer as in the record
+   * @param olderCursor as in the record
+   * @param newerCursor as in the record
+   * @param unknownFields as in the record
+   */
   public MessagePage {
     messages = Values.copyOf(Objects.requireNonNull(messages, "messages"));
     unknownFields = Values.orEmpty(unknownFields);

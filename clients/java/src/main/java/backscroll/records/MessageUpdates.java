@@ -77,7 +77,33 @@ public record MessageUpdates(
     @JsonInclude(JsonInclude.Include.NON_EMPTY) Update<Instant> pinnedAt,
     @JsonInclude(JsonInclude.Include.NON_EMPTY) Update<Instant> expiresAt) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param roomId as in the record
+   * @param senderId as in the record
+   * @param content as in the record
+   * @param timestamp as in the record
+   * @param channelId as in the record
+   * @param senderName as in the record
+   * @param editedAt as in the record
+   * @param isDeleted as in the record
+   * @param replyToId as in the record
+   * @param reactions as in the record
+   * @param revision as in the record
+   * @param headHash as in the record
+   * @param linkMetadata as in the record
+   * @param metadata as in the record
+   * @param ordinal as in the record
+   * @param sentAt as in the record
+   * @param type as in the record
+   * @param threadId as in the record
+   * @param forwardedFrom as in the record
+   * @param mentions as in the record
+   * @param pinnedAt as in the record
+   * @param expiresAt as in the record
+   */
   public MessageUpdates {
     senderId = Update.orKeep(senderId);
     timestamp = Values.millis(timestamp);

@@ -15,7 +15,12 @@ import java.util.Map;
  */
 public record Pong(boolean pong, @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps.
+   *
+   * @param pong as in the record
+   * @param unknownFields as in the record
+   */
   public Pong {
     unknownFields = Values.orEmpty(unknownFields);
   }

@@ -23,7 +23,13 @@ public record Proof(
     List<String> endpoints,
     @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps.
+   *
+   * @param proof as in the record
+   * @param endpoints as in the record
+   * @param unknownFields as in the record
+   */
   public Proof {
     Objects.requireNonNull(proof, "proof");
     endpoints = Values.copyOf(Objects.requireNonNull(endpoints, "endpoints"));

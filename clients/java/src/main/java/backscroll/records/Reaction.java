@@ -45,7 +45,21 @@ public record Reaction(
     @JsonView(OnlyInReplies.class) List<String> damaged,
     @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param messageId as in the record
+   * @param oderId as in the record
+   * @param emoji as in the record
+   * @param id as in the record
+   * @param userId as in the record
+   * @param timestamp as in the record
+   * @param count as in the record
+   * @param metadata as in the record
+   * @param damaged as in the record
+   * @param unknownFields as in the record
+   */
   public Reaction {
     Objects.requireNonNull(messageId, "messageId");
     Objects.requireNonNull(emoji, "emoji");

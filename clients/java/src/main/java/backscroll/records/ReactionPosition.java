@@ -20,7 +20,14 @@ public record ReactionPosition(
     @JsonInclude(JsonInclude.Include.ALWAYS) String oderId,
     String emoji) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param timestamp as in the record
+   * @param oderId as in the record
+   * @param emoji as in the record
+   */
   public ReactionPosition {
     timestamp = Values.millis(Objects.requireNonNull(timestamp, "timestamp"));
     Objects.requireNonNull(emoji, "emoji");

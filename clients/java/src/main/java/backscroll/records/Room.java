@@ -86,7 +86,39 @@ public record Room(
     @JsonView(OnlyInReplies.class) List<String> damaged,
     @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param id as in the record
+   * @param name as in the record
+   * @param description as in the record
+   * @param topic as in the record
+   * @param hostId as in the record
+   * @param hostName as in the record
+   * @param hasPassword as in the record
+   * @param password as in the record
+   * @param isPrivate as in the record
+   * @param createdAt as in the record
+   * @param userCount as in the record
+   * @param maxUsers as in the record
+   * @param icon as in the record
+   * @param iconUpdatedAt as in the record
+   * @param slowModeInterval as in the record
+   * @param permissions as in the record
+   * @param roles as in the record
+   * @param roleAssignments as in the record
+   * @param channelPermissions as in the record
+   * @param sourceId as in the record
+   * @param sourceName as in the record
+   * @param sourceUrl as in the record
+   * @param channels as in the record
+   * @param categories as in the record
+   * @param members as in the record
+   * @param metadata as in the record
+   * @param damaged as in the record
+   * @param unknownFields as in the record
+   */
   public Room {
     Objects.requireNonNull(id, "id");
     Objects.requireNonNull(name, "name");

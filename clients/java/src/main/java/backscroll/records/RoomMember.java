@@ -47,7 +47,23 @@ public record RoomMember(
     @JsonView(OnlyInReplies.class) List<String> damaged,
     @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param oderId as in the record
+   * @param id as in the record
+   * @param username as in the record
+   * @param displayName as in the record
+   * @param avatarUrl as in the record
+   * @param role as in the record
+   * @param roleIds as in the record
+   * @param joinedAt as in the record
+   * @param lastSeenAt as in the record
+   * @param metadata as in the record
+   * @param damaged as in the record
+   * @param unknownFields as in the record
+   */
   public RoomMember {
     Objects.requireNonNull(oderId, "oderId");
     roleIds = Values.copyOf(roleIds);

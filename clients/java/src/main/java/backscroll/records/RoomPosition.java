@@ -15,7 +15,13 @@ import java.util.Objects;
  */
 public record RoomPosition(@JsonInclude(JsonInclude.Include.ALWAYS) Instant createdAt, String id) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param createdAt as in the record
+   * @param id as in the record
+   */
   public RoomPosition {
     createdAt = Values.millis(Objects.requireNonNull(createdAt, "createdAt"));
     Objects.requireNonNull(id, "id");

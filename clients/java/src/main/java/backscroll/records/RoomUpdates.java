@@ -77,7 +77,36 @@ public record RoomUpdates(
     List<RoomMember> members,
     @JsonInclude(JsonInclude.Include.NON_EMPTY) Update<Map<String, Object>> metadata) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param name as in the record
+   * @param description as in the record
+   * @param topic as in the record
+   * @param hostId as in the record
+   * @param hostName as in the record
+   * @param hasPassword as in the record
+   * @param password as in the record
+   * @param isPrivate as in the record
+   * @param createdAt as in the record
+   * @param userCount as in the record
+   * @param maxUsers as in the record
+   * @param icon as in the record
+   * @param iconUpdatedAt as in the record
+   * @param slowModeInterval as in the record
+   * @param permissions as in the record
+   * @param roles as in the record
+   * @param roleAssignments as in the record
+   * @param channelPermissions as in the record
+   * @param sourceId as in the record
+   * @param sourceName as in the record
+   * @param sourceUrl as in the record
+   * @param channels as in the record
+   * @param categories as in the record
+   * @param members as in the record
+   * @param metadata as in the record
+   */
   public RoomUpdates {
     description = Update.orKeep(description);
     topic = Update.orKeep(topic);

@@ -11,7 +11,12 @@ import java.util.Objects;
  */
 public record RoomUserPosition(String oderId) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param oderId as in the record
+   */
   public RoomUserPosition {
     Objects.requireNonNull(oderId, "oderId");
   }

@@ -24,7 +24,14 @@ public record RowPage(
     List<Object> next,
     @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps.
+   *
+   * @param rows as in the record
+   * @param key as in the record
+   * @param next as in the record
+   * @param unknownFields as in the record
+   */
   public RowPage {
     rows = Values.copyOf(Objects.requireNonNull(rows, "rows"));
     key = Values.copyOf(Objects.requireNonNull(key, "key"));

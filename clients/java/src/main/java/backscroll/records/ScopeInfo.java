@@ -30,7 +30,17 @@ public record ScopeInfo(
     long purging,
     @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps.
+   *
+   * @param scope as in the record
+   * @param bytes as in the record
+   * @param rows as in the record
+   * @param schemaVersion as in the record
+   * @param bareTombstones as in the record
+   * @param purging as in the record
+   * @param unknownFields as in the record
+   */
   public ScopeInfo {
     Objects.requireNonNull(scope, "scope");
     rows = Values.copyOf(Objects.requireNonNull(rows, "rows"));

@@ -26,7 +26,15 @@ public record Session(
     Boolean readOnly,
     @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps.
+   *
+   * @param userId as in the record
+   * @param createdAt as in the record
+   * @param expiresAt as in the record
+   * @param readOnly as in the record
+   * @param unknownFields as in the record
+   */
   public Session {
     Objects.requireNonNull(userId, "userId");
     createdAt = Values.millis(Objects.requireNonNull(createdAt, "createdAt"));

@@ -38,7 +38,19 @@ public record StorageHealth(
     String directory,
     @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps.
+   *
+   * @param engine as in the record
+   * @param version as in the record
+   * @param state as in the record
+   * @param walResetBug as in the record
+   * @param warnings as in the record
+   * @param lastCommitAt as in the record
+   * @param diskFreeBytes as in the record
+   * @param directory as in the record
+   * @param unknownFields as in the record
+   */
   public StorageHealth {
     Objects.requireNonNull(engine, "engine");
     Objects.requireNonNull(version, "version");

@@ -73,7 +73,33 @@ public record User(
     @JsonView(OnlyInReplies.class) List<String> damaged,
     @JsonAnyGetter @JsonAnySetter Map<String, Object> unknownFields) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param oderId as in the record
+   * @param id as in the record
+   * @param username as in the record
+   * @param displayName as in the record
+   * @param description as in the record
+   * @param avatarUrl as in the record
+   * @param avatarHash as in the record
+   * @param avatarMime as in the record
+   * @param avatarUpdatedAt as in the record
+   * @param status as in the record
+   * @param role as in the record
+   * @param joinedAt as in the record
+   * @param peerId as in the record
+   * @param isOnline as in the record
+   * @param isAdmin as in the record
+   * @param isRoomOwner as in the record
+   * @param pubkey as in the record
+   * @param createdAt as in the record
+   * @param updatedAt as in the record
+   * @param metadata as in the record
+   * @param damaged as in the record
+   * @param unknownFields as in the record
+   */
   public User {
     Objects.requireNonNull(oderId, "oderId");
     Objects.requireNonNull(id, "id");

@@ -16,7 +16,13 @@ import java.util.Objects;
 public record UserPosition(
     @JsonInclude(JsonInclude.Include.ALWAYS) Instant createdAt, String oderId) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param createdAt as in the record
+   * @param oderId as in the record
+   */
   public UserPosition {
     createdAt = Values.millis(Objects.requireNonNull(createdAt, "createdAt"));
     Objects.requireNonNull(oderId, "oderId");

@@ -59,7 +59,30 @@ public record UserUpdates(
     @JsonInclude(JsonInclude.Include.NON_EMPTY) Update<Instant> updatedAt,
     @JsonInclude(JsonInclude.Include.NON_EMPTY) Update<Map<String, Object>> metadata) {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param id as in the record
+   * @param username as in the record
+   * @param displayName as in the record
+   * @param description as in the record
+   * @param avatarUrl as in the record
+   * @param avatarHash as in the record
+   * @param avatarMime as in the record
+   * @param avatarUpdatedAt as in the record
+   * @param status as in the record
+   * @param role as in the record
+   * @param joinedAt as in the record
+   * @param peerId as in the record
+   * @param isOnline as in the record
+   * @param isAdmin as in the record
+   * @param isRoomOwner as in the record
+   * @param pubkey as in the record
+   * @param createdAt as in the record
+   * @param updatedAt as in the record
+   * @param metadata as in the record
+   */
   public UserUpdates {
     displayName = Update.orKeep(displayName);
     description = Update.orKeep(description);

@@ -14,7 +14,13 @@ import java.util.Objects;
  */
 public record AddKey(String name, String publicKey) implements Request<Void> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param name as in the record
+   * @param publicKey as in the record
+   */
   public AddKey {
     Objects.requireNonNull(name, "name");
     Objects.requireNonNull(publicKey, "publicKey");

@@ -15,7 +15,13 @@ import java.util.Objects;
  */
 public record AdoptLegacyDatabase(String path, String userId) implements Request<Void> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param path as in the record
+   * @param userId as in the record
+   */
   public AdoptLegacyDatabase {
     Objects.requireNonNull(path, "path");
     Objects.requireNonNull(userId, "userId");

@@ -20,7 +20,13 @@ import java.util.Objects;
  */
 public record AppendLog(List<LogEntry> entries, Boolean allowFuture) implements Request<Void> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param entries as in the record
+   * @param allowFuture as in the record
+   */
   public AppendLog {
     entries = Values.copyOf(Objects.requireNonNull(entries, "entries"));
   }

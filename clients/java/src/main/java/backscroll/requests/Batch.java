@@ -20,7 +20,12 @@ public record Batch(
     @JsonSerialize(contentUsing = BatchedWriter.class) List<BatchCommand<?>> commands)
     implements Request<List<Object>> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param commands as in the record
+   */
   public Batch {
     commands = Values.copyOf(Objects.requireNonNull(commands, "commands"));
   }

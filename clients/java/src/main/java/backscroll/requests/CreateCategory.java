@@ -18,7 +18,14 @@ import java.util.Objects;
 public record CreateCategory(String name, String roomId, Long position)
     implements BatchCommand<Category> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param name as in the record
+   * @param roomId as in the record
+   * @param position as in the record
+   */
   public CreateCategory {
     Objects.requireNonNull(name, "name");
   }

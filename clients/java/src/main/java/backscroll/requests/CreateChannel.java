@@ -24,7 +24,17 @@ public record CreateChannel(
     String name, String type, String roomId, String topic, String categoryId, Long position)
     implements BatchCommand<Channel> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param name as in the record
+   * @param type as in the record
+   * @param roomId as in the record
+   * @param topic as in the record
+   * @param categoryId as in the record
+   * @param position as in the record
+   */
   public CreateChannel {
     Objects.requireNonNull(name, "name");
   }

@@ -21,7 +21,16 @@ public record CreateMessage(
     String channelId, String authorId, String content, String roomId, String replyToId)
     implements BatchCommand<Message> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param channelId as in the record
+   * @param authorId as in the record
+   * @param content as in the record
+   * @param roomId as in the record
+   * @param replyToId as in the record
+   */
   public CreateMessage {
     Objects.requireNonNull(channelId, "channelId");
     Objects.requireNonNull(authorId, "authorId");

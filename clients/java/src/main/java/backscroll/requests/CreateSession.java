@@ -20,7 +20,16 @@ public record CreateSession(
     String userId, long durationMs, String token, String tokenHash, Boolean readOnly)
     implements BatchCommand<Session> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param userId as in the record
+   * @param durationMs as in the record
+   * @param token as in the record
+   * @param tokenHash as in the record
+   * @param readOnly as in the record
+   */
   public CreateSession {
     Objects.requireNonNull(userId, "userId");
   }

@@ -27,7 +27,16 @@ public record CreateToken(
     String name, String tokenHash, Right right, List<String> scopes, Instant expiresAt)
     implements Request<Void> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param name as in the record
+   * @param tokenHash as in the record
+   * @param right as in the record
+   * @param scopes as in the record
+   * @param expiresAt as in the record
+   */
   public CreateToken {
     Objects.requireNonNull(name, "name");
     Objects.requireNonNull(tokenHash, "tokenHash");

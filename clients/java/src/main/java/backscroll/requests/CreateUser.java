@@ -16,7 +16,13 @@ import java.util.Objects;
  */
 public record CreateUser(String pubkey, String displayName) implements BatchCommand<User> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param pubkey as in the record
+   * @param displayName as in the record
+   */
   public CreateUser {
     Objects.requireNonNull(pubkey, "pubkey");
   }

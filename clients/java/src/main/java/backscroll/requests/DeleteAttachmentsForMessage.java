@@ -13,7 +13,12 @@ import java.util.Objects;
  */
 public record DeleteAttachmentsForMessage(String messageId) implements BatchCommand<Void> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param messageId as in the record
+   */
   public DeleteAttachmentsForMessage {
     Objects.requireNonNull(messageId, "messageId");
   }

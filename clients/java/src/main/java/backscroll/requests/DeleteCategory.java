@@ -14,7 +14,13 @@ import java.util.Objects;
  */
 public record DeleteCategory(String categoryId, String roomId) implements BatchCommand<Void> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param categoryId as in the record
+   * @param roomId as in the record
+   */
   public DeleteCategory {
     Objects.requireNonNull(categoryId, "categoryId");
   }

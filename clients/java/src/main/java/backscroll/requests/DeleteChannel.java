@@ -16,7 +16,14 @@ import java.util.Objects;
 public record DeleteChannel(String channelId, String roomId, Boolean cascade)
     implements BatchCommand<Void> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param channelId as in the record
+   * @param roomId as in the record
+   * @param cascade as in the record
+   */
   public DeleteChannel {
     Objects.requireNonNull(channelId, "channelId");
   }

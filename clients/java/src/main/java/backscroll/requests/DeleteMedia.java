@@ -12,7 +12,12 @@ import java.util.Objects;
  */
 public record DeleteMedia(String mediaId) implements BatchCommand<Void> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param mediaId as in the record
+   */
   public DeleteMedia {
     Objects.requireNonNull(mediaId, "mediaId");
   }

@@ -16,7 +16,13 @@ import java.util.Objects;
  */
 public record DeleteMessage(String messageId, Arrival arrival) implements BatchCommand<Void> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param messageId as in the record
+   * @param arrival as in the record
+   */
   public DeleteMessage {
     Objects.requireNonNull(messageId, "messageId");
   }

@@ -18,7 +18,13 @@ import java.util.Objects;
 public record DeleteMessagesBefore(String roomId, Instant timestamp)
     implements BatchCommand<DeletedMessages> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param roomId as in the record
+   * @param timestamp as in the record
+   */
   public DeleteMessagesBefore {
     Objects.requireNonNull(roomId, "roomId");
     timestamp = Values.millis(Objects.requireNonNull(timestamp, "timestamp"));

@@ -13,7 +13,12 @@ import java.util.Objects;
  */
 public record ForgetDeletions(String roomId) implements BatchCommand<Void> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param roomId as in the record
+   */
   public ForgetDeletions {
     Objects.requireNonNull(roomId, "roomId");
   }

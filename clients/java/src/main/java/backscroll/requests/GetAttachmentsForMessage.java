@@ -20,7 +20,14 @@ import java.util.Objects;
 public record GetAttachmentsForMessage(String messageId, Long limit, AttachmentPosition after)
     implements Query<List<Attachment>> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param messageId as in the record
+   * @param limit as in the record
+   * @param after as in the record
+   */
   public GetAttachmentsForMessage {
     Objects.requireNonNull(messageId, "messageId");
   }

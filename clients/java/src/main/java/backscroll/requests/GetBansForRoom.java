@@ -21,7 +21,14 @@ import java.util.Objects;
 public record GetBansForRoom(String roomId, Long limit, BanPosition after)
     implements Query<List<Ban>> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param roomId as in the record
+   * @param limit as in the record
+   * @param after as in the record
+   */
   public GetBansForRoom {
     Objects.requireNonNull(roomId, "roomId");
   }

@@ -28,7 +28,17 @@ public record GetChanges(
     Long waitMs, String after, Long limit, List<String> rooms, List<Noun> nouns, Boolean values)
     implements Request<ChangePage> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param waitMs as in the record
+   * @param after as in the record
+   * @param limit as in the record
+   * @param rooms as in the record
+   * @param nouns as in the record
+   * @param values as in the record
+   */
   public GetChanges {
     rooms = Values.copyOf(rooms);
     nouns = Values.copyOf(nouns);

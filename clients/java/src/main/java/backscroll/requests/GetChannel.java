@@ -15,7 +15,13 @@ import java.util.Optional;
  */
 public record GetChannel(String channelId, String roomId) implements Query<Optional<Channel>> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param channelId as in the record
+   * @param roomId as in the record
+   */
   public GetChannel {
     Objects.requireNonNull(channelId, "channelId");
   }

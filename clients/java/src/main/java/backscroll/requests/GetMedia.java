@@ -15,7 +15,12 @@ import java.util.Optional;
  */
 public record GetMedia(String mediaId) implements Query<Optional<Media>> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param mediaId as in the record
+   */
   public GetMedia {
     Objects.requireNonNull(mediaId, "mediaId");
   }

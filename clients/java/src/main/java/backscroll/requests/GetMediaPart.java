@@ -15,7 +15,13 @@ import java.util.Objects;
  */
 public record GetMediaPart(String mediaId, Long part) implements Query<byte[]> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param mediaId as in the record
+   * @param part as in the record
+   */
   public GetMediaPart {
     Objects.requireNonNull(mediaId, "mediaId");
   }

@@ -15,7 +15,13 @@ import java.util.Optional;
  */
 public record GetMember(String roomId, String oderId) implements Query<Optional<RoomMember>> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param roomId as in the record
+   * @param oderId as in the record
+   */
   public GetMember {
     Objects.requireNonNull(roomId, "roomId");
     Objects.requireNonNull(oderId, "oderId");

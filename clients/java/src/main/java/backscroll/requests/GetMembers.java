@@ -20,7 +20,14 @@ import java.util.Objects;
 public record GetMembers(String roomId, Long limit, MemberPosition after)
     implements Query<List<RoomMember>> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param roomId as in the record
+   * @param limit as in the record
+   * @param after as in the record
+   */
   public GetMembers {
     Objects.requireNonNull(roomId, "roomId");
   }

@@ -18,7 +18,14 @@ import java.util.Optional;
 public record GetMessageById(String messageId, Boolean childLists, Boolean attachments)
     implements Query<Optional<Message>> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param messageId as in the record
+   * @param childLists as in the record
+   * @param attachments as in the record
+   */
   public GetMessageById {
     Objects.requireNonNull(messageId, "messageId");
   }

@@ -45,7 +45,23 @@ public record GetMessagePage(
     Boolean attachments)
     implements Query<MessagePage> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param roomId as in the record
+   * @param channelId as in the record
+   * @param before as in the record
+   * @param after as in the record
+   * @param around as in the record
+   * @param limit as in the record
+   * @param includeDeleted as in the record
+   * @param childLists as in the record
+   * @param threadId as in the record
+   * @param aroundTime as in the record
+   * @param pinned as in the record
+   * @param attachments as in the record
+   */
   public GetMessagePage {
     Objects.requireNonNull(roomId, "roomId");
     aroundTime = Values.millis(aroundTime);

@@ -19,7 +19,15 @@ import java.util.Objects;
 public record GetMessages(String roomId, Long limit, Long offset, Boolean childLists)
     implements Query<List<Message>> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param roomId as in the record
+   * @param limit as in the record
+   * @param offset as in the record
+   * @param childLists as in the record
+   */
   public GetMessages {
     Objects.requireNonNull(roomId, "roomId");
   }

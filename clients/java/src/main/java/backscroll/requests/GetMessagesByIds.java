@@ -20,7 +20,14 @@ import java.util.Objects;
 public record GetMessagesByIds(List<String> messageIds, Boolean childLists, Boolean attachments)
     implements Query<List<Message>> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param messageIds as in the record
+   * @param childLists as in the record
+   * @param attachments as in the record
+   */
   public GetMessagesByIds {
     messageIds = Values.copyOf(Objects.requireNonNull(messageIds, "messageIds"));
   }

@@ -21,7 +21,14 @@ import java.util.Objects;
 public record GetReactionsForMessage(String messageId, Long limit, ReactionPosition after)
     implements Query<List<Reaction>> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param messageId as in the record
+   * @param limit as in the record
+   * @param after as in the record
+   */
   public GetReactionsForMessage {
     Objects.requireNonNull(messageId, "messageId");
   }

@@ -16,7 +16,13 @@ import java.util.Optional;
  */
 public record GetRoom(String roomId, Boolean childLists) implements Query<Optional<Room>> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param roomId as in the record
+   * @param childLists as in the record
+   */
   public GetRoom {
     Objects.requireNonNull(roomId, "roomId");
   }

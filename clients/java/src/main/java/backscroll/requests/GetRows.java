@@ -19,7 +19,14 @@ import java.util.Objects;
  */
 public record GetRows(String table, List<Object> after, Long limit) implements Query<RowPage> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param table as in the record
+   * @param after as in the record
+   * @param limit as in the record
+   */
   public GetRows {
     Objects.requireNonNull(table, "table");
     after = Values.copyOf(after);

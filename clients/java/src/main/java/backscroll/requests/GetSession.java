@@ -15,7 +15,12 @@ import java.util.Optional;
  */
 public record GetSession(String token) implements Query<Optional<Session>> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param token as in the record
+   */
   public GetSession {
     Objects.requireNonNull(token, "token");
   }

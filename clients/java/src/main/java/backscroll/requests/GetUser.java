@@ -15,7 +15,12 @@ import java.util.Optional;
  */
 public record GetUser(String userId) implements Query<Optional<User>> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param userId as in the record
+   */
   public GetUser {
     Objects.requireNonNull(userId, "userId");
   }

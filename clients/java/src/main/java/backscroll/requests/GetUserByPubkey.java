@@ -14,7 +14,12 @@ import java.util.Optional;
  */
 public record GetUserByPubkey(String pubkey) implements Query<Optional<User>> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param pubkey as in the record
+   */
   public GetUserByPubkey {
     Objects.requireNonNull(pubkey, "pubkey");
   }

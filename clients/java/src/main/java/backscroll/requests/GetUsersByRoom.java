@@ -21,7 +21,14 @@ import java.util.Objects;
 public record GetUsersByRoom(String roomId, Long limit, RoomUserPosition after)
     implements Query<List<User>> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param roomId as in the record
+   * @param limit as in the record
+   * @param after as in the record
+   */
   public GetUsersByRoom {
     Objects.requireNonNull(roomId, "roomId");
   }

@@ -17,7 +17,13 @@ import java.util.Objects;
  */
 public record Hello(String nonce, String name) implements Request<Proof> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param nonce as in the record
+   * @param name as in the record
+   */
   public Hello {
     Objects.requireNonNull(nonce, "nonce");
   }

@@ -14,7 +14,13 @@ import java.util.Objects;
  */
 public record IsUserBanned(String userId, String roomId) implements Query<Boolean> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param userId as in the record
+   * @param roomId as in the record
+   */
   public IsUserBanned {
     Objects.requireNonNull(userId, "userId");
     Objects.requireNonNull(roomId, "roomId");

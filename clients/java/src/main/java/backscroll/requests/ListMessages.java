@@ -21,7 +21,16 @@ public record ListMessages(
     String channelId, String roomId, String before, Long limit, Boolean childLists)
     implements Query<MessageList> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param channelId as in the record
+   * @param roomId as in the record
+   * @param before as in the record
+   * @param limit as in the record
+   * @param childLists as in the record
+   */
   public ListMessages {
     Objects.requireNonNull(channelId, "channelId");
   }

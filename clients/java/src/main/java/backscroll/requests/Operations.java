@@ -2689,9 +2689,9 @@ public interface Operations {
    *
    * <p>Maintenance; needs the right {@code admin} over tcp.
    *
-   * <pre>{@code
-   * client.addKey("laptop", "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID");
-   * }</pre>
+   * <pre>
+   * client.addKey("laptop", "Yne@$w-vo&lt;fVvi]a&lt;NY6T1ed:M$fCG*[IaLV&#123;hID");
+   * </pre>
    *
    * @param name At most 64 bytes.
    * @param publicKey The client's public CURVE key, in Z85. At most 40 bytes.

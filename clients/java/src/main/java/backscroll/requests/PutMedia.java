@@ -20,7 +20,14 @@ import java.util.Objects;
 public record PutMedia(List<String> parts, String mime, String uploaderId)
     implements Request<Media> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param parts as in the record
+   * @param mime as in the record
+   * @param uploaderId as in the record
+   */
   public PutMedia {
     parts = Values.copyOf(Objects.requireNonNull(parts, "parts"));
     Objects.requireNonNull(mime, "mime");

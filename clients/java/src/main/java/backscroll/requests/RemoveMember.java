@@ -14,7 +14,13 @@ import java.util.Objects;
  */
 public record RemoveMember(String roomId, String oderId) implements BatchCommand<Void> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param roomId as in the record
+   * @param oderId as in the record
+   */
   public RemoveMember {
     Objects.requireNonNull(roomId, "roomId");
     Objects.requireNonNull(oderId, "oderId");

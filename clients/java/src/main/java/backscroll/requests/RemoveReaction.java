@@ -29,7 +29,16 @@ public record RemoveReaction(
     Arrival arrival)
     implements BatchCommand<Void> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param messageId as in the record
+   * @param oderId as in the record
+   * @param emoji as in the record
+   * @param timestamp as in the record
+   * @param arrival as in the record
+   */
   public RemoveReaction {
     Objects.requireNonNull(messageId, "messageId");
     Objects.requireNonNull(emoji, "emoji");

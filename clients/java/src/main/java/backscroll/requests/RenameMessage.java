@@ -14,7 +14,13 @@ import java.util.Objects;
  */
 public record RenameMessage(String messageId, String newId) implements BatchCommand<Void> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param messageId as in the record
+   * @param newId as in the record
+   */
   public RenameMessage {
     Objects.requireNonNull(messageId, "messageId");
     Objects.requireNonNull(newId, "newId");

@@ -13,7 +13,12 @@ import java.util.Objects;
  */
 public record RevokeKey(String name) implements Request<Void> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param name as in the record
+   */
   public RevokeKey {
     Objects.requireNonNull(name, "name");
   }

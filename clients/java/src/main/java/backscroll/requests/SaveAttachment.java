@@ -17,7 +17,13 @@ import java.util.Objects;
  */
 public record SaveAttachment(Attachment attachment, Arrival arrival) implements BatchCommand<Void> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param attachment as in the record
+   * @param arrival as in the record
+   */
   public SaveAttachment {
     Objects.requireNonNull(attachment, "attachment");
   }

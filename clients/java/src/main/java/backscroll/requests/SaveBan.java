@@ -13,7 +13,12 @@ import java.util.Objects;
  */
 public record SaveBan(Ban ban) implements BatchCommand<Void> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param ban as in the record
+   */
   public SaveBan {
     Objects.requireNonNull(ban, "ban");
   }

@@ -15,7 +15,13 @@ import java.util.Objects;
  */
 public record SaveCategory(Category category, String roomId) implements BatchCommand<Void> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param category as in the record
+   * @param roomId as in the record
+   */
   public SaveCategory {
     Objects.requireNonNull(category, "category");
   }

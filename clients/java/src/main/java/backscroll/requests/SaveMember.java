@@ -15,7 +15,13 @@ import java.util.Objects;
  */
 public record SaveMember(String roomId, RoomMember member) implements BatchCommand<Void> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param roomId as in the record
+   * @param member as in the record
+   */
   public SaveMember {
     Objects.requireNonNull(roomId, "roomId");
     Objects.requireNonNull(member, "member");

@@ -17,7 +17,13 @@ import java.util.Objects;
  */
 public record SaveMessage(Message message, Arrival arrival) implements BatchCommand<Void> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param message as in the record
+   * @param arrival as in the record
+   */
   public SaveMessage {
     Objects.requireNonNull(message, "message");
   }

@@ -14,7 +14,12 @@ import java.util.Objects;
  */
 public record SaveRoom(Room room) implements BatchCommand<Void> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param room as in the record
+   */
   public SaveRoom {
     Objects.requireNonNull(room, "room");
   }

@@ -14,7 +14,12 @@ import java.util.Objects;
  */
 public record SaveUser(User user) implements BatchCommand<Void> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param user as in the record
+   */
   public SaveUser {
     Objects.requireNonNull(user, "user");
   }

@@ -18,7 +18,14 @@ import java.util.Objects;
 public record UpdateCategory(String categoryId, CategoryUpdates updates, String roomId)
     implements BatchCommand<Category> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param categoryId as in the record
+   * @param updates as in the record
+   * @param roomId as in the record
+   */
   public UpdateCategory {
     Objects.requireNonNull(categoryId, "categoryId");
     Objects.requireNonNull(updates, "updates");

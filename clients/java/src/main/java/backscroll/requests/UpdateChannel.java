@@ -18,7 +18,14 @@ import java.util.Objects;
 public record UpdateChannel(String channelId, ChannelUpdates updates, String roomId)
     implements BatchCommand<Channel> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param channelId as in the record
+   * @param updates as in the record
+   * @param roomId as in the record
+   */
   public UpdateChannel {
     Objects.requireNonNull(channelId, "channelId");
     Objects.requireNonNull(updates, "updates");

@@ -20,7 +20,14 @@ import java.util.Objects;
 public record UpdateMessage(String messageId, MessageUpdates updates, Arrival arrival)
     implements BatchCommand<Void> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param messageId as in the record
+   * @param updates as in the record
+   * @param arrival as in the record
+   */
   public UpdateMessage {
     Objects.requireNonNull(messageId, "messageId");
     Objects.requireNonNull(updates, "updates");

@@ -15,7 +15,13 @@ import java.util.Objects;
  */
 public record UpdateRoom(String roomId, RoomUpdates updates) implements BatchCommand<Void> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param roomId as in the record
+   * @param updates as in the record
+   */
   public UpdateRoom {
     Objects.requireNonNull(roomId, "roomId");
     Objects.requireNonNull(updates, "updates");

@@ -15,7 +15,13 @@ import java.util.Objects;
  */
 public record UpdateUser(String userId, UserUpdates updates) implements BatchCommand<Void> {
 
-  /** Refuses null where a value is required, and copies lists and maps. */
+  /**
+   * Refuses null where a value is required, and copies lists and maps. A later level may add
+   * parameters: prefer {@link #of}, which keeps its own.
+   *
+   * @param userId as in the record
+   * @param updates as in the record
+   */
   public UpdateUser {
     Objects.requireNonNull(userId, "userId");
     Objects.requireNonNull(updates, "updates");
