@@ -30,6 +30,9 @@ final class TestDaemon implements AutoCloseable {
   }
 
   void kill() {
+    if (process == null) {
+      return;
+    }
     process.destroyForcibly();
     process.onExit().join();
   }
