@@ -105,8 +105,8 @@ public final class ClientBuilder {
   /**
    * Where the client writes what happens: {@code System.getLogger("backscroll")} if left out. There
    * is a line for each request that has its outcome, and for each connection: a warning if the
-   * daemon was at fault, or does not answer, otherwise at the level DEBUG. Payloads, results and
-   * tokens are never written.
+   * daemon was at fault, or when the connection is lost, otherwise at the level DEBUG. Payloads,
+   * results and tokens are never written.
    *
    * @param logger the logger
    * @return this

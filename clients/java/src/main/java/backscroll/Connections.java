@@ -3,21 +3,31 @@ package backscroll;
 import java.lang.System.Logger;
 import java.lang.System.Logger.Level;
 
-/**
- * Tells the log and the application's listener of a client's connections.
- *
- * @param listener the application's, which may throw
- */
-record Connections(ConnectionListener listener, Logger logger) implements EventLoop.Events {
+/** Tells the log and the application's listener of a client's connections. */
+final class Connections implements EventLoop.Events {
+  private final ConnectionListener listener;
+  private final Logger logger;
+
+  /** Whether it was said already that there is no connection. */
+  private boolean isLost;
+
+  Connections(ConnectionListener listener, Logger logger) {
+    this.listener = listener;
+    this.logger = logger;
+  }
+
   @Override
   public void connected() {
+    isLost = false;
     logger.log(Level.DEBUG, "connected");
     tell(listener::connected);
   }
 
   @Override
   public void lost(BackscrollException problem) {
-    logger.log(Level.WARNING, "not connected: " + problem.code() + ": " + problem.getMessage());
+    Level level = isLost ? Level.DEBUG : Level.WARNING;
+    isLost = true;
+    logger.log(level, "not connected: " + problem.code() + ": " + problem.getMessage());
     tell(() -> listener.disconnected(problem));
   }
 
@@ -26,6 +36,7 @@ record Connections(ConnectionListener listener, Logger logger) implements EventL
     logger.log(Level.ERROR, "the client's thread has ended, and nothing is sent any more", problem);
   }
 
+  /** Calls what the application gave, which may throw. */
   private void tell(Runnable event) {
     try {
       event.run();

@@ -13,6 +13,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.OptionalInt;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentHashMap;
@@ -87,12 +88,12 @@ final class DaemonStarter {
                 .formatted(dataDir, options.startTimeout.toMillis(), problem.getMessage(), log));
       }
       long logFrom = openLog();
-      int code = readyOrEnded(start(), deadline);
-      if (code == 0) {
+      OptionalInt code = readyOrEnded(start(), deadline);
+      if (code.isEmpty()) {
         continue;
       }
-      if (code != HELD) {
-        throw ended(code, logFrom);
+      if (code.getAsInt() != HELD) {
+        throw ended(code.getAsInt(), logFrom);
       }
       Thread.sleep(pauseMs); // another one is starting or stopping there
       pauseMs = Math.min(2 * pauseMs, PAUSE_MS_MAX);
@@ -214,13 +215,13 @@ final class DaemonStarter {
   }
 
   /** Waits for the line that a daemon prints when it is ready; its exit code if it ended before. */
-  private int readyOrEnded(Process daemon, long deadline) throws InterruptedException {
+  private OptionalInt readyOrEnded(Process daemon, long deadline) throws InterruptedException {
     boolean isReady = false;
     try {
       while (!isReady) {
         isReady = daemon.getInputStream().available() > 0;
         if (!isReady && daemon.waitFor(LOOK_MS, TimeUnit.MILLISECONDS)) {
-          return daemon.exitValue() == 0 ? -1 : daemon.exitValue();
+          return OptionalInt.of(daemon.exitValue());
         }
         if (!isReady && System.nanoTime() - deadline > 0) {
           throw Errors.unavailable(
@@ -228,7 +229,7 @@ final class DaemonStarter {
         }
       }
       daemon.getInputStream().close();
-      return 0;
+      return OptionalInt.empty();
     } catch (IOException e) {
       throw cannotStart(e.getMessage());
     } finally {
