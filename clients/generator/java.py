@@ -50,7 +50,6 @@ IMPORTS = {
             "JsonAnySetter",
             "JsonCreator",
             "JsonInclude",
-            "JsonProperty",
             "JsonValue",
             "JsonView",
         )

@@ -178,7 +178,27 @@ public final class Client implements Operations, AutoCloseable {
   }
 
   /**
-   * What changes from now on; see {@link #changes(ChangesOptions)}.
+   * Follow the feed for ever: what changed after a cursor, in order, and what changes next. The
+   * loop over it waits in the thread that runs it:
+   *
+   * <pre>{@code
+   * try (Changes changes = client.changes(ChangesOptions.after(cursor))) {
+   *   for (ItemChange change : changes) {
+   *     if (change.value() instanceof Message message) {
+   *       show(message);
+   *     }
+   *   }
+   * }
+   * }</pre>
+   *
+   * <p>Store {@link Changes#cursor} together with what was applied, and begin there the next time.
+   * To start without the history and lose nothing, store {@code
+   * client.getChanges(GetChanges.of().withAfter("now")).cursor()} first, and begin there.
+   *
+   * <p>If no daemon answers at the start, the loop throws. Later it goes on by itself when the
+   * daemon was restarted or could not answer for a while. {@link FeedGapException} means that the
+   * cursor is of another history of the scope. The loop ends when the changes are closed, by any
+   * thread, or the client is.
    *
    * @param options where to begin, and what to leave out
    * @return the changes, to be read in a loop and closed
@@ -250,6 +270,10 @@ public final class Client implements Operations, AutoCloseable {
     isClosed = true;
     feeds.forEach(Feed::close);
     loop.close();
+  }
+
+  void checkMayWait() {
+    loop.checkMayWait();
   }
 
   boolean isClosed() {
@@ -355,11 +379,7 @@ public final class Client implements Operations, AutoCloseable {
   }
 
   <T> T await(CompletableFuture<T> future) {
-    if (loop.isCurrentThread()) {
-      throw new IllegalStateException(
-          "this is the client's thread, and would wait for itself: use async(), or thenApplyAsync"
-              + " for what depends on a future");
-    }
+    checkMayWait();
     try {
       return future.get();
     } catch (InterruptedException e) {

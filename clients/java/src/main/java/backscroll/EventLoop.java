@@ -48,7 +48,16 @@ final class EventLoop implements Runnable, Transport.Events {
     thread.start();
   }
 
-  boolean isCurrentThread() {
+  /** Throws on the loop's own thread, which must not wait for what only it can do. */
+  void checkMayWait() {
+    if (isCurrentThread()) {
+      throw new IllegalStateException(
+          "this is the client's thread, and would wait for itself: use async(), or thenApplyAsync"
+              + " for what depends on a future");
+    }
+  }
+
+  private boolean isCurrentThread() {
     return Thread.currentThread() == thread;
   }
 
@@ -69,13 +78,9 @@ final class EventLoop implements Runnable, Transport.Events {
     if (isCurrentThread()) {
       return;
     }
-    boolean isInterrupted = false;
     try {
-      thread.join(JOIN_MS); // longer only if what depends on a future does not return
+      thread.join(JOIN_MS); // it takes longer only if what depends on a future does not return
     } catch (InterruptedException e) {
-      isInterrupted = true;
-    }
-    if (isInterrupted) {
       Thread.currentThread().interrupt();
     }
   }
@@ -89,7 +94,7 @@ final class EventLoop implements Runnable, Transport.Events {
     }
   }
 
-  private synchronized void executeTasks() {
+  private void executeTasks() {
     for (Runnable task = tasks.poll(); task != null; task = tasks.poll()) {
       task.run();
     }

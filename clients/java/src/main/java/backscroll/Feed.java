@@ -121,6 +121,7 @@ public abstract sealed class Feed<T> implements Iterable<T>, AutoCloseable permi
 
   /** The answer to a request, whose errors are thrown. */
   <R> Answer<R> once(Request<R> request) {
+    client.checkMayWait();
     CompletableFuture<Answer<R>> asked = client.answerAsync(request, RequestOptions.of());
     question = asked;
     if (isClosed()) {

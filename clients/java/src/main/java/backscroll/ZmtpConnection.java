@@ -33,8 +33,8 @@ final class ZmtpConnection {
   private final SocketChannel channel;
   private final SelectionKey key;
   private final ZmtpDecoder decoder = new ZmtpDecoder(new Decoded());
-  private final ByteBuffer incoming = ByteBuffer.allocateDirect(BUFFER_BYTES);
-  private final ByteBuffer outgoing = ByteBuffer.allocateDirect(BUFFER_BYTES).flip();
+  private final ByteBuffer incoming = ByteBuffer.allocate(BUFFER_BYTES);
+  private final ByteBuffer outgoing = ByteBuffer.allocate(BUFFER_BYTES).flip();
   private final ArrayDeque<ByteBuffer> toSend = new ArrayDeque<>();
   private boolean isConnected;
   private boolean isClosed;

@@ -117,7 +117,7 @@ final class Scene implements AfterEachCallback {
     String[] command =
         Stream.concat(Stream.of(BACKSCROLL), Stream.of(words)).toArray(String[]::new);
     Process process =
-        new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.INHERIT).start();
+        new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.DISCARD).start();
     String last = process.inputReader().lines().reduce("", (before, line) -> line);
     if (process.waitFor() != 0) {
       throw new IOException("it ended with " + process.exitValue());
