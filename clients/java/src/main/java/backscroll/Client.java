@@ -8,7 +8,6 @@ import backscroll.requests.Operations;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
-import java.lang.System.Logger;
 import java.lang.System.Logger.Level;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -46,7 +45,7 @@ public final class Client implements Operations, AutoCloseable {
   private final String scope;
   private final Duration timeout;
   private final Supplier<String> traceparent;
-  private final Logger logger;
+  private final SafeLogger logger;
 
   /** The feeds that are open, which end with the client. */
   private final Set<Feed<?>> feeds = ConcurrentHashMap.newKeySet();
@@ -57,7 +56,7 @@ public final class Client implements Operations, AutoCloseable {
     scope = options.scope;
     timeout = options.timeout;
     traceparent = options.traceparent;
-    logger = options.logger;
+    logger = new SafeLogger(options.logger);
     loop = new EventLoop(() -> Address.find(location), new Connections(options.listener, logger));
   }
 
@@ -96,7 +95,8 @@ public final class Client implements Operations, AutoCloseable {
    *     lists, texts and numbers
    */
   public Object call(String operation, Map<String, ?> payload) {
-    return await(start(operation, payload, RequestOptions.of())).result();
+    checkMayWait();
+    return await(start(operation, payload, RequestOptions.of(), answer -> answer)).result();
   }
 
   /**
@@ -119,7 +119,8 @@ public final class Client implements Operations, AutoCloseable {
    * @return the answer
    */
   public <R> Answer<R> answer(Request<R> request, RequestOptions options) {
-    return await(start(request, options));
+    checkMayWait();
+    return await(start(request.operation(), request, options, answer -> typed(request, answer)));
   }
 
   /**
@@ -131,11 +132,8 @@ public final class Client implements Operations, AutoCloseable {
    * @return the answer, when it is there; completed on the client's thread
    */
   public <R> CompletableFuture<Answer<R>> answerAsync(Request<R> request, RequestOptions options) {
-    try {
-      return start(request, options);
-    } catch (BackscrollException e) {
-      return CompletableFuture.failedFuture(e);
-    }
+    return orFailed(
+        () -> start(request.operation(), request, options, answer -> typed(request, answer)));
   }
 
   /**
@@ -172,7 +170,13 @@ public final class Client implements Operations, AutoCloseable {
     return new AsyncOperations() {
       @Override
       public <R> CompletableFuture<R> call(Request<R> request) {
-        return unwrapped(request, options);
+        return orFailed(
+            () ->
+                start(
+                    request.operation(),
+                    request,
+                    options,
+                    answer -> typed(request, answer).result()));
       }
     };
   }
@@ -292,56 +296,26 @@ public final class Client implements Operations, AutoCloseable {
     return feed;
   }
 
-  private <R> CompletableFuture<R> unwrapped(Request<R> request, RequestOptions options) {
-    CompletableFuture<R> future = new CompletableFuture<>();
-    try {
-      send(
-          request.operation(), request, options, future, answer -> typed(request, answer).result());
-    } catch (BackscrollException e) {
-      future.completeExceptionally(e);
-    }
-    return future;
-  }
-
-  private <R> CompletableFuture<Answer<R>> start(Request<R> request, RequestOptions options) {
-    CompletableFuture<Answer<R>> future = new CompletableFuture<>();
-    send(request.operation(), request, options, future, answer -> typed(request, answer));
-    return future;
-  }
-
-  private CompletableFuture<Answer<?>> start(
-      String operation, Map<String, ?> payload, RequestOptions options) {
-    CompletableFuture<Answer<?>> future = new CompletableFuture<>();
-    send(operation, payload, options, future, answer -> answer);
-    return future;
-  }
-
-  /** Sends a request, whose answer completes a future. */
-  private <T> void send(
-      String operation,
-      Object payload,
-      RequestOptions options,
-      CompletableFuture<T> future,
-      Function<Answer<?>, T> read) {
+  /** Sends a request, and reads its answer for the caller. */
+  private <T> CompletableFuture<T> start(
+      String operation, Object payload, RequestOptions options, Function<Answer<?>, T> read) {
     long begun = System.nanoTime();
-    long timeoutMs =
-        ClientBuilder.millis("timeout", options.timeout() == null ? timeout : options.timeout());
+    Duration patience = options.timeout() == null ? timeout : options.timeout();
     String trace = options.traceparent() == null ? traceparent.get() : options.traceparent();
-    Call.Envelope envelope = new Call.Envelope(timeoutMs, scope, options.requestId(), trace);
-    Call call =
-        new Call(
-            operation,
-            payload,
-            envelope,
-            begun,
-            (settled, answer, error) -> {
-              log(settled, answer, error, begun);
-              if (error == null) {
-                complete(future, answer, read);
-              } else {
-                future.completeExceptionally(error);
-              }
-            });
+    Call.Envelope envelope =
+        new Call.Envelope(
+            ClientBuilder.millis("timeout", patience), scope, options.requestId(), trace);
+    CompletableFuture<T> future = new CompletableFuture<>();
+    Call.Outcome outcome =
+        (call, answer, error) -> {
+          log(call, answer, error, begun);
+          if (error == null) {
+            complete(future, answer, read);
+          } else {
+            future.completeExceptionally(error);
+          }
+        };
+    Call call = new Call(operation, payload, envelope, begun, outcome);
     future.whenComplete(
         (result, error) -> {
           if (!call.isSettled) { // completed by the caller: nobody waits any more
@@ -349,6 +323,16 @@ public final class Client implements Operations, AutoCloseable {
           }
         });
     loop.submit(call);
+    return future;
+  }
+
+  /** A future that has failed in place of an exception that is thrown at once. */
+  private static <T> CompletableFuture<T> orFailed(Supplier<CompletableFuture<T>> start) {
+    try {
+      return start.get();
+    } catch (BackscrollException e) {
+      return CompletableFuture.failedFuture(e);
+    }
   }
 
   private static <T> void complete(
@@ -378,8 +362,7 @@ public final class Client implements Operations, AutoCloseable {
     return (Answer<R>) new Answer<>(results, answer.seq());
   }
 
-  <T> T await(CompletableFuture<T> future) {
-    checkMayWait();
+  static <T> T await(CompletableFuture<T> future) {
     try {
       return future.get();
     } catch (InterruptedException e) {
@@ -399,16 +382,14 @@ public final class Client implements Operations, AutoCloseable {
     if (!logger.isLoggable(level)) {
       return;
     }
-    String outcome = error == null ? "ok" : error.code();
+    String outcome = error == null ? "ok, seq " + answer.seq() : error.code();
     if (isWarning) {
       outcome += ": " + error.getMessage();
     } else if (error != null && error.details().get("path") instanceof String path) {
       outcome += " at " + path;
     }
     long ms = TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - begun);
-    String seq = answer == null ? "" : ", seq " + answer.seq();
-    logger.log(
-        level,
-        call.operation() + ": " + outcome + " (request " + call.id + ", " + ms + " ms" + seq + ")");
+    String line = "%s: %s (request %s, %d ms)".formatted(call.operation(), outcome, call.id, ms);
+    logger.log(level, line);
   }
 }

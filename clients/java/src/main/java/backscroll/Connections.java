@@ -1,17 +1,16 @@
 package backscroll;
 
-import java.lang.System.Logger;
 import java.lang.System.Logger.Level;
 
 /** Tells the log and the application's listener of a client's connections. */
 final class Connections implements EventLoop.Events {
   private final ConnectionListener listener;
-  private final Logger logger;
+  private final SafeLogger logger;
 
   /** Whether it was said already that there is no connection. */
   private boolean isLost;
 
-  Connections(ConnectionListener listener, Logger logger) {
+  Connections(ConnectionListener listener, SafeLogger logger) {
     this.listener = listener;
     this.logger = logger;
   }

@@ -34,6 +34,7 @@ final class MediaTransfer {
   }
 
   Media upload(InputStream source, String mime, String uploaderId) throws IOException {
+    client.checkMayWait();
     List<String> parts = new ArrayList<>();
     Queue<CompletableFuture<Answer<String>>> underWay = new ArrayDeque<>();
     try {
@@ -41,14 +42,14 @@ final class MediaTransfer {
       do { // an empty file has one empty part
         digest.update(data);
         if (underWay.size() == PARTS_IN_FLIGHT) {
-          parts.add(client.await(underWay.remove()).result());
+          parts.add(Client.await(underWay.remove()).result());
         }
         PutMediaPart part = PutMediaPart.of().withData(data);
         underWay.add(client.answerAsync(part, RequestOptions.of()));
         data = source.readNBytes(Limits.MEDIA_PART_BYTES);
       } while (data.length > 0);
       while (!underWay.isEmpty()) {
-        parts.add(client.await(underWay.remove()).result());
+        parts.add(Client.await(underWay.remove()).result());
       }
     } finally {
       underWay.forEach(each -> each.cancel(false));
@@ -70,7 +71,7 @@ final class MediaTransfer {
           GetMediaPart next = GetMediaPart.of(mediaId).withPart(asked++);
           underWay.add(client.answerAsync(next, RequestOptions.of()));
         }
-        byte[] data = client.await(underWay.remove()).result();
+        byte[] data = Client.await(underWay.remove()).result();
         digest.update(data);
         target.write(data);
       }

@@ -73,13 +73,46 @@ class HooksTest {
         recorder
             .lines
             .get(1)
-            .matches("DEBUG save-message: ok \\(request first, \\d+ ms, seq 1\\)"));
+            .matches("DEBUG save-message: ok, seq 1 \\(request first, \\d+ ms\\)"));
     assertTrue(recorder.lines.get(2).startsWith("DEBUG get-room: not-found (request "));
     assertTrue(recorder.lines.get(3).startsWith("WARNING save-user: busy: refused: busy"));
     assertTrue(recorder.lines.get(4).startsWith("WARNING not connected: unavailable: no daemon"));
     assertFalse(recorder.lines.toString().contains("a secret"));
     client.close();
     assertEquals(5, recorder.lines.size());
+  }
+
+  /** A logger that fails harms no request. */
+  @Test
+  void loggerThatFailsHarmsNoRequest() throws Exception {
+    System.Logger failing =
+        new System.Logger() {
+          @Override
+          public String getName() {
+            return "failing";
+          }
+
+          @Override
+          public boolean isLoggable(Level level) {
+            return true;
+          }
+
+          @Override
+          public void log(Level level, ResourceBundle bundle, String message, Throwable thrown) {
+            throw new IllegalStateException("a bug");
+          }
+
+          @Override
+          public void log(Level level, ResourceBundle bundle, String format, Object... values) {
+            throw new IllegalStateException("a bug");
+          }
+        };
+    FakeDaemon fake = scene.fake((request, peer) -> pong(request));
+    Client client =
+        scene.closed(Client.builder().endpoint(fake.endpoint()).logger(failing).connect());
+    assertTrue(client.ping().pong());
+    fake.cut();
+    assertTrue(client.ping().pong());
   }
 
   /** A request has its own trace context, or else the client's at that moment. */
