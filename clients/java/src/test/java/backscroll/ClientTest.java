@@ -75,7 +75,7 @@ class ClientTest {
   /** In updates a field is cleared, set, or stays. */
   @Test
   void updatesHaveThreeStates() throws Exception {
-    Client client = scene.client(scene.daemon().dataDir);
+    Client client = scene.client();
     Message message = Scene.message(1).withSenderName("Ada").withMetadata(Map.of("a", 1));
     client.saveMessage(message);
     client.updateMessage("m1", MessageUpdates.of().clearSenderName().withContent("new"));
@@ -89,7 +89,7 @@ class ClientTest {
   /** An error has the class of its code, its path, and the stack of whoever waited for it. */
   @Test
   void errorHasTheClassOfItsCode() throws Exception {
-    Client client = scene.client(scene.daemon().dataDir);
+    Client client = scene.client();
     MessageUpdates updates = MessageUpdates.of().withContent("x");
     NotFoundException missing =
         assertThrows(NotFoundException.class, () -> client.updateMessage("none", updates));
@@ -109,7 +109,7 @@ class ClientTest {
   /** A batch takes effect as a whole, gives results of its commands' types, or says which fail. */
   @Test
   void batchSaysWhichOfItsCommandsFail() throws Exception {
-    Client client = scene.client(scene.daemon().dataDir);
+    Client client = scene.client();
     List<BatchCommand<?>> failing =
         List.of(SaveMessage.of(Scene.message(1)), DeleteMessage.of("none"));
     NotFoundException error = assertThrows(NotFoundException.class, () -> client.batch(failing));
@@ -136,7 +136,7 @@ class ClientTest {
    */
   @Test
   void whatWasReadCanBeSavedAgain() throws Exception {
-    Client client = scene.client(scene.daemon().dataDir);
+    Client client = scene.client();
     client.saveMessage(Scene.message(1));
     client.saveAttachment(backscroll.records.Attachment.of("a1", "m1", "photo.jpg"));
     Message read =
@@ -205,7 +205,7 @@ class ClientTest {
   /** A lone surrogate is refused wherever it is, and is never sent as another character. */
   @Test
   void loneSurrogateIsRefused() throws Exception {
-    Client client = scene.client(scene.daemon().dataDir);
+    Client client = scene.client();
     for (String lone :
         List.of("\ud83d", "cut \ud83d", "\ud83d cut", "\udc4b", "\ud83d\ud83d\udc4b")) {
       Message message = Scene.message(1);
@@ -227,7 +227,7 @@ class ClientTest {
   /** An id makes a command take effect once. */
   @Test
   void idMakesCommandTakeEffectOnce() throws Exception {
-    Client client = scene.client(scene.daemon().dataDir);
+    Client client = scene.client();
     RequestOptions mine = RequestOptions.of().withRequestId("mine");
     Answer<User> first = client.answer(CreateUser.of("key"), mine);
     assertEquals(first, client.answer(CreateUser.of("key"), mine));
@@ -328,7 +328,7 @@ class ClientTest {
   /** Cancelling a future stops waiting, and leaves the client as it was. */
   @Test
   void cancellingStopsWaiting() throws Exception {
-    Client client = scene.client(scene.daemon().dataDir);
+    Client client = scene.client();
     String cursor = client.getChanges(GetChanges.of().withAfter("now")).cursor();
     GetChanges query = GetChanges.of().withAfter(cursor).withWaitMs(60_000);
     CompletableFuture<?> waiting = client.async().getChanges(query);
@@ -359,7 +359,7 @@ class ClientTest {
   /** A blocking call on the client's own thread, which would wait for itself, is refused. */
   @Test
   void blockingCallOnTheClientsThreadIsRefused() throws Exception {
-    Client client = scene.client(scene.daemon().dataDir);
+    Client client = scene.client();
     AtomicReference<Throwable> thrown = new AtomicReference<>();
     CompletableFuture<Void> done = new CompletableFuture<>();
     client
@@ -380,7 +380,7 @@ class ClientTest {
   @Test
   @SuppressWarnings("deprecation")
   void deprecatedOperationsWork() throws Exception {
-    Client client = scene.client(scene.daemon().dataDir);
+    Client client = scene.client();
     client.saveRoom(backscroll.records.Room.of("default", "d"));
     Channel channel = client.createChannel("general");
     assertEquals("general", channel.name());

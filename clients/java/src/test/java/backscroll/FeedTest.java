@@ -76,7 +76,7 @@ class FeedTest {
   /** A cursor of another history is a gap, with a cursor to go on with. */
   @Test
   void cursorOfAnotherHistoryIsGap() throws Exception {
-    Client client = scene.client(scene.daemon().dataDir);
+    Client client = scene.client();
     client.saveMessage(Scene.message(1));
     client.saveMessage(Scene.message(2));
     Changes changes = client.changes(ChangesOptions.fromTheBeginning());
@@ -127,7 +127,7 @@ class FeedTest {
   /** A loop ends when its feed is closed by another thread, or the client. */
   @Test
   void loopEndsWhenItIsClosed() throws Exception {
-    Client client = scene.client(scene.daemon().dataDir);
+    Client client = scene.client();
     Changes changes = client.changes(ChangesOptions.fromNow());
     CompletableFuture<Boolean> waiting =
         CompletableFuture.supplyAsync(() -> changes.iterator().hasNext());

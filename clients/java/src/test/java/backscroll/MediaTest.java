@@ -85,7 +85,7 @@ class MediaTest {
   /** An empty file is one, and an unknown one is not found. */
   @Test
   void emptyAndUnknownFiles() throws Exception {
-    Client client = scene.client(scene.daemon().dataDir);
+    Client client = scene.client();
     Media media = client.upload(InputStream.nullInputStream(), "text/plain");
     assertEquals(0, media.size());
     ByteArrayOutputStream read = new ByteArrayOutputStream();
@@ -97,7 +97,7 @@ class MediaTest {
   /** An upload whose source fails, or which is refused, ends with that error. */
   @Test
   void uploadThatFails() throws Exception {
-    Client client = scene.client(scene.daemon().dataDir);
+    Client client = scene.client();
     InputStream failing =
         new FilterInputStream(new ByteArrayInputStream(bytes(5 << 20))) {
           @Override

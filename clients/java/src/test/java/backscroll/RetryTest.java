@@ -496,7 +496,7 @@ class RetryTest {
   /** A waitMs that the daemon refuses is sent as it is, and its refusal is waited for. */
   @Test
   void waitMsThatTheDaemonRefuses() throws Exception {
-    Client client = scene.client(scene.daemon().dataDir);
+    Client client = scene.client();
     for (long waitMs : new long[] {-20_000, 60_001, Long.MAX_VALUE}) {
       GetChanges query = GetChanges.of().withWaitMs(waitMs);
       InvalidException error = assertThrows(InvalidException.class, () -> client.getChanges(query));

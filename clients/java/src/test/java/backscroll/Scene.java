@@ -2,6 +2,7 @@ package backscroll;
 
 import backscroll.records.Message;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -10,6 +11,7 @@ import java.util.ArrayDeque;
 import java.util.Comparator;
 import java.util.Deque;
 import java.util.concurrent.Callable;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.logging.Level;
 import java.util.logging.Logger;
 import java.util.stream.Stream;
@@ -77,6 +79,43 @@ final class Scene implements AfterEachCallback {
 
   FakeDaemon fakeOnPort(int port, FakeDaemon.Handler handler) throws IOException {
     return closed(FakeDaemon.onPort(port, handler));
+  }
+
+  /** A daemon that many tests use, each in a scope of its own; it ends with this process. */
+  private static final class Shared {
+    private static final TestDaemon DAEMON = started();
+    private static final AtomicInteger SCOPES = new AtomicInteger();
+
+    private static TestDaemon started() {
+      try {
+        Path directory = Files.createTempDirectory("bs-java-");
+        TestDaemon daemon = new TestDaemon(directory);
+        Runtime.getRuntime().addShutdownHook(new Thread(() -> remove(daemon)));
+        daemon.start();
+        return daemon;
+      } catch (IOException e) {
+        throw new UncheckedIOException(e);
+      }
+    }
+
+    private static void remove(TestDaemon daemon) {
+      try {
+        daemon.kill();
+        delete(daemon.dataDir);
+      } catch (IOException e) {
+        throw new UncheckedIOException(e);
+      }
+    }
+  }
+
+  /** A client of a daemon that is not killed, in a scope that nobody else uses. */
+  Client client() {
+    return closed(
+        Client.builder()
+            .dataDir(Shared.DAEMON.dataDir)
+            .scope("scope-" + Shared.SCOPES.incrementAndGet())
+            .timeout(LONG)
+            .connect());
   }
 
   /** A client of a data directory with plenty of time. */
