@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import backscroll.records.LogEntry;
+import backscroll.requests.OperationTable;
 import java.io.File;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
@@ -11,6 +12,8 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import javax.tools.ToolProvider;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -30,22 +33,27 @@ class ExampleTest {
 
   private static final String DEPENDENCIES = System.getProperty("java.class.path");
 
+  private static final Pattern OF_OPERATIONS =
+      Pattern.compile("<pre>(?:\\{@code)?\n(.*?)\n   \\* }?</pre>", Pattern.DOTALL);
+
   @BeforeAll
   static void compile() {
-    int code =
-        ToolProvider.getSystemJavaCompiler()
-            .run(
-                null,
-                null,
-                null,
-                "-encoding",
-                "UTF-8",
-                "-cp",
-                DEPENDENCIES,
-                "-d",
-                classes.toString(),
-                EXAMPLE.toString());
-    assertEquals(0, code);
+    assertEquals(0, compiled(EXAMPLE));
+  }
+
+  private static int compiled(Path file) {
+    return ToolProvider.getSystemJavaCompiler()
+        .run(
+            null,
+            null,
+            null,
+            "-encoding",
+            "UTF-8",
+            "-cp",
+            DEPENDENCIES,
+            "-d",
+            classes.toString(),
+            file.toString());
   }
 
   /** What the example prints with a daemon's directory. */
@@ -66,6 +74,34 @@ class ExampleTest {
   void readmeShowsTheExample() throws IOException {
     String code = Files.readString(EXAMPLE);
     assertTrue(Files.readString(Path.of("README.md")).contains("```java\n" + code + "```"));
+  }
+
+  /** The example of each operation, in its documentation, compiles. */
+  @Test
+  void examplesOfOperationsCompile() throws IOException {
+    Path operations = Path.of("src", "main", "java", "backscroll", "requests", "Operations.java");
+    Matcher found = OF_OPERATIONS.matcher(Files.readString(operations));
+    StringBuilder program = new StringBuilder();
+    for (String each : List.of("backscroll", "backscroll.records", "backscroll.requests")) {
+      program.append("import ").append(each).append(".*;\n");
+    }
+    program.append("import java.time.*;\nimport java.util.*;\nclass Examples {\n");
+    int count = 0;
+    while (found.find()) {
+      String code = found.group(1).replaceAll("(?m)^   \\* ?", "");
+      String plain = code.replace("&#123;", "{").replace("&#125;", "}").replace("&gt;", ">");
+      String text = plain.replace("&lt;", "<").replace("&amp;", "&");
+      program
+          .append("void e")
+          .append(count++)
+          .append("(Client client) {")
+          .append(text)
+          .append("}\n");
+    }
+    assertTrue(count > OperationTable.OPERATIONS.size());
+    Path file = classes.resolve("Examples.java");
+    Files.writeString(file, program.append("}\n"));
+    assertEquals(0, compiled(file));
   }
 
   /** The example runs. */

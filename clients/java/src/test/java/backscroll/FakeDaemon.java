@@ -143,7 +143,8 @@ final class FakeDaemon implements AutoCloseable {
       while (true) {
         int flags = in.readUnsignedByte();
         int size = (flags & LONG) != 0 ? (int) in.readLong() : in.readUnsignedByte();
-        byte[] body = in.readNBytes(size);
+        byte[] body = new byte[size];
+        in.readFully(body);
         if ((flags & COMMAND) == 0) {
           answer(new String(body, StandardCharsets.UTF_8), peer);
         }

@@ -290,6 +290,23 @@ class RetryTest {
     assertTrue(connections > 1 && connections <= 6, connections + " connections");
   }
 
+  /** A daemon that ends its side, and reads no more, is left at once. */
+  @Test
+  void daemonThatEndsItsSideIsLeftAtOnce() throws Exception {
+    FakeDaemon fake =
+        scene.fake(
+            (request, peer) -> {
+              peer.channel().shutdownOutput();
+              return null;
+            });
+    Client client = scene.client(fake);
+    CompletableFuture<Void> saving =
+        client.async().saveMessage(Scene.message(1, "x".repeat(6 * MEGABYTE)));
+    Scene.waitUntil(() -> fake.connections.get() > 1);
+    client.close();
+    failureOf(NoReplyException.class, saving);
+  }
+
   /** A first refusal is the outcome. */
   @Test
   void firstRefusalIsTheOutcome() throws Exception {
