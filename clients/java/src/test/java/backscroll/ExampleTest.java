@@ -19,10 +19,15 @@ import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.api.parallel.Isolated;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
-/** The README's example: word for word, and with a daemon that is killed in the middle. */
+/**
+ * The README's example: word for word, and with a daemon that is killed in the middle. It waits
+ * only five seconds for each reply, so no other test runs meanwhile.
+ */
+@Isolated
 class ExampleTest {
   private static final Path EXAMPLE = Path.of("example", "Example.java");
   private static final String PRINTED = "ada: Hello! 👋\n";
