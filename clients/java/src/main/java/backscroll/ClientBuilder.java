@@ -129,8 +129,8 @@ public final class ClientBuilder {
 
   /**
    * For {@link #open}: the program that starts a daemon, and its first arguments. If left out, that
-   * of the directory in the environment variable {@code BACKSCROLL_SIDECAR}, or else {@code
-   * backscroll} on the PATH.
+   * of the sidecar in the directory that the system property {@code backscroll.sidecar} names, or
+   * else {@code backscroll} on the PATH.
    *
    * @param command the program and its arguments
    * @return this

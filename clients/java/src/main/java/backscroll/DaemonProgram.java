@@ -14,8 +14,8 @@ import java.util.stream.Stream;
  * @param advice what to do if it cannot be started
  */
 record DaemonProgram(List<String> command, String advice) {
-  /** The environment variable with the directory of an unpacked sidecar. */
-  private static final String SIDECAR_VARIABLE = "BACKSCROLL_SIDECAR";
+  /** The system property with the directory of an unpacked sidecar. */
+  private static final String SIDECAR_PROPERTY = "backscroll.sidecar";
 
   private static final String NAME = "backscroll";
 
@@ -24,14 +24,15 @@ record DaemonProgram(List<String> command, String advice) {
     if (command != null) {
       return new DaemonProgram(command, "check the option `command`");
     }
-    String sidecar = Address.variable(SIDECAR_VARIABLE);
+    String sidecar = System.getProperty(SIDECAR_PROPERTY);
     if (sidecar != null) {
-      String advice = "check the environment variable " + SIDECAR_VARIABLE;
+      String advice = "check the system property " + SIDECAR_PROPERTY;
       return new DaemonProgram(List.of(Path.of(sidecar, NAME).toString()), advice);
     }
     String advice =
-        "install the Python package `backscroll`, or name the directory of a sidecar in "
-            + SIDECAR_VARIABLE
+        "install the Python package `backscroll`, or name the directory of a sidecar in the system"
+            + " property "
+            + SIDECAR_PROPERTY
             + ", or a program in the option `command`";
     return new DaemonProgram(List.of(NAME), advice);
   }

@@ -118,13 +118,13 @@ final class EventLoop implements Runnable, Transport.Events {
   private void turn() throws IOException {
     selector.select(this::selected, untilNext());
     executeTasks();
+    transport.setActive(pending.size() > 0); // before a deadline, whose error says what this met
     long now = System.nanoTime();
     transport.tick(now);
     for (Call call : pending.expired(now)) {
       timedOut(call);
     }
     pending.queueRetry(now);
-    transport.setActive(pending.size() > 0);
     send();
   }
 
