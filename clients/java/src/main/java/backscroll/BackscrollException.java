@@ -13,7 +13,7 @@ public abstract sealed class BackscrollException extends RuntimeException
     permits CallerException, DaemonException, NoReplyException {
   private static final long serialVersionUID = 1L;
 
-  private final ErrorReply reply;
+  private final transient ErrorReply reply;
 
   BackscrollException(ErrorReply reply) {
     super(reply.message());

@@ -1,6 +1,5 @@
 package backscroll;
 
-import java.io.Serializable;
 import java.util.Map;
 
 /**
@@ -13,8 +12,7 @@ import java.util.Map;
  * @param details more about the error, such as the {@code path} of a field; empty if there is none
  */
 public record ErrorReply(
-    String code, String message, String fault, boolean retryable, Map<String, Object> details)
-    implements Serializable {
+    String code, String message, String fault, boolean retryable, Map<String, Object> details) {
   /**
    * Replaces null details by empty ones.
    *
