@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from backscroll.clients.generator import browser, c, go, typescript
+from backscroll.clients.generator import browser, java, typescript
 from backscroll.clients.generator.model import read_language
 from backscroll.schema.description import describe
 
@@ -17,6 +18,9 @@ TEMPLATES: dict[str, Callable[[], dict[str, str]]] = {
     "clients/go/language": lambda: go.files(read_language(describe())),
     "clients/c/include/backscroll": lambda: c.headers(read_language(describe())),
     "clients/c/src/generated": lambda: c.sources(read_language(describe())),
+    "clients/java/src/main/java/backscroll/records": lambda: java.records(read_language(describe())),
+    "clients/java/src/main/java/backscroll/requests": lambda: java.requests(read_language(describe())),
+    "clients/java/src/main/java/backscroll/errors": lambda: java.errors(read_language(describe())),
 }
 """What writes the files of each folder, in which nothing else is."""
 

@@ -17,6 +17,7 @@ TYPESCRIPT = "clients/typescript/core/src/generated"
 BROWSER = "clients/typescript/browser/src/generated"
 GO = "clients/go/language"
 C = "clients/c/include/backscroll"
+JAVA = "clients/java/src/main/java/backscroll"
 COMMENT = re.compile(r"/\*\*(.*?)\*/", re.DOTALL)
 
 
@@ -49,6 +50,22 @@ def test_every_operation_is_a_documented_method() -> None:
     methods = GENERATED[f"{TYPESCRIPT}/methods.ts"]
     assert len(re.findall(r"\n   \*/\n  \w+\(", methods)) == len(describe()["operations"])
     assert methods.count("@example") == len(describe()["operations"])
+
+
+def test_java_has_every_operation_blocking_and_not() -> None:
+    """Each is a documented method of both interfaces, with an example, and a record, and what is read may grow."""
+    blocking, futures = (GENERATED[f"{JAVA}/requests/{name}.java"] for name in ("Operations", "AsyncOperations"))
+    for name in describe()["operations"]:
+        method = re.sub(r"-(.)", lambda found: found[1].upper(), name)
+        assert re.search(rf"\*/\n(  @Deprecated\n)?  default [\w<>, \[\]]+ {method}\(", blocking)
+        assert re.search(rf"  default CompletableFuture<[\w<>, \[\]]+>\s+{method}\(", futures)
+        assert re.search(rf"<pre>\S*\n   \* client\.{method}\(", blocking)
+        assert f"{JAVA}/requests/{method[0].upper()}{method[1:]}.java" in GENERATED
+    assert "unknownFields" in GENERATED[f"{JAVA}/records/Message.java"]
+    updates = GENERATED[f"{JAVA}/records/MessageUpdates.java"]
+    assert "Update<String> senderId" in updates
+    assert "clearSenderId()" in updates
+    assert "clearContent()" not in updates
 
 
 def test_every_field_of_the_language_is_read() -> None:

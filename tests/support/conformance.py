@@ -32,6 +32,16 @@ BUILD = {
     "typescript": "npm install && npm run pretest -w core, in clients/typescript",
     "go": "go test -c -o build/vectors ., in clients/go",
     "c": "make build/vectors, in clients/c",
+    "java": [
+        "java",
+        "-cp",
+        "clients/java/target/classes:clients/java/target/test-classes:clients/java/target/dependencies/*",
+        "backscroll.VectorRunner",
+    ],
+}
+BUILD = {
+    "typescript": "npm install && npm run pretest -w core, in clients/typescript",
+    "java": "mvn test-compile, in clients/java",
 }
 """What makes a runner that has to be built."""
 RUN_SECONDS = 300

@@ -1,0 +1,4 @@
+/** An application in a module of its own. */
+module consumer {
+  requires backscroll;
+}

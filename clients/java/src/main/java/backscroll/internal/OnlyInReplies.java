@@ -1,0 +1,4 @@
+package backscroll.internal;
+
+/** The view of what replies contain and requests may not. */
+public interface OnlyInReplies {}

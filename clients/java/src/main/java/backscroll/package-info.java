@@ -1,0 +1,2 @@
+/** The client: {@link backscroll.Client#open} is where to begin. */
+package backscroll;
