@@ -7,11 +7,12 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from backscroll.clients.generator import browser, typescript
+from backscroll.clients.generator import browser, rust, typescript
 from backscroll.clients.generator.model import read_language
 from backscroll.schema.description import describe
 
 TEMPLATES: dict[str, Callable[[], dict[str, str]]] = {
+    "clients/rust/src/generated": lambda: rust.files(read_language(describe())),
     "clients/typescript/core/src/generated": lambda: typescript.files(read_language(describe())),
     "clients/typescript/browser/src/generated": lambda: browser.files(describe()),
 }
