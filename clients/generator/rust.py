@@ -503,11 +503,6 @@ def _arm(patterns: list[str], value: str, indent: str = "        ") -> Iterator[
 
 
 def _methods(language: Language) -> Iterator[str]:
-    yield "#![allow("
-    yield "    clippy::missing_errors_doc,"
-    yield '    reason = "the errors of an operation are listed under `Errors` only where it has some of its own"'
-    yield ")]"
-    yield ""
     yield from _use("super::payloads", {pascal_case(each.name) for each in language.operations})
     yield from _use("super::records", _names_in((_output(each.result) for each in language.operations), language))
     yield "use crate::{Client, Error};"

@@ -348,7 +348,7 @@ impl fmt::Debug for Client {
 
 /// Write the outcome of a request to the log. The message of a caller's error may quote what people wrote.
 fn report_outcome(operation: &str, outcome: Result<&Encoded, &Error>, elapsed: Duration) {
-    let ms = elapsed.as_millis() as u64;
+    let ms = elapsed.as_secs_f64() * 1000.0;
     match outcome {
         Ok(answer) => debug!(operation, ms, seq = answer.seq, "ok"),
         Err(error) if error.fault() == Fault::Caller => {

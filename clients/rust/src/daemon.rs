@@ -310,18 +310,16 @@ impl Start {
                 .await
                 .map(|status| Some(status.code().unwrap_or(-1)))
         };
-        match timeout_at(deadline, ready_or_ended).await {
-            Ok(found) => found.map_err(|error| {
+        if let Ok(found) = timeout_at(deadline, ready_or_ended).await {
+            return found.map_err(|error| {
                 Error::unavailable(format!("the daemon cannot be waited for: {error}"))
-            }),
-            Err(_) => {
-                let _ = daemon.start_kill();
-                Err(Error::unavailable(format!(
-                    "the daemon was not ready in time, and was stopped; its log is {}",
-                    self.log.display()
-                )))
-            }
+            });
         }
+        let _ = daemon.start_kill();
+        let log = self.log.display();
+        Err(Error::unavailable(format!(
+            "the daemon was not ready in time, and was stopped; its log is {log}"
+        )))
     }
 
     /// The error for a daemon that ended, with what it wrote to its log.
@@ -339,7 +337,7 @@ impl Start {
         } else {
             &said
         };
-        let program = self.program.path.display();
+        let program = Path::new(&self.program.path).display();
         Error::new(
             Code::Unavailable,
             format!(

@@ -73,7 +73,9 @@ fn write_field(bytes: &mut Vec<u8>, name: &str, value: Field<'_>) {
     write_str(bytes, name).expect(IN_MEMORY);
     match value {
         Field::Text(text) => write_str(bytes, text).expect(IN_MEMORY),
-        Field::Number(number) => _ = write_sint(bytes, number).expect(IN_MEMORY),
+        Field::Number(number) => {
+            write_sint(bytes, number).expect(IN_MEMORY);
+        }
     }
 }
 
@@ -127,8 +129,8 @@ impl<'a> Reply<'a> {
                 "id" => reply.id = decode(value).ok()?,
                 "ok" => (reply.is_ok, has_ok) = (decode(value).ok()?, true),
                 "result" => {
-                    reply.result =
-                        Some(body.len() - rest.len() - value.len()..body.len() - rest.len())
+                    let end = body.len() - rest.len();
+                    reply.result = Some(end - value.len()..end);
                 }
                 "seq" => reply.seq = decode::<Option<i64>>(value).ok()?.unwrap_or_default(),
                 "error" => reply.error = decode(value).ok()?,
@@ -175,6 +177,7 @@ impl Encoded {
         &self.body[self.result.clone()]
     }
 
+    /// The result as its type; an error of the code `internal` if it is another one.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Error> {
         rmp_serde::from_slice(self.bytes()).map_err(|error| {
             Error::new(

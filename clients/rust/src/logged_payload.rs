@@ -20,6 +20,7 @@ enum Field {
 type Fields = BTreeMap<String, Field>;
 
 /// Write base64 as bytes, except in JSON.
+#[allow(clippy::ref_option, reason = "serde calls it so")]
 pub fn serialize<S: Serializer>(payload: &Option<Value>, serializer: S) -> Result<S::Ok, S::Error> {
     match payload {
         Some(Value::Object(fields))

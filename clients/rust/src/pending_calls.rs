@@ -50,7 +50,9 @@ pub type Outcome = Result<Encoded, Error>;
 
 /// A request that is to become a call.
 pub struct Request<'a> {
+    /// Of the operation.
     pub name: &'a str,
+    /// Of the operation.
     pub kind: Kind,
     /// In MessagePack.
     pub payload: Vec<u8>,
@@ -58,9 +60,11 @@ pub struct Request<'a> {
     pub wait_ms: i64,
     /// How long the caller waits besides.
     pub timeout: Duration,
+    /// The account; `default` if there is none.
     pub scope: Option<&'a str>,
     /// The id of the request; a new one if there is none.
     pub id: Option<&'a str>,
+    /// W3C trace context.
     pub traceparent: Option<&'a str>,
     /// When the caller began to wait.
     pub now: Instant,
@@ -161,10 +165,12 @@ impl Default for PendingCalls {
 }
 
 impl PendingCalls {
+    /// Whether all calls are settled.
     pub fn is_empty(&self) -> bool {
         self.calls.is_empty()
     }
 
+    /// Whether it accepts no more calls.
     pub fn is_closed(&self) -> bool {
         self.is_closed
     }

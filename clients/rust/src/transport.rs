@@ -89,7 +89,7 @@ fn hello(greeting: &Greeting<'_>) -> Result<Vec<u8>, Error> {
 }
 
 fn check_proof(greeting: &Greeting<'_>, answer: &[u8]) -> Result<(), Error> {
-    match Reply::read(answer).and_then(|reply| reply.outcome()) {
+    match Reply::read(answer).and_then(Reply::outcome) {
         Ok(answer)
             if answer
                 .decode()

@@ -145,12 +145,15 @@ impl Connection {
 
     /// The flags of the next frame and where its body is, if it has arrived as a whole.
     fn take_frame(&mut self) -> Result<Option<(u8, Range<usize>)>, String> {
-        let (flags, header, size) = match self.input[self.taken..] {
-            [flags, a, b, c, d, e, f, g, h, ..] if flags & LONG != 0 => {
-                (flags, 9, u64::from_be_bytes([a, b, c, d, e, f, g, h]))
-            }
-            [flags, size, ..] if flags & LONG == 0 => (flags, 2, u64::from(size)),
-            _ => return Ok(None),
+        let Some((&flags, rest)) = self.input[self.taken..].split_first() else {
+            return Ok(None);
+        };
+        let long = rest
+            .first_chunk()
+            .map(|size| (9, u64::from_be_bytes(*size)));
+        let short = rest.first().map(|&size| (2, u64::from(size)));
+        let Some((header, size)) = (if flags & LONG != 0 { long } else { short }) else {
+            return Ok(None);
         };
         if size > FRAME_BYTES {
             return Err(format!("the daemon sent a frame of {size} bytes"));

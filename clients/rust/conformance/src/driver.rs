@@ -19,7 +19,7 @@ use backscroll::{Client, ClientOptions};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(90);
 const PAGE: i64 = 50;
 
 type Failure = Box<dyn Error + Send + Sync>;

@@ -7,6 +7,7 @@ use backscroll::internal::{PendingCalls, Request};
 use backscroll::operations::*;
 use backscroll::records::*;
 use backscroll::{Client, Code, Error, Fault, Kind};
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
@@ -53,7 +54,6 @@ fn payload_in_msgpack(name: &str, written: &str) -> Result<Value, Failure> {
         return Ok(rmp_serde::from_slice(&bytes)?);
     }
     let part: PutMediaPart = rmp_serde::from_slice(&bytes)?;
-    use base64::prelude::{BASE64_STANDARD, Engine};
     Ok(json!({"data": part.data.map(|data| BASE64_STANDARD.encode(data))}))
 }
 
@@ -66,14 +66,15 @@ async fn refusal_of(
     client: &Client,
     context: &mut Context,
 ) -> Result<Value, Failure> {
-    if form == "json" {
-        if let Ok(payload) = serde_json::from_str(written) {
-            let outcome = request(client, name, payload, None).await;
-            return Ok(match outcome {
-                Ok(_) => "the client sends it, and the daemon accepts it".into(),
-                Err(error) => json!({"code": error.code().as_str(), "path": error.path()}),
-            });
-        }
+    let payload = serde_json::from_str(written)
+        .ok()
+        .filter(|_| form == "json");
+    if let Some(payload) = payload {
+        let outcome = request(client, name, payload, None).await;
+        return Ok(match outcome {
+            Ok(_) => "the client sends it, and the daemon accepts it".into(),
+            Err(error) => json!({"code": error.code().as_str(), "path": error.path()}),
+        });
     }
     let body = if form == "json" {
         format!(r#"{{"id":"1","type":"{name}","scope":"codec","payload":{written}}}"#).into_bytes()

@@ -1,5 +1,6 @@
 //! The files of `schema/vectors`, whose README says what they mean.
 
+use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
@@ -24,7 +25,7 @@ pub fn check_keys(value: &Value, known: &[&str]) -> Result<(), Failure> {
 
 /// What differs, in words; empty if nothing does.
 pub fn difference(what: &str, expected: Option<&Value>, actual: Option<&Value>) -> Difference {
-    if is_same(expected, actual) {
+    if expected == actual {
         return String::new();
     }
     format!(
@@ -32,11 +33,6 @@ pub fn difference(what: &str, expected: Option<&Value>, actual: Option<&Value>) 
         text_of(expected),
         text_of(actual)
     )
-}
-
-/// Numbers are compared by their value: a client of JSON has no 1.0 apart from 1.
-fn is_same(expected: Option<&Value>, actual: Option<&Value>) -> bool {
-    expected == actual
 }
 
 fn text_of(value: Option<&Value>) -> String {
@@ -50,7 +46,10 @@ pub fn text<'a>(value: &'a Value, name: &str) -> Result<&'a str, Failure> {
 }
 
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 pub fn unhex(text: &str) -> Result<Vec<u8>, Failure> {

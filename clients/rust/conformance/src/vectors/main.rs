@@ -4,6 +4,11 @@
 //! vectors DIRECTORY
 //! ```
 
+#![allow(
+    clippy::wildcard_imports,
+    reason = "most operations occur in the vectors"
+)]
+
 mod codec;
 mod context;
 mod exchange;
