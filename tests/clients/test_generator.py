@@ -50,7 +50,7 @@ def test_every_operation_is_a_documented_method() -> None:
 
 
 def test_every_operation_is_a_documented_function_in_rust() -> None:
-    """Each has its method with an example, which the compiler checks, and is an `Operation`; commands go into batches."""
+    """Each has its method with an example, which the compiler checks, and is an `Operation`; some go into a batch."""
     operations = describe()["operations"]
     methods = GENERATED[f"{RUST}/methods.rs"]
     assert methods.count("    pub async fn ") == methods.count("/// ```no_run\n") == len(operations)

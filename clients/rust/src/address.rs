@@ -1,4 +1,5 @@
-//! Where a daemon is, what it takes to be served there, and whether what answers there is that daemon.
+//! Where a daemon is, what it takes to be served there, and whether what answers there is that
+//! daemon.
 
 use std::env;
 use std::fmt::Write as _;
@@ -53,8 +54,8 @@ struct Announced {
     token: Option<String>,
 }
 
-/// Find the daemon. Its files are read anew each time, because a daemon that was started again may have another address
-/// and another token.
+/// Find the daemon. Its files are read anew each time, because a daemon that was started again may
+/// have another address and another token.
 pub fn find_address(location: &Location) -> Result<Address, Error> {
     let given = location.endpoint.as_deref();
     if let Some(endpoint) = given.filter(|endpoint| endpoint.starts_with("ipc://")) {
@@ -74,8 +75,8 @@ pub fn find_address(location: &Location) -> Result<Address, Error> {
     else {
         let directory = directory.display();
         return Err(Error::unavailable(format!(
-            "no daemon is ready in {directory}: start one with `backscroll serve --data-dir {directory}`, or have \
-             `open` start it"
+            "no daemon is ready in {directory}: start one with `backscroll serve --data-dir \
+             {directory}`, or have `open` start it"
         )));
     };
     if endpoint.starts_with("ipc://") {
@@ -102,8 +103,9 @@ pub fn find_address(location: &Location) -> Result<Address, Error> {
         .find(|token| !token.is_empty());
     let Some(token) = chosen else {
         let message = format!(
-            "there is no token for {endpoint}: name the daemon's data directory, or give a token made by \
-             `backscroll token create`, as `token` or in the environment variable {TOKEN_VARIABLE}"
+            "there is no token for {endpoint}: name the daemon's data directory, or give a token \
+             made by `backscroll token create`, as `token` or in the environment variable \
+             {TOKEN_VARIABLE}"
         );
         return Err(Error::new(Code::Unauthenticated, message));
     };
@@ -111,7 +113,8 @@ pub fn find_address(location: &Location) -> Result<Address, Error> {
         !token.contains(|each: char| each.is_control() || matches!(each, '\u{2028}' | '\u{2029}'));
     if !is_printable || token.len() as u64 > AUTH_BYTES {
         return Err(Error::invalid(format!(
-            "the token for {endpoint} is none: it must be printable text of at most {AUTH_BYTES} bytes"
+            "the token for {endpoint} is none: it must be printable text of at most {AUTH_BYTES} \
+             bytes"
         )));
     }
     Ok(Address {
@@ -171,15 +174,19 @@ fn variable(name: &str) -> Option<PathBuf> {
 }
 
 fn home() -> Result<PathBuf, Error> {
-    env::home_dir().filter(|home| !home.as_os_str().is_empty()).ok_or_else(|| {
-        Error::invalid(
-            "this user has no home directory: name a data directory, as `data_dir` or in BACKSCROLL_DATA_DIR",
-        )
-    })
+    env::home_dir()
+        .filter(|home| !home.as_os_str().is_empty())
+        .ok_or_else(|| {
+            Error::invalid(
+                "this user has no home directory: name a data directory, as `data_dir` or in \
+                 BACKSCROLL_DATA_DIR",
+            )
+        })
 }
 
 impl Announced {
-    /// What a ready daemon wrote, which is beside its socket elsewhere if it cannot write into its data directory.
+    /// What a ready daemon wrote, which is beside its socket elsewhere if it cannot write into its
+    /// data directory.
     fn read(directory: &Path) -> Self {
         let elsewhere = runtime_dir(directory);
         let own = elsewhere
@@ -235,7 +242,8 @@ fn runtime_dir(directory: &Path) -> PathBuf {
         .join(&digest[..16])
 }
 
-/// Whether a directory belongs to this user: others can make one of any name below that for temporary files.
+/// Whether a directory belongs to this user: others can make one of any name below that for
+/// temporary files.
 fn is_own(directory: &Path) -> bool {
     let found = fs::symlink_metadata(directory);
     found.is_ok_and(|found| found.is_dir() && found.uid() == rustix::process::getuid().as_raw())
@@ -254,8 +262,8 @@ fn with_one_loopback(endpoint: &str) -> String {
     }
 }
 
-/// The question whose answer proves that the daemon knows a token, before the token is sent: whatever listens on a tcp
-/// port may be another program, after a daemon was killed.
+/// The question whose answer proves that the daemon knows a token, before the token is sent:
+/// whatever listens on a tcp port may be another program, after a daemon was killed.
 pub struct Greeting<'a> {
     nonce: String,
     endpoint: &'a str,
@@ -284,7 +292,8 @@ impl<'a> Greeting<'a> {
             .filter(|name| !name.is_empty())
     }
 
-    /// Whether this is a proof about this token, this connection's nonce, and a daemon that is bound to this port.
+    /// Whether this is a proof about this token, this connection's nonce, and a daemon that is
+    /// bound to this port.
     pub fn is_proven(&self, proof: &Proof) -> bool {
         let port = port_of(self.endpoint);
         let mac = mac_of(self.token, &self.nonce, &proof.endpoints);
@@ -304,8 +313,8 @@ impl<'a> Greeting<'a> {
             return Error::new(
                 Code::Unauthenticated,
                 format!(
-                    "the daemon at {endpoint} does not know the token {name:?}: it was revoked, has expired, or is \
-                     for another daemon; nothing was sent"
+                    "the daemon at {endpoint} does not know the token {name:?}: it was revoked, has \
+                     expired, or is for another daemon; nothing was sent"
                 ),
             );
         }
@@ -319,8 +328,8 @@ impl<'a> Greeting<'a> {
             .map(|code| format!(" and answered {code:?}"))
             .unwrap_or_default();
         Error::unavailable(format!(
-            "whatever answers at {endpoint} did not prove that it knows the token{answer}: it is another program, or \
-             the token is wrong or for another daemon; nothing was sent"
+            "whatever answers at {endpoint} did not prove that it knows the token{answer}: it is \
+             another program, or the token is wrong or for another daemon; nothing was sent"
         ))
     }
 }

@@ -35,7 +35,8 @@ pub struct ClientOptions {
 }
 
 impl ClientOptions {
-    /// The daemon of `BACKSCROLL_DATA_DIR`, or else of the platform's directory for data, and the scope `default`.
+    /// The daemon of `BACKSCROLL_DATA_DIR`, or else of the platform's directory for data, and the
+    /// scope `default`.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -48,7 +49,8 @@ impl ClientOptions {
         self
     }
 
-    /// The address of the daemon, such as `ipc:///run/chat/backscroll.sock` or `tcp://127.0.0.1:5555`.
+    /// The address of the daemon, such as `ipc:///run/chat/backscroll.sock` or
+    /// `tcp://127.0.0.1:5555`.
     #[must_use]
     pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
         self.location.endpoint = Some(endpoint.into());
@@ -69,15 +71,16 @@ impl ClientOptions {
         self
     }
 
-    /// How long a request waits for its reply: five seconds if left out. The daemon does not start it later than that.
+    /// How long a request waits for its reply: five seconds if left out. The daemon does not start
+    /// it later than that.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Called whenever a connection was made, and with a problem whenever it was lost or could not be made. It must not
-    /// block: it is called by the task that reads replies.
+    /// Called whenever a connection was made, and with a problem whenever it was lost or could not
+    /// be made. It must not block: it is called by the task that reads replies.
     #[must_use]
     pub fn on_connection(
         mut self,
@@ -87,7 +90,8 @@ impl ClientOptions {
         self
     }
 
-    /// The W3C trace context of a request that has none of its own, such as that of the active span.
+    /// The W3C trace context of a request that has none of its own, such as that of the active
+    /// span.
     #[must_use]
     pub fn traceparent(
         mut self,
@@ -138,8 +142,8 @@ impl RequestOptions {
 
     /// The id of a command, 1 to 64 bytes, preferably a ULID.
     ///
-    /// To be sure of a command even across a restart of the application, store the id before, and execute the same
-    /// command with it until a reply comes: it takes effect once.
+    /// To be sure of a command even across a restart of the application, store the id before, and
+    /// execute the same command with it until a reply comes: it takes effect once.
     #[must_use]
     pub fn request_id(mut self, request_id: impl Into<String>) -> Self {
         self.request_id = Some(request_id.into());
@@ -174,18 +178,21 @@ impl<T> Answer<T> {
     }
 }
 
-/// A client of a backscroll daemon. It connects with the first request, and again whenever the connection was lost.
+/// A client of a backscroll daemon. It connects with the first request, and again whenever the
+/// connection was lost.
 ///
-/// A clone is another handle of the same client. One task owns the connection, on the Tokio runtime of the first request;
-/// it ends when the last handle is dropped, or with [`close`](Self::close).
+/// A clone is another handle of the same client. One task owns the connection, on the Tokio runtime
+/// of the first request; it ends when the last handle is dropped, or with [`close`](Self::close).
 ///
-/// Requests take effect in the order in which their futures are first polled, so to pipeline requests, poll them together,
-/// as with `futures::future::join_all`. Those without a reply are sent again on a new connection, in that order and before any
-/// other; the daemon recognises commands by their ids, so each takes effect once. At most 1,000 are in flight; more wait
-/// here, up to 100,000 with bodies of 256 MiB, and beyond that are [`Busy`](crate::Code::Busy).
+/// Requests take effect in the order in which their futures are first polled, so to pipeline
+/// requests, poll them together, as with `futures::future::join_all`. Those without a reply are
+/// sent again on a new connection, in that order and before any other; the daemon recognises
+/// commands by their ids, so each takes effect once. At most 1,000 are in flight; more wait here,
+/// up to 100,000 with bodies of 256 MiB, and beyond that are [`Busy`](crate::Code::Busy).
 ///
-/// The error of a request is that of the daemon's reply if it had no effect, [`Unavailable`](crate::Code::Unavailable) if
-/// nothing was sent, and [`NoReply`](crate::Code::NoReply) if its outcome is unknown. Dropping a future stops waiting: a
+/// The error of a request is that of the daemon's reply if it had no effect,
+/// [`Unavailable`](crate::Code::Unavailable) if nothing was sent, and
+/// [`NoReply`](crate::Code::NoReply) if its outcome is unknown. Dropping a future stops waiting: a
 /// request that was sent already may still take effect.
 #[derive(Clone)]
 pub struct Client {
@@ -232,8 +239,8 @@ impl Client {
         Ok(self.answer(operation, RequestOptions::new()).await?.result)
     }
 
-    /// Send any operation with what holds for this request; its result comes with the number of the scope's commit that
-    /// it reflects.
+    /// Send any operation with what holds for this request; its result comes with the number of the
+    /// scope's commit that it reflects.
     ///
     /// # Errors
     ///
@@ -262,7 +269,8 @@ impl Client {
         options: RequestOptions,
     ) -> Result<Answer<T>, Error> {
         let payload = encode(payload)?;
-        let fields: JsonObject = rmp_serde::from_slice(&payload).unwrap_or_default(); // it may have bytes
+        // One that cannot be read has bytes, and does not wait.
+        let fields: JsonObject = rmp_serde::from_slice(&payload).unwrap_or_default();
         let wait_ms = fields
             .get("waitMs")
             .and_then(serde_json::Value::as_i64)
@@ -276,7 +284,8 @@ impl Client {
         })
     }
 
-    /// Close the connection. Requests without a reply end with an error, later ones too, and what follows the feed ends.
+    /// Close the connection. Requests without a reply end with an error, later ones too, and what
+    /// follows the feed ends.
     pub fn close(&self) {
         self.handle.driver.close();
     }
@@ -346,7 +355,8 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Write the outcome of a request to the log. The message of a caller's error may quote what people wrote.
+/// Write the outcome of a request to the log. The message of a caller's error may quote what people
+/// wrote.
 fn report_outcome(operation: &str, outcome: Result<&Encoded, &Error>, elapsed: Duration) {
     let ms = elapsed.as_secs_f64() * 1000.0;
     match outcome {

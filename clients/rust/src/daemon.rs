@@ -54,15 +54,16 @@ impl OpenOptions {
         Self::default()
     }
 
-    /// What holds for the client; its data directory is that which is opened, and its endpoint the daemon's.
+    /// What holds for the client; its data directory is that which is opened, and its endpoint the
+    /// daemon's.
     #[must_use]
     pub fn client(mut self, options: ClientOptions) -> Self {
         self.client = options;
         self
     }
 
-    /// The program that starts a daemon, and its first arguments. If left out, that of the daemon's tar file if it was
-    /// unpacked beside this program, or else `backscroll` on the `PATH`.
+    /// The program that starts a daemon, and its first arguments. If left out, that of the daemon's
+    /// tar file if it was unpacked beside this program, or else `backscroll` on the `PATH`.
     #[must_use]
     pub fn command(mut self, command: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         self.command = Some(command.into_iter().map(Into::into).collect());
@@ -76,14 +77,16 @@ impl OpenOptions {
         self
     }
 
-    /// Let a daemon that is started here end with this process; otherwise it goes on, and others may use it.
+    /// Let a daemon that is started here end with this process; otherwise it goes on, and others
+    /// may use it.
     #[must_use]
     pub fn exit_with_parent(mut self, exit_with_parent: bool) -> Self {
         self.exit_with_parent = exit_with_parent;
         self
     }
 
-    /// The file for the log of a daemon that is started here: `daemon.log` in the directory if left out.
+    /// The file for the log of a daemon that is started here: `daemon.log` in the directory if left
+    /// out.
     #[must_use]
     pub fn log_file(mut self, log_file: impl Into<PathBuf>) -> Self {
         self.log_file = Some(log_file.into());
@@ -97,13 +100,15 @@ impl OpenOptions {
         self
     }
 
-    /// A client of the daemon that serves a data directory; starts one if none does. See [`Client::open`].
+    /// A client of the daemon that serves a data directory; starts one if none does. See
+    /// [`Client::open`].
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](Code::Unavailable) if no daemon starts, as in a directory that cannot be written, or if it speaks a
-    /// level of the protocol that does not fit; [`Invalid`](Code::Invalid) or [`Unauthenticated`](Code::Unauthenticated)
-    /// if the options cannot be used.
+    /// [`Unavailable`](Code::Unavailable) if no daemon starts, as in a directory that cannot be
+    /// written, or if it speaks a level of the protocol that does not fit;
+    /// [`Invalid`](Code::Invalid) or [`Unauthenticated`](Code::Unauthenticated) if the options
+    /// cannot be used.
     pub async fn open(self, path: impl AsRef<Path>) -> Result<Client, Error> {
         // The same for the daemon and the client, whatever the daemon makes of a `~`.
         let data_dir = std::path::absolute(path)
@@ -127,11 +132,12 @@ impl OpenOptions {
 }
 
 impl Client {
-    /// A client of the daemon that serves a data directory; starts one if none does. When two programs open a directory at
-    /// once, both get clients of the same daemon.
+    /// A client of the daemon that serves a data directory; starts one if none does. When two
+    /// programs open a directory at once, both get clients of the same daemon.
     ///
-    /// The daemon that it starts goes on when this process ends, except with [`OpenOptions::exit_with_parent`]. To stop
-    /// it, send it SIGTERM; [`health`](Self::health) says its `pid`.
+    /// The daemon that it starts goes on when this process ends, except with
+    /// [`OpenOptions::exit_with_parent`]. To stop it, send it SIGTERM; [`health`](Self::health)
+    /// says its `pid`.
     ///
     /// # Errors
     ///
@@ -156,7 +162,8 @@ struct Program {
 }
 
 impl Program {
-    /// The command if one is given; or else that of the tar file beside this program; or else `backscroll` on the PATH.
+    /// The command if one is given; or else that of the tar file beside this program; or else
+    /// `backscroll` on the PATH.
     fn find(command: Option<Vec<OsString>>) -> Self {
         if let Some(command) = command {
             let mut words = command.into_iter();
@@ -181,8 +188,8 @@ impl Program {
         Self {
             path: "backscroll".into(),
             words: Vec::new(),
-            advice: "install the Python package `backscroll`, or unpack the daemon's tar file beside this program, or \
-                     name a program in the option `command`",
+            advice: "install the Python package `backscroll`, or unpack the daemon's tar file \
+                     beside this program, or name a program in the option `command`",
         }
     }
 }
@@ -203,15 +210,16 @@ impl Start {
     async fn unless_served(&self) -> Result<(), Error> {
         let deadline = Instant::now() + self.timeout;
         let mut pause = PAUSE;
-        // Its address may be that of a daemon that was killed, and another program, or another directory's daemon, may have
-        // its port: so over tcp it has to prove who it is.
+        // Its address may be that of a daemon that was killed, and another program, or another
+        // directory's daemon, may have its port: so over tcp it has to prove who it is.
         while let Err(problem) = connect(&self.location).await {
             if problem.fault() == Fault::Caller {
                 return Err(problem);
             }
             if Instant::now() > deadline {
                 return Err(Error::unavailable(format!(
-                    "no daemon served {} within {} ms: {problem}; the log of one that was started is {}",
+                    "no daemon served {} within {} ms: {problem}; the log of one that was started \
+                     is {}",
                     self.data_dir.display(),
                     self.timeout.as_millis(),
                     self.log.display()
@@ -272,7 +280,8 @@ impl Start {
         if self.exit_with_parent {
             command.arg("--exit-with-parent").stdin(Stdio::piped());
         } else {
-            command.stdin(Stdio::null()).process_group(0); // what ends this program at a terminal is not for the daemon
+            // What ends this program at a terminal is not for the daemon.
+            command.stdin(Stdio::null()).process_group(0);
         }
         command.args(&self.flags);
         let mut daemon = Command::from(command).spawn().map_err(|error| {
@@ -388,8 +397,8 @@ async fn check_level(client: &Client, data_dir: &Path) -> Result<(), Error> {
     Err(Error::new(
         Code::Unavailable,
         format!(
-            "the daemon that serves {data_dir} (backscroll {version}) speaks level {level} of the protocol, and this \
-             client was made for level {LEVEL}: {older} is too old; update {update}"
+            "the daemon that serves {data_dir} (backscroll {version}) speaks level {level} of the \
+             protocol, and this client was made for level {LEVEL}: {older} is too old; update {update}"
         ),
     ))
 }

@@ -1,13 +1,15 @@
 //! The task that owns a client's connection, and makes it anew when it is lost.
 //!
-//! A request is added to the calls by whoever sends it; the task sends what the calls say, and hands them the replies.
-//! While there are calls, it connects again whenever the connection was lost. It ends when the client is closed.
+//! A request is added to the calls by whoever sends it; the task sends what the calls say, and
+//! hands them the replies. While there are calls, it connects again whenever the connection was
+//! lost. It ends when the client is closed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{sleep, sleep_until};
 use tracing::{debug, warn};
@@ -16,10 +18,10 @@ use crate::address::Location;
 use crate::envelope::Encoded;
 use crate::pending_calls::{PendingCalls, Request};
 use crate::transport::{Link, connect, unreachable};
-use crate::{Error, Fault};
+use crate::{Code, Error, Fault};
 
-/// The delay before the next connection after one that was lost or refused; it doubles up to the second until a reply
-/// comes.
+/// The delay before the next connection after one that was lost or refused; it doubles up to the
+/// second until a reply comes.
 const RECONNECT_DELAY: Duration = Duration::from_millis(25);
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
 const RUNTIME_ENDED: &str = "the runtime of the connection was shut down";
@@ -55,18 +57,19 @@ impl Driver {
         }
     }
 
-    /// Send a request and wait for its outcome. If the future is dropped, nobody waits for the request any more.
+    /// Send a request and wait for its outcome. If the future is dropped, nobody waits for the
+    /// request any more.
     pub async fn execute(self: &Arc<Self>, request: Request<'_>) -> Result<Encoded, Error> {
+        let runtime = Handle::current(); // of the task, should there be none yet
         let (settle, outcome) = oneshot::channel();
-        let number = {
+        let (number, has_task) = {
             let mut state = self.state();
             let number = state.calls.add(request, settle)?;
-            if !state.has_task {
-                state.has_task = true;
-                tokio::spawn(run(Running(self.clone())));
-            }
-            number
+            (number, std::mem::replace(&mut state.has_task, true))
         };
+        if !has_task {
+            runtime.spawn(run(Running(self.clone())));
+        }
         self.changed.notify_one();
         let _waiting = ForgetOnDrop {
             driver: self,
@@ -74,7 +77,7 @@ impl Driver {
         };
         outcome
             .await
-            .unwrap_or_else(|_| Err(Error::unavailable(RUNTIME_ENDED)))
+            .unwrap_or_else(|_| Err(Error::new(Code::NoReply, RUNTIME_ENDED)))
     }
 
     pub fn is_closed(&self) -> bool {
@@ -107,8 +110,8 @@ impl Driver {
         }
     }
 
-    /// Do something while there is no connection, and time out the calls whose deadlines pass; `None` when nobody waits any
-    /// more before it is done.
+    /// Do something while there is no connection, and time out the calls whose deadlines pass;
+    /// `None` when nobody waits any more before it is done.
     async fn without_connection<T>(&self, action: impl Future<Output = T>) -> Option<T> {
         let mut action = pin!(action);
         loop {
@@ -159,7 +162,8 @@ impl Driver {
         unreachable(&link.endpoint, &reason)
     }
 
-    /// Have all sent that can be now; returns when there is something to do next, `None` when the client is closed.
+    /// Have all sent that can be now; returns when there is something to do next, `None` when the
+    /// client is closed.
     fn send(&self, link: &mut Link) -> Option<Option<Instant>> {
         let mut state = self.state();
         if state.calls.is_closed() {
@@ -189,7 +193,8 @@ impl Driver {
         Ok(())
     }
 
-    /// Time out the calls whose deadlines have passed; returns whether the connection is to be given up.
+    /// Time out the calls whose deadlines have passed; returns whether the connection is to be
+    /// given up.
     fn time_out(&self, received_at: Option<Instant>) -> bool {
         let mut state = self.state();
         let behind = || {
@@ -248,7 +253,8 @@ async fn run(running: Running) {
             None => continue,
             Some(Ok(mut link)) => {
                 driver.connected();
-                // A daemon may accept connections only to end them: the delay begins anew with a reply, not before.
+                // A daemon may accept connections only to end them: the delay begins anew with a
+                // reply, not before.
                 driver.serve(&mut link, || delay = RECONNECT_DELAY).await
             }
             Some(Err(problem)) => problem,
@@ -259,8 +265,8 @@ async fn run(running: Running) {
     }
 }
 
-/// A driver while its task runs. Should the runtime of the task end, nobody waits in vain, and the next request starts
-/// another task.
+/// A driver while its task runs. Should the runtime of the task end, nobody waits in vain, and the
+/// next request starts another task.
 struct Running(Arc<Driver>);
 
 impl Drop for Running {

@@ -23,7 +23,8 @@ pub enum Field<'a> {
     Number(i64),
 }
 
-/// A request in MessagePack. The payload is encoded once, so that it has the same bytes whenever it is sent.
+/// A request in MessagePack. The payload is encoded once, so that it has the same bytes whenever it
+/// is sent.
 pub struct Envelope {
     fields: Vec<u8>,
     count: u32,

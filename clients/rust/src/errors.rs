@@ -92,7 +92,8 @@ impl Error {
         self.detail("cursor")?.as_str()
     }
 
-    /// The commands of a batch that failed, in their order; empty if the error is about something else.
+    /// The commands of a batch that failed, in their order; empty if the error is about something
+    /// else.
     #[must_use]
     pub fn failures(&self) -> Vec<FailedCommand> {
         let listed = self.detail("failures").and_then(Value::as_array);
@@ -165,7 +166,8 @@ impl Error {
         Self::new(Code::Io, message).with(|inner| inner.source = Some(source))
     }
 
-    /// That of a reply. A code of a later level keeps its name, and has the fault that the reply says.
+    /// That of a reply. A code of a later level keeps its name, and has the fault that the reply
+    /// says.
     pub(crate) fn from_reply(received: ReceivedError) -> Self {
         let code = received.code.as_deref().map_or(Code::Internal, Code::from);
         let said = if received.fault.as_deref() == Some("caller") {

@@ -1,9 +1,10 @@
 //! Following the feed: what to ask next, and what to give the caller.
 //!
-//! One question is asked at a time, and only while the caller waits for the next item: nothing is queued for a slow
-//! caller. The first question shows whether a daemon answers: its errors are the caller's. From then on the daemon is
-//! waited for, however long it is away. Nothing is lost with a connection, because the daemon pushes nothing: whatever
-//! happened, the next question has the same cursor.
+//! One question is asked at a time, and only while the caller waits for the next item: nothing is
+//! queued for a slow caller. The first question shows whether a daemon answers: its errors are the
+//! caller's. From then on the daemon is waited for, however long it is away. Nothing is lost with a
+//! connection, because the daemon pushes nothing: whatever happened, the next question has the same
+//! cursor.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -75,8 +76,8 @@ impl Default for ChangesOptions {
 
 /// The changes of a scope, one after the other, for ever; made by [`Client::changes`].
 ///
-/// [`next`](Self::next) is a method, as that of Tokio's own receivers, and not a `Stream`: whoever needs one makes it
-/// with `futures::stream::unfold`.
+/// [`next`](Self::next) is a method, as that of Tokio's own receivers, and not a `Stream`: whoever
+/// needs one makes it with `futures::stream::unfold`.
 #[derive(Debug)]
 pub struct Changes {
     feed: Feed,
@@ -120,9 +121,10 @@ pub struct Watch<Q> {
 impl Client {
     /// Follow the feed for ever: what changed after a cursor, in order, and what changes next.
     ///
-    /// Without a cursor it begins with the first command of the log, with `"now"` at the end of the feed. Store
-    /// [`Changes::cursor`] together with what was applied, and begin there the next time. To start without the history and
-    /// lose nothing, first store the `cursor` of `get_changes(GetChanges::new().after("now"))`, and begin there.
+    /// Without a cursor it begins with the first command of the log, with `"now"` at the end of the
+    /// feed. Store [`Changes::cursor`] together with what was applied, and begin there the next
+    /// time. To start without the history and lose nothing, first store the `cursor` of
+    /// `get_changes(GetChanges::new().after("now"))`, and begin there.
     ///
     /// ```no_run
     /// # async fn example(client: backscroll::Client) -> Result<(), backscroll::Error> {
@@ -154,9 +156,9 @@ impl Client {
 
     /// The result of a query, now and whenever it has changed, for ever.
     ///
-    /// A slow reader gets the newest result and misses those between; a result is never older than the one before it. That
-    /// only time passes is not noticed. The daemon lets 64 wait for one client: where there are more, each may notice a
-    /// change a second later.
+    /// A slow reader gets the newest result and misses those between; a result is never older than
+    /// the one before it. That only time passes is not noticed. The daemon lets 64 wait for one
+    /// client: where there are more, each may notice a change a second later.
     ///
     /// ```no_run
     /// # async fn example(client: backscroll::Client) -> Result<(), backscroll::Error> {
@@ -195,19 +197,21 @@ impl Client {
 }
 
 impl Changes {
-    /// The next change; `None` when the client was closed. Nothing is lost if the future is dropped.
+    /// The next change; `None` when the client was closed. Nothing is lost if the future is
+    /// dropped.
     ///
     /// # Errors
     ///
-    /// If no daemon answers at the start. Later it goes on by itself when the daemon was restarted or could not answer for
-    /// a while. [`FeedGap`](Code::FeedGap) means that the cursor is of another history of the scope.
+    /// If no daemon answers at the start. Later it goes on by itself when the daemon was restarted
+    /// or could not answer for a while. [`FeedGap`](Code::FeedGap) means that the cursor is of
+    /// another history of the scope.
     pub async fn next(&mut self) -> Result<Option<ItemChange>, Error> {
         let next = self.wait_for_next().await;
         self.feed.unless_closed(next)
     }
 
-    /// Where to begin the next time: after the latest page of changes of which all were given out. `None` at the
-    /// beginning of the feed.
+    /// Where to begin the next time: after the latest page of changes of which all were given out.
+    /// `None` at the beginning of the feed.
     #[must_use]
     pub fn cursor(&self) -> Option<&str> {
         self.cursor.as_deref().filter(|&cursor| cursor != NOW)
@@ -250,13 +254,15 @@ impl Changes {
 }
 
 fn gap(cursor: &str) -> Error {
-    let message = "the cursor belongs to another history of this scope, because its files were restored from a copy or it \
-                   was deleted: read everything anew, and then go on with `changes` after the error's `cursor`";
+    let message = "the cursor belongs to another history of this scope, because its files were \
+                   restored from a copy or it was deleted: read everything anew, and then go on \
+                   with `changes` after the error's `cursor`";
     Error::new(Code::FeedGap, message).with_detail("cursor", cursor)
 }
 
 impl<Q: Query> Watch<Q> {
-    /// The next result; `None` when the client was closed. Nothing is lost if the future is dropped.
+    /// The next result; `None` when the client was closed. Nothing is lost if the future is
+    /// dropped.
     ///
     /// # Errors
     ///
@@ -305,7 +311,8 @@ impl<Q: Query> Watch<Q> {
         Ok(())
     }
 
-    /// Leave out the changes that there are until now. That the old cursor still fits shows that this is no gap.
+    /// Leave out the changes that there are until now. That the old cursor still fits shows that
+    /// this is no gap.
     async fn skip_to_now(&mut self) -> Result<(), Error> {
         let now = self.feed.now().await?;
         let mut question = self.question.clone().limit(1).wait_ms(0);
@@ -317,7 +324,8 @@ impl<Q: Query> Watch<Q> {
     }
 }
 
-/// Asks for what follows a scope; longer pauses follow questions that brought nothing, until one does.
+/// Asks for what follows a scope; longer pauses follow questions that brought nothing, until one
+/// does.
 #[derive(Debug)]
 struct Feed {
     client: Client,
@@ -359,7 +367,8 @@ impl Feed {
         Ok(page.cursor)
     }
 
-    /// The page after a cursor. Where an empty one came long before its time, the daemon has too many that wait.
+    /// The page after a cursor. Where an empty one came long before its time, the daemon has too
+    /// many that wait.
     async fn next_page(&mut self, query: &GetChanges) -> Result<ChangePage, Error> {
         let begun = Instant::now();
         let page: ChangePage = self.ask(query).await?.decode()?;

@@ -7,8 +7,8 @@ use crate::records::Noun;
 
 /// An operation of the language: its payload, and what belongs to it.
 ///
-/// All operations are in [`operations`](crate::operations). [`Client::call`](crate::Client::call) sends one that this
-/// client does not know.
+/// All operations are in [`operations`](crate::operations). [`Client::call`](crate::Client::call)
+/// sends one that this client does not know.
 pub trait Operation: Serialize + Send + Sync {
     /// The type of its result.
     type Output: DeserializeOwned;
@@ -56,7 +56,8 @@ pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Decode a field that is given, perhaps as null: one that is left out is `None`, null is `Some(None)`.
+/// Decode a field that is given, perhaps as null: one that is left out is `None`, null is
+/// `Some(None)`.
 pub(crate) fn given<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     T: Deserialize<'de>,

@@ -15,11 +15,12 @@
 //! # }
 //! ```
 //!
-//! [`Client`] has a method for each of the [`operations`], whose payloads and results are made of [`records`]. An
-//! [`Error`] tells by its [`Code`] what happened. [`Client::watch`] and [`Client::changes`] follow what changes,
-//! [`Client::upload`] and [`Client::download`] move files.
+//! [`Client`] has a method for each of the [`operations`], whose payloads and results are made of
+//! [`records`]. An [`Error`] tells by its [`Code`] what happened. [`Client::watch`] and
+//! [`Client::changes`] follow what changes, [`Client::upload`] and [`Client::download`] move files.
 //!
-//! It needs a Tokio runtime with I/O and time. Outcomes and connections are events of `tracing`, without what people wrote.
+//! It needs a Tokio runtime with I/O and time. Outcomes and connections are events of `tracing`,
+//! without what people wrote.
 
 #[cfg(not(unix))]
 compile_error!("this client reaches its daemon over Unix sockets, so it needs a Unix");

@@ -67,7 +67,8 @@ mod tests {
 
     use crate::records::{LogEntryInput, Value};
 
-    /// Rule: the bytes of a logged payload are bytes on the wire and base64 in a value, and other fields stay as they are.
+    /// Rule: the bytes of a logged payload are bytes on the wire and base64 in a value, and other
+    /// fields stay as they are.
     #[test]
     fn bytes_are_base64_in_values() {
         let payload = json!({"data": "AAH+/w==", "note": "AAH+"});

@@ -41,7 +41,8 @@ impl UploadOptions {
 }
 
 impl Client {
-    /// Upload a file in parts, such as a `tokio::fs::File` or bytes in memory. Returns its media, which may have existed.
+    /// Upload a file in parts, such as a `tokio::fs::File` or bytes in memory. Returns its media,
+    /// which may have existed.
     ///
     /// If the future is dropped, the parts that were put are removed by the daemon within two days.
     ///
@@ -93,12 +94,14 @@ impl Client {
         compare(digest, media)
     }
 
-    /// Write the bytes of a file to a sink, part by part. The sink is flushed at the end, but not shut down.
+    /// Write the bytes of a file to a sink, part by part. The sink is flushed at the end, but not
+    /// shut down.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](Code::NotFound) for an unknown media, [`Io`](Code::Io) if the sink cannot be written to, and
-    /// [`Storage`](Code::Storage) if the bytes are not those that were put; this is known only when they were written.
+    /// [`NotFound`](Code::NotFound) for an unknown media, [`Io`](Code::Io) if the sink cannot be
+    /// written to, and [`Storage`](Code::Storage) if the bytes are not those that were put; this is
+    /// known only when they were written.
     pub async fn download(
         &self,
         media_id: impl Into<String>,
@@ -160,7 +163,8 @@ fn compare(digest: Sha256, media: Media) -> Result<Media, Error> {
     Err(Error::new(Code::Storage, problem))
 }
 
-/// Requests that are under way at the same time, and whose results are taken in order. They end when this is dropped.
+/// Requests that are under way at the same time, and whose results are taken in order. They end
+/// when this is dropped.
 struct InOrder<T>(VecDeque<JoinHandle<Result<T, Error>>>);
 
 impl<T: Send + 'static> InOrder<T> {

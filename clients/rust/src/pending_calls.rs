@@ -6,20 +6,23 @@
 //!        reconnected() ──┘  └── handle_reply() ◀──┘
 //! ```
 //!
-//! The daemon executes a command once, however often it receives the same id. So unanswered calls are sent again:
+//! The daemon executes a command once, however often it receives the same id. So unanswered calls
+//! are sent again:
 //!
 //! - On a new connection, all of them in the order first sent, before anything new.
-//! - After a refusal while an earlier attempt is in doubt, because its connection was lost. Such a refusal says nothing
-//!   about that attempt, unless it is the caller's fault. The call is sent again after `RETRY_DELAY`, unless others were
-//!   sent after it: then its outcome is unknown.
+//! - After a refusal while an earlier attempt is in doubt, because its connection was lost. Such a
+//!   refusal says nothing about that attempt, unless it is the caller's fault. The call is sent
+//!   again after `RETRY_DELAY`, unless others were sent after it: then its outcome is unknown.
 //!
-//! A call is never sent twice on one connection, which loses nothing while it lives: the copy would stand behind later
-//! requests, and could take effect after them. The ids of maintenance operations are not remembered by the daemon, so
-//! these are sent once; if their connection is lost, the outcome is unknown.
+//! A call is never sent twice on one connection, which loses nothing while it lives: the copy would
+//! stand behind later requests, and could take effect after them. The ids of maintenance operations
+//! are not remembered by the daemon, so these are sent once; if their connection is lost, the
+//! outcome is unknown.
 //!
-//! A connection may be lost while the daemon runs on, with the refusal of a command unread. Sent again, it is judged
-//! anew, after commands that were sent later. So commands have `client`, an id of this object, and `n`, which rises: the
-//! daemon does not execute a command after a later one of its client, and answers `superseded`.
+//! A connection may be lost while the daemon runs on, with the refusal of a command unread. Sent
+//! again, it is judged anew, after commands that were sent later. So commands have `client`, an id
+//! of this object, and `n`, which rises: the daemon does not execute a command after a later one of
+//! its client, and answers `superseded`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -36,7 +39,8 @@ use crate::ulid::new_id;
 use crate::{Error, Fault};
 
 const RETRY_DELAY: Duration = Duration::from_millis(100);
-/// Requests without a reply, and their bytes. Queries that wait in the daemon do not count: it has a bound for them.
+/// Requests without a reply, and their bytes. Queries that wait in the daemon do not count: it has
+/// a bound for them.
 pub const IN_FLIGHT_MAX: usize = 1_000;
 const IN_FLIGHT_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// All calls of a client, also those that are not sent yet, and the bytes of their bodies.
@@ -94,7 +98,8 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// `None` for a request that does not wait, and for one that the daemon refuses: its refusal comes like any reply.
+    /// `None` for a request that does not wait, and for one that the daemon refuses: its refusal
+    /// comes like any reply.
     fn of(payload: &[u8], wait_ms: i64) -> Option<Self> {
         let wait_ms = u64::try_from(wait_ms)
             .ok()
@@ -106,7 +111,8 @@ impl Waiting {
         })
     }
 
-    /// The payload of a request that has waited for a time: it waits so much less, or its reply would come too late.
+    /// The payload of a request that has waited for a time: it waits so much less, or its reply
+    /// would come too late.
     fn payload_after(&self, waited: Duration) -> Option<Vec<u8>> {
         let mut payload = self.payload.clone();
         let left = self.wait.saturating_sub(waited);
@@ -115,7 +121,8 @@ impl Waiting {
     }
 }
 
-/// A client's calls without an outcome, in the order first sent, and the queue of those to send next.
+/// A client's calls without an outcome, in the order first sent, and the queue of those to send
+/// next.
 pub struct PendingCalls {
     is_closed: bool,
     client: String,
@@ -131,7 +138,8 @@ pub struct PendingCalls {
     queue: VecDeque<u64>,
     in_flight: usize,
     in_flight_bytes: usize,
-    /// The bytes of requests in flight that nobody waits for; several under an id that was executed again.
+    /// The bytes of requests in flight that nobody waits for; several under an id that was executed
+    /// again.
     abandoned: HashMap<String, VecDeque<usize>>,
     abandoned_count: usize,
     added: u64,
@@ -221,7 +229,8 @@ impl PendingCalls {
         {
             let (calls, bytes) = (self.calls.len(), self.calls_bytes);
             return Err(Error::busy(format!(
-                "{calls} requests of this client, of {bytes} bytes, have no reply yet: wait for some; nothing was sent"
+                "{calls} requests of this client, of {bytes} bytes, have no reply yet: wait for \
+                 some; nothing was sent"
             )));
         }
         Ok(())
@@ -259,7 +268,8 @@ impl PendingCalls {
         None
     }
 
-    /// Process a reply. One to a call that nobody waits for is dropped; one that is none is an error.
+    /// Process a reply. One to a call that nobody waits for is dropped; one that is none is an
+    /// error.
     pub fn handle_reply(&mut self, body: &[u8], now: Instant) -> Result<(), Error> {
         let reply = Reply::read(body)?;
         let Some(id) = reply.id else { return Ok(()) };
@@ -327,7 +337,8 @@ impl PendingCalls {
         });
     }
 
-    /// Queue the refused call, before those that were never sent, if its delay is over; it is if no time is given.
+    /// Queue the refused call, before those that were never sent, if its delay is over; it is if no
+    /// time is given.
     pub fn queue_retry(&mut self, now: Option<Instant>) {
         if now.is_some_and(|now| self.retry_at.is_some_and(|retry_at| now < retry_at)) {
             return;
@@ -343,10 +354,12 @@ impl PendingCalls {
         self.remove(number);
     }
 
-    /// Time out a call whose deadline has passed. It is `problem` if it was not sent, or else that its outcome is unknown.
+    /// Time out a call whose deadline has passed. It is `problem` if it was not sent, or else that
+    /// its outcome is unknown.
     ///
-    /// Returns whether the connection is to be given up as lost: if nothing has arrived since the call was sent, and if
-    /// nobody waits for any of the requests that fill the window, because their replies may never come.
+    /// Returns whether the connection is to be given up as lost: if nothing has arrived since the
+    /// call was sent, and if nobody waits for any of the requests that fill the window, because
+    /// their replies may never come.
     pub fn time_out(
         &mut self,
         number: u64,
@@ -433,8 +446,8 @@ impl PendingCalls {
         Some(call)
     }
 
-    /// Note a reply to a request that nobody waits for. If the same id was sent again after it, a refusal of the first
-    /// says nothing about the second.
+    /// Note a reply to a request that nobody waits for. If the same id was sent again after it, a
+    /// refusal of the first says nothing about the second.
     fn is_of_abandoned(&mut self, id: &str) -> bool {
         let Some(sent) = self.abandoned.get_mut(id) else {
             return false;
@@ -540,7 +553,8 @@ impl Call {
         self.envelope.body(&fields, payload.as_deref())
     }
 
-    /// The error for a call that got no reply: `unavailable` if it was not sent, otherwise `no-reply`.
+    /// The error for a call that got no reply: `unavailable` if it was not sent, otherwise
+    /// `no-reply`.
     fn unanswered(&self, why: Option<&str>) -> Error {
         if !self.was_sent() {
             return Error::unavailable(format!(

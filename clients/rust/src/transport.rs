@@ -1,6 +1,7 @@
 //! Making a connection to a daemon. Where the daemon is, is looked up for each connection.
 //!
-//! Over tcp the daemon first proves with `hello` that it knows the token; until then neither token nor requests are sent.
+//! Over tcp the daemon first proves with `hello` that it knows the token; until then neither token
+//! nor requests are sent.
 
 use std::io;
 use std::time::Duration;

@@ -1,7 +1,9 @@
-//! One connection that speaks ZMTP 3.0 with the mechanism NULL, as a DEALER: greeting, READY, and then frames.
+//! One connection that speaks ZMTP 3.0 with the mechanism NULL, as a DEALER: greeting, READY, and
+//! then frames.
 //!
-//! A message is one frame, the body. The end of the stream is the end of the connection; it never connects again. What
-//! is wrong with a connection is said as text, which goes on "no daemon answers at …".
+//! A message is one frame, the body. The end of the stream is the end of the connection; it never
+//! connects again. What is wrong with a connection is said as text, which goes on "no daemon
+//! answers at …".
 
 use std::ops::Range;
 use std::time::Instant;

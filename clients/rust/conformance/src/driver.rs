@@ -4,7 +4,8 @@
 //! driver ENDPOINT
 //! ```
 //!
-//! Each line of standard input is an order, a JSON object; so is the answer to it, on standard output.
+//! Each line of standard input is an order, a JSON object; so is the answer to it, on standard
+//! output.
 
 use std::error::Error;
 use std::fs;

@@ -19,7 +19,8 @@ use crate::support::{
 
 const SHORT: Duration = Duration::from_millis(300);
 
-/// Rule: a token without the right or the scope is `forbidden`, and one that was revoked `unauthenticated`.
+/// Rule: a token without the right or the scope is `forbidden`, and one that was revoked
+/// `unauthenticated`.
 #[tokio::test]
 async fn read_only_revoked_and_unknown_tokens() {
     let daemon = Daemon::start(&TCP).await;
@@ -111,7 +112,8 @@ async fn writing_is_not_administering() {
     );
 }
 
-/// Rule: where a token is missing, the error says where to get one; text that is no token is `invalid`.
+/// Rule: where a token is missing, the error says where to get one; text that is no token is
+/// `invalid`.
 #[tokio::test]
 async fn missing_and_impossible_tokens() {
     let daemon = Daemon::start(&TCP).await;
@@ -141,7 +143,8 @@ async fn missing_and_impossible_tokens() {
     }
 }
 
-/// Rule: a program that has the port of a killed daemon gets neither the token nor a request; requests wait for the daemon.
+/// Rule: a program that has the port of a killed daemon gets neither the token nor a request;
+/// requests wait for the daemon.
 #[tokio::test]
 async fn an_impostor_on_the_old_port() {
     let mut daemon = Daemon::start(&TCP).await;
@@ -204,7 +207,8 @@ async fn an_impostor_on_the_old_port() {
     .await;
 }
 
-/// Rule: a program that passes on what the real daemon answers gets neither the token nor a request: its port is another.
+/// Rule: a program that passes on what the real daemon answers gets neither the token nor a
+/// request: its port is another.
 #[tokio::test]
 async fn an_impostor_that_relays_a_real_proof() {
     let daemon = Daemon::start(&TCP).await;
@@ -300,7 +304,8 @@ async fn no_proof_is_no_proof() {
     }
 }
 
-/// Rule: of what a daemon says when it refuses a connection, only the reason is quoted, and not without end.
+/// Rule: of what a daemon says when it refuses a connection, only the reason is quoted, and not
+/// without end.
 #[tokio::test]
 async fn refusals_of_connections_are_quoted() {
     let directory = temporary_directory();

@@ -61,8 +61,9 @@ async fn the_example_runs() {
     assert_eq!(run(daemon.data_dir()).await, PRINTED);
 }
 
-/// A directory that leads to a daemon through a relay. The relay kills the daemon once, at the first request of a type:
-/// either in place of sending it, or when its reply has come, which is then not passed on. Then it starts it again.
+/// A directory that leads to a daemon through a relay. The relay kills the daemon once, at the
+/// first request of a type: either in place of sending it, or when its reply has come, which is
+/// then not passed on. Then it starts it again.
 struct KillingRelay {
     directory: TempDir,
     daemon: Arc<Mutex<Daemon>>,
@@ -101,7 +102,8 @@ impl KillingRelay {
     }
 }
 
-/// Pass on what both sides send; true when the moment to kill the daemon has come, false at the end of the connection.
+/// Pass on what both sides send; true when the moment to kill the daemon has come, false at the end
+/// of the connection.
 async fn relay(
     mut client: UnixStream,
     mut daemon: UnixStream,
@@ -132,7 +134,8 @@ async fn relay(
     }
 }
 
-/// Rule: when the daemon is killed at a request of the example, or at its reply, nothing is lost and nothing done twice.
+/// Rule: when the daemon is killed at a request of the example, or at its reply, nothing is lost
+/// and nothing done twice.
 #[tokio::test]
 async fn the_example_survives_kills() {
     let moments = [

@@ -1,17 +1,21 @@
-//! Real daemons and lost connections: nothing is lost, nothing takes effect twice, and nothing overtakes what was sent
-//! before.
+//! Real daemons and lost connections: nothing is lost, nothing takes effect twice, and nothing
+//! overtakes what was sent before.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use backscroll::operations::{GetLog, GetMessagePage, SaveMessage, UpdateMessage};
 use backscroll::records::MessageUpdates;
 use backscroll::{Client, ClientOptions, Code, Error};
 use futures_util::future::{join, join_all};
+use tokio::time::{sleep, timeout};
 
 use crate::support::{Daemon, LONG, Proxy, Relay, TCP, is_long, message, message_with, wait_until};
 
 const MANY: usize = 10_000;
+/// So many commands are executed from one kill to the next.
+const MANY_EXECUTED: i64 = 2_000;
 const REFUSED_EVERY: usize = 7;
 const PAIRS: usize = 20;
 
@@ -19,9 +23,9 @@ fn is_refused(number: usize) -> bool {
     number % REFUSED_EVERY == 0
 }
 
-/// Save messages without waiting, and among that update one that is never there. Returns the outcomes. A command that was
-/// refused, the reply lost, may be superseded when it is sent again.
-async fn pipelined(client: &Client, settled: &AtomicUsize) -> Vec<String> {
+/// Save messages without waiting, and among that update one that is never there. Returns the
+/// outcomes. A command that was refused, the reply lost, may be superseded when it is sent again.
+async fn pipelined(client: &Client) -> Vec<String> {
     let commands = (0..MANY).map(async |number| {
         let outcome = if is_refused(number) {
             let updates = MessageUpdates::new().content("x");
@@ -31,7 +35,6 @@ async fn pipelined(client: &Client, settled: &AtomicUsize) -> Vec<String> {
         } else {
             client.save_message(SaveMessage::new(message(number))).await
         };
-        settled.fetch_add(1, Ordering::SeqCst);
         match outcome {
             Ok(()) => "saved".to_owned(),
             Err(error) if matches!(error.code(), Code::NotFound | Code::Superseded) => {
@@ -43,8 +46,8 @@ async fn pipelined(client: &Client, settled: &AtomicUsize) -> Vec<String> {
     join_all(commands).await
 }
 
-/// Each command has its outcome, and an observer reads in the log that each save took effect once, in the order of the
-/// calls.
+/// Each command has its outcome, and an observer reads in the log that each save took effect once,
+/// in the order of the calls.
 async fn assert_complete(outcomes: &[String], observer: &Client) {
     let expected = (0..MANY).map(|number| {
         if is_refused(number) {
@@ -92,6 +95,19 @@ fn assert_same(actual: &[String], expected: &[String]) {
     assert_eq!(actual.len(), expected.len());
 }
 
+/// Wait until the log has so many commands.
+async fn wait_for(observer: &Client, commands: i64) {
+    while observer
+        .get_log(GetLog::new().limit(1))
+        .await
+        .unwrap()
+        .last_seq
+        < commands
+    {
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
 async fn survives_kills(flags: &[&'static str]) {
     let mut daemon = Daemon::start(&[flags, &["--batch-requests", "100"]].concat()).await; // so replies come in portions
     let connections = Arc::new(AtomicUsize::new(0));
@@ -103,22 +119,24 @@ async fn survives_kills(flags: &[&'static str]) {
             counted.fetch_add(usize::from(problem.is_none()), Ordering::SeqCst);
         });
     let client = Client::new(options).unwrap();
-    let settled = AtomicUsize::new(0);
-    let killing = async {
+    let observer = daemon.client();
+    let killing = tokio::spawn(async move {
         for kill in 1..=3 {
-            wait_until("enough is settled", async || {
-                settled.load(Ordering::SeqCst) >= kill * MANY / 5
-            })
-            .await;
+            timeout(LONG, wait_for(&observer, kill * MANY_EXECUTED))
+                .await
+                .unwrap();
             daemon.restart().await;
         }
-    };
-    let (outcomes, ()) = join(pipelined(&client, &settled), killing).await;
+        daemon
+    });
+    let outcomes = pipelined(&client).await;
+    let daemon = killing.await.unwrap();
     assert_eq!(connections.load(Ordering::SeqCst), 4);
     assert_complete(&outcomes, &daemon.client()).await;
 }
 
-/// Rule: commands over three kills of the daemon take effect once each and in the order of the calls, over ipc.
+/// Rule: commands over three kills of the daemon take effect once each and in the order of the
+/// calls, over ipc.
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_over_ipc() {
     survives_kills(&[]).await;
@@ -130,7 +148,8 @@ async fn kills_over_tcp() {
     survives_kills(&TCP).await;
 }
 
-/// Rule: commands over connections that are cut anywhere, or swallow everything, take effect once each and in order.
+/// Rule: commands over connections that are cut anywhere, or swallow everything, take effect once
+/// each and in order.
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_connections() {
     let daemon = Daemon::start(&[]).await;
@@ -143,7 +162,7 @@ async fn bad_connections() {
             .scope(format!("seed-{seed}"))
             .timeout(4 * LONG);
         let client = Client::new(options.clone().endpoint(&proxy.endpoint)).unwrap();
-        let outcomes = pipelined(&client, &AtomicUsize::new(0)).await;
+        let outcomes = pipelined(&client).await;
         faults += proxy.stop().await;
         assert_complete(
             &outcomes,
@@ -154,8 +173,8 @@ async fn bad_connections() {
     assert!(faults > seeds);
 }
 
-/// The contents of messages that were first updated, in vain, and then saved, where the replies to both were lost; and the
-/// outcomes of the updates.
+/// The contents of messages that were first updated, in vain, and then saved, where the replies to
+/// both were lost; and the outcomes of the updates.
 async fn updated_and_saved(has_numbers: bool) -> (Vec<String>, Vec<Result<(), Error>>) {
     let daemon = Daemon::start(&[]).await;
     let relay = Relay::start(&daemon.endpoint(), has_numbers);
@@ -192,7 +211,8 @@ async fn updated_and_saved(has_numbers: bool) -> (Vec<String>, Vec<Result<(), Er
     (contents().await, updated)
 }
 
-/// Rule: an update that was refused, the reply lost, does not win over a later save when it is sent again.
+/// Rule: an update that was refused, the reply lost, does not win over a later save when it is sent
+/// again.
 #[tokio::test]
 async fn a_refused_update_never_wins() {
     let (contents, updates) = updated_and_saved(true).await;
@@ -202,7 +222,8 @@ async fn a_refused_update_never_wins() {
     }
 }
 
-/// Rule: that is because of `client` and `n`; without them the update wins, which shows that the test before is one.
+/// Rule: that is because of `client` and `n`; without them the update wins, which shows that the
+/// test before is one.
 #[tokio::test]
 async fn a_refused_update_wins_without_numbers() {
     let (contents, updates) = updated_and_saved(false).await;

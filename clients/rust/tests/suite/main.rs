@@ -1,4 +1,5 @@
-//! Tests with real daemons: the command in the environment variable `BACKSCROLL`, or `backscroll` on the `PATH`.
+//! Tests with real daemons: the command in the environment variable `BACKSCROLL`, or `backscroll`
+//! on the `PATH`.
 
 #![allow(
     clippy::wildcard_imports,

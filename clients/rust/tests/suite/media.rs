@@ -19,7 +19,8 @@ fn bytes(size: usize) -> Vec<u8> {
         .collect()
 }
 
-/// Rule: a file of several parts goes up from a stream and comes down as one, also over a kill of the daemon.
+/// Rule: a file of several parts goes up from a stream and comes down as one, also over a kill of
+/// the daemon.
 #[tokio::test]
 async fn up_and_down() {
     let mut daemon = Daemon::start(&[]).await;
@@ -135,7 +136,8 @@ impl AsyncWrite for Failing {
     }
 }
 
-/// Rule: an upload whose source fails, or which is refused, ends with that error; so does a download whose sink fails.
+/// Rule: an upload whose source fails, or which is refused, ends with that error; so does a
+/// download whose sink fails.
 #[tokio::test]
 async fn failing_streams() {
     let daemon = Daemon::start(&[]).await;

@@ -103,7 +103,8 @@ async fn a_daemon_that_serves_is_found() {
     );
 }
 
-/// Rule: after a kill the next one that opens starts a daemon, although the killed one's address is still there.
+/// Rule: after a kill the next one that opens starts a daemon, although the killed one's address is
+/// still there.
 #[tokio::test]
 async fn after_a_kill() {
     let mut daemon = Daemon::start(&[]).await;

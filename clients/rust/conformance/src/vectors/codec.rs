@@ -1,5 +1,5 @@
-//! `codec.json` and `canonical.json`. The client has no canonical form: a daemon executes what it sends, and the digest in
-//! the log tells whether the canonical form of that is the expected one.
+//! `codec.json` and `canonical.json`. The client has no canonical form: a daemon executes what it
+//! sends, and the digest in the log tells whether the canonical form of that is the expected one.
 
 use std::time::{Duration, Instant};
 
@@ -57,8 +57,8 @@ fn payload_in_msgpack(name: &str, written: &str) -> Result<Value, Failure> {
     Ok(json!({"data": part.data.map(|data| BASE64_STANDARD.encode(data))}))
 }
 
-/// The error for a payload: that of the client, or where it cannot be given such a payload, that of the daemon for the
-/// bytes as they are.
+/// The error for a payload: that of the client, or where it cannot be given such a payload, that of
+/// the daemon for the bytes as they are.
 async fn refusal_of(
     name: &str,
     form: &str,
@@ -210,7 +210,8 @@ fn described(error: &Error) -> Value {
     found
 }
 
-/// Append the first payload to a log, where it has a digest; the others are the same command, so the same id is a retry.
+/// Append the first payload to a log, where it has a digest; the others are the same command, so
+/// the same id is a retry.
 pub async fn play_canonical(vector: &Value, context: &mut Context) -> Result<Difference, Failure> {
     let [name, salt, canonical] = ["type", "salt", "canonical"].map(|key| text(vector, key));
     let (name, salt, canonical) = (name?, salt?, canonical?);

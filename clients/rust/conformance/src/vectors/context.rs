@@ -122,7 +122,8 @@ impl Context {
 /// The operations that vectors name, each as its type.
 macro_rules! operations {
     ($($name:ident)*) => {
-        /// Send an operation as its type if it is one, otherwise as it is. Bytes are base64 in the payload and the result.
+        /// Send an operation as its type if it is one, otherwise as it is. Bytes are base64 in the
+        /// payload and the result.
         pub async fn request(client: &Client, name: &str, payload: Value, id: Option<&str>) -> Result<Answer<Value>, Error> {
             let options = id.map_or_else(RequestOptions::new, |id| RequestOptions::new().request_id(id));
             match name {

@@ -305,8 +305,8 @@ fn calls_in(names: &str) -> Result<Vec<String>, Failure> {
         .collect())
 }
 
-/// Entries of calls with successive numbers, such as `a-1` and `a-2`, as one, if nothing but `n` differs, which has to rise
-/// with them.
+/// Entries of calls with successive numbers, such as `a-1` and `a-2`, as one, if nothing but `n`
+/// differs, which has to rise with them.
 fn in_ranges(entries: Vec<Value>) -> Vec<Value> {
     let mut ranges: Vec<(Value, u64)> = Vec::new();
     for entry in entries {

@@ -13,7 +13,8 @@ const READY: &[u8] = b"\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06ROUTER";
 const LONG: u8 = 2;
 const COMMAND: u8 = 4;
 
-/// The reply to a request on a connection, of which the first is number 1; `None` cuts the connection.
+/// The reply to a request on a connection, of which the first is number 1; `None` cuts the
+/// connection.
 type Answer = Arc<dyn Fn(&Value, usize) -> Option<Value> + Send + Sync>;
 
 enum Listener {

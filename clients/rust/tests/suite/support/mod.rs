@@ -1,4 +1,5 @@
-//! What tests share: daemons of this repository, a small fake one, and what is put between a client and a daemon.
+//! What tests share: daemons of this repository, a small fake one, and what is put between a client
+//! and a daemon.
 
 mod fake;
 mod relay;
@@ -41,7 +42,8 @@ pub fn temporary_directory() -> TempDir {
         .unwrap()
 }
 
-/// A daemon that serves a directory; it is killed and started again as a test says, and ends with it.
+/// A daemon that serves a directory; it is killed and started again as a test says, and ends with
+/// it.
 pub struct Daemon {
     process: Child,
     flags: Vec<&'static str>,
@@ -132,7 +134,8 @@ pub async fn backscroll(words: &[&str], data_dir: &Path) -> String {
     String::from_utf8(done.stdout).unwrap().trim().to_owned()
 }
 
-/// The project's proxy: it cuts connections at any byte, delays, and swallows what is sent for a while.
+/// The project's proxy: it cuts connections at any byte, delays, and swallows what is sent for a
+/// while.
 pub struct Proxy {
     process: Child,
     lines: tokio::io::Lines<BufReader<tokio::process::ChildStdout>>,

@@ -1,4 +1,5 @@
-//! Between a client and a daemon: the test decides which replies are lost, and when the connection is.
+//! Between a client and a daemon: the test decides which replies are lost, and when the connection
+//! is.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -25,7 +26,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// To an ipc endpoint. Without numbers the daemon sees no `client` and `n`, as from a client that does not send them.
+    /// To an ipc endpoint. Without numbers the daemon sees no `client` and `n`, as from a client
+    /// that does not send them.
     pub fn start(target: &str, has_numbers: bool) -> Self {
         let directory = temporary_directory();
         let path = directory.path().join("relay");
