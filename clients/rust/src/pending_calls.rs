@@ -199,11 +199,11 @@ impl PendingCalls {
         request: Request<'_>,
         settle: oneshot::Sender<Outcome>,
     ) -> Result<u64, Error> {
-        let number = (request.kind == Kind::Command).then(|| {
+        let sender = (request.kind == Kind::Command).then(|| {
             self.n += 1;
-            self.n
+            (self.client.as_str(), self.n)
         });
-        let call = Call::new(request, number.map(|n| (self.client.as_str(), n)), settle)?;
+        let call = Call::new(request, sender, settle)?;
         self.check_room_for(&call)?;
         self.queue_retry(None); // a refused call goes before a new one
         self.added += 1;
