@@ -4,6 +4,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -17,6 +18,9 @@ use backscroll::operations::GetLog;
 
 use crate::support::{Daemon, temporary_directory};
 
+const ATTEMPTS: usize = 5;
+/// The example waits for five seconds.
+const SLOW: Duration = Duration::from_secs(3);
 const PRINTED: &str = "ada: Hello! 👋\n";
 
 /// The example, which is built with the tests.
@@ -30,19 +34,19 @@ fn example() -> PathBuf {
         .join("examples/hello")
 }
 
-/// What the example prints with a daemon's directory.
-async fn run(data_dir: &Path) -> String {
+/// What the example prints with a daemon's directory, or its error.
+async fn run(data_dir: &Path) -> Result<String, String> {
     let done = Command::new(example())
         .arg(data_dir)
         .output()
         .await
         .unwrap();
-    assert!(
-        done.status.success(),
-        "{}",
-        String::from_utf8_lossy(&done.stderr)
-    );
-    String::from_utf8(done.stdout).unwrap()
+    let [printed, error] = [done.stdout, done.stderr].map(|text| String::from_utf8(text).unwrap());
+    if done.status.success() {
+        Ok(printed)
+    } else {
+        Err(error)
+    }
 }
 
 /// Rule: the README shows the example as it is.
@@ -58,7 +62,7 @@ fn the_readme_shows_the_example() {
 #[tokio::test]
 async fn the_example_runs() {
     let daemon = Daemon::start(&[]).await;
-    assert_eq!(run(daemon.data_dir()).await, PRINTED);
+    assert_eq!(run(daemon.data_dir()).await.as_deref(), Ok(PRINTED));
 }
 
 /// A directory that leads to a daemon through a relay. The relay kills the daemon once, at the
@@ -67,6 +71,8 @@ async fn the_example_runs() {
 struct KillingRelay {
     directory: TempDir,
     daemon: Arc<Mutex<Daemon>>,
+    /// How long the daemon was away.
+    away: Arc<Mutex<Duration>>,
     accepting: JoinHandle<()>,
 }
 
@@ -78,7 +84,8 @@ impl KillingRelay {
         let announced = json!({"endpoints": [format!("ipc://{}", path.display())]}).to_string();
         fs::write(directory.path().join("endpoint.json"), announced).unwrap();
         let daemon = Arc::new(Mutex::new(Daemon::start(&[]).await));
-        let relayed = daemon.clone();
+        let away = Arc::<Mutex<Duration>>::default();
+        let (relayed, measured) = (daemon.clone(), away.clone());
         let accepting = tokio::spawn(async move {
             let mut has_killed = false;
             loop {
@@ -90,13 +97,16 @@ impl KillingRelay {
                 let name = (!has_killed).then_some(name);
                 if relay(client, daemon, name, kills_at_reply).await {
                     has_killed = true;
+                    let (mut away, started) = (measured.lock().await, Instant::now());
                     relayed.lock().await.restart().await;
+                    *away = started.elapsed();
                 }
             }
         });
         Self {
             directory,
             daemon,
+            away,
             accepting,
         }
     }
@@ -144,22 +154,30 @@ async fn the_example_survives_kills() {
         ("get-message-page", true),
     ];
     for (name, kills_at_reply) in moments {
+        survives_kill(name, kills_at_reply).await;
+    }
+}
+
+/// On a machine so busy that the daemon is away for nearly as long as the example waits for a
+/// reply, its error shows nothing, and it is tried again.
+async fn survives_kill(name: &'static str, kills_at_reply: bool) {
+    for _ in 0..ATTEMPTS {
         let relay = KillingRelay::start(name, kills_at_reply).await;
-        assert_eq!(run(relay.directory.path()).await, PRINTED, "{name}");
+        let outcome = run(relay.directory.path()).await;
+        if outcome.is_err() && *relay.away.lock().await > SLOW {
+            continue;
+        }
+        assert_eq!(outcome.as_deref(), Ok(PRINTED), "{name}");
         relay.accepting.abort();
-        let log = relay
-            .daemon
-            .lock()
-            .await
-            .client()
-            .get_log(GetLog::new())
-            .await
-            .unwrap();
+        let client = relay.daemon.lock().await.client();
+        let log = client.get_log(GetLog::new()).await.unwrap();
         let types: Vec<_> = log
             .entries
             .iter()
             .map(|entry| entry.r#type.as_str())
             .collect();
         assert_eq!(types, ["save-message", "save-reaction"], "{name}");
+        return;
     }
+    panic!("the daemon never started within {SLOW:?}");
 }
