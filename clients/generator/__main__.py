@@ -9,10 +9,12 @@ from pathlib import Path
 
 from backscroll.clients.generator import browser, c, go, typescript
 from backscroll.clients.generator import browser, java, typescript
+from backscroll.clients.generator import browser, rust, typescript
 from backscroll.clients.generator.model import read_language
 from backscroll.schema.description import describe
 
 TEMPLATES: dict[str, Callable[[], dict[str, str]]] = {
+    "clients/rust/src/generated": lambda: rust.files(read_language(describe())),
     "clients/typescript/core/src/generated": lambda: typescript.files(read_language(describe())),
     "clients/typescript/browser/src/generated": lambda: browser.files(describe()),
     "clients/go/language": lambda: go.files(read_language(describe())),

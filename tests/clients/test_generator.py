@@ -13,6 +13,7 @@ from backscroll.schema.limits import LIMITS
 from tests import ROOT
 
 GENERATED = generated()
+RUST = "clients/rust/src/generated"
 TYPESCRIPT = "clients/typescript/core/src/generated"
 BROWSER = "clients/typescript/browser/src/generated"
 GO = "clients/go/language"
@@ -66,6 +67,22 @@ def test_java_has_every_operation_blocking_and_not() -> None:
     assert "Update<String> senderId" in updates
     assert "clearSenderId()" in updates
     assert "clearContent()" not in updates
+def test_every_operation_is_a_documented_function_in_rust() -> None:
+    """Each has its method with an example, which the compiler checks, and is an `Operation`; some go into a batch."""
+    operations = describe()["operations"]
+    methods = GENERATED[f"{RUST}/methods.rs"]
+    assert methods.count("    pub async fn ") == methods.count("/// ```no_run\n") == len(operations)
+    assert GENERATED[f"{RUST}/operations.rs"].count("impl Operation for ") == len(operations)
+    in_batch = sum(each.get("batch", False) for each in operations.values())
+    assert GENERATED[f"{RUST}/payloads.rs"].count(" for BatchedCommand {") == in_batch
+
+
+def test_an_update_has_three_states_in_rust() -> None:
+    """What can be cleared is an option in an option, with a method that clears it."""
+    records = GENERATED[f"{RUST}/records.rs"]
+    assert "    pub topic: Option<Option<String>>,\n" in records
+    assert "    pub fn clear_topic(mut self) -> Self {\n        self.topic = Some(None);\n" in records
+    assert "clear_content" not in records
 
 
 def test_every_field_of_the_language_is_read() -> None:

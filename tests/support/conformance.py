@@ -24,6 +24,7 @@ from tests.support.vectors import DIRECTORY, LISTS, Result, load, vectors_in
 
 RUNNERS: dict[str, list[str]] = {
     "python": [sys.executable, "-m", "tests.support.vector_runner"],
+    "rust": ["clients/rust/target/debug/vectors"],
     "typescript": ["node", "clients/typescript/core/build/test/vectors/main.js"],
     "go": ["clients/go/build/vectors"],
     "c": ["clients/c/build/vectors"],
@@ -42,6 +43,10 @@ BUILD = {
 BUILD = {
     "typescript": "npm install && npm run pretest -w core, in clients/typescript",
     "java": "mvn test-compile, in clients/java",
+}
+BUILD = {
+    "rust": "cargo build --workspace, in clients/rust",
+    "typescript": "npm install && npm run pretest -w core, in clients/typescript",
 }
 """What makes a runner that has to be built."""
 RUN_SECONDS = 300
