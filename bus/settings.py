@@ -197,7 +197,8 @@ class Settings(BaseSettings):
         default=2_000, description="how long a commit waits while another process locks the database"
     )
     stall_ms: Annotated[PositiveInt, MS] = Field(
-        default=30_000, description="how long replies are kept for a client that does not read them; then it is disconnected"
+        default=30_000,
+        description="how long replies are kept for a client that does not read them; then it is disconnected",
     )
     drain_ms: Annotated[PositiveInt, MS] = Field(
         default=10_000, description="how long the daemon goes on answering received requests after it was asked to stop"

@@ -7,9 +7,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from backscroll.clients.generator import browser, c, go, typescript
-from backscroll.clients.generator import browser, java, typescript
-from backscroll.clients.generator import browser, rust, typescript
+from backscroll.clients.generator import browser, c, go, java, rust, typescript
 from backscroll.clients.generator.model import read_language
 from backscroll.schema.description import describe
 

@@ -9,8 +9,14 @@ from tests.bench.work import NotHere, Way, Work
 
 CLIENTS = ROOT / "clients"
 NODE_DRIVER = Path(__file__).parent / "node" / "driver.mjs"
+JAVA = CLIENTS / "java" / "target"
+RUST = [CLIENTS / "rust" / "target" / profile / "driver" for profile in ("release", "debug")]
 DRIVERS: dict[str, list[str]] = {
     "TypeScript": ["node", str(CLIENTS / "typescript" / "core" / "build" / NODE_DRIVER.name), "backscroll"],
+    "Go": [str(CLIENTS / "go" / "build" / "driver")],
+    "Rust": [str(next((each for each in RUST if each.exists()), RUST[0]))],
+    "Java": ["java", "-cp", f"{JAVA}/classes:{JAVA}/test-classes:{JAVA}/dependencies/*", "backscroll.Driver"],
+    "C": [str(CLIENTS / "c" / "build" / "driver")],
 }
 """The command of each, to which an endpoint is added. The language's tests build it: see CONTRIBUTING.md."""
 

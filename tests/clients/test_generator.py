@@ -67,6 +67,8 @@ def test_java_has_every_operation_blocking_and_not() -> None:
     assert "Update<String> senderId" in updates
     assert "clearSenderId()" in updates
     assert "clearContent()" not in updates
+
+
 def test_every_operation_is_a_documented_function_in_rust() -> None:
     """Each has its method with an example, which the compiler checks, and is an `Operation`; some go into a batch."""
     operations = describe()["operations"]
@@ -142,6 +144,8 @@ def test_go_has_a_type_for_each_state_of_a_field() -> None:
     assert '\tSenderName update.Field[string] `json:"senderName,omitzero"`' in updates
     assert '\tContent *string `json:"content,omitzero"`' in updates
     assert "\tMentions update.Field[[]string] " in updates
+
+
 def test_every_operation_is_a_documented_function_in_c() -> None:
     """Each waits or calls back; queries can be followed, commands go into a batch. Each has a comment before it."""
     operations = GENERATED[f"{C}/operations.h"]

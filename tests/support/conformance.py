@@ -22,31 +22,21 @@ from tests import ROOT
 from tests.support.broken_vectors import write_broken
 from tests.support.vectors import DIRECTORY, LISTS, Result, load, vectors_in
 
+JAVA = "clients/java/target"
 RUNNERS: dict[str, list[str]] = {
     "python": [sys.executable, "-m", "tests.support.vector_runner"],
-    "rust": ["clients/rust/target/debug/vectors"],
     "typescript": ["node", "clients/typescript/core/build/test/vectors/main.js"],
     "go": ["clients/go/build/vectors"],
+    "rust": ["clients/rust/target/debug/vectors"],
+    "java": ["java", "-cp", f"{JAVA}/classes:{JAVA}/test-classes:{JAVA}/dependencies/*", "backscroll.VectorRunner"],
     "c": ["clients/c/build/vectors"],
 }
 BUILD = {
     "typescript": "npm install && npm run pretest -w core, in clients/typescript",
     "go": "go test -c -o build/vectors ., in clients/go",
-    "c": "make build/vectors, in clients/c",
-    "java": [
-        "java",
-        "-cp",
-        "clients/java/target/classes:clients/java/target/test-classes:clients/java/target/dependencies/*",
-        "backscroll.VectorRunner",
-    ],
-}
-BUILD = {
-    "typescript": "npm install && npm run pretest -w core, in clients/typescript",
-    "java": "mvn test-compile, in clients/java",
-}
-BUILD = {
     "rust": "cargo build --workspace, in clients/rust",
-    "typescript": "npm install && npm run pretest -w core, in clients/typescript",
+    "java": "mvn test-compile, in clients/java",
+    "c": "make build/vectors, in clients/c",
 }
 """What makes a runner that has to be built."""
 RUN_SECONDS = 300
