@@ -1,6 +1,7 @@
 package backscroll
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -210,10 +211,18 @@ func (s *starting) startDaemon(ctx context.Context) (isHeld bool, problem *Error
 	}()
 	stop := context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Now()) })
 	defer stop()
-	if count, _ := ready.Read(make([]byte, 1)); count > 0 {
-		return false, nil
+	for lines := bufio.NewScanner(ready); lines.Scan(); {
+		if isReady(lines.Bytes()) {
+			return false, nil
+		}
 	}
 	return s.notReady(ctx, daemon, ended, logFrom)
+}
+
+// isReady tells whether a line is what a daemon prints when it serves. The program that starts it may print others before.
+func isReady(line []byte) bool {
+	var printed struct{ Event string }
+	return json.Unmarshal(line, &printed) == nil && printed.Event == "ready"
 }
 
 // notReady returns what to say of a daemon that ended before it was ready, or that took too long and is stopped.

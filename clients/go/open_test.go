@@ -182,6 +182,18 @@ func TestOpenThatIsStopped(t *testing.T) {
 	same(t, isThere, false)
 }
 
+// Rule: a program that prints something before its daemon is ready is started once, and waited for.
+func TestProgramThatPrintsBefore(t *testing.T) {
+	t.Parallel()
+	dataDir := shortDir(t)
+	starts := filepath.Join(dataDir, "starts")
+	script := fmt.Sprintf("echo started >> %q; echo hello; echo '{\"event\": \"hello\"}'; exec %q \"$@\"", starts, backscrollCommand())
+	opened(t, dataDir, OpenOptions{Command: []string{"sh", "-c", script, "sh"}})
+	written, err := os.ReadFile(starts)
+	must(t, err)
+	same(t, string(written), "started\n")
+}
+
 // Rule: what keeps a daemon from starting is said, with what to do.
 func TestDaemonThatDoesNotStart(t *testing.T) {
 	t.Parallel()
