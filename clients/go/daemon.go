@@ -269,9 +269,10 @@ func (s *starting) cannotStart(err error) *Error {
 	return problem
 }
 
-// openLog opens the daemon's log, in a data directory that may not be there yet.
+// openLog opens the daemon's log, in a data directory that may not be there yet; like the daemon it makes one for this user
+// alone.
 func (s *starting) openLog() (*os.File, *Error) {
-	if err := os.MkdirAll(s.directory, 0o777); err != nil {
+	if err := os.MkdirAll(s.directory, 0o700); err != nil {
 		return nil, failure(ErrUnavailable, "no daemon can be started in %s: %v; name a directory that this user can write",
 			s.directory, err)
 	}
