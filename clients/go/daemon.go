@@ -265,8 +265,7 @@ func (s *starting) logged(from int64) string {
 }
 
 func (s *starting) cannotStart(err error) *Error {
-	problem := unavailable("the daemon cannot be started: %v; %s", err, s.advice)
-	return problem
+	return unavailable("the daemon cannot be started: %v; %s", err, s.advice)
 }
 
 // openLog opens the daemon's log, in a data directory that may not be there yet; like the daemon it makes one for this user
