@@ -65,6 +65,20 @@ func TestLogger(t *testing.T) {
 	}
 }
 
+// Rule: an application whose OnConnection takes long misses some changes of the connection, but not the latest.
+func TestSlowOnConnection(t *testing.T) {
+	client := newTestClient(t, Options{DataDir: shortDir(t), OnConnection: func(error) {}})
+	for number := range 3 * eventsMax {
+		client.report(unavailable("%d", number))
+	}
+	client.report(nil)
+	same(t, len(client.events), eventsMax)
+	for range eventsMax - 1 {
+		<-client.events
+	}
+	same(t, <-client.events, error(nil))
+}
+
 // Rule: a request has the trace context of its context.
 func TestTraceparent(t *testing.T) {
 	fake := startFake(t, "", pong)
