@@ -140,7 +140,8 @@ def _doc(language: Language) -> Iterator[str]:
         "that begin with a small letter are those of the protocol; the Go field of roomId is RoomID.",
         "",
         "An optional field is left out if it is nil or has its zero value; it is a pointer where the zero value means "
-        "something. What a reply leaves out reads so too, and so does null. Times are milliseconds since 1970 (UTC).",
+        "something. What a reply leaves out reads so too, and so does null; a result that is null is nil. Times are "
+        "milliseconds since 1970 (UTC).",
     )
     yield "package language"
 

@@ -35,7 +35,7 @@ type Options struct {
 	// so long, the connection is given up for a new one.
 	Timeout time.Duration
 	// OnConnection is called with nil whenever a connection was made, and with the problem, an [*Error], whenever it was
-	// lost or could not be made. It may call the client. While one call goes on, 16 others wait; more are left out.
+	// lost or could not be made. It may call the client. While one call goes on, 16 others wait; of more the oldest are left out.
 	OnConnection func(problem error)
 	// Logger gets a line for each request that has its outcome, and for each connection: as a warning if the daemon was
 	// at fault, or does not answer, otherwise for debugging. Payloads, results and tokens are never written. It is called

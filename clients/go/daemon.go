@@ -1,6 +1,7 @@
 package backscroll
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -210,10 +211,18 @@ func (s *starting) startDaemon(ctx context.Context) (isHeld bool, problem *Error
 	}()
 	stop := context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Now()) })
 	defer stop()
-	if count, _ := ready.Read(make([]byte, 1)); count > 0 {
-		return false, nil
+	for lines := bufio.NewScanner(ready); lines.Scan(); {
+		if isReady(lines.Bytes()) {
+			return false, nil
+		}
 	}
 	return s.notReady(ctx, daemon, ended, logFrom)
+}
+
+// isReady tells whether a line is what a daemon prints when it serves. The program that starts it may print others before.
+func isReady(line []byte) bool {
+	var printed struct{ Event string }
+	return json.Unmarshal(line, &printed) == nil && printed.Event == "ready"
 }
 
 // notReady returns what to say of a daemon that ended before it was ready, or that took too long and is stopped.
@@ -256,13 +265,13 @@ func (s *starting) logged(from int64) string {
 }
 
 func (s *starting) cannotStart(err error) *Error {
-	problem := unavailable("the daemon cannot be started: %v; %s", err, s.advice)
-	return problem
+	return unavailable("the daemon cannot be started: %v; %s", err, s.advice)
 }
 
-// openLog opens the daemon's log, in a data directory that may not be there yet.
+// openLog opens the daemon's log, in a data directory that may not be there yet; like the daemon it makes one for this user
+// alone.
 func (s *starting) openLog() (*os.File, *Error) {
-	if err := os.MkdirAll(s.directory, 0o777); err != nil {
+	if err := os.MkdirAll(s.directory, 0o700); err != nil {
 		return nil, failure(ErrUnavailable, "no daemon can be started in %s: %v; name a directory that this user can write",
 			s.directory, err)
 	}

@@ -14,7 +14,8 @@ const ErrNoReply = language.Code("no-reply")
 // Error is the error of a request.
 //
 // Its code is compared with errors.Is: errors.Is(err, backscroll.ErrNotFound). Every code but ErrNoReply says that the
-// request had no effect. If a context ended the wait, errors.Is finds the reason of that too.
+// request had no effect; but ErrInternal may also be about a reply that cannot be read. If a context ended the wait,
+// errors.Is finds the reason of that too.
 type Error struct {
 	// Code is the code of the protocol, such as not-found; it may be one of a later level.
 	Code Code

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// So many changes of the connection wait for OnConnection; those beyond are not told.
+// So many changes of the connection wait for OnConnection; of those beyond the oldest are not told.
 const eventsMax = 16
 
 // report tells of a connection, or with a problem that there is none.
@@ -24,9 +24,16 @@ func (c *Client) report(problem *Error) {
 	if problem != nil {
 		event = problem
 	}
-	select {
-	case c.events <- event:
-	default: // the application is still busy with others
+	for {
+		select {
+		case c.events <- event:
+			return
+		default: // the application is still busy with others
+		}
+		select {
+		case <-c.events: // the latest one says how it is now
+		default:
+		}
 	}
 }
 

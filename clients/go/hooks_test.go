@@ -57,12 +57,26 @@ func TestLogger(t *testing.T) {
 		`level=DEBUG msg="save-message: ok" id=first duration=\S+ seq=1$`,
 		`level=DEBUG msg="get-room: not-found" id=\S+ duration=\S+ path=""$`,
 		`level=WARN msg="save-user: busy: refused: busy" id=\S+ duration=\S+$`,
-		`level=WARN msg="not connected" code=unavailable problem="no daemon answers at ipc:`,
+		`level=WARN msg="not connected" code=unavailable problem="no daemon answers at ipc:.*: the connection was closed"$`,
 	} {
 		if line := log.all()[index]; !regexp.MustCompile(expected).MatchString(line) || strings.Contains(line, "secret") {
 			t.Fatalf("expected %s, got %s", expected, line)
 		}
 	}
+}
+
+// Rule: an application whose OnConnection takes long misses some changes of the connection, but not the latest.
+func TestSlowOnConnection(t *testing.T) {
+	client := newTestClient(t, Options{DataDir: shortDir(t), OnConnection: func(error) {}})
+	for number := range 3 * eventsMax {
+		client.report(unavailable("%d", number))
+	}
+	client.report(nil)
+	same(t, len(client.events), eventsMax)
+	for range eventsMax - 1 {
+		<-client.events
+	}
+	same(t, <-client.events, error(nil))
 }
 
 // Rule: a request has the trace context of its context.

@@ -46,7 +46,8 @@ func isRunning(pid int) bool {
 	return err == nil && !bytes.Contains(status, []byte("State:\tZ"))
 }
 
-// Rule: two that open a directory at once have one daemon, which outlives its clients; its log is in the directory.
+// Rule: two that open a directory at once have one daemon, which outlives its clients; its log is in the directory, which is
+// this user's alone.
 func TestOpenTwiceAtOnce(t *testing.T) {
 	t.Parallel()
 	dataDir := filepath.Join(shortDir(t), "new", "data")
@@ -77,6 +78,9 @@ func TestOpenTwiceAtOnce(t *testing.T) {
 	log, err := os.ReadFile(filepath.Join(dataDir, "daemon.log"))
 	must(t, err)
 	same(t, bytes.Contains(log, []byte(`"event":"ready"`)), true)
+	info, err := os.Stat(dataDir)
+	must(t, err)
+	same(t, info.Mode().Perm(), os.FileMode(0o700))
 }
 
 // Rule: a directory that is served is found, whatever the program that would start a daemon.
@@ -180,6 +184,18 @@ func TestOpenThatIsStopped(t *testing.T) {
 	}
 	_, isThere := readAnnouncementFile(dataDir)
 	same(t, isThere, false)
+}
+
+// Rule: a program that prints something before its daemon is ready is started once, and waited for.
+func TestProgramThatPrintsBefore(t *testing.T) {
+	t.Parallel()
+	dataDir := shortDir(t)
+	starts := filepath.Join(dataDir, "starts")
+	script := fmt.Sprintf("echo started >> %q; echo hello; echo '{\"event\": \"hello\"}'; exec %q \"$@\"", starts, backscrollCommand())
+	opened(t, dataDir, OpenOptions{Command: []string{"sh", "-c", script, "sh"}})
+	written, err := os.ReadFile(starts)
+	must(t, err)
+	same(t, string(written), "started\n")
 }
 
 // Rule: what keeps a daemon from starting is said, with what to do.

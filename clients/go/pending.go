@@ -338,9 +338,10 @@ func (p *pendingCalls) queueRetry() {
 	p.refused, p.retryAt = nil, time.Time{}
 }
 
-// settle gives a call its outcome.
+// settle gives a call its outcome. What is held of it from then on, in the queue or by its caller, is without its body.
 func (p *pendingCalls) settle(c *call, found outcome) {
 	c.isSettled = true
+	c.before, c.payload, c.after = nil, nil, nil
 	if p.calls[c.id] == c {
 		p.forget(c)
 	}

@@ -74,6 +74,30 @@ func TestBoundInBytes(t *testing.T) {
 	}
 }
 
+// Rule: a request that was settled holds its body no longer, also where it is still in the queue or its caller keeps it.
+func TestSettledRequestsHoldNoBody(t *testing.T) {
+	pending := newPendingCalls()
+	var made []*call
+	for range 2 {
+		around := envelope{id: newID(), timeout: longTimeout, now: time.Now()}
+		each, problem := newCall("save-message", saveOf(1, ""), around, func(outcome) {})
+		if problem == nil {
+			problem = pending.add(each)
+		}
+		if problem != nil {
+			t.Fatal(problem)
+		}
+		made = append(made, each)
+	}
+	pending.settle(made[1], outcome{})
+	same(t, []any{len(made[1].before), len(made[1].payload), len(made[1].after)}, []any{0, 0, 0})
+	sent := string(pending.markSent(pending.next(), time.Now(), ""))
+	same(t, strings.Contains(sent, `"id":"m1"`), true)
+	if next := pending.next(); next != nil {
+		t.Fatalf("%s is sent after it was settled", next.id)
+	}
+}
+
 // Rule: a retry has the same bytes, but for the deadline that is left and the level, which only the first request has.
 func TestRetryHasTheSameBytes(t *testing.T) {
 	fake := startFake(t, "", func(request fakeRequest) any {

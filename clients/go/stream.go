@@ -56,7 +56,7 @@ func (s *stream) isClosed() bool { return s.reason.Load() != nil }
 // cause returns why the connection was closed, or else what went wrong with it.
 func (s *stream) cause(err error) error {
 	if reason := s.reason.Load(); reason != nil {
-		return *reason
+		err = *reason
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return errClosed
