@@ -145,7 +145,7 @@ BS_API bs_json bs_json_of(const char *string);
 /** Whether a text is the same as a string; an unset one is the same as NULL. */
 BS_API bool bs_text_is(bs_text text, const char *string);
 
-/** Free a result, or an error that was taken; NULL is allowed. */
+/** Free a result; NULL is allowed. */
 BS_API void bs_free(const void *result);
 
 #include "backscroll/errors.h"
@@ -244,7 +244,8 @@ typedef struct bs_reply {
 
 /**
  * Called once with the outcome of a request, inside `bs_poll` or any function that waits, never inside the one that sends
- * it. It may send requests, wait for others, and close the client, but not free it. The reply is the client's and ends
+ * it. It may send requests, wait for others, and close the client, but not free it. While it waits, other callbacks are
+ * called inside it: where many may wait, send the next request with a callback instead. The reply is the client's and ends
  * with the call; `bs_take_result` keeps its result.
  */
 typedef void (*bs_callback)(void *context, bs_reply *reply);

@@ -1,5 +1,6 @@
 #include "client.h"
 
+#include <errno.h>
 #include <sodium.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -91,11 +92,16 @@ static bool is_forked(const bs_client *client) {
     return client->process != getpid();
 }
 
+bs_error *bsi_check_process(const bs_client *client) {
+    if (!is_forked(client)) return NULL;
+    return bsi_error(BS_INVALID, NULL, "the client was made before a fork: make a new one");
+}
+
 void bs_client_free(bs_client *client) {
     if (client == NULL) return;
     if (!is_forked(client)) {
         bs_close(client);
-        if (client->zmq != NULL) zmq_ctx_term(client->zmq);
+        while (client->zmq != NULL && zmq_ctx_term(client->zmq) != 0 && zmq_errno() == EINTR) continue;
         if (client->daemon > 0) waitpid(client->daemon, NULL, WNOHANG);
     }
     if (client->epoll >= 0) close(client->epoll);
@@ -389,10 +395,8 @@ bs_ticket bsi_send_encoded(
         envelope.traceparent = client->hooks.traceparent(client->hooks.context);
     }
     struct call *call = NULL;
-    bs_error *error = NULL;
-    if (is_forked(client))
-        error = bsi_error(BS_INVALID, NULL, "the client was made before a fork: make a new one");
-    else if (own->timeout_ms < 0) {
+    bs_error *error = bsi_check_process(client);
+    if (error == NULL && own->timeout_ms < 0) {
         error = bsi_error(BS_INVALID, NULL, "timeout_ms is a number of milliseconds, not %d", own->timeout_ms);
     }
     if (error != NULL)

@@ -36,6 +36,9 @@ struct bs_client {
 /** Set what went wrong, and return its code. It takes the error over. */
 bs_code bsi_fail(bs_client *client, bs_error *error);
 
+/** The error for a process that did not make the client, but was forked from the one that did; NULL if it did. */
+bs_error *bsi_check_process(const bs_client *client);
+
 /** Send a request with an encoded payload, which it takes over; 0 if it is refused. */
 bs_ticket bsi_send_encoded(
     bs_client *client,

@@ -292,6 +292,13 @@ static bs_error *decode_data(const struct token *token, struct array *held, stru
     return held->items == NULL ? bsi_no_memory : NULL;
 }
 
+static bs_error *
+decode_text(const struct token *token, struct array *held, struct arena *arena, const struct path *path) {
+    if (token->type != TOKEN_TEXT) return not_of_type(path);
+    if (bsi_is_utf8((const char *)token->data, token->size)) return decode_data(token, held, arena);
+    return bsi_error(BS_INTERNAL, path, "the daemon's reply has text that is not UTF-8");
+}
+
 static bs_error *decode_number(const struct token *token, int64_t *held, const struct path *path) {
     *held = token->integer;
     if (token->type == TOKEN_INTEGER) return NULL;
@@ -370,7 +377,7 @@ static bs_error *decode(
     case KIND_NULL:
         return token.type == TOKEN_NIL ? NULL : not_of_type(path);
     case KIND_TEXT:
-        return token.type == TOKEN_TEXT ? decode_data(&token, held, arena) : not_of_type(path);
+        return decode_text(&token, held, arena, path);
     case KIND_BYTES:
         return token.type == TOKEN_BYTES ? decode_data(&token, held, arena) : not_of_type(path);
     case KIND_INTEGER:
@@ -425,7 +432,7 @@ static bs_error *decode_field(
 /** Keep a field of a later level: append it to an object that is not closed yet. */
 static bool keep_other(struct reader *reader, const struct token *name, struct buffer *others) {
     bsi_buffer_text(others, others->size == 0 ? "{" : ",");
-    bsi_json_write_text(others, (const char *)name->data, name->size);
+    if (!bsi_json_write_text(others, (const char *)name->data, name->size)) return false;
     bsi_buffer_text(others, ":");
     return bsi_json_write(reader, others);
 }

@@ -21,11 +21,19 @@ enum { START_TIMEOUT_MS = 30000 };
 #define PAUSE_MAX (1000 * MS)
 /** The exit code of a daemon whose directory another one holds. */
 enum { HELD = 3 };
+/** Instead of an exit code. */
+enum { KILLED = -1, UNKNOWN = -2 };
 enum { LOG_BYTES_MAX = 8 * 1024 * 1024, QUOTED_CHARS_MAX = 2000 };
 enum { NEW_LOG_MODE = 0600, NEW_DIRECTORY_MODE = 0777 };
 /** Where `make install` expects the sidecar. */
 #ifndef BSI_SIDECAR
 #define BSI_SIDECAR "/usr/local/lib/backscroll/backscroll"
+#endif
+
+#ifdef __GLIBC_PREREQ
+#if __GLIBC_PREREQ(2, 34)
+#define CLOSES_FILES
+#endif
 #endif
 
 static const char *const ON_PATH[] = {"backscroll", NULL};
@@ -122,6 +130,9 @@ static int spawn(const struct start *start, const int streams[3], pid_t *process
     posix_spawn_file_actions_init(&actions);
     posix_spawnattr_init(&attributes);
     for (int stream = 0; stream < 3; stream++) posix_spawn_file_actions_adddup2(&actions, streams[stream], stream);
+#ifdef CLOSES_FILES
+    posix_spawn_file_actions_addclosefrom_np(&actions, 3); // the application's, if it did not mark them
+#endif
     // Signals of the terminal are for this program's group. What this thread blocks is no matter of the daemon's.
     sigemptyset(&none);
     posix_spawnattr_setsigmask(&attributes, &none);
@@ -170,11 +181,14 @@ static bs_error *start_daemon(const struct start *start, struct starting *starti
         start->advice);
 }
 
-/** Wait until a process has ended; its exit code, −1 if it was killed. */
+/** Wait until a process has ended; its exit code, if it was not killed and the application has not taken it. */
 static int exit_code_of(pid_t process) {
     int status = 0;
-    while (waitpid(process, &status, 0) < 0 && errno == EINTR) continue;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    pid_t ended;
+    do ended = waitpid(process, &status, 0);
+    while (ended < 0 && errno == EINTR);
+    if (ended < 0) return UNKNOWN; // SIGCHLD is ignored, or its handler waits for every child
+    return WIFEXITED(status) ? WEXITSTATUS(status) : KILLED;
 }
 
 /** What a daemon wrote into its log. */
@@ -200,7 +214,7 @@ static int ms_left(int64_t deadline) {
     return left < 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left;
 }
 
-/** Wait until a daemon is ready, or has ended because another one holds the directory, which `is_held` then says. */
+/** Wait until a daemon is ready, or has ended because another one holds the directory, as `is_held` says or has to assume. */
 static bs_error *await_ready(bs_client *client, const struct start *start, struct starting *starting, bool *is_held) {
     struct pollfd ready = {.fd = starting->ready, .events = POLLIN};
     char line;
@@ -221,7 +235,7 @@ static bs_error *await_ready(bs_client *client, const struct start *start, struc
         return bsi_unavailable("the daemon was not ready in time, and was stopped; its log is %s", start->log);
     }
     int code = exit_code_of(starting->process);
-    *is_held = code == HELD;
+    *is_held = code == HELD || code == UNKNOWN;
     return *is_held ? NULL : ended(start, starting, code);
 }
 

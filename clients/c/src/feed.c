@@ -82,6 +82,11 @@ static bool ask_again(struct asking *asking, bs_error *error) {
 
 /** Wait for the answer to the question; the result is the caller's. */
 static enum answer await_answer(struct asking *asking, int64_t until, void **result) {
+    bs_error *forked = bsi_check_process(asking->client);
+    if (forked != NULL) {
+        bsi_fail(asking->client, forked);
+        return FAILED;
+    }
     for (;;) {
         if (asking->ticket != 0 && asking->waiting.is_done) {
             asking->ticket = 0;

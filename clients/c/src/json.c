@@ -1,6 +1,7 @@
 #include "json.h"
 
 #include <errno.h>
+#include <locale.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -141,17 +142,22 @@ static bool take_digits(struct parser *parser) {
     return parser->at > begun;
 }
 
-/** The decimal point of `strtod` and `snprintf` is that of the locale. */
-static char decimal_point(void) {
-    char shown[8];
-    snprintf(shown, sizeof shown, "%.1f", 0.5);
-    return shown[1];
+/** `strtod` and `snprintf` have the decimal point of the locale, which may have several bytes: this thread's is "C" now. */
+static locale_t enter_c_locale(locale_t *before) {
+    locale_t c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    *before = uselocale(c_locale);
+    return c_locale;
 }
 
-static bs_error *pack_float(struct parser *parser, char *number, const struct path *path) {
-    char *point = strchr(number, '.');
-    if (point != NULL) *point = decimal_point();
+static void leave_c_locale(locale_t c_locale, locale_t before) {
+    uselocale(before);
+    if (c_locale != (locale_t)0) freelocale(c_locale);
+}
+
+static bs_error *pack_float(struct parser *parser, const char *number, const struct path *path) {
+    locale_t before, c_locale = enter_c_locale(&before);
     double value = strtod(number, NULL);
+    leave_c_locale(c_locale, before);
     if (!isfinite(value)) return bsi_error(BS_INVALID, path, "the number is too large");
     bsi_pack_float(parser->msgpack, value);
     return NULL;
@@ -179,13 +185,16 @@ static bs_error *read_number(struct parser *parser, const struct path *path) {
     if (size > NUMBER_CHARS_MAX) return bsi_error(BS_INVALID, path, "the number has too many digits");
     memcpy(number, begun, size);
     if (is_float) return pack_float(parser, number, path);
+    bool is_negative = *number == '-';
     errno = 0;
-    if (*number == '-')
-        bsi_pack_integer(parser->msgpack, strtoll(number, NULL, 10));
+    long long negative = is_negative ? strtoll(number, NULL, 10) : 0;
+    unsigned long long natural = is_negative ? 0 : strtoull(number, NULL, 10);
+    if (errno != 0) return bsi_error(BS_INVALID, path, "the integer has more than 64 bits; write it as text");
+    if (is_negative)
+        bsi_pack_integer(parser->msgpack, negative);
     else
-        bsi_pack_unsigned(parser->msgpack, strtoull(number, NULL, 10));
-    if (errno == 0) return NULL;
-    return bsi_error(BS_INVALID, path, "the integer has more than 64 bits; write it as text");
+        bsi_pack_unsigned(parser->msgpack, natural);
+    return NULL;
 }
 
 static bs_error *read_array(struct parser *parser, const struct path *path) {
@@ -208,7 +217,7 @@ static bs_error *read_member(struct parser *parser, const struct path *path) {
     if (error == NULL && !take(parser, ':')) error = not_json(path);
     if (error == NULL) {
         bsi_pack_text(parser->msgpack, (const char *)name.data, name.size);
-        struct path inner = bsi_path_name(path, (const char *)name.data, name.size);
+        struct path inner = bsi_path_name(path, name.size > 0 ? (const char *)name.data : "", name.size);
         error = read_value(parser, &inner);
     }
     bsi_buffer_free(&name);
@@ -287,7 +296,8 @@ bs_error *bsi_json_read(const char *text, size_t size, struct buffer *msgpack, c
     return msgpack->failed ? bsi_no_memory : NULL;
 }
 
-void bsi_json_write_text(struct buffer *json, const char *text, size_t size) {
+bool bsi_json_write_text(struct buffer *json, const char *text, size_t size) {
+    if (!bsi_is_utf8(text, size)) return false;
     bsi_buffer_text(json, "\"");
     for (size_t at = 0, begun = 0; at <= size; at++) {
         bool is_plain = at < size && (uint8_t)text[at] >= 0x20 && text[at] != '"' && text[at] != '\\';
@@ -303,19 +313,19 @@ void bsi_json_write_text(struct buffer *json, const char *text, size_t size) {
         bsi_buffer_text(json, escaped);
     }
     bsi_buffer_text(json, "\"");
+    return true;
 }
 
 /** Append a number with as few digits as tell it apart from all others, and so that it is no integer. */
 static bool write_float(double value, struct buffer *json) {
     char number[40];
     if (!isfinite(value)) return false;
-    char point = decimal_point();
+    locale_t before, c_locale = enter_c_locale(&before);
     for (int digits = FLOAT_DIGITS_MIN; digits <= FLOAT_DIGITS_MAX; digits++) {
         snprintf(number, sizeof number, "%.*g", digits, value);
         if (strtod(number, NULL) >= value && strtod(number, NULL) <= value) break;
     }
-    char *found = strchr(number, point);
-    if (found != NULL) *found = '.';
+    leave_c_locale(c_locale, before);
     bsi_buffer_text(json, number);
     if (strpbrk(number, ".e") == NULL) bsi_buffer_text(json, ".0");
     return true;
@@ -339,7 +349,7 @@ static bool write_object(struct reader *reader, struct buffer *json, size_t coun
     for (size_t at = 0; at < count; at++) {
         if (at > 0) bsi_buffer_text(json, ",");
         if (!bsi_read(reader, &name) || name.type != TOKEN_TEXT) return false;
-        bsi_json_write_text(json, (const char *)name.data, name.size);
+        if (!bsi_json_write_text(json, (const char *)name.data, name.size)) return false;
         bsi_buffer_text(json, ":");
         if (!write_value(reader, json, depth)) return false;
     }
@@ -389,8 +399,7 @@ static bool write_value(struct reader *reader, struct buffer *json, int depth) {
     case TOKEN_FLOAT:
         return write_float(token.number, json);
     case TOKEN_TEXT:
-        bsi_json_write_text(json, (const char *)token.data, token.size);
-        return true;
+        return bsi_json_write_text(json, (const char *)token.data, token.size);
     case TOKEN_BYTES:
         write_bytes(json, token.data, token.size);
         return true;

@@ -56,6 +56,7 @@ void bsi_transport_close(struct transport *transport) {
 }
 
 static enum transport_event lost(struct transport *transport, int64_t now) {
+    if (!transport->wire.is_ready) transport->resolves_to_ipv6 = !transport->resolves_to_ipv6;
     close_wire(transport);
     transport->reconnect_at = now + transport->delay;
     transport->delay = 2 * transport->delay < RECONNECT_DELAY_MAX ? 2 * transport->delay : RECONNECT_DELAY_MAX;
@@ -71,7 +72,10 @@ static enum transport_event connected(struct transport *transport, int64_t now) 
 
 static enum transport_event begin_to_connect(struct transport *transport, int64_t now, bs_error **problem) {
     *problem = bsi_address_find(transport->location, &transport->address);
-    if (*problem == NULL) *problem = bsi_wire_open(transport->context, &transport->address, &transport->wire);
+    if (*problem == NULL) {
+        *problem =
+            bsi_wire_open(transport->context, &transport->address, transport->resolves_to_ipv6, &transport->wire);
+    }
     if (*problem != NULL) return lost(transport, now);
     transport->connect_by = now + CONNECT_TIMEOUT_MS * MS;
     enlist(transport);
@@ -117,8 +121,9 @@ enum transport_event bsi_transport_next(struct transport *transport, int64_t now
         enum transport_event event = greet(transport, now);
         if (event != TRANSPORT_IDLE) return event;
     }
-    // What arrived before the loss is received first.
-    if (bsi_wire_receive(wire, body)) return received(transport, now, body, problem);
+    // What arrived before the loss is received first; but nothing that was sent unasked, before this side has greeted.
+    bool has_greeted = transport->is_connected || *transport->nonce != '\0';
+    if (has_greeted && bsi_wire_receive(wire, body)) return received(transport, now, body, problem);
     if (wire->reason != NULL) {
         *problem = bsi_unavailable("no daemon answers at %s: %s", transport->address.endpoint, wire->reason);
         return lost(transport, now);

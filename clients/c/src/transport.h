@@ -24,6 +24,8 @@ struct transport {
     struct address address;
     struct wire wire;
     char nonce[NONCE_CHARS + 1];
+    bool
+        resolves_to_ipv6; /**< Which address of a host's name is tried: libzmq tries only one, and has no second try. */
     bool is_connected;
     bool is_active;
     int64_t delay;        /**< Before the next connection. */

@@ -8,7 +8,7 @@
 
 /** A socket that never reconnects by itself (−1) could not be read any more after it was disconnected. */
 enum { A_DAY_MS = 24 * 60 * 60 * 1000 };
-enum { UNBOUNDED = 0, NO_LINGER = 0, ON = 1 };
+enum { UNBOUNDED = 0, NO_LINGER = 0 };
 
 static const int FAILED =
     ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
@@ -17,9 +17,9 @@ static bool set_integer(void *socket, int option, int value) {
     return zmq_setsockopt(socket, option, &value, sizeof value) == 0;
 }
 
-static bool set_options(void *socket) {
+static bool set_options(void *socket, bool has_ipv6) {
     int64_t frame = BS_FRAME_BYTES_MAX;
-    return set_integer(socket, ZMQ_LINGER, NO_LINGER) && set_integer(socket, ZMQ_IPV6, ON) &&
+    return set_integer(socket, ZMQ_LINGER, NO_LINGER) && set_integer(socket, ZMQ_IPV6, has_ipv6) &&
            set_integer(socket, ZMQ_SNDHWM, UNBOUNDED) && set_integer(socket, ZMQ_RECONNECT_IVL, A_DAY_MS) &&
            zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &frame, sizeof frame) == 0;
 }
@@ -52,11 +52,12 @@ static bool connect_to(void *socket, const char *endpoint) {
     return is_begun;
 }
 
-bs_error *bsi_wire_open(void *context, const struct address *address, struct wire *wire) {
+bs_error *bsi_wire_open(void *context, const struct address *address, bool resolves_to_ipv6, struct wire *wire) {
+    bool has_ipv6 = resolves_to_ipv6 || strstr(address->endpoint, "://[") != NULL;
     *wire = (struct wire){.socket = zmq_socket(context, ZMQ_DEALER)};
     if (wire->socket == NULL) return bsi_unavailable("cannot make a socket: %s", zmq_strerror(zmq_errno()));
     bs_error *error = NULL;
-    if (!set_options(wire->socket) || !monitor(context, wire)) {
+    if (!set_options(wire->socket, has_ipv6) || !monitor(context, wire)) {
         error = bsi_unavailable("cannot set up a socket: %s", zmq_strerror(zmq_errno()));
     } else if (address->has_keys && !set_keys(wire->socket, address)) {
         error = bsi_error(

@@ -19,8 +19,8 @@ struct wire {
     const char *reason; /**< Why it is lost; NULL if it is not. What has arrived before can still be received. */
 };
 
-/** Begin to connect. */
-bs_error *bsi_wire_open(void *context, const struct address *address, struct wire *wire);
+/** Begin to connect. The name of a host stands for its address of IPv4, or for that of IPv6. */
+bs_error *bsi_wire_open(void *context, const struct address *address, bool resolves_to_ipv6, struct wire *wire);
 
 void bsi_wire_close(struct wire *wire);
 

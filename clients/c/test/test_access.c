@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "../src/transport.h"
 #include "tests.h"
 
 static const char *last_line(const char *text) {
@@ -18,6 +19,36 @@ static const char *last_line(const char *text) {
 static const char *token_of(const struct daemon *daemon, const char *flags) {
     const char *command = "%s token create bot %s --data-dir %s 2>/dev/null";
     return last_line(printed(format(command, backscroll(), flags, daemon->data_dir)));
+}
+
+/** A reason to have no connection that is waited for, and whether it was told. */
+struct problem {
+    const char *message;
+    bool is_told;
+};
+
+static void note_problem(void *context, const bs_error *error) {
+    struct problem *problem = context;
+    if (error != NULL && strstr(error->message, problem->message) != NULL) problem->is_told = true;
+}
+
+static bool is_told(void *context) {
+    return ((struct problem *)context)->is_told;
+}
+
+/** Check that a client says this, and that its request is not sent. */
+static void check_not_trusted(bs_client_options options, const char *message) {
+    struct problem problem = {.message = message};
+    options.timeout_ms = LONG_MS;
+    options.on_connection = note_problem;
+    options.context = &problem;
+    bs_client *client = client_with(options);
+    bs_save_message_payload save = message_of(1, "a secret");
+    bs_code code = BS_OK;
+    CHECK(bs_save_message_send(client, &save, NULL, keep_code, &code) != 0);
+    wait_until(client, is_told, &problem);
+    bs_close(client);
+    CHECK(code == BS_UNAVAILABLE);
 }
 
 /** Rule: a token without the right or the scope is forbidden; a revoked one is unauthenticated, and says so. */
@@ -40,11 +71,12 @@ TEST(a_token_without_the_right_is_forbidden) {
     CHECK_HAS(bs_last_error(after)->message, "does not know the token \"bot\": it was revoked, has expired, or is for");
 }
 
-/** Rule: a token that may write may not administer. */
+/** Rule: a token that may write may not administer; a host has a name, which may stand for an address of IPv6 too. */
 TEST(a_token_that_may_write_may_not_administer) {
     struct daemon daemon = daemon_start(TCP);
-    bs_client *client = client_with((bs_client_options){
-        .endpoint = daemon_endpoint(&daemon), .token = token_of(&daemon, "--right write"), .timeout_ms = LONG_MS});
+    const char *endpoint = format("tcp://localhost:%s", strrchr(daemon_endpoint(&daemon), ':') + 1);
+    bs_client *client = client_with(
+        (bs_client_options){.endpoint = endpoint, .token = token_of(&daemon, "--right write"), .timeout_ms = LONG_MS});
     bs_save_message_payload save = message_of(1, "x");
     CHECK_CODE(client, BS_OK, bs_save_message(client, &save, NULL));
     CHECK_CODE(client, BS_FORBIDDEN, bs_get_log(client, NULL, NULL, NULL));
@@ -65,12 +97,8 @@ TEST(without_a_token_it_says_where_to_get_one) {
     client = client_with(options);
     CHECK_CODE(client, BS_INVALID, bs_ping(client, NULL, NULL));
     options.token = "a wrong one";
-    options.timeout_ms = 300;
-    client = client_with(options);
-    CHECK_CODE(client, BS_UNAVAILABLE, bs_ping(client, NULL, NULL));
-    CHECK_HAS(bs_last_error(client)->message, "did not prove that it knows the token");
+    check_not_trusted(options, "did not prove that it knows the token");
     options.token = "bot.wrong";
-    options.timeout_ms = LONG_MS;
     client = client_with(options);
     bs_code code = bs_ping(client, &(bs_request){.timeout_ms = 300}, NULL);
     CHECK(code == BS_UNAVAILABLE || code == BS_UNAUTHENTICATED);
@@ -89,13 +117,16 @@ static json_t *answer_as_impostor(void *context, json_t *request) {
 TEST(an_impostor_on_the_old_port_gets_nothing) {
     struct daemon daemon = daemon_start(TCP);
     const char *endpoint = daemon_endpoint(&daemon), *token = daemon_token(&daemon);
-    bs_client *client = client_with((bs_client_options){.data_dir = daemon.data_dir, .timeout_ms = LONG_MS});
+    struct problem problem = {.message = "did not prove that it knows the token: it is another program"};
+    bs_client *client = client_with((bs_client_options){
+        .data_dir = daemon.data_dir, .timeout_ms = LONG_MS, .on_connection = note_problem, .context = &problem});
     bs_save_message_payload first = message_of(1, "x"), second = message_of(2, "a secret");
     CHECK_CODE(client, BS_OK, bs_save_message(client, &first, NULL));
     daemon_kill(&daemon);
     struct fake *impostor = fake_start(endpoint, answer_as_impostor, NULL);
-    CHECK_CODE(client, BS_UNAVAILABLE, bs_save_message(client, &second, &(bs_request){.timeout_ms = 300}));
-    CHECK_HAS(bs_last_error(client)->message, "did not prove that it knows the token: it is another program");
+    bs_code code = BS_OTHER;
+    CHECK(bs_save_message_send(client, &second, NULL, keep_code, &code) != 0);
+    wait_until(client, is_told, &problem);
     json_t *requests = fake_stop(impostor), *each;
     size_t index;
     CHECK(json_array_size(requests) > 0);
@@ -107,7 +138,8 @@ TEST(an_impostor_on_the_old_port_gets_nothing) {
         free(text);
     }
     daemon_restart(&daemon);
-    CHECK_CODE(client, BS_OK, bs_save_message(client, &second, NULL));
+    while (bs_pending(client) > 0) bs_poll(client, -1);
+    CHECK(code == BS_OK);
 }
 
 /** A tcp port that passes on what it gets to another one. */
@@ -169,10 +201,9 @@ TEST(a_program_that_passes_on_a_real_proof_gets_nothing) {
     pthread_t thread;
     CHECK(pthread_create(&thread, NULL, pass_on, passing) == 0);
     const char *endpoint = format("tcp://127.0.0.1:%d", ntohs(address.sin_port));
-    bs_client *client = client_with((bs_client_options){.endpoint = endpoint, .token = token, .timeout_ms = 300});
-    bs_save_message_payload save = message_of(1, "a secret");
-    CHECK_CODE(client, BS_UNAVAILABLE, bs_save_message(client, &save, NULL));
-    CHECK_HAS(bs_last_error(client)->message, "did not prove that it knows the token: it is another program");
+    check_not_trusted(
+        (bs_client_options){.endpoint = endpoint, .token = token},
+        "did not prove that it knows the token: it is another program");
     passing->is_stopped = true;
     pthread_join(thread, NULL);
     CHECK(memmem(passing->seen, passing->size, "hello", 5) != NULL);
@@ -190,11 +221,40 @@ static json_t *refuse_hello(void *context, json_t *request) {
 /** Rule: a daemon that refuses hello is not trusted. */
 TEST(a_daemon_that_refuses_hello_is_not_trusted) {
     struct fake *fake = fake_start("tcp://127.0.0.1:*", refuse_hello, NULL);
-    bs_client_options options = {.endpoint = fake_endpoint(fake), .token = "bot.secret", .timeout_ms = 200};
-    bs_client *client = client_with(options);
-    CHECK_CODE(client, BS_UNAVAILABLE, bs_ping(client, NULL, NULL));
-    CHECK_HAS(bs_last_error(client)->message, "knows the token and answered \"unknown-operation\"");
+    bs_client_options options = {.endpoint = fake_endpoint(fake), .token = "bot.secret"};
+    check_not_trusted(options, "knows the token and answered \"unknown-operation\"");
     char *requests = json_dumps(fake_stop(fake), 0);
     CHECK(strstr(requests, "secret") == NULL);
     free(requests);
+}
+
+/** Rule: what is said before this side has greeted is not read as an answer, whenever the monitor tells that it is ready. */
+TEST(what_is_said_unasked_is_no_answer) {
+    static const char UNASKED[] = "\x82\xa2ok\xc2\xa5"
+                                  "error\x81\xa4"
+                                  "code\xaf"
+                                  "unauthenticated";
+    void *context = zmq_ctx_new(), *server = zmq_socket(context, ZMQ_DEALER), *silent = zmq_socket(context, ZMQ_PAIR);
+    struct location location = {.endpoint = format("ipc://%s/e", temporary_directory())};
+    struct transport transport;
+    zmq_msg_t body;
+    bs_error *problem;
+    CHECK(zmq_bind(server, location.endpoint) == 0);
+    zmq_msg_init(&body);
+    bsi_transport_init(&transport, context, &location, -1);
+    bsi_transport_set_active(&transport, true, bsi_now());
+    CHECK(bsi_transport_next(&transport, bsi_now(), &body, &problem) == TRANSPORT_IDLE);
+    CHECK(zmq_send(server, UNASKED, sizeof UNASKED - 1, 0) > 0);
+    zmq_pollitem_t item = {transport.wire.socket, 0, ZMQ_POLLIN, 0};
+    CHECK(zmq_poll(&item, 1, LONG_MS) == 1);
+    void *monitor = transport.wire.monitor;
+    transport.wire.monitor = silent;
+    CHECK(bsi_transport_next(&transport, bsi_now(), &body, &problem) == TRANSPORT_IDLE);
+    transport.wire.monitor = monitor;
+    CHECK(bsi_transport_next(&transport, bsi_now(), &body, &problem) == TRANSPORT_CONNECTED);
+    zmq_msg_close(&body);
+    bsi_transport_close(&transport);
+    zmq_close(silent);
+    zmq_close(server);
+    zmq_ctx_term(context);
 }

@@ -124,6 +124,30 @@ TEST(json_keeps_what_it_is) {
     }
 }
 
+/** Rule: text that is not UTF-8 is no result, whether a field of its own or inside of free JSON. */
+TEST(decoding_takes_only_utf8) {
+    static const struct result_type TYPES[] = {{KIND_TEXT, false, NULL}, {KIND_JSON, false, NULL}};
+    static const uint8_t TEXT[] = {0xa2, 'x', 0xff}, NAME[] = {0x81, 0xa1, 0xff, 0x01};
+    const struct reader results[] = {{TEXT, TEXT + sizeof TEXT}, {NAME, NAME + sizeof NAME}};
+    for (size_t at = 0; at < 3; at++) {
+        struct reader reader = results[at / 2];
+        void *result;
+        bs_error *error = bsi_decode_result(&reader, &TYPES[at > 0], &result);
+        CHECK(error != NULL && error->code == BS_INTERNAL && result == NULL);
+        bsi_error_free(error);
+    }
+}
+
+/** Rule: an error names the place in free JSON, also where a name is empty. */
+TEST(json_errors_name_the_place) {
+    static const char WRONG[] = "{\"a\":[0,{\"\":{\"b\":x}}]}";
+    struct buffer msgpack = {0};
+    bs_error *error = bsi_json_read(WRONG, strlen(WRONG), &msgpack, &bsi_payload_path);
+    CHECK(error != NULL && strcmp(error->path, "$.payload.a[1]..b") == 0);
+    bsi_error_free(error);
+    bsi_buffer_free(&msgpack);
+}
+
 /* Memory that there is not: this program's `malloc` and so on are wrapped, see tests.mk. */
 
 void *__real_malloc(size_t size);

@@ -105,8 +105,10 @@ TEST(following_ends_with_its_client) {
     bs_client *client = client_of(daemon.data_dir);
     CHECK_CODE(client, BS_OK, bs_changes_open(client, &(bs_changes_options){.after = "now"}, &changes));
     CHECK(bs_changes_cursor(changes) == NULL);
-    CHECK_CODE(client, BS_OK, bs_changes_next(changes, &change, 100));
-    CHECK(bs_changes_cursor(changes) != NULL && change == NULL);
+    for (int turns = 0; bs_changes_cursor(changes) == NULL; turns++) {
+        CHECK_CODE(client, BS_OK, bs_changes_next(changes, &change, LONG_MS / 100));
+        CHECK(change == NULL && turns < 100);
+    }
     CHECK_CODE(client, BS_OK, bs_get_current_user_watch(client, &watch));
     CHECK_CODE(client, BS_OK, bs_watch_next(watch, &watched, LONG_MS));
     CHECK(watched->result == NULL);

@@ -47,7 +47,7 @@ check-here: $(PROGRAMS)
 	$(BUILD)/tests $(ONLY)
 
 # A test of many seconds takes minutes there; what forks and serves is not of interest.
-QUICK := a_field an_error an_id a_result what_a_later json_ decoding_is without_memory an_event changes_come a_watched a_stream
+QUICK := a_field an_error a_result what_a_later json_ decoding_is without_memory an_event changes_come a_watched a_stream
 check-valgrind: $(BUILD)/tests
 	valgrind --quiet --leak-check=full --errors-for-leak-kinds=definite,possible --error-exitcode=9 \
 	    --trace-children=no $(BUILD)/tests $(QUICK)

@@ -41,7 +41,7 @@ static void open_wire(void) {
     if (context != NULL) return;
     context = zmq_ctx_new();
     struct address address = {.endpoint = daemon_endpoint(the_daemon())};
-    CHECK(bsi_wire_open(context, &address, &wire) == NULL);
+    CHECK(bsi_wire_open(context, &address, false, &wire) == NULL);
     await(&wire.is_ready);
 }
 
