@@ -116,6 +116,8 @@ final class EventLoop implements Runnable, Transport.Events {
   }
 
   private void turn() throws IOException {
+    // What was interrupted, as by what depends on a future, would neither wait nor read any more.
+    Thread.interrupted();
     selector.select(this::selected, untilNext());
     executeTasks();
     transport.setActive(pending.size() > 0); // before a deadline, whose error says what this met
