@@ -96,6 +96,9 @@ class ClientTest {
     client.updateMessage("m1", MessageUpdates.of().clearSenderName().withContent("new"));
     Message read = client.getMessageById("m1").orElseThrow();
     assertNull(read.senderName());
+    MessageUpdates none = MessageUpdates.of();
+    Exception error = assertThrows(NullPointerException.class, () -> none.withSenderName(null));
+    assertTrue(error.getMessage().endsWith("clear the field"));
     assertEquals(Map.of("a", 1), read.metadata());
     assertEquals("new", read.content());
     assertEquals(Optional.empty(), client.getMessageById("none"));
