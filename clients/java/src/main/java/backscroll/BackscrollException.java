@@ -13,7 +13,8 @@ public abstract sealed class BackscrollException extends RuntimeException
     permits CallerException, DaemonException, NoReplyException {
   private static final long serialVersionUID = 1L;
 
-  private final transient ErrorReply reply;
+  /** What the error says. */
+  private final ErrorReply reply;
 
   BackscrollException(ErrorReply reply) {
     super(reply.message());

@@ -117,6 +117,11 @@ final class Call {
     return isAwaitingReply || isInDoubt;
   }
 
+  /** Whether it changes something. */
+  boolean hasEffect() {
+    return isCommand() || info.kind() == OperationInfo.Kind.MAINTENANCE;
+  }
+
   /** Whether its reply may come long after those of later calls. */
   boolean waits() {
     return waitMs > 0;

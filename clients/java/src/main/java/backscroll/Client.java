@@ -280,6 +280,10 @@ public final class Client implements Operations, AutoCloseable {
     loop.checkMayWait();
   }
 
+  Duration timeout() {
+    return timeout;
+  }
+
   boolean isClosed() {
     return isClosed;
   }

@@ -14,7 +14,7 @@ import java.util.function.Supplier;
  */
 public final class ClientBuilder {
   private static final Duration START_TIMEOUT = Duration.ofSeconds(30);
-  private static final Duration TIMEOUT_MAX = Duration.ofMillis(Integer.MAX_VALUE);
+  static final Duration TIMEOUT_MAX = Duration.ofMillis(Integer.MAX_VALUE);
 
   String scope = Call.DEFAULT_SCOPE;
   Duration timeout = Client.TIMEOUT;
@@ -136,6 +136,9 @@ public final class ClientBuilder {
    * @return this
    */
   public ClientBuilder command(String... command) {
+    if (command.length == 0) {
+      throw Errors.invalid("command is a program and its arguments, and names no program");
+    }
     this.command = List.of(command);
     return this;
   }

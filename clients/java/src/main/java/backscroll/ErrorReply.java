@@ -1,5 +1,6 @@
 package backscroll;
 
+import java.io.Serializable;
 import java.util.Map;
 
 /**
@@ -10,9 +11,11 @@ import java.util.Map;
  * @param fault on whose side the reason lies: {@code caller} or {@code daemon}
  * @param retryable whether the same request may succeed later
  * @param details more about the error, such as the {@code path} of a field; empty if there is none
+ * @serial exclude
  */
 public record ErrorReply(
-    String code, String message, String fault, boolean retryable, Map<String, Object> details) {
+    String code, String message, String fault, boolean retryable, Map<String, Object> details)
+    implements Serializable {
   /**
    * Replaces null details by empty ones.
    *

@@ -116,6 +116,8 @@ final class EventLoop implements Runnable, Transport.Events {
   }
 
   private void turn() throws IOException {
+    // What was interrupted, as by what depends on a future, would neither wait nor read any more.
+    Thread.interrupted();
     selector.select(this::selected, untilNext());
     executeTasks();
     transport.setActive(pending.size() > 0); // before a deadline, whose error says what this met
@@ -188,8 +190,16 @@ final class EventLoop implements Runnable, Transport.Events {
     try {
       pending.handleReply(Reply.read(body, pending::resultType), System.nanoTime());
     } catch (BackscrollException e) {
-      pending.fail(call -> e); // it is unknown which call it belongs to
+      pending.fail(call -> unreadable(call, e)); // it is unknown which call it belongs to
     }
+  }
+
+  /** The error for a call whose reply may be one that cannot be read; null if it has none yet. */
+  private static BackscrollException unreadable(Call call, BackscrollException problem) {
+    if (!call.wasSent()) {
+      return null;
+    }
+    return call.hasEffect() ? call.unanswered(problem.getMessage()) : problem;
   }
 
   @Override

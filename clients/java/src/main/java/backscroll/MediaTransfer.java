@@ -12,6 +12,7 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
 import java.security.MessageDigest;
+import java.time.Duration;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.HexFormat;
@@ -55,11 +56,15 @@ final class MediaTransfer {
       underWay.forEach(each -> each.cancel(false));
     }
     PutMedia put = PutMedia.of(parts, mime).withUploaderId(uploaderId);
-    RequestOptions options =
-        RequestOptions.of().withTimeout(Client.TIMEOUT.plusMillis(READ_MS_PER_PART * parts.size()));
+    RequestOptions options = RequestOptions.of().withTimeout(timeoutFor(parts.size()));
     Media media = client.answer(put, options).result();
     check(media);
     return media;
+  }
+
+  private Duration timeoutFor(int parts) {
+    Duration timeout = client.timeout().plusMillis(READ_MS_PER_PART * parts);
+    return timeout.compareTo(ClientBuilder.TIMEOUT_MAX) > 0 ? ClientBuilder.TIMEOUT_MAX : timeout;
   }
 
   Media download(String mediaId, OutputStream target) throws IOException {

@@ -37,7 +37,8 @@ public sealed interface Update<T> {
      * @param value as in the record
      */
     public Set {
-      Objects.requireNonNull(value, "value");
+      Objects.requireNonNull(
+          value, "null sets no field: to remove what is stored, clear the field");
     }
   }
 

@@ -1,6 +1,7 @@
 package backscroll;
 
 import static backscroll.FakeDaemon.ok;
+import static backscroll.FakeDaemon.pong;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertInstanceOf;
@@ -22,6 +23,11 @@ import backscroll.requests.CreateUser;
 import backscroll.requests.DeleteMessage;
 import backscroll.requests.GetChanges;
 import backscroll.requests.SaveMessage;
+import java.io.ByteArrayInputStream;
+import java.io.ByteArrayOutputStream;
+import java.io.InputStream;
+import java.io.ObjectInputStream;
+import java.io.ObjectOutputStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -64,6 +70,15 @@ class ClientTest {
     assertEquals(List.of(message), client.getMessagePage("r1").messages());
   }
 
+  /** A name in free JSON may be as long as the daemon allows. */
+  @Test
+  void nameInFreeJsonMayBeLong() throws Exception {
+    Client client = scene.client();
+    Message message = Scene.message(1).withMetadata(Map.of("x".repeat(500_000), "y"));
+    client.saveMessage(message);
+    assertEquals(message.metadata(), client.getMessageById("m1").orElseThrow().metadata());
+  }
+
   /** Times are kept to the millisecond, and what is read equals what was saved. */
   @Test
   void timesHaveMilliseconds() {
@@ -81,6 +96,9 @@ class ClientTest {
     client.updateMessage("m1", MessageUpdates.of().clearSenderName().withContent("new"));
     Message read = client.getMessageById("m1").orElseThrow();
     assertNull(read.senderName());
+    MessageUpdates none = MessageUpdates.of();
+    Exception error = assertThrows(NullPointerException.class, () -> none.withSenderName(null));
+    assertTrue(error.getMessage().endsWith("clear the field"));
     assertEquals(Map.of("a", 1), read.metadata());
     assertEquals("new", read.content());
     assertEquals(Optional.empty(), client.getMessageById("none"));
@@ -104,6 +122,23 @@ class ClientTest {
     Message late = Scene.message(2).withEditedAt(Instant.ofEpochMilli(-1));
     InvalidException invalid = assertThrows(InvalidException.class, () -> client.saveMessage(late));
     assertEquals("$.payload.message.editedAt", invalid.details().get("path"));
+  }
+
+  /** An error that was serialized says the same as before. */
+  @Test
+  void errorIsSerialized() throws Exception {
+    Client client = scene.client();
+    List<BatchCommand<?>> failing = List.of(DeleteMessage.of("none"));
+    NotFoundException error = assertThrows(NotFoundException.class, () -> client.batch(failing));
+    ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+    new ObjectOutputStream(bytes).writeObject(error);
+    InputStream in = new ByteArrayInputStream(bytes.toByteArray());
+    Object read = new ObjectInputStream(in).readObject();
+    NotFoundException same = assertInstanceOf(NotFoundException.class, read);
+    assertEquals(error.getMessage(), same.getMessage());
+    assertEquals("not-found", same.code());
+    assertEquals(error.details(), same.details());
+    assertEquals(error.failures(), same.failures());
   }
 
   /** A batch takes effect as a whole, gives results of its commands' types, or says which fail. */
@@ -356,24 +391,43 @@ class ClientTest {
     assertTrue(isInterrupted.get());
   }
 
+  /** Has something done on the thread of a client: the reply comes when it is told what. */
+  private void onTheThreadOf(Client client, FakeDaemon fake, Runnable action) throws Exception {
+    fake.hold();
+    CompletableFuture<Void> done = client.async().ping().thenRun(action);
+    fake.release();
+    done.get(20, TimeUnit.SECONDS);
+  }
+
   /** A blocking call on the client's own thread, which would wait for itself, is refused. */
   @Test
   void blockingCallOnTheClientsThreadIsRefused() throws Exception {
-    Client client = scene.client();
-    AtomicReference<Throwable> thrown = new AtomicReference<>();
-    CompletableFuture<Void> done = new CompletableFuture<>();
-    client
-        .async()
-        .ping()
-        .thenRun(
-            () -> {
-              thrown.set(assertThrows(IllegalStateException.class, client::ping));
-              done.complete(null);
-            });
-    // It may have been done before `thenRun`, and then that runs on this thread.
-    CompletableFuture.anyOf(done, CompletableFuture.supplyAsync(() -> 0)).join();
-    done.get(20, TimeUnit.SECONDS);
-    assertTrue(thrown.get().getMessage().contains("use async()"));
+    FakeDaemon fake = scene.fake((request, peer) -> pong(request));
+    Client client = scene.client(fake);
+    onTheThreadOf(
+        client,
+        fake,
+        () -> {
+          Throwable thrown = assertThrows(IllegalStateException.class, client::ping);
+          assertTrue(thrown.getMessage().contains("use async()"));
+        });
+  }
+
+  /** The client's thread goes on when what depends on a future interrupts it. */
+  @Test
+  void interruptOfTheClientsThreadIsCleared() throws Exception {
+    FakeDaemon fake = scene.fake((request, peer) -> pong(request));
+    Client client = scene.client(fake);
+    AtomicReference<Thread> thread = new AtomicReference<>();
+    onTheThreadOf(
+        client,
+        fake,
+        () -> {
+          thread.set(Thread.currentThread());
+          Thread.currentThread().interrupt();
+        });
+    Scene.waitUntil(() -> !thread.get().isInterrupted());
+    assertTrue(client.ping().pong());
   }
 
   /** Deprecated operations work, and answer with a record. */

@@ -22,6 +22,7 @@ import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.locks.ReentrantLock;
 
 /** A program that speaks ZMTP and answers what a test says. */
 final class FakeDaemon implements AutoCloseable {
@@ -59,6 +60,7 @@ final class FakeDaemon implements AutoCloseable {
 
   final List<String> bodies = new CopyOnWriteArrayList<>();
   final AtomicInteger connections = new AtomicInteger();
+  private final ReentrantLock answering = new ReentrantLock();
   private final ServerSocketChannel server;
   private final Handler handler;
   private final Set<SocketChannel> channels = ConcurrentHashMap.newKeySet();
@@ -99,6 +101,15 @@ final class FakeDaemon implements AutoCloseable {
   /** The value of a field in each request, as text; empty where there is none. */
   List<String> all(String pointer) {
     return requests().stream().map(each -> each.at(pointer).asText()).toList();
+  }
+
+  /** Answers nothing until {@link #release}. */
+  void hold() {
+    answering.lock();
+  }
+
+  void release() {
+    answering.unlock();
   }
 
   /** Cuts all connections. */
@@ -156,6 +167,8 @@ final class FakeDaemon implements AutoCloseable {
 
   private void answer(String body, Peer peer) throws IOException {
     bodies.add(body);
+    answering.lock();
+    answering.unlock();
     JsonNode reply = handler.answer(Vectors.parsed(body), peer);
     if (reply != null) {
       peer.send(reply.toString());

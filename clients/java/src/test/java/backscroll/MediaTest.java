@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import backscroll.errors.InvalidException;
 import backscroll.errors.NotFoundException;
 import backscroll.errors.StorageException;
+import backscroll.errors.TooLargeException;
 import backscroll.errors.UnavailableException;
 import backscroll.records.Media;
 import java.io.ByteArrayInputStream;
@@ -18,6 +19,7 @@ import java.io.InputStream;
 import java.io.OutputStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
@@ -140,6 +142,25 @@ class MediaTest {
     assertEquals(1, damaged);
     assertThrows(
         StorageException.class, () -> client.download(media.id(), OutputStream.nullOutputStream()));
+  }
+
+  /** The last request of an upload waits as long as any other of the client, and longer. */
+  @Test
+  void uploadWaitsAsLongAsItsClient() throws Exception {
+    FakeDaemon fake =
+        scene.fake(
+            (request, peer) ->
+                FakeDaemon.type(request).equals("put-media-part")
+                    ? FakeDaemon.ok(request, "part")
+                    : FakeDaemon.refusal(request, "too-large", "caller"));
+    for (Duration timeout : List.of(Duration.ofHours(1), ClientBuilder.TIMEOUT_MAX)) {
+      Client client = scene.client(fake.endpoint(), timeout);
+      InputStream one = new ByteArrayInputStream(bytes(1));
+      assertThrows(TooLargeException.class, () -> client.upload(one, "text/plain"));
+      int last = fake.bodies.size() - 1;
+      long deadlineMs = fake.requests().get(last).get("deadlineMs").longValue();
+      assertTrue(deadlineMs > timeout.minusMinutes(1).toMillis());
+    }
   }
 
   /** A daemon that gives other bytes than it announced is found out at the end. */

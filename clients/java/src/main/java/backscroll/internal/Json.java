@@ -1,11 +1,14 @@
 package backscroll.internal;
 
 import backscroll.Update;
+import backscroll.requests.Limits;
 import com.fasterxml.jackson.annotation.JsonInclude;
+import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
 import com.fasterxml.jackson.core.JsonParser;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.JsonToken;
+import com.fasterxml.jackson.core.StreamReadConstraints;
 import com.fasterxml.jackson.core.json.JsonWriteFeature;
 import com.fasterxml.jackson.databind.BeanProperty;
 import com.fasterxml.jackson.databind.DeserializationContext;
@@ -144,7 +147,7 @@ public final class Json {
 
   private static ObjectMapper mapper() {
     JsonMapper mapper =
-        JsonMapper.builder()
+        JsonMapper.builder(JsonFactory.builder().streamReadConstraints(constraints()).build())
             .enable(JsonWriteFeature.COMBINE_UNICODE_SURROGATES_IN_UTF8) // not as two escapes
             .disable(MapperFeature.ALLOW_COERCION_OF_SCALARS)
             .enable(MapperFeature.DEFAULT_VIEW_INCLUSION)
@@ -162,6 +165,13 @@ public final class Json {
       mapper.coercionConfigFor(LogicalType.Textual).setCoercion(shape, CoercionAction.Fail);
     }
     return mapper;
+  }
+
+  /**
+   * Names in free JSON are as long as the daemon allows; its replies are bounded by their frame.
+   */
+  private static StreamReadConstraints constraints() {
+    return StreamReadConstraints.builder().maxNameLength(Limits.FRAME_BYTES).build();
   }
 
   private static SimpleModule protocol() {
