@@ -4,6 +4,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, fstatSync, mkdirSync, openSync, readFileSync, statSync, truncateSync } from "node:fs";
 import type { Socket } from "node:net";
 import { join, resolve } from "node:path";
+import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { findAddress, unavailable } from "./address.js";
 import { checkedTimeout, Client, type ClientOptions } from "./client.js";
@@ -148,7 +149,9 @@ function startDaemon(
 /** Open the daemon's log, in a data directory that may not be there yet. */
 function openLog(dataDir: string, log: string): number {
   const where = `no daemon can be started in ${dataDir}`;
-  orUnavailable(where, "name a directory that this user can write", () => mkdirSync(dataDir, { recursive: true }));
+  orUnavailable(where, "name a directory that this user can write", () =>
+    mkdirSync(dataDir, { recursive: true, mode: 0o700 }),
+  );
   return orUnavailable(`${where}, because its log cannot be written`, "name another file in `logFile`", () => {
     if ((statSync(log, { throwIfNoEntry: false })?.size ?? 0) > LOG_BYTES_MAX) truncateSync(log);
     return openSync(log, "a", 0o600);
@@ -179,8 +182,10 @@ async function readyOrEnded(
       daemon.once("exit", (code) => {
         end(code ?? -1);
       });
-      daemon.stdout?.once("data", () => {
-        end(undefined);
+      // A program around the daemon may print lines of its own before.
+      const lines = daemon.stdout && createInterface(daemon.stdout);
+      lines?.on("line", (line) => {
+        if (isReady(line)) end(undefined);
       });
       timer = setTimeout(() => {
         daemon.kill();
@@ -193,6 +198,14 @@ async function readyOrEnded(
     daemon.stdout?.destroy();
     (daemon.stdin as Socket | null)?.unref(); // it stays open until this process ends
     daemon.unref();
+  }
+}
+
+function isReady(line: string): boolean {
+  try {
+    return (JSON.parse(line) as { event?: unknown } | null)?.event === "ready";
+  } catch {
+    return false;
   }
 }
 

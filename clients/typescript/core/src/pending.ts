@@ -83,7 +83,7 @@ export class Call {
   isSettled = false;
   /** The body in three parts, so that the payload has the same bytes whenever it is sent. */
   readonly #before: string;
-  readonly #payload: string;
+  #payload: string;
   readonly #after: string;
   readonly #waitMs: number;
   readonly #settle: (outcome: Answer<unknown> | BackscrollError) => void;
@@ -145,8 +145,14 @@ export class Call {
   }
 
   settle(outcome: Answer<unknown> | BackscrollError): void {
-    this.isSettled = true;
+    this.drop();
     this.#settle(outcome);
+  }
+
+  /** Hold no payload any more: the call may stay in the queue for a while, behind one that waits. */
+  drop(): void {
+    this.isSettled = true;
+    this.#payload = "";
   }
 
   /** The error for a call that got no reply: `UnavailableError` if it was not sent, otherwise `NoReplyError`. */
@@ -288,7 +294,7 @@ export class PendingCalls {
 
   /** Drop a call that nobody waits for any more. */
   forget(call: Call): void {
-    call.isSettled = true;
+    call.drop();
     if (this.#calls.get(call.id) !== call) return;
     this.#calls.delete(call.id);
     this.#callsBytes -= call.bytes;

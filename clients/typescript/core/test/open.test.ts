@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { InvalidError, open, UnavailableError } from "../src/index.js";
@@ -114,6 +114,18 @@ void test("a path with ~ is a relative one", async (t) => {
   stopAfter(t, "~/data");
   assert(existsSync("~/data/default.db"));
   client.close();
+});
+
+/** Rule: a program that prints something before its daemon is ready is started once, and waited for. */
+void test("a program that prints before is started once", async (t) => {
+  const dataDir = temporaryDirectory(t);
+  const starts = join(dataDir, "starts");
+  const script = `echo started >> "${starts}"; echo hello; echo '{"event": "hello"}'; exec "$@"`;
+  const client = await open(join(dataDir, "data"), { command: ["sh", "-c", script, "sh", ...command] });
+  stopAfter(t, join(dataDir, "data"));
+  client.close();
+  assert.equal(readFileSync(starts, "utf8"), "started\n");
+  assert.equal(statSync(join(dataDir, "data")).mode & 0o777, 0o700);
 });
 
 /** Rule: a directory that cannot be used is an `UnavailableError` that names it and the reason. */

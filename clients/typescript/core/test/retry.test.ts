@@ -70,7 +70,9 @@ void test("what waits to be sent is bounded, also in bytes", () => {
   }, /^BusyError: 255 requests of this client, of \d+ bytes, have no reply yet: wait for some; nothing was sent/);
   const [first] = calls;
   assert(first);
+  assert(first.bodyAt(0).includes("xxx"));
   pending.forget(first);
+  assert(!first.bodyAt(0).includes("xxx")); // it may stay in the queue, but without its payload
   pending.add(callOf());
 });
 
