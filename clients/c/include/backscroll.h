@@ -292,7 +292,8 @@ typedef struct bs_open_options {
  * once, both get clients of the same daemon.
  *
  * The daemon that it starts goes on when this process ends, except with `exit_with_parent`. To stop it, send SIGTERM to
- * the `pid` that `bs_health` tells.
+ * the `pid` that `bs_health` tells. It is a child of this process: where it ends after the client was freed, it is a zombie
+ * until this process waits for it or ends.
  *
  * @param data_dir is made if it is missing; `~` has no meaning in it.
  * @param options may be NULL.

@@ -34,7 +34,8 @@ static bool set_keys(void *socket, const struct address *address) {
 static bool monitor(void *context, struct wire *wire) {
     char endpoint[64];
     snprintf(endpoint, sizeof endpoint, "inproc://monitor-%p", wire->socket);
-    int events = FAILED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CLOSED;
+    int events =
+        FAILED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_CONNECT_RETRIED;
     if (zmq_socket_monitor(wire->socket, endpoint, events) != 0) return false;
     wire->monitor = zmq_socket(context, ZMQ_PAIR);
     return wire->monitor != NULL && set_integer(wire->monitor, ZMQ_LINGER, NO_LINGER) &&
@@ -108,6 +109,8 @@ static const char *reason_of(int event, bool is_ready) {
         return "the connection was closed before it was ready";
     case ZMQ_EVENT_DISCONNECTED:
         return "the connection was closed";
+    case ZMQ_EVENT_CONNECT_RETRIED: // without another event before it nothing was tried
+        return "its host is not known by that name, or no socket could be made";
     default:
         return is_ready ? "the connection was closed" : "nothing listens there";
     }

@@ -218,6 +218,13 @@ static json_t *refuse_hello(void *context, json_t *request) {
     return refusal(request, "unknown-operation", "caller", false);
 }
 
+/** Rule: a host whose name is not known is said at once. */
+TEST(an_unknown_host_is_told) {
+    // Too long for a name, so that nobody is asked.
+    bs_client_options options = {.endpoint = format("tcp://x%0100d:5555", 0), .token = "bot.secret"};
+    check_not_trusted(options, "its host is not known by that name");
+}
+
 /** Rule: a daemon that refuses hello is not trusted. */
 TEST(a_daemon_that_refuses_hello_is_not_trusted) {
     struct fake *fake = fake_start("tcp://127.0.0.1:*", refuse_hello, NULL);
@@ -242,8 +249,8 @@ TEST(what_is_said_unasked_is_no_answer) {
     CHECK(zmq_bind(server, location.endpoint) == 0);
     zmq_msg_init(&body);
     bsi_transport_init(&transport, context, &location, -1);
-    bsi_transport_set_active(&transport, true, bsi_now());
-    CHECK(bsi_transport_next(&transport, bsi_now(), &body, &problem) == TRANSPORT_IDLE);
+    transport.address.endpoint = bsi_joined(location.endpoint, "", "");
+    CHECK(bsi_wire_open(context, &transport.address, false, &transport.wire) == NULL);
     CHECK(zmq_send(server, UNASKED, sizeof UNASKED - 1, 0) > 0);
     zmq_pollitem_t item = {transport.wire.socket, 0, ZMQ_POLLIN, 0};
     CHECK(zmq_poll(&item, 1, LONG_MS) == 1);
