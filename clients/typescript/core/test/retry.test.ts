@@ -54,9 +54,10 @@ void test("a call of a long queue costs as much as one of a short queue", () => 
     assert.equal(pending.size, 0);
     return (performance.now() - begun) / length;
   };
-  msPerCall(10_000); // the code is compiled meanwhile
-  const [short, long] = [msPerCall(10_000), msPerCall(60_000)];
-  assert(long < 3 * short, `${String(short)} ms, ${String(long)} ms`);
+  // Others may have the processor meanwhile, so the least of several: a queue whose array is moved takes 30 times as long.
+  const least = (length: number): number => Math.min(...Array.from({ length: 4 }, () => msPerCall(length)));
+  const [short, long] = [least(2_000), least(60_000)];
+  assert(long < 8 * short, `${String(short)} ms, ${String(long)} ms`);
 });
 
 void test("what waits to be sent is bounded, also in bytes", () => {
