@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-pub use fake::{FakeDaemon, GREETING, ok, refusal};
+pub use fake::{FakeDaemon, GREETING, READY, frame, ok, refusal};
 pub use relay::Relay;
 
 /// Enough for whatever a test waits for.
