@@ -20,7 +20,7 @@ use crate::{Error, Fault};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// So that no time that is waited for is beyond what the clock can tell.
-const TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60 * 24 * 24);
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60 * 24 * 24);
 
 type TraceContext = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 

@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::mem::forget;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -12,11 +13,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::address::Location;
-use crate::client::{Client, ClientOptions, RequestOptions};
+use crate::client::{Client, ClientOptions, RequestOptions, TIMEOUT_MAX};
 use crate::generated::LEVEL;
 use crate::records::JsonObject;
 use crate::transport::connect;
@@ -122,7 +123,7 @@ impl OpenOptions {
             program: Program::find(self.command),
             flags: self.flags,
             exit_with_parent: self.exit_with_parent,
-            timeout: self.start_timeout.unwrap_or(START_TIMEOUT),
+            timeout: self.start_timeout.unwrap_or(START_TIMEOUT).min(TIMEOUT_MAX),
         };
         let client = Client::new(options)?;
         start.unless_served().await?;
@@ -229,7 +230,8 @@ impl Start {
             let log_bytes = log.metadata().map_or(0, |found| found.len());
             let mut daemon = self.spawn(log)?;
             match self.ready_or_ended(&mut daemon, deadline).await? {
-                None => {}
+                // It ends with its standard input, which stays open until this process ends.
+                None => forget(daemon.stdin.take().map(ChildStdin::into_owned_fd)),
                 Some(HELD) => {
                     sleep(pause).await; // another one is starting or stopping there
                     pause = (2 * pause).min(PAUSE_MAX);
@@ -284,20 +286,12 @@ impl Start {
             command.stdin(Stdio::null()).process_group(0);
         }
         command.args(&self.flags);
-        let mut daemon = Command::from(command).spawn().map_err(|error| {
+        Command::from(command).spawn().map_err(|error| {
             Error::unavailable(format!(
                 "the daemon cannot be started: {error}; {}",
                 self.program.advice
             ))
-        })?;
-        // The daemon ends with its standard input, which stays open until this process ends.
-        std::mem::forget(
-            daemon
-                .stdin
-                .take()
-                .map(tokio::process::ChildStdin::into_owned_fd),
-        );
-        Ok(daemon)
+        })
     }
 
     /// Wait for the line that a daemon prints when it is ready; its exit code if it ended before.

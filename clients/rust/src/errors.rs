@@ -12,7 +12,8 @@ use crate::records::JsonObject;
 
 /// Why a request has no result. [`code`](Self::code) tells the kinds apart.
 ///
-/// It had no effect, except with [`Code::NoReply`]: then whether it took effect is unknown.
+/// It had no effect, except with [`Code::NoReply`], and with [`Code::Internal`] where a reply cannot
+/// be read: then whether it took effect is unknown.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 

@@ -60,32 +60,3 @@ fn without_bytes(field: Field) -> Value {
         Field::Bytes(bytes) => BASE64_STANDARD.encode(bytes).into(),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use crate::records::{LogEntryInput, Value};
-
-    /// Rule: the bytes of a logged payload are bytes on the wire and base64 in a value, and other
-    /// fields stay as they are.
-    #[test]
-    fn bytes_are_base64_in_values() {
-        let payload = json!({"data": "AAH+/w==", "note": "AAH+"});
-        let entry = LogEntryInput::new(1, 1, "c1", "put-media-part").payload(payload);
-        let written = rmp_serde::to_vec_named(&entry).unwrap();
-        assert!(
-            written
-                .windows(6)
-                .any(|window| window == b"\xc4\x04\0\x01\xfe\xff")
-        );
-        assert_eq!(
-            rmp_serde::from_slice::<LogEntryInput>(&written).unwrap(),
-            entry
-        );
-        assert_eq!(
-            serde_json::to_value(&entry).unwrap()["payload"]["data"],
-            Value::from("AAH+/w==")
-        );
-    }
-}

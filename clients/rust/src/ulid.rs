@@ -37,16 +37,3 @@ pub fn random_bytes<const SIZE: usize>() -> [u8; SIZE] {
     getrandom::fill(&mut bytes).expect("the operating system has a source of random bytes");
     bytes
 }
-
-#[cfg(test)]
-mod tests {
-    use super::new_id;
-
-    /// Rule: ids have 26 characters and rise, however many are made in a millisecond.
-    #[test]
-    fn ids_rise() {
-        let ids: Vec<String> = (0..10_000).map(|_| new_id()).collect();
-        assert!(ids.windows(2).all(|pair| pair[0] < pair[1]));
-        assert!(ids.iter().all(|id| id.len() == 26));
-    }
-}

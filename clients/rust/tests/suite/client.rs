@@ -12,10 +12,13 @@ use backscroll::records::*;
 use backscroll::{Client, ClientOptions, Code, Fault, RequestOptions};
 use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixListener;
 use tokio::time::timeout;
 
 use crate::support::{
-    Daemon, FakeDaemon, LONG, TCP, message, message_with, ok, temporary_directory, wait_until,
+    Daemon, FakeDaemon, GREETING, LONG, READY, TCP, frame, message, message_with, ok,
+    temporary_directory, wait_until,
 };
 
 const SHORT: Duration = Duration::from_millis(50);
@@ -115,6 +118,47 @@ fn updates_in_json() {
     );
     assert!(read(json!({"content": null})).is_err());
     assert!(read(json!({"sendreName": "Ada"})).is_err());
+}
+
+/// Rule: the bytes of a logged payload are bytes on the wire and base64 in a value, and other fields
+/// stay as they are.
+#[test]
+fn logged_bytes_are_base64_in_values() {
+    let payload = json!({"data": "AAH+/w==", "note": "AAH+"});
+    let entry = LogEntryInput::new(1, 1, "c1", "put-media-part").payload(payload);
+    let written = rmp_serde::to_vec_named(&entry).unwrap();
+    assert!(
+        written
+            .windows(6)
+            .any(|window| window == b"\xc4\x04\0\x01\xfe\xff")
+    );
+    assert_eq!(
+        rmp_serde::from_slice::<LogEntryInput>(&written).unwrap(),
+        entry
+    );
+    assert_eq!(
+        serde_json::to_value(&entry).unwrap()["payload"]["data"],
+        Value::from("AAH+/w==")
+    );
+}
+
+/// Rule: the ids of requests are ULIDs, which rise, however many are made in a millisecond.
+#[tokio::test]
+async fn ids_rise() {
+    let directory = temporary_directory();
+    let fake = FakeDaemon::at(&directory.path().join("socket"), |request, _| {
+        ok(request, json!({"pong": true}))
+    });
+    let client = Client::new(ClientOptions::new().endpoint(&fake.endpoint).timeout(LONG)).unwrap();
+    join_all((0..1_000).map(|_| client.ping())).await;
+    let requests = fake.requests();
+    let ids: Vec<_> = requests
+        .iter()
+        .map(|request| request["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids.len(), 1_000);
+    assert!(ids.windows(2).all(|pair| pair[0] < pair[1]));
+    assert!(ids.iter().all(|id| id.len() == 26));
 }
 
 /// Rule: an error has the code, the fault, the path and the words of the daemon.
@@ -430,6 +474,28 @@ async fn a_daemon_that_hangs() {
     assert!(started.elapsed() < LONG);
     assert!(client.ping().await.unwrap().pong); // over another connection
     assert_eq!(answered.load(Ordering::SeqCst), 2);
+}
+
+/// Rule: a request ends in time also while other replies arrive without a pause.
+#[tokio::test(flavor = "multi_thread")]
+async fn replies_without_a_pause() {
+    let directory = temporary_directory();
+    let path = directory.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let flooding = tokio::spawn(async move {
+        let other = rmp_serde::to_vec_named(&json!({"id": "other", "ok": true, "result": null}));
+        let replies = frame(&other.unwrap()).repeat(10_000);
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(GREETING).await.unwrap();
+        stream.write_all(READY).await.unwrap();
+        while stream.write_all(&replies).await.is_ok() {}
+    });
+    let options = ClientOptions::new().endpoint(format!("ipc://{}", path.display()));
+    let client = Client::new(options.timeout(SHORT)).unwrap();
+    let outcome = timeout(LONG, client.ping()).await.unwrap();
+    assert_eq!(*outcome.unwrap_err().code(), Code::NoReply);
+    client.close();
+    flooding.await.unwrap();
 }
 
 /// Rule: a reply that came while the process was busy is not late.

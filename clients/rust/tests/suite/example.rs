@@ -1,7 +1,8 @@
 //! The example of the README: word for word, and with a daemon that is killed in the middle.
 
 use std::env;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use backscroll::operations::GetLog;
 
-use crate::support::{Daemon, temporary_directory};
+use crate::support::{Daemon, Stop, program, root, temporary_directory};
 
 const ATTEMPTS: usize = 5;
 /// The example waits for five seconds.
@@ -63,6 +64,46 @@ fn the_readme_shows_the_example() {
 async fn the_example_runs() {
     let daemon = Daemon::start(&[]).await;
     assert_eq!(run(daemon.data_dir()).await.as_deref(), Ok(PRINTED));
+}
+
+/// Rule: without a `backscroll` on the PATH, the daemon is that of the tar file of the project's
+/// version, which was unpacked beside the program.
+#[tokio::test]
+async fn the_daemon_is_found_beside_the_program() {
+    let project = fs::read_to_string(root().join("pyproject.toml")).unwrap();
+    let version = project
+        .lines()
+        .find_map(|line| line.strip_prefix("version = "))
+        .unwrap()
+        .trim_matches('"');
+    let directory = temporary_directory();
+    let copy = directory.path().join("hello");
+    fs::copy(example(), &copy).unwrap();
+    let run = async || {
+        let mut command = Command::new(&copy);
+        command.arg(directory.path().join("data")).env("PATH", "");
+        let done = command.output().await.unwrap();
+        let [printed, error] = [done.stdout, done.stderr].map(String::from_utf8);
+        (printed.unwrap(), error.unwrap())
+    };
+    let (printed, error) = run().await;
+    assert_eq!(printed, "");
+    assert!(
+        error.contains("or unpack the daemon's tar file beside this program"),
+        "{error}"
+    );
+
+    let sidecar = directory
+        .path()
+        .join(format!("backscroll-{version}-linux-x64-gnu"));
+    fs::create_dir(&sidecar).unwrap();
+    let path = env::var("PATH").unwrap();
+    let script = format!("#!/bin/sh\nPATH='{path}' exec '{}' \"$@\"\n", program());
+    fs::write(sidecar.join("backscroll"), script).unwrap();
+    fs::set_permissions(sidecar.join("backscroll"), Permissions::from_mode(0o755)).unwrap();
+    let (printed, error) = run().await;
+    let _stop = Stop(directory.path().join("data"));
+    assert_eq!(printed, PRINTED, "{error}");
 }
 
 /// A directory that leads to a daemon through a relay. The relay kills the daemon once, at the

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::support::{
-    Daemon, FakeDaemon, TCP, message, ok, program, ready_in, temporary_directory, wait_until,
+    Daemon, FakeDaemon, Stop, TCP, message, ok, program, ready_in, temporary_directory, wait_until,
 };
 
 /// Where a test's child process opens a directory.
@@ -29,19 +29,6 @@ fn is_running(pid: u64) -> bool {
     status
         .lines()
         .any(|line| line.starts_with("State:") && !line.contains('Z'))
-}
-
-/// Ends whatever serves a directory, with the test.
-struct Stop(PathBuf);
-
-impl Drop for Stop {
-    fn drop(&mut self) {
-        if let Some(pid) = ready_in(&self.0)["pid"].as_u64() {
-            let _ = std::process::Command::new("kill")
-                .args(["-9", &pid.to_string()])
-                .status();
-        }
-    }
 }
 
 /// Rule: two that open a directory at once get clients of one daemon, which outlives them.
@@ -86,6 +73,7 @@ async fn a_daemon_that_serves_is_found() {
     let client = OpenOptions::new()
         .client(of_client)
         .command(["false"])
+        .start_timeout(Duration::MAX)
         .open(daemon.data_dir())
         .await
         .unwrap();
@@ -167,6 +155,23 @@ async fn exit_with_parent() {
             .len()
             > 0
     );
+}
+
+/// Rule: a daemon that is not ready yet ends with `exit_with_parent` when nobody waits for it any
+/// more: its standard input is not kept open.
+#[tokio::test]
+async fn a_start_that_is_given_up() {
+    let directory = temporary_directory();
+    let pid = directory.path().join("pid");
+    let script = format!("echo $$ >{0}.new; mv {0}.new {0}; exec cat", pid.display());
+    let options = OpenOptions::new()
+        .command(["sh", "-c", &script])
+        .exit_with_parent(true);
+    let opening = tokio::spawn(options.open(directory.path().join("data")));
+    wait_until("it has started", async || pid.exists()).await;
+    opening.abort();
+    let pid = fs::read_to_string(pid).unwrap().trim().parse().unwrap();
+    wait_until("it has ended", async || !is_running(pid)).await;
 }
 
 /// What another test starts as a process: it opens a directory, and waits to be killed.

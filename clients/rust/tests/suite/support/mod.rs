@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-pub use fake::{FakeDaemon, GREETING, ok, refusal};
+pub use fake::{FakeDaemon, GREETING, READY, frame, ok, refusal};
 pub use relay::Relay;
 
 /// Enough for whatever a test waits for.
@@ -120,6 +120,19 @@ pub fn ready_in(data_dir: &Path) -> Value {
     serde_json::from_slice(&fs::read(data_dir.join("endpoint.json")).unwrap()).unwrap()
 }
 
+/// Ends whatever serves a directory, with the test.
+pub struct Stop(pub PathBuf);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        if let Some(pid) = ready_in(&self.0)["pid"].as_u64() {
+            let _ = std::process::Command::new("kill")
+                .args(["-9", &pid.to_string()])
+                .status();
+        }
+    }
+}
+
 /// What a command of `backscroll` prints.
 pub async fn backscroll(words: &[&str], data_dir: &Path) -> String {
     let mut command = Command::new(program());
@@ -189,7 +202,7 @@ impl Proxy {
 }
 
 /// The folder of the whole project.
-fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
