@@ -288,7 +288,8 @@ impl Start {
         command.args(&self.flags);
         Command::from(command).spawn().map_err(|error| {
             Error::unavailable(format!(
-                "the daemon cannot be started: {error}; {}",
+                "the daemon ({}) cannot be started: {error}; {}",
+                Path::new(&self.program.path).display(),
                 self.program.advice
             ))
         })

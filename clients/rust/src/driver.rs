@@ -24,6 +24,8 @@ use crate::{Code, Error, Fault};
 /// second until a reply comes.
 const RECONNECT_DELAY: Duration = Duration::from_millis(25);
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
+/// So long what has arrived is read before calls are timed out: their replies may be in it.
+const READ_FIRST: Duration = Duration::from_millis(100);
 const RUNTIME_ENDED: &str = "the runtime of the connection was shut down";
 const SILENT: &str = "the daemon does not answer";
 
@@ -135,10 +137,20 @@ impl Driver {
 
     /// Use a connection until it is lost; returns why. `replied` is called when there was a reply.
     async fn serve(&self, link: &mut Link, mut replied: impl FnMut()) -> Error {
+        let mut late_since = None;
         let reason = loop {
             let Some(wake) = self.send(link) else {
                 break "the client was closed".to_owned();
             };
+            let now = Instant::now();
+            let is_late = wake.is_some_and(|wake| wake <= now);
+            late_since = is_late.then(|| late_since.unwrap_or(now));
+            if late_since.is_some_and(|since| now - since > READ_FIRST) {
+                self.state().calls.queue_retry(Some(now));
+                if self.time_out(Some(link.connection.received_at())) {
+                    break SILENT.to_owned();
+                }
+            }
             tokio::select! {
                 biased;
                 received = link.connection.receive() => match received {

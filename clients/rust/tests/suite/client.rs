@@ -4,7 +4,7 @@
 use std::fs;
 use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use backscroll::operations::*;
@@ -14,6 +14,7 @@ use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
+use tokio::task::block_in_place;
 use tokio::time::timeout;
 
 use crate::support::{
@@ -452,12 +453,14 @@ async fn a_daemon_that_hangs() {
     let directory = temporary_directory();
     let answered = Arc::new(AtomicUsize::new(0));
     let counted = answered.clone();
+    let (release, hung) = mpsc::channel::<()>();
+    let hung = Mutex::new(hung);
     let fake = FakeDaemon::at(
         &directory.path().join("socket"),
         move |request, connection| {
             counted.fetch_add(1, Ordering::SeqCst);
             if connection == 1 {
-                std::thread::sleep(4 * SHORT); // it hangs
+                let _ = block_in_place(|| hung.lock().unwrap().recv());
             }
             ok(request, json!({"pong": true}))
         },
@@ -466,6 +469,7 @@ async fn a_daemon_that_hangs() {
     let started = Instant::now();
     let options = RequestOptions::new().timeout(SHORT);
     let error = client.answer(Ping::new(), options).await.unwrap_err();
+    drop(release);
     assert_eq!(*error.code(), Code::NoReply);
     assert_eq!(
         error.message(),

@@ -1,8 +1,7 @@
 //! The example of the README: word for word, and with a daemon that is killed in the middle.
 
 use std::env;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -66,6 +65,14 @@ async fn the_example_runs() {
     assert_eq!(run(daemon.data_dir()).await.as_deref(), Ok(PRINTED));
 }
 
+/// Copy a program. Not in this process: what another thread starts meanwhile would have the copy open
+/// for writing, and such a file cannot be executed.
+async fn install(program: &Path, copy: &Path) {
+    let mut command = Command::new("install");
+    command.args(["-D", "-m", "755"]).arg(program).arg(copy);
+    assert!(command.status().await.unwrap().success());
+}
+
 /// Rule: without a `backscroll` on the PATH, the daemon is that of the tar file of the project's
 /// version, which was unpacked beside the program.
 #[tokio::test]
@@ -78,7 +85,7 @@ async fn the_daemon_is_found_beside_the_program() {
         .trim_matches('"');
     let directory = temporary_directory();
     let copy = directory.path().join("hello");
-    fs::copy(example(), &copy).unwrap();
+    install(&example(), &copy).await;
     let run = async || {
         let mut command = Command::new(&copy);
         command.arg(directory.path().join("data")).env("PATH", "");
@@ -96,11 +103,11 @@ async fn the_daemon_is_found_beside_the_program() {
     let sidecar = directory
         .path()
         .join(format!("backscroll-{version}-linux-x64-gnu"));
-    fs::create_dir(&sidecar).unwrap();
     let path = env::var("PATH").unwrap();
     let script = format!("#!/bin/sh\nPATH='{path}' exec '{}' \"$@\"\n", program());
-    fs::write(sidecar.join("backscroll"), script).unwrap();
-    fs::set_permissions(sidecar.join("backscroll"), Permissions::from_mode(0o755)).unwrap();
+    let written = directory.path().join("script");
+    fs::write(&written, script).unwrap();
+    install(&written, &sidecar.join("backscroll")).await;
     let (printed, error) = run().await;
     let _stop = Stop(directory.path().join("data"));
     assert_eq!(printed, PRINTED, "{error}");

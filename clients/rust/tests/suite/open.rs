@@ -203,7 +203,7 @@ async fn what_keeps_a_daemon_from_starting() {
     };
     let error = refused(OpenOptions::new().command(["no-such-program"]), &data_dir).await;
     assert!(
-        error.starts_with("the daemon cannot be started: "),
+        error.starts_with("the daemon (no-such-program) cannot be started: "),
         "{error}"
     );
     assert!(error.ends_with("; check the option `command`"), "{error}");
