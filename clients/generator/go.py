@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from backscroll.clients.generator.model import Field, Language, Operation, Record, Type
+from backscroll.clients.generator.model import JSON_TYPES, Field, Language, Operation, Record, Type
 from backscroll.clients.generator.wording import about_field, about_kind, about_limit, lower
 
 WIDTH = 110
@@ -30,18 +30,6 @@ SCALARS = {
 }
 NILABLE = ("bytes", "object", "any", "list", "map")
 """Kinds whose Go types have nil, which stands for a field that is left out."""
-JSON_TYPES = {
-    "string": "string",
-    "bytes": "string",
-    "integer": "number",
-    "number": "number",
-    "boolean": "boolean",
-    "object": "object",
-    "map": "object",
-    "record": "object",
-    "list": "array",
-    "null": "null",
-}
 
 THREE_STATES = (
     "What is left out stays as it is. A field that can be cleared is an [update.Field]: update.Set gives it a value, "

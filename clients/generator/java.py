@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from backscroll.clients.generator.model import (
+    ENUM_NAMES,
     Field,
     Language,
     Operation,
@@ -27,8 +28,6 @@ HEADER = """\
 """
 RECORDS, REQUESTS, ERRORS = "backscroll.records", "backscroll.requests", "backscroll.errors"
 
-VALUE_TYPES = {"right": "Right", "noun": "Noun", "nouns": "Noun", "kind": "ChangeKind", "arrival": "Arrival"}
-"""The class of the known values of each field that has some."""
 ABOUT_VALUES = {
     "Right": "What a token allows. Each right includes those before it.",
     "Noun": "A kind of stored items.",
@@ -220,7 +219,7 @@ def _type(held: Type, name: str = "", unit: str = "") -> str:
     if held.kind == "record":
         return held.record.removesuffix("Input")
     if held.values:
-        return VALUE_TYPES[name]
+        return ENUM_NAMES[name]
     if held.kind == "list":
         assert held.item is not None
         return f"List<{_boxed(_type(held.item, name))}>"
@@ -249,7 +248,7 @@ def _values(language: Language) -> dict[str, tuple[str, ...]]:
     for field in fields:
         held = field.type.item if field.type.kind == "list" and field.type.item else field.type
         if held.values:
-            name = VALUE_TYPES[field.name]
+            name = ENUM_NAMES[field.name]
             if name not in found or held.open:
                 found[name] = held.values
     return found
@@ -765,7 +764,7 @@ def _expression(value: Any, field: Field, language: Language, by_name: dict[str,
             "List.of", [_expression(each, Field("", Type("any"), True), language, by_name) for each in value]
         )
     if held.values:
-        return Expression(f"{VALUE_TYPES[field.name]}.{_constant(value)}")
+        return Expression(f"{ENUM_NAMES[field.name]}.{_constant(value)}")
     if held.kind == "bytes":
         return Expression(f"Base64.getDecoder().decode({_literal(value)})")
     if field.unit == TIME:
@@ -814,7 +813,7 @@ def _places(language: Language) -> dict[str, str]:
     names = [each.name.removesuffix("Input") for each in language.records]
     return {
         **IMPORTS,
-        **{name: f"{RECORDS}.{name}" for name in (*names, *VALUE_TYPES.values())},
+        **{name: f"{RECORDS}.{name}" for name in (*names, *ENUM_NAMES.values())},
         **{_error_name(each.code): f"{ERRORS}.{_error_name(each.code)}" for each in language.errors},
     }
 

@@ -26,6 +26,11 @@ class Type(NamedTuple):
     values: tuple[str, ...] = ()
     open: bool = False
 
+    @property
+    def innermost(self) -> "Type":
+        """The type of the values in a list or map, at any depth; otherwise this type."""
+        return self if self.item is None else self.item.innermost
+
 
 class Field(NamedTuple):
     """A field of a record or of a payload, with what it means, if its name does not say it, and its limits."""
@@ -109,6 +114,21 @@ class Language(NamedTuple):
     limits: tuple[Limit, ...]
 
 
+JSON_TYPES = {
+    "string": "string",
+    "bytes": "string",
+    "integer": "number",
+    "number": "number",
+    "boolean": "boolean",
+    "object": "object",
+    "map": "object",
+    "record": "object",
+    "list": "array",
+    "null": "null",
+}
+"""The type of a value in JSON, as JavaScript calls it."""
+ENUM_NAMES = {"right": "Right", "noun": "Noun", "nouns": "Noun", "kind": "ChangeKind", "arrival": "Arrival"}
+"""The type of each field whose values are known, in languages in which it has one."""
 LEFT_OUT = ("ErrorBody", "BatchedCommandInput")
 """Records that each template writes in its own way: errors, and commands inside a batch."""
 

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from backscroll.clients.generator.model import Field, Language, Operation, Record, Type, pascal_case
+from backscroll.clients.generator.model import ENUM_NAMES, Field, Language, Operation, Record, Type, pascal_case
 from backscroll.clients.generator.wording import about_field, about_kind, about_limit, lower
 
 WIDTH = 100
@@ -25,8 +25,6 @@ SCALARS = {
     "null": "()",
 }
 KEYWORDS = {"type"}
-ENUMS = {"arrival": "Arrival", "kind": "ChangeKind", "noun": "Noun", "nouns": "Noun", "right": "Right"}
-"""The enumeration of each field whose values are known."""
 ABOUT_ENUMS = {
     "Arrival": "How a command tells that what it reports may be older than what is stored.",
     "ChangeKind": "What happened to an item.",
@@ -129,10 +127,10 @@ def _enumerations(language: Language) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     owners = [*(each.fields for each in language.records), *(each.payload for each in language.operations)]
     for field in (field for fields in owners for field in fields):
-        values = _innermost(field.type).values
+        values = field.type.innermost.values
         if values:
-            found.setdefault(ENUMS[field.name], values)
-            assert set(values) <= set(found[ENUMS[field.name]]), field
+            found.setdefault(ENUM_NAMES[field.name], values)
+            assert set(values) <= set(found[ENUM_NAMES[field.name]]), field
     return dict(sorted(found.items()))
 
 
@@ -195,7 +193,7 @@ def _tagged(record: Record) -> Iterator[str]:
     yield f"pub struct {record.name} {{"
     for field in record.fields:
         yield from _received_field(field)
-    yield f"    pub {record.by}: {ENUMS[record.by]},"
+    yield f"    pub {record.by}: {ENUM_NAMES[record.by]},"
     if record.about_value:
         yield from _comment([record.about_value], "    ")
     yield from _serde(OPTIONAL)
@@ -219,7 +217,7 @@ def _tagged(record: Record) -> Iterator[str]:
     yield f"struct Received{record.name} {{"
     for field in record.fields:
         yield from (line.replace("pub ", "") for line in _received_field(field._replace(text="", unit="")))
-    yield f"    {record.by}: {ENUMS[record.by]},"
+    yield f"    {record.by}: {ENUM_NAMES[record.by]},"
     yield "    value: Option<Value>,"
     yield "    #[serde(flatten)]"
     yield "    extra: JsonObject,"
@@ -235,7 +233,7 @@ def _tagged(record: Record) -> Iterator[str]:
     yield "            (None, _) => None,"
     for each, _ in variants:
         variant = pascal_case(each)
-        line = f"(Some(value), {ENUMS[record.by]}::{variant}) => Some({value}::{variant}(from_value(value)?)),"
+        line = f"(Some(value), {ENUM_NAMES[record.by]}::{variant}) => Some({value}::{variant}(from_value(value)?)),"
         if len(line) + 12 <= WIDTH:
             yield f"            {line}"
         else:
@@ -593,7 +591,7 @@ def _expression(held: Type, value: Any, language: Language, field: str) -> str:
         assert held.item is not None
         return f"[{', '.join(_expression(held.item, each, language, field) for each in value)}]"
     if held.values:
-        return f"{ENUMS[field]}::{pascal_case(value)}"
+        return f"{ENUM_NAMES[field]}::{pascal_case(value)}"
     if held.kind == "integer":
         return f"{value:_}"
     if held.kind == "any":
@@ -681,7 +679,7 @@ def _of(held: Type, field: str = "") -> str:
     if held.kind == "record":
         return held.record
     if held.values:
-        return ENUMS[field]
+        return ENUM_NAMES[field]
     if held.kind == "list":
         assert held.item is not None
         return f"Vec<{_of(held.item, field)}>"
@@ -695,15 +693,9 @@ def _output(result: Type) -> str:
     return f"Option<{_of(result)}>" if result.nullable else _of(result)
 
 
-def _innermost(held: Type) -> Type:
-    while held.item is not None:
-        held = held.item
-    return held
-
-
 def _names_in(texts: Iterable[str], language: Language) -> set[str]:
     """What types name of `records`."""
-    known = {each.name for each in language.records} | {*ENUMS.values(), "ByteBuf", "JsonObject", "Value"}
+    known = {each.name for each in language.records} | {*ENUM_NAMES.values(), "ByteBuf", "JsonObject", "Value"}
     return {word for text in texts for word in re.findall(r"\w+", text)} & known
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from backscroll.clients.generator.model import (
+    JSON_TYPES,
     Field,
     Language,
     Operation,
@@ -32,19 +33,6 @@ SCALARS = {
     "any": "unknown",
     "null": "null",
 }
-JSON_TYPES = {
-    "string": "string",
-    "bytes": "string",
-    "integer": "number",
-    "number": "number",
-    "boolean": "boolean",
-    "object": "object",
-    "map": "object",
-    "record": "object",
-    "list": "array",
-    "null": "null",
-}
-"""The type of a value in JSON, as JavaScript calls it."""
 
 THREE_STATES = "Null clears a field that may be null; a field that is left out, or undefined, stays as it is."
 
@@ -340,9 +328,7 @@ def _import_types(language: Language, types: Iterable[Type]) -> Iterator[str]:
     """Import the records that types name."""
     found = set()
     for held in types:
-        inner = held
-        while inner.item is not None:
-            inner = inner.item
+        inner = held.innermost
         if inner.kind == "record":
             found.add(inner.record)
         elif inner.kind == "object":
