@@ -41,7 +41,8 @@ export function RoomView({ db, store, hasEnded, outbox, account, room, place, re
   const [target, setTarget] = useState<{ id: string }>();
   const [toEnd, setToEnd] = useState(0);
   const rows = useMemo(() => {
-    const here = state.hasNewer || !state.isOpen ? [] : outgoing.filter(({ message }) => message.roomId === room.id);
+    // Also in a room that cannot be read yet because the daemon is away.
+    const here = state.hasNewer ? [] : outgoing.filter(({ message }) => message.roomId === room.id);
     // The first of many is not shown, so that no row changes its height when what comes before it is read.
     return state.hasOlder
       ? rowsOf(state.messages[0], state.messages.slice(1), here)

@@ -25,6 +25,7 @@ export async function send(page: Page, text: string): Promise<void> {
   const composer = page.getByRole("textbox", { name: "Message to" });
   await composer.fill(text);
   await composer.press("Enter");
+  await message(page, text).last().waitFor();
 }
 
 /** Wait until all that was written in a window is stored. */

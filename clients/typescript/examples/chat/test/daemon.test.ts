@@ -42,6 +42,22 @@ void describe("in the desktop variant", { skip: !variants.includes("desktop") },
     assert.deepEqual(await textsOf(page), sent);
   });
 
+  void test("what is written in a room that cannot be read yet is shown and saved", async (t) => {
+    const { open, dataDir } = await start(t, "desktop");
+    const page = await open("ada");
+    await createRoom(page, "Calm");
+    await createRoom(page, "Storm");
+    const pid = daemonPid(dataDir);
+    process.kill(pid, "SIGSTOP");
+    await page.getByRole("button", { name: "Calm" }).click();
+    await page.getByRole("heading", { name: "Calm" }).waitFor();
+    await send(page, "Is anybody there?");
+    await page.getByText("Sending…").waitFor();
+    process.kill(pid, "SIGKILL");
+    await allSaved(page);
+    assert.deepEqual(await storedIn(dataDir), ["Is anybody there?"]);
+  });
+
   void test("a window says that the application was closed", async (t) => {
     const { open, end } = await start(t, "desktop");
     const page = await open("ada");
