@@ -1,0 +1,1 @@
+"""What is done to whole databases: checks, backups, restores and repairs, outside of the daemon's process."""
