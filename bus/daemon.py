@@ -27,6 +27,7 @@ from backscroll.bus.router import RouterSocket
 from backscroll.bus.settings import Settings
 from backscroll.bus.status import DaemonStatus
 from backscroll.bus.stores import Commit, Scopes, Store
+from backscroll.bus.upkeep import Schedule, Upkeep
 from backscroll.bus.waiting import Answers, WaitingQueries
 from backscroll.bus.wake import Wake
 from backscroll.bus.workers import Readers, Writers
@@ -66,7 +67,8 @@ class Daemon:
         self._drain_until: float | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         watch = ClockWatch(wall_clock_ms())
-        status = DaemonStatus(self._queues, scopes, self.gate)
+        self._upkeep = Upkeep(settings.data_dir, scopes, _schedule(settings))
+        status = DaemonStatus(self._queues, scopes, self.gate, self._upkeep)
         self._dispatcher = Dispatcher(scopes, status, handlers, trusts_time=watch.trusts, query_ms=settings.query_ms)
         self._scopes = scopes
         self._writers = Writers(
@@ -179,6 +181,7 @@ class Daemon:
             for number in self._stopping_signals:
                 signal.signal(number, signal.SIG_IGN)
         self._scopes.stop()
+        self._upkeep.stop()
         self._readers.stop()
         waiting = self._writers.stop()
         self._send_finished()
@@ -263,6 +266,7 @@ class Daemon:
         for scope in self._scopes.open_names():
             self._writers.run_chores(scope)
         self._readers.close_idle_scopes()
+        self._upkeep.begin_due()
 
     def _begin_expiry(self) -> None:
         """Start the deletion of what has expired by now."""
@@ -414,6 +418,12 @@ class Daemon:
             return False
         done = not self._lanes.requests and not self._router.pending_replies
         return done or time.monotonic() > self._drain_until
+
+
+def _schedule(settings: Settings) -> Schedule:
+    return Schedule(
+        settings.backup_dir, settings.backup_ms, settings.backups_daily, settings.backups_weekly, settings.check_ms
+    )
 
 
 def _numbers(names: Sequence[str]) -> list[int]:

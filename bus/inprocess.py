@@ -21,6 +21,7 @@ from backscroll.bus.gate import Gate
 from backscroll.bus.sqlite.scopes import SqliteScopes
 from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.bus.status import DaemonStatus
+from backscroll.bus.upkeep import Upkeep
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 
@@ -39,7 +40,9 @@ class InProcess:
             self.scopes = stack.enter_context(closing(SqliteScopes(data_dir, clock=clock, vfs=vfs)))
             self.scopes.open(DEFAULT_SCOPE)
             self._stack = stack.pop_all()
-        status = DaemonStatus(lambda: {"replies": len(self._replies)}, self.scopes, Gate(data_dir, clock=clock))
+        self._upkeep = Upkeep(data_dir, self.scopes, clock=clock)
+        gate = Gate(data_dir, clock=clock)
+        status = DaemonStatus(lambda: {"replies": len(self._replies)}, self.scopes, gate, self._upkeep)
         self.dispatcher = Dispatcher(self.scopes, status)
 
     @property
@@ -59,6 +62,7 @@ class InProcess:
 
     def close(self) -> None:
         if os.getpid() == self._pid:  # a forked child would release the locks and checkpoint the files of its parent
+            self._upkeep.stop()
             self._stack.close()
 
     def __enter__(self) -> Self:

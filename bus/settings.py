@@ -190,6 +190,25 @@ class Settings(BaseSettings):
         default=8 * 2**20,
         description="disk space that is kept free, so that data can still be removed when the disk is full; 0 for none",
     )
+    backup_dir: Annotated[Path | None, DIR] = Field(
+        default=None,
+        description="directory for backups, outside of the data directory and better on another disk; with it, backups"
+        " are made while the daemon runs",
+    )
+    backup_ms: Annotated[PositiveInt, MS] = Field(
+        default=3_600_000,
+        description="interval between backups; the first of a day copies everything, the others what changed",
+    )
+    backups_daily: Annotated[PositiveInt, COUNT] = Field(
+        default=7, description="days of which backups are kept, with all that were made on them"
+    )
+    backups_weekly: Annotated[NonNegativeInt, COUNT] = Field(
+        default=4, description="weeks before that of which the first backup is kept"
+    )
+    check_ms: Annotated[NonNegativeInt, MS] = Field(
+        default=7 * 86_400_000,
+        description="interval between checks of all databases and media, in the background; 0 for none",
+    )
     query_ms: Annotated[PositiveInt, MS] = Field(
         default=10_000, description="longest time of a query; one that takes longer is answered too-large"
     )
@@ -234,7 +253,7 @@ class Settings(BaseSettings):
                     raise ValueError(f"{endpoint!r} needs a port from 1 to 65535, or * for any free port")
         return endpoints
 
-    @field_validator("data_dir", "record")
+    @field_validator("data_dir", "record", "backup_dir")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         try:
@@ -267,6 +286,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "command log": ["command_log", "redact_replaced_text", "kept_results", "kept_results_ms", "record"],
     "concurrency": ["readers", "writers", "batch_requests", "lock_wait_ms"],
     "disk": ["scopes_max", "scope_bytes", "data_bytes", "reserve_bytes"],
+    "backups and checks": ["backup_dir", "backup_ms", "backups_daily", "backups_weekly", "check_ms"],
     "limits": [
         "queue_requests",
         "queue_bytes",

@@ -4,23 +4,31 @@ import os
 import time
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from backscroll.bus.gate import Gate
 from backscroll.bus.stores import Scopes
+from backscroll.bus.upkeep import Upkeep
 from backscroll.schema.replies import StorageHealth
 
 
 class DaemonStatus:
     """The `Status` that handlers get. `queues` returns the lengths of the queues."""
 
-    def __init__(self, queues: Callable[[], dict[str, int]], scopes: Scopes, gate: Gate) -> None:
+    def __init__(self, queues: Callable[[], dict[str, int]], scopes: Scopes, gate: Gate, upkeep: Upkeep) -> None:
         self._started = time.monotonic()
         self._queues = queues
         self._scopes = scopes
         self._gate = gate
+        self._upkeep = upkeep
 
     @property
     def access(self) -> Gate:
         return self._gate
+
+    @property
+    def upkeep(self) -> Upkeep:
+        return self._upkeep
 
     @property
     def pid(self) -> int:
@@ -32,7 +40,8 @@ class DaemonStatus:
 
     @property
     def storage(self) -> StorageHealth:
-        return self._scopes.health()
+        health = self._scopes.health()
+        return replace(health, warnings=[*(health.warnings or []), *self._upkeep.warnings()])
 
     @property
     def scopes_open(self) -> int:

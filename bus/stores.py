@@ -5,15 +5,17 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
+from backscroll.bus.progress import Progress
 from backscroll.bus.query_cache import QueryCache
 from backscroll.handlers.registry import Handlers
 from backscroll.handlers.scopes import ScopeAdmin
 from backscroll.handlers.storage import Reads, Writes
 from backscroll.schema.command_log import Change
 from backscroll.schema.errors import BackscrollError
-from backscroll.schema.replies import StorageHealth
+from backscroll.schema.replies import Backup, StorageHealth
 
 T = TypeVar("T")
 
@@ -38,6 +40,23 @@ class Commit(NamedTuple):
     seq: int
     chain: bytes
     commands: list[CommittedCommand]
+
+
+class BackupPlan(NamedTuple):
+    """Where backups are, and which: whether everything is copied, and of how many days and weeks full ones are kept."""
+
+    directory: Path
+    full: bool = False
+    daily: int = 7
+    weekly: int = 4
+
+
+class Outcome(NamedTuple):
+    """How a task ended: what is damaged, in words (nothing: all is well), a summary, and the name of its backup."""
+
+    problems: list[str]
+    message: str
+    backup: str | None = None
 
 
 class ReadStore(Protocol):
@@ -157,3 +176,15 @@ class Scopes(Protocol):
 
     def health(self) -> StorageHealth:
         """The database system in use."""
+
+    def check(self, scope: str | None, progress: Progress, /) -> Outcome:
+        """Check the databases and media of a scope, or of all, while they are in use."""
+
+    def back_up(self, backups: BackupPlan, scope: str | None, progress: Progress, /) -> Outcome:
+        """Make a backup of a scope, or of all, while they are in use, and remove those that are not to be kept."""
+
+    def verify_backup(self, directory: Path, name: str | None, progress: Progress, /) -> Outcome:
+        """Verify a backup, the newest without a `name`."""
+
+    def backups_in(self, directory: Path) -> list[Backup]:
+        """The backups in a directory, the oldest first; raises `NotFound` if it is no directory of backups."""

@@ -13,7 +13,7 @@ from backscroll.handlers.sql import Row, RowsWithin, Statement, TakeWithin
 from backscroll.schema.command_log import CHAIN_START, Change, Fields, Generated, Sender, Target
 from backscroll.schema.errors import Storage
 from backscroll.schema.operations.access import AddKey, CreateToken
-from backscroll.schema.replies import AccessToken, KeyList, Proof, StorageHealth
+from backscroll.schema.replies import AccessToken, Backup, KeyList, Proof, StorageHealth, Task, TaskList
 from backscroll.schema.ulid import ulid_after
 
 RANDOM_BYTES = 10  # of a ULID
@@ -253,11 +253,37 @@ class Access(Protocol):
         """Refuse a client key; raises `NotFound`."""
 
 
+class Upkeep(Protocol):
+    """The long tasks of the daemon, of which one runs at a time; those that start one raise `Busy` while it does.
+
+    Without a `scope` they are about all; one without files is `NotFound`. Without a `directory` it is the one in the
+    settings; `Invalid` if there is none, or if it cannot be a directory of backups.
+    """
+
+    def check(self, scope: str | None) -> Task:
+        """Start to check databases and media."""
+
+    def back_up(self, directory: str | None, scope: str | None, *, full: bool) -> Task:
+        """Start to make a backup."""
+
+    def verify(self, directory: str | None, name: str | None) -> Task:
+        """Start to verify a backup, the newest without a `name`; raises `NotFound`."""
+
+    def backups(self, directory: str | None) -> list[Backup]:
+        """The backups in a directory, the oldest first; raises `NotFound`."""
+
+    def tasks(self) -> TaskList:
+        """The running task, and the last one of each kind."""
+
+
 class Status(Protocol):
     """The state of the daemon, from which built-in queries are answered."""
 
     @property
     def access(self) -> Access: ...
+
+    @property
+    def upkeep(self) -> Upkeep: ...
 
     @property
     def pid(self) -> int: ...

@@ -220,6 +220,60 @@ class HealthReport(Record, frozen=True, kw_only=True):
     queues: dict[str, int]
 
 
+class Task(Record, frozen=True, kw_only=True):
+    """A check, a backup, or the verification of a backup: how far it is, or how it ended.
+
+    Attributes:
+        state: `ok` is a task that found everything whole, `damaged` one that found damage, and `failed` one that could
+            not be done to its end.
+        scope: The scope that it is about; all, if unset.
+        directory: The directory of the backups.
+        backup: The name of the backup that was made or verified, a folder in the directory.
+        step: What it is doing now, in words.
+        done: How much of the step is done: bytes, pages or commands.
+        total: How much of the step there is, where that is known.
+        problems: What is damaged, in words, with the file; the first 100.
+        message: How it ended, in words.
+    """
+
+    task: Annotated[str, OneOf("check", "backup", "verify-backup")]
+    state: Annotated[str, OneOf("running", "ok", "damaged", "failed")]
+    started_at: Millis
+    ended_at: Millis | None = None
+    scope: str | None = None
+    directory: str | None = None
+    backup: str | None = None
+    step: str | None = None
+    done: Count | None = None
+    total: Count | None = None
+    problems: list[str] | None = None
+    message: str | None = None
+
+
+class TaskList(Record, frozen=True, kw_only=True):
+    """The task that is running, and the last one of each kind that has ended, the newest first."""
+
+    last: list[Task]
+    running: Task | None = None
+
+
+class Backup(Record, frozen=True, kw_only=True):
+    """A backup in a directory of backups.
+
+    Attributes:
+        name: The name of its folder, which is the time when it was taken.
+        incremental: Whether it has only what changed since the backup before it.
+        bytes: The size of its own files, without the parts of media that it shares with other backups.
+        scopes: How many scopes it has.
+    """
+
+    name: str
+    incremental: bool
+    taken_at: Millis
+    bytes: Bytes
+    scopes: Count
+
+
 RECORD_OF_NOUN = {"message": Message, "room": Room, "member": RoomMember, "user": User, "ban": Ban, "media": Media}
 """The record of each noun; the current user is only an id."""
 

@@ -22,6 +22,7 @@ from backscroll.bus.directory import LOCK_FILE
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.files import free_bytes, make_directory, size_of, sync_directory, write_whole
 from backscroll.bus.logging import log
+from backscroll.bus.progress import Progress
 from backscroll.bus.query_cache import BYTES_MAX, QueryCache
 from backscroll.bus.reserve import RESERVE_FILE, Reserve
 from backscroll.bus.sqlite import errors
@@ -31,13 +32,13 @@ from backscroll.bus.sqlite.opening import DEFAULT_FILE, scope_named_in
 from backscroll.bus.sqlite.read_only_store import ReadOnlyStore
 from backscroll.bus.sqlite.store import RESTART, SqliteStore
 from backscroll.bus.sqlite.wal_lineage import WalLineage
-from backscroll.bus.stores import ADOPTED_BYTES, Commit, Committed, ReadStore, Store
+from backscroll.bus.stores import ADOPTED_BYTES, BackupPlan, Commit, Committed, Outcome, ReadStore, Store
 from backscroll.bus.watched_files import WatchedFiles
 from backscroll.handlers.registry import Handlers
 from backscroll.handlers.scopes import ScopeAdmin
 from backscroll.handlers.storage import Retention
 from backscroll.schema.errors import BackscrollError, Busy, Storage
-from backscroll.schema.replies import StorageHealth
+from backscroll.schema.replies import Backup, StorageHealth
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 WAL_RESET_BUG_FROM, WAL_RESET_BUG_UNTIL = (3, 7, 0), (3, 51, 3)
@@ -585,6 +586,30 @@ class SqliteScopes:
         from backscroll.bus.sqlite.scope_admin import SqliteScopeAdmin
 
         return SqliteScopeAdmin(self, name, handlers)
+
+    def check(self, scope: str | None, progress: Progress, /) -> Outcome:
+        """Check the databases and media of a scope, or of all, while they are in use."""
+        from backscroll.bus.sqlite.maintenance.online import check
+
+        return check(self, scope, progress)
+
+    def back_up(self, backups: BackupPlan, scope: str | None, progress: Progress, /) -> Outcome:
+        """Make a backup of a scope, or of all, while they are in use, and remove those that are not to be kept."""
+        from backscroll.bus.sqlite.maintenance.online import back_up
+
+        return back_up(self, backups, scope, progress)
+
+    def verify_backup(self, directory: Path, name: str | None, progress: Progress, /) -> Outcome:
+        """Verify a backup, the newest without a `name`."""
+        from backscroll.bus.sqlite.maintenance.online import verify_backup
+
+        return verify_backup(directory, name, progress)
+
+    def backups_in(self, directory: Path) -> list[Backup]:
+        """The backups in a directory, the oldest first; raises `NotFound` if it is no directory of backups."""
+        from backscroll.bus.sqlite.maintenance.backups import backups_in
+
+        return backups_in(directory)
 
     def wire_error(self, error: Exception) -> BackscrollError | None:
         """The error that a caller gets for an error of SQLite or the disk; None for any other error."""

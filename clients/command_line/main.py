@@ -14,6 +14,7 @@ from backscroll.clients.command_line.exits import EXIT_FAILED, EXIT_USAGE, guard
 from backscroll.clients.command_line.suggestions import did_you_mean
 
 SHELLS = ("bash", "zsh", "fish")
+WORKER = "worker"  # what a daemon without a Python of its own starts for work on whole databases
 NOUNS = "message, room, member, user, current-user, ban or media"
 
 
@@ -26,16 +27,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["help"]:
         words = [*words[1:], "--help"]
     if words[:1] == ["serve"]:
-        return _serve(words[1:])
+        return _run_module("backscroll.bus", words)
+    if words == [WORKER]:
+        return _run_module("backscroll.bus.sqlite.maintenance", words)
     options = _parse(words)
     return guarded(partial(options.run, options))
 
 
-def _serve(flags: Sequence[str]) -> int:
-    """Run the daemon in this process. It is started as a module, for callers never import the bus."""
-    sys.argv = ["backscroll serve", *flags]
+def _run_module(module: str, words: Sequence[str]) -> int:
+    """Run the daemon, or its worker, in this process. It is started as a module, for callers never import the bus."""
+    sys.argv = [f"backscroll {words[0]}", *words[1:]]
     try:
-        runpy.run_module("backscroll.bus", run_name="__main__")
+        runpy.run_module(module, run_name="__main__")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else EXIT_FAILED
     return 0
@@ -184,6 +187,51 @@ def _add_replay(replay: Parser) -> None:
     replay.set_defaults(run=_lazily("replay", "replay_file"))
 
 
+def _add_check(check: Parser) -> None:
+    _add_daemon(check, "data directory, whether or not a daemon is running in it", scope=False)
+    check.add_argument("--scope", metavar="NAME", help="only this scope (default: all)")
+    check.set_defaults(run=_lazily("check", "check"))
+
+
+def _add_backup(backup: Parser) -> None:
+    kinds = backup.add_subparsers(dest="kind", required=True, title="commands", metavar="COMMAND")
+    create = _add_command(kinds, "create", "make a backup: everything, or what changed since the one before")
+    create.add_argument("--scope", metavar="NAME", help="only this scope (default: all)")
+    create.add_argument("--full", action="store_true", help="copy everything in any case")
+    listed = _add_command(kinds, "list", "list the backups in a directory")
+    verify = _add_command(kinds, "verify", "prove that a backup is whole, without restoring it")
+    for parser, run in ((create, "create"), (listed, "list"), (verify, "verify")):
+        parser.add_argument(
+            "directory",
+            type=Path,
+            metavar="DIR",
+            nargs="?",
+            help="directory of the backups (default: the daemon's --backup-dir)",
+        )
+        _add_daemon(parser, "data directory, whether or not a daemon is running in it", scope=False)
+        parser.set_defaults(run=_lazily("backups", f"backup_{run}"))
+    verify.add_argument("name", metavar="NAME", nargs="?", help="name of the backup (default: the newest)")
+
+
+def _add_restore(restore: Parser) -> None:
+    restore.add_argument("directory", type=Path, metavar="DIR", help="directory of the backups")
+    restore.add_argument(
+        "--into", type=Path, required=True, metavar="DIR", help="data directory: a fresh one, or one without a daemon"
+    )
+    restore.add_argument("--backup", metavar="NAME", help="name of the backup (default: the newest)")
+    restore.add_argument("--scope", metavar="NAME", help="only this scope (default: all)")
+    restore.add_argument("--until", type=_count, metavar="SEQ", help="the state after this command of the scope")
+    restore.add_argument("--at", metavar="TIME", help="the state at this time, in ISO 8601 or milliseconds since 1970")
+    restore.set_defaults(run=_lazily("backups", "restore"))
+
+
+def _add_repair(repair: Parser) -> None:
+    repair.add_argument("--data-dir", type=Path, metavar="DIR", help="data directory without a running daemon")
+    repair.add_argument("--scope", metavar="NAME", help="only this scope (default: all that are damaged)")
+    repair.add_argument("--backups", type=Path, metavar="DIR", help="directory of backups to take from what is lost")
+    repair.set_defaults(run=_lazily("repair", "repair"))
+
+
 def _add_watch(watch: Parser) -> None:
     _add_daemon(watch, "data directory of the daemon")
     watch.add_argument(
@@ -297,6 +345,48 @@ examples:
 examples:
   backscroll replay commands.jsonl --into ./again --until 120
   backscroll replay commands.jsonl --verify --against-data-dir ./data
+""",
+    ),
+    "check": _CommandLine(
+        "check that databases and media are whole",
+        _add_check,
+        """\
+It reads every page, checks the command log with its chain, executes the log again and compares the rows, and compares
+media with their hashes. The daemon goes on serving meanwhile.
+
+exit codes:
+  0 if all is well, 1 if something is damaged or could not be checked
+""",
+    ),
+    "backup": _CommandLine(
+        "make, list or verify backups",
+        _add_backup,
+        """\
+examples:
+  backscroll backup create /media/disk/backups --data-dir ./data
+  backscroll backup list /media/disk/backups --data-dir ./data
+  backscroll backup verify /media/disk/backups --data-dir ./data
+""",
+    ),
+    "restore": _CommandLine(
+        "make a data directory from a backup",
+        _add_restore,
+        """\
+examples:
+  backscroll restore /media/disk/backups --into ./data
+  backscroll restore /media/disk/backups --into ./yesterday --at 2026-11-25T18:00:00Z
+
+What is in the data directory before is set aside and not deleted.
+""",
+    ),
+    "repair": _CommandLine(
+        "save what can be saved of damaged databases",
+        _add_repair,
+        """\
+examples:
+  backscroll repair --data-dir ./data --backups /media/disk/backups
+
+Stop the daemon before. The damaged files are set aside and not deleted. A report says what is whole and what is lost.
 """,
     ),
     "watch": _CommandLine(

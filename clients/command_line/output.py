@@ -108,3 +108,29 @@ def progress(title: str, total: int | None) -> Iterator[Advance]:
                 bar.update(task, completed=done, note=note)
 
         yield advance
+
+
+Steps = Callable[[str, int, int | None], None]
+"""Reports the step in words, how much of it is done, and how much there is (None: unknown)."""
+
+
+@contextmanager
+def steps() -> Iterator[Steps]:
+    """Show the steps of long work on standard error while the block runs, if somebody watches, each with its bar."""
+    if not _is_lively(sys.stderr):
+        yield lambda _step, _done, _total: None
+        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(sys.stderr), transient=True, redirect_stdout=False) as bars:
+        bar, shown = bars.add_task("", total=None), ""
+
+        def show(step: str, done: int, total: int | None) -> None:
+            nonlocal shown
+            if step != shown:
+                shown = step
+                bars.reset(bar, description=printable(step), total=total)
+            bars.update(bar, completed=done, total=total)
+
+        yield show

@@ -19,7 +19,7 @@ from backscroll.clients.generator.model import (
     camel_case,
     pascal_case,
 )
-from backscroll.clients.generator.wording import about_field, about_kind, about_limit, lower
+from backscroll.clients.generator.wording import ABOUT_ENUMS, about_field, about_kind, about_limit, lower
 
 WIDTH = 100
 HEADER = """\
@@ -28,12 +28,6 @@ HEADER = """\
 """
 RECORDS, REQUESTS, ERRORS = "backscroll.records", "backscroll.requests", "backscroll.errors"
 
-ABOUT_VALUES = {
-    "Right": "What a token allows. Each right includes those before it.",
-    "Noun": "A kind of stored items.",
-    "ChangeKind": "What happened to an item.",
-    "Arrival": "In which order what other programs sent arrives here.",
-}
 SCALARS = {"string": "String", "bytes": "byte[]", "object": "Map<String, Object>", "any": "Object", "null": "Void"}
 PRIMITIVES = {"integer": "long", "number": "double", "boolean": "boolean"}
 BOXES = {"long": "Long", "double": "Double", "boolean": "Boolean"}
@@ -433,7 +427,7 @@ def _draft(each: Class) -> Iterator[str]:
 
 
 def _value_class(name: str, values: tuple[str, ...]) -> Iterator[str]:
-    about = f"{ABOUT_VALUES[name]} A value of a later level is kept as it is."
+    about = f"{ABOUT_ENUMS[name]} A value of a later level is kept as it is."
     yield from _comment([about], ["@param value its text in the protocol"])
     yield f"public record {name}(@JsonValue String value) {{"
     for value in values:

@@ -127,7 +127,15 @@ JSON_TYPES = {
     "null": "null",
 }
 """The type of a value in JSON, as JavaScript calls it."""
-ENUM_NAMES = {"right": "Right", "noun": "Noun", "nouns": "Noun", "kind": "ChangeKind", "arrival": "Arrival"}
+ENUM_NAMES = {
+    "right": "Right",
+    "noun": "Noun",
+    "nouns": "Noun",
+    "kind": "ChangeKind",
+    "arrival": "Arrival",
+    "task": "TaskKind",
+    "state": "TaskState",
+}
 """The type of each field whose values are known, in languages in which it has one."""
 LEFT_OUT = ("ErrorBody", "BatchedCommandInput")
 """Records that each template writes in its own way: errors, and commands inside a batch."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from backscroll.clients.generator.model import ENUM_NAMES, Field, Language, Operation, Record, Type, pascal_case
-from backscroll.clients.generator.wording import about_field, about_kind, about_limit, lower
+from backscroll.clients.generator.wording import ABOUT_ENUMS, about_field, about_kind, about_limit, lower
 
 WIDTH = 100
 ATTRIBUTE_WIDTH = 70
@@ -25,12 +25,6 @@ SCALARS = {
     "null": "()",
 }
 KEYWORDS = {"type"}
-ABOUT_ENUMS = {
-    "Arrival": "How a command tells that what it reports may be older than what is stored.",
-    "ChangeKind": "What happened to an item.",
-    "Noun": "A kind of item.",
-    "Right": "What a token allows; each right includes those before it.",
-}
 OWN_CODES = {
     "no-reply": "No reply came in time, or the client was closed: whether the request took effect is unknown.",
     "feed-gap": "A cursor is of another history of the scope: read everything anew, and then go on from "

@@ -6,6 +6,15 @@ from backscroll.clients.generator.model import Field, Limit, Operation
 
 UNITS = {"ms since 1970-01-01 UTC": "Milliseconds since 1970 (UTC)", "ms": "Milliseconds", "bytes": "Bytes"}
 INTEGER_MAX = 2**53 - 1
+ABOUT_ENUMS = {
+    "Arrival": "In which order what other programs sent arrives here.",
+    "ChangeKind": "What happened to an item.",
+    "Noun": "A kind of item.",
+    "Right": "What a token allows; each right includes those before it.",
+    "TaskKind": "What a long task of the daemon does.",
+    "TaskState": "Whether a task is running, or how it ended.",
+}
+"""What each enumeration of `ENUM_NAMES` is."""
 
 
 def about_field(field: Field, *, in_requests: bool) -> str:

@@ -16,6 +16,7 @@ type (
 	Attachment                  = language.Attachment
 	AttachmentInput             = language.AttachmentInput
 	AttachmentPosition          = language.AttachmentPosition
+	Backup                      = language.Backup
 	Ban                         = language.Ban
 	BanInput                    = language.BanInput
 	BanPosition                 = language.BanPosition
@@ -81,6 +82,7 @@ type (
 	GetRows                     = language.GetRows
 	GetScopeInfo                = language.GetScopeInfo
 	GetSession                  = language.GetSession
+	GetTasks                    = language.GetTasks
 	GetUser                     = language.GetUser
 	GetUserByPubkey             = language.GetUserByPubkey
 	GetUsersByRoom              = language.GetUsersByRoom
@@ -91,6 +93,7 @@ type (
 	IsUserBanned                = language.IsUserBanned
 	ItemChange                  = language.ItemChange
 	KeyList                     = language.KeyList
+	ListBackups                 = language.ListBackups
 	ListCategories              = language.ListCategories
 	ListChannels                = language.ListChannels
 	ListKeys                    = language.ListKeys
@@ -145,7 +148,12 @@ type (
 	ScopeInfo                   = language.ScopeInfo
 	Session                     = language.Session
 	SetCurrentUserID            = language.SetCurrentUserID
+	StartBackup                 = language.StartBackup
+	StartBackupVerification     = language.StartBackupVerification
+	StartCheck                  = language.StartCheck
 	StorageHealth               = language.StorageHealth
+	Task                        = language.Task
+	TaskList                    = language.TaskList
 	UpdateCategory              = language.UpdateCategory
 	UpdateChannel               = language.UpdateChannel
 	UpdateMessage               = language.UpdateMessage
@@ -189,19 +197,26 @@ const (
 
 // Values of text fields.
 const (
-	ArrivalAnyOrder = language.ArrivalAnyOrder
-	KindCleared     = language.KindCleared
-	KindGone        = language.KindGone
-	KindReplaced    = language.KindReplaced
-	KindSaved       = language.KindSaved
-	NounBan         = language.NounBan
-	NounCurrentUser = language.NounCurrentUser
-	NounMedia       = language.NounMedia
-	NounMember      = language.NounMember
-	NounMessage     = language.NounMessage
-	NounRoom        = language.NounRoom
-	NounUser        = language.NounUser
-	RightAdmin      = language.RightAdmin
-	RightRead       = language.RightRead
-	RightWrite      = language.RightWrite
+	ArrivalAnyOrder  = language.ArrivalAnyOrder
+	KindCleared      = language.KindCleared
+	KindGone         = language.KindGone
+	KindReplaced     = language.KindReplaced
+	KindSaved        = language.KindSaved
+	NounBan          = language.NounBan
+	NounCurrentUser  = language.NounCurrentUser
+	NounMedia        = language.NounMedia
+	NounMember       = language.NounMember
+	NounMessage      = language.NounMessage
+	NounRoom         = language.NounRoom
+	NounUser         = language.NounUser
+	RightAdmin       = language.RightAdmin
+	RightRead        = language.RightRead
+	RightWrite       = language.RightWrite
+	StateDamaged     = language.StateDamaged
+	StateFailed      = language.StateFailed
+	StateOk          = language.StateOk
+	StateRunning     = language.StateRunning
+	TaskBackup       = language.TaskBackup
+	TaskCheck        = language.TaskCheck
+	TaskVerifyBackup = language.TaskVerifyBackup
 )

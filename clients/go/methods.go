@@ -15,7 +15,7 @@ import (
 // of a `conflict` name the `roomId` of the other message; to move a message, update its `roomId`.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.SaveMessage(ctx, backscroll.SaveMessage{Message: backscroll.MessageInput{ID: "m1", RoomID: "r1", SenderID: "ada", Content: "hello", Timestamp: 1767225600000, IsDeleted: false, Reactions: []backscroll.ReactionInput{{MessageID: "m1", OderID: "bob", Emoji: "👍"}}}})
 func (c *Client) SaveMessage(ctx context.Context, payload SaveMessage) error {
@@ -27,7 +27,7 @@ func (c *Client) SaveMessage(ctx context.Context, payload SaveMessage) error {
 // `conflict` if it was deleted.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.UpdateMessage(ctx, backscroll.UpdateMessage{MessageID: "m1", Updates: backscroll.MessageUpdates{Content: backscroll.Ptr("hello, world"), EditedAt: backscroll.Set(int64(1767225660000))}})
 func (c *Client) UpdateMessage(ctx context.Context, payload UpdateMessage) error {
@@ -39,7 +39,7 @@ func (c *Client) UpdateMessage(ctx context.Context, payload UpdateMessage) error
 // `not-found` if it does not exist.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.DeleteMessage(ctx, backscroll.DeleteMessage{MessageID: "m1"})
 func (c *Client) DeleteMessage(ctx context.Context, payload DeleteMessage) error {
@@ -54,7 +54,7 @@ func (c *Client) DeleteMessage(ctx context.Context, payload DeleteMessage) error
 // again. The reply does not wait until the bytes are removed: see `purging` of [GetScopeInfo].
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.ClearRoomMessages(ctx, backscroll.ClearRoomMessages{RoomID: "r1"})
 func (c *Client) ClearRoomMessages(ctx context.Context, payload ClearRoomMessages) error {
@@ -69,7 +69,7 @@ func (c *Client) ClearRoomMessages(ctx context.Context, payload ClearRoomMessage
 // known room, and is not forgotten. Succeeds if there are none.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.ForgetDeletions(ctx, backscroll.ForgetDeletions{RoomID: "r1"})
 func (c *Client) ForgetDeletions(ctx context.Context, payload ForgetDeletions) error {
@@ -85,7 +85,7 @@ func (c *Client) ForgetDeletions(ctx context.Context, payload ForgetDeletions) e
 // `newId` was itself renamed to this one, or if the two are stored in different rooms.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.RenameMessage(ctx, backscroll.RenameMessage{MessageID: "m1", NewID: "m900"})
 func (c *Client) RenameMessage(ctx context.Context, payload RenameMessage) error {
@@ -100,7 +100,7 @@ func (c *Client) RenameMessage(ctx context.Context, payload RenameMessage) error
 // removed as well, and their text is erased from the command log.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	result, err := client.DeleteMessagesBefore(ctx, backscroll.DeleteMessagesBefore{RoomID: "r1", Timestamp: 1767225600000})
 func (c *Client) DeleteMessagesBefore(ctx context.Context, payload DeleteMessagesBefore) (*DeletedMessages, error) {
@@ -111,7 +111,7 @@ func (c *Client) DeleteMessagesBefore(ctx context.Context, payload DeleteMessage
 // [DeleteMessage]: at most 1,000. The daemon does this in time.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	result, err := client.DeleteExpiredMessages(ctx, backscroll.DeleteExpiredMessages{})
 func (c *Client) DeleteExpiredMessages(ctx context.Context, payload DeleteExpiredMessages) (*DeletedMessages, error) {
@@ -125,7 +125,7 @@ func (c *Client) DeleteExpiredMessages(ctx context.Context, payload DeleteExpire
 // id, it gets an `ordinal` too.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	result, err := client.CreateMessage(ctx, backscroll.CreateMessage{ChannelID: "general", AuthorID: "ada", Content: "hello"})
 func (c *Client) CreateMessage(ctx context.Context, payload CreateMessage) (*Message, error) {
@@ -136,7 +136,7 @@ func (c *Client) CreateMessage(ctx context.Context, payload CreateMessage) (*Mes
 // is the id of the last message seen.
 //
 // Query; needs the right `read` over tcp.
-// Its errors, besides those of every operation: ErrNotFound.
+// Its errors, besides those of every operation: ErrNotFound, ErrStorage.
 //
 //	result, err := client.ListMessages(ctx, backscroll.ListMessages{ChannelID: "general", Limit: 20})
 //
@@ -152,7 +152,7 @@ func (c *Client) ListMessages(ctx context.Context, payload ListMessages) (*Messa
 // be given. Cursors stay valid when messages are saved, edited or deleted.
 //
 // Query; needs the right `read` over tcp.
-// Its errors, besides those of every operation: ErrNotFound.
+// Its errors, besides those of every operation: ErrNotFound, ErrStorage.
 //
 //	result, err := client.GetMessagePage(ctx, backscroll.GetMessagePage{RoomID: "r1", ChannelID: "general", Limit: 20, IncludeDeleted: backscroll.Ptr(false)})
 func (c *Client) GetMessagePage(ctx context.Context, payload GetMessagePage) (*MessagePage, error) {
@@ -165,6 +165,7 @@ func (c *Client) GetMessagePage(ctx context.Context, payload GetMessagePage) (*M
 // `too-large` if they do not fit into a reply: a shorter page could not be told from the end.
 //
 // Query; needs the right `read` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.GetMessages(ctx, backscroll.GetMessages{RoomID: "r1", Limit: 50, Offset: 100})
 //
@@ -177,6 +178,7 @@ func (c *Client) GetMessages(ctx context.Context, payload GetMessages) ([]Messag
 // its reactions.
 //
 // Query; needs the right `read` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.GetMessageByID(ctx, backscroll.GetMessageByID{MessageID: "m1"})
 func (c *Client) GetMessageByID(ctx context.Context, payload GetMessageByID) (*Message, error) {
@@ -191,6 +193,7 @@ func (c *Client) GetMessageByID(ctx context.Context, payload GetMessageByID) (*M
 // `too-large` if they do not fit into a reply: ask for fewer.
 //
 // Query; needs the right `read` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.GetMessagesByIDs(ctx, backscroll.GetMessagesByIDs{MessageIDs: []string{"m1", "m2"}})
 func (c *Client) GetMessagesByIDs(ctx context.Context, payload GetMessagesByIDs) ([]Message, error) {
@@ -204,7 +207,7 @@ func (c *Client) GetMessagesByIDs(ctx context.Context, payload GetMessagesByIDs)
 // count for this emoji. If the message was deleted, this succeeds and changes nothing.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.SaveReaction(ctx, backscroll.SaveReaction{Reaction: backscroll.ReactionInput{MessageID: "m1", OderID: "bob", Emoji: "👍", Timestamp: backscroll.Ptr(int64(1767225601000))}})
 func (c *Client) SaveReaction(ctx context.Context, payload SaveReaction) error {
@@ -216,7 +219,7 @@ func (c *Client) SaveReaction(ctx context.Context, payload SaveReaction) error {
 // of unnamed users. Succeeds if there is none.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.RemoveReaction(ctx, backscroll.RemoveReaction{MessageID: "m1", OderID: backscroll.Ptr("bob"), Emoji: "👍"})
 func (c *Client) RemoveReaction(ctx context.Context, payload RemoveReaction) error {
@@ -228,6 +231,7 @@ func (c *Client) RemoveReaction(ctx context.Context, payload RemoveReaction) err
 // oderId, emoji).
 //
 // Query; needs the right `read` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.GetReactionsForMessage(ctx, backscroll.GetReactionsForMessage{MessageID: "m1"})
 func (c *Client) GetReactionsForMessage(ctx context.Context, payload GetReactionsForMessage) ([]Reaction, error) {
@@ -238,7 +242,7 @@ func (c *Client) GetReactionsForMessage(ctx context.Context, payload GetReaction
 // has the same pubkey.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.SaveUser(ctx, backscroll.SaveUser{User: backscroll.UserInput{OderID: "ada", ID: "u1", Username: "ada", CreatedAt: backscroll.Ptr(int64(1767225600000))}})
 func (c *Client) SaveUser(ctx context.Context, payload SaveUser) error {
@@ -250,7 +254,7 @@ func (c *Client) SaveUser(ctx context.Context, payload SaveUser) error {
 // if there is none.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.UpdateUser(ctx, backscroll.UpdateUser{UserID: "ada", Updates: backscroll.UserUpdates{DisplayName: backscroll.Clear[string](), Status: backscroll.Set("away")}})
 func (c *Client) UpdateUser(ctx context.Context, payload UpdateUser) error {
@@ -262,7 +266,7 @@ func (c *Client) UpdateUser(ctx context.Context, payload UpdateUser) error {
 // user need not be stored.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.SetCurrentUserID(ctx, backscroll.SetCurrentUserID{UserID: backscroll.Ptr("ada")})
 func (c *Client) SetCurrentUserID(ctx context.Context, payload SetCurrentUserID) error {
@@ -274,7 +278,7 @@ func (c *Client) SetCurrentUserID(ctx context.Context, payload SetCurrentUserID)
 // the key is taken.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	result, err := client.CreateUser(ctx, backscroll.CreateUser{Pubkey: "ed25519:8f3a", DisplayName: backscroll.Ptr("Ada")})
 //
@@ -286,6 +290,7 @@ func (c *Client) CreateUser(ctx context.Context, payload CreateUser) (*User, err
 // GetUserByPubkey executes get-user-by-pubkey: the user with this public key, or null.
 //
 // Query; needs the right `read` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.GetUserByPubkey(ctx, backscroll.GetUserByPubkey{Pubkey: "ed25519:8f3a"})
 func (c *Client) GetUserByPubkey(ctx context.Context, payload GetUserByPubkey) (*User, error) {
@@ -295,6 +300,7 @@ func (c *Client) GetUserByPubkey(ctx context.Context, payload GetUserByPubkey) (
 // ListUsers executes list-users: all users, ordered by (createdAt, oderId).
 //
 // Query; needs the right `read` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.ListUsers(ctx, backscroll.ListUsers{Limit: 100, After: &backscroll.UserPosition{CreatedAt: backscroll.Ptr(int64(1767225600000)), OderID: "abe"}})
 func (c *Client) ListUsers(ctx context.Context, payload ListUsers) ([]User, error) {
@@ -304,6 +310,7 @@ func (c *Client) ListUsers(ctx context.Context, payload ListUsers) ([]User, erro
 // GetUser executes get-user: the user with this oderId, or else this id; null if there is none.
 //
 // Query; needs the right `read` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.GetUser(ctx, backscroll.GetUser{UserID: "ada"})
 func (c *Client) GetUser(ctx context.Context, payload GetUser) (*User, error) {
@@ -314,6 +321,7 @@ func (c *Client) GetUser(ctx context.Context, payload GetUser) (*User, error) {
 // is not stored.
 //
 // Query; needs the right `read` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.GetCurrentUser(ctx, backscroll.GetCurrentUser{})
 func (c *Client) GetCurrentUser(ctx context.Context, payload GetCurrentUser) (*User, error) {
@@ -324,6 +332,7 @@ func (c *Client) GetCurrentUser(ctx context.Context, payload GetCurrentUser) (*U
 // get the fields of the member.
 //
 // Query; needs the right `read` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.GetUsersByRoom(ctx, backscroll.GetUsersByRoom{RoomID: "r1"})
 func (c *Client) GetUsersByRoom(ctx context.Context, payload GetUsersByRoom) ([]User, error) {
@@ -334,7 +343,7 @@ func (c *Client) GetUsersByRoom(ctx context.Context, payload GetUsersByRoom) ([]
 // replaces the stored list.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.SaveRoom(ctx, backscroll.SaveRoom{Room: backscroll.RoomInput{ID: "r1", Name: "Home", Channels: []backscroll.ChannelInput{{ID: "general", Name: "general", Type: "text", Position: 0}}, Members: []backscroll.RoomMemberInput{{OderID: "ada", JoinedAt: backscroll.Ptr(int64(1767225600000))}}}})
 func (c *Client) SaveRoom(ctx context.Context, payload SaveRoom) error {
@@ -346,7 +355,7 @@ func (c *Client) SaveRoom(ctx context.Context, payload SaveRoom) error {
 // if it does not exist.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.UpdateRoom(ctx, backscroll.UpdateRoom{RoomID: "r1", Updates: backscroll.RoomUpdates{Topic: backscroll.Clear[string](), MaxUsers: backscroll.Set(int64(50))}})
 func (c *Client) UpdateRoom(ctx context.Context, payload UpdateRoom) error {
@@ -358,7 +367,7 @@ func (c *Client) UpdateRoom(ctx context.Context, payload UpdateRoom) error {
 // Succeeds if it does not exist.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.DeleteRoom(ctx, backscroll.DeleteRoom{RoomID: "r1"})
 func (c *Client) DeleteRoom(ctx context.Context, payload DeleteRoom) error {
@@ -370,6 +379,7 @@ func (c *Client) DeleteRoom(ctx context.Context, payload DeleteRoom) error {
 // categories and members.
 //
 // Query; needs the right `read` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.GetRoom(ctx, backscroll.GetRoom{RoomID: "r1"})
 func (c *Client) GetRoom(ctx context.Context, payload GetRoom) (*Room, error) {
@@ -380,6 +390,7 @@ func (c *Client) GetRoom(ctx context.Context, payload GetRoom) (*Room, error) {
 // channels, categories and members.
 //
 // Query; needs the right `read` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.GetAllRooms(ctx, backscroll.GetAllRooms{ChildLists: backscroll.Ptr(false), Limit: 100})
 func (c *Client) GetAllRooms(ctx context.Context, payload GetAllRooms) ([]Room, error) {
@@ -390,7 +401,7 @@ func (c *Client) GetAllRooms(ctx context.Context, payload GetAllRooms) ([]Room, 
 // if the room does not exist.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.SaveMember(ctx, backscroll.SaveMember{RoomID: "r1", Member: backscroll.RoomMemberInput{OderID: "ada", DisplayName: backscroll.Ptr("Ada"), JoinedAt: backscroll.Ptr(int64(1767225600000))}})
 func (c *Client) SaveMember(ctx context.Context, payload SaveMember) error {
@@ -402,7 +413,7 @@ func (c *Client) SaveMember(ctx context.Context, payload SaveMember) error {
 // Succeeds if there is none.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.RemoveMember(ctx, backscroll.RemoveMember{RoomID: "r1", OderID: "ada"})
 func (c *Client) RemoveMember(ctx context.Context, payload RemoveMember) error {
@@ -413,6 +424,7 @@ func (c *Client) RemoveMember(ctx context.Context, payload RemoveMember) error {
 // GetMember executes get-member: the member of a room with this oderId, or null.
 //
 // Query; needs the right `read` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.GetMember(ctx, backscroll.GetMember{RoomID: "r1", OderID: "ada"})
 func (c *Client) GetMember(ctx context.Context, payload GetMember) (*RoomMember, error) {
@@ -422,6 +434,7 @@ func (c *Client) GetMember(ctx context.Context, payload GetMember) (*RoomMember,
 // GetMembers executes get-members: the members of a room, ordered by (joinedAt, oderId).
 //
 // Query; needs the right `read` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.GetMembers(ctx, backscroll.GetMembers{RoomID: "r1", Limit: 100})
 func (c *Client) GetMembers(ctx context.Context, payload GetMembers) ([]RoomMember, error) {
@@ -432,7 +445,7 @@ func (c *Client) GetMembers(ctx context.Context, payload GetMembers) ([]RoomMemb
 // room or category does not exist.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.SaveChannel(ctx, backscroll.SaveChannel{Channel: backscroll.ChannelInput{ID: "general", Name: "general", Type: "text", Position: 1}})
 func (c *Client) SaveChannel(ctx context.Context, payload SaveChannel) error {
@@ -444,7 +457,7 @@ func (c *Client) SaveChannel(ctx context.Context, payload SaveChannel) error {
 // or category does not exist.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	result, err := client.CreateChannel(ctx, backscroll.CreateChannel{Name: "general", Topic: backscroll.Ptr("anything"), Position: 1})
 //
@@ -456,7 +469,7 @@ func (c *Client) CreateChannel(ctx context.Context, payload CreateChannel) (*Cha
 // UpdateChannel executes update-channel: change some fields of a channel. `not-found` if it does not exist.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	result, err := client.UpdateChannel(ctx, backscroll.UpdateChannel{ChannelID: "general", Updates: backscroll.ChannelUpdates{Position: backscroll.Ptr(int64(2)), Topic: backscroll.Clear[string]()}})
 func (c *Client) UpdateChannel(ctx context.Context, payload UpdateChannel) (*Channel, error) {
@@ -467,7 +480,7 @@ func (c *Client) UpdateChannel(ctx context.Context, payload UpdateChannel) (*Cha
 // which deletes them too.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.DeleteChannel(ctx, backscroll.DeleteChannel{ChannelID: "general", Cascade: true})
 func (c *Client) DeleteChannel(ctx context.Context, payload DeleteChannel) error {
@@ -478,6 +491,7 @@ func (c *Client) DeleteChannel(ctx context.Context, payload DeleteChannel) error
 // GetChannel executes get-channel: the channel with this id, or null.
 //
 // Query; needs the right `read` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.GetChannel(ctx, backscroll.GetChannel{ChannelID: "general"})
 func (c *Client) GetChannel(ctx context.Context, payload GetChannel) (*Channel, error) {
@@ -487,6 +501,7 @@ func (c *Client) GetChannel(ctx context.Context, payload GetChannel) (*Channel, 
 // ListChannels executes list-channels: the channels of a room, ordered by (position, id).
 //
 // Query; needs the right `read` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.ListChannels(ctx, backscroll.ListChannels{RoomID: "r1"})
 func (c *Client) ListChannels(ctx context.Context, payload ListChannels) ([]Channel, error) {
@@ -497,7 +512,7 @@ func (c *Client) ListChannels(ctx context.Context, payload ListChannels) ([]Chan
 // room does not exist.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.SaveCategory(ctx, backscroll.SaveCategory{Category: backscroll.CategoryInput{ID: "talk", Name: "Talk", Position: 1}})
 func (c *Client) SaveCategory(ctx context.Context, payload SaveCategory) error {
@@ -509,7 +524,7 @@ func (c *Client) SaveCategory(ctx context.Context, payload SaveCategory) error {
 // room does not exist.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	result, err := client.CreateCategory(ctx, backscroll.CreateCategory{Name: "Talk", Position: 1})
 //
@@ -521,7 +536,7 @@ func (c *Client) CreateCategory(ctx context.Context, payload CreateCategory) (*C
 // UpdateCategory executes update-category: change some fields of a category. `not-found` if it does not exist.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	result, err := client.UpdateCategory(ctx, backscroll.UpdateCategory{CategoryID: "talk", Updates: backscroll.CategoryUpdates{Name: backscroll.Ptr("Talking")}})
 func (c *Client) UpdateCategory(ctx context.Context, payload UpdateCategory) (*Category, error) {
@@ -532,7 +547,7 @@ func (c *Client) UpdateCategory(ctx context.Context, payload UpdateCategory) (*C
 // if it does not exist.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.DeleteCategory(ctx, backscroll.DeleteCategory{CategoryID: "talk"})
 func (c *Client) DeleteCategory(ctx context.Context, payload DeleteCategory) error {
@@ -543,6 +558,7 @@ func (c *Client) DeleteCategory(ctx context.Context, payload DeleteCategory) err
 // ListCategories executes list-categories: the categories of a room, ordered by (position, id).
 //
 // Query; needs the right `read` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.ListCategories(ctx, backscroll.ListCategories{})
 func (c *Client) ListCategories(ctx context.Context, payload ListCategories) ([]Category, error) {
@@ -552,7 +568,7 @@ func (c *Client) ListCategories(ctx context.Context, payload ListCategories) ([]
 // SaveBan executes save-ban: save a ban, or replace the user's existing ban from the room.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.SaveBan(ctx, backscroll.SaveBan{Ban: backscroll.BanInput{RoomID: "r1", OderID: "eve", Timestamp: 1767225600000, Reason: backscroll.Ptr("spam")}})
 func (c *Client) SaveBan(ctx context.Context, payload SaveBan) error {
@@ -563,7 +579,7 @@ func (c *Client) SaveBan(ctx context.Context, payload SaveBan) error {
 // RemoveBan executes remove-ban: remove a user's ban from a room. Succeeds if there is none.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.RemoveBan(ctx, backscroll.RemoveBan{RoomID: "r1", OderID: "eve"})
 func (c *Client) RemoveBan(ctx context.Context, payload RemoveBan) error {
@@ -575,6 +591,7 @@ func (c *Client) RemoveBan(ctx context.Context, payload RemoveBan) error {
 // oderId).
 //
 // Query; needs the right `read` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.GetBansForRoom(ctx, backscroll.GetBansForRoom{RoomID: "r1"})
 func (c *Client) GetBansForRoom(ctx context.Context, payload GetBansForRoom) ([]Ban, error) {
@@ -585,6 +602,7 @@ func (c *Client) GetBansForRoom(ctx context.Context, payload GetBansForRoom) ([]
 // oderId and the userId of bans.
 //
 // Query; needs the right `read` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.IsUserBanned(ctx, backscroll.IsUserBanned{UserID: "eve", RoomID: "r1"})
 func (c *Client) IsUserBanned(ctx context.Context, payload IsUserBanned) (bool, error) {
@@ -597,7 +615,7 @@ func (c *Client) IsUserBanned(ctx context.Context, payload IsUserBanned) (bool, 
 // If the message was deleted, this succeeds and changes nothing.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.SaveAttachment(ctx, backscroll.SaveAttachment{Attachment: backscroll.AttachmentInput{ID: "a1", MessageID: "m1", Filename: "cat.png", Size: backscroll.Ptr(int64(5120)), MIME: backscroll.Ptr("image/png"), IsImage: backscroll.Ptr(true)}})
 func (c *Client) SaveAttachment(ctx context.Context, payload SaveAttachment) error {
@@ -609,7 +627,7 @@ func (c *Client) SaveAttachment(ctx context.Context, payload SaveAttachment) err
 // Succeeds if there are none.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.DeleteAttachmentsForMessage(ctx, backscroll.DeleteAttachmentsForMessage{MessageID: "m1"})
 func (c *Client) DeleteAttachmentsForMessage(ctx context.Context, payload DeleteAttachmentsForMessage) error {
@@ -620,6 +638,7 @@ func (c *Client) DeleteAttachmentsForMessage(ctx context.Context, payload Delete
 // GetAttachmentsForMessage executes get-attachments-for-message: the attachments of a message, ordered by id.
 //
 // Query; needs the right `read` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.GetAttachmentsForMessage(ctx, backscroll.GetAttachmentsForMessage{MessageID: "m1"})
 func (c *Client) GetAttachmentsForMessage(ctx context.Context, payload GetAttachmentsForMessage) ([]Attachment, error) {
@@ -629,6 +648,7 @@ func (c *Client) GetAttachmentsForMessage(ctx context.Context, payload GetAttach
 // GetAllAttachments executes get-all-attachments: all attachments of the scope, ordered by id.
 //
 // Query; needs the right `read` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.GetAllAttachments(ctx, backscroll.GetAllAttachments{Limit: 100, After: &backscroll.AttachmentPosition{ID: "a0"}})
 func (c *Client) GetAllAttachments(ctx context.Context, payload GetAllAttachments) ([]Attachment, error) {
@@ -642,7 +662,7 @@ func (c *Client) GetAllAttachments(ctx context.Context, payload GetAllAttachment
 // session with this token.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	result, err := client.CreateSession(ctx, backscroll.CreateSession{UserID: "ada", DurationMs: 86400000, Token: "bm90IGEgcmVhbCB0b2tlbg"})
 func (c *Client) CreateSession(ctx context.Context, payload CreateSession) (*Session, error) {
@@ -653,7 +673,7 @@ func (c *Client) CreateSession(ctx context.Context, payload CreateSession) (*Ses
 // hex). Succeeds if there is none.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.DeleteSession(ctx, backscroll.DeleteSession{Token: "bm90IGEgcmVhbCB0b2tlbg"})
 func (c *Client) DeleteSession(ctx context.Context, payload DeleteSession) error {
@@ -665,7 +685,7 @@ func (c *Client) DeleteSession(ctx context.Context, payload DeleteSession) error
 // The daemon also does this periodically.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	result, err := client.DeleteExpiredSessions(ctx, backscroll.DeleteExpiredSessions{})
 func (c *Client) DeleteExpiredSessions(ctx context.Context, payload DeleteExpiredSessions) (int64, error) {
@@ -675,6 +695,7 @@ func (c *Client) DeleteExpiredSessions(ctx context.Context, payload DeleteExpire
 // GetSession executes get-session: the session with this token, or null if there is none or it has expired.
 //
 // Query; needs the right `read` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.GetSession(ctx, backscroll.GetSession{Token: "bm90IGEgcmVhbCB0b2tlbg"})
 func (c *Client) GetSession(ctx context.Context, payload GetSession) (*Session, error) {
@@ -687,7 +708,7 @@ func (c *Client) GetSession(ctx context.Context, payload GetSession) (*Session, 
 // Parts that no file uses are removed a day after they were put. Exactly one of `data` and `sha256` is given.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	result, err := client.PutMediaPart(ctx, backscroll.PutMediaPart{Data: []byte("hello")})
 func (c *Client) PutMediaPart(ctx context.Context, payload PutMediaPart) (string, error) {
@@ -700,7 +721,7 @@ func (c *Client) PutMediaPart(ctx context.Context, payload PutMediaPart) (string
 // If a file with the same content exists, that one is the result.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	result, err := client.PutMedia(ctx, backscroll.PutMedia{Parts: []string{"2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"}, MIME: "text/plain"})
 func (c *Client) PutMedia(ctx context.Context, payload PutMedia) (*Media, error) {
@@ -712,7 +733,7 @@ func (c *Client) PutMedia(ctx context.Context, payload PutMedia) (*Media, error)
 // The daemon deletes by itself what attachments named, a day after the last of them is gone.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.DeleteMedia(ctx, backscroll.DeleteMedia{MediaID: "01JGH0000000000000000000000"})
 func (c *Client) DeleteMedia(ctx context.Context, payload DeleteMedia) error {
@@ -723,6 +744,7 @@ func (c *Client) DeleteMedia(ctx context.Context, payload DeleteMedia) error {
 // GetMedia executes get-media: the properties of a file, without its bytes; null if it does not exist.
 //
 // Query; needs the right `read` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.GetMedia(ctx, backscroll.GetMedia{MediaID: "01JGH0000000000000000000000"})
 func (c *Client) GetMedia(ctx context.Context, payload GetMedia) (*Media, error) {
@@ -733,6 +755,7 @@ func (c *Client) GetMedia(ctx context.Context, payload GetMedia) (*Media, error)
 // which they were made.
 //
 // Query; needs the right `read` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.ListMedia(ctx, backscroll.ListMedia{Limit: 100, After: &backscroll.MediaPosition{ID: "01JGH0000000000000000000000"}})
 func (c *Client) ListMedia(ctx context.Context, payload ListMedia) ([]Media, error) {
@@ -743,7 +766,7 @@ func (c *Client) ListMedia(ctx context.Context, payload ListMedia) ([]Media, err
 // `not-found` past the last part.
 //
 // Query; needs the right `read` over tcp.
-// Its errors, besides those of every operation: ErrNotFound.
+// Its errors, besides those of every operation: ErrNotFound, ErrStorage.
 //
 //	result, err := client.GetMediaPart(ctx, backscroll.GetMediaPart{MediaID: "01JGH0000000000000000000000"})
 func (c *Client) GetMediaPart(ctx context.Context, payload GetMediaPart) ([]byte, error) {
@@ -754,6 +777,7 @@ func (c *Client) GetMediaPart(ctx context.Context, payload GetMediaPart) ([]byte
 // changes, fewer if they are large.
 //
 // Query; needs the right `read` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.GetChanges(ctx, backscroll.GetChanges{WaitMs: 100, After: "now", Limit: 50, Rooms: []string{"r1"}, Nouns: []string{"message"}, Values: backscroll.Ptr(false)})
 func (c *Client) GetChanges(ctx context.Context, payload GetChanges) (*ChangePage, error) {
@@ -764,6 +788,7 @@ func (c *Client) GetChanges(ctx context.Context, payload GetChanges) (*ChangePag
 // version of its tables.
 //
 // Maintenance; needs the right `admin` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.GetScopeInfo(ctx, backscroll.GetScopeInfo{})
 func (c *Client) GetScopeInfo(ctx context.Context, payload GetScopeInfo) (*ScopeInfo, error) {
@@ -774,6 +799,7 @@ func (c *Client) GetScopeInfo(ctx context.Context, payload GetScopeInfo) (*Scope
 // otherwise `forbidden`.
 //
 // Maintenance; needs the right `admin` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.ListScopes(ctx, backscroll.ListScopes{})
 func (c *Client) ListScopes(ctx context.Context, payload ListScopes) ([]string, error) {
@@ -784,6 +810,7 @@ func (c *Client) ListScopes(ctx context.Context, payload ListScopes) ([]string, 
 // starts empty, at seq 0.
 //
 // Maintenance; needs the right `admin` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	err := client.DeleteScope(ctx, backscroll.DeleteScope{})
 func (c *Client) DeleteScope(ctx context.Context, payload DeleteScope) error {
@@ -798,7 +825,7 @@ func (c *Client) DeleteScope(ctx context.Context, payload DeleteScope) error {
 // if the scope is not empty. The file is only read.
 //
 // Maintenance; needs the right `admin` over tcp.
-// Its errors, besides those of every operation: ErrNotFound, ErrConflict.
+// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrStorage.
 //
 //	err := client.AdoptLegacyDatabase(ctx, backscroll.AdoptLegacyDatabase{Path: "/home/ada/.old/chat.db", UserID: "ada"})
 func (c *Client) AdoptLegacyDatabase(ctx context.Context, payload AdoptLegacyDatabase) error {
@@ -810,6 +837,7 @@ func (c *Client) AdoptLegacyDatabase(ctx context.Context, payload AdoptLegacyDat
 // deleted data.
 //
 // Maintenance; needs the right `admin` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	err := client.CompactScope(ctx, backscroll.CompactScope{})
 func (c *Client) CompactScope(ctx context.Context, payload CompactScope) error {
@@ -825,7 +853,7 @@ func (c *Client) CompactScope(ctx context.Context, payload CompactScope) error {
 // [PutMediaPart] or [PutMedia].
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	result, err := client.Batch(ctx, backscroll.Batch{Commands: []backscroll.Command{backscroll.BatchedCommand{Type: "save-ban", Payload: json.RawMessage(`{"ban": {"roomId": "r1", "oderId": "eve", "timestamp": 1767225600000}}`)}, backscroll.BatchedCommand{Type: "delete-message", Payload: json.RawMessage(`{"messageId": "m1"}`)}}})
 func (c *Client) Batch(ctx context.Context, payload Batch) ([]json.RawMessage, error) {
@@ -837,6 +865,7 @@ func (c *Client) Batch(ctx context.Context, payload Batch) ([]json.RawMessage, e
 // `busy` for entries from before a room was cleared while its messages are being removed.
 //
 // Query; needs the right `admin` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.GetLog(ctx, backscroll.GetLog{FromSeq: 101, Limit: 50})
 func (c *Client) GetLog(ctx context.Context, payload GetLog) (*LogPage, error) {
@@ -850,7 +879,7 @@ func (c *Client) GetLog(ctx context.Context, payload GetLog) (*LogPage, error) {
 // `conflict`; entries that are already in the scope's log are skipped, so sending them again is harmless.
 //
 // Maintenance; needs the right `admin` over tcp.
-// Its errors, besides those of every operation: ErrNotFound, ErrConflict.
+// Its errors, besides those of every operation: ErrNotFound, ErrConflict, ErrStorage.
 //
 //	err := client.AppendLog(ctx, backscroll.AppendLog{Entries: []backscroll.LogEntryInput{{Seq: 1, At: 1767225600000, ID: "line-1", Type: "initialize", Payload: json.RawMessage(`{}`)}}})
 func (c *Client) AppendLog(ctx context.Context, payload AppendLog) error {
@@ -865,7 +894,7 @@ func (c *Client) AppendLog(ctx context.Context, payload AppendLog) error {
 // room are being removed.
 //
 // Query; needs the right `admin` over tcp.
-// Its errors, besides those of every operation: ErrNotFound.
+// Its errors, besides those of every operation: ErrNotFound, ErrStorage.
 //
 //	result, err := client.GetRows(ctx, backscroll.GetRows{Table: "messages", Limit: 50})
 func (c *Client) GetRows(ctx context.Context, payload GetRows) (*RowPage, error) {
@@ -875,7 +904,7 @@ func (c *Client) GetRows(ctx context.Context, payload GetRows) (*RowPage, error)
 // Initialize executes initialize: do nothing and succeed: the database is created before any client can connect.
 //
 // Command; needs the right `write` over tcp.
-// Its errors, besides those of every operation: ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.Initialize(ctx, backscroll.Initialize{})
 func (c *Client) Initialize(ctx context.Context, payload Initialize) error {
@@ -886,7 +915,7 @@ func (c *Client) Initialize(ctx context.Context, payload Initialize) error {
 // ClearAllData executes clear-all-data: remove all data in the scope, including the current user and all media.
 //
 // Command; needs the right `admin` over tcp.
-// Its errors, besides those of every operation: ErrConflict, ErrSuperseded.
+// Its errors, besides those of every operation: ErrConflict, ErrSuperseded, ErrStorage.
 //
 //	err := client.ClearAllData(ctx, backscroll.ClearAllData{})
 func (c *Client) ClearAllData(ctx context.Context, payload ClearAllData) error {
@@ -922,6 +951,65 @@ func (c *Client) Describe(ctx context.Context, payload Describe) (json.RawMessag
 	return execute(ctx, c, payload)
 }
 
+// StartCheck executes start-check: start to check databases and media while they are in use, in the background.
+// `busy` while another task is running.
+//
+// All pages, SQLite's own check, the command log with its chain, the tables against the log, and the hashes of
+// media.
+//
+// Maintenance; needs the right `admin` over tcp.
+// Its errors, besides those of every operation: ErrNotFound, ErrStorage.
+//
+//	result, err := client.StartCheck(ctx, backscroll.StartCheck{})
+func (c *Client) StartCheck(ctx context.Context, payload StartCheck) (*Task, error) {
+	return execute(ctx, c, payload)
+}
+
+// StartBackup executes start-backup: start to make a backup while the databases are in use, in the background.
+// `busy` while another task is running.
+//
+// What was acknowledged before this is answered is in the backup. It is verified before it counts as made.
+//
+// Maintenance; needs the right `admin` over tcp.
+// Its errors, besides those of every operation: ErrNotFound, ErrStorage.
+//
+//	result, err := client.StartBackup(ctx, backscroll.StartBackup{Directory: "/media/disk/backups"})
+func (c *Client) StartBackup(ctx context.Context, payload StartBackup) (*Task, error) {
+	return execute(ctx, c, payload)
+}
+
+// StartBackupVerification executes start-backup-verification: start to verify a backup without restoring it, in
+// the background. `busy` while another task is running.
+//
+// Maintenance; needs the right `admin` over tcp.
+// Its errors, besides those of every operation: ErrNotFound, ErrStorage.
+//
+//	result, err := client.StartBackupVerification(ctx, backscroll.StartBackupVerification{Directory: "/media/disk/backups"})
+func (c *Client) StartBackupVerification(ctx context.Context, payload StartBackupVerification) (*Task, error) {
+	return execute(ctx, c, payload)
+}
+
+// ListBackups executes list-backups: the backups in a directory, the oldest first. `not-found` if it is no
+// directory of backups.
+//
+// Maintenance; needs the right `admin` over tcp.
+// Its errors, besides those of every operation: ErrNotFound, ErrStorage.
+//
+//	result, err := client.ListBackups(ctx, backscroll.ListBackups{Directory: "/media/disk/backups"})
+func (c *Client) ListBackups(ctx context.Context, payload ListBackups) ([]Backup, error) {
+	return execute(ctx, c, payload)
+}
+
+// GetTasks executes get-tasks: the task that is running and how far it is, and how the last one of each kind
+// ended.
+//
+// Built-in; needs the right `admin` over tcp.
+//
+//	result, err := client.GetTasks(ctx, backscroll.GetTasks{})
+func (c *Client) GetTasks(ctx context.Context, payload GetTasks) (*TaskList, error) {
+	return execute(ctx, c, payload)
+}
+
 // Hello executes hello: have the daemon prove that it knows a token, before the token is sent: that of this
 // name, or its start token.
 //
@@ -941,7 +1029,7 @@ func (c *Client) Hello(ctx context.Context, payload Hello) (*Proof, error) {
 // `conflict` if another token has the name or the hash.
 //
 // Maintenance; needs the right `admin` over tcp.
-// Its errors, besides those of every operation: ErrConflict.
+// Its errors, besides those of every operation: ErrConflict, ErrStorage.
 //
 //	err := client.CreateToken(ctx, backscroll.CreateToken{Name: "bot", TokenHash: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", Right: "write"})
 func (c *Client) CreateToken(ctx context.Context, payload CreateToken) error {
@@ -953,6 +1041,7 @@ func (c *Client) CreateToken(ctx context.Context, payload CreateToken) error {
 // token.
 //
 // Maintenance; needs the right `admin` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.ListTokens(ctx, backscroll.ListTokens{})
 func (c *Client) ListTokens(ctx context.Context, payload ListTokens) ([]AccessToken, error) {
@@ -962,7 +1051,7 @@ func (c *Client) ListTokens(ctx context.Context, payload ListTokens) ([]AccessTo
 // RevokeToken executes revoke-token: refuse a token from now on. `not-found` if there is none of this name.
 //
 // Maintenance; needs the right `admin` over tcp.
-// Its errors, besides those of every operation: ErrNotFound.
+// Its errors, besides those of every operation: ErrNotFound, ErrStorage.
 //
 //	err := client.RevokeToken(ctx, backscroll.RevokeToken{Name: "bot"})
 func (c *Client) RevokeToken(ctx context.Context, payload RevokeToken) error {
@@ -974,7 +1063,7 @@ func (c *Client) RevokeToken(ctx context.Context, payload RevokeToken) error {
 // another key has the name.
 //
 // Maintenance; needs the right `admin` over tcp.
-// Its errors, besides those of every operation: ErrConflict.
+// Its errors, besides those of every operation: ErrConflict, ErrStorage.
 //
 //	err := client.AddKey(ctx, backscroll.AddKey{Name: "laptop", PublicKey: "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"})
 func (c *Client) AddKey(ctx context.Context, payload AddKey) error {
@@ -986,6 +1075,7 @@ func (c *Client) AddKey(ctx context.Context, payload AddKey) error {
 // name.
 //
 // Maintenance; needs the right `admin` over tcp.
+// Its errors, besides those of every operation: ErrStorage.
 //
 //	result, err := client.ListKeys(ctx, backscroll.ListKeys{})
 func (c *Client) ListKeys(ctx context.Context, payload ListKeys) (*KeyList, error) {
@@ -996,7 +1086,7 @@ func (c *Client) ListKeys(ctx context.Context, payload ListKeys) (*KeyList, erro
 // there are. `not-found` if unknown.
 //
 // Maintenance; needs the right `admin` over tcp.
-// Its errors, besides those of every operation: ErrNotFound.
+// Its errors, besides those of every operation: ErrNotFound, ErrStorage.
 //
 //	err := client.RevokeKey(ctx, backscroll.RevokeKey{Name: "laptop"})
 func (c *Client) RevokeKey(ctx context.Context, payload RevokeKey) error {

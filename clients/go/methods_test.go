@@ -330,6 +330,26 @@ func ExampleClient_Describe() {
 	_, _ = client.Describe(ctx, backscroll.Describe{})
 }
 
+func ExampleClient_StartCheck() {
+	_, _ = client.StartCheck(ctx, backscroll.StartCheck{})
+}
+
+func ExampleClient_StartBackup() {
+	_, _ = client.StartBackup(ctx, backscroll.StartBackup{Directory: "/media/disk/backups"})
+}
+
+func ExampleClient_StartBackupVerification() {
+	_, _ = client.StartBackupVerification(ctx, backscroll.StartBackupVerification{Directory: "/media/disk/backups"})
+}
+
+func ExampleClient_ListBackups() {
+	_, _ = client.ListBackups(ctx, backscroll.ListBackups{Directory: "/media/disk/backups"})
+}
+
+func ExampleClient_GetTasks() {
+	_, _ = client.GetTasks(ctx, backscroll.GetTasks{})
+}
+
 func ExampleClient_Hello() {
 	_, _ = client.Hello(ctx, backscroll.Hello{Nonce: "00112233445566778899aabbccddeeff"})
 }

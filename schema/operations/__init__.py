@@ -24,11 +24,12 @@ from backscroll.schema.operations.reactions import *
 from backscroll.schema.operations.rooms import *
 from backscroll.schema.operations.scopes import *
 from backscroll.schema.operations.sessions import *
+from backscroll.schema.operations.tasks import *
 from backscroll.schema.operations.users import *
 
 NOUNS = (
     *("messages", "reactions", "users", "rooms", "members", "channels", "bans", "attachments", "sessions", "media"),
-    *("feed", "scopes", "batch", "log", "lifecycle", "access"),
+    *("feed", "scopes", "batch", "log", "lifecycle", "tasks", "access"),
 )
 """The order of the modules in the documentation; a module that is missing here comes last."""
 

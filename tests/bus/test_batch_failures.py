@@ -5,9 +5,7 @@ from typing import Any
 import pytest
 
 from backscroll.bus.dispatch import Dispatcher
-from backscroll.bus.gate import Gate
 from backscroll.bus.inprocess import InProcess
-from backscroll.bus.status import DaemonStatus
 from backscroll.clients.python import Client
 from backscroll.handlers.storage import CommandContext, Writes
 from backscroll.schema import Batch, DeleteMessage, NotFound, SaveMessage
@@ -18,6 +16,7 @@ from backscroll.schema.wire import JSON, MSGPACK, Codec
 from tests.support.handlers import handler_of, replacing
 from tests.support.messages import save_message, save_payload
 from tests.support.requests import CODECS, body, send
+from tests.support.status import status_of
 
 Document = dict[str, Any]
 
@@ -141,7 +140,7 @@ def test_what_a_command_wrote_before_it_failed_is_undone(transport: InProcess) -
         if command.message.content == "fail":
             raise Conflict.at("$.payload.message", "it must not be saved")
 
-    status = DaemonStatus(dict, transport.scopes, Gate(transport.scopes.directory))
+    status = status_of(transport.scopes)
     dispatcher = Dispatcher(transport.scopes, status, replacing({SaveMessage: save_and_fail}))
     batch = [
         {"type": "save-message", "payload": save_payload(1)},

@@ -11,10 +11,8 @@ import apsw
 import pytest
 
 from backscroll.bus.dispatch import Dispatcher
-from backscroll.bus.gate import Gate
 from backscroll.bus.sqlite.scopes import SqliteScopes
 from backscroll.bus.sqlite.store import SqliteStore
-from backscroll.bus.status import DaemonStatus
 from backscroll.bus.stores import Commit, CommittedCommand, Store
 from backscroll.handlers import HANDLERS, Handlers
 from backscroll.handlers.storage import CommandContext, Writes
@@ -27,6 +25,7 @@ from tests.support.handlers import handler_of, replacing
 from tests.support.messages import save_payload
 from tests.support.requests import body
 from tests.support.sql import sql
+from tests.support.status import status_of
 from tests.support.stores import command
 from tests.support.waiting import wait_until
 
@@ -39,7 +38,7 @@ class Watched:
 
     def __init__(self, scopes: SqliteScopes, handlers: Handlers, commits: list[Commit]) -> None:
         self.scopes = scopes
-        self.dispatcher = Dispatcher(scopes, DaemonStatus(dict, scopes, Gate(scopes.directory)), handlers)
+        self.dispatcher = Dispatcher(scopes, status_of(scopes), handlers)
         self.commits = commits
 
     def commit(self, *requests: bytes) -> list[Reply]:

@@ -15,9 +15,7 @@ import pytest
 
 from backscroll.bus import workers
 from backscroll.bus.dispatch import RUN_REPLY_BYTES, RUN_SECONDS, Dispatcher, receive
-from backscroll.bus.gate import Gate
 from backscroll.bus.inprocess import InProcess
-from backscroll.bus.status import DaemonStatus
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema import CompactScope, GetRoom, SaveMessage
 from tests.support.handlers import handler_of, replacing
@@ -25,6 +23,7 @@ from tests.support.messages import save_payload
 from tests.support.peers import Peer, Running, resident_bytes, running, several
 from tests.support.requests import body
 from tests.support.sql import sql
+from tests.support.status import status_of
 from tests.support.waiting import wait_until
 
 StartDaemon = Callable[..., DaemonProcess]
@@ -79,7 +78,7 @@ def get_room(peer: Peer, room_id: str, **envelope: Any) -> None:
 
 def dispatcher_with(transport: InProcess, times: Iterator[float]) -> Dispatcher:
     """A dispatcher whose clock shows these times, one at each look."""
-    status = DaemonStatus(dict, transport.scopes, Gate(transport.scopes.directory))
+    status = status_of(transport.scopes)
     return Dispatcher(transport.scopes, status, clock=times.__next__)
 
 

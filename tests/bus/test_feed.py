@@ -16,7 +16,6 @@ import pytest
 
 from backscroll.bus.dispatch import Dispatcher
 from backscroll.bus.recent_commits import RecentCommits, Wanted
-from backscroll.bus.status import DaemonStatus
 from backscroll.bus.waiting import RUNNING_MAX
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema.limits import WAITING_QUERIES_OF_CLIENT_MAX
@@ -30,6 +29,7 @@ from tests.support.messages import large_room, save_payload
 from tests.support.notes import say
 from tests.support.peers import Peer, running, several
 from tests.support.requests import CODECS, body
+from tests.support.status import status_of
 from tests.support.waiting import wait_until
 
 StartDaemon = Callable[..., DaemonProcess]
@@ -471,7 +471,7 @@ def test_a_commit_while_a_query_is_parked_wakes(tmp_path: Path, monkeypatch: pyt
             compared.append(seq)
             if len(compared) == 2:
                 assert not may
-                dispatcher = Dispatcher(daemon.scopes, DaemonStatus(dict, daemon.scopes, daemon.daemon.gate))
+                dispatcher = Dispatcher(daemon.scopes, status_of(daemon.scopes, daemon.daemon.gate))
                 dispatcher.answer(body("save-message", save_payload(2)))
             return may
 

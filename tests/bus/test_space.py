@@ -11,11 +11,9 @@ import pytest
 
 from backscroll.bus.directory import locked
 from backscroll.bus.dispatch import Dispatcher
-from backscroll.bus.gate import Gate
 from backscroll.bus.inprocess import InProcess
 from backscroll.bus.reserve import RESERVE_FILE, Reserve
 from backscroll.bus.sqlite.scopes import Space, SqliteScopes
-from backscroll.bus.status import DaemonStatus
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema.operations import OPERATIONS, Administration
 from backscroll.schema.wire import DEFAULT_SCOPE, JSON
@@ -23,6 +21,7 @@ from tests.support.messages import save_payload
 from tests.support.mounts import fill, small_disk_at
 from tests.support.peers import Peer, resident_bytes
 from tests.support.requests import body, example, send
+from tests.support.status import status_of
 
 MIB = 2**20
 DISK_BYTES = 24 * MIB
@@ -95,7 +94,7 @@ def bounded(tmp_path: Path) -> Iterator[Any]:
             stack.enter_context(locked(tmp_path / "data"))
             scopes = stack.enter_context(closing(SqliteScopes(tmp_path / "data", space=space)))
             scopes.open(DEFAULT_SCOPE)
-            dispatcher = Dispatcher(scopes, DaemonStatus(dict, scopes, Gate(scopes.directory)))
+            dispatcher = Dispatcher(scopes, status_of(scopes))
 
             def ask(operation: str, payload: Any = None, **envelope: Any) -> Reply:
                 reply = dispatcher.answer(body(operation, {} if payload is None else payload, **envelope))

@@ -9,9 +9,7 @@ import apsw
 import pytest
 
 from backscroll.bus.dispatch import Dispatcher
-from backscroll.bus.gate import Gate
 from backscroll.bus.inprocess import InProcess
-from backscroll.bus.status import DaemonStatus
 from backscroll.clients.python import Client
 from backscroll.handlers.storage import CommandContext
 from backscroll.schema import (
@@ -63,6 +61,7 @@ from tests.support.handlers import handler_of, replacing
 from tests.support.messages import save_message
 from tests.support.requests import body
 from tests.support.sql import sql
+from tests.support.status import status_of
 from tests.support.tables import all_rows, content_rows
 
 
@@ -494,9 +493,7 @@ def test_a_handler_that_fails_after_writing_leaves_no_row(client: Client, transp
         return message
 
     handlers = replacing({CreateMessage: fail_at_the_second})
-    dispatcher = Dispatcher(
-        transport.scopes, DaemonStatus(dict, transport.scopes, Gate(transport.scopes.directory)), handlers
-    )
+    dispatcher = Dispatcher(transport.scopes, status_of(transport.scopes), handlers)
     payload = {"channelId": channel.id, "authorId": "ada", "content": "hello"}
     requests = [dispatcher.receive(body("create-message", payload, id=f"r{at}")) for at in range(3)]
     replies = [json.loads(answer) for answer in dispatcher.answer_commands(requests)]

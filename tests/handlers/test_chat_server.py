@@ -16,9 +16,7 @@ import peewee
 import pytest
 
 from backscroll.bus.dispatch import Dispatcher
-from backscroll.bus.gate import Gate
 from backscroll.bus.inprocess import InProcess
-from backscroll.bus.status import DaemonStatus
 from backscroll.clients.python import AsyncClient, Client
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.handlers.sql import Row, RowsWithin, Statement, TakeWithin
@@ -70,6 +68,7 @@ from backscroll.schema.tables import TABLES
 from tests.support.clocks import Clock
 from tests.support.handlers import handler_of, replacing
 from tests.support.requests import body
+from tests.support.status import status_of
 
 StartDaemon = Callable[..., DaemonProcess]
 
@@ -205,7 +204,7 @@ def test_errors_are_not_found_conflict_or_internal(client: Client, transport: In
     def broken(_query: ListUsers, _db: Any) -> list[User]:
         raise ZeroDivisionError("something secret")
 
-    status = DaemonStatus(dict, transport.scopes, Gate(transport.scopes.directory))
+    status = status_of(transport.scopes)
     dispatcher = Dispatcher(transport.scopes, status, replacing({ListUsers: broken}))
     error = json.loads(dispatcher.answer(body("list-users")))["error"]
     assert ERRORS[error["code"]] is Internal

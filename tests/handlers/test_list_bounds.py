@@ -238,7 +238,7 @@ def _has_list_of_records(hint: Any) -> bool:
     return any(map(_has_list_of_records, get_args(hint)))
 
 
-FEW = {"list-tokens", "list-keys"}
+FEW = {"list-tokens", "list-keys", "get-tasks"}
 READING = [each for each in OPERATIONS.values() if issubclass(each, Query | Maintenance)]
 
 
@@ -264,7 +264,12 @@ def test_the_longest_lists_of_tokens_and_keys_fit_a_reply() -> None:
 def test_every_list_of_the_registry_is_tested_here() -> None:
     """A new operation that returns a list needs an entry in `LISTS`."""
     lists = {each.wire_name for each in READING if get_origin(each.reply_type) is list}
-    assert lists == {named(each) for each in LISTS} | {"list-scopes", "list-tokens", "get-messages-by-ids"}
+    assert lists == {named(each) for each in LISTS} | {
+        "list-scopes",
+        "list-tokens",
+        "list-backups",
+        "get-messages-by-ids",
+    }
     assert all("after" in each.query.__struct_fields__ for each in WITH_PAGES)
 
 

@@ -18,14 +18,12 @@ import pytest
 
 from backscroll.bus.dispatch import Dispatcher
 from backscroll.bus.failures import CannotOpen
-from backscroll.bus.gate import Gate
 from backscroll.bus.inprocess import InProcess
 from backscroll.bus.sqlite import opening, scope_admin
 from backscroll.bus.sqlite.errors import wire_error
 from backscroll.bus.sqlite.opening import scope_named_in
 from backscroll.bus.sqlite.scopes import OPEN_MAX, SqliteScopes
 from backscroll.bus.sqlite.store import SqliteStore
-from backscroll.bus.status import DaemonStatus
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema import (
@@ -53,6 +51,7 @@ from tests.support.messages import save_message, save_payload
 from tests.support.peers import Peer, Reply, resident_bytes
 from tests.support.requests import body, send
 from tests.support.sql import sql
+from tests.support.status import status_of
 from tests.support.stores import command
 from tests.support.tables import all_rows
 
@@ -571,7 +570,7 @@ def test_background_work_does_not_keep_a_scope_open(scopes: SqliteScopes) -> Non
     before = scopes.scope_named("a").last_used
     with scopes.borrow_if_open("a") as store:
         assert store is not None
-    dispatcher = Dispatcher(scopes, DaemonStatus(dict, scopes, Gate(scopes.directory)))
+    dispatcher = Dispatcher(scopes, status_of(scopes))
     dispatcher.run_chores("a")
     assert scopes.scope_named("a").last_used == before
     scopes.close_idle(0)
@@ -586,7 +585,7 @@ def test_chores_and_checkpoints_do_not_count_as_use(scopes: SqliteScopes) -> Non
     """After its chores a writer checks whether a checkpoint is due, and the scope still becomes idle."""
     write(scopes, "a", "k")
     before = scopes.scope_named("a").last_used
-    dispatcher = Dispatcher(scopes, DaemonStatus(dict, scopes, Gate(scopes.directory)))
+    dispatcher = Dispatcher(scopes, status_of(scopes))
     dispatcher.run_chores("a")
     dispatcher.checkpoint("a")
     assert scopes.scope_named("a").last_used == before
@@ -604,7 +603,7 @@ def test_a_scope_file_is_never_opened_twice(tmp_path: Path, long: bool) -> None:
     written: dict[str, list[str]] = {name: [] for name in names}
     until = time.monotonic() + (30 if long else 3)
 
-    dispatcher = Dispatcher(scopes, DaemonStatus(dict, scopes, Gate(scopes.directory)))
+    dispatcher = Dispatcher(scopes, status_of(scopes))
 
     def write_one(name: str, key: str) -> None:
         with writers[name]:

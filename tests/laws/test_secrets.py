@@ -226,6 +226,7 @@ def questions() -> Iterator[Sent]:
         "ping",
         "health",
         "describe",
+        "get-tasks",
     ):
         yield name, {}
     yield from (("get-user", {"userId": person}) for person in PEOPLE)

@@ -83,7 +83,7 @@ def test_the_page_shows_what_a_client_sends_at_first() -> None:
 
 
 def test_the_scenarios_touch_most_operations() -> None:
-    """All but those about tokens, keys, old databases and the daemon itself."""
+    """All but those about tokens, keys, old databases, backups and the daemon itself."""
     text = json.dumps(load(DIRECTORY, "scenarios"))
     used = Counter(name for name in OPERATIONS if f'"type": "{name}"' in text)
     assert set(OPERATIONS) - set(used) <= {

@@ -10,16 +10,15 @@ import apsw
 
 from backscroll.bus.directory import locked
 from backscroll.bus.dispatch import Dispatcher
-from backscroll.bus.gate import Gate
 from backscroll.bus.sqlite.scopes import SqliteScopes
 from backscroll.bus.sqlite.store import SqliteStore
-from backscroll.bus.status import DaemonStatus
 from backscroll.handlers.storage import Retention
 from backscroll.schema.tables import Rooms
 from backscroll.schema.wire import DEFAULT_SCOPE, JSON, MSGPACK, Codec
 from tests.support.clocks import Clock
 from tests.support.requests import body
 from tests.support.sql import sql
+from tests.support.status import status_of
 
 Plain = dict[str, Any]
 Tables = dict[str, list[tuple[Any, ...]]]
@@ -50,7 +49,7 @@ class Local:
             self.scopes = stack.enter_context(closing(scopes))
             self.scopes.open(DEFAULT_SCOPE)
             self._stack = stack.pop_all()
-        self.dispatcher = Dispatcher(self.scopes, DaemonStatus(dict, self.scopes, Gate(self.scopes.directory)))
+        self.dispatcher = Dispatcher(self.scopes, status_of(self.scopes))
 
     def ask(
         self,

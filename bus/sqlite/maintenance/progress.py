@@ -1,15 +1,10 @@
-"""How work on whole databases tells how far it is, and what it found."""
+"""What work on whole databases finds."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
-Progress = Callable[[str, int, int | None], None]
-"""Receives the current step in words, how much of it is done, and how much there is (None: unknown). May raise
-`Stopped`."""
+from backscroll.bus.progress import Progress, Stopped
 
-
-class Stopped(Exception):
-    """The work is not wanted any more. It leaves nothing behind but files that are removed at the next start."""
+__all__ = ["Problem", "Progress", "Stopped"]
 
 
 class Problem(NamedTuple):

@@ -1266,6 +1266,77 @@ func (Describe) OperationName() string { return "describe" }
 
 func (Describe) result() (result json.RawMessage) { return result }
 
+// StartCheck is the payload of start-check: start to check databases and media while they are in use, in the
+// background. `busy` while another task is running.
+type StartCheck struct {
+	// Only this scope; without it, all. 1 to 128 bytes.
+	Scope string `json:"scope,omitzero"`
+}
+
+// OperationName returns "start-check".
+func (StartCheck) OperationName() string { return "start-check" }
+
+func (StartCheck) result() (result *Task) { return result }
+
+// StartBackup is the payload of start-backup: start to make a backup while the databases are in use, in the
+// background. `busy` while another task is running.
+type StartBackup struct {
+	// The directory of the backups on the daemon's machine, outside its data directory; without it, the one in the
+	// daemon's settings. 1 to 4,096 bytes.
+	Directory string `json:"directory,omitzero"`
+	// Only this scope; without it, all. 1 to 128 bytes.
+	Scope string `json:"scope,omitzero"`
+	// Whether to copy everything also where only what changed since the backup before would have to be. `false` if
+	// left out.
+	Full bool `json:"full,omitzero"`
+}
+
+// OperationName returns "start-backup".
+func (StartBackup) OperationName() string { return "start-backup" }
+
+func (StartBackup) result() (result *Task) { return result }
+
+// StartBackupVerification is the payload of start-backup-verification: start to verify a backup without
+// restoring it, in the background. `busy` while another task is running.
+type StartBackupVerification struct {
+	// The directory of the backups on the daemon's machine; without it, the one in the daemon's settings. 1 to 4,096
+	// bytes.
+	Directory string `json:"directory,omitzero"`
+	// Which backup, as [ListBackups] calls it; without it, the newest. At most 64 bytes.
+	Name *string `json:"name,omitzero"`
+}
+
+// OperationName returns "start-backup-verification".
+func (StartBackupVerification) OperationName() string { return "start-backup-verification" }
+
+func (StartBackupVerification) result() (result *Task) { return result }
+
+// ListBackups is the payload of list-backups: the backups in a directory, the oldest first. `not-found` if it is
+// no directory of backups.
+type ListBackups struct {
+	// The directory of the backups on the daemon's machine; without it, the one in the daemon's settings. 1 to 4,096
+	// bytes.
+	Directory string `json:"directory,omitzero"`
+	// The most items of a page. Without it the result is the whole list. 1 to 500.
+	Limit int64 `json:"limit,omitzero"`
+	// The last name of the page before. The end is an empty page. At most 64 bytes.
+	After *string `json:"after,omitzero"`
+}
+
+// OperationName returns "list-backups".
+func (ListBackups) OperationName() string { return "list-backups" }
+
+func (ListBackups) result() (result []Backup) { return result }
+
+// GetTasks is the payload of get-tasks: the task that is running and how far it is, and how the last one of each
+// kind ended. It has no fields at this level.
+type GetTasks struct{}
+
+// OperationName returns "get-tasks".
+func (GetTasks) OperationName() string { return "get-tasks" }
+
+func (GetTasks) result() (result *TaskList) { return result }
+
 // Hello is the payload of hello: have the daemon prove that it knows a token, before the token is sent: that of
 // this name, or its start token.
 type Hello struct {

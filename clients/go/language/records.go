@@ -87,6 +87,20 @@ type AttachmentPosition struct {
 	ID string `json:"id"`
 }
 
+// Backup is a backup in a directory of backups.
+type Backup struct {
+	// The name of its folder, which is the time when it was taken.
+	Name string `json:"name"`
+	// Whether it has only what changed since the backup before it.
+	Incremental bool `json:"incremental"`
+	// Milliseconds since 1970 (UTC).
+	TakenAt int64 `json:"takenAt"`
+	// The size of its own files, without the parts of media that it shares with other backups. Bytes.
+	Bytes int64 `json:"bytes"`
+	// How many scopes it has.
+	Scopes int64 `json:"scopes"`
+}
+
 // Ban is a ban of one user from one room, in force while `expiresAt` is absent or in the future.
 type Ban struct {
 	RoomID string `json:"roomId"`
@@ -1116,6 +1130,41 @@ type StorageHealth struct {
 	Directory string `json:"directory,omitzero"`
 }
 
+// Task is a check, a backup, or the verification of a backup: how far it is, or how it ended.
+type Task struct {
+	// One of [TaskCheck], [TaskBackup], [TaskVerifyBackup], or of a later level.
+	Task string `json:"task"`
+	// `ok` is a task that found everything whole, `damaged` one that found damage, and `failed` one that could not
+	// be done to its end. One of [StateRunning], [StateOk], [StateDamaged], [StateFailed], or of a later level.
+	State string `json:"state"`
+	// Milliseconds since 1970 (UTC).
+	StartedAt int64 `json:"startedAt"`
+	// Milliseconds since 1970 (UTC).
+	EndedAt *int64 `json:"endedAt,omitzero"`
+	// The scope that it is about; all, if unset.
+	Scope string `json:"scope,omitzero"`
+	// The directory of the backups.
+	Directory string `json:"directory,omitzero"`
+	// The name of the backup that was made or verified, a folder in the directory.
+	Backup string `json:"backup,omitzero"`
+	// What it is doing now, in words.
+	Step string `json:"step,omitzero"`
+	// How much of the step is done: bytes, pages or commands.
+	Done *int64 `json:"done,omitzero"`
+	// How much of the step there is, where that is known.
+	Total *int64 `json:"total,omitzero"`
+	// What is damaged, in words, with the file; the first 100.
+	Problems []string `json:"problems,omitzero"`
+	// How it ended, in words.
+	Message string `json:"message,omitzero"`
+}
+
+// TaskList is the task that is running, and the last one of each kind that has ended, the newest first.
+type TaskList struct {
+	Last    []Task `json:"last"`
+	Running *Task  `json:"running,omitzero"`
+}
+
 // User is a user's profile. `oderId` is the key; `id` and `pubkey` identify the same user in other ways.
 type User struct {
 	// The key: an id of the application's own, or one that [CreateUser] made. The name is a misspelling in the chat
@@ -1265,19 +1314,26 @@ type UserUpdates struct {
 
 // Values of text fields; those of fields that only replies have may be others, of a later level.
 const (
-	ArrivalAnyOrder = "any-order"
-	KindCleared     = "cleared"
-	KindGone        = "gone"
-	KindReplaced    = "replaced"
-	KindSaved       = "saved"
-	NounBan         = "ban"
-	NounCurrentUser = "current-user"
-	NounMedia       = "media"
-	NounMember      = "member"
-	NounMessage     = "message"
-	NounRoom        = "room"
-	NounUser        = "user"
-	RightAdmin      = "admin"
-	RightRead       = "read"
-	RightWrite      = "write"
+	ArrivalAnyOrder  = "any-order"
+	KindCleared      = "cleared"
+	KindGone         = "gone"
+	KindReplaced     = "replaced"
+	KindSaved        = "saved"
+	NounBan          = "ban"
+	NounCurrentUser  = "current-user"
+	NounMedia        = "media"
+	NounMember       = "member"
+	NounMessage      = "message"
+	NounRoom         = "room"
+	NounUser         = "user"
+	RightAdmin       = "admin"
+	RightRead        = "read"
+	RightWrite       = "write"
+	StateDamaged     = "damaged"
+	StateFailed      = "failed"
+	StateOk          = "ok"
+	StateRunning     = "running"
+	TaskBackup       = "backup"
+	TaskCheck        = "check"
+	TaskVerifyBackup = "verify-backup"
 )

@@ -17,7 +17,7 @@
  * Command; needs the right `write` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_save_message_payload payload = {
@@ -61,7 +61,7 @@ BS_API bs_batched_command bs_save_message_command(const bs_save_message_payload 
  * Command; needs the right `write` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_update_message_payload payload = {
@@ -94,7 +94,7 @@ BS_API bs_batched_command bs_update_message_command(const bs_update_message_payl
  * Command; needs the right `write` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_delete_message_payload payload = {.message_id = BS_TEXT("m1")};
@@ -127,7 +127,7 @@ BS_API bs_batched_command bs_delete_message_command(const bs_delete_message_payl
  * Command; needs the right `write` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_clear_room_messages_payload payload = {.room_id = BS_TEXT("r1")};
@@ -160,7 +160,7 @@ BS_API bs_batched_command bs_clear_room_messages_command(const bs_clear_room_mes
  * Command; needs the right `write` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_forget_deletions_payload payload = {.room_id = BS_TEXT("r1")};
@@ -194,7 +194,7 @@ BS_API bs_batched_command bs_forget_deletions_command(const bs_forget_deletions_
  * Command; needs the right `write` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_rename_message_payload payload = {.message_id = BS_TEXT("m1"), .new_id = BS_TEXT("m900")};
@@ -228,7 +228,7 @@ BS_API bs_batched_command bs_rename_message_command(const bs_rename_message_payl
  *
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
- * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_delete_messages_before_payload payload = {.room_id = BS_TEXT("r1"), .timestamp = 1767225600000};
@@ -263,7 +263,7 @@ BS_API bs_batched_command bs_delete_messages_before_command(const bs_delete_mess
  *
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
- * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_deleted_messages *result;
@@ -292,7 +292,7 @@ BS_API bs_batched_command bs_delete_expired_messages_command(void);
  *
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
- * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_create_message_payload payload = {
@@ -330,7 +330,7 @@ BS_API bs_batched_command bs_create_message_command(const bs_create_message_payl
  *
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
- * @return `BS_OK`, `BS_NOT_FOUND`, or a code that every operation has.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_list_messages_payload payload = {.channel_id = BS_TEXT("general"), .has_limit = true, .limit = 20};
@@ -365,7 +365,7 @@ BS_API bs_code bs_list_messages_watch(bs_client *client, const bs_list_messages_
  *
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
- * @return `BS_OK`, `BS_NOT_FOUND`, or a code that every operation has.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_get_message_page_payload payload = {
@@ -409,6 +409,7 @@ bs_get_message_page_watch(bs_client *client, const bs_get_message_page_payload *
  *
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_get_messages_payload payload = {
@@ -446,6 +447,7 @@ BS_API bs_code bs_get_messages_watch(bs_client *client, const bs_get_messages_pa
  *
  * @param request may be NULL.
  * @param result NULL if there is none; free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_get_message_by_id_payload payload = {.message_id = BS_TEXT("m1")};
@@ -480,6 +482,7 @@ bs_get_message_by_id_watch(bs_client *client, const bs_get_message_by_id_payload
  *
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_get_messages_by_ids_payload payload = {.message_ids = {(bs_text[]){BS_TEXT("m1"), BS_TEXT("m2")}, 2}};
@@ -517,7 +520,7 @@ bs_get_messages_by_ids_watch(bs_client *client, const bs_get_messages_by_ids_pay
  * Command; needs the right `write` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_save_reaction_payload payload = {
@@ -554,7 +557,7 @@ BS_API bs_batched_command bs_save_reaction_command(const bs_save_reaction_payloa
  * Command; needs the right `write` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_remove_reaction_payload payload = {.message_id = BS_TEXT("m1"), .oder_id = BS_TEXT("bob"), .emoji = BS_TEXT("👍")};
@@ -585,6 +588,7 @@ BS_API bs_batched_command bs_remove_reaction_command(const bs_remove_reaction_pa
  *
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_get_reactions_for_message_payload payload = {.message_id = BS_TEXT("m1")};
@@ -619,7 +623,7 @@ BS_API bs_code bs_get_reactions_for_message_watch(
  * Command; needs the right `write` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_save_user_payload payload = {
@@ -656,7 +660,7 @@ BS_API bs_batched_command bs_save_user_command(const bs_save_user_payload *paylo
  * Command; needs the right `write` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_update_user_payload payload = {
@@ -688,7 +692,7 @@ BS_API bs_batched_command bs_update_user_command(const bs_update_user_payload *p
  * Command; needs the right `write` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_set_current_user_id_payload payload = {.user_id = BS_TEXT("ada")};
@@ -721,7 +725,7 @@ BS_API bs_batched_command bs_set_current_user_id_command(const bs_set_current_us
  *
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
- * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_create_user_payload payload = {.pubkey = BS_TEXT("ed25519:8f3a"), .display_name = BS_TEXT("Ada")};
@@ -753,6 +757,7 @@ BS_API bs_batched_command bs_create_user_command(const bs_create_user_payload *p
  *
  * @param request may be NULL.
  * @param result NULL if there is none; free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_get_user_by_pubkey_payload payload = {.pubkey = BS_TEXT("ed25519:8f3a")};
@@ -786,6 +791,7 @@ bs_get_user_by_pubkey_watch(bs_client *client, const bs_get_user_by_pubkey_paylo
  * @param payload may be NULL.
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_list_users_payload payload = {
@@ -821,6 +827,7 @@ BS_API bs_code bs_list_users_watch(bs_client *client, const bs_list_users_payloa
  *
  * @param request may be NULL.
  * @param result NULL if there is none; free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_get_user_payload payload = {.user_id = BS_TEXT("ada")};
@@ -852,6 +859,7 @@ BS_API bs_code bs_get_user_watch(bs_client *client, const bs_get_user_payload *p
  *
  * @param request may be NULL.
  * @param result NULL if there is none; free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_user *result;
@@ -877,6 +885,7 @@ BS_API bs_code bs_get_current_user_watch(bs_client *client, bs_watch **watch);
  *
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_get_users_by_room_payload payload = {.room_id = BS_TEXT("r1")};
@@ -908,7 +917,7 @@ bs_get_users_by_room_watch(bs_client *client, const bs_get_users_by_room_payload
  * Command; needs the right `write` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_save_room_payload payload = {
@@ -960,7 +969,7 @@ BS_API bs_batched_command bs_save_room_command(const bs_save_room_payload *paylo
  * Command; needs the right `write` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_update_room_payload payload = {
@@ -992,7 +1001,7 @@ BS_API bs_batched_command bs_update_room_command(const bs_update_room_payload *p
  * Command; needs the right `write` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_delete_room_payload payload = {.room_id = BS_TEXT("r1")};
@@ -1022,6 +1031,7 @@ BS_API bs_batched_command bs_delete_room_command(const bs_delete_room_payload *p
  *
  * @param request may be NULL.
  * @param result NULL if there is none; free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_get_room_payload payload = {.room_id = BS_TEXT("r1")};
@@ -1054,6 +1064,7 @@ BS_API bs_code bs_get_room_watch(bs_client *client, const bs_get_room_payload *p
  * @param payload may be NULL.
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_get_all_rooms_payload payload = {.has_child_lists = true, .child_lists = false, .has_limit = true, .limit = 100};
@@ -1084,7 +1095,7 @@ BS_API bs_code bs_get_all_rooms_watch(bs_client *client, const bs_get_all_rooms_
  * Command; needs the right `write` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_save_member_payload payload = {
@@ -1121,7 +1132,7 @@ BS_API bs_batched_command bs_save_member_command(const bs_save_member_payload *p
  * Command; needs the right `write` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_remove_member_payload payload = {.room_id = BS_TEXT("r1"), .oder_id = BS_TEXT("ada")};
@@ -1151,6 +1162,7 @@ BS_API bs_batched_command bs_remove_member_command(const bs_remove_member_payloa
  *
  * @param request may be NULL.
  * @param result NULL if there is none; free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_get_member_payload payload = {.room_id = BS_TEXT("r1"), .oder_id = BS_TEXT("ada")};
@@ -1182,6 +1194,7 @@ BS_API bs_code bs_get_member_watch(bs_client *client, const bs_get_member_payloa
  *
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_get_members_payload payload = {.room_id = BS_TEXT("r1"), .has_limit = true, .limit = 100};
@@ -1212,7 +1225,7 @@ BS_API bs_code bs_get_members_watch(bs_client *client, const bs_get_members_payl
  * Command; needs the right `write` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_save_channel_payload payload = {
@@ -1252,7 +1265,7 @@ BS_API bs_batched_command bs_save_channel_command(const bs_save_channel_payload 
  *
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
- * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_create_channel_payload payload = {
@@ -1289,7 +1302,7 @@ BS_API bs_batched_command bs_create_channel_command(const bs_create_channel_payl
  *
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
- * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_update_channel_payload payload = {
@@ -1323,7 +1336,7 @@ BS_API bs_batched_command bs_update_channel_command(const bs_update_channel_payl
  * Command; needs the right `write` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_delete_channel_payload payload = {.channel_id = BS_TEXT("general"), .has_cascade = true, .cascade = true};
@@ -1354,6 +1367,7 @@ BS_API bs_batched_command bs_delete_channel_command(const bs_delete_channel_payl
  *
  * @param request may be NULL.
  * @param result NULL if there is none; free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_get_channel_payload payload = {.channel_id = BS_TEXT("general")};
@@ -1386,6 +1400,7 @@ BS_API bs_code bs_get_channel_watch(bs_client *client, const bs_get_channel_payl
  * @param payload may be NULL.
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_list_channels_payload payload = {.room_id = BS_TEXT("r1")};
@@ -1416,7 +1431,7 @@ BS_API bs_code bs_list_channels_watch(bs_client *client, const bs_list_channels_
  * Command; needs the right `write` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_save_category_payload payload = {
@@ -1450,7 +1465,7 @@ BS_API bs_batched_command bs_save_category_command(const bs_save_category_payloa
  *
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
- * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_create_category_payload payload = {.name = BS_TEXT("Talk"), .has_position = true, .position = 1};
@@ -1482,7 +1497,7 @@ BS_API bs_batched_command bs_create_category_command(const bs_create_category_pa
  *
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
- * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_update_category_payload payload = {
@@ -1516,7 +1531,7 @@ BS_API bs_batched_command bs_update_category_command(const bs_update_category_pa
  * Command; needs the right `write` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_delete_category_payload payload = {.category_id = BS_TEXT("talk")};
@@ -1548,6 +1563,7 @@ BS_API bs_batched_command bs_delete_category_command(const bs_delete_category_pa
  * @param payload may be NULL.
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_category_array *result;
@@ -1580,7 +1596,7 @@ BS_API bs_code bs_list_categories_watch(bs_client *client, const bs_list_categor
  * Command; needs the right `write` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_save_ban_payload payload = {
@@ -1615,7 +1631,7 @@ BS_API bs_batched_command bs_save_ban_command(const bs_save_ban_payload *payload
  * Command; needs the right `write` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_remove_ban_payload payload = {.room_id = BS_TEXT("r1"), .oder_id = BS_TEXT("eve")};
@@ -1645,6 +1661,7 @@ BS_API bs_batched_command bs_remove_ban_command(const bs_remove_ban_payload *pay
  *
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_get_bans_for_room_payload payload = {.room_id = BS_TEXT("r1")};
@@ -1677,6 +1694,7 @@ bs_get_bans_for_room_watch(bs_client *client, const bs_get_bans_for_room_payload
  *
  * @param request may be NULL.
  * @param result may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_is_user_banned_payload payload = {.user_id = BS_TEXT("eve"), .room_id = BS_TEXT("r1")};
@@ -1709,7 +1727,7 @@ BS_API bs_code bs_is_user_banned_watch(bs_client *client, const bs_is_user_banne
  * Command; needs the right `write` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_save_attachment_payload payload = {
@@ -1750,7 +1768,7 @@ BS_API bs_batched_command bs_save_attachment_command(const bs_save_attachment_pa
  * Command; needs the right `write` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_delete_attachments_for_message_payload payload = {.message_id = BS_TEXT("m1")};
@@ -1782,6 +1800,7 @@ bs_delete_attachments_for_message_command(const bs_delete_attachments_for_messag
  *
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_get_attachments_for_message_payload payload = {.message_id = BS_TEXT("m1")};
@@ -1818,6 +1837,7 @@ BS_API bs_code bs_get_attachments_for_message_watch(
  * @param payload may be NULL.
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_get_all_attachments_payload payload = {
@@ -1860,7 +1880,7 @@ bs_get_all_attachments_watch(bs_client *client, const bs_get_all_attachments_pay
  *
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
- * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_create_session_payload payload = {
@@ -1896,7 +1916,7 @@ BS_API bs_batched_command bs_create_session_command(const bs_create_session_payl
  *
  * @param payload may be NULL.
  * @param request may be NULL.
- * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_delete_session_payload payload = {.token = BS_TEXT("bm90IGEgcmVhbCB0b2tlbg")};
@@ -1927,7 +1947,7 @@ BS_API bs_batched_command bs_delete_session_command(const bs_delete_session_payl
  *
  * @param request may be NULL.
  * @param result may be NULL.
- * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * int64_t result;
@@ -1953,6 +1973,7 @@ BS_API bs_batched_command bs_delete_expired_sessions_command(void);
  *
  * @param request may be NULL.
  * @param result NULL if there is none; free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_get_session_payload payload = {.token = BS_TEXT("bm90IGEgcmVhbCB0b2tlbg")};
@@ -1987,7 +2008,7 @@ BS_API bs_code bs_get_session_watch(bs_client *client, const bs_get_session_payl
  * @param payload may be NULL.
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
- * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_put_media_part_payload payload = {.data = {(const uint8_t *)"hello", 5}};
@@ -2018,7 +2039,7 @@ BS_API bs_ticket bs_put_media_part_send(
  *
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
- * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_put_media_payload payload = {
@@ -2051,7 +2072,7 @@ BS_API bs_ticket bs_put_media_send(
  * Command; needs the right `write` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_delete_media_payload payload = {.media_id = BS_TEXT("01JGH0000000000000000000000")};
@@ -2081,6 +2102,7 @@ BS_API bs_batched_command bs_delete_media_command(const bs_delete_media_payload 
  *
  * @param request may be NULL.
  * @param result NULL if there is none; free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_get_media_payload payload = {.media_id = BS_TEXT("01JGH0000000000000000000000")};
@@ -2113,6 +2135,7 @@ BS_API bs_code bs_get_media_watch(bs_client *client, const bs_get_media_payload 
  * @param payload may be NULL.
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_list_media_payload payload = {
@@ -2148,7 +2171,7 @@ BS_API bs_code bs_list_media_watch(bs_client *client, const bs_list_media_payloa
  *
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
- * @return `BS_OK`, `BS_NOT_FOUND`, or a code that every operation has.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_get_media_part_payload payload = {.media_id = BS_TEXT("01JGH0000000000000000000000")};
@@ -2181,6 +2204,7 @@ BS_API bs_code bs_get_media_part_watch(bs_client *client, const bs_get_media_par
  * @param payload may be NULL.
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_get_changes_payload payload = {
@@ -2221,6 +2245,7 @@ BS_API bs_ticket bs_get_changes_send(
  *
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_scope_info *result;
@@ -2244,6 +2269,7 @@ bs_get_scope_info_send(bs_client *client, const bs_request *request, bs_callback
  * @param payload may be NULL.
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_text_array *result;
@@ -2270,6 +2296,7 @@ BS_API bs_ticket bs_list_scopes_send(
  * Maintenance; needs the right `admin` over tcp.
  *
  * @param request may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_code code = bs_delete_scope(client, NULL);
@@ -2293,7 +2320,7 @@ bs_delete_scope_send(bs_client *client, const bs_request *request, bs_callback c
  * Maintenance; needs the right `admin` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, or a code that every operation has.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_adopt_legacy_database_payload payload = {.path = BS_TEXT("/home/ada/.old/chat.db"), .user_id = BS_TEXT("ada")};
@@ -2320,6 +2347,7 @@ BS_API bs_ticket bs_adopt_legacy_database_send(
  * Maintenance; needs the right `admin` over tcp.
  *
  * @param request may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_code code = bs_compact_scope(client, NULL);
@@ -2345,7 +2373,7 @@ bs_compact_scope_send(bs_client *client, const bs_request *request, bs_callback 
  *
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
- * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_save_ban_payload save = {
@@ -2378,6 +2406,7 @@ BS_API bs_ticket bs_batch_send(
  * @param payload may be NULL.
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_get_log_payload payload = {.has_from_seq = true, .from_seq = 101, .has_limit = true, .limit = 50};
@@ -2411,7 +2440,7 @@ BS_API bs_code bs_get_log_watch(bs_client *client, const bs_get_log_payload *pay
  * Maintenance; needs the right `admin` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, or a code that every operation has.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_CONFLICT`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_append_log_payload payload = {
@@ -2454,7 +2483,7 @@ BS_API bs_ticket bs_append_log_send(
  *
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
- * @return `BS_OK`, `BS_NOT_FOUND`, or a code that every operation has.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_get_rows_payload payload = {.table = BS_TEXT("messages"), .has_limit = true, .limit = 50};
@@ -2485,7 +2514,7 @@ BS_API bs_code bs_get_rows_watch(bs_client *client, const bs_get_rows_payload *p
  * Command; needs the right `write` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_code code = bs_initialize(client, NULL);
@@ -2508,7 +2537,7 @@ BS_API bs_batched_command bs_initialize_command(void);
  * Command; needs the right `admin` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, or a code that every operation has.
+ * @return `BS_OK`, `BS_CONFLICT`, `BS_SUPERSEDED`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_code code = bs_clear_all_data(client, NULL);
@@ -2587,6 +2616,153 @@ BS_API bs_code bs_describe(bs_client *client, const bs_request *request, bs_json
 BS_API bs_ticket bs_describe_send(bs_client *client, const bs_request *request, bs_callback callback, void *context);
 
 /**
+ * Start to check databases and media while they are in use, in the background. `busy` while another task is running.
+ *
+ * All pages, SQLite's own check, the command log with its chain, the tables against the log, and the hashes of media.
+ *
+ * Maintenance; needs the right `admin` over tcp.
+ *
+ * @param payload may be NULL.
+ * @param request may be NULL.
+ * @param result free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_STORAGE`, or a code that every operation has.
+ *
+ * @code
+ * bs_task *result;
+ * bs_code code = bs_start_check(client, NULL, NULL, &result);
+ * @endcode
+ */
+BS_API bs_code
+bs_start_check(bs_client *client, const bs_start_check_payload *payload, const bs_request *request, bs_task **result);
+
+/**
+ * `bs_start_check` without waiting: returns at once, and `callback` gets the outcome, whose result is a `bs_task`.
+ * Returns 0 if the request is refused.
+ */
+BS_API bs_ticket bs_start_check_send(
+    bs_client *client,
+    const bs_start_check_payload *payload,
+    const bs_request *request,
+    bs_callback callback,
+    void *context);
+
+/**
+ * Start to make a backup while the databases are in use, in the background. `busy` while another task is running.
+ *
+ * What was acknowledged before this is answered is in the backup. It is verified before it counts as made.
+ *
+ * Maintenance; needs the right `admin` over tcp.
+ *
+ * @param payload may be NULL.
+ * @param request may be NULL.
+ * @param result free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_STORAGE`, or a code that every operation has.
+ *
+ * @code
+ * bs_start_backup_payload payload = {.directory = BS_TEXT("/media/disk/backups")};
+ * bs_task *result;
+ * bs_code code = bs_start_backup(client, &payload, NULL, &result);
+ * @endcode
+ */
+BS_API bs_code
+bs_start_backup(bs_client *client, const bs_start_backup_payload *payload, const bs_request *request, bs_task **result);
+
+/**
+ * `bs_start_backup` without waiting: returns at once, and `callback` gets the outcome, whose result is a `bs_task`.
+ * Returns 0 if the request is refused.
+ */
+BS_API bs_ticket bs_start_backup_send(
+    bs_client *client,
+    const bs_start_backup_payload *payload,
+    const bs_request *request,
+    bs_callback callback,
+    void *context);
+
+/**
+ * Start to verify a backup without restoring it, in the background. `busy` while another task is running.
+ *
+ * Maintenance; needs the right `admin` over tcp.
+ *
+ * @param payload may be NULL.
+ * @param request may be NULL.
+ * @param result free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_STORAGE`, or a code that every operation has.
+ *
+ * @code
+ * bs_start_backup_verification_payload payload = {.directory = BS_TEXT("/media/disk/backups")};
+ * bs_task *result;
+ * bs_code code = bs_start_backup_verification(client, &payload, NULL, &result);
+ * @endcode
+ */
+BS_API bs_code bs_start_backup_verification(
+    bs_client *client,
+    const bs_start_backup_verification_payload *payload,
+    const bs_request *request,
+    bs_task **result);
+
+/**
+ * `bs_start_backup_verification` without waiting: returns at once, and `callback` gets the outcome, whose result is a
+ * `bs_task`. Returns 0 if the request is refused.
+ */
+BS_API bs_ticket bs_start_backup_verification_send(
+    bs_client *client,
+    const bs_start_backup_verification_payload *payload,
+    const bs_request *request,
+    bs_callback callback,
+    void *context);
+
+/**
+ * The backups in a directory, the oldest first. `not-found` if it is no directory of backups.
+ *
+ * Maintenance; needs the right `admin` over tcp.
+ *
+ * @param payload may be NULL.
+ * @param request may be NULL.
+ * @param result free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_STORAGE`, or a code that every operation has.
+ *
+ * @code
+ * bs_list_backups_payload payload = {.directory = BS_TEXT("/media/disk/backups")};
+ * bs_backup_array *result;
+ * bs_code code = bs_list_backups(client, &payload, NULL, &result);
+ * @endcode
+ */
+BS_API bs_code bs_list_backups(
+    bs_client *client, const bs_list_backups_payload *payload, const bs_request *request, bs_backup_array **result);
+
+/**
+ * `bs_list_backups` without waiting: returns at once, and `callback` gets the outcome, whose result is a
+ * `bs_backup_array`. Returns 0 if the request is refused.
+ */
+BS_API bs_ticket bs_list_backups_send(
+    bs_client *client,
+    const bs_list_backups_payload *payload,
+    const bs_request *request,
+    bs_callback callback,
+    void *context);
+
+/**
+ * The task that is running and how far it is, and how the last one of each kind ended.
+ *
+ * Built-in; needs the right `admin` over tcp.
+ *
+ * @param request may be NULL.
+ * @param result free it with `bs_free`; may be NULL.
+ *
+ * @code
+ * bs_task_list *result;
+ * bs_code code = bs_get_tasks(client, NULL, &result);
+ * @endcode
+ */
+BS_API bs_code bs_get_tasks(bs_client *client, const bs_request *request, bs_task_list **result);
+
+/**
+ * `bs_get_tasks` without waiting: returns at once, and `callback` gets the outcome, whose result is a `bs_task_list`.
+ * Returns 0 if the request is refused.
+ */
+BS_API bs_ticket bs_get_tasks_send(bs_client *client, const bs_request *request, bs_callback callback, void *context);
+
+/**
  * Have the daemon prove that it knows a token, before the token is sent: that of this name, or its start token.
  *
  * `unauthenticated` if there is no token of this name, or if it has expired. Needs no token itself.
@@ -2621,7 +2797,7 @@ BS_API bs_ticket bs_hello_send(
  * Maintenance; needs the right `admin` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_CONFLICT`, or a code that every operation has.
+ * @return `BS_OK`, `BS_CONFLICT`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_create_token_payload payload = {
@@ -2652,6 +2828,7 @@ BS_API bs_ticket bs_create_token_send(
  *
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_access_token_array *result;
@@ -2672,7 +2849,7 @@ BS_API bs_ticket bs_list_tokens_send(bs_client *client, const bs_request *reques
  * Maintenance; needs the right `admin` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_NOT_FOUND`, or a code that every operation has.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_revoke_token_payload payload = {.name = BS_TEXT("bot")};
@@ -2698,7 +2875,7 @@ BS_API bs_ticket bs_revoke_token_send(
  * Maintenance; needs the right `admin` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_CONFLICT`, or a code that every operation has.
+ * @return `BS_OK`, `BS_CONFLICT`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_add_key_payload payload = {
@@ -2727,6 +2904,7 @@ BS_API bs_ticket bs_add_key_send(
  *
  * @param request may be NULL.
  * @param result free it with `bs_free`; may be NULL.
+ * @return `BS_OK`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_key_list *result;
@@ -2747,7 +2925,7 @@ BS_API bs_ticket bs_list_keys_send(bs_client *client, const bs_request *request,
  * Maintenance; needs the right `admin` over tcp.
  *
  * @param request may be NULL.
- * @return `BS_OK`, `BS_NOT_FOUND`, or a code that every operation has.
+ * @return `BS_OK`, `BS_NOT_FOUND`, `BS_STORAGE`, or a code that every operation has.
  *
  * @code
  * bs_revoke_key_payload payload = {.name = BS_TEXT("laptop")};

@@ -906,6 +906,66 @@ typedef struct bs_get_rows_payload {
 } bs_get_rows_payload;
 
 /**
+ * The payload of `start-check`: start to check databases and media while they are in use, in the background. `busy`
+ * while another task is running.
+ */
+typedef struct bs_start_check_payload {
+    /** Only this scope; without it, all. 1 to 128 bytes. */
+    bs_text scope;
+} bs_start_check_payload;
+
+/**
+ * The payload of `start-backup`: start to make a backup while the databases are in use, in the background. `busy` while
+ * another task is running.
+ */
+typedef struct bs_start_backup_payload {
+    /**
+     * The directory of the backups on the daemon's machine, outside its data directory; without it, the one in the
+     * daemon's settings. 1 to 4,096 bytes.
+     */
+    bs_text directory;
+    /** Only this scope; without it, all. 1 to 128 bytes. */
+    bs_text scope;
+    /**
+     * Whether to copy everything also where only what changed since the backup before would have to be. `false` if left
+     * out.
+     */
+    bool has_full;
+    bool full;
+} bs_start_backup_payload;
+
+/**
+ * The payload of `start-backup-verification`: start to verify a backup without restoring it, in the background. `busy`
+ * while another task is running.
+ */
+typedef struct bs_start_backup_verification_payload {
+    /**
+     * The directory of the backups on the daemon's machine; without it, the one in the daemon's settings. 1 to 4,096
+     * bytes.
+     */
+    bs_text directory;
+    /** Which backup, as `list-backups` calls it; without it, the newest. At most 64 bytes. */
+    bs_text name;
+} bs_start_backup_verification_payload;
+
+/**
+ * The payload of `list-backups`: the backups in a directory, the oldest first. `not-found` if it is no directory of
+ * backups.
+ */
+typedef struct bs_list_backups_payload {
+    /**
+     * The directory of the backups on the daemon's machine; without it, the one in the daemon's settings. 1 to 4,096
+     * bytes.
+     */
+    bs_text directory;
+    /** The most items of a page. Without it the result is the whole list. 1 to 500. */
+    bool has_limit;
+    int64_t limit;
+    /** The last name of the page before. The end is an empty page. At most 64 bytes. */
+    bs_text after;
+} bs_list_backups_payload;
+
+/**
  * The payload of `hello`: have the daemon prove that it knows a token, before the token is sent: that of this name, or
  * its start token.
  */

@@ -114,6 +114,28 @@ typedef struct bs_attachment_position {
     bs_text id;
 } bs_attachment_position;
 
+/** A backup in a directory of backups. */
+typedef struct bs_backup {
+    /** The name of its folder, which is the time when it was taken. */
+    bs_text name;
+    /** Whether it has only what changed since the backup before it. */
+    bool incremental;
+    /** Milliseconds since 1970 (UTC). */
+    int64_t taken_at;
+    /** The size of its own files, without the parts of media that it shares with other backups. Bytes. */
+    int64_t bytes;
+    /** How many scopes it has. */
+    int64_t scopes;
+    /** Fields of a later level of the protocol, as a JSON object; unset if there are none. */
+    bs_json others;
+} bs_backup;
+
+/** Several `bs_backup`. */
+typedef struct bs_backup_array {
+    const bs_backup *items;
+    size_t count;
+} bs_backup_array;
+
 /** A ban of one user from one room, in force while `expiresAt` is absent or in the future. */
 typedef struct bs_ban {
     bs_text room_id;
@@ -1591,6 +1613,57 @@ typedef struct bs_session {
     /** Fields of a later level of the protocol, as a JSON object; unset if there are none. */
     bs_json others;
 } bs_session;
+
+/** A check, a backup, or the verification of a backup: how far it is, or how it ended. */
+typedef struct bs_task {
+    /** One of `check`, `backup`, `verify-backup`. */
+    bs_text task;
+    /**
+     * `ok` is a task that found everything whole, `damaged` one that found damage, and `failed` one that could not be
+     * done to its end. One of `running`, `ok`, `damaged`, `failed`.
+     */
+    bs_text state;
+    /** Milliseconds since 1970 (UTC). */
+    int64_t started_at;
+    /** Milliseconds since 1970 (UTC). */
+    bool has_ended_at;
+    int64_t ended_at;
+    /** The scope that it is about; all, if unset. */
+    bs_text scope;
+    /** The directory of the backups. */
+    bs_text directory;
+    /** The name of the backup that was made or verified, a folder in the directory. */
+    bs_text backup;
+    /** What it is doing now, in words. */
+    bs_text step;
+    /** How much of the step is done: bytes, pages or commands. */
+    bool has_done;
+    int64_t done;
+    /** How much of the step there is, where that is known. */
+    bool has_total;
+    int64_t total;
+    /** What is damaged, in words, with the file; the first 100. */
+    bool has_problems;
+    bs_text_array problems;
+    /** How it ended, in words. */
+    bs_text message;
+    /** Fields of a later level of the protocol, as a JSON object; unset if there are none. */
+    bs_json others;
+} bs_task;
+
+/** Several `bs_task`. */
+typedef struct bs_task_array {
+    const bs_task *items;
+    size_t count;
+} bs_task_array;
+
+/** The task that is running, and the last one of each kind that has ended, the newest first. */
+typedef struct bs_task_list {
+    bs_task_array last;
+    const bs_task *running;
+    /** Fields of a later level of the protocol, as a JSON object; unset if there are none. */
+    bs_json others;
+} bs_task_list;
 
 /** A user's profile. `oderId` is the key; `id` and `pubkey` identify the same user in other ways. */
 typedef struct bs_user_input {

@@ -2853,6 +2853,159 @@ bs_ticket bs_describe_send(bs_client *client, const bs_request *request, bs_call
     return bsi_send(client, &describe, NULL, request, callback, context);
 }
 
+static const struct field start_check_payload_fields[] = {
+    {"scope", KIND_TEXT, BY_POINTER, false, true, offsetof(bs_start_check_payload, scope), 0, NULL, NULL},
+};
+
+static const struct record start_check_payload_record = {
+    .name = "start_check_payload",
+    .size = sizeof(bs_start_check_payload),
+    .fields = start_check_payload_fields,
+    .count = COUNT_OF(start_check_payload_fields),
+};
+
+static const struct operation start_check = {
+    .name = "start-check",
+    .kind = "maintenance",
+    .payload = &start_check_payload_record,
+    .result = {KIND_RECORD, false, &bsi_task},
+};
+
+bs_code
+bs_start_check(bs_client *client, const bs_start_check_payload *payload, const bs_request *request, bs_task **result) {
+    return bsi_call(client, &start_check, payload, request, result);
+}
+
+bs_ticket bs_start_check_send(
+    bs_client *client,
+    const bs_start_check_payload *payload,
+    const bs_request *request,
+    bs_callback callback,
+    void *context) {
+    return bsi_send(client, &start_check, payload, request, callback, context);
+}
+
+static const struct field start_backup_payload_fields[] = {
+    {"directory", KIND_TEXT, BY_POINTER, false, true, offsetof(bs_start_backup_payload, directory), 0, NULL, NULL},
+    {"scope", KIND_TEXT, BY_POINTER, false, true, offsetof(bs_start_backup_payload, scope), 0, NULL, NULL},
+    {"full", KIND_BOOLEAN, BY_FLAG, false, false, offsetof(bs_start_backup_payload, full),
+     offsetof(bs_start_backup_payload, has_full), NULL, NULL},
+};
+
+static const struct record start_backup_payload_record = {
+    .name = "start_backup_payload",
+    .size = sizeof(bs_start_backup_payload),
+    .fields = start_backup_payload_fields,
+    .count = COUNT_OF(start_backup_payload_fields),
+};
+
+static const struct operation start_backup = {
+    .name = "start-backup",
+    .kind = "maintenance",
+    .payload = &start_backup_payload_record,
+    .result = {KIND_RECORD, false, &bsi_task},
+};
+
+bs_code bs_start_backup(
+    bs_client *client, const bs_start_backup_payload *payload, const bs_request *request, bs_task **result) {
+    return bsi_call(client, &start_backup, payload, request, result);
+}
+
+bs_ticket bs_start_backup_send(
+    bs_client *client,
+    const bs_start_backup_payload *payload,
+    const bs_request *request,
+    bs_callback callback,
+    void *context) {
+    return bsi_send(client, &start_backup, payload, request, callback, context);
+}
+
+static const struct field start_backup_verification_payload_fields[] = {
+    {"directory", KIND_TEXT, BY_POINTER, false, true, offsetof(bs_start_backup_verification_payload, directory), 0,
+     NULL, NULL},
+    {"name", KIND_TEXT, BY_POINTER, false, true, offsetof(bs_start_backup_verification_payload, name), 0, NULL, NULL},
+};
+
+static const struct record start_backup_verification_payload_record = {
+    .name = "start_backup_verification_payload",
+    .size = sizeof(bs_start_backup_verification_payload),
+    .fields = start_backup_verification_payload_fields,
+    .count = COUNT_OF(start_backup_verification_payload_fields),
+};
+
+static const struct operation start_backup_verification = {
+    .name = "start-backup-verification",
+    .kind = "maintenance",
+    .payload = &start_backup_verification_payload_record,
+    .result = {KIND_RECORD, false, &bsi_task},
+};
+
+bs_code bs_start_backup_verification(
+    bs_client *client,
+    const bs_start_backup_verification_payload *payload,
+    const bs_request *request,
+    bs_task **result) {
+    return bsi_call(client, &start_backup_verification, payload, request, result);
+}
+
+bs_ticket bs_start_backup_verification_send(
+    bs_client *client,
+    const bs_start_backup_verification_payload *payload,
+    const bs_request *request,
+    bs_callback callback,
+    void *context) {
+    return bsi_send(client, &start_backup_verification, payload, request, callback, context);
+}
+
+static const struct field list_backups_payload_fields[] = {
+    {"directory", KIND_TEXT, BY_POINTER, false, true, offsetof(bs_list_backups_payload, directory), 0, NULL, NULL},
+    {"limit", KIND_INTEGER, BY_FLAG, false, true, offsetof(bs_list_backups_payload, limit),
+     offsetof(bs_list_backups_payload, has_limit), NULL, NULL},
+    {"after", KIND_TEXT, BY_POINTER, false, true, offsetof(bs_list_backups_payload, after), 0, NULL, NULL},
+};
+
+static const struct record list_backups_payload_record = {
+    .name = "list_backups_payload",
+    .size = sizeof(bs_list_backups_payload),
+    .fields = list_backups_payload_fields,
+    .count = COUNT_OF(list_backups_payload_fields),
+};
+
+static const struct operation list_backups = {
+    .name = "list-backups",
+    .kind = "maintenance",
+    .payload = &list_backups_payload_record,
+    .result = {KIND_RECORDS, false, &bsi_backup},
+};
+
+bs_code bs_list_backups(
+    bs_client *client, const bs_list_backups_payload *payload, const bs_request *request, bs_backup_array **result) {
+    return bsi_call(client, &list_backups, payload, request, result);
+}
+
+bs_ticket bs_list_backups_send(
+    bs_client *client,
+    const bs_list_backups_payload *payload,
+    const bs_request *request,
+    bs_callback callback,
+    void *context) {
+    return bsi_send(client, &list_backups, payload, request, callback, context);
+}
+
+static const struct operation get_tasks = {
+    .name = "get-tasks",
+    .kind = "built-in",
+    .result = {KIND_RECORD, false, &bsi_task_list},
+};
+
+bs_code bs_get_tasks(bs_client *client, const bs_request *request, bs_task_list **result) {
+    return bsi_call(client, &get_tasks, NULL, request, result);
+}
+
+bs_ticket bs_get_tasks_send(bs_client *client, const bs_request *request, bs_callback callback, void *context) {
+    return bsi_send(client, &get_tasks, NULL, request, callback, context);
+}
+
 static const struct field hello_payload_fields[] = {
     {"nonce", KIND_TEXT, BY_POINTER, true, false, offsetof(bs_hello_payload, nonce), 0, NULL, NULL},
     {"name", KIND_TEXT, BY_POINTER, false, true, offsetof(bs_hello_payload, name), 0, NULL, NULL},
@@ -3124,6 +3277,11 @@ const struct operation *const bsi_operations[] = {
     &ping,
     &health,
     &describe,
+    &start_check,
+    &start_backup,
+    &start_backup_verification,
+    &list_backups,
+    &get_tasks,
     &hello,
     &create_token,
     &list_tokens,

@@ -85,6 +85,23 @@ const struct record bsi_attachment_position = {
     .count = COUNT_OF(attachment_position_fields),
 };
 
+static const struct field backup_fields[] = {
+    {"name", KIND_TEXT, BY_POINTER, true, false, offsetof(bs_backup, name), 0, NULL, NULL},
+    {"incremental", KIND_BOOLEAN, ALWAYS, true, false, offsetof(bs_backup, incremental), 0, NULL, NULL},
+    {"takenAt", KIND_INTEGER, ALWAYS, true, false, offsetof(bs_backup, taken_at), 0, NULL, NULL},
+    {"bytes", KIND_INTEGER, ALWAYS, true, false, offsetof(bs_backup, bytes), 0, NULL, NULL},
+    {"scopes", KIND_INTEGER, ALWAYS, true, false, offsetof(bs_backup, scopes), 0, NULL, NULL},
+};
+
+const struct record bsi_backup = {
+    .name = "Backup",
+    .size = sizeof(bs_backup),
+    .fields = backup_fields,
+    .count = COUNT_OF(backup_fields),
+    .keeps_others = true,
+    .others_offset = offsetof(bs_backup, others),
+};
+
 static const struct field ban_fields[] = {
     {"roomId", KIND_TEXT, BY_POINTER, true, false, offsetof(bs_ban, room_id), 0, NULL, NULL},
     {"oderId", KIND_TEXT, BY_POINTER, true, false, offsetof(bs_ban, oder_id), 0, NULL, NULL},
@@ -1131,6 +1148,46 @@ const struct record bsi_storage_health = {
     .count = COUNT_OF(storage_health_fields),
     .keeps_others = true,
     .others_offset = offsetof(bs_storage_health, others),
+};
+
+static const struct field task_fields[] = {
+    {"task", KIND_TEXT, BY_POINTER, true, false, offsetof(bs_task, task), 0, NULL, NULL},
+    {"state", KIND_TEXT, BY_POINTER, true, false, offsetof(bs_task, state), 0, NULL, NULL},
+    {"startedAt", KIND_INTEGER, ALWAYS, true, false, offsetof(bs_task, started_at), 0, NULL, NULL},
+    {"endedAt", KIND_INTEGER, BY_FLAG, false, false, offsetof(bs_task, ended_at), offsetof(bs_task, has_ended_at), NULL,
+     NULL},
+    {"scope", KIND_TEXT, BY_POINTER, false, false, offsetof(bs_task, scope), 0, NULL, NULL},
+    {"directory", KIND_TEXT, BY_POINTER, false, false, offsetof(bs_task, directory), 0, NULL, NULL},
+    {"backup", KIND_TEXT, BY_POINTER, false, false, offsetof(bs_task, backup), 0, NULL, NULL},
+    {"step", KIND_TEXT, BY_POINTER, false, false, offsetof(bs_task, step), 0, NULL, NULL},
+    {"done", KIND_INTEGER, BY_FLAG, false, false, offsetof(bs_task, done), offsetof(bs_task, has_done), NULL, NULL},
+    {"total", KIND_INTEGER, BY_FLAG, false, false, offsetof(bs_task, total), offsetof(bs_task, has_total), NULL, NULL},
+    {"problems", KIND_TEXTS, BY_FLAG, false, false, offsetof(bs_task, problems), offsetof(bs_task, has_problems), NULL,
+     NULL},
+    {"message", KIND_TEXT, BY_POINTER, false, false, offsetof(bs_task, message), 0, NULL, NULL},
+};
+
+const struct record bsi_task = {
+    .name = "Task",
+    .size = sizeof(bs_task),
+    .fields = task_fields,
+    .count = COUNT_OF(task_fields),
+    .keeps_others = true,
+    .others_offset = offsetof(bs_task, others),
+};
+
+static const struct field task_list_fields[] = {
+    {"last", KIND_RECORDS, ALWAYS, true, false, offsetof(bs_task_list, last), 0, &bsi_task, NULL},
+    {"running", KIND_POINTER, BY_POINTER, false, false, offsetof(bs_task_list, running), 0, &bsi_task, NULL},
+};
+
+const struct record bsi_task_list = {
+    .name = "TaskList",
+    .size = sizeof(bs_task_list),
+    .fields = task_list_fields,
+    .count = COUNT_OF(task_list_fields),
+    .keeps_others = true,
+    .others_offset = offsetof(bs_task_list, others),
 };
 
 static const struct field user_fields[] = {

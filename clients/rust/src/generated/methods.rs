@@ -8,18 +8,19 @@ use super::payloads::{
     DeleteScope, DeleteSession, Describe, ForgetDeletions, GetAllAttachments, GetAllRooms,
     GetAttachmentsForMessage, GetBansForRoom, GetChanges, GetChannel, GetCurrentUser, GetLog,
     GetMedia, GetMediaPart, GetMember, GetMembers, GetMessageById, GetMessagePage, GetMessages,
-    GetMessagesByIds, GetReactionsForMessage, GetRoom, GetRows, GetScopeInfo, GetSession, GetUser,
-    GetUserByPubkey, GetUsersByRoom, Health, Hello, Initialize, IsUserBanned, ListCategories,
-    ListChannels, ListKeys, ListMedia, ListMessages, ListScopes, ListTokens, ListUsers, Ping,
-    PutMedia, PutMediaPart, RemoveBan, RemoveMember, RemoveReaction, RenameMessage, RevokeKey,
-    RevokeToken, SaveAttachment, SaveBan, SaveCategory, SaveChannel, SaveMember, SaveMessage,
-    SaveReaction, SaveRoom, SaveUser, SetCurrentUserId, UpdateCategory, UpdateChannel,
-    UpdateMessage, UpdateRoom, UpdateUser,
+    GetMessagesByIds, GetReactionsForMessage, GetRoom, GetRows, GetScopeInfo, GetSession, GetTasks,
+    GetUser, GetUserByPubkey, GetUsersByRoom, Health, Hello, Initialize, IsUserBanned, ListBackups,
+    ListCategories, ListChannels, ListKeys, ListMedia, ListMessages, ListScopes, ListTokens,
+    ListUsers, Ping, PutMedia, PutMediaPart, RemoveBan, RemoveMember, RemoveReaction, RenameMessage,
+    RevokeKey, RevokeToken, SaveAttachment, SaveBan, SaveCategory, SaveChannel, SaveMember,
+    SaveMessage, SaveReaction, SaveRoom, SaveUser, SetCurrentUserId, StartBackup,
+    StartBackupVerification, StartCheck, UpdateCategory, UpdateChannel, UpdateMessage, UpdateRoom,
+    UpdateUser,
 };
 use super::records::{
-    AccessToken, Attachment, Ban, ByteBuf, Category, ChangePage, Channel, DeletedMessages,
+    AccessToken, Attachment, Backup, Ban, ByteBuf, Category, ChangePage, Channel, DeletedMessages,
     HealthReport, JsonObject, KeyList, LogPage, Media, Message, MessageList, MessagePage, Pong,
-    Proof, Reaction, Room, RoomMember, RowPage, ScopeInfo, Session, User, Value,
+    Proof, Reaction, Room, RoomMember, RowPage, ScopeInfo, Session, Task, TaskList, User, Value,
 };
 use crate::{Client, Error};
 
@@ -37,8 +38,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded), and those that
-    /// every operation may have.
+    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded),
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -62,7 +63,8 @@ impl Client {
     /// # Errors
     ///
     /// [`NotFound`](crate::Code::NotFound), [`Conflict`](crate::Code::Conflict),
-    /// [`Superseded`](crate::Code::Superseded), and those that every operation may have.
+    /// [`Superseded`](crate::Code::Superseded), [`Storage`](crate::Code::Storage), and those that
+    /// every operation may have.
     ///
     /// # Example
     ///
@@ -86,7 +88,8 @@ impl Client {
     /// # Errors
     ///
     /// [`NotFound`](crate::Code::NotFound), [`Conflict`](crate::Code::Conflict),
-    /// [`Superseded`](crate::Code::Superseded), and those that every operation may have.
+    /// [`Superseded`](crate::Code::Superseded), [`Storage`](crate::Code::Storage), and those that
+    /// every operation may have.
     ///
     /// # Example
     ///
@@ -112,8 +115,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded), and those that
-    /// every operation may have.
+    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded),
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -138,8 +141,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded), and those that
-    /// every operation may have.
+    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded),
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -166,8 +169,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded), and those that
-    /// every operation may have.
+    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded),
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -192,8 +195,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded), and those that
-    /// every operation may have.
+    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded),
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -219,8 +222,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded), and those that
-    /// every operation may have.
+    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded),
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -246,7 +249,8 @@ impl Client {
     /// # Errors
     ///
     /// [`NotFound`](crate::Code::NotFound), [`Conflict`](crate::Code::Conflict),
-    /// [`Superseded`](crate::Code::Superseded), and those that every operation may have.
+    /// [`Superseded`](crate::Code::Superseded), [`Storage`](crate::Code::Storage), and those that
+    /// every operation may have.
     ///
     /// # Example
     ///
@@ -268,7 +272,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`NotFound`](crate::Code::NotFound), and those that every operation may have.
+    /// [`NotFound`](crate::Code::NotFound), [`Storage`](crate::Code::Storage), and those that every
+    /// operation may have.
     ///
     /// # Example
     ///
@@ -295,7 +300,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`NotFound`](crate::Code::NotFound), and those that every operation may have.
+    /// [`NotFound`](crate::Code::NotFound), [`Storage`](crate::Code::Storage), and those that every
+    /// operation may have.
     ///
     /// # Example
     ///
@@ -318,6 +324,10 @@ impl Client {
     ///
     /// Query; needs the right `read` over tcp.
     ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
+    ///
     /// # Example
     ///
     /// ```no_run
@@ -336,6 +346,10 @@ impl Client {
     /// The message with this id, or null. With `childLists: false` without its reactions.
     ///
     /// Query; needs the right `read` over tcp.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -360,6 +374,10 @@ impl Client {
     /// fewer.
     ///
     /// Query; needs the right `read` over tcp.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -388,8 +406,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded), and those that
-    /// every operation may have.
+    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded),
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -412,8 +430,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded), and those that
-    /// every operation may have.
+    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded),
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -431,6 +449,10 @@ impl Client {
     /// The reactions to a message, ordered by (timestamp, oderId, emoji).
     ///
     /// Query; needs the right `read` over tcp.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -455,8 +477,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded), and those that
-    /// every operation may have.
+    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded),
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -480,7 +502,8 @@ impl Client {
     /// # Errors
     ///
     /// [`NotFound`](crate::Code::NotFound), [`Conflict`](crate::Code::Conflict),
-    /// [`Superseded`](crate::Code::Superseded), and those that every operation may have.
+    /// [`Superseded`](crate::Code::Superseded), [`Storage`](crate::Code::Storage), and those that
+    /// every operation may have.
     ///
     /// # Example
     ///
@@ -502,8 +525,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded), and those that
-    /// every operation may have.
+    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded),
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -525,8 +548,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded), and those that
-    /// every operation may have.
+    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded),
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -546,6 +569,10 @@ impl Client {
     /// The user with this public key, or null.
     ///
     /// Query; needs the right `read` over tcp.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -567,6 +594,10 @@ impl Client {
     ///
     /// Query; needs the right `read` over tcp.
     ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
+    ///
     /// # Example
     ///
     /// ```no_run
@@ -584,6 +615,10 @@ impl Client {
     /// The user with this oderId, or else this id; null if there is none.
     ///
     /// Query; needs the right `read` over tcp.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -603,6 +638,10 @@ impl Client {
     ///
     /// Query; needs the right `read` over tcp.
     ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
+    ///
     /// # Example
     ///
     /// ```no_run
@@ -620,6 +659,10 @@ impl Client {
     /// member.
     ///
     /// Query; needs the right `read` over tcp.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -641,8 +684,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded), and those that
-    /// every operation may have.
+    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded),
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -666,7 +709,8 @@ impl Client {
     /// # Errors
     ///
     /// [`NotFound`](crate::Code::NotFound), [`Conflict`](crate::Code::Conflict),
-    /// [`Superseded`](crate::Code::Superseded), and those that every operation may have.
+    /// [`Superseded`](crate::Code::Superseded), [`Storage`](crate::Code::Storage), and those that
+    /// every operation may have.
     ///
     /// # Example
     ///
@@ -689,8 +733,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded), and those that
-    /// every operation may have.
+    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded),
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -710,6 +754,10 @@ impl Client {
     ///
     /// Query; needs the right `read` over tcp.
     ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
+    ///
     /// # Example
     ///
     /// ```no_run
@@ -727,6 +775,10 @@ impl Client {
     /// and members.
     ///
     /// Query; needs the right `read` over tcp.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -749,7 +801,8 @@ impl Client {
     /// # Errors
     ///
     /// [`NotFound`](crate::Code::NotFound), [`Conflict`](crate::Code::Conflict),
-    /// [`Superseded`](crate::Code::Superseded), and those that every operation may have.
+    /// [`Superseded`](crate::Code::Superseded), [`Storage`](crate::Code::Storage), and those that
+    /// every operation may have.
     ///
     /// # Example
     ///
@@ -772,8 +825,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded), and those that
-    /// every operation may have.
+    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded),
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -792,6 +845,10 @@ impl Client {
     ///
     /// Query; needs the right `read` over tcp.
     ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
+    ///
     /// # Example
     ///
     /// ```no_run
@@ -808,6 +865,10 @@ impl Client {
     /// The members of a room, ordered by (joinedAt, oderId).
     ///
     /// Query; needs the right `read` over tcp.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -830,7 +891,8 @@ impl Client {
     /// # Errors
     ///
     /// [`NotFound`](crate::Code::NotFound), [`Conflict`](crate::Code::Conflict),
-    /// [`Superseded`](crate::Code::Superseded), and those that every operation may have.
+    /// [`Superseded`](crate::Code::Superseded), [`Storage`](crate::Code::Storage), and those that
+    /// every operation may have.
     ///
     /// # Example
     ///
@@ -854,7 +916,8 @@ impl Client {
     /// # Errors
     ///
     /// [`NotFound`](crate::Code::NotFound), [`Conflict`](crate::Code::Conflict),
-    /// [`Superseded`](crate::Code::Superseded), and those that every operation may have.
+    /// [`Superseded`](crate::Code::Superseded), [`Storage`](crate::Code::Storage), and those that
+    /// every operation may have.
     ///
     /// # Example
     ///
@@ -878,7 +941,8 @@ impl Client {
     /// # Errors
     ///
     /// [`NotFound`](crate::Code::NotFound), [`Conflict`](crate::Code::Conflict),
-    /// [`Superseded`](crate::Code::Superseded), and those that every operation may have.
+    /// [`Superseded`](crate::Code::Superseded), [`Storage`](crate::Code::Storage), and those that
+    /// every operation may have.
     ///
     /// # Example
     ///
@@ -902,7 +966,8 @@ impl Client {
     /// # Errors
     ///
     /// [`NotFound`](crate::Code::NotFound), [`Conflict`](crate::Code::Conflict),
-    /// [`Superseded`](crate::Code::Superseded), and those that every operation may have.
+    /// [`Superseded`](crate::Code::Superseded), [`Storage`](crate::Code::Storage), and those that
+    /// every operation may have.
     ///
     /// # Example
     ///
@@ -921,6 +986,10 @@ impl Client {
     ///
     /// Query; needs the right `read` over tcp.
     ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
+    ///
     /// # Example
     ///
     /// ```no_run
@@ -937,6 +1006,10 @@ impl Client {
     /// The channels of a room, ordered by (position, id).
     ///
     /// Query; needs the right `read` over tcp.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -959,7 +1032,8 @@ impl Client {
     /// # Errors
     ///
     /// [`NotFound`](crate::Code::NotFound), [`Conflict`](crate::Code::Conflict),
-    /// [`Superseded`](crate::Code::Superseded), and those that every operation may have.
+    /// [`Superseded`](crate::Code::Superseded), [`Storage`](crate::Code::Storage), and those that
+    /// every operation may have.
     ///
     /// # Example
     ///
@@ -982,7 +1056,8 @@ impl Client {
     /// # Errors
     ///
     /// [`NotFound`](crate::Code::NotFound), [`Conflict`](crate::Code::Conflict),
-    /// [`Superseded`](crate::Code::Superseded), and those that every operation may have.
+    /// [`Superseded`](crate::Code::Superseded), [`Storage`](crate::Code::Storage), and those that
+    /// every operation may have.
     ///
     /// # Example
     ///
@@ -1006,7 +1081,8 @@ impl Client {
     /// # Errors
     ///
     /// [`NotFound`](crate::Code::NotFound), [`Conflict`](crate::Code::Conflict),
-    /// [`Superseded`](crate::Code::Superseded), and those that every operation may have.
+    /// [`Superseded`](crate::Code::Superseded), [`Storage`](crate::Code::Storage), and those that
+    /// every operation may have.
     ///
     /// # Example
     ///
@@ -1029,7 +1105,8 @@ impl Client {
     /// # Errors
     ///
     /// [`NotFound`](crate::Code::NotFound), [`Conflict`](crate::Code::Conflict),
-    /// [`Superseded`](crate::Code::Superseded), and those that every operation may have.
+    /// [`Superseded`](crate::Code::Superseded), [`Storage`](crate::Code::Storage), and those that
+    /// every operation may have.
     ///
     /// # Example
     ///
@@ -1047,6 +1124,10 @@ impl Client {
     /// The categories of a room, ordered by (position, id).
     ///
     /// Query; needs the right `read` over tcp.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -1067,8 +1148,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded), and those that
-    /// every operation may have.
+    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded),
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -1090,8 +1171,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded), and those that
-    /// every operation may have.
+    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded),
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -1110,6 +1191,10 @@ impl Client {
     ///
     /// Query; needs the right `read` over tcp.
     ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
+    ///
     /// # Example
     ///
     /// ```no_run
@@ -1127,6 +1212,10 @@ impl Client {
     /// userId of bans.
     ///
     /// Query; needs the right `read` over tcp.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -1149,8 +1238,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded), and those that
-    /// every operation may have.
+    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded),
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -1172,8 +1261,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded), and those that
-    /// every operation may have.
+    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded),
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -1195,6 +1284,10 @@ impl Client {
     ///
     /// Query; needs the right `read` over tcp.
     ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
+    ///
     /// # Example
     ///
     /// ```no_run
@@ -1214,6 +1307,10 @@ impl Client {
     /// All attachments of the scope, ordered by id.
     ///
     /// Query; needs the right `read` over tcp.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -1243,7 +1340,8 @@ impl Client {
     /// # Errors
     ///
     /// [`NotFound`](crate::Code::NotFound), [`Conflict`](crate::Code::Conflict),
-    /// [`Superseded`](crate::Code::Superseded), and those that every operation may have.
+    /// [`Superseded`](crate::Code::Superseded), [`Storage`](crate::Code::Storage), and those that
+    /// every operation may have.
     ///
     /// # Example
     ///
@@ -1266,8 +1364,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded), and those that
-    /// every operation may have.
+    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded),
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -1288,8 +1386,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded), and those that
-    /// every operation may have.
+    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded),
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -1307,6 +1405,10 @@ impl Client {
     /// The session with this token, or null if there is none or it has expired.
     ///
     /// Query; needs the right `read` over tcp.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -1332,7 +1434,8 @@ impl Client {
     /// # Errors
     ///
     /// [`NotFound`](crate::Code::NotFound), [`Conflict`](crate::Code::Conflict),
-    /// [`Superseded`](crate::Code::Superseded), and those that every operation may have.
+    /// [`Superseded`](crate::Code::Superseded), [`Storage`](crate::Code::Storage), and those that
+    /// every operation may have.
     ///
     /// # Example
     ///
@@ -1356,7 +1459,8 @@ impl Client {
     /// # Errors
     ///
     /// [`NotFound`](crate::Code::NotFound), [`Conflict`](crate::Code::Conflict),
-    /// [`Superseded`](crate::Code::Superseded), and those that every operation may have.
+    /// [`Superseded`](crate::Code::Superseded), [`Storage`](crate::Code::Storage), and those that
+    /// every operation may have.
     ///
     /// # Example
     ///
@@ -1380,8 +1484,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded), and those that
-    /// every operation may have.
+    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded),
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -1400,6 +1504,10 @@ impl Client {
     ///
     /// Query; needs the right `read` over tcp.
     ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
+    ///
     /// # Example
     ///
     /// ```no_run
@@ -1417,6 +1525,10 @@ impl Client {
     /// were made.
     ///
     /// Query; needs the right `read` over tcp.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -1439,7 +1551,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`NotFound`](crate::Code::NotFound), and those that every operation may have.
+    /// [`NotFound`](crate::Code::NotFound), [`Storage`](crate::Code::Storage), and those that every
+    /// operation may have.
     ///
     /// # Example
     ///
@@ -1458,6 +1571,10 @@ impl Client {
     /// if they are large.
     ///
     /// Query; needs the right `read` over tcp.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -1478,6 +1595,10 @@ impl Client {
     ///
     /// Maintenance; needs the right `admin` over tcp.
     ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
+    ///
     /// # Example
     ///
     /// ```no_run
@@ -1496,6 +1617,10 @@ impl Client {
     ///
     /// Maintenance; needs the right `admin` over tcp.
     ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
+    ///
     /// # Example
     ///
     /// ```no_run
@@ -1513,6 +1638,10 @@ impl Client {
     /// seq 0.
     ///
     /// Maintenance; needs the right `admin` over tcp.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -1536,8 +1665,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`NotFound`](crate::Code::NotFound), [`Conflict`](crate::Code::Conflict), and those that
-    /// every operation may have.
+    /// [`NotFound`](crate::Code::NotFound), [`Conflict`](crate::Code::Conflict),
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -1556,6 +1685,10 @@ impl Client {
     /// Rewrite the scope's files so that they are small and contain no byte of deleted data.
     ///
     /// Maintenance; needs the right `admin` over tcp.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -1585,7 +1718,8 @@ impl Client {
     /// # Errors
     ///
     /// [`NotFound`](crate::Code::NotFound), [`Conflict`](crate::Code::Conflict),
-    /// [`Superseded`](crate::Code::Superseded), and those that every operation may have.
+    /// [`Superseded`](crate::Code::Superseded), [`Storage`](crate::Code::Storage), and those that
+    /// every operation may have.
     ///
     /// # Example
     ///
@@ -1606,6 +1740,10 @@ impl Client {
     /// `busy` for entries from before a room was cleared while its messages are being removed.
     ///
     /// Query; needs the right `admin` over tcp.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -1631,8 +1769,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`NotFound`](crate::Code::NotFound), [`Conflict`](crate::Code::Conflict), and those that
-    /// every operation may have.
+    /// [`NotFound`](crate::Code::NotFound), [`Conflict`](crate::Code::Conflict),
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -1658,7 +1796,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`NotFound`](crate::Code::NotFound), and those that every operation may have.
+    /// [`NotFound`](crate::Code::NotFound), [`Storage`](crate::Code::Storage), and those that every
+    /// operation may have.
     ///
     /// # Example
     ///
@@ -1679,8 +1818,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded), and those that
-    /// every operation may have.
+    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded),
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -1701,8 +1840,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded), and those that
-    /// every operation may have.
+    /// [`Conflict`](crate::Code::Conflict), [`Superseded`](crate::Code::Superseded),
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -1769,6 +1908,124 @@ impl Client {
         self.send(Describe::new()).await
     }
 
+    /// Start to check databases and media while they are in use, in the background. `busy` while
+    /// another task is running.
+    ///
+    /// All pages, SQLite's own check, the command log with its chain, the tables against the log,
+    /// and the hashes of media.
+    ///
+    /// Maintenance; needs the right `admin` over tcp.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](crate::Code::NotFound), [`Storage`](crate::Code::Storage), and those that every
+    /// operation may have.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # use backscroll::{operations::*, records::*};
+    /// # async fn example(client: backscroll::Client) -> Result<(), backscroll::Error> {
+    /// client.start_check(StartCheck::new()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn start_check(&self, payload: StartCheck) -> Result<Task, Error> {
+        self.send(payload).await
+    }
+
+    /// Start to make a backup while the databases are in use, in the background. `busy` while
+    /// another task is running.
+    ///
+    /// What was acknowledged before this is answered is in the backup. It is verified before it
+    /// counts as made.
+    ///
+    /// Maintenance; needs the right `admin` over tcp.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](crate::Code::NotFound), [`Storage`](crate::Code::Storage), and those that every
+    /// operation may have.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # use backscroll::{operations::*, records::*};
+    /// # async fn example(client: backscroll::Client) -> Result<(), backscroll::Error> {
+    /// client.start_backup(StartBackup::new().directory("/media/disk/backups")).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn start_backup(&self, payload: StartBackup) -> Result<Task, Error> {
+        self.send(payload).await
+    }
+
+    /// Start to verify a backup without restoring it, in the background. `busy` while another task
+    /// is running.
+    ///
+    /// Maintenance; needs the right `admin` over tcp.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](crate::Code::NotFound), [`Storage`](crate::Code::Storage), and those that every
+    /// operation may have.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # use backscroll::{operations::*, records::*};
+    /// # async fn example(client: backscroll::Client) -> Result<(), backscroll::Error> {
+    /// let payload = StartBackupVerification::new().directory("/media/disk/backups");
+    /// client.start_backup_verification(payload).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn start_backup_verification(
+        &self,
+        payload: StartBackupVerification,
+    ) -> Result<Task, Error> {
+        self.send(payload).await
+    }
+
+    /// The backups in a directory, the oldest first. `not-found` if it is no directory of backups.
+    ///
+    /// Maintenance; needs the right `admin` over tcp.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](crate::Code::NotFound), [`Storage`](crate::Code::Storage), and those that every
+    /// operation may have.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # use backscroll::{operations::*, records::*};
+    /// # async fn example(client: backscroll::Client) -> Result<(), backscroll::Error> {
+    /// client.list_backups(ListBackups::new().directory("/media/disk/backups")).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn list_backups(&self, payload: ListBackups) -> Result<Vec<Backup>, Error> {
+        self.send(payload).await
+    }
+
+    /// The task that is running and how far it is, and how the last one of each kind ended.
+    ///
+    /// Built-in; needs the right `admin` over tcp.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # use backscroll::{operations::*, records::*};
+    /// # async fn example(client: backscroll::Client) -> Result<(), backscroll::Error> {
+    /// client.get_tasks().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn get_tasks(&self) -> Result<TaskList, Error> {
+        self.send(GetTasks::new()).await
+    }
+
     /// Have the daemon prove that it knows a token, before the token is sent: that of this name, or
     /// its start token.
     ///
@@ -1800,7 +2057,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::Code::Conflict), and those that every operation may have.
+    /// [`Conflict`](crate::Code::Conflict), [`Storage`](crate::Code::Storage), and those that every
+    /// operation may have.
     ///
     /// # Example
     ///
@@ -1819,6 +2077,10 @@ impl Client {
     /// The tokens of the daemon by name, without their hashes, and without the start token.
     ///
     /// Maintenance; needs the right `admin` over tcp.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -1839,7 +2101,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`NotFound`](crate::Code::NotFound), and those that every operation may have.
+    /// [`NotFound`](crate::Code::NotFound), [`Storage`](crate::Code::Storage), and those that every
+    /// operation may have.
     ///
     /// # Example
     ///
@@ -1861,7 +2124,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::Code::Conflict), and those that every operation may have.
+    /// [`Conflict`](crate::Code::Conflict), [`Storage`](crate::Code::Storage), and those that every
+    /// operation may have.
     ///
     /// # Example
     ///
@@ -1879,6 +2143,10 @@ impl Client {
     /// The daemon's own public CURVE key, and those of the clients that may connect, by name.
     ///
     /// Maintenance; needs the right `admin` over tcp.
+    ///
+    /// # Errors
+    ///
+    /// [`Storage`](crate::Code::Storage), and those that every operation may have.
     ///
     /// # Example
     ///
@@ -1900,7 +2168,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`NotFound`](crate::Code::NotFound), and those that every operation may have.
+    /// [`NotFound`](crate::Code::NotFound), [`Storage`](crate::Code::Storage), and those that every
+    /// operation may have.
     ///
     /// # Example
     ///

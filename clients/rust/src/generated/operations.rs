@@ -8,18 +8,20 @@ use super::payloads::{
     DeleteScope, DeleteSession, Describe, ForgetDeletions, GetAllAttachments, GetAllRooms,
     GetAttachmentsForMessage, GetBansForRoom, GetChanges, GetChannel, GetCurrentUser, GetLog,
     GetMedia, GetMediaPart, GetMember, GetMembers, GetMessageById, GetMessagePage, GetMessages,
-    GetMessagesByIds, GetReactionsForMessage, GetRoom, GetRows, GetScopeInfo, GetSession, GetUser,
-    GetUserByPubkey, GetUsersByRoom, Health, Hello, Initialize, IsUserBanned, ListCategories,
-    ListChannels, ListKeys, ListMedia, ListMessages, ListScopes, ListTokens, ListUsers, Ping,
-    PutMedia, PutMediaPart, RemoveBan, RemoveMember, RemoveReaction, RenameMessage, RevokeKey,
-    RevokeToken, SaveAttachment, SaveBan, SaveCategory, SaveChannel, SaveMember, SaveMessage,
-    SaveReaction, SaveRoom, SaveUser, SetCurrentUserId, UpdateCategory, UpdateChannel,
-    UpdateMessage, UpdateRoom, UpdateUser,
+    GetMessagesByIds, GetReactionsForMessage, GetRoom, GetRows, GetScopeInfo, GetSession, GetTasks,
+    GetUser, GetUserByPubkey, GetUsersByRoom, Health, Hello, Initialize, IsUserBanned, ListBackups,
+    ListCategories, ListChannels, ListKeys, ListMedia, ListMessages, ListScopes, ListTokens,
+    ListUsers, Ping, PutMedia, PutMediaPart, RemoveBan, RemoveMember, RemoveReaction, RenameMessage,
+    RevokeKey, RevokeToken, SaveAttachment, SaveBan, SaveCategory, SaveChannel, SaveMember,
+    SaveMessage, SaveReaction, SaveRoom, SaveUser, SetCurrentUserId, StartBackup,
+    StartBackupVerification, StartCheck, UpdateCategory, UpdateChannel, UpdateMessage, UpdateRoom,
+    UpdateUser,
 };
 use super::records::{
-    AccessToken, Attachment, Ban, ByteBuf, Category, ChangePage, Channel, DeletedMessages,
+    AccessToken, Attachment, Backup, Ban, ByteBuf, Category, ChangePage, Channel, DeletedMessages,
     HealthReport, JsonObject, KeyList, LogPage, Media, Message, MessageList, MessagePage, Noun,
-    Pong, Proof, Reaction, Room, RoomMember, RowPage, ScopeInfo, Session, User, Value,
+    Pong, Proof, Reaction, Room, RoomMember, RowPage, ScopeInfo, Session, Task, TaskList, User,
+    Value,
 };
 use crate::language::{Kind, Operation, Query};
 
@@ -658,6 +660,36 @@ impl Operation for Describe {
     const KIND: Kind = Kind::BuiltIn;
 }
 
+impl Operation for StartCheck {
+    type Output = Task;
+    const NAME: &'static str = "start-check";
+    const KIND: Kind = Kind::Maintenance;
+}
+
+impl Operation for StartBackup {
+    type Output = Task;
+    const NAME: &'static str = "start-backup";
+    const KIND: Kind = Kind::Maintenance;
+}
+
+impl Operation for StartBackupVerification {
+    type Output = Task;
+    const NAME: &'static str = "start-backup-verification";
+    const KIND: Kind = Kind::Maintenance;
+}
+
+impl Operation for ListBackups {
+    type Output = Vec<Backup>;
+    const NAME: &'static str = "list-backups";
+    const KIND: Kind = Kind::Maintenance;
+}
+
+impl Operation for GetTasks {
+    type Output = TaskList;
+    const NAME: &'static str = "get-tasks";
+    const KIND: Kind = Kind::BuiltIn;
+}
+
 impl Operation for Hello {
     type Output = Proof;
     const NAME: &'static str = "hello";
@@ -738,13 +770,17 @@ pub fn kind_of(name: &str) -> Kind {
         | "adopt-legacy-database"
         | "compact-scope"
         | "append-log"
+        | "start-check"
+        | "start-backup"
+        | "start-backup-verification"
+        | "list-backups"
         | "create-token"
         | "list-tokens"
         | "revoke-token"
         | "add-key"
         | "list-keys"
         | "revoke-key" => Kind::Maintenance,
-        "ping" | "health" | "describe" | "hello" => Kind::BuiltIn,
+        "ping" | "health" | "describe" | "get-tasks" | "hello" => Kind::BuiltIn,
         _ => Kind::Command,
     }
 }

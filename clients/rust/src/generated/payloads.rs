@@ -2823,6 +2823,188 @@ impl Describe {
     }
 }
 
+/// The payload of [`start_check`](crate::Client::start_check): start to check databases and media
+/// while they are in use, in the background. `busy` while another task is running.
+#[derive(Default, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[non_exhaustive]
+pub struct StartCheck {
+    /// Only this scope; without it, all. 1 to 128 bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+}
+
+impl StartCheck {
+    /// With all fields left out.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets `scope`. Only this scope; without it, all. 1 to 128 bytes.
+    #[must_use]
+    pub fn scope(mut self, scope: impl Into<String>) -> Self {
+        self.scope = Some(scope.into());
+        self
+    }
+}
+
+/// The payload of [`start_backup`](crate::Client::start_backup): start to make a backup while the
+/// databases are in use, in the background. `busy` while another task is running.
+#[derive(Default, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[non_exhaustive]
+pub struct StartBackup {
+    /// The directory of the backups on the daemon's machine, outside its data directory; without
+    /// it, the one in the daemon's settings. 1 to 4,096 bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// Only this scope; without it, all. 1 to 128 bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// Whether to copy everything also where only what changed since the backup before would have
+    /// to be. `false` if left out.
+    #[serde(
+        default,
+        deserialize_with = "crate::language::given",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub full: Option<bool>,
+}
+
+impl StartBackup {
+    /// With all fields left out.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets `directory`. The directory of the backups on the daemon's machine, outside its data
+    /// directory; without it, the one in the daemon's settings. 1 to 4,096 bytes.
+    #[must_use]
+    pub fn directory(mut self, directory: impl Into<String>) -> Self {
+        self.directory = Some(directory.into());
+        self
+    }
+
+    /// Sets `scope`. Only this scope; without it, all. 1 to 128 bytes.
+    #[must_use]
+    pub fn scope(mut self, scope: impl Into<String>) -> Self {
+        self.scope = Some(scope.into());
+        self
+    }
+
+    /// Sets `full`. Whether to copy everything also where only what changed since the backup before
+    /// would have to be. `false` if left out.
+    #[must_use]
+    pub fn full(mut self, full: bool) -> Self {
+        self.full = Some(full);
+        self
+    }
+}
+
+/// The payload of [`start_backup_verification`](crate::Client::start_backup_verification): start to
+/// verify a backup without restoring it, in the background. `busy` while another task is running.
+#[derive(Default, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[non_exhaustive]
+pub struct StartBackupVerification {
+    /// The directory of the backups on the daemon's machine; without it, the one in the daemon's
+    /// settings. 1 to 4,096 bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// Which backup, as `list-backups` calls it; without it, the newest. At most 64 bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+impl StartBackupVerification {
+    /// With all fields left out.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets `directory`. The directory of the backups on the daemon's machine; without it, the one
+    /// in the daemon's settings. 1 to 4,096 bytes.
+    #[must_use]
+    pub fn directory(mut self, directory: impl Into<String>) -> Self {
+        self.directory = Some(directory.into());
+        self
+    }
+
+    /// Sets `name`. Which backup, as `list-backups` calls it; without it, the newest. At most 64
+    /// bytes.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+}
+
+/// The payload of [`list_backups`](crate::Client::list_backups): the backups in a directory, the
+/// oldest first. `not-found` if it is no directory of backups.
+#[derive(Default, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ListBackups {
+    /// The directory of the backups on the daemon's machine; without it, the one in the daemon's
+    /// settings. 1 to 4,096 bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// The most items of a page. Without it the result is the whole list. 1 to 500.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
+    /// The last name of the page before. The end is an empty page. At most 64 bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+impl ListBackups {
+    /// With all fields left out.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets `directory`. The directory of the backups on the daemon's machine; without it, the one
+    /// in the daemon's settings. 1 to 4,096 bytes.
+    #[must_use]
+    pub fn directory(mut self, directory: impl Into<String>) -> Self {
+        self.directory = Some(directory.into());
+        self
+    }
+
+    /// Sets `limit`. The most items of a page. Without it the result is the whole list. 1 to 500.
+    #[must_use]
+    pub fn limit(mut self, limit: i64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// Sets `after`. The last name of the page before. The end is an empty page. At most 64 bytes.
+    #[must_use]
+    pub fn after(mut self, after: impl Into<String>) -> Self {
+        self.after = Some(after.into());
+        self
+    }
+}
+
+/// The payload of [`get_tasks`](crate::Client::get_tasks): the task that is running and how far it
+/// is, and how the last one of each kind ended.
+#[derive(Default, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[non_exhaustive]
+pub struct GetTasks {}
+
+impl GetTasks {
+    /// It has no fields at this level.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
 /// The payload of [`hello`](crate::Client::hello): have the daemon prove that it knows a token,
 /// before the token is sent: that of this name, or its start token.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -20,7 +20,7 @@ pub use serde_json::Value;
 /// Free JSON: an object whose content the daemon stores and returns as it is.
 pub type JsonObject = serde_json::Map<String, Value>;
 
-/// How a command tells that what it reports may be older than what is stored.
+/// In which order what other programs sent arrives here.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -70,6 +70,33 @@ pub enum Right {
     Read,
     Write,
     Admin,
+    /// A value that this level of the protocol does not know.
+    #[serde(untagged)]
+    Other(String),
+}
+
+/// What a long task of the daemon does.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum TaskKind {
+    Check,
+    Backup,
+    VerifyBackup,
+    /// A value that this level of the protocol does not know.
+    #[serde(untagged)]
+    Other(String),
+}
+
+/// Whether a task is running, or how it ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum TaskState {
+    Running,
+    Ok,
+    Damaged,
+    Failed,
     /// A value that this level of the protocol does not know.
     #[serde(untagged)]
     Other(String),
@@ -295,6 +322,27 @@ impl AttachmentPosition {
     pub fn new(id: impl Into<String>) -> Self {
         Self { id: id.into() }
     }
+}
+
+/// A backup in a directory of backups.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Backup {
+    /// The name of its folder, which is the time when it was taken.
+    pub name: String,
+    /// Whether it has only what changed since the backup before it.
+    pub incremental: bool,
+    /// Milliseconds since 1970 (UTC).
+    pub taken_at: i64,
+    /// The size of its own files, without the parts of media that it shares with other backups.
+    /// Bytes.
+    pub bytes: i64,
+    /// How many scopes it has.
+    pub scopes: i64,
+    /// Fields of a later level of the protocol.
+    #[serde(flatten)]
+    pub extra: JsonObject,
 }
 
 /// A ban of one user from one room, in force while `expiresAt` is absent or in the future.
@@ -3890,6 +3938,62 @@ pub struct StorageHealth {
     /// it is the one it knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
+    /// Fields of a later level of the protocol.
+    #[serde(flatten)]
+    pub extra: JsonObject,
+}
+
+/// A check, a backup, or the verification of a backup: how far it is, or how it ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Task {
+    pub task: TaskKind,
+    /// `ok` is a task that found everything whole, `damaged` one that found damage, and `failed`
+    /// one that could not be done to its end.
+    pub state: TaskState,
+    /// Milliseconds since 1970 (UTC).
+    pub started_at: i64,
+    /// Milliseconds since 1970 (UTC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<i64>,
+    /// The scope that it is about; all, if unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// The directory of the backups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// The name of the backup that was made or verified, a folder in the directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<String>,
+    /// What it is doing now, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// How much of the step is done: bytes, pages or commands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done: Option<i64>,
+    /// How much of the step there is, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<i64>,
+    /// What is damaged, in words, with the file; the first 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problems: Option<Vec<String>>,
+    /// How it ended, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Fields of a later level of the protocol.
+    #[serde(flatten)]
+    pub extra: JsonObject,
+}
+
+/// The task that is running, and the last one of each kind that has ended, the newest first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct TaskList {
+    pub last: Vec<Task>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<Task>,
     /// Fields of a later level of the protocol.
     #[serde(flatten)]
     pub extra: JsonObject,

@@ -50,6 +50,7 @@ import type {
   GetRows,
   GetScopeInfo,
   GetSession,
+  GetTasks,
   GetUser,
   GetUserByPubkey,
   GetUsersByRoom,
@@ -57,6 +58,7 @@ import type {
   Hello,
   Initialize,
   IsUserBanned,
+  ListBackups,
   ListCategories,
   ListChannels,
   ListKeys,
@@ -84,6 +86,9 @@ import type {
   SaveRoom,
   SaveUser,
   SetCurrentUserId,
+  StartBackup,
+  StartBackupVerification,
+  StartCheck,
   UpdateCategory,
   UpdateChannel,
   UpdateMessage,
@@ -93,6 +98,7 @@ import type {
 import type {
   AccessToken,
   Attachment,
+  Backup,
   Ban,
   Category,
   ChangePage,
@@ -114,6 +120,8 @@ import type {
   RowPage,
   ScopeInfo,
   Session,
+  Task,
+  TaskList,
   User,
 } from "./records.js";
 
@@ -137,6 +145,7 @@ export abstract class Operations {
    *
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.saveMessage({
    *   message: {
@@ -168,6 +177,7 @@ export abstract class Operations {
    * @throws {@link NotFoundError}
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.updateMessage({ messageId: "m1", updates: { content: "hello, world", editedAt: 1767225660000 } });
    */
@@ -183,6 +193,7 @@ export abstract class Operations {
    * @throws {@link NotFoundError}
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.deleteMessage({ messageId: "m1" });
    */
@@ -200,6 +211,7 @@ export abstract class Operations {
    *
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.clearRoomMessages({ roomId: "r1" });
    */
@@ -217,6 +229,7 @@ export abstract class Operations {
    *
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.forgetDeletions({ roomId: "r1" });
    */
@@ -235,6 +248,7 @@ export abstract class Operations {
    *
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.renameMessage({ messageId: "m1", newId: "m900" });
    */
@@ -252,6 +266,7 @@ export abstract class Operations {
    *
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.deleteMessagesBefore({ roomId: "r1", timestamp: 1767225600000 });
    */
@@ -267,6 +282,7 @@ export abstract class Operations {
    *
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.deleteExpiredMessages();
    */
@@ -285,6 +301,7 @@ export abstract class Operations {
    * @throws {@link NotFoundError}
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.createMessage({ channelId: "general", authorId: "ada", content: "hello" });
    */
@@ -299,6 +316,7 @@ export abstract class Operations {
    *
    * @deprecated Use {@link getMessagePage}.
    * @throws {@link NotFoundError}
+   * @throws {@link StorageError}
    * @example
    * await client.listMessages({ channelId: "general", limit: 20 });
    */
@@ -315,6 +333,7 @@ export abstract class Operations {
    * Query; needs the right `read` over tcp.
    *
    * @throws {@link NotFoundError}
+   * @throws {@link StorageError}
    * @example
    * await client.getMessagePage({ roomId: "r1", channelId: "general", limit: 20, includeDeleted: false });
    */
@@ -330,6 +349,7 @@ export abstract class Operations {
    * Query; needs the right `read` over tcp.
    *
    * @deprecated Use {@link getMessagePage}.
+   * @throws {@link StorageError}
    * @example
    * await client.getMessages({ roomId: "r1", limit: 50, offset: 100 });
    */
@@ -342,6 +362,7 @@ export abstract class Operations {
    *
    * Query; needs the right `read` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.getMessageById({ messageId: "m1" });
    */
@@ -356,6 +377,7 @@ export abstract class Operations {
    *
    * Query; needs the right `read` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.getMessagesByIds({ messageIds: ["m1", "m2"] });
    */
@@ -373,6 +395,7 @@ export abstract class Operations {
    *
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.saveReaction({ reaction: { messageId: "m1", oderId: "bob", emoji: "👍", timestamp: 1767225601000 } });
    */
@@ -387,6 +410,7 @@ export abstract class Operations {
    *
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.removeReaction({ messageId: "m1", oderId: "bob", emoji: "👍" });
    */
@@ -399,6 +423,7 @@ export abstract class Operations {
    *
    * Query; needs the right `read` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.getReactionsForMessage({ messageId: "m1" });
    */
@@ -413,6 +438,7 @@ export abstract class Operations {
    *
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.saveUser({ user: { oderId: "ada", id: "u1", username: "ada", createdAt: 1767225600000 } });
    */
@@ -428,6 +454,7 @@ export abstract class Operations {
    * @throws {@link NotFoundError}
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.updateUser({ userId: "ada", updates: { status: "away", displayName: null } });
    */
@@ -442,6 +469,7 @@ export abstract class Operations {
    *
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.setCurrentUserId({ userId: "ada" });
    */
@@ -457,6 +485,7 @@ export abstract class Operations {
    * @deprecated Use {@link saveUser}.
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.createUser({ pubkey: "ed25519:8f3a", displayName: "Ada" });
    */
@@ -469,6 +498,7 @@ export abstract class Operations {
    *
    * Query; needs the right `read` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.getUserByPubkey({ pubkey: "ed25519:8f3a" });
    */
@@ -481,6 +511,7 @@ export abstract class Operations {
    *
    * Query; needs the right `read` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.listUsers({ limit: 100, after: { createdAt: 1767225600000, oderId: "abe" } });
    */
@@ -493,6 +524,7 @@ export abstract class Operations {
    *
    * Query; needs the right `read` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.getUser({ userId: "ada" });
    */
@@ -505,6 +537,7 @@ export abstract class Operations {
    *
    * Query; needs the right `read` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.getCurrentUser();
    */
@@ -517,6 +550,7 @@ export abstract class Operations {
    *
    * Query; needs the right `read` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.getUsersByRoom({ roomId: "r1" });
    */
@@ -531,6 +565,7 @@ export abstract class Operations {
    *
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.saveRoom({
    *   room: {
@@ -565,6 +600,7 @@ export abstract class Operations {
    * @throws {@link NotFoundError}
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.updateRoom({ roomId: "r1", updates: { topic: null, maxUsers: 50 } });
    */
@@ -579,6 +615,7 @@ export abstract class Operations {
    *
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.deleteRoom({ roomId: "r1" });
    */
@@ -591,6 +628,7 @@ export abstract class Operations {
    *
    * Query; needs the right `read` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.getRoom({ roomId: "r1" });
    */
@@ -603,6 +641,7 @@ export abstract class Operations {
    *
    * Query; needs the right `read` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.getAllRooms({ childLists: false, limit: 100 });
    */
@@ -618,6 +657,7 @@ export abstract class Operations {
    * @throws {@link NotFoundError}
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.saveMember({ roomId: "r1", member: { oderId: "ada", displayName: "Ada", joinedAt: 1767225600000 } });
    */
@@ -632,6 +672,7 @@ export abstract class Operations {
    *
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.removeMember({ roomId: "r1", oderId: "ada" });
    */
@@ -644,6 +685,7 @@ export abstract class Operations {
    *
    * Query; needs the right `read` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.getMember({ roomId: "r1", oderId: "ada" });
    */
@@ -656,6 +698,7 @@ export abstract class Operations {
    *
    * Query; needs the right `read` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.getMembers({ roomId: "r1", limit: 100 });
    */
@@ -671,6 +714,7 @@ export abstract class Operations {
    * @throws {@link NotFoundError}
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.saveChannel({ channel: { id: "general", name: "general", type: "text", position: 1 } });
    */
@@ -687,6 +731,7 @@ export abstract class Operations {
    * @throws {@link NotFoundError}
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.createChannel({ name: "general", topic: "anything", position: 1 });
    */
@@ -702,6 +747,7 @@ export abstract class Operations {
    * @throws {@link NotFoundError}
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.updateChannel({ channelId: "general", updates: { topic: null, position: 2 } });
    */
@@ -717,6 +763,7 @@ export abstract class Operations {
    * @throws {@link NotFoundError}
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.deleteChannel({ channelId: "general", cascade: true });
    */
@@ -729,6 +776,7 @@ export abstract class Operations {
    *
    * Query; needs the right `read` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.getChannel({ channelId: "general" });
    */
@@ -741,6 +789,7 @@ export abstract class Operations {
    *
    * Query; needs the right `read` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.listChannels({ roomId: "r1" });
    */
@@ -756,6 +805,7 @@ export abstract class Operations {
    * @throws {@link NotFoundError}
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.saveCategory({ category: { id: "talk", name: "Talk", position: 1 } });
    */
@@ -772,6 +822,7 @@ export abstract class Operations {
    * @throws {@link NotFoundError}
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.createCategory({ name: "Talk", position: 1 });
    */
@@ -787,6 +838,7 @@ export abstract class Operations {
    * @throws {@link NotFoundError}
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.updateCategory({ categoryId: "talk", updates: { name: "Talking" } });
    */
@@ -802,6 +854,7 @@ export abstract class Operations {
    * @throws {@link NotFoundError}
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.deleteCategory({ categoryId: "talk" });
    */
@@ -814,6 +867,7 @@ export abstract class Operations {
    *
    * Query; needs the right `read` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.listCategories();
    */
@@ -828,6 +882,7 @@ export abstract class Operations {
    *
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.saveBan({ ban: { roomId: "r1", oderId: "eve", timestamp: 1767225600000, reason: "spam" } });
    */
@@ -842,6 +897,7 @@ export abstract class Operations {
    *
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.removeBan({ roomId: "r1", oderId: "eve" });
    */
@@ -854,6 +910,7 @@ export abstract class Operations {
    *
    * Query; needs the right `read` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.getBansForRoom({ roomId: "r1" });
    */
@@ -866,6 +923,7 @@ export abstract class Operations {
    *
    * Query; needs the right `read` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.isUserBanned({ userId: "eve", roomId: "r1" });
    */
@@ -882,6 +940,7 @@ export abstract class Operations {
    *
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.saveAttachment({
    *   attachment: {
@@ -905,6 +964,7 @@ export abstract class Operations {
    *
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.deleteAttachmentsForMessage({ messageId: "m1" });
    */
@@ -917,6 +977,7 @@ export abstract class Operations {
    *
    * Query; needs the right `read` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.getAttachmentsForMessage({ messageId: "m1" });
    */
@@ -929,6 +990,7 @@ export abstract class Operations {
    *
    * Query; needs the right `read` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.getAllAttachments({ limit: 100, after: { id: "a0" } });
    */
@@ -947,6 +1009,7 @@ export abstract class Operations {
    * @throws {@link NotFoundError}
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.createSession({ userId: "ada", durationMs: 86400000, token: "bm90IGEgcmVhbCB0b2tlbg" });
    */
@@ -961,6 +1024,7 @@ export abstract class Operations {
    *
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.deleteSession({ token: "bm90IGEgcmVhbCB0b2tlbg" });
    */
@@ -975,6 +1039,7 @@ export abstract class Operations {
    *
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.deleteExpiredSessions();
    */
@@ -987,6 +1052,7 @@ export abstract class Operations {
    *
    * Query; needs the right `read` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.getSession({ token: "bm90IGEgcmVhbCB0b2tlbg" });
    */
@@ -1004,6 +1070,7 @@ export abstract class Operations {
    * @throws {@link NotFoundError}
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.putMediaPart({ data: "aGVsbG8=" });
    */
@@ -1021,6 +1088,7 @@ export abstract class Operations {
    * @throws {@link NotFoundError}
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.putMedia({
    *   parts: [
@@ -1042,6 +1110,7 @@ export abstract class Operations {
    *
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.deleteMedia({ mediaId: "01JGH0000000000000000000000" });
    */
@@ -1054,6 +1123,7 @@ export abstract class Operations {
    *
    * Query; needs the right `read` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.getMedia({ mediaId: "01JGH0000000000000000000000" });
    */
@@ -1066,6 +1136,7 @@ export abstract class Operations {
    *
    * Query; needs the right `read` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.listMedia({ limit: 100, after: { id: "01JGH0000000000000000000000" } });
    */
@@ -1079,6 +1150,7 @@ export abstract class Operations {
    * Query; needs the right `read` over tcp.
    *
    * @throws {@link NotFoundError}
+   * @throws {@link StorageError}
    * @example
    * await client.getMediaPart({ mediaId: "01JGH0000000000000000000000" });
    */
@@ -1091,6 +1163,7 @@ export abstract class Operations {
    *
    * Query; needs the right `read` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.getChanges({
    *   waitMs: 100,
@@ -1114,6 +1187,7 @@ export abstract class Operations {
    *
    * Maintenance; needs the right `admin` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.getScopeInfo();
    */
@@ -1126,6 +1200,7 @@ export abstract class Operations {
    *
    * Maintenance; needs the right `admin` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.listScopes();
    */
@@ -1138,6 +1213,7 @@ export abstract class Operations {
    *
    * Maintenance; needs the right `admin` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.deleteScope();
    */
@@ -1155,6 +1231,7 @@ export abstract class Operations {
    *
    * @throws {@link NotFoundError}
    * @throws {@link ConflictError}
+   * @throws {@link StorageError}
    * @example
    * await client.adoptLegacyDatabase({ path: "/home/ada/.old/chat.db", userId: "ada" });
    */
@@ -1167,6 +1244,7 @@ export abstract class Operations {
    *
    * Maintenance; needs the right `admin` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.compactScope();
    */
@@ -1186,6 +1264,7 @@ export abstract class Operations {
    * @throws {@link NotFoundError}
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.batch({
    *   commands: [
@@ -1219,6 +1298,7 @@ export abstract class Operations {
    *
    * Query; needs the right `admin` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.getLog({ fromSeq: 101, limit: 50 });
    */
@@ -1236,6 +1316,7 @@ export abstract class Operations {
    *
    * @throws {@link NotFoundError}
    * @throws {@link ConflictError}
+   * @throws {@link StorageError}
    * @example
    * await client.appendLog({
    *   entries: [
@@ -1262,6 +1343,7 @@ export abstract class Operations {
    * Query; needs the right `admin` over tcp.
    *
    * @throws {@link NotFoundError}
+   * @throws {@link StorageError}
    * @example
    * await client.getRows({ table: "messages", limit: 50 });
    */
@@ -1276,6 +1358,7 @@ export abstract class Operations {
    *
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.initialize();
    */
@@ -1290,6 +1373,7 @@ export abstract class Operations {
    *
    * @throws {@link ConflictError}
    * @throws {@link SupersededError}
+   * @throws {@link StorageError}
    * @example
    * await client.clearAllData();
    */
@@ -1334,6 +1418,78 @@ export abstract class Operations {
   }
 
   /**
+   * Start to check databases and media while they are in use, in the background. `busy` while another task is running.
+   *
+   * All pages, SQLite's own check, the command log with its chain, the tables against the log, and the hashes of media.
+   *
+   * Maintenance; needs the right `admin` over tcp.
+   *
+   * @throws {@link NotFoundError}
+   * @throws {@link StorageError}
+   * @example
+   * await client.startCheck();
+   */
+  startCheck(payload: StartCheck = {}, options?: RequestOptions): Promise<Task> {
+    return this.call("start-check", payload, options);
+  }
+
+  /**
+   * Start to make a backup while the databases are in use, in the background. `busy` while another task is running.
+   *
+   * What was acknowledged before this is answered is in the backup. It is verified before it counts as made.
+   *
+   * Maintenance; needs the right `admin` over tcp.
+   *
+   * @throws {@link NotFoundError}
+   * @throws {@link StorageError}
+   * @example
+   * await client.startBackup({ directory: "/media/disk/backups" });
+   */
+  startBackup(payload: StartBackup = {}, options?: RequestOptions): Promise<Task> {
+    return this.call("start-backup", payload, options);
+  }
+
+  /**
+   * Start to verify a backup without restoring it, in the background. `busy` while another task is running.
+   *
+   * Maintenance; needs the right `admin` over tcp.
+   *
+   * @throws {@link NotFoundError}
+   * @throws {@link StorageError}
+   * @example
+   * await client.startBackupVerification({ directory: "/media/disk/backups" });
+   */
+  startBackupVerification(payload: StartBackupVerification = {}, options?: RequestOptions): Promise<Task> {
+    return this.call("start-backup-verification", payload, options);
+  }
+
+  /**
+   * The backups in a directory, the oldest first. `not-found` if it is no directory of backups.
+   *
+   * Maintenance; needs the right `admin` over tcp.
+   *
+   * @throws {@link NotFoundError}
+   * @throws {@link StorageError}
+   * @example
+   * await client.listBackups({ directory: "/media/disk/backups" });
+   */
+  listBackups(payload: ListBackups = {}, options?: RequestOptions): Promise<Backup[]> {
+    return this.call("list-backups", payload, options);
+  }
+
+  /**
+   * The task that is running and how far it is, and how the last one of each kind ended.
+   *
+   * Built-in; needs the right `admin` over tcp.
+   *
+   * @example
+   * await client.getTasks();
+   */
+  getTasks(payload: GetTasks = {}, options?: RequestOptions): Promise<TaskList> {
+    return this.call("get-tasks", payload, options);
+  }
+
+  /**
    * Have the daemon prove that it knows a token, before the token is sent: that of this name, or its start token.
    *
    * `unauthenticated` if there is no token of this name, or if it has expired. Needs no token itself.
@@ -1356,6 +1512,7 @@ export abstract class Operations {
    * Maintenance; needs the right `admin` over tcp.
    *
    * @throws {@link ConflictError}
+   * @throws {@link StorageError}
    * @example
    * await client.createToken({
    *   name: "bot",
@@ -1372,6 +1529,7 @@ export abstract class Operations {
    *
    * Maintenance; needs the right `admin` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.listTokens();
    */
@@ -1385,6 +1543,7 @@ export abstract class Operations {
    * Maintenance; needs the right `admin` over tcp.
    *
    * @throws {@link NotFoundError}
+   * @throws {@link StorageError}
    * @example
    * await client.revokeToken({ name: "bot" });
    */
@@ -1398,6 +1557,7 @@ export abstract class Operations {
    * Maintenance; needs the right `admin` over tcp.
    *
    * @throws {@link ConflictError}
+   * @throws {@link StorageError}
    * @example
    * await client.addKey({ name: "laptop", publicKey: "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID" });
    */
@@ -1410,6 +1570,7 @@ export abstract class Operations {
    *
    * Maintenance; needs the right `admin` over tcp.
    *
+   * @throws {@link StorageError}
    * @example
    * await client.listKeys();
    */
@@ -1423,6 +1584,7 @@ export abstract class Operations {
    * Maintenance; needs the right `admin` over tcp.
    *
    * @throws {@link NotFoundError}
+   * @throws {@link StorageError}
    * @example
    * await client.revokeKey({ name: "laptop" });
    */

@@ -48,6 +48,7 @@ import type {
   GetRows,
   GetScopeInfo,
   GetSession,
+  GetTasks,
   GetUser,
   GetUserByPubkey,
   GetUsersByRoom,
@@ -55,6 +56,7 @@ import type {
   Hello,
   Initialize,
   IsUserBanned,
+  ListBackups,
   ListCategories,
   ListChannels,
   ListKeys,
@@ -82,6 +84,9 @@ import type {
   SaveRoom,
   SaveUser,
   SetCurrentUserId,
+  StartBackup,
+  StartBackupVerification,
+  StartCheck,
   UpdateCategory,
   UpdateChannel,
   UpdateMessage,
@@ -91,6 +96,7 @@ import type {
 import type {
   AccessToken,
   Attachment,
+  Backup,
   Ban,
   Category,
   ChangePage,
@@ -112,6 +118,8 @@ import type {
   RowPage,
   ScopeInfo,
   Session,
+  Task,
+  TaskList,
   User,
 } from "./records.js";
 
@@ -199,6 +207,11 @@ export interface Payloads {
   ping: Ping;
   health: Health;
   describe: Describe;
+  "start-check": StartCheck;
+  "start-backup": StartBackup;
+  "start-backup-verification": StartBackupVerification;
+  "list-backups": ListBackups;
+  "get-tasks": GetTasks;
   hello: Hello;
   "create-token": CreateToken;
   "list-tokens": ListTokens;
@@ -289,6 +302,11 @@ export interface Results {
   ping: Pong;
   health: HealthReport;
   describe: JsonObject;
+  "start-check": Task;
+  "start-backup": Task;
+  "start-backup-verification": Task;
+  "list-backups": Backup[];
+  "get-tasks": TaskList;
   hello: Proof;
   "create-token": null;
   "list-tokens": AccessToken[];
@@ -431,6 +449,11 @@ export const OPERATIONS: Readonly<Record<OperationName, OperationInfo>> = {
   ping: { kind: "built-in", right: "any", result: ["object"] },
   health: { kind: "built-in", right: "any", result: ["object"] },
   describe: { kind: "built-in", right: "any", result: ["object"] },
+  "start-check": { kind: "maintenance", right: "admin", result: ["object"] },
+  "start-backup": { kind: "maintenance", right: "admin", result: ["object"] },
+  "start-backup-verification": { kind: "maintenance", right: "admin", result: ["object"] },
+  "list-backups": { kind: "maintenance", right: "admin", result: ["array"] },
+  "get-tasks": { kind: "built-in", right: "admin", result: ["object"] },
   hello: { kind: "built-in", right: "none", result: ["object"] },
   "create-token": { kind: "maintenance", right: "admin", result: ["null"] },
   "list-tokens": { kind: "maintenance", right: "admin", result: ["array"] },

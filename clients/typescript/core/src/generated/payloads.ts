@@ -901,6 +901,70 @@ export type Health = Record<string, never>;
 export type Describe = Record<string, never>;
 
 /**
+ * The payload of `start-check`: start to check databases and media while they are in use, in the background. `busy`
+ * while another task is running.
+ */
+export interface StartCheck {
+  /** Only this scope; without it, all. 1 to 128 bytes. */
+  scope?: string | null;
+}
+
+/**
+ * The payload of `start-backup`: start to make a backup while the databases are in use, in the background. `busy` while
+ * another task is running.
+ */
+export interface StartBackup {
+  /**
+   * The directory of the backups on the daemon's machine, outside its data directory; without it, the one in the
+   * daemon's settings. 1 to 4,096 bytes.
+   */
+  directory?: string | null;
+  /** Only this scope; without it, all. 1 to 128 bytes. */
+  scope?: string | null;
+  /**
+   * Whether to copy everything also where only what changed since the backup before would have to be. `false` if left
+   * out.
+   */
+  full?: boolean;
+}
+
+/**
+ * The payload of `start-backup-verification`: start to verify a backup without restoring it, in the background. `busy`
+ * while another task is running.
+ */
+export interface StartBackupVerification {
+  /**
+   * The directory of the backups on the daemon's machine; without it, the one in the daemon's settings. 1 to 4,096
+   * bytes.
+   */
+  directory?: string | null;
+  /** Which backup, as `list-backups` calls it; without it, the newest. At most 64 bytes. */
+  name?: string | null;
+}
+
+/**
+ * The payload of `list-backups`: the backups in a directory, the oldest first. `not-found` if it is no directory of
+ * backups.
+ */
+export interface ListBackups {
+  /**
+   * The directory of the backups on the daemon's machine; without it, the one in the daemon's settings. 1 to 4,096
+   * bytes.
+   */
+  directory?: string | null;
+  /** The most items of a page. Without it the result is the whole list. 1 to 500. */
+  limit?: number | null;
+  /** The last name of the page before. The end is an empty page. At most 64 bytes. */
+  after?: string | null;
+}
+
+/**
+ * The payload of `get-tasks`: the task that is running and how far it is, and how the last one of each kind ended. It
+ * has no fields at this level.
+ */
+export type GetTasks = Record<string, never>;
+
+/**
  * The payload of `hello`: have the daemon prove that it knows a token, before the token is sent: that of this name, or
  * its start token.
  */

@@ -87,6 +87,20 @@ export interface AttachmentPosition {
   id: string;
 }
 
+/** A backup in a directory of backups. */
+export interface Backup {
+  /** The name of its folder, which is the time when it was taken. */
+  name: string;
+  /** Whether it has only what changed since the backup before it. */
+  incremental: boolean;
+  /** Milliseconds since 1970 (UTC). */
+  takenAt: number;
+  /** The size of its own files, without the parts of media that it shares with other backups. Bytes. */
+  bytes: number;
+  /** How many scopes it has. */
+  scopes: number;
+}
+
 /** A ban of one user from one room, in force while `expiresAt` is absent or in the future. */
 export interface Ban {
   roomId: string;
@@ -1259,6 +1273,42 @@ export interface StorageHealth {
    * knows.
    */
   directory?: string;
+}
+
+/** A check, a backup, or the verification of a backup: how far it is, or how it ended. */
+export interface Task {
+  task: "check" | "backup" | "verify-backup" | (string & {});
+  /**
+   * `ok` is a task that found everything whole, `damaged` one that found damage, and `failed` one that could not be
+   * done to its end.
+   */
+  state: "running" | "ok" | "damaged" | "failed" | (string & {});
+  /** Milliseconds since 1970 (UTC). */
+  startedAt: number;
+  /** Milliseconds since 1970 (UTC). */
+  endedAt?: number;
+  /** The scope that it is about; all, if unset. */
+  scope?: string;
+  /** The directory of the backups. */
+  directory?: string;
+  /** The name of the backup that was made or verified, a folder in the directory. */
+  backup?: string;
+  /** What it is doing now, in words. */
+  step?: string;
+  /** How much of the step is done: bytes, pages or commands. */
+  done?: number;
+  /** How much of the step there is, where that is known. */
+  total?: number;
+  /** What is damaged, in words, with the file; the first 100. */
+  problems?: string[];
+  /** How it ended, in words. */
+  message?: string;
+}
+
+/** The task that is running, and the last one of each kind that has ended, the newest first. */
+export interface TaskList {
+  last: Task[];
+  running?: Task;
 }
 
 /** A user's profile. `oderId` is the key; `id` and `pubkey` identify the same user in other ways. */

@@ -6,7 +6,7 @@ import com.fasterxml.jackson.annotation.JsonCreator;
 import com.fasterxml.jackson.annotation.JsonValue;
 
 /**
- * A kind of stored items. A value of a later level is kept as it is.
+ * A kind of item. A value of a later level is kept as it is.
  *
  * @param value its text in the protocol
  */

@@ -6,7 +6,7 @@ import com.fasterxml.jackson.annotation.JsonCreator;
 import com.fasterxml.jackson.annotation.JsonValue;
 
 /**
- * What a token allows. Each right includes those before it. A value of a later level is kept as it
+ * What a token allows; each right includes those before it. A value of a later level is kept as it
  * is.
  *
  * @param value its text in the protocol

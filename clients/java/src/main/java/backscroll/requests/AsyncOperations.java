@@ -6,6 +6,7 @@ import backscroll.BatchCommand;
 import backscroll.Request;
 import backscroll.records.AccessToken;
 import backscroll.records.Attachment;
+import backscroll.records.Backup;
 import backscroll.records.Ban;
 import backscroll.records.Category;
 import backscroll.records.CategoryUpdates;
@@ -32,6 +33,8 @@ import backscroll.records.RoomUpdates;
 import backscroll.records.RowPage;
 import backscroll.records.ScopeInfo;
 import backscroll.records.Session;
+import backscroll.records.Task;
+import backscroll.records.TaskList;
 import backscroll.records.User;
 import backscroll.records.UserUpdates;
 import java.time.Instant;
@@ -1313,6 +1316,91 @@ public interface AsyncOperations {
    */
   default CompletableFuture<Map<String, Object>> describe() {
     return call(Describe.of());
+  }
+
+  /**
+   * {@link Operations#startCheck()}, without waiting.
+   *
+   * @return the result, when it is there
+   */
+  default CompletableFuture<Task> startCheck() {
+    return call(StartCheck.of());
+  }
+
+  /**
+   * {@link Operations#startCheck(StartCheck)}, without waiting.
+   *
+   * @param request the payload, in which more can be set
+   * @return the result, when it is there
+   */
+  default CompletableFuture<Task> startCheck(StartCheck request) {
+    return call(request);
+  }
+
+  /**
+   * {@link Operations#startBackup()}, without waiting.
+   *
+   * @return the result, when it is there
+   */
+  default CompletableFuture<Task> startBackup() {
+    return call(StartBackup.of());
+  }
+
+  /**
+   * {@link Operations#startBackup(StartBackup)}, without waiting.
+   *
+   * @param request the payload, in which more can be set
+   * @return the result, when it is there
+   */
+  default CompletableFuture<Task> startBackup(StartBackup request) {
+    return call(request);
+  }
+
+  /**
+   * {@link Operations#startBackupVerification()}, without waiting.
+   *
+   * @return the result, when it is there
+   */
+  default CompletableFuture<Task> startBackupVerification() {
+    return call(StartBackupVerification.of());
+  }
+
+  /**
+   * {@link Operations#startBackupVerification(StartBackupVerification)}, without waiting.
+   *
+   * @param request the payload, in which more can be set
+   * @return the result, when it is there
+   */
+  default CompletableFuture<Task> startBackupVerification(StartBackupVerification request) {
+    return call(request);
+  }
+
+  /**
+   * {@link Operations#listBackups()}, without waiting.
+   *
+   * @return the result, when it is there
+   */
+  default CompletableFuture<List<Backup>> listBackups() {
+    return call(ListBackups.of());
+  }
+
+  /**
+   * {@link Operations#listBackups(ListBackups)}, without waiting.
+   *
+   * @param request the payload, in which more can be set
+   * @return the result, when it is there
+   */
+  default CompletableFuture<List<Backup>> listBackups(ListBackups request) {
+    return call(request);
+  }
+
+  /**
+   * {@link Operations#getTasks()}, without waiting.
+   *
+   * @return the result, when it is there
+   */
+  default CompletableFuture<TaskList> getTasks() {
+    return call(GetTasks.of());
   }
 
   /**

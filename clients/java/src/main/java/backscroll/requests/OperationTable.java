@@ -6,6 +6,7 @@ import backscroll.OperationInfo;
 import backscroll.ResultType;
 import backscroll.records.AccessToken;
 import backscroll.records.Attachment;
+import backscroll.records.Backup;
 import backscroll.records.Ban;
 import backscroll.records.Category;
 import backscroll.records.ChangePage;
@@ -27,6 +28,8 @@ import backscroll.records.RoomMember;
 import backscroll.records.RowPage;
 import backscroll.records.ScopeInfo;
 import backscroll.records.Session;
+import backscroll.records.Task;
+import backscroll.records.TaskList;
 import backscroll.records.User;
 import java.util.List;
 import java.util.Map;
@@ -311,6 +314,22 @@ public final class OperationTable {
               "health", OperationInfo.Kind.BUILT_IN, ResultType.of(HealthReport.class), List.of()),
           new OperationInfo(
               "describe", OperationInfo.Kind.BUILT_IN, ResultType.of(Map.class), List.of()),
+          new OperationInfo(
+              "start-check", OperationInfo.Kind.MAINTENANCE, ResultType.of(Task.class), List.of()),
+          new OperationInfo(
+              "start-backup", OperationInfo.Kind.MAINTENANCE, ResultType.of(Task.class), List.of()),
+          new OperationInfo(
+              "start-backup-verification",
+              OperationInfo.Kind.MAINTENANCE,
+              ResultType.of(Task.class),
+              List.of()),
+          new OperationInfo(
+              "list-backups",
+              OperationInfo.Kind.MAINTENANCE,
+              ResultType.listOf(Backup.class),
+              List.of()),
+          new OperationInfo(
+              "get-tasks", OperationInfo.Kind.BUILT_IN, ResultType.of(TaskList.class), List.of()),
           new OperationInfo(
               "hello", OperationInfo.Kind.BUILT_IN, ResultType.of(Proof.class), List.of()),
           new OperationInfo(

@@ -7,10 +7,12 @@ import backscroll.Request;
 import backscroll.errors.ConflictException;
 import backscroll.errors.InvalidException;
 import backscroll.errors.NotFoundException;
+import backscroll.errors.StorageException;
 import backscroll.errors.SupersededException;
 import backscroll.errors.UnavailableException;
 import backscroll.records.AccessToken;
 import backscroll.records.Attachment;
+import backscroll.records.Backup;
 import backscroll.records.Ban;
 import backscroll.records.Category;
 import backscroll.records.CategoryUpdates;
@@ -37,6 +39,8 @@ import backscroll.records.RoomUpdates;
 import backscroll.records.RowPage;
 import backscroll.records.ScopeInfo;
 import backscroll.records.Session;
+import backscroll.records.Task;
+import backscroll.records.TaskList;
 import backscroll.records.User;
 import backscroll.records.UserUpdates;
 import java.time.Instant;
@@ -86,6 +90,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void saveMessage(Message message) {
     call(SaveMessage.of(message));
@@ -115,6 +121,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void saveMessage(SaveMessage request) {
     call(request);
@@ -141,6 +149,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void updateMessage(String messageId, MessageUpdates updates) {
     call(UpdateMessage.of(messageId, updates));
@@ -166,6 +176,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void updateMessage(UpdateMessage request) {
     call(request);
@@ -187,6 +199,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void deleteMessage(String messageId) {
     call(DeleteMessage.of(messageId));
@@ -208,6 +222,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void deleteMessage(DeleteMessage request) {
     call(request);
@@ -231,6 +247,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void clearRoomMessages(String roomId) {
     call(ClearRoomMessages.of(roomId));
@@ -254,6 +272,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void forgetDeletions(String roomId) {
     call(ForgetDeletions.of(roomId));
@@ -280,6 +300,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void renameMessage(String messageId, String newId) {
     call(RenameMessage.of(messageId, newId));
@@ -305,6 +327,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default DeletedMessages deleteMessagesBefore(String roomId, Instant timestamp) {
     return call(DeleteMessagesBefore.of(roomId, timestamp));
@@ -325,6 +349,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default DeletedMessages deleteExpiredMessages() {
     return call(DeleteExpiredMessages.of());
@@ -353,6 +379,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default Message createMessage(String channelId, String authorId, String content) {
     return call(CreateMessage.of(channelId, authorId, content));
@@ -378,6 +406,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default Message createMessage(CreateMessage request) {
     return call(request);
@@ -396,6 +426,8 @@ public interface Operations {
    * @param channelId 1 to 512 bytes.
    * @return the result
    * @throws NotFoundException the named item does not exist.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    * @deprecated Use {@link #getMessagePage}.
    */
   @Deprecated
@@ -416,6 +448,8 @@ public interface Operations {
    * @param request the payload, in which more can be set
    * @return the result
    * @throws NotFoundException the named item does not exist.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    * @deprecated Use {@link #getMessagePage}.
    */
   @Deprecated
@@ -441,6 +475,8 @@ public interface Operations {
    * @param roomId 1 to 512 bytes.
    * @return the result
    * @throws NotFoundException the named item does not exist.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default MessagePage getMessagePage(String roomId) {
     return call(GetMessagePage.of(roomId));
@@ -464,6 +500,8 @@ public interface Operations {
    * @param request the payload, in which more can be set
    * @return the result
    * @throws NotFoundException the named item does not exist.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default MessagePage getMessagePage(GetMessagePage request) {
     return call(request);
@@ -484,6 +522,8 @@ public interface Operations {
    *
    * @param roomId 1 to 512 bytes.
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    * @deprecated Use {@link #getMessagePage}.
    */
   @Deprecated
@@ -506,6 +546,8 @@ public interface Operations {
    *
    * @param request the payload, in which more can be set
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    * @deprecated Use {@link #getMessagePage}.
    */
   @Deprecated
@@ -524,6 +566,8 @@ public interface Operations {
    *
    * @param messageId 1 to 512 bytes.
    * @return the result, if there is one
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default Optional<Message> getMessageById(String messageId) {
     return call(GetMessageById.of(messageId));
@@ -540,6 +584,8 @@ public interface Operations {
    *
    * @param request the payload, in which more can be set
    * @return the result, if there is one
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default Optional<Message> getMessageById(GetMessageById request) {
     return call(request);
@@ -560,6 +606,8 @@ public interface Operations {
    *
    * @param messageIds At most 500 items.
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<Message> getMessagesByIds(List<String> messageIds) {
     return call(GetMessagesByIds.of(messageIds));
@@ -580,6 +628,8 @@ public interface Operations {
    *
    * @param request the payload, in which more can be set
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<Message> getMessagesByIds(GetMessagesByIds request) {
     return call(request);
@@ -607,6 +657,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void saveReaction(Reaction reaction) {
     call(SaveReaction.of(reaction));
@@ -634,6 +686,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void saveReaction(SaveReaction request) {
     call(request);
@@ -657,6 +711,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void removeReaction(String messageId, String oderId, String emoji) {
     call(RemoveReaction.of(messageId, oderId, emoji));
@@ -677,6 +733,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void removeReaction(RemoveReaction request) {
     call(request);
@@ -693,6 +751,8 @@ public interface Operations {
    *
    * @param messageId 1 to 512 bytes.
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<Reaction> getReactionsForMessage(String messageId) {
     return call(GetReactionsForMessage.of(messageId));
@@ -709,6 +769,8 @@ public interface Operations {
    *
    * @param request the payload, in which more can be set
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<Reaction> getReactionsForMessage(GetReactionsForMessage request) {
     return call(request);
@@ -730,6 +792,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void saveUser(User user) {
     call(SaveUser.of(user));
@@ -752,6 +816,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void updateUser(String userId, UserUpdates updates) {
     call(UpdateUser.of(userId, updates));
@@ -771,6 +837,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void setCurrentUserId(String userId) {
     call(SetCurrentUserId.of(userId));
@@ -792,6 +860,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    * @deprecated Use {@link #saveUser}.
    */
   @Deprecated
@@ -815,6 +885,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    * @deprecated Use {@link #saveUser}.
    */
   @Deprecated
@@ -833,6 +905,8 @@ public interface Operations {
    *
    * @param pubkey At most 1,048,576 bytes.
    * @return the result, if there is one
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default Optional<User> getUserByPubkey(String pubkey) {
     return call(GetUserByPubkey.of(pubkey));
@@ -851,6 +925,8 @@ public interface Operations {
    * }</pre>
    *
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<User> listUsers() {
     return call(ListUsers.of());
@@ -870,6 +946,8 @@ public interface Operations {
    *
    * @param request the payload, in which more can be set
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<User> listUsers(ListUsers request) {
     return call(request);
@@ -886,6 +964,8 @@ public interface Operations {
    *
    * @param userId The {@code oderId}, or else the {@code id}, of the user. 1 to 512 bytes.
    * @return the result, if there is one
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default Optional<User> getUser(String userId) {
     return call(GetUser.of(userId));
@@ -901,6 +981,8 @@ public interface Operations {
    * }</pre>
    *
    * @return the result, if there is one
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default Optional<User> getCurrentUser() {
     return call(GetCurrentUser.of());
@@ -917,6 +999,8 @@ public interface Operations {
    *
    * @param roomId 1 to 512 bytes.
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<User> getUsersByRoom(String roomId) {
     return call(GetUsersByRoom.of(roomId));
@@ -933,6 +1017,8 @@ public interface Operations {
    *
    * @param request the payload, in which more can be set
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<User> getUsersByRoom(GetUsersByRoom request) {
     return call(request);
@@ -957,6 +1043,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void saveRoom(Room room) {
     call(SaveRoom.of(room));
@@ -979,6 +1067,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void updateRoom(String roomId, RoomUpdates updates) {
     call(UpdateRoom.of(roomId, updates));
@@ -999,6 +1089,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void deleteRoom(String roomId) {
     call(DeleteRoom.of(roomId));
@@ -1016,6 +1108,8 @@ public interface Operations {
    *
    * @param roomId 1 to 512 bytes.
    * @return the result, if there is one
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default Optional<Room> getRoom(String roomId) {
     return call(GetRoom.of(roomId));
@@ -1033,6 +1127,8 @@ public interface Operations {
    *
    * @param request the payload, in which more can be set
    * @return the result, if there is one
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default Optional<Room> getRoom(GetRoom request) {
     return call(request);
@@ -1049,6 +1145,8 @@ public interface Operations {
    * }</pre>
    *
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<Room> getAllRooms() {
     return call(GetAllRooms.of());
@@ -1066,6 +1164,8 @@ public interface Operations {
    *
    * @param request the payload, in which more can be set
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<Room> getAllRooms(GetAllRooms request) {
     return call(request);
@@ -1092,6 +1192,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void saveMember(String roomId, RoomMember member) {
     call(SaveMember.of(roomId, member));
@@ -1113,6 +1215,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void removeMember(String roomId, String oderId) {
     call(RemoveMember.of(roomId, oderId));
@@ -1130,6 +1234,8 @@ public interface Operations {
    * @param roomId 1 to 512 bytes.
    * @param oderId 1 to 512 bytes.
    * @return the result, if there is one
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default Optional<RoomMember> getMember(String roomId, String oderId) {
     return call(GetMember.of(roomId, oderId));
@@ -1146,6 +1252,8 @@ public interface Operations {
    *
    * @param roomId 1 to 512 bytes.
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<RoomMember> getMembers(String roomId) {
     return call(GetMembers.of(roomId));
@@ -1162,6 +1270,8 @@ public interface Operations {
    *
    * @param request the payload, in which more can be set
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<RoomMember> getMembers(GetMembers request) {
     return call(request);
@@ -1183,6 +1293,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void saveChannel(Channel channel) {
     call(SaveChannel.of(channel));
@@ -1204,6 +1316,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void saveChannel(SaveChannel request) {
     call(request);
@@ -1226,6 +1340,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    * @deprecated Use {@link #saveChannel}.
    */
   @Deprecated
@@ -1250,6 +1366,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    * @deprecated Use {@link #saveChannel}.
    */
   @Deprecated
@@ -1274,6 +1392,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default Channel updateChannel(String channelId, ChannelUpdates updates) {
     return call(UpdateChannel.of(channelId, updates));
@@ -1295,6 +1415,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default Channel updateChannel(UpdateChannel request) {
     return call(request);
@@ -1316,6 +1438,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void deleteChannel(String channelId) {
     call(DeleteChannel.of(channelId));
@@ -1337,6 +1461,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void deleteChannel(DeleteChannel request) {
     call(request);
@@ -1353,6 +1479,8 @@ public interface Operations {
    *
    * @param channelId 1 to 512 bytes.
    * @return the result, if there is one
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default Optional<Channel> getChannel(String channelId) {
     return call(GetChannel.of(channelId));
@@ -1369,6 +1497,8 @@ public interface Operations {
    *
    * @param request the payload, in which more can be set
    * @return the result, if there is one
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default Optional<Channel> getChannel(GetChannel request) {
     return call(request);
@@ -1384,6 +1514,8 @@ public interface Operations {
    * }</pre>
    *
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<Channel> listChannels() {
     return call(ListChannels.of());
@@ -1400,6 +1532,8 @@ public interface Operations {
    *
    * @param request the payload, in which more can be set
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<Channel> listChannels(ListChannels request) {
     return call(request);
@@ -1421,6 +1555,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void saveCategory(Category category) {
     call(SaveCategory.of(category));
@@ -1442,6 +1578,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void saveCategory(SaveCategory request) {
     call(request);
@@ -1463,6 +1601,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    * @deprecated Use {@link #saveCategory}.
    */
   @Deprecated
@@ -1486,6 +1626,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    * @deprecated Use {@link #saveCategory}.
    */
   @Deprecated
@@ -1510,6 +1652,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default Category updateCategory(String categoryId, CategoryUpdates updates) {
     return call(UpdateCategory.of(categoryId, updates));
@@ -1531,6 +1675,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default Category updateCategory(UpdateCategory request) {
     return call(request);
@@ -1552,6 +1698,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void deleteCategory(String categoryId) {
     call(DeleteCategory.of(categoryId));
@@ -1573,6 +1721,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void deleteCategory(DeleteCategory request) {
     call(request);
@@ -1588,6 +1738,8 @@ public interface Operations {
    * }</pre>
    *
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<Category> listCategories() {
     return call(ListCategories.of());
@@ -1604,6 +1756,8 @@ public interface Operations {
    *
    * @param request the payload, in which more can be set
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<Category> listCategories(ListCategories request) {
     return call(request);
@@ -1623,6 +1777,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void saveBan(Ban ban) {
     call(SaveBan.of(ban));
@@ -1643,6 +1799,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void removeBan(String roomId, String oderId) {
     call(RemoveBan.of(roomId, oderId));
@@ -1659,6 +1817,8 @@ public interface Operations {
    *
    * @param roomId 1 to 512 bytes.
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<Ban> getBansForRoom(String roomId) {
     return call(GetBansForRoom.of(roomId));
@@ -1675,6 +1835,8 @@ public interface Operations {
    *
    * @param request the payload, in which more can be set
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<Ban> getBansForRoom(GetBansForRoom request) {
     return call(request);
@@ -1693,6 +1855,8 @@ public interface Operations {
    * @param userId 1 to 512 bytes.
    * @param roomId 1 to 512 bytes.
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default boolean isUserBanned(String userId, String roomId) {
     return call(IsUserBanned.of(userId, roomId));
@@ -1718,6 +1882,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void saveAttachment(Attachment attachment) {
     call(SaveAttachment.of(attachment));
@@ -1743,6 +1909,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void saveAttachment(SaveAttachment request) {
     call(request);
@@ -1762,6 +1930,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void deleteAttachmentsForMessage(String messageId) {
     call(DeleteAttachmentsForMessage.of(messageId));
@@ -1778,6 +1948,8 @@ public interface Operations {
    *
    * @param messageId 1 to 512 bytes.
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<Attachment> getAttachmentsForMessage(String messageId) {
     return call(GetAttachmentsForMessage.of(messageId));
@@ -1794,6 +1966,8 @@ public interface Operations {
    *
    * @param request the payload, in which more can be set
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<Attachment> getAttachmentsForMessage(GetAttachmentsForMessage request) {
     return call(request);
@@ -1810,6 +1984,8 @@ public interface Operations {
    * }</pre>
    *
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<Attachment> getAllAttachments() {
     return call(GetAllAttachments.of());
@@ -1827,6 +2003,8 @@ public interface Operations {
    *
    * @param request the payload, in which more can be set
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<Attachment> getAllAttachments(GetAllAttachments request) {
     return call(request);
@@ -1853,6 +2031,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default Session createSession(String userId, long durationMs) {
     return call(CreateSession.of(userId, durationMs));
@@ -1878,6 +2058,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default Session createSession(CreateSession request) {
     return call(request);
@@ -1897,6 +2079,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void deleteSession() {
     call(DeleteSession.of());
@@ -1917,6 +2101,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void deleteSession(DeleteSession request) {
     call(request);
@@ -1936,6 +2122,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default long deleteExpiredSessions() {
     return call(DeleteExpiredSessions.of());
@@ -1952,6 +2140,8 @@ public interface Operations {
    *
    * @param token 1 to 128 bytes.
    * @return the result, if there is one
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default Optional<Session> getSession(String token) {
     return call(GetSession.of(token));
@@ -1976,6 +2166,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default String putMediaPart() {
     return call(PutMediaPart.of());
@@ -2001,6 +2193,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default String putMediaPart(PutMediaPart request) {
     return call(request);
@@ -2028,6 +2222,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default Media putMedia(List<String> parts, String mime) {
     return call(PutMedia.of(parts, mime));
@@ -2054,6 +2250,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default Media putMedia(PutMedia request) {
     return call(request);
@@ -2075,6 +2273,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void deleteMedia(String mediaId) {
     call(DeleteMedia.of(mediaId));
@@ -2091,6 +2291,8 @@ public interface Operations {
    *
    * @param mediaId 1 to 512 bytes.
    * @return the result, if there is one
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default Optional<Media> getMedia(String mediaId) {
     return call(GetMedia.of(mediaId));
@@ -2108,6 +2310,8 @@ public interface Operations {
    * }</pre>
    *
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<Media> listMedia() {
     return call(ListMedia.of());
@@ -2126,6 +2330,8 @@ public interface Operations {
    *
    * @param request the payload, in which more can be set
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<Media> listMedia(ListMedia request) {
     return call(request);
@@ -2144,6 +2350,8 @@ public interface Operations {
    * @param mediaId 1 to 512 bytes.
    * @return the result
    * @throws NotFoundException the named item does not exist.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default byte[] getMediaPart(String mediaId) {
     return call(GetMediaPart.of(mediaId));
@@ -2162,6 +2370,8 @@ public interface Operations {
    * @param request the payload, in which more can be set
    * @return the result
    * @throws NotFoundException the named item does not exist.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default byte[] getMediaPart(GetMediaPart request) {
     return call(request);
@@ -2185,6 +2395,8 @@ public interface Operations {
    * }</pre>
    *
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default ChangePage getChanges() {
     return call(GetChanges.of());
@@ -2209,6 +2421,8 @@ public interface Operations {
    *
    * @param request the payload, in which more can be set
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default ChangePage getChanges(GetChanges request) {
     return call(request);
@@ -2224,6 +2438,8 @@ public interface Operations {
    * }</pre>
    *
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default ScopeInfo getScopeInfo() {
     return call(GetScopeInfo.of());
@@ -2240,6 +2456,8 @@ public interface Operations {
    * }</pre>
    *
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<String> listScopes() {
     return call(ListScopes.of());
@@ -2257,6 +2475,8 @@ public interface Operations {
    *
    * @param request the payload, in which more can be set
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<String> listScopes(ListScopes request) {
     return call(request);
@@ -2271,6 +2491,9 @@ public interface Operations {
    * <pre>{@code
    * client.deleteScope();
    * }</pre>
+   *
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void deleteScope() {
     call(DeleteScope.of());
@@ -2295,6 +2518,8 @@ public interface Operations {
    * @throws NotFoundException the named item does not exist.
    * @throws ConflictException the request contradicts what is stored: a unique key is taken, the
    *     message was deleted, the id was used.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void adoptLegacyDatabase(String path, String userId) {
     call(AdoptLegacyDatabase.of(path, userId));
@@ -2308,6 +2533,9 @@ public interface Operations {
    * <pre>{@code
    * client.compactScope();
    * }</pre>
+   *
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void compactScope() {
     call(CompactScope.of());
@@ -2337,6 +2565,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<Object> batch(List<BatchCommand<?>> commands) {
     return call(Batch.of(commands));
@@ -2356,6 +2586,8 @@ public interface Operations {
    * }</pre>
    *
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default LogPage getLog() {
     return call(GetLog.of());
@@ -2376,6 +2608,8 @@ public interface Operations {
    *
    * @param request the payload, in which more can be set
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default LogPage getLog(GetLog request) {
     return call(request);
@@ -2403,6 +2637,8 @@ public interface Operations {
    * @throws NotFoundException the named item does not exist.
    * @throws ConflictException the request contradicts what is stored: a unique key is taken, the
    *     message was deleted, the id was used.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void appendLog(List<LogEntry> entries) {
     call(AppendLog.of(entries));
@@ -2429,6 +2665,8 @@ public interface Operations {
    * @throws NotFoundException the named item does not exist.
    * @throws ConflictException the request contradicts what is stored: a unique key is taken, the
    *     message was deleted, the id was used.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void appendLog(AppendLog request) {
     call(request);
@@ -2451,6 +2689,8 @@ public interface Operations {
    *     At most 64 bytes.
    * @return the result
    * @throws NotFoundException the named item does not exist.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default RowPage getRows(String table) {
     return call(GetRows.of(table));
@@ -2472,6 +2712,8 @@ public interface Operations {
    * @param request the payload, in which more can be set
    * @return the result
    * @throws NotFoundException the named item does not exist.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default RowPage getRows(GetRows request) {
     return call(request);
@@ -2490,6 +2732,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void initialize() {
     call(Initialize.of());
@@ -2508,6 +2752,8 @@ public interface Operations {
    *     message was deleted, the id was used.
    * @throws SupersededException a command of the same {@code client} with this {@code n} or a
    *     greater one took effect; {@code details.n} is the greatest.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void clearAllData() {
     call(ClearAllData.of());
@@ -2557,6 +2803,191 @@ public interface Operations {
    */
   default Map<String, Object> describe() {
     return call(Describe.of());
+  }
+
+  /**
+   * Start to check databases and media while they are in use, in the background. {@code busy} while
+   * another task is running.
+   *
+   * <p>All pages, SQLite's own check, the command log with its chain, the tables against the log,
+   * and the hashes of media.
+   *
+   * <p>Maintenance; needs the right {@code admin} over tcp.
+   *
+   * <pre>{@code
+   * client.startCheck();
+   * }</pre>
+   *
+   * @return the result
+   * @throws NotFoundException the named item does not exist.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
+   */
+  default Task startCheck() {
+    return call(StartCheck.of());
+  }
+
+  /**
+   * Start to check databases and media while they are in use, in the background. {@code busy} while
+   * another task is running.
+   *
+   * <p>All pages, SQLite's own check, the command log with its chain, the tables against the log,
+   * and the hashes of media.
+   *
+   * <p>Maintenance; needs the right {@code admin} over tcp.
+   *
+   * <pre>{@code
+   * client.startCheck();
+   * }</pre>
+   *
+   * @param request the payload, in which more can be set
+   * @return the result
+   * @throws NotFoundException the named item does not exist.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
+   */
+  default Task startCheck(StartCheck request) {
+    return call(request);
+  }
+
+  /**
+   * Start to make a backup while the databases are in use, in the background. {@code busy} while
+   * another task is running.
+   *
+   * <p>What was acknowledged before this is answered is in the backup. It is verified before it
+   * counts as made.
+   *
+   * <p>Maintenance; needs the right {@code admin} over tcp.
+   *
+   * <pre>{@code
+   * client.startBackup(StartBackup.of().withDirectory("/media/disk/backups"));
+   * }</pre>
+   *
+   * @return the result
+   * @throws NotFoundException the named item does not exist.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
+   */
+  default Task startBackup() {
+    return call(StartBackup.of());
+  }
+
+  /**
+   * Start to make a backup while the databases are in use, in the background. {@code busy} while
+   * another task is running.
+   *
+   * <p>What was acknowledged before this is answered is in the backup. It is verified before it
+   * counts as made.
+   *
+   * <p>Maintenance; needs the right {@code admin} over tcp.
+   *
+   * <pre>{@code
+   * client.startBackup(StartBackup.of().withDirectory("/media/disk/backups"));
+   * }</pre>
+   *
+   * @param request the payload, in which more can be set
+   * @return the result
+   * @throws NotFoundException the named item does not exist.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
+   */
+  default Task startBackup(StartBackup request) {
+    return call(request);
+  }
+
+  /**
+   * Start to verify a backup without restoring it, in the background. {@code busy} while another
+   * task is running.
+   *
+   * <p>Maintenance; needs the right {@code admin} over tcp.
+   *
+   * <pre>{@code
+   * client.startBackupVerification(
+   *     StartBackupVerification.of().withDirectory("/media/disk/backups"));
+   * }</pre>
+   *
+   * @return the result
+   * @throws NotFoundException the named item does not exist.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
+   */
+  default Task startBackupVerification() {
+    return call(StartBackupVerification.of());
+  }
+
+  /**
+   * Start to verify a backup without restoring it, in the background. {@code busy} while another
+   * task is running.
+   *
+   * <p>Maintenance; needs the right {@code admin} over tcp.
+   *
+   * <pre>{@code
+   * client.startBackupVerification(
+   *     StartBackupVerification.of().withDirectory("/media/disk/backups"));
+   * }</pre>
+   *
+   * @param request the payload, in which more can be set
+   * @return the result
+   * @throws NotFoundException the named item does not exist.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
+   */
+  default Task startBackupVerification(StartBackupVerification request) {
+    return call(request);
+  }
+
+  /**
+   * The backups in a directory, the oldest first. {@code not-found} if it is no directory of
+   * backups.
+   *
+   * <p>Maintenance; needs the right {@code admin} over tcp.
+   *
+   * <pre>{@code
+   * client.listBackups(ListBackups.of().withDirectory("/media/disk/backups"));
+   * }</pre>
+   *
+   * @return the result
+   * @throws NotFoundException the named item does not exist.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
+   */
+  default List<Backup> listBackups() {
+    return call(ListBackups.of());
+  }
+
+  /**
+   * The backups in a directory, the oldest first. {@code not-found} if it is no directory of
+   * backups.
+   *
+   * <p>Maintenance; needs the right {@code admin} over tcp.
+   *
+   * <pre>{@code
+   * client.listBackups(ListBackups.of().withDirectory("/media/disk/backups"));
+   * }</pre>
+   *
+   * @param request the payload, in which more can be set
+   * @return the result
+   * @throws NotFoundException the named item does not exist.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
+   */
+  default List<Backup> listBackups(ListBackups request) {
+    return call(request);
+  }
+
+  /**
+   * The task that is running and how far it is, and how the last one of each kind ended.
+   *
+   * <p>Built-in; needs the right {@code admin} over tcp.
+   *
+   * <pre>{@code
+   * client.getTasks();
+   * }</pre>
+   *
+   * @return the result
+   */
+  default TaskList getTasks() {
+    return call(GetTasks.of());
   }
 
   /**
@@ -2623,6 +3054,8 @@ public interface Operations {
    *     write}, {@code admin}.
    * @throws ConflictException the request contradicts what is stored: a unique key is taken, the
    *     message was deleted, the id was used.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void createToken(String name, String tokenHash, Right right) {
     call(CreateToken.of(name, tokenHash, right));
@@ -2647,6 +3080,8 @@ public interface Operations {
    * @param request the payload, in which more can be set
    * @throws ConflictException the request contradicts what is stored: a unique key is taken, the
    *     message was deleted, the id was used.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void createToken(CreateToken request) {
     call(request);
@@ -2662,6 +3097,8 @@ public interface Operations {
    * }</pre>
    *
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default List<AccessToken> listTokens() {
     return call(ListTokens.of());
@@ -2678,6 +3115,8 @@ public interface Operations {
    *
    * @param name The name of the token, and not the token itself. At most 64 bytes.
    * @throws NotFoundException the named item does not exist.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void revokeToken(String name) {
     call(RevokeToken.of(name));
@@ -2697,6 +3136,8 @@ public interface Operations {
    * @param publicKey The client's public CURVE key, in Z85. At most 40 bytes.
    * @throws ConflictException the request contradicts what is stored: a unique key is taken, the
    *     message was deleted, the id was used.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void addKey(String name, String publicKey) {
     call(AddKey.of(name, publicKey));
@@ -2712,6 +3153,8 @@ public interface Operations {
    * }</pre>
    *
    * @return the result
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default KeyList listKeys() {
     return call(ListKeys.of());
@@ -2729,6 +3172,8 @@ public interface Operations {
    *
    * @param name At most 64 bytes.
    * @throws NotFoundException the named item does not exist.
+   * @throws StorageException the disk is full or failed (retryable), or a file is damaged, lost or
+   *     read-only, or a bound is reached (not).
    */
   default void revokeKey(String name) {
     call(RevokeKey.of(name));
