@@ -68,6 +68,7 @@ OWN_FILES = (
 )
 DELETING = "-deleting"  # the suffix of the file that says that the others are being removed
 ADOPTING = "adopting-"  # the prefix of directories for copies of files to import
+CHECKING = "checking-"  # the same for copies of databases to check
 
 
 class Scope:
@@ -272,7 +273,7 @@ class SqliteScopes:
 
     def _remove_leftovers(self) -> None:
         directory = self.directory
-        for left in directory.glob(f"{ADOPTING}*"):  # by a daemon that was killed during an import
+        for left in (*directory.glob(f"{ADOPTING}*"), *directory.glob(f"{CHECKING}*")):  # by a daemon that was killed
             shutil.rmtree(left, ignore_errors=True)
         for left in (*directory.glob(f"*{COMPACTED}*"), *directory.glob(f"scopes/*{COMPACTED}*")):  # or compaction
             left.unlink(missing_ok=True)

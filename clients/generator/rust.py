@@ -712,7 +712,8 @@ def _use(module: str, names: set[str]) -> Iterator[str]:
         yield line
         return
     yield f"use {module}::{{"
-    yield from (f"    {each}" for each in textwrap.wrap(f"{inner},", WIDTH - 4, break_on_hyphens=False))
+    width = WIDTH - 5  # rustfmt leaves the last column free
+    yield from (f"    {each}" for each in textwrap.wrap(f"{inner},", width, break_on_hyphens=False))
     yield "};"
 
 

@@ -951,8 +951,8 @@ func (c *Client) Describe(ctx context.Context, payload Describe) (json.RawMessag
 	return execute(ctx, c, payload)
 }
 
-// StartCheck executes start-check: start to check databases and media while they are in use, in the background.
-// `busy` while another task is running.
+// StartCheck executes start-check: start to check databases and media in the background, while they are in use.
+// `busy` while another task runs.
 //
 // All pages, SQLite's own check, the command log with its chain, the tables against the log, and the hashes of
 // media.
@@ -965,8 +965,8 @@ func (c *Client) StartCheck(ctx context.Context, payload StartCheck) (*Task, err
 	return execute(ctx, c, payload)
 }
 
-// StartBackup executes start-backup: start to make a backup while the databases are in use, in the background.
-// `busy` while another task is running.
+// StartBackup executes start-backup: start to make a backup in the background, while the databases are in use.
+// `busy` while another task runs.
 //
 // What was acknowledged before this is answered is in the backup. It is verified before it counts as made.
 //
@@ -978,8 +978,8 @@ func (c *Client) StartBackup(ctx context.Context, payload StartBackup) (*Task, e
 	return execute(ctx, c, payload)
 }
 
-// StartBackupVerification executes start-backup-verification: start to verify a backup without restoring it, in
-// the background. `busy` while another task is running.
+// StartBackupVerification executes start-backup-verification: start to verify a backup in the background,
+// without restoring it. `busy` while another task runs.
 //
 // Maintenance; needs the right `admin` over tcp.
 // Its errors, besides those of every operation: ErrNotFound, ErrStorage.

@@ -1,6 +1,6 @@
 """A process for heavy work on whole databases, so that it delays nobody and its memory is its own.
 
-    Worker ──job, a line──▶ child: DO[type(job)](job, progress) ──lines: Step … Step, Done or Failed──▶ Worker
+    Worker ──job, a line──▶ child: FUNCTIONS[job.do](*paths, progress) ──lines: Step … Step, Done or Failed──▶ Worker
 
 The child never opens a database that is in use: it works on copies. It ends when its parent does, however that ends.
 """
@@ -14,18 +14,26 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self, TypeVar
+from typing import IO, Any, NamedTuple, Self
 
 import msgspec
 from msgspec import Raw, Struct
 
 from backscroll.bus.progress import Progress
 from backscroll.bus.sqlite.errors import wire_error
-from backscroll.bus.sqlite.maintenance.copying import copy_database
+from backscroll.bus.sqlite.maintenance.backups import (
+    Copied,
+    CopiedMedia,
+    Work,
+    copy_media,
+    read_copy,
+)
+from backscroll.bus.sqlite.maintenance.catalog import File, hash_file
+from backscroll.bus.sqlite.maintenance.copying import CannotCopy, DamagedCopy, copy_database
+from backscroll.bus.sqlite.maintenance.increments import CheckedLog, check_log
 from backscroll.bus.sqlite.maintenance.proof import Proof, prove
 from backscroll.schema.errors import BackscrollError, Storage
-
-T = TypeVar("T")
+from backscroll.schema.log_file import BadLine
 
 ANSWER_SECONDS = 0.25  # between two looks whether the work is still wanted
 ENDING_SECONDS = 5.0
@@ -34,19 +42,11 @@ LOWEST_PRIORITY = 19
 WORKER_COMMAND = "worker"  # of the command line, in a build without a Python of its own
 
 
-class CopyDatabase(Struct, frozen=True, tag="copy"):
-    """Copy a database whose checkpoints pause, with its write-ahead log, into one closed file."""
+class Job(Struct, frozen=True):
+    """A function to call, and its paths."""
 
-    source: str
-    target: str
-
-
-class ProveDatabase(Struct, frozen=True, tag="prove"):
-    """Examine a closed database file and the media beside it; the result is a `Proof`."""
-
-    database: str
-    media: str | None
-    scratch: str
+    do: str
+    paths: list[str | None]
 
 
 class Step(Struct, frozen=True, tag="step"):
@@ -64,31 +64,88 @@ class Done(Struct, frozen=True, tag="done"):
 
 
 class Failed(Struct, frozen=True, tag="failed"):
-    """Why a job could not be done."""
+    """Why a job could not be done: the name of the exception, one of `EXCEPTIONS`, and its arguments."""
 
-    message: str
-    retryable: bool
+    name: str
+    arguments: list[str | int | bool]
 
 
-Job = CopyDatabase | ProveDatabase
 Answer = Step | Done | Failed
 
 
+class Function(NamedTuple):
+    """What the child can do: a function of paths and a `Progress`, and the type of its result."""
+
+    call: Callable[..., Any]
+    result: Any
+
+
+FUNCTIONS = {
+    "copy_database": Function(copy_database, None),
+    "copy_media": Function(copy_media, CopiedMedia),
+    "read_copy": Function(read_copy, Copied),
+    "hash_file": Function(lambda path, progress: hash_file(path), File),
+    "check_log": Function(check_log, CheckedLog),
+    "prove": Function(lambda database, media, scratch, progress: prove(database, media, progress, scratch=scratch), Proof),
+}
+EXCEPTIONS: dict[str, Callable[..., Exception]] = {
+    "CannotCopy": CannotCopy,
+    "DamagedCopy": DamagedCopy,
+    "BadLine": BadLine,
+    "Storage": lambda message, retryable: Storage(message, retryable=retryable),
+}
+
+
 class Worker:
-    """A child process that does one job after the other. It is started with the first one."""
+    """A child process that does one job after the other. It is started with the first one.
+
+    Its functions raise `Storage`, what the same function would raise in this process, and what `progress` raises.
+    """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._answers: queue.Queue[bytes] = queue.Queue()
 
-    def copy(self, source: Path, target: Path, progress: Progress) -> None:
-        """Copy a database whose checkpoints pause; raises `Storage`, or what `progress` raises."""
-        self._run(CopyDatabase(str(source), str(target)), progress, None)
+    def do(self, name: str, *paths: Path | None, progress: Progress) -> Any:
+        """The result of one of `FUNCTIONS`."""
+        process = self._started()
+        assert process.stdin is not None
+        job = Job(name, [None if path is None else str(path) for path in paths])
+        process.stdin.write(msgspec.json.encode(job) + b"\n")
+        told = Step("starting", 0, None)
+        while True:
+            answer = msgspec.json.decode(self._next_line(told, progress), type=Answer)
+            if isinstance(answer, Done):
+                return msgspec.json.decode(answer.result, type=FUNCTIONS[name].result)
+            if isinstance(answer, Failed):
+                raise EXCEPTIONS[answer.name](*answer.arguments)
+            told = answer
+            progress(told.step, told.done, told.total)
 
-    def prove(self, database: Path, media: Path | None, progress: Progress, *, scratch: Path) -> Proof:
-        """Examine a copy; raises `Storage` if that cannot be done, or what `progress` raises."""
-        job = ProveDatabase(str(database), None if media is None else str(media), str(scratch))
-        return self._run(job, progress, Proof)
+    def work(self, scratch: Path) -> Work:
+        """The functions that a backup needs, done by the child; `scratch` is a directory for its files."""
+
+        def proven(database: Path, media: Path | None, progress: Progress) -> list[str]:
+            proof = self.prove(database, media, scratch, progress)
+            return [problem.what for problem in proof.problems]
+
+        return Work(
+            copy_database=self.copy_database,
+            copy_media=lambda source, media, listing, progress: self.do(
+                "copy_media", source, media, listing, progress=progress
+            ),
+            read_copy=lambda database, media, progress: self.do("read_copy", database, media, progress=progress),
+            hash_file=lambda path: self.do("hash_file", path, progress=_nowhere),
+            check_log=lambda file, progress: self.do("check_log", file, progress=progress),
+            prove=proven,
+        )
+
+    def copy_database(self, source: Path, target: Path, progress: Progress) -> None:
+        self.do("copy_database", source, target, progress=progress)
+
+    def prove(self, database: Path, media: Path | None, scratch: Path, progress: Progress) -> Proof:
+        proof: Proof = self.do("prove", database, media, scratch, progress=progress)
+        return proof
 
     def close(self) -> None:
         """End the process, also in the middle of a job."""
@@ -108,25 +165,19 @@ class Worker:
     ) -> None:
         self.close()
 
-    def _run(self, job: Job, progress: Progress, result: type[T] | None) -> T:
-        process = self._started()
-        assert process.stdin is not None
-        process.stdin.write(msgspec.json.encode(job) + b"\n")
-        step = Step("starting", 0, None)
+    def _next_line(self, told: Step, progress: Progress) -> bytes:
+        """The next line; `progress` is called again meanwhile, because it may raise."""
         while True:
-            progress(step.step, step.done, step.total)
             try:
                 line = self._answers.get(timeout=ANSWER_SECONDS)
             except queue.Empty:
+                progress(told.step, told.done, told.total)
                 continue
             if not line:
-                raise Storage(f"the process for {job.__struct_config__.tag} ended with {process.wait(ENDING_SECONDS)}")
-            answer = msgspec.json.decode(line, type=Answer)
-            if isinstance(answer, Done):
-                return msgspec.json.decode(answer.result, type=result)  # type: ignore[arg-type]
-            if isinstance(answer, Failed):
-                raise Storage(answer.message, retryable=answer.retryable)
-            step = answer
+                assert self._process is not None
+                code = self._process.wait(ENDING_SECONDS)
+                raise Storage(f"the process that works on copies ended with exit code {code}; see the daemon's log")
+            return line
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -155,17 +206,11 @@ def _program() -> list[str]:
     return [sys.executable, "-m", __package__]
 
 
-def _copy(job: CopyDatabase, progress: Progress) -> None:
-    copy_database(Path(job.source), Path(job.target), progress)
+def _nowhere(_step: str, _done: int, _total: int | None) -> None:
+    """A `Progress` for what is quick."""
 
 
-def _prove(job: ProveDatabase, progress: Progress) -> Proof:
-    media = None if job.media is None else Path(job.media)
-    return prove(Path(job.database), media, progress, scratch=Path(job.scratch))
-
-
-DO: dict[type[Struct], Callable[[Any, Progress], Any]] = {CopyDatabase: _copy, ProveDatabase: _prove}
-"""What the child does for each kind of job."""
+# The child
 
 
 def serve() -> None:
@@ -177,19 +222,32 @@ def serve() -> None:
     threading.Thread(target=_read_jobs, args=(jobs,), daemon=True).start()
     while True:
         job = msgspec.json.decode(jobs.get(), type=Job)
+        paths = [None if path is None else Path(path) for path in job.paths]
         try:
-            _answer(Done(Raw(msgspec.json.encode(DO[type(job)](job, _Teller())))))
+            result = FUNCTIONS[job.do].call(*paths, progress=_Teller())
         except Exception as error:
-            explained = error if isinstance(error, BackscrollError) else wire_error(error)
-            if explained is None:
-                raise
-            _answer(Failed(explained.message, explained.retryable))
+            _answer(_failure(error))
+        else:
+            _answer(Done(Raw(msgspec.json.encode(result))))
 
 
 def _read_jobs(jobs: "queue.Queue[bytes]") -> None:
     for line in sys.stdin.buffer:
         jobs.put(line)
     os._exit(0)  # the parent has ended: what it would do with the result is done by nobody
+
+
+def _failure(error: Exception) -> Failed:
+    """What the parent raises; a bug ends the child."""
+    name = type(error).__name__
+    if isinstance(error, BadLine):
+        return Failed(name, [error.number, error.problem])
+    if name in EXCEPTIONS:
+        return Failed(name, [str(error)])
+    explained = error if isinstance(error, BackscrollError) else wire_error(error)
+    if explained is None:
+        raise error
+    return Failed("Storage", [explained.message, explained.retryable])
 
 
 class _Teller:

@@ -1266,8 +1266,8 @@ func (Describe) OperationName() string { return "describe" }
 
 func (Describe) result() (result json.RawMessage) { return result }
 
-// StartCheck is the payload of start-check: start to check databases and media while they are in use, in the
-// background. `busy` while another task is running.
+// StartCheck is the payload of start-check: start to check databases and media in the background, while they are
+// in use. `busy` while another task runs.
 type StartCheck struct {
 	// Only this scope; without it, all. 1 to 128 bytes.
 	Scope string `json:"scope,omitzero"`
@@ -1278,8 +1278,8 @@ func (StartCheck) OperationName() string { return "start-check" }
 
 func (StartCheck) result() (result *Task) { return result }
 
-// StartBackup is the payload of start-backup: start to make a backup while the databases are in use, in the
-// background. `busy` while another task is running.
+// StartBackup is the payload of start-backup: start to make a backup in the background, while the databases are
+// in use. `busy` while another task runs.
 type StartBackup struct {
 	// The directory of the backups on the daemon's machine, outside its data directory; without it, the one in the
 	// daemon's settings. 1 to 4,096 bytes.
@@ -1296,8 +1296,8 @@ func (StartBackup) OperationName() string { return "start-backup" }
 
 func (StartBackup) result() (result *Task) { return result }
 
-// StartBackupVerification is the payload of start-backup-verification: start to verify a backup without
-// restoring it, in the background. `busy` while another task is running.
+// StartBackupVerification is the payload of start-backup-verification: start to verify a backup in the
+// background, without restoring it. `busy` while another task runs.
 type StartBackupVerification struct {
 	// The directory of the backups on the daemon's machine; without it, the one in the daemon's settings. 1 to 4,096
 	// bytes.

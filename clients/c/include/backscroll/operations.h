@@ -2616,7 +2616,7 @@ BS_API bs_code bs_describe(bs_client *client, const bs_request *request, bs_json
 BS_API bs_ticket bs_describe_send(bs_client *client, const bs_request *request, bs_callback callback, void *context);
 
 /**
- * Start to check databases and media while they are in use, in the background. `busy` while another task is running.
+ * Start to check databases and media in the background, while they are in use. `busy` while another task runs.
  *
  * All pages, SQLite's own check, the command log with its chain, the tables against the log, and the hashes of media.
  *
@@ -2647,7 +2647,7 @@ BS_API bs_ticket bs_start_check_send(
     void *context);
 
 /**
- * Start to make a backup while the databases are in use, in the background. `busy` while another task is running.
+ * Start to make a backup in the background, while the databases are in use. `busy` while another task runs.
  *
  * What was acknowledged before this is answered is in the backup. It is verified before it counts as made.
  *
@@ -2679,7 +2679,7 @@ BS_API bs_ticket bs_start_backup_send(
     void *context);
 
 /**
- * Start to verify a backup without restoring it, in the background. `busy` while another task is running.
+ * Start to verify a backup in the background, without restoring it. `busy` while another task runs.
  *
  * Maintenance; needs the right `admin` over tcp.
  *

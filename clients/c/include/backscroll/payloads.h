@@ -906,8 +906,8 @@ typedef struct bs_get_rows_payload {
 } bs_get_rows_payload;
 
 /**
- * The payload of `start-check`: start to check databases and media while they are in use, in the background. `busy`
- * while another task is running.
+ * The payload of `start-check`: start to check databases and media in the background, while they are in use. `busy`
+ * while another task runs.
  */
 typedef struct bs_start_check_payload {
     /** Only this scope; without it, all. 1 to 128 bytes. */
@@ -915,8 +915,8 @@ typedef struct bs_start_check_payload {
 } bs_start_check_payload;
 
 /**
- * The payload of `start-backup`: start to make a backup while the databases are in use, in the background. `busy` while
- * another task is running.
+ * The payload of `start-backup`: start to make a backup in the background, while the databases are in use. `busy` while
+ * another task runs.
  */
 typedef struct bs_start_backup_payload {
     /**
@@ -935,8 +935,8 @@ typedef struct bs_start_backup_payload {
 } bs_start_backup_payload;
 
 /**
- * The payload of `start-backup-verification`: start to verify a backup without restoring it, in the background. `busy`
- * while another task is running.
+ * The payload of `start-backup-verification`: start to verify a backup in the background, without restoring it. `busy`
+ * while another task runs.
  */
 typedef struct bs_start_backup_verification_payload {
     /**

@@ -11,9 +11,9 @@ use super::payloads::{
     GetMessagesByIds, GetReactionsForMessage, GetRoom, GetRows, GetScopeInfo, GetSession, GetTasks,
     GetUser, GetUserByPubkey, GetUsersByRoom, Health, Hello, Initialize, IsUserBanned, ListBackups,
     ListCategories, ListChannels, ListKeys, ListMedia, ListMessages, ListScopes, ListTokens,
-    ListUsers, Ping, PutMedia, PutMediaPart, RemoveBan, RemoveMember, RemoveReaction, RenameMessage,
-    RevokeKey, RevokeToken, SaveAttachment, SaveBan, SaveCategory, SaveChannel, SaveMember,
-    SaveMessage, SaveReaction, SaveRoom, SaveUser, SetCurrentUserId, StartBackup,
+    ListUsers, Ping, PutMedia, PutMediaPart, RemoveBan, RemoveMember, RemoveReaction,
+    RenameMessage, RevokeKey, RevokeToken, SaveAttachment, SaveBan, SaveCategory, SaveChannel,
+    SaveMember, SaveMessage, SaveReaction, SaveRoom, SaveUser, SetCurrentUserId, StartBackup,
     StartBackupVerification, StartCheck, UpdateCategory, UpdateChannel, UpdateMessage, UpdateRoom,
     UpdateUser,
 };
@@ -1908,8 +1908,8 @@ impl Client {
         self.send(Describe::new()).await
     }
 
-    /// Start to check databases and media while they are in use, in the background. `busy` while
-    /// another task is running.
+    /// Start to check databases and media in the background, while they are in use. `busy` while
+    /// another task runs.
     ///
     /// All pages, SQLite's own check, the command log with its chain, the tables against the log,
     /// and the hashes of media.
@@ -1934,8 +1934,8 @@ impl Client {
         self.send(payload).await
     }
 
-    /// Start to make a backup while the databases are in use, in the background. `busy` while
-    /// another task is running.
+    /// Start to make a backup in the background, while the databases are in use. `busy` while
+    /// another task runs.
     ///
     /// What was acknowledged before this is answered is in the backup. It is verified before it
     /// counts as made.
@@ -1960,8 +1960,8 @@ impl Client {
         self.send(payload).await
     }
 
-    /// Start to verify a backup without restoring it, in the background. `busy` while another task
-    /// is running.
+    /// Start to verify a backup in the background, without restoring it. `busy` while another task
+    /// runs.
     ///
     /// Maintenance; needs the right `admin` over tcp.
     ///

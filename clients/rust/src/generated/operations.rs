@@ -11,9 +11,9 @@ use super::payloads::{
     GetMessagesByIds, GetReactionsForMessage, GetRoom, GetRows, GetScopeInfo, GetSession, GetTasks,
     GetUser, GetUserByPubkey, GetUsersByRoom, Health, Hello, Initialize, IsUserBanned, ListBackups,
     ListCategories, ListChannels, ListKeys, ListMedia, ListMessages, ListScopes, ListTokens,
-    ListUsers, Ping, PutMedia, PutMediaPart, RemoveBan, RemoveMember, RemoveReaction, RenameMessage,
-    RevokeKey, RevokeToken, SaveAttachment, SaveBan, SaveCategory, SaveChannel, SaveMember,
-    SaveMessage, SaveReaction, SaveRoom, SaveUser, SetCurrentUserId, StartBackup,
+    ListUsers, Ping, PutMedia, PutMediaPart, RemoveBan, RemoveMember, RemoveReaction,
+    RenameMessage, RevokeKey, RevokeToken, SaveAttachment, SaveBan, SaveCategory, SaveChannel,
+    SaveMember, SaveMessage, SaveReaction, SaveRoom, SaveUser, SetCurrentUserId, StartBackup,
     StartBackupVerification, StartCheck, UpdateCategory, UpdateChannel, UpdateMessage, UpdateRoom,
     UpdateUser,
 };

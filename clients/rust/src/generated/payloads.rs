@@ -2824,7 +2824,7 @@ impl Describe {
 }
 
 /// The payload of [`start_check`](crate::Client::start_check): start to check databases and media
-/// while they are in use, in the background. `busy` while another task is running.
+/// in the background, while they are in use. `busy` while another task runs.
 #[derive(Default, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
@@ -2849,8 +2849,8 @@ impl StartCheck {
     }
 }
 
-/// The payload of [`start_backup`](crate::Client::start_backup): start to make a backup while the
-/// databases are in use, in the background. `busy` while another task is running.
+/// The payload of [`start_backup`](crate::Client::start_backup): start to make a backup in the
+/// background, while the databases are in use. `busy` while another task runs.
 #[derive(Default, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
@@ -2904,7 +2904,7 @@ impl StartBackup {
 }
 
 /// The payload of [`start_backup_verification`](crate::Client::start_backup_verification): start to
-/// verify a backup without restoring it, in the background. `busy` while another task is running.
+/// verify a backup in the background, without restoring it. `busy` while another task runs.
 #[derive(Default, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]

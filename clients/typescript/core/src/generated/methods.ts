@@ -1418,7 +1418,7 @@ export abstract class Operations {
   }
 
   /**
-   * Start to check databases and media while they are in use, in the background. `busy` while another task is running.
+   * Start to check databases and media in the background, while they are in use. `busy` while another task runs.
    *
    * All pages, SQLite's own check, the command log with its chain, the tables against the log, and the hashes of media.
    *
@@ -1434,7 +1434,7 @@ export abstract class Operations {
   }
 
   /**
-   * Start to make a backup while the databases are in use, in the background. `busy` while another task is running.
+   * Start to make a backup in the background, while the databases are in use. `busy` while another task runs.
    *
    * What was acknowledged before this is answered is in the backup. It is verified before it counts as made.
    *
@@ -1450,7 +1450,7 @@ export abstract class Operations {
   }
 
   /**
-   * Start to verify a backup without restoring it, in the background. `busy` while another task is running.
+   * Start to verify a backup in the background, without restoring it. `busy` while another task runs.
    *
    * Maintenance; needs the right `admin` over tcp.
    *

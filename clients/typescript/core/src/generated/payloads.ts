@@ -901,8 +901,8 @@ export type Health = Record<string, never>;
 export type Describe = Record<string, never>;
 
 /**
- * The payload of `start-check`: start to check databases and media while they are in use, in the background. `busy`
- * while another task is running.
+ * The payload of `start-check`: start to check databases and media in the background, while they are in use. `busy`
+ * while another task runs.
  */
 export interface StartCheck {
   /** Only this scope; without it, all. 1 to 128 bytes. */
@@ -910,8 +910,8 @@ export interface StartCheck {
 }
 
 /**
- * The payload of `start-backup`: start to make a backup while the databases are in use, in the background. `busy` while
- * another task is running.
+ * The payload of `start-backup`: start to make a backup in the background, while the databases are in use. `busy` while
+ * another task runs.
  */
 export interface StartBackup {
   /**
@@ -929,8 +929,8 @@ export interface StartBackup {
 }
 
 /**
- * The payload of `start-backup-verification`: start to verify a backup without restoring it, in the background. `busy`
- * while another task is running.
+ * The payload of `start-backup-verification`: start to verify a backup in the background, without restoring it. `busy`
+ * while another task runs.
  */
 export interface StartBackupVerification {
   /**

@@ -2806,8 +2806,8 @@ public interface Operations {
   }
 
   /**
-   * Start to check databases and media while they are in use, in the background. {@code busy} while
-   * another task is running.
+   * Start to check databases and media in the background, while they are in use. {@code busy} while
+   * another task runs.
    *
    * <p>All pages, SQLite's own check, the command log with its chain, the tables against the log,
    * and the hashes of media.
@@ -2828,8 +2828,8 @@ public interface Operations {
   }
 
   /**
-   * Start to check databases and media while they are in use, in the background. {@code busy} while
-   * another task is running.
+   * Start to check databases and media in the background, while they are in use. {@code busy} while
+   * another task runs.
    *
    * <p>All pages, SQLite's own check, the command log with its chain, the tables against the log,
    * and the hashes of media.
@@ -2851,8 +2851,8 @@ public interface Operations {
   }
 
   /**
-   * Start to make a backup while the databases are in use, in the background. {@code busy} while
-   * another task is running.
+   * Start to make a backup in the background, while the databases are in use. {@code busy} while
+   * another task runs.
    *
    * <p>What was acknowledged before this is answered is in the backup. It is verified before it
    * counts as made.
@@ -2873,8 +2873,8 @@ public interface Operations {
   }
 
   /**
-   * Start to make a backup while the databases are in use, in the background. {@code busy} while
-   * another task is running.
+   * Start to make a backup in the background, while the databases are in use. {@code busy} while
+   * another task runs.
    *
    * <p>What was acknowledged before this is answered is in the backup. It is verified before it
    * counts as made.
@@ -2896,8 +2896,8 @@ public interface Operations {
   }
 
   /**
-   * Start to verify a backup without restoring it, in the background. {@code busy} while another
-   * task is running.
+   * Start to verify a backup in the background, without restoring it. {@code busy} while another
+   * task runs.
    *
    * <p>Maintenance; needs the right {@code admin} over tcp.
    *
@@ -2916,8 +2916,8 @@ public interface Operations {
   }
 
   /**
-   * Start to verify a backup without restoring it, in the background. {@code busy} while another
-   * task is running.
+   * Start to verify a backup in the background, without restoring it. {@code busy} while another
+   * task runs.
    *
    * <p>Maintenance; needs the right {@code admin} over tcp.
    *

@@ -6,8 +6,8 @@ import backscroll.Request;
 import backscroll.records.Task;
 
 /**
- * The payload of {@code start-backup}: start to make a backup while the databases are in use, in
- * the background. {@code busy} while another task is running.
+ * The payload of {@code start-backup}: start to make a backup in the background, while the
+ * databases are in use. {@code busy} while another task runs.
  *
  * @param directory The directory of the backups on the daemon's machine, outside its data
  *     directory; without it, the one in the daemon's settings. 1 to 4,096 bytes.

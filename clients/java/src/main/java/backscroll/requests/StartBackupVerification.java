@@ -6,8 +6,8 @@ import backscroll.Request;
 import backscroll.records.Task;
 
 /**
- * The payload of {@code start-backup-verification}: start to verify a backup without restoring it,
- * in the background. {@code busy} while another task is running.
+ * The payload of {@code start-backup-verification}: start to verify a backup in the background,
+ * without restoring it. {@code busy} while another task runs.
  *
  * @param directory The directory of the backups on the daemon's machine; without it, the one in the
  *     daemon's settings. 1 to 4,096 bytes.

@@ -6,8 +6,8 @@ import backscroll.Request;
 import backscroll.records.Task;
 
 /**
- * The payload of {@code start-check}: start to check databases and media while they are in use, in
- * the background. {@code busy} while another task is running.
+ * The payload of {@code start-check}: start to check databases and media in the background, while
+ * they are in use. {@code busy} while another task runs.
  *
  * @param scope Only this scope; without it, all. 1 to 128 bytes.
  */
