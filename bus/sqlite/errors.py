@@ -14,6 +14,9 @@ class DamagedBlob(Exception):
 
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+DAMAGED = "the database file is damaged; restore it from a backup"
+UNREAD = (apsw.SQLITE_IOERR_CORRUPTFS, apsw.SQLITE_IOERR_READ)
+"""The extended result codes of a page that the disk does not read."""
 TEMPORARY = (apsw.BusyError, apsw.FullError, apsw.IOError, OSError)
 """Errors that can prevent an intact file from being opened, but are temporary."""
 
@@ -25,9 +28,19 @@ def is_disk_full(error: BaseException) -> bool:
     return isinstance(error, apsw.FullError) or (isinstance(error, OSError) and error.errno in NO_SPACE)
 
 
+def is_damage(error: BaseException) -> bool:
+    """Whether an error says that what is in a database file is not what was written into it."""
+    return isinstance(error, apsw.CorruptError | apsw.NotADBError) or _code(error) == apsw.SQLITE_IOERR_DATA
+
+
+def is_unreadable(error: BaseException) -> bool:
+    """Whether an error is that of a page which is damaged or cannot be read: what does not need the page succeeds."""
+    return is_damage(error) or _code(error) in UNREAD
+
+
 def wire_error(error: Exception) -> BackscrollError | None:
     """The error that a caller gets for an error of SQLite or the disk; None for any other error."""
-    if isinstance(error, CannotOpen) and isinstance(error.__cause__, TEMPORARY):
+    if isinstance(error, CannotOpen) and isinstance(error.__cause__, TEMPORARY) and not is_damage(error.__cause__):
         error = error.__cause__
     match error:
         case apsw.BusyError() | apsw.LockedError():
@@ -36,6 +49,8 @@ def wire_error(error: Exception) -> BackscrollError | None:
             return Unavailable("the daemon is stopping")
         case apsw.ConstraintError():
             return Conflict("the change contradicts what is stored")
+        case _ if is_damage(error):
+            return Storage(DAMAGED)
         case _:
             return _storage_error(error)
 
@@ -48,8 +63,6 @@ def _storage_error(error: Exception) -> Storage | None:
             return Storage("the data directory cannot be written: it is read-only for this user")
         case apsw.ReadOnlyError():
             return Storage("the database file is read-only")
-        case apsw.CorruptError() | apsw.NotADBError():
-            return Storage("the database file is damaged; restore it from a backup")
         case apsw.IOError() | apsw.CantOpenError():
             return Storage(f"the disk reported an error ({_symbol(error)})", retryable=True)
         case OSError():
@@ -63,6 +76,11 @@ def _storage_error(error: Exception) -> Storage | None:
             return Storage("the database file is damaged: a stored text cannot be decoded")
         case _:
             return None
+
+
+def _code(error: BaseException) -> int:
+    """The extended result code of an input or output error; else 0."""
+    return getattr(error, "extendedresult", 0) if isinstance(error, apsw.IOError) else 0
 
 
 def _symbol(error: apsw.Error) -> str:
