@@ -7,7 +7,8 @@ Uses neither sockets nor threads, so tests, fuzzers and benchmarks can run it di
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from operator import attrgetter
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -18,7 +19,7 @@ from backscroll.bus.due_times import DueTimes
 from backscroll.bus.logging import log
 from backscroll.bus.stores import ReadStore, Scopes, Store
 from backscroll.handlers import HANDLERS, Cached, Handlers, clearing
-from backscroll.handlers.chores import commands_due, expired_messages, next_expiry, remove_unused
+from backscroll.handlers.chores import COMMANDS_DUE, REMOVALS, expired_messages, next_expiry
 from backscroll.handlers.clients import superseded
 from backscroll.handlers.command_log import Executed, find_executed
 from backscroll.handlers.execute import execute, failures_of
@@ -62,6 +63,8 @@ REMOVAL_SECONDS = 0.01  # for a step of the removal of a cleared room's messages
 REMOVED_MIN, REMOVED_MAX = 1, 1_000  # messages in such a step, or more that one command saved
 EXPIRY_RETRY_MS = 60_000
 """How long expired messages stay when they cannot be deleted: the clock has jumped, or the disk refuses."""
+CLEARING_RETRY_SECONDS = 60.0
+"""How long messages of cleared rooms stay that cannot be removed because of damage."""
 RUN_SECONDS = 0.025
 RUN_REPLY_BYTES = 4 * 2**20
 NEXT_PAGES = (
@@ -282,22 +285,34 @@ class Dispatcher:
     def answer_commands(self, batch: Sequence[Request]) -> list[bytes]:
         """Execute commands of one scope in one durable transaction; one that fails does not affect the others.
 
-        A command that already took effect gets the same reply again and is not executed.
+        A command that already took effect gets the same reply again and is not executed. If one needs what is damaged,
+        those before it and those after it have transactions of their own. After `RUN_SECONDS` no more of these are
+        begun: the replies are those to the first commands, at least one, and the others are to be given again.
         """
+        until = self._clock() + RUN_SECONDS
         decoded = [request for request in batch if self._decode(request)]  # the others have been refused
-        if decoded:
+        parts = [decoded] if decoded else []
+        while parts:
+            part, tried = parts.pop(), list[Request]()
+            answered = batch.index(part[0])
+            if answered and self._clock() >= until:
+                return [request.reply for request in batch[:answered]]
             try:
-                self._execute_all(decoded)
+                self._execute_all(part, tried)
             except Exception as error:  # noqa: BLE001  # nothing was committed: all requests fail
-                self._refuse_all(decoded, error)
+                if self._scopes.is_unreadable(error):
+                    parts += reversed(self._without_damaged(part, len(tried), error))
+                else:
+                    self._refuse_all(part, error)
         return [request.reply for request in batch]
 
     def answer_queries(self, run: Sequence[Request]) -> list[bytes]:
         """Answer queries of one scope from one snapshot.
 
-        The replies are those to the first queries: at least one, and no more after `RUN_SECONDS` or `RUN_REPLY_BYTES`.
-        So no client has a reader for long, and few replies are in memory. There are none if something has expired that
-        `expire()` must delete first, which only the thread that writes to the scope may call.
+        The replies are those to the first queries: at least one, and no more after `RUN_SECONDS` or `RUN_REPLY_BYTES`,
+        or after an error that ended the snapshot. So no client has a reader for long, and few replies are in memory.
+        There are none if something has expired that `expire()` must delete first, which only the thread that writes to
+        the scope may call.
         """
         until, size = self._clock() + RUN_SECONDS, 0
         replies: list[bytes] = []
@@ -312,7 +327,7 @@ class Dispatcher:
                     for request in run:
                         replies.append(self._answer(request, work))
                         size += len(replies[-1])
-                        if size >= RUN_REPLY_BYTES or self._clock() >= until:
+                        if size >= RUN_REPLY_BYTES or self._clock() >= until or snapshot.has_ended:
                             break
         except Exception as error:  # noqa: BLE001  # there is no snapshot: all requests fail
             replies += [self.refuse(request, error) for request in run[len(replies) :]]
@@ -373,7 +388,7 @@ class Dispatcher:
     def is_clearing(self, scope: str) -> bool:
         """Whether there are cleared rooms in a scope from which not all messages are removed, if it is open."""
         store = self._scopes.store_if_open(scope, used=False)
-        return store is not None and store.clearing
+        return store is not None and store.clearing and self._clock() >= store.clearing_retry_at
 
     def remove_cleared(self, scope: str) -> bool:
         """Remove some messages of rooms that were cleared in a scope, if it is open. Returns whether there are more.
@@ -386,8 +401,8 @@ class Dispatcher:
             with self._scopes.borrow_if_open(scope) as store:
                 if store is None:
                     return False
-                self._on_full_disk(scope, partial(self._remove_cleared, store))
-                return store.clearing
+                self._on_full_disk(scope, partial(self._remove_cleared, scope, store))
+                return self.is_clearing(scope)
         except Exception as error:  # noqa: BLE001  # it is tried again after the next commit, and by the chores
             log.error("messages of a cleared room are not removed", scope=scope, error=str(error))
             return False
@@ -447,6 +462,8 @@ class Dispatcher:
 
         A batch with flaws in a scope that exists is the exception: its other commands are tried, to find all failures.
         """
+        if request.operation is not None:  # it was given before
+            return True
         try:
             request.decode()
         except Exception as problem:  # noqa: BLE001  # any error becomes a reply
@@ -454,10 +471,11 @@ class Dispatcher:
             return bool(request.flaws) and self._scopes.has_files(request.scope)
         return True
 
-    def _execute_all(self, requests: Sequence[Request]) -> None:
+    def _execute_all(self, requests: Sequence[Request], tried: list[Request]) -> None:
+        """Execute requests in one transaction. `tried` has those that were executed, also if it raises."""
         with self._scopes.use(requests[0].scope) as store:
             refused = self._refusal_of(requests) if self._scopes.may_refuse else None
-            store.transact(partial(self._answer_each, requests, refused))
+            store.transact(partial(self._answer_each, requests, refused, tried))
             if store.due_at is not None:
                 self.due.note(requests[0].scope, store.due_at)
 
@@ -511,6 +529,22 @@ class Dispatcher:
         executed: DeletedMessages = execute(command, self._new_id(), db, self._handlers, attrgetter("result"))
         return executed
 
+    def _without_damaged(self, part: list[Request], tried: int, error: Exception) -> list[list[Request]]:
+        """What to execute, each in a transaction, in place of requests of which one met damage; that one is refused.
+
+        If it is not known which one, because the damage is in the rows of the log that are rewritten at the end of the
+        transaction, both halves are tried. Nothing is executed more often than there are halves of halves.
+        """
+        if tried < len(part):
+            self._refuse_all([part[tried]], error)
+            parts = [part[:tried], part[tried + 1 :]]
+        elif len(part) > 1:
+            parts = [part[: len(part) // 2], part[len(part) // 2 :]]
+        else:
+            self._refuse_all(part, error)
+            parts = []
+        return [each for each in parts if each]
+
     def _refuse_all(self, requests: Sequence[Request], error: Exception) -> None:
         """Refuse requests; if the disk is full, execute those that only remove data, with the reserve given up."""
         valid = [request for request in requests if not request.flaws]  # the others have been refused
@@ -522,15 +556,19 @@ class Dispatcher:
         if removing:
             self._scopes.give_up_reserve(requests[0].scope)
             try:
-                self._execute_all(removing)
+                self._execute_all(removing, [])
             except Exception as worse:  # noqa: BLE001  # nothing was committed
                 for request in removing:
                     request.reply = self.refuse(request, worse)
 
-    def _answer_each(self, batch: Sequence[Request], refused: BackscrollError | None, db: Writes) -> None:
+    def _answer_each(
+        self, batch: Sequence[Request], refused: BackscrollError | None, tried: list[Request], db: Writes
+    ) -> None:
         work = partial(self._answer_command, db, refused)
+        tried.clear()  # this may be the second attempt
         for request in batch:
             request.reply = self._answer(request, work)
+            tried.append(request)
 
     def _answer(self, request: Request, work: Work) -> bytes:
         """Execute a request with `work`; any exception becomes its reply."""
@@ -618,24 +656,87 @@ class Dispatcher:
         return _success(request, _encodable(result, request.codec), self._scopes.seq(request.scope))
 
     def _run_chores(self, scope: str, store: Store) -> None:
-        with store.write() as db:
-            if not self._trusts_time(db.now):
-                return
-            removed = {what: count for what, count in remove_unused(db).items() if count}
-            for command in () if store.follows else commands_due(db):
-                number = execute(command, self._new_id(), db, self._handlers, attrgetter("result"))
-                removed[command.wire_name] = removed.get(command.wire_name, 0) + (1 if number is None else number)
+        """Do each of the chores in a transaction of its own, because one may need what is damaged."""
+        if not self._trusts_time(store.now()):
+            return
+        removed: dict[str, int] = {}
+        for what, remove in REMOVALS.items():
+            with self._logged(scope, what), store.write() as db:
+                removed[what] = remove(db)
+        for due in () if store.follows else COMMANDS_DUE:
+            with self._logged(scope, due.__name__):
+                self._execute_due(scope, store, due, removed)
+        removed = {what: count for what, count in removed.items() if count}
         if removed:
             log.info("chores done", scope=scope, **removed)
         if not store.follows:
             self._on_full_disk(scope, partial(self._expire, scope, store))
 
-    def _remove_cleared(self, store: Store) -> None:
-        """Remove some messages of cleared rooms, as many as took little time before."""
+    @contextmanager
+    def _logged(self, scope: str, chore: str) -> Iterator[None]:
+        """Log an error of a chore, which the next run tries again."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  # the other chores go on
+            log.error("a chore failed", scope=scope, chore=chore, error=str(error))
+
+    def _execute_due(
+        self, scope: str, store: Store, due: Callable[[Reads], list[Command[Any]]], done: dict[str, int]
+    ) -> None:
+        """Execute what is due in one transaction; if something is damaged, each command in one of its own."""
+        with store.read() as snapshot:
+            commands = due(snapshot)
+        if not commands:
+            return
+        try:
+            self._execute_own(store, commands, done)
+        except Exception as error:
+            if not self._scopes.is_unreadable(error):
+                raise
+            for command in commands:
+                with self._logged(scope, command.wire_name):
+                    self._execute_own(store, [command], done)
+
+    def _execute_own(self, store: Store, commands: Sequence[Command[Any]], done: dict[str, int]) -> None:
+        """Execute commands of the daemon's own in one transaction, and add how much each did."""
+        with store.write() as db:
+            results = [execute(each, self._new_id(), db, self._handlers, attrgetter("result")) for each in commands]
+        for command, result in zip(commands, results, strict=True):
+            done[command.wire_name] = done.get(command.wire_name, 0) + (1 if result is None else result)
+
+    def _remove_cleared(self, scope: str, store: Store) -> None:
+        """Remove some messages of cleared rooms. A room that is damaged is passed over, so that the others are cleared.
+
+        When only such rooms are left, or when it cannot be known which rooms were cleared, there is a pause.
+        """
+        try:
+            if store.clearing_behind and self._next_cleared(store) is None:
+                self._pause_clearing(store)
+                return
+            self._remove_some(store)
+        except Exception as error:
+            if not self._scopes.is_unreadable(error):
+                raise
+            log.error("messages of a cleared room are damaged, and not removed", scope=scope, error=str(error))
+            try:
+                store.clearing_behind = self._next_cleared(store) or ""
+            except Exception:
+                self._pause_clearing(store)
+                raise
+
+    def _next_cleared(self, store: Store) -> str | None:
+        with store.read() as snapshot:
+            return clearing.next_room(snapshot, store.clearing_behind)
+
+    def _pause_clearing(self, store: Store) -> None:
+        store.clearing_behind, store.clearing_retry_at = "", self._clock() + CLEARING_RETRY_SECONDS
+
+    def _remove_some(self, store: Store) -> None:
+        """Remove some messages of a cleared room, as many as took little time before."""
         started, number = self._clock(), self._removed_at_once
         self._removed_at_once = max(REMOVED_MIN, number // 2)  # unless the step is quick, and succeeds
         with store.write() as db:
-            removed = clearing.remove_some(db, number)
+            removed = clearing.remove_some(db, number, store.clearing_behind)
         took = self._clock() - started
         if took < REMOVAL_SECONDS / 2 and removed >= number:
             self._removed_at_once = min(REMOVED_MAX, number * 2)

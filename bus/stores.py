@@ -79,6 +79,10 @@ class Store(ReadStore, Protocol):
     """The newest commit that a snapshot has shown. Readers can see a commit shortly before `seq` is updated."""
     clearing: bool
     """Whether there are cleared rooms from which not all messages are removed."""
+    clearing_behind: str
+    """The id of the last cleared room that was passed over because it is damaged; empty if there is none."""
+    clearing_retry_at: float
+    """When messages of cleared rooms may be removed again, in seconds of the dispatcher's clock."""
     checkpoint_due: bool
     """Whether `checkpoint_if_due()` has anything to do."""
     follows: bool
@@ -128,6 +132,9 @@ class Scopes(Protocol):
 
     def is_disk_full(self, error: Exception) -> bool:
         """Whether `error` says that the disk is full; then commands that add are refused until it is not."""
+
+    def is_unreadable(self, error: Exception) -> bool:
+        """Whether `error` is about something stored that is damaged: what does not read it succeeds."""
 
     def give_up_reserve(self, name: str) -> None:
         """Free some of the disk, for commands that remove data of a scope from a full one."""

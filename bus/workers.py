@@ -168,7 +168,11 @@ class Writers:
             self._crashed(error)
 
     def _execute(self, scope: str, batch: list[Any]) -> None:
-        self._deliver(batch, self._dispatcher.answer_commands(batch))
+        replies = self._dispatcher.answer_commands(batch)
+        if len(replies) < len(batch):  # the others are the next to be executed
+            with self._lock:
+                self._queues[scope].extendleft(reversed(batch[len(replies) :]))
+        self._deliver(batch[: len(replies)], replies)
         self.remove_cleared(scope)
 
     def remove_cleared(self, scope: str) -> None:

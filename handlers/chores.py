@@ -1,5 +1,6 @@
 """Periodic work of the daemon: removing what has expired or is no longer used."""
 
+from collections.abc import Callable
 from contextlib import closing
 from itertools import groupby
 from operator import itemgetter
@@ -21,8 +22,8 @@ DELETED_PARTS_MAX = 1_000  # per run, of media that no attachment names; a media
 SELECT_EXPIRED = statement(Sessions.select(SQL("1")).where(Sessions.expires_at <= Named("now")).limit(SQL("1")))
 
 
-def remove_unused(db: Writes) -> dict[str, int]:
-    """Remove unused parts of media and old results in the log. Returns the number of each, by name."""
+def remove_unused_parts(db: Writes) -> int:
+    """Remove unused parts of media. Returns their number."""
     unused = [
         sha256
         for sha256 in db.blobs.put_before(db.now - UNUSED_PARTS_KEPT_MS)
@@ -30,7 +31,7 @@ def remove_unused(db: Writes) -> dict[str, int]:
     ]
     for sha256 in unused:
         db.blobs.remove_after_commit(sha256)
-    return {"unused_media_parts": len(unused), "dropped_results": command_log.drop_old_results(db)}
+    return len(unused)
 
 
 def next_expiry(db: Reads) -> int | None:
@@ -44,14 +45,18 @@ def expired_messages(db: Reads) -> DeleteExpiredMessages | None:
     return DeleteExpiredMessages() if at is not None and at <= db.now else None
 
 
-def commands_due(db: Reads) -> list[Command[Any]]:
-    """The work that must be executed as commands, because it changes rows and a replay must do the same.
+def sessions_due(db: Reads) -> list[Command[Any]]:
+    """The command that deletes sessions that have expired, if there are any."""
+    return [DeleteExpiredSessions()] if db.row(SELECT_EXPIRED, now=db.now) else []
 
-    Media are deleted one by one and by their ids, because what is due depends on when their parts were put, which a
+
+def media_due(db: Reads) -> list[Command[Any]]:
+    """The commands that delete media which no attachment names.
+
+    They are deleted one by one and by their ids, because what is due depends on when their parts were put, which a
     replay does not know.
     """
-    sessions = [DeleteExpiredSessions()] if db.row(SELECT_EXPIRED, now=db.now) else []
-    return [*sessions, *map(DeleteMedia, _media_due(db))]
+    return [DeleteMedia(each) for each in _media_due(db)]
 
 
 def _media_due(db: Reads) -> list[str]:
@@ -68,3 +73,12 @@ def _media_due(db: Reads) -> list[str]:
             if number >= DELETED_PARTS_MAX:
                 break
     return due
+
+
+REMOVALS: dict[str, Callable[[Writes], int]] = {
+    "unused_media_parts": remove_unused_parts,
+    "dropped_results": command_log.drop_old_results,
+}
+"""What is removed without a command, by the name of what it is; each returns how many there were."""
+COMMANDS_DUE: tuple[Callable[[Reads], list[Command[Any]]], ...] = (sessions_due, media_due)
+"""The work that must be executed as commands, because it changes rows and a replay must do the same."""

@@ -48,7 +48,12 @@ UPSERT_MARK = statement(
         conflict_target=[ClearedRooms.room_id], preserve=[ClearedRooms.until, ClearedRooms.after]
     )
 )
-SELECT_MARK = statement(ClearedRooms.select(ClearedRooms.room_id, ClearedRooms.after).limit(SQL("1")))
+SELECT_MARK = statement(
+    ClearedRooms.select(ClearedRooms.room_id, ClearedRooms.after)
+    .where(ClearedRooms.room_id > Named("behind"))
+    .order_by(ClearedRooms.room_id)
+    .limit(SQL("1"))
+)
 MOVE_MARK = statement(
     ClearedRooms.update({ClearedRooms.after: Named("after")}).where(ClearedRooms.room_id == Named("room_id"))
 )
@@ -80,7 +85,13 @@ def clear_room(room_id: str, db: Writes, context: CommandContext) -> None:
 
 def is_clearing(db: Reads) -> bool:
     """Whether there are cleared rooms from which not all messages are removed."""
-    return db.row(SELECT_MARK) is not None
+    return db.row(SELECT_MARK, behind="") is not None
+
+
+def next_room(db: Reads, behind: str) -> str | None:
+    """The first cleared room, in the order of their ids, from which not all messages are removed."""
+    mark = db.row(SELECT_MARK, behind=behind)
+    return mark[0] if mark else None
 
 
 def number_of_rooms(db: Reads) -> int:
@@ -97,15 +108,16 @@ def check_removed(until: int | None, from_seq: int = 0) -> None:
         raise Busy("messages of a cleared room are being removed; try again")
 
 
-def remove_some(db: Writes, number: int) -> int:
+def remove_some(db: Writes, number: int, behind: str = "") -> int:
     """Remove this number of messages of a cleared room, with everything that belongs to them. Returns how many.
 
+    It is the first room after the id `behind`, in the order of ids.
     They are more if one command saved them: its entry in the log is to be rewritten a few times, and not for each of
     them. So they are taken in the order of these commands, out of some thousand messages.
     """
-    mark = db.row(SELECT_MARK)
+    mark = db.row(SELECT_MARK, behind=behind)
     if mark is None:
-        db.clearing = False
+        db.clearing = bool(behind)
         return 0
     room_id, after = mark
     found = db.rows(SELECT_REMAINING, room_id=room_id, after=after, limit=WINDOW)

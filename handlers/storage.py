@@ -90,6 +90,10 @@ class Reads(Protocol):
     @property
     def blobs(self) -> Blobs: ...
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the database ended the transaction because of an error: what is read from now on may be newer."""
+
     def rows(self, statement: Statement, /, **values: Any) -> list[Row]:
         """All rows returned by a SELECT."""
 

@@ -14,8 +14,10 @@ class DamagedBlob(Exception):
     """The bytes of a part of a file do not match the hash that they were stored under."""
 
 
-DAMAGED = "the database file is damaged; restore it from a backup"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+DAMAGED = "the database file is damaged; restore it from a backup"
+UNREAD = (apsw.SQLITE_IOERR_CORRUPTFS, apsw.SQLITE_IOERR_READ)
+"""The extended result codes of a page that the disk does not read."""
 TEMPORARY = (apsw.BusyError, apsw.FullError, apsw.IOError, OSError)
 """Errors that can prevent an intact file from being opened, but are temporary."""
 
@@ -32,9 +34,14 @@ def is_damage(error: BaseException) -> bool:
     return isinstance(error, apsw.CorruptError | apsw.NotADBError) or is_mismatch(error)
 
 
+def is_unreadable(error: BaseException) -> bool:
+    """Whether an error is that of a page which is damaged or cannot be read: what does not need the page succeeds."""
+    return is_damage(error) or _code(error) in UNREAD
+
+
 def wire_error(error: Exception) -> BackscrollError | None:
     """The error that a caller gets for an error of SQLite or the disk; None for any other error."""
-    if isinstance(error, CannotOpen) and isinstance(error.__cause__, TEMPORARY):
+    if isinstance(error, CannotOpen) and isinstance(error.__cause__, TEMPORARY) and not is_damage(error.__cause__):
         error = error.__cause__
     match error:
         case apsw.BusyError() | apsw.LockedError():
@@ -43,6 +50,8 @@ def wire_error(error: Exception) -> BackscrollError | None:
             return Unavailable("the daemon is stopping")
         case apsw.ConstraintError():
             return Conflict("the change contradicts what is stored")
+        case _ if is_damage(error):
+            return Storage(DAMAGED)
         case _:
             return _storage_error(error)
 
@@ -55,8 +64,6 @@ def _storage_error(error: Exception) -> Storage | None:
             return Storage("the data directory cannot be written: it is read-only for this user")
         case apsw.ReadOnlyError():
             return Storage("the database file is read-only")
-        case _ if is_damage(error):
-            return Storage(DAMAGED)
         case apsw.IOError() | apsw.CantOpenError():
             return Storage(f"the disk reported an error ({_symbol(error)})", retryable=True)
         case OSError():
@@ -70,6 +77,11 @@ def _storage_error(error: Exception) -> Storage | None:
             return Storage("the database file is damaged: a stored text cannot be decoded")
         case _:
             return None
+
+
+def _code(error: BaseException) -> int:
+    """The extended result code of an input or output error; else 0."""
+    return getattr(error, "extendedresult", 0) if isinstance(error, apsw.IOError) else 0
 
 
 def _symbol(error: apsw.Error) -> str:

@@ -396,6 +396,10 @@ class SqliteScopes:
         self._reserve.full = errors.is_disk_full(error) or self._reserve.full
         return errors.is_disk_full(error)
 
+    def is_unreadable(self, error: Exception) -> bool:
+        """Whether `error` is about something stored that is damaged: what does not read it succeeds."""
+        return errors.is_unreadable(error)
+
     def give_up_reserve(self, name: str) -> None:
         """Free some of the disk, for commands that remove data from a full one: the reserve, and the log's room."""
         self._reserve.give_up()

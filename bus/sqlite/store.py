@@ -123,6 +123,7 @@ class SqliteStore:
         self.reopen_due = False  # everything is in the database, but its log is not the one at its path
         self.due_at: int | None = None
         self.follows = False
+        self.clearing_behind, self.clearing_retry_at = "", 0.0
         self.committed_at: int | None = None  # the time of the last commit, in ms since the epoch
         self._directory = directory or WatchedFiles()
         self._database_file, self._log_files = WatchedFiles(), WatchedFiles(path.parent)
@@ -152,23 +153,25 @@ class SqliteStore:
         snapshot = Snapshot(self._writer, BlobsInTransaction(self.blobs), self._clock(), LogPosition())
         if damage := damage_at_ends(snapshot):
             raise CannotOpen(f"{self.path} is damaged: {damage}. Restore it from a backup.")
-        self.position, self.clearing = position_of(snapshot), is_clearing(snapshot)
+        self.position = position_of(snapshot)
+        self.clearing = self._unless_damaged(is_clearing, snapshot, True)
         self.seq = self.position.seq
-        self.clients = self._known_clients(snapshot)
-        self.due_at = next_expiry(snapshot)
+        self.clients = self._unless_damaged(partial(known_clients, self.seq), snapshot, KnownClients())
+        expiry: int | None = snapshot.now  # the deletion of what has expired will find out
+        self.due_at = self._unless_damaged(next_expiry, snapshot, expiry)
         rows = fetch(self._writer, SELECT_MOMENT)
         self._moment = Moment(*rows[0])
         self._commit_nothing()  # creates the write-ahead log
         self._watch_files()
         self._lineage.write(self._moment, in_use=True)
 
-    def _known_clients(self, snapshot: Snapshot) -> KnownClients:
-        """The clients in the newest rows; none if rows are damaged, which the scope can be opened with."""
+    def _unless_damaged(self, read: Callable[[Snapshot], T], snapshot: Snapshot, otherwise: T) -> T:
+        """What `read` returns; if the rows that it needs are damaged, `otherwise`, so that the others can be used."""
         try:
-            return known_clients(self.seq, snapshot)
+            return read(snapshot)
         except (apsw.Error, UnicodeDecodeError, msgspec.DecodeError) as error:
-            log.error("newest commands cannot be read", path=str(self.path), error=str(error))
-            return KnownClients()
+            log.error("rows that are read first are damaged", path=str(self.path), error=str(error))
+            return otherwise
 
     def renew_lineage(self) -> None:
         """Make this database another than the one that its file was copied from."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from backscroll.bus.sqlite.blobs import BlobDirectory
+from backscroll.bus.sqlite.errors import is_unreadable
 from backscroll.bus.sqlite.statements import COMPILED, checked, fetch
 from backscroll.bus.stores import CommittedCommand
 from backscroll.handlers.clients import KnownClients
@@ -19,7 +20,10 @@ from backscroll.schema.command_log import Generated, Sender
 
 
 class TransactionRolledBack(BaseException):
-    """SQLite rolled back the whole transaction by itself, as it does on a full disk; see the `__cause__`.
+    """The whole transaction is lost because of an error, the `__cause__`.
+
+    SQLite rolled it back by itself, as it does on a full disk, or a page is damaged: then a statement may have failed
+    after it had written a part of its row, for example into one index of two.
 
     Not an `Exception`, so that only the store handles it: it is not the failure of one command.
     """
@@ -36,9 +40,14 @@ class Snapshot:
         self, connection: apsw.Connection, blobs: "BlobsInTransaction", now: int, position: LogPosition
     ) -> None:
         self._connection = connection
+        self._began = connection.in_transaction
         self.blobs = blobs
         self.now = now
         self.position = position
+
+    @property
+    def has_ended(self) -> bool:
+        return self._began and not self._connection.in_transaction
 
     def rows(self, statement: Statement, /, **values: Any) -> list[Row]:
         return fetch(self._connection, statement, **values)
@@ -89,6 +98,7 @@ class Transaction(Snapshot):
         clients: KnownClients,
     ) -> None:
         self._connection, self.blobs, self.now, self.position = connection, blobs, now, position
+        self._began = True
         self.retention, self.random_bytes = environment
         self._savepoints = savepoints
         self.clearing = clearing
@@ -102,6 +112,21 @@ class Transaction(Snapshot):
 
     def note_due(self, at: int) -> None:
         self.due_at = at if self.due_at is None else min(self.due_at, at)
+
+    def rows(self, statement: Statement, /, **values: Any) -> list[Row]:
+        try:
+            return fetch(self._connection, statement, **values)
+        except Exception as error:
+            self._check_not_lost(error)
+            raise
+
+    def row(self, statement: Statement, /, **values: Any) -> Row | None:
+        try:
+            rows = fetch(self._connection, statement, **values)
+        except Exception as error:
+            self._check_not_lost(error)
+            raise
+        return rows[0] if rows else None
 
     def run(self, statement: Statement, /, **values: Any) -> int:
         self._connection.execute(COMPILED[statement], values)
@@ -169,8 +194,7 @@ class Transaction(Snapshot):
 
     def _undo_command(self, error: Exception, written: int) -> None:
         """Undo what the command wrote; raises if that is not possible."""
-        if not self._connection.in_transaction:
-            raise TransactionRolledBack from error
+        self._check_not_lost(error)
         if not self._savepoints:
             if self._connection.total_changes() != written:
                 raise SavepointNeeded from error
@@ -179,13 +203,17 @@ class Transaction(Snapshot):
 
     def _undo_to(self, savepoint: str, error: Exception) -> None:
         """Undo everything since a savepoint; raises `TransactionRolledBack` if that is not possible."""
-        if not self._connection.in_transaction:
-            raise TransactionRolledBack from error
+        self._check_not_lost(error)
         try:
             self._connection.execute(f"ROLLBACK TO {savepoint}")
             self._connection.execute(f"RELEASE {savepoint}")
         except apsw.Error as worse:
             raise TransactionRolledBack from worse
+
+    def _check_not_lost(self, error: Exception) -> None:
+        """Raise `TransactionRolledBack` if nothing of the transaction can be committed after this error."""
+        if not self._connection.in_transaction or is_unreadable(error):
+            raise TransactionRolledBack from error
 
 
 class BlobsInTransaction:

@@ -23,6 +23,7 @@ class FaultyDisk(apsw.VFS):
         self.opens_read_only = False  # as for a file with a read-only mode
         self.failing_syncs = 0
         self.writes_until_full: int | None = None
+        self.unreadable: tuple[int, int] | None = None  # a place, and the extended result code of reading it
         self.only = ""
         self.syncs_open = threading.Event()
         self.syncs_open.set()
@@ -46,6 +47,14 @@ class FaultyDisk(apsw.VFS):
         if self.full:
             raise apsw.FullError("a full disk")
 
+    def check_read(self, name: str, amount: int, offset: int) -> None:
+        """Raise the error that reading so many bytes from this place of a file gets."""
+        if self.unreadable is None or not name.endswith(self.only):
+            return
+        at, code = self.unreadable
+        if offset <= at < offset + amount:
+            raise _io_error("a damaged disk", code)
+
     def check_sync(self, name: str) -> None:
         """Wait while syncs are blocked; raise the error that a sync of this file gets."""
         if not name.endswith(self.only):
@@ -56,9 +65,13 @@ class FaultyDisk(apsw.VFS):
             self.syncs_blocked -= 1
         if self.failing_syncs:
             self.failing_syncs -= 1
-            error = apsw.IOError("a failing disk")
-            error.extendedresult = apsw.SQLITE_IOERR_FSYNC  # type: ignore[attr-defined]  # not in the stubs of apsw
-            raise error
+            raise _io_error("a failing disk", apsw.SQLITE_IOERR_FSYNC)
+
+
+def _io_error(message: str, code: int) -> apsw.IOError:
+    error = apsw.IOError(message)
+    error.extendedresult = code  # type: ignore[attr-defined]  # not in the stubs of apsw
+    return error
 
 
 class StoppingDisk(FaultyDisk):
@@ -83,6 +96,10 @@ class _File(apsw.VFSFile):
         self.disk = disk
         self.file_name = str(name.filename() if isinstance(name, apsw.URIFilename) else name)
         super().__init__("", name, flags)
+
+    def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802
+        self.disk.check_read(self.file_name, amount, offset)
+        return super().xRead(amount, offset)
 
     def xWrite(self, data: Any, offset: int) -> None:  # noqa: N802
         self.disk.check_write(self.file_name)

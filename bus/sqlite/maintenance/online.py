@@ -8,16 +8,13 @@ from pathlib import Path
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.files import free_bytes
 from backscroll.bus.progress import Progress
-from backscroll.bus.sqlite.blobs import BlobDirectory
-from backscroll.bus.sqlite.errors import wire_error
 from backscroll.bus.sqlite.maintenance import backups
-from backscroll.bus.sqlite.maintenance.catalog import CannotBackUp, Catalog, check_apart, read_catalog
+from backscroll.bus.sqlite.maintenance.catalog import CannotBackUp, read_catalog
 from backscroll.bus.sqlite.maintenance.copying import DamagedCopy, remove_copy
 from backscroll.bus.sqlite.maintenance.progress import Problem
 from backscroll.bus.sqlite.maintenance.worker import Worker
 from backscroll.bus.sqlite.scopes import CHECKING, SqliteScopes
 from backscroll.bus.stores import BackupPlan, Outcome
-from backscroll.handlers.media import SELECT_USE_OF_PART
 from backscroll.schema.errors import NotFound, Storage
 from backscroll.schema.replies import Backup
 
@@ -33,7 +30,11 @@ class _Counts:
         self.not_compared: list[str] = []
 
     def __str__(self) -> str:
-        parts = [f"{self.scopes:,} scopes with {self.bytes:,} bytes", f"{self.rows:,} rows", f"{self.commands:,} commands"]
+        parts = [
+            f"{self.scopes:,} scopes with {self.bytes:,} bytes",
+            f"{self.rows:,} rows",
+            f"{self.commands:,} commands",
+        ]
         if self.media_parts:
             parts.append(f"{self.media_parts:,} parts of media")
         return "; ".join([", ".join(parts), *self.not_compared])
@@ -93,7 +94,7 @@ def _check_room(scopes: SqliteScopes, path: Path) -> None:
     needed, free = FILES_OF_PROOF * path.stat().st_size, free_bytes(scopes.directory)
     if free is not None and free < needed:
         raise Storage(
-            f"the check of {path.name} needs {needed} bytes for copies, and {free} are free on the disk: free some of it",
+            f"the check of {path.name} needs {needed} bytes for copies, and {free} are free: free some of the disk",
             retryable=True,
         )
 
@@ -119,7 +120,9 @@ def _unreadable_files(scopes: SqliteScopes) -> Iterator[Problem]:
     for path in sorted(scopes.directory.glob("scopes/*.db")):
         if path not in known:
             file = path.relative_to(scopes.directory).as_posix()
-            yield Problem("", file, "it cannot be read as the database of a scope; `backscroll repair` saves what it can")
+            yield Problem(
+                "", file, "it cannot be read as the database of a scope; `backscroll repair` saves what it can"
+            )
 
 
 def back_up(scopes: SqliteScopes, plan: BackupPlan, scope: str | None, progress: Progress) -> Outcome:

@@ -80,13 +80,21 @@ class Function(NamedTuple):
     result: Any
 
 
+def _hash_file(path: Path, progress: Progress) -> File:
+    return hash_file(path, lambda size: progress(f"reading {path.name}", size, None))
+
+
+def _prove(database: Path, media: Path | None, scratch: Path, progress: Progress) -> Proof:
+    return prove(database, media, progress, scratch=scratch)
+
+
 FUNCTIONS = {
     "copy_database": Function(copy_database, None),
     "copy_media": Function(copy_media, CopiedMedia),
     "read_copy": Function(read_copy, Copied),
-    "hash_file": Function(lambda path, progress: hash_file(path), File),
+    "hash_file": Function(_hash_file, File),
     "check_log": Function(check_log, CheckedLog),
-    "prove": Function(lambda database, media, scratch, progress: prove(database, media, progress, scratch=scratch), Proof),
+    "prove": Function(_prove, Proof),
 }
 EXCEPTIONS: dict[str, Callable[..., Exception]] = {
     "CannotCopy": CannotCopy,
@@ -225,7 +233,7 @@ def serve() -> None:
         paths = [None if path is None else Path(path) for path in job.paths]
         try:
             result = FUNCTIONS[job.do].call(*paths, progress=_Teller())
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # the parent raises it
             _answer(_failure(error))
         else:
             _answer(Done(Raw(msgspec.json.encode(result))))
