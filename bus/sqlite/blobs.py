@@ -41,7 +41,7 @@ class BlobDirectory:
                 self._count(len(data))
         return sha256
 
-    def put_again(self, sha256: str, /) -> bool:
+    def put_again(self, sha256: str) -> bool:
         """Count an existing part as put now. Returns False if it does not exist."""
         with self._putting:
             if sha256 in self._removed:
@@ -64,7 +64,7 @@ class BlobDirectory:
             raise DamagedBlob(sha256)
         return data
 
-    def remove(self, sha256: str, /) -> None:
+    def remove(self, sha256: str) -> None:
         """Remove a part; its file stays as long as somebody keeps all files, but nobody else finds it any more."""
         with self._putting:
             if self._keepers:

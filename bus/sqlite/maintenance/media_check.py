@@ -108,10 +108,13 @@ class MediaOfCopy(BlobDirectory):
     def put(self, data: bytes) -> str:
         return hashlib.sha256(data).hexdigest()
 
-    def put_again(self, _sha256: str, /) -> bool:
+    def put_again(self, sha256: str) -> bool:  # noqa: ARG002
         return True
 
-    def remove(self, _sha256: str, /) -> None:
+    def put_before(self, time_ms: int) -> Iterator[str]:  # noqa: ARG002
+        return iter(())  # so that nothing is removed because it is old
+
+    def remove(self, sha256: str) -> None:
         pass
 
 

@@ -5,7 +5,7 @@ The log leads to every row, so this finds what no checksum can: pages that are v
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, cast
 import apsw
 
 from backscroll.bus.sqlite import opening
+from backscroll.bus.sqlite.checksums import is_mismatch
 from backscroll.bus.sqlite.maintenance.findings import DAMAGE, Findings, explained
 from backscroll.bus.sqlite.maintenance.media_check import MediaOfCopy
 from backscroll.bus.sqlite.maintenance.progress import Progress
@@ -23,7 +24,7 @@ from backscroll.bus.sqlite.transaction import Transaction
 from backscroll.handlers import HANDLERS, clearing
 from backscroll.handlers.execute import execute_entry
 from backscroll.handlers.log_check import SELECT_ROWS, Ends, LogRow, decoded, entry_of, words
-from backscroll.handlers.sql import Row
+from backscroll.handlers.sql import Row, Statement
 from backscroll.handlers.storage import Retention
 from backscroll.handlers.table_rows import (
     ALL,
@@ -49,6 +50,10 @@ EXECUTING = "executing the command log again"
 
 class Refused(Exception):
     """A command of the log cannot be executed again."""
+
+
+class Unreadable(Exception):
+    """What is compared cannot be read, because the file is damaged."""
 
 
 class Differences:
@@ -123,11 +128,16 @@ class LogComparison:
         self._incomparable = Incomparable(results_from=ends.results_from, all_media=not media.is_known)
 
     def report(self, findings: Findings) -> None:
-        """Add the differences to the findings. Raises `Refused` if the log cannot be executed again."""
+        """Add the differences to the findings.
+
+        Raises `Refused` if the log cannot be executed again, and `Unreadable` if the comparison cannot begin.
+        """
         with tempfile.TemporaryDirectory(prefix="replay-", dir=self._scratch) as own:
             directory = Path(own)
-            with closing(opening.open_alone(self._settled(directory))) as connection:
-                self._incomparable.internal = bool(fetch(connection, WRITTEN_BEFORE_COUNTING))
+            with _damage_is_unreadable():
+                settled = self._settled(directory)
+            with closing(opening.open_alone(settled)) as connection:
+                self._incomparable.internal = _finds(connection, WRITTEN_BEFORE_COUNTING)
                 found = self._compare(connection, directory)
         for table, why in found.unreadable.items():
             findings.add(f"the rows of {table} cannot be compared with the command log: {why}")
@@ -154,7 +164,7 @@ class LogComparison:
         if not found.is_of_references:
             return found
         again = self._compare_once(connection, directory / "again.db", Retention(redact_replaced=True))
-        if again.differences and fetch(connection, REPLACED_TEXT_ERASED):
+        if again.differences and _finds(connection, REPLACED_TEXT_ERASED):
             self._incomparable.references = True
             return self._compare_once(connection, directory / "other.db", Retention())
         return found if again.differences else again
@@ -167,7 +177,7 @@ class LogComparison:
             return _compare_tables(connection, replayed, self._incomparable, self._progress)
 
     def _replay(self, connection: apsw.Connection, store: SqliteStore) -> None:
-        rows = (LogRow(*row) for row in connection.execute(COMPILED[SELECT_ROWS], {"from_seq": 1}))
+        rows = (LogRow(*row) for row in _readable(connection.execute(COMPILED[SELECT_ROWS], {"from_seq": 1})))
         while chunk := _chunk(rows):
             entries = list(map(self._entry, chunk))
             while entries:
@@ -241,9 +251,8 @@ def _compare_tables(
     for table in ALL.values():
         comparable = incomparable.of(table)
         differences = Differences(table)
-        both = pairs(
-            _readable(_rows(ours, table, comparable)), _rows(replayed, table, comparable), _sortable(table.key)
-        )
+        wanted = _rows(replayed, table, comparable)
+        both = pairs(_readable(_rows(ours, table, comparable)), wanted, _sortable(table.key))
         try:
             for number, (left, right) in enumerate(both):
                 if left != right:
@@ -257,10 +266,6 @@ def _compare_tables(
     return found
 
 
-class Unreadable(Exception):
-    """The rows of the file that is examined cannot be read further."""
-
-
 def _rows(connection: apsw.Connection, table: TableRows, comparable: Callable[[Row], Row | None]) -> Iterator[Row]:
     for row in connection.execute(COMPILED[table.select]):
         kept = comparable(row)
@@ -269,9 +274,24 @@ def _rows(connection: apsw.Connection, table: TableRows, comparable: Callable[[R
 
 
 def _readable(rows: Iterator[Row]) -> Iterator[Row]:
-    try:
+    with _damage_is_unreadable():
         yield from rows
+
+
+def _finds(connection: apsw.Connection, statement: Statement) -> bool:
+    with _damage_is_unreadable():
+        return bool(fetch(connection, statement))
+
+
+@contextmanager
+def _damage_is_unreadable() -> Iterator[None]:
+    """Raise `Unreadable` for what reading a damaged file raises, but not for errors of a disk or its file system."""
+    try:
+        yield
     except DAMAGE as error:
+        is_damage = is_mismatch(error) or not isinstance(error, OSError | apsw.IOError | apsw.FullError)
+        if not is_damage:
+            raise
         raise Unreadable(explained(error)) from error
 
 
