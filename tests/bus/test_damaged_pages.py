@@ -3,7 +3,7 @@
 import itertools
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -14,20 +14,17 @@ import pytest
 
 from backscroll.bus.clock_watch import wall_clock_ms
 from backscroll.bus.dispatch import CLEARING_RETRY_SECONDS, EXPIRY_RETRY_MS, Dispatcher
-from backscroll.bus.gate import Gate
 from backscroll.bus.inprocess import InProcess
 from backscroll.bus.sqlite.errors import UNREAD, is_damage
-from backscroll.bus.status import DaemonStatus
 from backscroll.bus.stores import Commit
 from backscroll.schema.wire import JSON, MSGPACK
 from tests.support.clocks import Clock
 from tests.support.damage import (
-    CHECKSUMS,
-    add_checksums,
     change_page,
     flipped,
     leaves,
     page_size,
+    remove_checksums,
     unreadable_rows,
     zeroed,
 )
@@ -37,6 +34,7 @@ from tests.support.notes import say
 from tests.support.peers import running, several
 from tests.support.requests import body, send
 from tests.support.sql import sql
+from tests.support.status import status_of
 
 Reply = dict[str, Any]
 NUMBERS = itertools.count()
@@ -46,48 +44,47 @@ BY_ID = "SELECT * FROM messages WHERE id = ?1"
 
 
 class Damaged(NamedTuple):
-    """A closed database with a damaged page: its directory and VFS, and the numbers of its messages by their state."""
+    """A closed database with a damaged page: its directory, and the numbers of its messages by their state."""
 
     directory: Path
-    vfs: str
     bad: list[int]
     good: list[int]
 
 
+class Stored(NamedTuple):
+    """A closed database, and how a page of it is damaged."""
+
+    directory: Path
+    change: Callable[[bytes], bytes]
+
+
 @pytest.fixture(scope="module", params=DAMAGES)
-def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A directory with 4,000 messages in 20 rooms, one room after the other, and the VFS to open it with."""
+def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Stored:
+    """A directory with 4,000 messages in 20 rooms, one room after the other, and how a page of it is damaged."""
     directory = tmp_path_factory.mktemp(request.param) / "data"
-    vfs = ""
-    if request.param == "checksum":
+    if request.param == "zeros":  # without checksums SQLite finds only what cannot be a page
         with InProcess(directory):
             pass
-        add_checksums(directory / "default.db")
-        vfs = CHECKSUMS
-    with InProcess(directory, vfs=vfs) as transport:
+        remove_checksums(directory / "default.db")
+    with InProcess(directory) as transport:
         for first in range(0, MESSAGES, 500):
             replies = commit(transport.dispatcher, *(save_body(number) for number in range(first, first + 500)))
             assert all(reply["ok"] for reply in replies)
-    return directory, vfs
+    return Stored(directory, zeroed if request.param == "zeros" else flipped)
 
 
-def damage(stored: tuple[Path, str], directory: Path, table: str = "messages", page: int = 60) -> Damaged:
+def damage(stored: Stored, directory: Path, table: str = "messages", page: int = 60) -> Damaged:
     """A copy with a damaged leaf of a table or an index."""
-    original, vfs = stored
-    shutil.copytree(original, directory)
-    return damage_in_place(directory, vfs, table, page)
-
-
-def damage_in_place(directory: Path, vfs: str, table: str, page: int) -> Damaged:
+    shutil.copytree(stored.directory, directory)
     path = directory / "default.db"
-    change_page(path, leaves(path, table)[page], flipped if vfs else zeroed)
+    change_page(path, leaves(path, table)[page], stored.change)
     bad = unreadable_rows(path, BY_ID, [f"m{number}" for number in range(MESSAGES)])
     numbers = [int(each[1:]) for each in bad]
-    return Damaged(directory, vfs, numbers, sorted(set(range(MESSAGES)) - set(numbers)))
+    return Damaged(directory, numbers, sorted(set(range(MESSAGES)) - set(numbers)))
 
 
 @pytest.fixture
-def damaged(stored: tuple[Path, str], tmp_path: Path) -> Damaged:
+def damaged(stored: Stored, tmp_path: Path) -> Damaged:
     found = damage(stored, tmp_path / "data")
     assert 5 < len(found.bad) < 60
     return found
@@ -95,7 +92,7 @@ def damaged(stored: tuple[Path, str], tmp_path: Path) -> Damaged:
 
 @pytest.fixture
 def transport(damaged: Damaged) -> Iterator[InProcess]:
-    with InProcess(damaged.directory, vfs=damaged.vfs) as opened:
+    with InProcess(damaged.directory) as opened:
         yield opened
 
 
@@ -140,7 +137,7 @@ def test_only_what_reads_a_damaged_page_fails(damaged: Damaged, long: bool) -> N
     seed = random.SystemRandom().randrange(2**32) if long else 20261126
     say(f"seed {seed}")
     chosen = random.Random(seed)
-    with running(damaged.directory, vfs=damaged.vfs) as daemon, several(daemon.endpoint, 4) as peers:
+    with running(damaged.directory) as daemon, several(daemon.endpoint, 4) as peers:
         for first in range(0, 80_000 if long else 4_000, 4_000):  # as many as the daemon queues
             wanted: list[dict[str, str]] = [{} for _ in peers]
             for number in range(first, first + 4_000):
@@ -185,7 +182,7 @@ def test_commands_around_damaged_ones_take_effect_once(transport: InProcess, dam
 def test_repeated_commands_take_turns(transport: InProcess, damaged: Damaged) -> None:
     """After 25 ms no more of what damage separated is begun: what is done is answered, and the rest is given again."""
     seconds = itertools.count()
-    status = DaemonStatus(dict, transport.scopes, Gate(damaged.directory))
+    status = status_of(transport.scopes)
     dispatcher = Dispatcher(transport.scopes, status, clock=lambda: float(next(seconds)))
     numbers = [*damaged.good[:3], damaged.bad[0], *damaged.good[3:5], damaged.bad[1], damaged.good[5]]
     requests = [dispatcher.receive(update_body(number)) for number in numbers]
@@ -226,12 +223,12 @@ def test_a_snapshot_that_ended_answers_no_more(transport: InProcess, damaged: Da
     assert replies[0]["result"]["content"] == "new"
 
 
-def test_a_row_is_not_stored_in_part(stored: tuple[Path, str], tmp_path: Path) -> None:
+def test_a_row_is_not_stored_in_part(stored: Stored, tmp_path: Path) -> None:
     """A save that fails because of an index leaves nothing in the table or in other indexes."""
     found = damage(stored, tmp_path / "data", "messages_by_room", 3)
     assert not found.bad
     path = found.directory / "default.db"
-    with InProcess(found.directory, vfs=found.vfs) as transport:
+    with InProcess(found.directory) as transport:
         bodies = [
             body("save-message", save_payload(f"new {number}", "new", room_of(number), timestamp=number))
             for number in range(0, MESSAGES, 10)
@@ -239,7 +236,7 @@ def test_a_row_is_not_stored_in_part(stored: tuple[Path, str], tmp_path: Path) -
         replies = commit(transport.dispatcher, *bodies)
         assert {"ok", "storage"} == set(codes(replies))
         assert codes(replies).count("storage") < len(bodies) // 4
-    with closing(apsw.Connection(str(path), vfs=found.vfs or None)) as connection:
+    with closing(apsw.Connection(str(path))) as connection:
         for index, bound in (("messages_by_channel", "room_id > ''"), ("sqlite_autoindex_messages_1", "id > ''")):
             rows = connection.execute(
                 f"SELECT count(*) FROM messages INDEXED BY {index} WHERE id LIKE 'new %' AND {bound}"
@@ -247,10 +244,10 @@ def test_a_row_is_not_stored_in_part(stored: tuple[Path, str], tmp_path: Path) -
             assert rows.fetchall() == [(codes(replies).count("ok"),)]
 
 
-def test_damage_in_the_command_log(stored: tuple[Path, str], tmp_path: Path) -> None:
+def test_damage_in_the_command_log(stored: Stored, tmp_path: Path) -> None:
     """Deletions whose text is in a damaged page of the log fail, and those that share their commit do not."""
     found = damage(stored, tmp_path / "data", "commands", 50)
-    with InProcess(found.directory, vfs=found.vfs) as transport:
+    with InProcess(found.directory) as transport:
         numbers = list(range(0, 1_000, 2))
         bodies = [body("delete-message", {"messageId": f"m{number}"}) for number in numbers]
         replies = commit(transport.dispatcher, *bodies)
@@ -269,7 +266,7 @@ def test_other_cleared_rooms_are_removed(transport: InProcess, damaged: Damaged)
     clearing = [body("clear-room-messages", {"roomId": each}) for each in rooms]
     assert set(codes(commit(transport.dispatcher, *clearing))) == {"ok"}
     now = [0.0]
-    status = DaemonStatus(dict, transport.scopes, Gate(damaged.directory))
+    status = status_of(transport.scopes)
     dispatcher = Dispatcher(transport.scopes, status, clock=lambda: now[0])
     steps = 0
     while dispatcher.remove_cleared("default"):
@@ -287,18 +284,18 @@ def test_other_cleared_rooms_are_removed(transport: InProcess, damaged: Damaged)
     assert codes(commit(dispatcher, save_body(MESSAGES))) == ["ok"]
 
 
-def test_expiry_pauses_at_damage(stored: tuple[Path, str], tmp_path: Path) -> None:
+def test_expiry_pauses_at_damage(stored: Stored, tmp_path: Path) -> None:
     """Queries and commands go on while a message cannot be deleted that has expired, and it is tried again later."""
-    vfs, clock, numbers = stored[1], Clock(), damage(stored, tmp_path / "probe").bad
-    shutil.copytree(stored[0], tmp_path / "data")
+    clock, numbers = Clock(), damage(stored, tmp_path / "probe").bad
+    shutil.copytree(stored.directory, tmp_path / "data")
     updates = {"updates": {"expiresAt": clock.now + 1}}
-    with InProcess(tmp_path / "data", clock=clock, vfs=vfs) as transport:
+    with InProcess(tmp_path / "data", clock=clock) as transport:
         bodies = [body("update-message", {"messageId": f"m{number}", **updates}) for number in numbers]
         assert set(codes(commit(transport.dispatcher, *bodies))) == {"ok"}
-    found = damage((tmp_path / "data", vfs), tmp_path / "damaged")
+    found = damage(stored._replace(directory=tmp_path / "data"), tmp_path / "damaged")
     assert set(found.bad) & set(numbers)
     clock.now += 2
-    with InProcess(found.directory, clock=clock, vfs=vfs) as transport:
+    with InProcess(found.directory, clock=clock) as transport:
         for _ in range(2):
             assert transport.store.due_at is not None
             assert transport.store.due_at <= clock.now
@@ -316,11 +313,11 @@ def test_expiry_pauses_at_damage(stored: tuple[Path, str], tmp_path: Path) -> No
     ],
 )
 def test_a_scope_opens_with_damaged_rows(
-    stored: tuple[Path, str], tmp_path: Path, table: str, operation: str, payload: Any
+    stored: Stored, tmp_path: Path, table: str, operation: str, payload: Any
 ) -> None:
     """What is read when a scope is opened may be damaged; then only what needs it fails. It is tried again later."""
     found = damage(stored, tmp_path / "data", table, 0)
-    with InProcess(found.directory, vfs=found.vfs) as transport:
+    with InProcess(found.directory) as transport:
         ask = partial(ask_of, transport)
         assert ask("get-user", {"userId": "ada"}) == "ok"
         assert ask("create-user", {"pubkey": "ada"}) == "ok"
@@ -332,11 +329,11 @@ def test_a_scope_opens_with_damaged_rows(
         assert ask("get-user", {"userId": "ada"}) == "ok"
 
 
-def test_each_chore_is_done_by_itself(stored: tuple[Path, str], tmp_path: Path) -> None:
+def test_each_chore_is_done_by_itself(stored: Stored, tmp_path: Path) -> None:
     """Damage in one table does not keep the chores from what is in others."""
     found = damage(stored, tmp_path / "data", "sessions_by_expiry", 0)
     clock = Clock(wall_clock_ms())
-    with InProcess(found.directory, clock=clock, vfs=found.vfs) as transport:
+    with InProcess(found.directory, clock=clock) as transport:
         part = body("put-media-part", {"data": b"unused"}, MSGPACK)
         assert MSGPACK.decode(transport.dispatcher.answer(part), Reply)["ok"]
         assert transport.store.blobs.size()
@@ -347,9 +344,9 @@ def test_each_chore_is_done_by_itself(stored: tuple[Path, str], tmp_path: Path) 
 
 @pytest.mark.parametrize("stored", ["plain"], indirect=True)
 @pytest.mark.parametrize("code", [*UNREAD, apsw.SQLITE_IOERR_DATA])
-def test_a_page_that_the_disk_does_not_read(stored: tuple[Path, str], tmp_path: Path, code: int) -> None:
+def test_a_page_that_the_disk_does_not_read(stored: Stored, tmp_path: Path, code: int) -> None:
     """It harms as little as one whose bytes are wrong; the error has the reason."""
-    shutil.copytree(stored[0], tmp_path / "data")
+    shutil.copytree(stored.directory, tmp_path / "data")
     disk = FaultyDisk()
     with InProcess(tmp_path / "data", vfs=disk.name) as transport:
         path = transport.store.path

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import apsw
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from backscroll.bus.sqlite.maintenance.findings import PROBLEMS_MAX
 from backscroll.bus.sqlite.maintenance.progress import Stopped

@@ -6,21 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-import apsw.sqlite_extra
 
 from backscroll.bus.sqlite.wal_lineage import WalLineage
 
-CHECKSUMS = "cksmvfs"
-"""The name of SQLite's VFS that compares the checksum of each page that it reads."""
 
-
-def add_checksums(path: Path) -> None:
-    """Give the pages of a closed database checksums, before it is so large that they do not fit into memory."""
-    with closing(apsw.Connection(":memory:")) as connection:
-        apsw.sqlite_extra.load(connection, "cksumvfs")
-    with closing(apsw.Connection(str(path), vfs=CHECKSUMS)) as connection:
+def remove_checksums(path: Path) -> None:
+    """Take the checksums of the pages from a closed database, which then is as one that another program made."""
+    with closing(apsw.Connection(str(path))) as connection:
         connection.pragma("journal_mode", "delete")
-        connection.reserve_bytes(reserve=8)
+        connection.reserve_bytes(reserve=0)
         connection.execute("VACUUM")
         connection.pragma("journal_mode", "wal")
     WalLineage(path).expect_bytes(path.stat().st_size)
@@ -64,13 +58,10 @@ def flipped(page: bytes) -> bytes:
 def unreadable_rows(path: Path, statement: str, values: list[Any]) -> list[Any]:
     """Those of the values with which a statement cannot be executed on a closed database, because of damage."""
     found = []
-    with closing(apsw.Connection(str(path), vfs=CHECKSUMS if CHECKSUMS in apsw.vfs_names() else None)) as connection:
+    with closing(apsw.Connection(str(path))) as connection:
         for value in values:
             try:
                 connection.execute(statement, (value,)).fetchall()
             except (apsw.CorruptError, apsw.IOError):
                 found.append(value)
     return found
-
-
-__all__ = ["CHECKSUMS", "add_checksums", "change_page", "flipped", "leaves", "page_size", "unreadable_rows", "zeroed"]
