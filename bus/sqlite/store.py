@@ -22,8 +22,9 @@ from backscroll.bus.failures import CannotOpen
 from backscroll.bus.files import free_bytes, sync_file
 from backscroll.bus.logging import log
 from backscroll.bus.query_cache import QueryCache
-from backscroll.bus.sqlite import opening
+from backscroll.bus.sqlite import checksums, opening
 from backscroll.bus.sqlite.blobs import BlobDirectory
+from backscroll.bus.sqlite.last_commit import LastCommit, LastCommitFile
 from backscroll.bus.sqlite.statements import COMPILED, fetch
 from backscroll.bus.sqlite.transaction import (
     BlobsInTransaction,
@@ -138,7 +139,7 @@ class SqliteStore:
             self._open(scope)
 
     def _open(self, scope: str | None) -> None:
-        self._lineage = WalLineage(self.path)
+        self._lineage, self._last_commit = WalLineage(self.path), LastCommitFile(self.path)
         opening.check_files(self.path, self._lineage)
         self._writer = opening.open_writer(
             self.path, vfs=self._vfs, lock_wait_ms=self._lock_wait_ms, wal_hook=self._note_wal_size
@@ -147,6 +148,7 @@ class SqliteStore:
             self._prepare(scope)
         except BaseException:
             self._writer.close()
+            self._last_commit.close()
             raise
 
     def _prepare(self, scope: str | None) -> None:
@@ -162,9 +164,20 @@ class SqliteStore:
         self.due_at = next_expiry(snapshot)
         rows = fetch(self._writer, SELECT_MOMENT)
         self._moment = Moment(*rows[0])
+        self._check_last_commit()
         self._commit_nothing()  # creates the write-ahead log
         self._watch_files()
         self._lineage.write(self._moment, in_use=True)
+
+    def _check_last_commit(self) -> None:
+        """Raise `CannotOpen` if the log of commands ends otherwise than it did when as many commits had been made."""
+        end, found = self._last_commit.read(), LastCommit.of(*self._moment[:2], self.position)
+        if end and (end.lineage, end.commits) == (found.lineage, found.commits) and end != found:
+            raise CannotOpen(
+                f"{self.path} is damaged: it ends with command {found.seq}, and should end with another command "
+                f"{end.seq}. Restore it from a backup; to go on with what is there, remove "
+                f"{self._last_commit.path.name}."
+            )
 
     def _known_clients(self, snapshot: Snapshot) -> KnownClients:
         """The clients in the newest rows; none if rows are damaged, which the scope can be opened with."""
@@ -253,6 +266,7 @@ class SqliteStore:
             self.due_at = transaction.due_at  # before anybody can read what expires then
         self._commit()
         self._moment = self._moment._replace(commits=commits)
+        self._last_commit.write(*self._moment[:2], position)
 
     @contextmanager
     def read(self, query_ms: int | None = None, /) -> Iterator[Snapshot]:
@@ -349,8 +363,16 @@ class SqliteStore:
         """Copy the whole write-ahead log into the database, durably, and truncate it; raises if that fails."""
         self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
+    def has_checksums(self) -> bool:
+        """Whether the pages of the database file have checksums. Call it from the thread that writes."""
+        return checksums.has_checksums(self._writer)
+
+    def interrupt_when(self, is_interrupted: Callable[[], bool]) -> None:
+        """Let a statement of the writer fail if it finds this to be true while it runs."""
+        self._writer.set_progress_handler(is_interrupted, STEPS_BETWEEN_CHECKS)
+
     def vacuum_into(self, path: Path) -> None:
-        """Write a compact copy of the database, without any deleted data, into a new file, durably."""
+        """Write a compact copy, with checksums and without any deleted data, into a new file, durably."""
         self._writer.execute("VACUUM INTO :path", {"path": str(path)})
         opening.mark_closed(path, self._moment.commits + 1)  # as closing this database will
         sync_file(path)
@@ -394,6 +416,7 @@ class SqliteStore:
                 opening.finish_log(self._writer)
         finally:
             self._writer.close()
+            self._last_commit.close()
 
     def _end_use(self) -> bool:
         """Note that the database is complete without its log; False if the log must stay, as after a crash.
@@ -549,6 +572,7 @@ class SqliteStore:
                 self._writer.execute("ROLLBACK")
             raise
         self._moment = moment
+        self._last_commit.write(*moment[:2], self.position)
 
     def _note_wal_size(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
         if pages < self._wal_pages:  # the log was restarted
