@@ -133,18 +133,23 @@ class _Examination:
             self._findings.add(f"it was {change}: it has {self._bytes} bytes, and its header says {pages * page_bytes}")
         return page_bytes
 
-    def _check_pages(self, page_bytes: int, connection: apsw.Connection) -> None:
-        """Read every page, as SQLite does: where pages have checksums, they are verified."""
+    def _check_pages(self, page_bytes: int) -> None:
+        """Read every page through SQLite's files: where pages have checksums, they are verified.
+
+        The connection does nothing else, so it can be opened however damaged the database is.
+        """
         self._findings.step = "reading pages"
         damaged: list[int] = []
         unreadable: list[int] = []
-        for number in range(self._bytes // page_bytes):
-            try:
-                connection.read("main", 0, number * page_bytes, page_bytes)
-            except apsw.IOError as error:
-                (damaged if is_mismatch(error) else unreadable).append(number + 1)
-            if number % PAGES_BETWEEN_PROGRESS == 0:
-                self._progress(self._findings.step, number * page_bytes, self._bytes)
+        address = f"{self._database.absolute().as_uri()}?immutable=1"
+        with closing(apsw.Connection(address, flags=opening.READ_ONLY)) as connection:
+            for number in range(self._bytes // page_bytes):
+                try:
+                    connection.read("main", 0, number * page_bytes, page_bytes)
+                except apsw.IOError as error:
+                    (damaged if is_mismatch(error) else unreadable).append(number + 1)
+                if number % PAGES_BETWEEN_PROGRESS == 0:
+                    self._progress(self._findings.step, number * page_bytes, self._bytes)
         for found, what in ((damaged, "do not match their checksums"), (unreadable, "cannot be read from the disk")):
             if found:
                 named = ", ".join(map(str, found[:PAGES_NAMED])) + (" …" if len(found) > PAGES_NAMED else "")
@@ -153,8 +158,9 @@ class _Examination:
 
     def _examine(self, page_bytes: int) -> None:
         """All steps that need nothing but the file and its media."""
-        with self._findings.reading("the file"), closing(opening.open_alone(self._database)) as connection:
-            self._check_pages(page_bytes, connection)
+        self._check_pages(page_bytes)
+        self._findings.step = "opening the database"
+        with self._findings.reading("the database"), closing(opening.open_alone(self._database)) as connection:
             self._check_with_sqlite(connection)
             if self._is_ours(connection):
                 blobs = BlobsInTransaction(BlobDirectory(self._database.with_suffix(".media")))
@@ -203,9 +209,10 @@ class _Examination:
         return False
 
     def _check_integrity(self, connection: apsw.Connection) -> None:
-        for (line,) in connection.execute(f"PRAGMA integrity_check({INTEGRITY_LINES})"):
-            if line != "ok":
-                self._findings.add(f"SQLite's integrity check: {' '.join(str(line).split())}")
+        for (lines,) in connection.execute(f"PRAGMA integrity_check({INTEGRITY_LINES})"):
+            for line in str(lines).splitlines():
+                if line != "ok" and not line.startswith("***"):
+                    self._findings.add(f"SQLite's integrity check: {line}")
 
     def _name_damaged_tables(self, connection: apsw.Connection) -> None:
         """Which tables have damaged pages, as far as the list of tables itself can be read."""
