@@ -68,6 +68,7 @@ OWN_FILES = (
     COMPACTED,
 )
 DELETING = "-deleting"  # the suffix of the file that says that the others are being removed
+RESTORING = "restoring"  # the file that says that a restore is moving files into the data directory
 ADOPTING = "adopting-"  # the prefix of directories for copies of files to import
 CHECKING = "checking-"  # the same for copies of databases to check
 
@@ -249,6 +250,7 @@ class SqliteScopes:
         space: Space = Space(),  # noqa: B008  # immutable
     ) -> None:
         self.directory = directory
+        _check_restored(directory)
         self._clock = clock
         self._lock_wait_ms = lock_wait_ms
         self._retention = retention
@@ -812,6 +814,14 @@ class SqliteScopes:
                 self._close(scope)
         finally:
             scope.files_lock.release()
+
+
+def _check_restored(directory: Path) -> None:
+    """Raise `CannotOpen` if a restore was interrupted while it moved files into the directory."""
+    if (directory / RESTORING).exists():
+        aside = (directory / RESTORING).read_text(encoding="utf-8").strip()
+        back = f", or move the files in {aside} back and remove {directory / RESTORING}" if aside else ""
+        raise CannotOpen(f"a restore into {directory} was interrupted, so its files may not fit. Restore again{back}.")
 
 
 def _version_of(database: Path) -> tuple[int, ...]:

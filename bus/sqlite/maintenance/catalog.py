@@ -232,7 +232,7 @@ def remove_leftovers(directory: Path) -> None:
     if left:
         _remove_unnamed_media(directory)
     for each in left:
-        shutil.rmtree(each)
+        shutil.rmtree(each, ignore_errors=True)  # the process that was making it may still write
 
 
 def _remove_unnamed_media(directory: Path) -> None:

@@ -106,9 +106,14 @@ def read_page(from_seq: int, db: Reads) -> LogPage:
 def write_passwords(target: Path, db: Reads) -> None:
     """Write the passwords of rooms, one JSON array of room and password a line."""
     with _new(target) as file:
-        for room_id, password in db.each(SELECT_PASSWORDS):
-            file.write(msgspec.json.encode((room_id, password)) + b"\n")
+        for each in passwords_of(db):
+            file.write(msgspec.json.encode(each) + b"\n")
         _sync(file)
+
+
+def passwords_of(db: Reads) -> Iterator[tuple[str, str]]:
+    """The rooms that have a password, and what it is."""
+    yield from db.each(SELECT_PASSWORDS)
 
 
 def passwords_in(path: Path) -> Iterator[tuple[str, str]]:

@@ -24,8 +24,9 @@ class MediaCheck:
     `parts` counts the files that were examined.
     """
 
-    def __init__(self, directory: Path, findings: Findings, progress: Progress) -> None:
+    def __init__(self, directory: Path, findings: Findings, progress: Progress, *, unnamed_parts: bool) -> None:
         self.directory = directory
+        self._unnamed_parts = unnamed_parts
         self.lost: set[str] = set()
         self.parts = 0
         self._bytes = 0
@@ -33,35 +34,37 @@ class MediaCheck:
         self._progress = progress
 
     def check(self, db: Reads) -> None:
-        """Compare the files of all media with their hashes, sizes and rows, then the parts that no media has."""
+        """Compare the files of all media with their hashes, sizes and rows, then the parts that no media names."""
         for media_id, sha256, size in db.each(SELECT_FILES):
             with self._findings.reading(f"media {media_id}"):
                 self._check_file(media_id, sha256, size, db)
-        for path in self._files():
+        for path in self._files() if self._unnamed_parts else ():
             if db.row(SELECT_USE_OF_PART, sha256=path.name) is None:
-                self._digest(path, hashlib.sha256())
+                self._is_whole(path, None)
 
     def _check_file(self, media_id: str, sha256: str, size: int, db: Reads) -> None:
-        whole, before, complete = hashlib.sha256(), self._bytes, True
+        before, complete = self._bytes, True
         rows = db.rows(SELECT_ORDERED_PARTS, media_id=media_id)
         if [position for position, _ in rows] != list(range(len(rows))) or not rows:
             self._findings.add(f"rows of parts of media {media_id} are missing")
             return
+        whole = hashlib.sha256() if len(rows) > 1 else None  # of a single part it is the hash of that
         for _, part in rows:
-            complete &= self._digest(self.directory / part[:2] / part, whole)
-        if complete and whole.hexdigest() != sha256:
+            complete &= self._is_whole(self.directory / part[:2] / part, whole)
+        if complete and (whole.hexdigest() if whole else rows[0][1]) != sha256:
             self._findings.add(f"the parts of media {media_id} do not make the file that was put: its SHA-256 differs")
         if complete and self._bytes - before != size:
             self._findings.add(f"the parts of media {media_id} have {self._bytes - before} bytes, its row says {size}")
 
-    def _digest(self, path: Path, whole: Any) -> bool:
-        """Add the bytes of a part to the digest of its file; False if it is missing or damaged."""
+    def _is_whole(self, path: Path, whole: Any) -> bool:
+        """Read a part, and add its bytes to the hash of its file if there is one; False if it is missing or damaged."""
         digest = hashlib.sha256()
         try:
             with path.open("rb", buffering=0) as file:
                 while chunk := file.read(CHUNK_BYTES):
                     digest.update(chunk)
-                    whole.update(chunk)
+                    if whole is not None:
+                        whole.update(chunk)
                     self._bytes += len(chunk)
                     self._progress(STEP, self._bytes, None)
         except FileNotFoundError:

@@ -25,6 +25,7 @@ from backscroll.bus.sqlite.statements import COMPILED, fetch
 from backscroll.bus.sqlite.transaction import BlobsInTransaction, Snapshot
 from backscroll.handlers.command_log import damage_at_ends
 from backscroll.handlers.log_check import SELECT_ENDS, SELECT_ROWS, Ends, LogCheck, LogRow
+from backscroll.handlers.newest_changes import lost_messages
 from backscroll.handlers.scopes import COUNTS
 from backscroll.handlers.storage import LogPosition
 from backscroll.handlers.table_rows import LARGEST_SEQS
@@ -67,24 +68,39 @@ class Proof(NamedTuple):
     more: int
 
 
-def prove(database: Path, media: Path | None, progress: Progress, *, scratch: Path, replay: bool = True) -> Proof:
+def prove(
+    database: Path,
+    media: Path | None,
+    progress: Progress,
+    *,
+    scratch: Path,
+    replay: bool = True,
+    unnamed_parts: bool = True,
+) -> Proof:
     """Examine a closed database file without a write-ahead log, which nobody writes, and the directory of its media.
 
     Damage of any kind is a problem in the result. The database is named there by its name, a part of media by its path
-    from beside its directory. Without `media` they are not examined. `scratch` is an existing directory with room for a
-    second database, or for two if messages of a cleared room are still in this one; without `replay` it is not used.
-    Raises `OSError` or `apsw.Error` if the scratch directory cannot be written, and what `progress` raises.
+    from beside its directory. This process must have no other connection to the database, whose locks it would lose.
+
+    Without `media` they are not examined; without `unnamed_parts` only those parts that a media of this scope names,
+    for a directory that scopes share. `scratch` is an existing directory with room for a second database, or for two if
+    messages of a cleared room are still in this one; without `replay` it is not used. Raises `OSError`, `Storage` or
+    `apsw.Error` if the scratch directory cannot be written, and what `progress` raises.
     """
-    return _Examination(database, media, progress, scratch).run(replay=replay)
+    findings = Findings(database.name)
+    checked = None if media is None else MediaCheck(media, findings, progress, unnamed_parts=unnamed_parts)
+    return _Examination(database, checked, findings, progress, scratch).run(replay=replay)
 
 
 class _Examination:
-    def __init__(self, database: Path, media: Path | None, progress: Progress, scratch: Path) -> None:
+    def __init__(
+        self, database: Path, media: MediaCheck | None, findings: Findings, progress: Progress, scratch: Path
+    ) -> None:
         self._database = database
+        self._media = media
+        self._findings = findings
         self._progress = progress
         self._scratch = scratch
-        self._findings = Findings(database.name)
-        self._media = None if media is None else MediaCheck(media, self._findings, progress)
         self._bytes = 0
         self._scope, self._version = "", 0
         self._ends: Ends | None = None
@@ -133,18 +149,23 @@ class _Examination:
             self._findings.add(f"it was {change}: it has {self._bytes} bytes, and its header says {pages * page_bytes}")
         return page_bytes
 
-    def _check_pages(self, page_bytes: int, connection: apsw.Connection) -> None:
-        """Read every page, as SQLite does: where pages have checksums, they are verified."""
+    def _check_pages(self, page_bytes: int) -> None:
+        """Read every page through SQLite's files: where pages have checksums, they are verified.
+
+        The connection does nothing else, so it can be opened however damaged the database is.
+        """
         self._findings.step = "reading pages"
         damaged: list[int] = []
         unreadable: list[int] = []
-        for number in range(self._bytes // page_bytes):
-            try:
-                connection.read("main", 0, number * page_bytes, page_bytes)
-            except apsw.IOError as error:
-                (damaged if is_mismatch(error) else unreadable).append(number + 1)
-            if number % PAGES_BETWEEN_PROGRESS == 0:
-                self._progress(self._findings.step, number * page_bytes, self._bytes)
+        address = f"{self._database.absolute().as_uri()}?immutable=1"
+        with closing(apsw.Connection(address, flags=opening.READ_ONLY)) as connection:
+            for number in range(self._bytes // page_bytes):
+                try:
+                    connection.read("main", 0, number * page_bytes, page_bytes)
+                except apsw.IOError as error:
+                    (damaged if is_mismatch(error) else unreadable).append(number + 1)
+                if number % PAGES_BETWEEN_PROGRESS == 0:
+                    self._progress(self._findings.step, number * page_bytes, self._bytes)
         for found, what in ((damaged, "do not match their checksums"), (unreadable, "cannot be read from the disk")):
             if found:
                 named = ", ".join(map(str, found[:PAGES_NAMED])) + (" …" if len(found) > PAGES_NAMED else "")
@@ -153,8 +174,9 @@ class _Examination:
 
     def _examine(self, page_bytes: int) -> None:
         """All steps that need nothing but the file and its media."""
-        with self._findings.reading("the file"), closing(opening.open_alone(self._database)) as connection:
-            self._check_pages(page_bytes, connection)
+        self._check_pages(page_bytes)
+        self._findings.step = "opening the database"
+        with self._findings.reading("the database"), closing(opening.open_alone(self._database)) as connection:
             self._check_with_sqlite(connection)
             if self._is_ours(connection):
                 blobs = BlobsInTransaction(BlobDirectory(self._database.with_suffix(".media")))
@@ -203,9 +225,10 @@ class _Examination:
         return False
 
     def _check_integrity(self, connection: apsw.Connection) -> None:
-        for (line,) in connection.execute(f"PRAGMA integrity_check({INTEGRITY_LINES})"):
-            if line != "ok":
-                self._findings.add(f"SQLite's integrity check: {' '.join(str(line).split())}")
+        for (lines,) in connection.execute(f"PRAGMA integrity_check({INTEGRITY_LINES})"):
+            for line in str(lines).splitlines():
+                if line != "ok" and not line.startswith("***"):
+                    self._findings.add(f"SQLite's integrity check: {line}")
 
     def _name_damaged_tables(self, connection: apsw.Connection) -> None:
         """Which tables have damaged pages, as far as the list of tables itself can be read."""
@@ -281,13 +304,17 @@ class _Examination:
         return "" if self._log_is_whole else "the command log is damaged"
 
     def _check_numbers(self, db: Snapshot) -> None:
-        """Rows must not name later commands than the log has, which can be compared with any log."""
-        if self._version != len(migrations()):
+        """What can be compared with any log: the numbers of commands that rows name, and what the newest changed."""
+        if self._version != len(migrations()) or self._ends is None:
             return
+        self._findings.step = "comparing the newest commands"
+        with self._findings.reading("the newest commands, or their messages,"):
+            for problem in lost_messages(self._ends.seq, db):
+                self._findings.add(problem)
         for table, statement in LARGEST_SEQS.items():
             with self._findings.reading(f"the rows of {table}"):
                 largest: Any = db.rows(statement)[0][0]
-                if self._ends is not None and (largest or 0) > self._ends.seq:
+                if (largest or 0) > self._ends.seq:
                     self._findings.add(
                         f"a row of {table} was written by command {largest}, the last is {self._ends.seq}"
                     )
