@@ -681,7 +681,7 @@ class SqliteScopes:
 
     def backups_in(self, directory: Path) -> list[Backup]:
         """The backups in a directory, the oldest first; raises `NotFound` if it is no directory of backups."""
-        from backscroll.bus.sqlite.maintenance.backups import backups_in
+        from backscroll.bus.sqlite.maintenance.online import backups_in
 
         return backups_in(directory)
 

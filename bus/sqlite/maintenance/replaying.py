@@ -150,7 +150,7 @@ class LogComparison:
     def _settled(self, directory: Path) -> Path:
         """The file, or if it has messages of cleared rooms, a copy without them: a replay ends after their removal."""
         with closing(opening.open_alone(self._database)) as connection:
-            if not fetch(connection, clearing.SELECT_MARK):
+            if not fetch(connection, clearing.SELECT_MARK, behind=""):
                 return self._database
         copy = directory / "settled.db"
         _copy(self._database, copy, self._progress)
