@@ -80,9 +80,6 @@ def test_a_restored_state_is_that_of_the_moment(tmp_path: Path, long: bool) -> N
             shutil.rmtree(directory / "again")
 
 
-PARTS_OF_OTHERS = ("media", "media_parts", "unnamed_media", "reactions", "attachments")
-
-
 def cleared_at(recorded: RecordedHistory) -> int:
     """The number of the last `clear-all-data`, before which the log has no payloads; 1 if there is none."""
     return max([1, *(int(entry["seq"]) for entry in recorded.entries if entry["type"] == "clear-all-data")])
@@ -91,15 +88,16 @@ def cleared_at(recorded: RecordedHistory) -> int:
 def without_passwords(recorded: RecordedHistory, local: Local, wanted: Any, kept: set[str]) -> list[str]:
     """The differences to a state between two backups, where passwords are those of the next one.
 
-    Media that were deleted before that one was taken are missing, and so are reactions and attachments of such
-    messages, because the log has nothing of them any more.
+    Media that were deleted before that one was taken are missing, and so is what belongs to such messages,
+    because the log has nothing of them any more.
     """
     gone = {str(row[0]) for row in wanted["media"]} - {str(row[0]) for row in recorded.states[-1]["media"]}
     gone |= {str(row[0]) for row in wanted["messages"] if set(TEXT.findall(repr(row))) - kept}
 
     def rows(tables: Any) -> Any:
         rooms = [tuple(None if "password " in str(value) else value for value in row) for row in tables["rooms"]]
-        left = {name: [row for row in tables[name] if not gone & set(map(str, row))] for name in PARTS_OF_OTHERS}
+        others = tables.keys() - {"messages"}
+        left = {name: [row for row in tables[name] if not gone & set(map(str, row))] for name in others}
         return tables | left | {"rooms": sorted(rooms, key=repr)}
 
     return differences(rows(wanted), rows(recorded.rows(local)), kept)

@@ -61,18 +61,21 @@ class RecordedHistory:
             reply = self.local.ask(name, payload)
             if reply["ok"]:
                 self._commands.learn(name, payload, reply["result"])
-            seq = self.local.store().seq
-            if seq >= len(self.states):
-                assert seq == len(self.states)
-                self.states.append(self.rows(self.local))
-                self.times.append(self.clock.now)
+            self._note()
+
+    def _note(self) -> None:
+        """Note how the store is after a command, if it took effect."""
+        if (seq := self.local.store().seq) >= len(self.states):
+            assert seq == len(self.states)
+            self.states.append(self.rows(self.local))
+            self.times.append(self.clock.now)
 
     def put_media(self, data: bytes) -> str:
         """Put a media of one part, which an attachment could name; its id."""
         part = self.local.result("put-media-part", {"data": base64.b64encode(data).decode()})
+        self._note()
         media: dict[str, Any] = self.local.result("put-media", {"parts": [part], "mime": "a/b"})
-        self.states += [self.rows(self.local)] * (self.local.store().seq + 1 - len(self.states))
-        self.times += [self.clock.now] * (len(self.states) - len(self.times))
+        self._note()
         return str(media["id"])
 
     def back_up(self, into: Path, **how: Any) -> Backup:
