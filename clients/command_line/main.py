@@ -222,14 +222,14 @@ def _add_restore(restore: Parser) -> None:
     restore.add_argument("--scope", metavar="NAME", help="only this scope (default: all)")
     restore.add_argument("--until", type=_count, metavar="SEQ", help="the state after this command of the scope")
     restore.add_argument("--at", metavar="TIME", help="the state at this time, in ISO 8601 or milliseconds since 1970")
-    restore.set_defaults(run=_lazily("backups", "restore"))
+    restore.set_defaults(run=_lazily("stopped", "restore"))
 
 
 def _add_repair(repair: Parser) -> None:
     repair.add_argument("--data-dir", type=Path, metavar="DIR", help="data directory without a running daemon")
     repair.add_argument("--scope", metavar="NAME", help="only this scope (default: all that are damaged)")
     repair.add_argument("--backups", type=Path, metavar="DIR", help="directory of backups to take from what is lost")
-    repair.set_defaults(run=_lazily("repair", "repair"))
+    repair.set_defaults(run=_lazily("stopped", "repair"))
 
 
 def _add_watch(watch: Parser) -> None:

@@ -31,12 +31,13 @@ MAY_IMPORT = {
 MAY_IMPORT_MORE = {
     Path("clients/python/pytest_plugin.py"): {"bus"},  # the client of a test has its store in the same process
     Path("clients/command_line/completion.py"): {"bus"},  # it completes the daemon's settings
+    Path("clients/command_line/stopped.py"): {"bus"},  # it works on the files of a daemon that is stopped
 }
 KNOW_PEEWEE = {Path("schema/tables.py"), Path("bus/sqlite/statements.py")}  # and handlers
 SQLITE_DRIVERS = {"apsw", "sqlite3"}
 KNOW_SQLITE = ("bus/sqlite/", "handlers/sql.py", "schema/migrations/sqlite/")
-COMPOSITION_ROOTS = {Path("bus/__main__.py"), Path("bus/inprocess.py")}
-"""The modules that put a daemon together, and choose its store."""
+COMPOSITION_ROOTS = {Path("bus/__main__.py"), Path("bus/inprocess.py"), Path("clients/command_line/stopped.py")}
+"""The modules that choose the store of a daemon, or of its files."""
 NEVER_IN_CLIENTS = {
     *("peewee", "playhouse", "pydantic", "pydantic_settings", "structlog", "apsw", "filelock"),
     *("rich", "shtab"),  # the command line imports them when it needs them

@@ -51,7 +51,7 @@ def check(scopes: SqliteScopes, scope: str | None, progress: Progress) -> Outcom
     if scope is None:
         problems += _unreadable_files(scopes)
     found = [f"{each.file}: {each.what}" for each in problems]
-    verdict = f"{len(found)} problems" if found else "nothing is damaged"
+    verdict = _number(len(found), "problem") if found else "nothing is damaged"
     return Outcome(found, f"{counts}: {verdict}")
 
 
@@ -139,9 +139,9 @@ def back_up(scopes: SqliteScopes, plan: BackupPlan, scope: str | None, progress:
         removed = backups.remove_old(plan.directory, daily=plan.daily, weekly=plan.weekly)
     manifest = backup.manifest
     what = "everything" if manifest.kind == "full" else "what changed"
-    message = f"{backup.name}: {what} of {len(manifest.scopes):,} scopes, {backup.bytes:,} bytes"
+    message = f"{backup.name}: {what} of {_number(len(manifest.scopes), 'scope')}, {backup.bytes:,} bytes"
     if removed:
-        message += f"; {len(removed)} old backups were removed"
+        message += f"; removed: {_number(len(removed), 'old backup')}"
     return Outcome([f"{each.file}: {each.what}" for each in manifest.problems], message, backup.name)
 
 
@@ -150,7 +150,7 @@ def verify_backup(directory: Path, name: str | None, progress: Progress) -> Outc
     with plain_errors(), Worker() as worker, tempfile.TemporaryDirectory(prefix="backscroll-") as scratch:
         chosen = name or read_catalog(directory).backups[-1].name
         found = backups.verify(directory, progress, name=chosen, work=worker.work(Path(scratch)))
-    verdict = f"{len(found)} problems" if found else "it is whole"
+    verdict = _number(len(found), "problem") if found else "it is whole"
     return Outcome([f"{each.file}: {each.what}" for each in found], f"{chosen}: {verdict}", chosen)
 
 
@@ -170,6 +170,10 @@ def backups_in(directory: Path) -> list[Backup]:
         )
         for each in catalog.backups
     ]
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 @contextmanager

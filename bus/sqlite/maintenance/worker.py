@@ -22,6 +22,7 @@ from msgspec import Raw, Struct
 from backscroll.bus.progress import Progress
 from backscroll.bus.sqlite.errors import wire_error
 from backscroll.bus.sqlite.maintenance.backups import (
+    IN_THIS_PROCESS,
     Copied,
     CopiedMedia,
     Work,
@@ -113,6 +114,11 @@ class Worker:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._answers: queue.Queue[bytes] = queue.Queue()
+
+    @property
+    def pid(self) -> int | None:
+        """The id of the process, if it was started."""
+        return None if self._process is None else self._process.pid
 
     def do(self, name: str, *paths: Path | None, progress: Progress) -> Any:
         """The result of one of `FUNCTIONS`."""
@@ -212,6 +218,15 @@ def _program() -> list[str]:
     if getattr(sys, "frozen", False):
         return [sys.executable, WORKER_COMMAND]
     return [sys.executable, "-m", __package__]
+
+
+def in_this_process(scratch: Path) -> Work:
+    """The functions that a backup needs, done by this process; `scratch` is a directory for their files."""
+
+    def proven(database: Path, media: Path | None, progress: Progress) -> list[str]:
+        return [problem.what for problem in prove(database, media, progress, scratch=scratch).problems]
+
+    return IN_THIS_PROCESS._replace(prove=proven)
 
 
 def _nowhere(_step: str, _done: int, _total: int | None) -> None:

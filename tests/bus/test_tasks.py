@@ -1,0 +1,328 @@
+"""Long tasks of the daemon: checks, backups and verifications, by request and by themselves."""
+
+import os
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backscroll.bus.progress import Progress
+from backscroll.bus.sqlite.maintenance.worker import Worker
+from backscroll.bus.sqlite.scopes import SqliteScopes
+from backscroll.bus.stores import Outcome
+from backscroll.bus.tasks import TASKS_FILE, Tasks
+from backscroll.bus.upkeep import Schedule, Upkeep
+from backscroll.clients.python import Client
+from backscroll.clients.python.daemon_process import DaemonProcess
+from backscroll.schema import SaveMessage
+from backscroll.schema.errors import BackscrollError, Busy, Invalid, NotFound, Storage
+from backscroll.schema.operations import (
+    GetTasks,
+    Health,
+    ListBackups,
+    StartBackup,
+    StartBackupVerification,
+    StartCheck,
+)
+from backscroll.schema.replies import Task
+from tests.support.clocks import Clock
+from tests.support.messages import message_record
+from tests.support.waiting import wait_until
+
+StartDaemon = Callable[..., DaemonProcess]
+HOUR_MS = 3_600_000
+
+
+def nothing(_error: Exception) -> BackscrollError | None:
+    return None
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def tasks(tmp_path: Path, clock: Clock) -> Iterator[Tasks]:
+    made = Tasks(tmp_path, nothing, clock=clock)
+    yield made
+    made.stop()
+
+
+def task(kind: str = "check", at: int = 0) -> Task:
+    return Task(task=kind, state="running", started_at=at)
+
+
+def ended(client: Client, kind: str) -> Task:
+    """The last task of a kind, when none is running any more."""
+
+    wait_until(lambda: client.ask(GetTasks()).running is None, 60)
+    return next(each for each in client.ask(GetTasks()).last if each.task == kind)
+
+
+def fill(client: Client, number: int = 20) -> None:
+    for each in range(number):
+        client.execute(SaveMessage(message_record(each)))
+
+
+# One task at a time
+
+
+def test_one_task_runs_at_a_time_and_tells_how_far_it_is(tasks: Tasks) -> None:
+    """A second one is `busy` until the first has ended; its steps are seen meanwhile, and its end afterwards."""
+    told, go_on = threading.Event(), threading.Event()
+
+    def work(progress: Progress) -> Outcome:
+        progress("reading", 3, 10)
+        told.set()
+        go_on.wait(10)
+        return Outcome([], "all is well")
+
+    tasks.start(task(), work)
+    assert told.wait(10)
+    running = tasks.list().running
+    assert running is not None
+    assert (running.step, running.done, running.total) == ("reading", 3, 10)
+    with pytest.raises(Busy, match="a check is running"):
+        tasks.start(task("backup"), work)
+    go_on.set()
+    wait_until(lambda: tasks.list().running is None)
+    [last] = tasks.list().last
+    assert (last.task, last.state, last.message, last.step) == ("check", "ok", "all is well", None)
+
+
+@pytest.mark.parametrize(
+    ("result", "state", "message"),
+    [
+        (Outcome(["default.db: a page"], "1 problem"), "damaged", "1 problem"),
+        (Storage("the disk is full"), "failed", "the disk is full"),
+        (KeyError("x"), "failed", "it failed because of a bug in the daemon; see its log"),
+    ],
+    ids=["damaged", "failed", "bug"],
+)
+def test_how_a_task_ended_is_kept(
+    tasks: Tasks, tmp_path: Path, clock: Clock, result: Any, state: str, message: str
+) -> None:
+    """Also for the next daemon; a task that fails, for whatever reason, ends itself and nothing else."""
+
+    def work(_progress: Progress) -> Outcome:
+        if isinstance(result, Exception):
+            raise result
+        assert isinstance(result, Outcome)
+        return result
+
+    tasks.start(task(), work)
+    wait_until(lambda: tasks.list().running is None and (tmp_path / TASKS_FILE).exists())
+    for each in (tasks, Tasks(tmp_path, nothing, clock=clock)):
+        [last] = each.list().last
+        assert (last.state, last.message, last.ended_at) == (state, message, clock.now)
+
+
+def test_a_task_that_is_stopped_has_no_result(tasks: Tasks) -> None:
+    """The daemon does not wait for its end, and the last result stays what it was."""
+    started = threading.Event()
+
+    def work(progress: Progress) -> Outcome:
+        while True:
+            started.set()
+            progress("reading", 0, None)
+
+    tasks.start(task(), work)
+    assert started.wait(10)
+    tasks.stop()
+    assert tasks.list().running is None
+    assert tasks.list().last == []
+
+
+def test_problems_are_bounded(tasks: Tasks) -> None:
+    """A task tells a hundred of them, and how many there are besides."""
+    tasks.start(task(), lambda _progress: Outcome([str(number) for number in range(250)], "250 problems"))
+    wait_until(lambda: tasks.list().running is None)
+    [last] = tasks.list().last
+    assert last.problems is not None
+    assert (len(last.problems), last.problems[-1]) == (101, "and 150 more")
+
+
+def test_tasks_are_due_an_interval_after_the_last_one(tmp_path: Path, clock: Clock) -> None:
+    """Before the first one, after the first start; a file that is damaged, or a time in the future, counts as none."""
+    for _ in range(2):  # a daemon that is started again goes on counting
+        tasks = Tasks(tmp_path, nothing, clock=clock)
+        assert not tasks.is_due("check", 10)
+        clock.now += 6
+    assert tasks.is_due("check", 10)
+    tasks.start(task(at=clock.now), lambda _progress: Outcome([], ""))
+    wait_until(lambda: tasks.list().running is None)
+    assert not tasks.is_due("check", 10)
+    clock.now += 10
+    assert tasks.is_due("check", 10)
+    clock.now -= 1_000
+    assert tasks.is_due("check", 10)
+    (tmp_path / TASKS_FILE).write_text("{")
+    assert Tasks(tmp_path, nothing, clock=clock).list().last == []
+
+
+# What a schedule begins
+
+
+def test_backups_and_checks_begin_by_themselves(tmp_path: Path, clock: Clock) -> None:
+    """A backup each hour and a check every four hours, one after the other."""
+    with closing(SqliteScopes(tmp_path / "data", clock=clock)) as scopes:
+        scopes.open("default")
+        schedule = Schedule(tmp_path / "backups", HOUR_MS, check_ms=4 * HOUR_MS)
+        upkeep = Upkeep(tmp_path / "data", scopes, schedule, clock=clock)
+        hours: dict[str, list[int]] = {"backup": [], "check": []}
+        for hour in range(1, 9):
+            clock.now += HOUR_MS
+            for _ in range(2):
+                upkeep.begin_due()
+                wait_until(lambda: upkeep.tasks().running is None)
+            for last in upkeep.tasks().last:
+                assert last.state == "ok", last
+                if last.started_at == clock.now:
+                    hours[last.task].append(hour)
+        upkeep.stop()
+        assert hours == {"backup": list(range(1, 9)), "check": [4, 8]}
+        names = upkeep.backups(None)
+        assert {each.incremental for each in names} == {True, False}
+
+
+# In a daemon
+
+
+def test_a_daemon_checks_backs_up_and_verifies(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """While it serves; the second backup has only what changed, and both are listed."""
+    daemon, directory = start_daemon(), str(tmp_path / "backups")
+    with Client(data_dir=daemon.data_dir) as client, Client(data_dir=daemon.data_dir, scope="ada") as other:
+        fill(client)
+        fill(other)
+        assert client.execute(StartCheck()).state == "running"
+        checked = ended(client, "check")
+        assert (checked.state, checked.problems) == ("ok", [])
+        assert "2 scopes" in (checked.message or "")
+        for expected in (False, True):
+            client.execute(StartBackup(directory=directory))
+            assert ended(client, "backup").state == "ok"
+            assert client.execute(ListBackups(directory=directory))[-1].incremental is expected
+            fill(client, 3)
+        first, second = client.execute(ListBackups(directory=directory))
+        assert second.bytes < first.bytes
+        assert client.execute(ListBackups(directory=directory, limit=1)) == [first]
+        assert client.execute(ListBackups(directory=directory, after=first.name)) == [second]
+        client.execute(StartBackupVerification(directory=directory))
+        assert ended(client, "verify-backup").backup == second.name
+        assert client.ask(Health()).storage.warnings == []
+
+
+def test_damage_is_told_by_the_check_and_by_health(start_daemon: StartDaemon) -> None:
+    """The file is named, and `health` warns until a later check finds everything whole."""
+    daemon = start_daemon()
+    with Client(data_dir=daemon.data_dir) as client:
+        fill(client, 500)
+    daemon.stop()
+    path = daemon.data_dir / "default.db"
+    data = bytearray(path.read_bytes())
+    data[len(data) * 3 // 4] ^= 1
+    path.write_bytes(data)
+    daemon = start_daemon()
+    with Client(data_dir=daemon.data_dir) as client:
+        client.execute(StartCheck())
+        found = ended(client, "check")
+        assert found.state == "damaged"
+        assert any("default.db: 1 of" in problem for problem in found.problems or [])
+        [warning] = client.ask(Health()).storage.warnings or []
+        assert warning.startswith("the last check ended as damaged")
+
+
+@pytest.mark.parametrize(
+    ("command", "error", "path"),
+    [
+        (StartCheck(scope="nobody"), NotFound, "$.payload.scope"),
+        (StartBackup(), Invalid, "$.payload.directory"),
+        (StartBackup(directory="backups"), Invalid, "$.payload.directory"),
+        (StartBackupVerification(directory="/nowhere"), NotFound, "$.payload.directory"),
+        (ListBackups(directory="/nowhere"), NotFound, "$.payload.directory"),
+    ],
+    ids=repr,
+)
+def test_what_cannot_begin_is_refused(
+    start_daemon: StartDaemon, command: Any, error: type[BackscrollError], path: str
+) -> None:
+    """At once, with the field, and nothing is changed."""
+    with Client(data_dir=start_daemon().data_dir) as client:
+        with pytest.raises(error, match=re.escape(f"{path}: ")):
+            client.execute(command)
+        assert client.ask(GetTasks()).last == []
+
+
+def test_backups_are_not_made_inside_the_data_directory(start_daemon: StartDaemon) -> None:
+    """They would be lost with it, and each would hold the ones before."""
+    daemon = start_daemon()
+    with Client(data_dir=daemon.data_dir) as client, pytest.raises(Invalid, match="outside of the data directory"):
+        client.execute(StartBackup(directory=str(daemon.data_dir / "backups")))
+
+
+def test_a_daemon_that_is_stopped_ends_its_task(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    """Nothing of an unfinished backup or check is left after the next one."""
+    daemon = start_daemon()
+    with Client(data_dir=daemon.data_dir) as client:
+        fill(client, 300)
+        client.execute(StartBackup(directory=str(tmp_path / "backups")))
+    daemon.kill()
+    daemon = start_daemon()
+    with Client(data_dir=daemon.data_dir) as client:
+        client.execute(StartBackup(directory=str(tmp_path / "backups")))
+        assert ended(client, "backup").state == "ok"
+        assert not list((tmp_path / "backups").glob(".*"))
+    daemon.stop()
+    assert not list(daemon.data_dir.glob("checking-*"))
+
+
+# The process that works on copies
+
+
+def test_a_worker_raises_what_its_function_raises(tmp_path: Path) -> None:
+    """And does the next job after it."""
+    with Worker() as worker:
+        for _ in range(2):
+            with pytest.raises(Storage, match="No such file"):
+                worker.do("hash_file", tmp_path / "none", progress=lambda *_: None)
+        (tmp_path / "file").write_bytes(b"abc")
+        assert worker.do("hash_file", tmp_path / "file", progress=lambda *_: None).bytes == 3
+
+
+def test_a_worker_that_is_killed_is_an_error(tmp_path: Path) -> None:
+    """With its exit code; the task ends, and the daemon does not."""
+    (tmp_path / "file").write_bytes(b"abc")
+    with Worker() as worker:
+        worker.do("hash_file", tmp_path / "file", progress=lambda *_: None)
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGKILL)
+        with pytest.raises(Storage, match="ended with exit code -9"):
+            worker.do("hash_file", tmp_path / "file", progress=lambda *_: None)
+
+
+def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
+    """However that ends: its input is closed."""
+    worker = Worker()
+    (tmp_path / "file").write_bytes(b"abc")
+    worker.do("hash_file", tmp_path / "file", progress=lambda *_: None)
+    process = worker._process
+    assert process is not None
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(10) == 0
+    worker.close()
+
+
+def test_a_worker_is_of_the_lowest_priority(tmp_path: Path) -> None:
+    """It takes the processor time that nobody else wants."""
+    (tmp_path / "file").write_bytes(b"abc")
+    with Worker() as worker:
+        worker.do("hash_file", tmp_path / "file", progress=lambda *_: None)
+        assert worker.pid is not None
+        assert os.getpriority(os.PRIO_PROCESS, worker.pid) == 19
