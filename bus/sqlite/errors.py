@@ -6,6 +6,7 @@ import apsw
 import msgspec
 
 from backscroll.bus.failures import CannotOpen
+from backscroll.bus.sqlite.checksums import is_mismatch
 from backscroll.schema.errors import BackscrollError, Busy, Conflict, Storage, Unavailable
 
 
@@ -13,6 +14,7 @@ class DamagedBlob(Exception):
     """The bytes of a part of a file do not match the hash that they were stored under."""
 
 
+DAMAGED = "the database file is damaged; restore it from a backup"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 TEMPORARY = (apsw.BusyError, apsw.FullError, apsw.IOError, OSError)
 """Errors that can prevent an intact file from being opened, but are temporary."""
@@ -23,6 +25,11 @@ def is_disk_full(error: BaseException) -> bool:
     if isinstance(error, CannotOpen) and error.__cause__ is not None:
         error = error.__cause__
     return isinstance(error, apsw.FullError) or (isinstance(error, OSError) and error.errno in NO_SPACE)
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether an error says that what is in a database file is not what was written into it."""
+    return isinstance(error, apsw.CorruptError | apsw.NotADBError) or is_mismatch(error)
 
 
 def wire_error(error: Exception) -> BackscrollError | None:
@@ -48,8 +55,8 @@ def _storage_error(error: Exception) -> Storage | None:
             return Storage("the data directory cannot be written: it is read-only for this user")
         case apsw.ReadOnlyError():
             return Storage("the database file is read-only")
-        case apsw.CorruptError() | apsw.NotADBError():
-            return Storage("the database file is damaged; restore it from a backup")
+        case _ if is_damage(error):
+            return Storage(DAMAGED)
         case apsw.IOError() | apsw.CantOpenError():
             return Storage(f"the disk reported an error ({_symbol(error)})", retryable=True)
         case OSError():

@@ -19,6 +19,7 @@ import apsw
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.files import sync_file
 from backscroll.bus.sqlite import opening
+from backscroll.bus.sqlite.checksums import is_mismatch
 from backscroll.bus.sqlite.scopes import beside
 from backscroll.schema.errors import Busy, NotFound, Unavailable
 from backscroll.schema.migrations.sqlite import APPLICATION_ID
@@ -81,6 +82,10 @@ def check_copy(copy: Path) -> None:
             opening.check_schema(connection, copy)
     except (CannotOpen, apsw.NotADBError, apsw.CorruptError, apsw.SQLError) as error:
         raise Unsuitable(str(error)) from error
+    except apsw.IOError as error:
+        if is_mismatch(error):
+            raise Unsuitable(opening.MISMATCH) from error
+        raise
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import apsw
 
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.logging import log
+from backscroll.bus.sqlite import checksums
 from backscroll.bus.sqlite.statements import COMPILED, fetch
 from backscroll.bus.sqlite.wal_lineage import WalLineage, new_lineage
 from backscroll.handlers.sql import Named, statement
@@ -17,6 +18,7 @@ from backscroll.schema.tables import Scope, Sequence
 
 DEFAULT_FILE = "default.db"  # of the scope that a data directory always has
 COMPANIONS = ("-wal", "-wal-lineage")
+MISMATCH = "a page does not match its checksum: the disk changed it, or another program wrote into the file"
 FILE_BYTES_MIN = 512  # the smallest page size
 WAL_BYTES_KEPT = 64 * 2**20  # the size that a larger write-ahead log is truncated to
 WRITER_CACHE_KIB = 16_384
@@ -29,6 +31,36 @@ UPDATE_COMMITS = statement(Sequence.update({Sequence.commits: Named("commits"), 
 UPDATE_LINEAGE = statement(Sequence.update({Sequence.lineage: Named("lineage")}))
 INSERT_SCOPE = statement(Scope.insert({Scope.id: Named("id"), Scope.name: Named("name")}))
 
+
+class WithoutLocks(apsw.VFS):
+    """Files as the default VFS opens them, so with checksums verified, but without locks.
+
+    SQLite's own VFSes without locks verify nothing, and only the default one can be made to. Each read of a page goes
+    through Python.
+    """
+
+    name = "without-locks"
+
+    def __init__(self) -> None:
+        super().__init__(self.name, checksums.VFS)
+
+    def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:  # noqa: N802
+        return _FileWithoutLocks(checksums.VFS, name, flags)
+
+
+class _FileWithoutLocks(apsw.VFSFile):
+    def xLock(self, level: int) -> None:  # noqa: N802
+        pass
+
+    def xUnlock(self, level: int) -> None:  # noqa: N802
+        pass
+
+    def xCheckReservedLock(self) -> bool:  # noqa: N802
+        return False
+
+
+WITHOUT_LOCKS = WithoutLocks()
+
 WalHook = Callable[[apsw.Connection, str, int], int]
 
 
@@ -39,6 +71,7 @@ def open_writer(path: Path, *, vfs: str, lock_wait_ms: int, wal_hook: WalHook) -
         if connection.readonly("main"):
             raise CannotOpen(f"{path} is read-only. Make it writable for this user.")
         recognise(connection, path)
+        checksums.reserve(connection)
         if connection.pragma("journal_mode", "wal") != "wal":
             raise CannotOpen(f"{path} is on a file system without shared memory. Name a directory on a local disk.")
         connection.pragma("synchronous", "full")
@@ -67,8 +100,7 @@ def open_alone(path: Path) -> apsw.Connection:
     """Open a read-only connection to files that nobody writes, without locks and without a `-shm` file."""
     wal = path.with_name(f"{path.name}-wal")
     if wal.is_file() and wal.stat().st_size:
-        vfs = next((name for name in apsw.vfs_names() if name.endswith("-none")), None)  # one that takes no locks
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs=WITHOUT_LOCKS.name)
     else:
         connection = apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=READ_ONLY)
     distrust(connection)
@@ -248,6 +280,10 @@ def explained(path: Path) -> Iterator[None]:
     """Turn errors from opening a file into a `CannotOpen` that says what to do."""
     try:
         yield
+    except apsw.IOError as error:
+        if checksums.is_mismatch(error):
+            raise CannotOpen(f"{path} is damaged: {MISMATCH}. Restore it from a backup.") from error
+        raise CannotOpen(f"{path} cannot be opened: {error}") from error
     except (apsw.NotADBError, apsw.CorruptError, UnicodeDecodeError, IndexError) as error:
         raise CannotOpen(f"{path} is damaged or not an SQLite database ({error}). Restore it from a backup.") from error
     except apsw.BusyError as error:

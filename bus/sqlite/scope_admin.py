@@ -129,8 +129,18 @@ class SqliteScopeAdmin:
                 if legacy.taken:
                     store.renew_lineage()  # the file may be adopted into other scopes as well
                     store.checkpoint_fully()
+                    database = self._with_checksums(store)
             if legacy.taken:
-                self._take_over(copy, store.seq)
+                self._take_over(database, store.seq)
+
+    def _with_checksums(self, store: SqliteStore) -> Path:
+        """The file of a legacy store, or a copy of it that has checksums."""
+        if store.has_checksums():
+            return store.path
+        copy = beside(store.path, COMPACTED)
+        store.interrupt_when(self._scopes.stopping.is_set)
+        store.vacuum_into(copy)
+        return copy
 
     def _legacy_store(self, copy: Path) -> SqliteStore:
         try:

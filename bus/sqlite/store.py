@@ -22,7 +22,7 @@ from backscroll.bus.failures import CannotOpen
 from backscroll.bus.files import sync_file
 from backscroll.bus.logging import log
 from backscroll.bus.query_cache import QueryCache
-from backscroll.bus.sqlite import opening
+from backscroll.bus.sqlite import checksums, opening
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.statements import COMPILED, fetch
 from backscroll.bus.sqlite.transaction import (
@@ -316,8 +316,16 @@ class SqliteStore:
         """Copy the whole write-ahead log into the database, durably, and truncate it; raises if that fails."""
         self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
+    def has_checksums(self) -> bool:
+        """Whether the pages of the database file have checksums. Call it from the thread that writes."""
+        return checksums.has_checksums(self._writer)
+
+    def interrupt_when(self, is_interrupted: Callable[[], bool]) -> None:
+        """Let a statement of the writer fail if it finds this to be true while it runs."""
+        self._writer.set_progress_handler(is_interrupted, STEPS_BETWEEN_CHECKS)
+
     def vacuum_into(self, path: Path) -> None:
-        """Write a compact copy of the database, without any deleted data, into a new file, durably."""
+        """Write a compact copy, with checksums and without any deleted data, into a new file, durably."""
         self._writer.execute("VACUUM INTO :path", {"path": str(path)})
         opening.mark_closed(path, self._moment.commits + 1)  # as closing this database will
         sync_file(path)

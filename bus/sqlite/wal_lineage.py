@@ -24,6 +24,7 @@ import msgspec
 
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.files import write_whole
+from backscroll.bus.sqlite.checksums import reserved_bytes
 from backscroll.bus.sqlite.statements import fetch
 from backscroll.handlers.sql import statement
 from backscroll.schema.migrations.sqlite import migrations
@@ -58,12 +59,16 @@ class Note(msgspec.Struct, frozen=True):
 
 
 class DatabaseFile(NamedTuple):
-    """A database file without its log. `root` is the page of `sequence`; None and 0 if they cannot be read."""
+    """A database file without its log. `root` is the page of `sequence`; None and 0 if they cannot be read.
+
+    `reserved` is how many bytes at the end of each page are not SQLite's own.
+    """
 
     moment: Moment | None
     root: int
     bytes: int
     bytes_expected: int
+    reserved: int
 
 
 class Log(NamedTuple):
@@ -99,7 +104,7 @@ class WalLineage:
         With `read_only` there will be none.
         """
         note, database = self.read(), read_database(self._database)
-        log = read_log(self._wal, database.root)
+        log = read_log(self._wal, database)
         if log is None and self._given_up.exists():
             return
         problem = self._problem(note, database, log)
@@ -148,7 +153,7 @@ class WalLineage:
                 return (
                     f"{self._wal} is missing or empty, and {name} is not complete without it: it was in use when it "
                     f"was copied, or when the daemon was killed. {restore}, {give_up}. If another program opened "
-                    f"{name} since then and emptied the log, nothing is missing."
+                    f"{name} since then and emptied the log, nothing is missing, but what it copied has no checksums."
                 )
             return ""
         if found and log.first and log.last:
@@ -212,12 +217,13 @@ def read_database(path: Path) -> DatabaseFile:
     `writable_schema`, or a page of it torn; the log has this page then.
     """
     size = path.stat().st_size
-    moment, root, expected = None, 0, 0
+    moment, root, expected, reserved = None, 0, 0, 0
     try:
         with closing(apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=_READ_ONLY)) as connection:
             connection.pragma("writable_schema", True)
             complete, header = connection.read("main", 0, 0, 100)
             if complete:
+                reserved = reserved_bytes(header)
                 page_bytes = int.from_bytes(header[16:18], "big")
                 expected = int.from_bytes(header[28:32], "big") * (page_bytes if page_bytes > 1 else 65_536)
             rows: Any = connection.execute(SELECT_ROOT).fetchall()
@@ -226,11 +232,11 @@ def read_database(path: Path) -> DatabaseFile:
                 moment = _moment_in(connection)
     except (apsw.Error, UnicodeDecodeError):
         pass  # whoever opens it reports that it is damaged, unless the log repairs it
-    return DatabaseFile(moment, root, size, expected)
+    return DatabaseFile(moment, root, size, expected, reserved)
 
 
-def read_log(wal: Path, root: int) -> Log | None:
-    """The write-ahead log; None if there is none or its header is not valid. `root` is the page of `sequence`."""
+def read_log(wal: Path, database: DatabaseFile) -> Log | None:
+    """The write-ahead log of a database; None if there is none or its header is not valid."""
     header = _header(wal)
     salt = salt_of(header)
     if salt is None:
@@ -243,9 +249,9 @@ def read_log(wal: Path, root: int) -> Log | None:
         pages = (
             _read_at(file.fileno(), page_bytes, at)
             for page, at in _frames(file.fileno(), header, page_bytes)
-            if page == root
+            if page == database.root
         )
-        for moment in _moments(pages, page_bytes):  # one at a time: there may be millions
+        for moment in _moments(pages, page_bytes, database.reserved):  # one at a time: there may be millions
             first = first or moment
             last = moment if last is None or moment.commits > last.commits else last
     return Log(salt, has_frames, first, last)
@@ -268,10 +274,11 @@ def _frames(descriptor: int, header: bytes, page_bytes: int) -> Iterator[tuple[i
         at += FRAME_HEADER_BYTES + page_bytes
 
 
-def _moments(pages: Iterable[bytes], page_bytes: int) -> Iterator[Moment]:
+def _moments(pages: Iterable[bytes], page_bytes: int, reserved: int) -> Iterator[Moment]:
     """Read the row of `sequence` from each of its pages, put into a database in memory that has no other table."""
     with closing(apsw.Connection(":memory:")) as connection:
         connection.pragma("page_size", page_bytes)
+        connection.reserve_bytes(reserve=reserved)
         connection.execute(_create_sequence())
         rows: Any = connection.execute(SELECT_ROOT).fetchall()
         image, at = bytearray(connection.serialize("main")), (rows[0][0] - 1) * page_bytes

@@ -4,15 +4,16 @@ Such commands have `client` and `n` in their envelope. A command with a new id w
 client's greatest that took effect is `superseded`, and has no effect.
 """
 
-import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from backscroll.bus.inprocess import InProcess
+from backscroll.bus.sqlite.checksums import RESERVED_BYTES
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.handlers import clients
 from backscroll.handlers.storage import Retention
@@ -274,7 +275,7 @@ def test_a_damaged_newest_row_does_not_prevent_opening(tmp_path: Path) -> None:
     """Its client is not known, and everything else works as before."""
     with Local(tmp_path / "data") as local:
         assert answers(local, save(1, **by("a", 3)), save(2, **by("b", 3))) == ["ok", "ok"]
-    with closing(sqlite3.connect(tmp_path / "data" / "default.db")) as database, database:
+    with closing(apsw.Connection(str(tmp_path / "data" / "default.db"))) as database:
         database.execute("UPDATE commands SET facts = x'c1' WHERE seq = 2")
     with Local(tmp_path / "data") as local:
         assert local.store().clients.greatest_n == {"a": 3}
@@ -288,7 +289,7 @@ def test_unreadable_rows_do_not_prevent_opening(tmp_path: Path) -> None:
     database = tmp_path / "data" / "default.db"
     pages = bytearray(database.read_bytes())
     for at in range(0, len(pages), PAGE_BYTES):
-        if pages[at + 4 : at + PAGE_BYTES] == b"x" * (PAGE_BYTES - 4):
+        if pages[at + 4 : at + PAGE_BYTES - RESERVED_BYTES] == b"x" * (PAGE_BYTES - 4 - RESERVED_BYTES):
             pages[at : at + 4] = b"\xff" * 4  # the number of the page that follows
     database.write_bytes(pages)
     with Local(tmp_path / "data") as local:

@@ -2,7 +2,6 @@
 
 import io
 import json
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -10,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from backscroll.bus.inprocess import InProcess
@@ -89,11 +89,14 @@ def save(number: int, content: str = "hello", **fields: Any) -> Document:
     return {"type": "save-message", "payload": save_payload(number, content), **fields}
 
 
+def with_other_id(*facts: Any) -> Any:
+    return facts[0].replace(b"m1", b"m9")
+
+
 def tamper(directory: Path, change: str) -> None:
-    with closing(sqlite3.connect(directory / "default.db")) as database:
-        database.create_function("forged", 1, lambda facts: facts.replace(b"m1", b"m9"))
+    with closing(apsw.Connection(str(directory / "default.db"))) as database:
+        database.create_scalar_function("forged", with_other_id, 1)
         database.execute(change)
-        database.commit()
 
 
 def contents(daemon: DaemonProcess, scope: str = "default") -> list[str]:
