@@ -30,6 +30,12 @@ SELECT_PART = statement(
     )
 )
 SELECT_PARTS = statement(MediaParts.select(MediaParts.sha256).where(MediaParts.media_id == Named("media_id")))
+SELECT_FILES = statement(Media.select(Media.id, Media.sha256, Media.size).order_by(Media.id))
+SELECT_ORDERED_PARTS = statement(
+    MediaParts.select(MediaParts.position, MediaParts.sha256)
+    .where(MediaParts.media_id == Named("media_id"))
+    .order_by(MediaParts.position)
+)
 SELECT_USE_OF_PART = statement(MediaParts.select(SQL("1")).where(MediaParts.sha256 == Named("sha256")).limit(SQL("1")))
 NAMING = Attachments.select(SQL("1")).where(Attachments.media_id == Media.id)
 INSERT_UNNAMED = statement(

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 from backscroll.clients.python.client import Client
 from backscroll.schema.limits import PAGE_ITEMS_MAX
 from backscroll.schema.operations import GetRows, GetScopeInfo
 from backscroll.schema.records import SECRET_COLUMNS
+from backscroll.schema.row_pairs import pairs
 from backscroll.schema.wire import JSON
 
 Row = dict[str, Any]
@@ -75,29 +77,10 @@ def differences(ours: Client, theirs: Client) -> Iterator[TableDifferences]:
     for table in sorted({*tables_of(ours), *tables_of(theirs)}):
         found = TableDifferences(table)
         key = ours.ask(GetRows(table, limit=1)).key
-        for left, right in _pairs(rows_of(ours, table), rows_of(theirs, table), key):
+        for left, right in pairs(rows_of(ours, table), rows_of(theirs, table), itemgetter(*key)):
             _compare(found, key, left, right)
         if found.total:
             yield found
-
-
-def _pairs(ours: Iterator[Row], theirs: Iterator[Row], key: Sequence[str]) -> Iterator[tuple[Row | None, Row | None]]:
-    """Pairs of rows with the same key, both in key order. SQLite's order of text, by UTF-8 bytes, is also Python's."""
-
-    def key_of(row: Row) -> tuple[Any, ...]:
-        return tuple(row[column] for column in key)
-
-    left, right = next(ours, None), next(theirs, None)
-    while left is not None or right is not None:
-        if right is None or (left is not None and key_of(left) < key_of(right)):
-            yield left, None
-            left = next(ours, None)
-        elif left is None or key_of(right) < key_of(left):
-            yield None, right
-            right = next(theirs, None)
-        else:
-            yield left, right
-            left, right = next(ours, None), next(theirs, None)
 
 
 def _compare(found: TableDifferences, key: Sequence[str], left: Row | None, right: Row | None) -> None:

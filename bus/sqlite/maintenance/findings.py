@@ -1,0 +1,59 @@
+"""What a proof finds: a bounded list of problems, and what errors of damaged files say in words."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import apsw
+
+from backscroll.bus.failures import CannotOpen
+from backscroll.bus.sqlite.checksums import is_mismatch
+from backscroll.bus.sqlite.maintenance.progress import Problem
+from backscroll.handlers.log_check import DAMAGED_ROW, words
+
+DAMAGE = (apsw.Error, CannotOpen, OSError, *DAMAGED_ROW)
+"""What reading a damaged file raises."""
+PROBLEMS_MAX = 100
+PROBLEMS_MAX_OF_STEP = 20
+
+
+class Findings:
+    """The problems found so far, at most `PROBLEMS_MAX`, and `PROBLEMS_MAX_OF_STEP` of a step; `more` is the rest."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.step = ""
+        self.more = 0
+        self._found: list[tuple[str, str]] = []
+        self._of_step: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._found) + self.more
+
+    def add(self, what: str, file: str = "", times: int = 1) -> None:
+        """Note what is wrong with a file, or with the database if none is given, and how often."""
+        self._of_step[self.step] += 1
+        if self._of_step[self.step] > PROBLEMS_MAX_OF_STEP or len(self._found) >= PROBLEMS_MAX:
+            self.more += times
+        else:
+            self._found.append((file or self.file, what))
+
+    @contextmanager
+    def reading(self, what: str, file: str = "") -> Iterator[None]:
+        """The block reads something that may be damaged; it ends at the first damage, which is noted."""
+        try:
+            yield
+        except DAMAGE as error:
+            self.add(f"{what} cannot be read: {explained(error)}", file)
+
+    def problems(self, scope: str) -> list[Problem]:
+        return [Problem(scope, file, what) for file, what in self._found]
+
+
+def explained(error: Exception) -> str:
+    """What an error of a damaged file says."""
+    if is_mismatch(error):
+        return "a page does not match its checksum"
+    if isinstance(error, OSError):
+        return error.strerror or words(error)
+    return words(error)

@@ -1,0 +1,297 @@
+"""The proof of a copy: everything that can be found wrong with a scope's database file and its media.
+
+    every page against its checksum ─▶ SQLite's own checks ─▶ the command log ─▶ media ─▶ the tables against the log
+
+No step needs the ones before it to succeed, as far as it can read what it needs. What is found is told in words.
+"""
+
+import hashlib
+from collections import Counter
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import apsw
+
+from backscroll.bus.sqlite import opening
+from backscroll.bus.sqlite.blobs import BlobDirectory
+from backscroll.bus.sqlite.checksums import is_mismatch
+from backscroll.bus.sqlite.maintenance.findings import DAMAGE, Findings, explained
+from backscroll.bus.sqlite.maintenance.media_check import MediaCheck, MediaOfCopy
+from backscroll.bus.sqlite.maintenance.progress import Problem, Progress
+from backscroll.bus.sqlite.maintenance.replaying import LogComparison, Refused
+from backscroll.bus.sqlite.statements import COMPILED, fetch
+from backscroll.bus.sqlite.transaction import BlobsInTransaction, Snapshot
+from backscroll.handlers.command_log import damage_at_ends
+from backscroll.handlers.log_check import SELECT_ENDS, SELECT_ROWS, Ends, LogCheck, LogRow
+from backscroll.handlers.scopes import COUNTS
+from backscroll.handlers.storage import LogPosition
+from backscroll.handlers.table_rows import LARGEST_SEQS
+from backscroll.schema.command_log import CHAIN_START
+from backscroll.schema.migrations.sqlite import migrations
+from backscroll.schema.wire import DEFAULT_SCOPE
+
+MAGIC = b"SQLite format 3\x00"
+HEADER_BYTES = 100
+PAGE_SIZES = tuple(2**power for power in range(9, 17))
+PAGES_NAMED = 10
+PAGES_BETWEEN_PROGRESS = 1_000
+ROWS_BETWEEN_PROGRESS = 1_000
+STEPS_BETWEEN_PROGRESS = 1_000_000  # of SQLite's virtual machine
+INTEGRITY_LINES = 20
+UNREADABLE_MAX = 1_000  # places of the log from which reading is tried again
+
+SELECT_TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*'"
+
+
+class Proof(NamedTuple):
+    """What a copy holds, and what is wrong with it.
+
+    `seq`, `chain` and `lineage` are those of the end of its log, `rows` the number of rows by table, `bytes` the size
+    of the file, `media_parts` the number of files of media that were read. `compared` is empty if the tables were
+    compared with what the command log leads to, else it says why not. `problems` are at most 100, `more` is the number
+    of others.
+    """
+
+    scope: str
+    seq: int
+    chain: bytes
+    lineage: str
+    schema_version: int
+    bytes: int
+    rows: dict[str, int]
+    media_parts: int
+    compared: str
+    problems: list[Problem]
+    more: int
+
+
+def prove(database: Path, media: Path | None, progress: Progress, *, scratch: Path, replay: bool = True) -> Proof:
+    """Examine a closed database file without a write-ahead log, which nobody writes, and the directory of its media.
+
+    Damage of any kind is a problem in the result. The database is named there by its name, a part of media by its path
+    from beside its directory. Without `media` they are not examined. `scratch` is an existing directory with room for a
+    second database, or for two if messages of a cleared room are still in this one; without `replay` it is not used.
+    Raises `OSError` or `apsw.Error` if the scratch directory cannot be written, and what `progress` raises.
+    """
+    return _Examination(database, media, progress, scratch).run(replay=replay)
+
+
+class _Examination:
+    def __init__(self, database: Path, media: Path | None, progress: Progress, scratch: Path) -> None:
+        self._database = database
+        self._progress = progress
+        self._scratch = scratch
+        self._findings = Findings(database.name)
+        self._media = None if media is None else MediaCheck(media, self._findings, progress)
+        self._bytes = 0
+        self._scope, self._version = "", 0
+        self._ends: Ends | None = None
+        self._chain = CHAIN_START
+        self._rows: dict[str, int] = {}
+        self._compared = "the file cannot be read"
+        COMPILED.compile_all()
+
+    def run(self, *, replay: bool) -> Proof:
+        with self._findings.reading("the file"):
+            self._bytes = self._database.stat().st_size
+            if page_bytes := self._check_header():
+                self._check_pages(page_bytes)
+                with closing(opening.open_alone(self._database)) as connection:
+                    self._examine(connection, replay=replay)
+        ends = self._ends or Ends(0, "", 0, 0, "")
+        return Proof(
+            scope=self._scope,
+            seq=ends.seq,
+            chain=self._chain,
+            lineage=ends.lineage,
+            schema_version=self._version,
+            bytes=self._bytes,
+            rows=self._rows,
+            media_parts=0 if self._media is None else self._media.parts,
+            compared=self._compared,
+            problems=self._findings.problems(self._scope),
+            more=self._findings.more,
+        )
+
+    def _check_header(self) -> int:
+        """The size of a page according to the header; 0 if it is not the header of a database."""
+        with self._database.open("rb") as file:
+            header = file.read(HEADER_BYTES)
+        page_bytes, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
+        page_bytes = 65_536 if page_bytes == 1 else page_bytes
+        if len(header) < HEADER_BYTES or not header.startswith(MAGIC) or page_bytes not in PAGE_SIZES:
+            self._findings.add("it is not an SQLite database, or its header is damaged")
+            return 0
+        if self._bytes != pages * page_bytes:
+            change = "shortened" if self._bytes < pages * page_bytes else "lengthened"
+            self._findings.add(f"it was {change}: it has {self._bytes} bytes, and its header says {pages * page_bytes}")
+        return page_bytes
+
+    def _check_pages(self, page_bytes: int) -> None:
+        """Read every page, as SQLite does: where pages have checksums, they are verified."""
+        self._findings.step = "reading pages"
+        damaged: list[int] = []
+        unreadable: list[int] = []
+        with closing(opening.open_alone(self._database)) as connection:
+            for number in range(self._bytes // page_bytes):
+                try:
+                    connection.read("main", 0, number * page_bytes, page_bytes)
+                except apsw.IOError as error:
+                    (damaged if is_mismatch(error) else unreadable).append(number + 1)
+                if number % PAGES_BETWEEN_PROGRESS == 0:
+                    self._progress(self._findings.step, number * page_bytes, self._bytes)
+        for found, what in ((damaged, "do not match their checksums"), (unreadable, "cannot be read from the disk")):
+            if found:
+                named = ", ".join(map(str, found[:PAGES_NAMED])) + (" …" if len(found) > PAGES_NAMED else "")
+                total = self._bytes // page_bytes
+                self._findings.add(f"{len(found)} of {total} pages {what} (number {named})")
+
+    def _examine(self, connection: apsw.Connection, *, replay: bool) -> None:
+        media = BlobDirectory(self._database.with_suffix(".media") if self._media is None else self._media.directory)
+        db = Snapshot(connection, BlobsInTransaction(media), 0, LogPosition())
+        self._check_with_sqlite(connection)
+        with self._findings.reading("its schema"):
+            opening.recognise(connection, self._database)
+            opening.check_schema(connection, self._database)
+            self._version = connection.pragma("user_version")
+        with self._findings.reading("the end of its command log"):
+            self._ends = Ends(*db.rows(SELECT_ENDS)[0])
+        with self._findings.reading("its scope"):
+            self._check_scope(connection)
+        self._count_rows(connection, db)
+        before = len(self._findings)
+        payloads_missing = self._check_log(db)
+        log_is_whole = len(self._findings) == before
+        if self._media is not None:
+            self._findings.step = "reading media"
+            with self._findings.reading("its media"):
+                self._media.check(db)
+        self._compared = self._why_not_compared(payloads_missing, log_is_whole=log_is_whole, replay=replay)
+        if self._compared:
+            self._check_numbers(db)
+        else:
+            self._compare()
+
+    def _check_with_sqlite(self, connection: apsw.Connection) -> None:
+        """SQLite's checks of the structure, the indexes and the references between tables."""
+        self._findings.step = "checking with SQLite"
+        connection.set_progress_handler(partial(self._go_on, self._findings.step), STEPS_BETWEEN_PROGRESS)
+        try:
+            self._check_integrity(connection)
+        except DAMAGE as error:
+            self._findings.add(f"SQLite's integrity check cannot read on: {explained(error)}")
+            self._name_damaged_tables(connection)
+        with self._findings.reading("references between its tables"):
+            found = Counter((row[0], row[2]) for row in connection.execute("PRAGMA foreign_key_check"))
+            for (table, parent), number in found.items():
+                self._findings.add(f"rows of {table} are about rows of {parent} that do not exist: {number}")
+        connection.set_progress_handler(None)
+
+    def _go_on(self, step: str) -> bool:
+        self._progress(step, 0, None)
+        return False
+
+    def _check_integrity(self, connection: apsw.Connection) -> None:
+        for (line,) in connection.execute(f"PRAGMA integrity_check({INTEGRITY_LINES})"):
+            if line != "ok":
+                self._findings.add(f"SQLite's integrity check: {' '.join(str(line).split())}")
+
+    def _name_damaged_tables(self, connection: apsw.Connection) -> None:
+        """Which tables have damaged pages, as far as the list of tables itself can be read."""
+        with self._findings.reading("its list of tables"):
+            for (table,) in connection.execute(SELECT_TABLES).fetchall():
+                with self._findings.reading(f"a part of {table}, or of its indexes,"):
+                    connection.execute(f"PRAGMA integrity_check({table})").fetchall()
+
+    def _check_scope(self, connection: apsw.Connection) -> None:
+        rows = fetch(connection, opening.SELECT_SCOPE)
+        if not rows:
+            if self._ends is not None and self._ends.seq:
+                self._findings.add("it does not name the scope that it belongs to")
+            return
+        self._scope = rows[0][0]
+        own = opening.DEFAULT_FILE, f"{hashlib.sha256(self._scope.encode()).hexdigest()}.db"
+        if self._database.name != own[self._scope != DEFAULT_SCOPE] and _is_of_a_scope(self._database.name):
+            self._findings.add(f"it belongs to the scope {self._scope!r}, whose file has another name")
+
+    def _count_rows(self, connection: apsw.Connection, db: Snapshot) -> None:
+        with self._findings.reading("its list of tables"):
+            tables = {name for (name,) in connection.execute(SELECT_TABLES).fetchall()}
+            for table in COUNTS.keys() & tables:
+                with self._findings.reading(f"the rows of {table}"):
+                    self._rows[table] = db.rows(COUNTS[table])[0][0]
+
+    def _check_log(self, db: Snapshot) -> int:
+        """Check all rows of the command log. Returns how many commands were logged without their payload."""
+        self._findings.step = "checking the command log"
+        if self._ends is None:
+            return 0
+        with self._findings.reading("the ends of its command log"):
+            if damage := damage_at_ends(db):
+                self._findings.add(damage)
+        check = LogCheck(self._ends)
+        from_seq, step = self._ends.log_from, 1
+        for _ in range(UNREADABLE_MAX):
+            read = check.seq
+            try:
+                self._check_rows(check, from_seq, db)
+                break
+            except DAMAGE as error:
+                self._findings.add(f"the command log cannot be read after command {check.seq}: {explained(error)}")
+            step = 1 if check.seq > read else step * 2  # beyond the damaged page
+            from_seq = max(check.seq, from_seq) + step
+            if from_seq > self._ends.seq:
+                break
+        self._chain = check.chain or CHAIN_START
+        return check.payloads_missing
+
+    def _check_rows(self, check: LogCheck, from_seq: int, db: Snapshot) -> None:
+        assert self._ends is not None
+        for row in db.each(SELECT_ROWS, from_seq=from_seq):
+            for problem in check.add(LogRow(*row)):
+                self._findings.add(problem)
+            if check.seq % ROWS_BETWEEN_PROGRESS == 0:
+                self._progress(self._findings.step, check.seq, self._ends.seq)
+
+    def _why_not_compared(self, payloads_missing: int, *, log_is_whole: bool, replay: bool) -> str:
+        if self._ends is None:
+            return "the end of the command log cannot be read"
+        if not replay:
+            return "this was not asked for"
+        if self._version != len(migrations()):
+            return (
+                f"the file has schema version {self._version}, and is migrated to {len(migrations())} when it is opened"
+            )
+        if self._ends.log_from != 1:
+            return f"the command log begins with command {self._ends.log_from}"
+        if payloads_missing:
+            return f"{payloads_missing} commands were logged without their payload"
+        return "" if log_is_whole else "the command log is damaged"
+
+    def _check_numbers(self, db: Snapshot) -> None:
+        """Rows must not name later commands than the log has: what can be compared with a log that is not whole."""
+        for table, statement in LARGEST_SEQS.items():
+            with self._findings.reading(f"the rows of {table}"):
+                largest: Any = db.rows(statement)[0][0]
+                if self._ends is not None and (largest or 0) > self._ends.seq:
+                    self._findings.add(
+                        f"a row of {table} was written by command {largest}, the last is {self._ends.seq}"
+                    )
+
+    def _compare(self) -> None:
+        self._findings.step = "comparing the tables with the command log"
+        assert self._ends is not None
+        media = MediaOfCopy(self._media, self._scratch)
+        try:
+            LogComparison(self._database, self._ends, media, self._progress, self._scratch).report(self._findings)
+        except Refused as error:
+            self._findings.add(str(error))
+            self._compared = "the command log cannot be executed again"
+
+
+def _is_of_a_scope(name: str) -> bool:
+    """Whether this is a name that the file of a scope has in a data directory."""
+    stem = name.removesuffix(".db")
+    return name == opening.DEFAULT_FILE or (len(stem) == 64 and set(stem) <= set("0123456789abcdef"))
