@@ -63,6 +63,7 @@ OWN_FILES = (
     "-wal-lineage.new",
     "-wal-foreign",
     "-wal-lost",
+    "-last-commit",
     COMPACTED,
     REPAIRED,
 )

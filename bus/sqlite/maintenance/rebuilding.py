@@ -24,10 +24,12 @@ from backscroll.bus.sqlite import opening
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.checksums import RESERVED_BYTES
 from backscroll.bus.sqlite.errors import DamagedBlob
+from backscroll.bus.sqlite.last_commit import LastCommitFile
 from backscroll.bus.sqlite.maintenance import salvaged_log
 from backscroll.bus.sqlite.maintenance.progress import Progress
 from backscroll.bus.sqlite.maintenance.proof import Proof, prove
 from backscroll.bus.sqlite.maintenance.readable_copies import (
+    copy_mended_log,
     copy_with_schema_of,
     copy_without_zeroed_pages,
     has_zeroed_pages,
@@ -38,6 +40,8 @@ from backscroll.bus.sqlite.scopes import beside
 from backscroll.bus.sqlite.statements import COMPILED, fetch
 from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.bus.sqlite.transaction import Transaction
+from backscroll.bus.sqlite.wal_check import intact_frames
+from backscroll.bus.sqlite.wal_lineage import read_database, read_log
 from backscroll.handlers import HANDLERS, clearing, repairs
 from backscroll.handlers.execute import execute_entry
 from backscroll.handlers.log_check import DAMAGED_ROW, LogRow, entry_of
@@ -105,13 +109,18 @@ class Rebuilding:
         self._other = scratch / "replayed.db"
         self._notes: list[str] = []
         self._base_seq = 0
+        self._read_until = 0  # the last command whose effects are in the tables that were read
+        self._has_tail = False  # rows of the log were read behind it
 
     def run(self, result: Path, report: ScopeReport) -> Proof:
         """Write the new database, and tell in the report what it has. Raises `CannotRebuild`."""
         COMPILED.compile_all()
         with closing(self._salvage()) as target:
             log, whole = self._examine_log(target)
-            exact = self._fill(target, report, exact=whole)
+            if self._has_tail and (whole or self._all_tables_whole()):
+                exact = self._take_replay(target) and whole
+            else:
+                exact = self._fill(target, report, exact=whole)
             self._complete(target, report, log, exact=exact)
             _write(target, result)
             proof = self._prove(result)
@@ -135,8 +144,19 @@ class Rebuilding:
         if source:
             with closing(source):
                 self._salvaged.read(source)
+        self._read_until = salvaged_log.ends_of(target).seq
+        self._read_tail()
         opening.migrate(target, self._damaged.database)
         return target
+
+    def _read_tail(self) -> None:
+        """Read the part of the command log that is in the write-ahead log behind a damaged frame."""
+        log, copy = beside(self._damaged.database, "-wal"), self._scratch / "with-tail.db"
+        if log.exists() and copy_mended_log(log, beside(copy, "-wal")):
+            with suppress(*DAMAGE, CannotOpen, apsw.Error):
+                shutil.copyfile(self._damaged.database, copy)
+                with closing(_with_our_tables(copy)) as source:
+                    self._has_tail = self._salvaged.read_log(source)
 
     def _open_source(self) -> apsw.Connection | None:
         """The damaged database, with the definitions of its tables from another one if its own are damaged."""
@@ -147,17 +167,33 @@ class Rebuilding:
             path = self._scratch / "readable.db"
             copy_without_zeroed_pages(self._damaged.database, path)
             self._copy_log_to(path)
+        if not self._log_fits():
+            if path == self._damaged.database:
+                path = self._scratch / "alone.db"
+                shutil.copyfile(self._damaged.database, path)
+            beside(path, "-wal").unlink(missing_ok=True)
         with suppress(*DAMAGE, CannotOpen, apsw.Error):
             return _with_our_tables(path)
         for number, donor in enumerate(self._donors()):
             copy = self._scratch / f"with-schema-{number}.db"
             with suppress(*DAMAGE, CannotOpen, apsw.Error, OSError):
                 copy_with_schema_of(donor, path, copy)
-                self._copy_log_to(copy)
+                if self._log_fits():
+                    self._copy_log_to(copy)
                 opened = _with_our_tables(copy)
                 self._notes.append("The definitions of its tables were damaged, and were taken from another database.")
                 return opened
         return None
+
+    def _log_fits(self) -> bool:
+        """Whether what SQLite reads of the write-ahead log belongs to the database, and would undo nothing in it."""
+        path = self._damaged.database
+        file = read_database(path)
+        log = read_log(beside(path, "-wal"), file, intact_frames(path))
+        if file.moment is None or log is None or log.first is None or log.last is None:
+            return True
+        same = file.moment.lineage == log.first.lineage
+        return same and log.first.commits - 1 <= file.moment.commits <= log.last.commits
 
     def _copy_log_to(self, copy: Path) -> None:
         log = beside(self._damaged.database, "-wal")
@@ -181,11 +217,16 @@ class Rebuilding:
             self._take_base(target, self._damaged.base)
         log = salvaged_log.examine(target)
         lost = max((each["seq"] for each in self._salvaged.lost(LOG)), default=0)
-        self._greatest = max(log.last, self._ends.seq, lost, self._base_seq)
+        self._greatest = max(log.last, self._ends.seq, lost, self._base_seq, self._last_noted())
         begins_at = self._ends.log_from
         if begins_at > self._ends.seq > 0:
             return log, self._greatest <= self._ends.seq and self._salvaged.found[LOG].whole
         return log, log.last == self._greatest and log.whole_from <= begins_at
+
+    def _last_noted(self) -> int:
+        """The last command according to the file that tells of the last commit."""
+        noted = LastCommitFile(self._damaged.database).read()
+        return noted.seq if noted and noted.is_of(self._ends.lineage) else 0
 
     def _remove_wrong_rows(self, target: apsw.Connection) -> None:
         wrong = salvaged_log.wrong_rows(target)
@@ -263,14 +304,28 @@ class Rebuilding:
     def _has_rows_of_media(self) -> bool:
         return all(self._salvaged.found[table].whole for table in ("media", "media_parts"))
 
-    def _take_replay(self, target: apsw.Connection) -> None:
-        """Take all rows from a replay, and only what the log does not tell from what was read."""
+    def _all_tables_whole(self) -> bool:
+        return all(found.whole for found in self._salvaged.found.values())
+
+    def _take_replay(self, target: apsw.Connection) -> bool:
+        """Take all rows from a replay, and only what the log does not tell from what was read.
+
+        Returns whether all commands could be executed again.
+        """
         self._other = self._scratch / "replayed-again.db"
-        self._replay(target)
+        if self._has_tail and self._all_tables_whole():
+            self._salvaged.copy_until(self._read_until, self._other)
+        executed = self._replay(target)
         for name in self._salvaged.found:
-            if name not in (LOG, *OF_THE_FILE) and not (name in OF_MEDIA and self._has_rows_of_media()):
+            keeps = name in OF_MEDIA and self._has_rows_of_media() and not self._has_tail
+            if name not in (LOG, *OF_THE_FILE) and not keeps:
                 self._salvaged.replace(name, self._other, SECRET_COLUMNS.get(name, ()))
-        self._notes.append("Some rows were not what the command log leads to, and were made again from it.")
+        self._notes.append(
+            "What was committed behind the damaged part of the write-ahead log was executed again."
+            if self._has_tail
+            else "Rows were not what the command log leads to, and were made again from it."
+        )
+        return executed
 
     # What is about all
 

@@ -13,6 +13,7 @@ them, whatever they mean.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -161,6 +162,13 @@ class Salvage:
                 if not self.found[table.name].whole:
                     self.found[table.name] = self._read_table(source, table)
 
+    def read_log(self, source: apsw.Connection) -> bool:
+        """Add rows of the command log that a source has behind those that were read; whether there are any."""
+        insert = self._insert(self.tables["commands"])
+        [(last,)] = _all(self._target, "SELECT coalesce(max(seq), 0) FROM main.commands")
+        with self._target:
+            return Scan(source, self.tables["commands"], insert).run(after=(last,)).last is not None
+
     def _read_table(self, source: apsw.Connection, table: Table) -> TableFound:
         scan = Scan(source, table, self._insert(table))
         upwards = scan.run()
@@ -251,14 +259,20 @@ class Salvage:
         finally:
             self._target.execute(f"DETACH {OTHER}")
 
+    def copy_until(self, seq: int, path: Path) -> None:
+        """Copy what was read to a new file, as the store that it was after a command."""
+        self._target.execute("VACUUM INTO :path", {"path": str(path)})
+        with closing(apsw.Connection(str(path))) as copy:
+            copy.pragma("journal_mode", "memory")
+            copy.execute("DELETE FROM commands WHERE seq > :seq", {"seq": seq})
+            copy.execute("UPDATE sequence SET closed = 1")
+
     def has_taken_log(self) -> bool:
         """Whether there are rows of the log from elsewhere."""
         return bool(_all(self._target, f"SELECT 1 FROM {KNOWN}.{TAKEN} LIMIT 1"))
 
     def retake_log(self, other: Path) -> None:
-        """Replace the rows of the log from elsewhere by those of another database, in which their text is erased that was
-        deleted since.
-        """
+        """Replace the rows of the log from elsewhere by those of another database, where what was deleted is erased."""
         self._target.execute(f"ATTACH :path AS {OTHER}", {"path": str(other)})
         try:
             self._target.execute(
@@ -270,9 +284,8 @@ class Salvage:
 
     def forget_results_taken(self) -> None:
         """Forget the results in rows of the log from elsewhere: their text may have been deleted since."""
-        self._target.execute(
-            f"UPDATE main.commands SET result = x'' WHERE result IS NOT NULL AND seq IN (SELECT seq FROM {KNOWN}.{TAKEN})"
-        )
+        taken = f"SELECT seq FROM {KNOWN}.{TAKEN}"
+        self._target.execute(f"UPDATE main.commands SET result = x'' WHERE result IS NOT NULL AND seq IN ({taken})")
 
     def _fill(self, table: str, *, only_known: bool) -> int:
         of = next(each for each in tables_of(self._target) if each.name == table)
