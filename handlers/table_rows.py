@@ -40,11 +40,6 @@ WRITTEN_BEFORE_COUNTING = statement(
     .limit(SQL("1"))
 )
 """Finds a message of a time when messages did not have the number of the command that wrote them."""
-REPLACED_TEXT_ERASED = statement(
-    LogReferences.select(SQL("1")).where(LogReferences.replaceable != SQL("31")).limit(SQL("1"))
-)
-"""Finds a trace of the setting that has replaced text erased."""
-
 LARGEST_SEQS = {
     "messages": statement(Messages.select(SQL(f"max(max(origin_seq), max(written) / {MEMBERS})"))),
     "log_references": statement(LogReferences.select(SQL("max(seq)"))),
@@ -96,7 +91,6 @@ class Incomparable:
         results_from: Results of commands before this one are no longer stored.
         internal: The numbers for the daemon's own use, and references for erasing text: they were written by an earlier
             version, which did not have them.
-        references: References for erasing text: a setting that decides about them was changed.
         unnamed_since: Since when media are named by no attachment: that is the moment when a cleared room was emptied.
         all_media: Everything about media, because their parts are not there.
         media: The ids of media of which parts are missing, so they cannot be made again; `puts` are the commands that
@@ -105,7 +99,6 @@ class Incomparable:
 
     results_from: int = 1
     internal: bool = False
-    references: bool = False
     unnamed_since: bool = False
     all_media: bool = False
     media: set[str] = field(default_factory=set)
@@ -122,7 +115,7 @@ class Incomparable:
         }.get(table.name)
         if special is not None:
             return special
-        if not table.internal or not (self.internal or self.references):
+        if not table.internal or not self.internal:
             return lambda row: row
         hidden = set(table.internal)
         return lambda row: tuple(None if at in hidden else value for at, value in enumerate(row))
@@ -138,7 +131,7 @@ class Incomparable:
     def _reference(self, row: Row) -> Row | None:
         noun, _, subject = row[:3]
         is_lost = noun == "media" and (self.all_media or subject in self.media)
-        return None if is_lost or self.internal or self.references else row
+        return None if is_lost or self.internal else row
 
     def _media(self, row: Row) -> Row | None:
         return None if self.all_media or row[0] in self.media else row

@@ -170,7 +170,12 @@ def canonical(command: "Command[Any]") -> bytes:
     MessagePack with the keys of every map sorted by their bytes, at every depth; fields that are unset or have their
     default value are left out. It never contains a secret or the bytes of a file.
     """
-    return _encode_canonically(as_logged(command))
+    return canonical_form(as_logged(command))
+
+
+def canonical_form(value: Any) -> bytes:
+    """A value in MessagePack, with the keys of every map sorted by their bytes, at every depth."""
+    return _encode_canonically(value)
 
 
 def digest_of(salt: bytes, payload: bytes) -> bytes:

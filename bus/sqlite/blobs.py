@@ -37,7 +37,7 @@ class BlobDirectory:
                 self._count(len(data))
         return sha256
 
-    def put_again(self, sha256: str, /) -> bool:
+    def put_again(self, sha256: str) -> bool:
         """Count an existing part as put now. Returns False if it does not exist."""
         try:
             os.utime(self._path(sha256))
@@ -55,7 +55,7 @@ class BlobDirectory:
             raise DamagedBlob(sha256)
         return data
 
-    def remove(self, sha256: str, /) -> None:
+    def remove(self, sha256: str) -> None:
         path = self._path(sha256)
         if self._stored is not None and path.exists():
             self._count(-path.stat().st_size)

@@ -39,29 +39,31 @@ class MediaCheck:
                 self._check_file(media_id, sha256, size, db)
         for path in self._files():
             if db.row(SELECT_USE_OF_PART, sha256=path.name) is None:
-                self._digest(path, hashlib.sha256())
+                self._is_whole(path, None)
 
     def _check_file(self, media_id: str, sha256: str, size: int, db: Reads) -> None:
-        whole, before, complete = hashlib.sha256(), self._bytes, True
+        before, complete = self._bytes, True
         rows = db.rows(SELECT_ORDERED_PARTS, media_id=media_id)
         if [position for position, _ in rows] != list(range(len(rows))) or not rows:
             self._findings.add(f"rows of parts of media {media_id} are missing")
             return
+        whole = hashlib.sha256() if len(rows) > 1 else None  # of a single part it is the hash of that
         for _, part in rows:
-            complete &= self._digest(self.directory / part[:2] / part, whole)
-        if complete and whole.hexdigest() != sha256:
+            complete &= self._is_whole(self.directory / part[:2] / part, whole)
+        if complete and (whole.hexdigest() if whole else rows[0][1]) != sha256:
             self._findings.add(f"the parts of media {media_id} do not make the file that was put: its SHA-256 differs")
         if complete and self._bytes - before != size:
             self._findings.add(f"the parts of media {media_id} have {self._bytes - before} bytes, its row says {size}")
 
-    def _digest(self, path: Path, whole: Any) -> bool:
-        """Add the bytes of a part to the digest of its file; False if it is missing or damaged."""
+    def _is_whole(self, path: Path, whole: Any) -> bool:
+        """Read a part, and add its bytes to the hash of its file if there is one; False if it is missing or damaged."""
         digest = hashlib.sha256()
         try:
             with path.open("rb", buffering=0) as file:
                 while chunk := file.read(CHUNK_BYTES):
                     digest.update(chunk)
-                    whole.update(chunk)
+                    if whole is not None:
+                        whole.update(chunk)
                     self._bytes += len(chunk)
                     self._progress(STEP, self._bytes, None)
         except FileNotFoundError:
@@ -108,10 +110,13 @@ class MediaOfCopy(BlobDirectory):
     def put(self, data: bytes) -> str:
         return hashlib.sha256(data).hexdigest()
 
-    def put_again(self, _sha256: str, /) -> bool:
+    def put_again(self, sha256: str) -> bool:  # noqa: ARG002
         return True
 
-    def remove(self, _sha256: str, /) -> None:
+    def put_before(self, time_ms: int) -> Iterator[str]:  # noqa: ARG002
+        return iter(())  # so that nothing is removed because it is old
+
+    def remove(self, sha256: str) -> None:
         pass
 
 

@@ -20,7 +20,7 @@ from backscroll.bus.sqlite.checksums import is_mismatch
 from backscroll.bus.sqlite.maintenance.findings import DAMAGE, Findings, explained
 from backscroll.bus.sqlite.maintenance.media_check import MediaCheck, MediaOfCopy
 from backscroll.bus.sqlite.maintenance.progress import Problem, Progress
-from backscroll.bus.sqlite.maintenance.replaying import LogComparison, Refused
+from backscroll.bus.sqlite.maintenance.replaying import LogComparison, Refused, Unreadable
 from backscroll.bus.sqlite.statements import COMPILED, fetch
 from backscroll.bus.sqlite.transaction import BlobsInTransaction, Snapshot
 from backscroll.handlers.command_log import damage_at_ends
@@ -90,16 +90,20 @@ class _Examination:
         self._ends: Ends | None = None
         self._chain = CHAIN_START
         self._rows: dict[str, int] = {}
+        self._payloads_missing, self._log_is_whole = 0, False
         self._compared = "the file cannot be read"
         COMPILED.compile_all()
 
     def run(self, *, replay: bool) -> Proof:
+        page_bytes = 0
         with self._findings.reading("the file"):
             self._bytes = self._database.stat().st_size
-            if page_bytes := self._check_header():
-                self._check_pages(page_bytes)
-                with closing(opening.open_alone(self._database)) as connection:
-                    self._examine(connection, replay=replay)
+            page_bytes = self._check_header()
+        if page_bytes:
+            self._examine(page_bytes)
+            self._compared = self._why_not_compared(replay=replay)
+            if not self._compared:
+                self._compare()
         ends = self._ends or Ends(0, "", 0, 0, "")
         return Proof(
             scope=self._scope,
@@ -130,11 +134,15 @@ class _Examination:
         return page_bytes
 
     def _check_pages(self, page_bytes: int) -> None:
-        """Read every page, as SQLite does: where pages have checksums, they are verified."""
+        """Read every page through SQLite's files: where pages have checksums, they are verified.
+
+        The connection does nothing else, so it can be opened however damaged the database is.
+        """
         self._findings.step = "reading pages"
         damaged: list[int] = []
         unreadable: list[int] = []
-        with closing(opening.open_alone(self._database)) as connection:
+        address = f"{self._database.absolute().as_uri()}?immutable=1"
+        with closing(apsw.Connection(address, flags=opening.READ_ONLY)) as connection:
             for number in range(self._bytes // page_bytes):
                 try:
                     connection.read("main", 0, number * page_bytes, page_bytes)
@@ -148,31 +156,38 @@ class _Examination:
                 total = self._bytes // page_bytes
                 self._findings.add(f"{len(found)} of {total} pages {what} (number {named})")
 
-    def _examine(self, connection: apsw.Connection, *, replay: bool) -> None:
-        media = BlobDirectory(self._database.with_suffix(".media") if self._media is None else self._media.directory)
-        db = Snapshot(connection, BlobsInTransaction(media), 0, LogPosition())
-        self._check_with_sqlite(connection)
+    def _examine(self, page_bytes: int) -> None:
+        """All steps that need nothing but the file and its media."""
+        self._check_pages(page_bytes)
+        self._findings.step = "opening the database"
+        with self._findings.reading("the database"), closing(opening.open_alone(self._database)) as connection:
+            self._check_with_sqlite(connection)
+            if self._is_ours(connection):
+                blobs = BlobsInTransaction(BlobDirectory(self._database.with_suffix(".media")))
+                self._check_rows(connection, Snapshot(connection, blobs, 0, LogPosition()))
+
+    def _is_ours(self, connection: apsw.Connection) -> bool:
+        """Whether it is a database of this program, with the schema of its version, as far as that can be read."""
+        before = len(self._findings)
+        self._findings.step = "comparing the schema"
         with self._findings.reading("its schema"):
             opening.recognise(connection, self._database)
-            opening.check_schema(connection, self._database)
             self._version = connection.pragma("user_version")
+            opening.check_schema(connection, self._database)
+        return len(self._findings) == before
+
+    def _check_rows(self, connection: apsw.Connection, db: Snapshot) -> None:
         with self._findings.reading("the end of its command log"):
             self._ends = Ends(*db.rows(SELECT_ENDS)[0])
         with self._findings.reading("its scope"):
             self._check_scope(connection)
         self._count_rows(connection, db)
-        before = len(self._findings)
-        payloads_missing = self._check_log(db)
-        log_is_whole = len(self._findings) == before
+        self._check_log(db)
         if self._media is not None:
             self._findings.step = "reading media"
             with self._findings.reading("its media"):
                 self._media.check(db)
-        self._compared = self._why_not_compared(payloads_missing, log_is_whole=log_is_whole, replay=replay)
-        if self._compared:
-            self._check_numbers(db)
-        else:
-            self._compare()
+        self._check_numbers(db)
 
     def _check_with_sqlite(self, connection: apsw.Connection) -> None:
         """SQLite's checks of the structure, the indexes and the references between tables."""
@@ -194,9 +209,10 @@ class _Examination:
         return False
 
     def _check_integrity(self, connection: apsw.Connection) -> None:
-        for (line,) in connection.execute(f"PRAGMA integrity_check({INTEGRITY_LINES})"):
-            if line != "ok":
-                self._findings.add(f"SQLite's integrity check: {' '.join(str(line).split())}")
+        for (lines,) in connection.execute(f"PRAGMA integrity_check({INTEGRITY_LINES})"):
+            for line in str(lines).splitlines():
+                if line != "ok" and not line.startswith("***"):
+                    self._findings.add(f"SQLite's integrity check: {line}")
 
     def _name_damaged_tables(self, connection: apsw.Connection) -> None:
         """Which tables have damaged pages, as far as the list of tables itself can be read."""
@@ -223,11 +239,13 @@ class _Examination:
                 with self._findings.reading(f"the rows of {table}"):
                     self._rows[table] = db.rows(COUNTS[table])[0][0]
 
-    def _check_log(self, db: Snapshot) -> int:
-        """Check all rows of the command log. Returns how many commands were logged without their payload."""
+    def _check_log(self, db: Snapshot) -> None:
+        """Check all rows of the command log."""
         self._findings.step = "checking the command log"
         if self._ends is None:
-            return 0
+            return
+        before = len(self._findings)
+        self._progress(self._findings.step, 0, self._ends.seq)
         with self._findings.reading("the ends of its command log"):
             if damage := damage_at_ends(db):
                 self._findings.add(damage)
@@ -236,7 +254,7 @@ class _Examination:
         for _ in range(UNREADABLE_MAX):
             read = check.seq
             try:
-                self._check_rows(check, from_seq, db)
+                self._check_commands(check, from_seq, db)
                 break
             except DAMAGE as error:
                 self._findings.add(f"the command log cannot be read after command {check.seq}: {explained(error)}")
@@ -245,9 +263,10 @@ class _Examination:
             if from_seq > self._ends.seq:
                 break
         self._chain = check.chain or CHAIN_START
-        return check.payloads_missing
+        self._payloads_missing = check.payloads_missing
+        self._log_is_whole = len(self._findings) == before
 
-    def _check_rows(self, check: LogCheck, from_seq: int, db: Snapshot) -> None:
+    def _check_commands(self, check: LogCheck, from_seq: int, db: Snapshot) -> None:
         assert self._ends is not None
         for row in db.each(SELECT_ROWS, from_seq=from_seq):
             for problem in check.add(LogRow(*row)):
@@ -255,23 +274,23 @@ class _Examination:
             if check.seq % ROWS_BETWEEN_PROGRESS == 0:
                 self._progress(self._findings.step, check.seq, self._ends.seq)
 
-    def _why_not_compared(self, payloads_missing: int, *, log_is_whole: bool, replay: bool) -> str:
-        if self._ends is None:
-            return "the end of the command log cannot be read"
+    def _why_not_compared(self, *, replay: bool) -> str:
         if not replay:
             return "this was not asked for"
+        if self._ends is None:
+            return "the end of the command log cannot be read"
         if self._version != len(migrations()):
-            return (
-                f"the file has schema version {self._version}, and is migrated to {len(migrations())} when it is opened"
-            )
+            return f"the file has schema version {self._version}, and has to be migrated first"
         if self._ends.log_from != 1:
             return f"the command log begins with command {self._ends.log_from}"
-        if payloads_missing:
-            return f"{payloads_missing} commands were logged without their payload"
-        return "" if log_is_whole else "the command log is damaged"
+        if self._payloads_missing:
+            return f"{self._payloads_missing} commands were logged without their payload"
+        return "" if self._log_is_whole else "the command log is damaged"
 
     def _check_numbers(self, db: Snapshot) -> None:
-        """Rows must not name later commands than the log has: what can be compared with a log that is not whole."""
+        """Rows must not name later commands than the log has, which can be compared with any log."""
+        if self._version != len(migrations()):
+            return
         for table, statement in LARGEST_SEQS.items():
             with self._findings.reading(f"the rows of {table}"):
                 largest: Any = db.rows(statement)[0][0]
@@ -289,6 +308,9 @@ class _Examination:
         except Refused as error:
             self._findings.add(str(error))
             self._compared = "the command log cannot be executed again"
+        except Unreadable as error:
+            self._findings.add(f"its tables cannot be compared with the command log: {error}")
+            self._compared = "the tables cannot be read"
 
 
 def _is_of_a_scope(name: str) -> bool:

@@ -5,7 +5,7 @@ The log leads to every row, so this finds what no checksum can: pages that are v
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, cast
 import apsw
 
 from backscroll.bus.sqlite import opening
+from backscroll.bus.sqlite.checksums import is_mismatch
 from backscroll.bus.sqlite.maintenance.findings import DAMAGE, Findings, explained
 from backscroll.bus.sqlite.maintenance.media_check import MediaOfCopy
 from backscroll.bus.sqlite.maintenance.progress import Progress
@@ -22,12 +23,11 @@ from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.bus.sqlite.transaction import Transaction
 from backscroll.handlers import HANDLERS, clearing
 from backscroll.handlers.execute import execute_entry
-from backscroll.handlers.log_check import SELECT_ROWS, Ends, LogRow, decoded, entry_of, words
-from backscroll.handlers.sql import Row
+from backscroll.handlers.log_check import DAMAGED_ROW, SELECT_ROWS, Ends, LogRow, decoded, entry_of, words
+from backscroll.handlers.sql import Row, Statement
 from backscroll.handlers.storage import Retention
 from backscroll.handlers.table_rows import (
     ALL,
-    REPLACED_TEXT_ERASED,
     WRITTEN_BEFORE_COUNTING,
     Incomparable,
     TableRows,
@@ -51,24 +51,28 @@ class Refused(Exception):
     """A command of the log cannot be executed again."""
 
 
+class Unreadable(Exception):
+    """What is compared cannot be read, because the file is damaged."""
+
+
 class Differences:
     """The rows of a table that differ: the first ones in words, and how many there are.
 
-    `of_references` tells whether they are about nothing but which text is to be erased with an item.
+    `of_references` tells whether they are about which text is to be erased with an item, `of_text` whether some are
+    about which text of a command may still be replaced: that changes only if replaced text is erased.
     """
 
     def __init__(self, table: TableRows) -> None:
         self._table = table
         self.shown: list[str] = []
         self.total = 0
-        self.of_references = True
+        self.of_references = table.name == "log_references"
+        self.of_text = False
 
     def add(self, left: Row | None, right: Row | None) -> None:
         """Note that a row of the file is not equal to the one that the log leads to."""
         columns = self._columns(left, right)
-        self.of_references &= self._table.name == "log_references" or (
-            bool(columns) and set(columns) <= {"origin_seq", "origin_member"}
-        )
+        self.of_text |= columns == ["replaceable"]
         self.total += 1
         if self.total <= SHOWN_MAX:
             self.shown.append(f"{self._named(left or right or ())} {_difference(left, right, columns)}")
@@ -102,10 +106,12 @@ class Comparison(NamedTuple):
     differences: list[Differences]
     unreadable: dict[str, str]
 
-    @property
-    def is_of_references(self) -> bool:
-        """Whether there are differences, and all of them are about what is to be erased with which item."""
-        return bool(self.differences) and all(each.of_references for each in self.differences)
+    def total(self) -> int:
+        return sum(each.total for each in self.differences)
+
+    def of_references(self) -> list[Differences]:
+        """The differences about what is to be erased with which item."""
+        return [each for each in self.differences if each.of_references]
 
 
 class LogComparison:
@@ -123,11 +129,16 @@ class LogComparison:
         self._incomparable = Incomparable(results_from=ends.results_from, all_media=not media.is_known)
 
     def report(self, findings: Findings) -> None:
-        """Add the differences to the findings. Raises `Refused` if the log cannot be executed again."""
+        """Add the differences to the findings.
+
+        Raises `Refused` if the log cannot be executed again, and `Unreadable` if the comparison cannot begin.
+        """
         with tempfile.TemporaryDirectory(prefix="replay-", dir=self._scratch) as own:
             directory = Path(own)
-            with closing(opening.open_alone(self._settled(directory))) as connection:
-                self._incomparable.internal = bool(fetch(connection, WRITTEN_BEFORE_COUNTING))
+            with _damage_is_unreadable():
+                settled = self._settled(directory)
+            with closing(opening.open_alone(settled)) as connection:
+                self._incomparable.internal = _finds(connection, WRITTEN_BEFORE_COUNTING)
                 found = self._compare(connection, directory)
         for table, why in found.unreadable.items():
             findings.add(f"the rows of {table} cannot be compared with the command log: {why}")
@@ -151,13 +162,13 @@ class LogComparison:
     def _compare(self, connection: apsw.Connection, directory: Path) -> Comparison:
         """Compare the tables; a scope may have had the setting that has replaced text erased, always or at times."""
         found = self._compare_once(connection, directory / "replayed.db", Retention())
-        if not found.is_of_references:
+        if not found.of_references():
             return found
         again = self._compare_once(connection, directory / "again.db", Retention(redact_replaced=True))
-        if again.differences and fetch(connection, REPLACED_TEXT_ERASED):
-            self._incomparable.references = True
-            return self._compare_once(connection, directory / "other.db", Retention())
-        return found if again.differences else again
+        closer = min(found, again, key=Comparison.total)
+        if any(each.of_text for each in found.of_references()):  # the setting was not the same all the time
+            return closer._replace(differences=[each for each in closer.differences if not each.of_references])
+        return closer
 
     def _compare_once(self, connection: apsw.Connection, path: Path, retention: Retention) -> Comparison:
         with closing(SqliteStore(path, clock=_no_time, retention=retention)) as store:
@@ -167,9 +178,9 @@ class LogComparison:
             return _compare_tables(connection, replayed, self._incomparable, self._progress)
 
     def _replay(self, connection: apsw.Connection, store: SqliteStore) -> None:
-        rows = (LogRow(*row) for row in connection.execute(COMPILED[SELECT_ROWS], {"from_seq": 1}))
+        rows = (LogRow(*row) for row in _readable(connection.execute(COMPILED[SELECT_ROWS], {"from_seq": 1})))
         while chunk := _chunk(rows):
-            entries = list(map(self._entry, chunk))
+            entries = [self._entry(row) for row in chunk]
             while entries:
                 entries = entries[store.transact(partial(_execute, entries)) :]
             if store.clearing:
@@ -179,6 +190,12 @@ class LogComparison:
             self._progress(EXECUTING, chunk[-1].seq, self._ends.seq)
 
     def _entry(self, row: LogRow) -> LogEntry:
+        try:
+            return self._executable(row)
+        except DAMAGED_ROW as error:
+            raise Refused(f"command {row.seq} cannot be decoded: {words(error)}") from error
+
+    def _executable(self, row: LogRow) -> LogEntry:
         if row.type != PutMedia.wire_name or row.payload is None or self._has_parts(row):
             return entry_of(row)
         entry = entry_of(row, erased=True)
@@ -241,9 +258,8 @@ def _compare_tables(
     for table in ALL.values():
         comparable = incomparable.of(table)
         differences = Differences(table)
-        both = pairs(
-            _readable(_rows(ours, table, comparable)), _rows(replayed, table, comparable), _sortable(table.key)
-        )
+        wanted = _rows(replayed, table, comparable)
+        both = pairs(_readable(_rows(ours, table, comparable)), wanted, _sortable(table.key))
         try:
             for number, (left, right) in enumerate(both):
                 if left != right:
@@ -257,10 +273,6 @@ def _compare_tables(
     return found
 
 
-class Unreadable(Exception):
-    """The rows of the file that is examined cannot be read further."""
-
-
 def _rows(connection: apsw.Connection, table: TableRows, comparable: Callable[[Row], Row | None]) -> Iterator[Row]:
     for row in connection.execute(COMPILED[table.select]):
         kept = comparable(row)
@@ -269,9 +281,24 @@ def _rows(connection: apsw.Connection, table: TableRows, comparable: Callable[[R
 
 
 def _readable(rows: Iterator[Row]) -> Iterator[Row]:
-    try:
+    with _damage_is_unreadable():
         yield from rows
+
+
+def _finds(connection: apsw.Connection, statement: Statement) -> bool:
+    with _damage_is_unreadable():
+        return bool(fetch(connection, statement))
+
+
+@contextmanager
+def _damage_is_unreadable() -> Iterator[None]:
+    """Raise `Unreadable` for what reading a damaged file raises, but not for errors of a disk or its file system."""
+    try:
+        yield
     except DAMAGE as error:
+        is_damage = is_mismatch(error) or not isinstance(error, OSError | apsw.IOError | apsw.FullError)
+        if not is_damage:
+            raise
         raise Unreadable(explained(error)) from error
 
 
