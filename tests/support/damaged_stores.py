@@ -39,9 +39,12 @@ class History:
         self.earlier, self.killed, self.stopped = (directory / name for name in ("earlier", "killed", "stopped"))
         data = directory / "data"
         draw, commands = random.Random(seed), RandomCommands(seed)
-        self.sent: list[tuple[str, Any, str]] = []  # of which the results are known
+        self.sent: list[tuple[str, Any, str]] = []
+        self.seqs: dict[str, int] = {}  # of requests, by their ids
+        self.cursor = ""  # in the first half of the feed
         with Local(data) as local:
             self._fill(local, draw, commands, size, "a")
+            self.cursor = local.result("get-changes", {"after": "now"})["cursor"]
         shutil.copytree(data, self.earlier)
         with Local(data) as local:
             self._fill(local, draw, commands, size, "b")
@@ -52,6 +55,7 @@ class History:
             (each / "pid").unlink(missing_ok=True)
         self.contents = contents_of(self.stopped / DATABASE)
         self.pages = pages_of(self.stopped / DATABASE)
+        self.columns = {table._meta.table_name: list(table._meta.fields) for table in TABLES}
 
     def _fill(self, local: Local, draw: random.Random, commands: RandomCommands, size: int, half: str) -> None:
         for number in range(size):
@@ -61,6 +65,7 @@ class History:
             reply = local.ask(name, payload, request_id)
             if reply["ok"]:
                 commands.learn(name, payload, reply["result"])
+                self.seqs[request_id] = reply["seq"]
                 if name == "save-message":
                     self.sent.append((name, payload, request_id))
 
@@ -93,9 +98,9 @@ def _command(draw: random.Random, commands: RandomCommands, name: str) -> tuple[
 def contents_of(path: Path) -> Contents:
     """All rows of all tables of a closed file, but not what the file says of itself."""
     with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
-        names = [str(table._meta.table_name) for table in TABLES]  # type: ignore[attr-defined]
+        names = [str(table._meta.table_name) for table in TABLES]
         kept = [name for name in names if name not in OF_THE_FILE]
-        return {name: set(connection.execute(f"SELECT * FROM {name}")) for name in kept}  # type: ignore[arg-type]
+        return {name: set(connection.execute(f"SELECT * FROM {name}")) for name in kept}
 
 
 def pages_of(path: Path) -> list[Page]:
@@ -158,6 +163,34 @@ def shortened(draw: random.Random, pages: list[Page]) -> Damage:
     return Damage("shortened", [page for page in pages if page.number >= left], do)
 
 
+def log_flipped(draw: random.Random, _pages: list[Page]) -> Damage:
+    def do(path: Path) -> None:
+        log = path.with_name(f"{path.name}-wal")
+        data = log.read_bytes()
+        log.write_bytes(_flipped(data, draw.randrange(32, len(data)), draw.randrange(8)))
+
+    return Damage("one bit of the `-wal`", [], do)
+
+
+def log_overwritten(draw: random.Random, _pages: list[Page]) -> Damage:
+    def do(path: Path) -> None:
+        log = path.with_name(f"{path.name}-wal")
+        data, at = log.read_bytes(), draw.randrange(log.stat().st_size - 20_000)
+        log.write_bytes(data[:at] + draw.randbytes(20_000) + data[at + 20_000 :])
+
+    return Damage("20,000 bytes of the `-wal`", [], do)
+
+
+def log_shortened(draw: random.Random, _pages: list[Page]) -> Damage:
+    def do(path: Path) -> None:
+        log = path.with_name(f"{path.name}-wal")
+        with log.open("rb+") as file:
+            file.truncate(draw.randrange(log.stat().st_size // 2, log.stat().st_size))
+
+    return Damage("the `-wal` shortened", [], do)
+
+
+DAMAGES_OF_LOG = (log_flipped, log_overwritten, log_shortened)
 DAMAGES = (one_bit, many_bytes, zeroed, several_pages, interior, header, shortened)
 
 

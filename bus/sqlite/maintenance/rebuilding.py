@@ -124,7 +124,7 @@ class Rebuilding:
             self._complete(target, report, log, exact=exact)
             _write(target, result)
             proof = self._prove(result)
-            if exact and proof.problems:  # rows that can be read are not those that the log leads to
+            if exact and proof.problems and not self._has_tail:  # rows that can be read are not those that the log leads to
                 self._take_replay(target)
                 _write(target, result)
                 proof = self._prove(result)
@@ -320,6 +320,8 @@ class Rebuilding:
             keeps = name in OF_MEDIA and self._has_rows_of_media() and not self._has_tail
             if name not in (LOG, *OF_THE_FILE) and not keeps:
                 self._salvaged.replace(name, self._other, SECRET_COLUMNS.get(name, ()))
+        if self._has_tail:
+            self._salvaged.retake_log(self._other, all_rows=True)
         self._notes.append(
             "What was committed behind the damaged part of the write-ahead log was executed again."
             if self._has_tail

@@ -167,7 +167,8 @@ class Salvage:
         insert = self._insert(self.tables["commands"])
         [(last,)] = _all(self._target, "SELECT coalesce(max(seq), 0) FROM main.commands")
         with self._target:
-            return Scan(source, self.tables["commands"], insert).run(after=(last,)).last is not None
+            scanned = Scan(source, self.tables["commands"], insert).run(after=(last,))
+        return scanned.last is not None
 
     def _read_table(self, source: apsw.Connection, table: Table) -> TableFound:
         scan = Scan(source, table, self._insert(table))
@@ -271,13 +272,16 @@ class Salvage:
         """Whether there are rows of the log from elsewhere."""
         return bool(_all(self._target, f"SELECT 1 FROM {KNOWN}.{TAKEN} LIMIT 1"))
 
-    def retake_log(self, other: Path) -> None:
-        """Replace the rows of the log from elsewhere by those of another database, where what was deleted is erased."""
+    def retake_log(self, other: Path, *, all_rows: bool = False) -> None:
+        """Replace rows of the log by those of another database, where what was deleted is erased.
+
+        Those that were taken from elsewhere, or all.
+        """
         self._target.execute(f"ATTACH :path AS {OTHER}", {"path": str(other)})
         try:
             self._target.execute(
                 f"INSERT OR REPLACE INTO main.commands SELECT * FROM {OTHER}.commands"
-                f" WHERE seq IN (SELECT seq FROM {KNOWN}.{TAKEN})"
+                f"{'' if all_rows else f' WHERE seq IN (SELECT seq FROM {KNOWN}.{TAKEN})'}"
             )
         finally:
             self._target.execute(f"DETACH {OTHER}")
