@@ -8,6 +8,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from backscroll.bus.files import make_directory, write_whole
@@ -23,12 +24,15 @@ class BlobDirectory:
         self.directory = directory
         self._putting = threading.Lock()
         self._stored: int | None = None  # the bytes of all parts, once they were measured
+        self._keepers = 0  # who need that files stay
+        self._removed: set[str] = set()  # the parts whose files stay only for them
 
     def put(self, data: bytes) -> str:
         """Store a part durably and return its hash. An existing part counts as put now; a damaged one is repaired."""
         sha256 = hashlib.sha256(data).hexdigest()
         path = self._path(sha256)
         with self._putting:
+            self._removed.discard(sha256)
             if path.is_file() and path.read_bytes() == data:
                 os.utime(path)
             else:
@@ -39,14 +43,19 @@ class BlobDirectory:
 
     def put_again(self, sha256: str) -> bool:
         """Count an existing part as put now. Returns False if it does not exist."""
-        try:
-            os.utime(self._path(sha256))
-        except FileNotFoundError:
-            return False
+        with self._putting:
+            if sha256 in self._removed:
+                return False
+            try:
+                os.utime(self._path(sha256))
+            except FileNotFoundError:
+                return False
         return True
 
     def read(self, sha256: str) -> bytes | None:
         """The bytes of a part, or None if it does not exist; raises `DamagedBlob` if they do not match its hash."""
+        if sha256 in self._removed:
+            return None
         try:
             data = self._path(sha256).read_bytes()
         except FileNotFoundError:
@@ -56,6 +65,27 @@ class BlobDirectory:
         return data
 
     def remove(self, sha256: str) -> None:
+        """Remove a part; its file stays as long as somebody keeps all files, but nobody else finds it any more."""
+        with self._putting:
+            if self._keepers:
+                self._removed.add(sha256)
+            else:
+                self._unlink(sha256)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep the files of all parts until the end of the block, so that they can be copied. Safe from any thread."""
+        with self._putting:
+            self._keepers += 1
+        try:
+            yield
+        finally:
+            with self._putting:
+                self._keepers -= 1
+                while self._removed and not self._keepers:
+                    self._unlink(self._removed.pop())
+
+    def _unlink(self, sha256: str) -> None:
         path = self._path(sha256)
         if self._stored is not None and path.exists():
             self._count(-path.stat().st_size)

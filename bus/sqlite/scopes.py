@@ -11,7 +11,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +36,7 @@ from backscroll.bus.watched_files import WatchedFiles
 from backscroll.handlers.registry import Handlers
 from backscroll.handlers.scopes import ScopeAdmin
 from backscroll.handlers.storage import Retention
-from backscroll.schema.errors import BackscrollError, Busy, Storage
+from backscroll.schema.errors import BackscrollError, Busy, NotFound, Storage
 from backscroll.schema.replies import StorageHealth
 from backscroll.schema.wire import DEFAULT_SCOPE
 
@@ -68,6 +68,7 @@ OWN_FILES = (
     REPAIRED,
 )
 DELETING = "-deleting"  # the suffix of the file that says that the others are being removed
+RESTORING = "restoring"  # the file that says that a restore is moving files into the data directory
 ADOPTING = "adopting-"  # the prefix of directories for copies of files to import
 
 
@@ -90,6 +91,7 @@ class Scope:
         self.users = 0
         self.closed_to: list[Callable[[], None]] | None = None  # during an exclusive operation: what waits for its end
         self.last_used = 0.0
+        self.copies = 0  # of the files that are being made now: they are not closed meanwhile because they are idle
 
     @property
     def seq(self) -> int:
@@ -198,6 +200,23 @@ class Scope:
         self.closed_at_seq = seq
 
 
+class FilesToCopy:
+    """The files of one scope that may be copied now: the database, then its write-ahead log, which may be missing.
+
+    `media` is the directory of its parts, all of which stay.
+    """
+
+    def __init__(self, scope: Scope, store: SqliteStore | None) -> None:
+        self.database, self.media = scope.path, scope.media
+        self._store = store
+        self._version = _version_of(scope.path)
+
+    def end(self) -> bool:
+        """Let the database change again; whether it did not until now, so that what was copied is one state."""
+        lasted = self._store is None or self._store.resume_checkpoints()
+        return lasted and _version_of(self.database) == self._version
+
+
 class Space(NamedTuple):
     """How much scopes may take: their number, the bytes of one and of all, each 0 for no bound; and the reserve.
 
@@ -230,6 +249,7 @@ class SqliteScopes:
         space: Space = Space(),  # noqa: B008  # immutable
     ) -> None:
         self.directory = directory
+        _check_restored(directory)
         self._clock = clock
         self._lock_wait_ms = lock_wait_ms
         self._retention = retention
@@ -280,6 +300,10 @@ class SqliteScopes:
         for marker in (*directory.glob(f"*{DELETING}"), *directory.glob(f"scopes/*{DELETING}")):  # or deletion
             path = marker.with_name(marker.name.removesuffix(DELETING))
             Scope(DEFAULT_SCOPE if path.name == DEFAULT_FILE else "", path).finish_removal()
+
+    def now(self) -> int:
+        """The time of the clock, in milliseconds since the epoch."""
+        return self._clock()
 
     @contextmanager
     def adopting(self) -> Iterator[None]:
@@ -447,6 +471,50 @@ class SqliteScopes:
         """Open a scope now; raises `CannotOpen`."""
         with self.use(name) as store:
             return store
+
+    @contextmanager
+    def copying(self, name: str, *, closed: bool = False) -> Iterator[FilesToCopy]:
+        """The files of a scope, to be copied by another process: closing one here would drop SQLite's locks.
+
+        Checkpoints pause until `end` is called, which tells whether they did so all the time: not if the log grew too
+        long, or the disk was almost full, or something was done to the scope as a whole, which does not wait. With
+        `closed` the files are closed meanwhile instead, and may be copied by this process.
+        """
+        if closed:
+            with self.exclusive(name) as scope:
+                yield FilesToCopy(scope, None)
+            return
+        scope = self.scope_named(name)
+        with scope.left:
+            scope.copies += 1
+        try:
+            with self._paused(name, scope) as files:
+                yield files
+        finally:
+            with scope.left:
+                scope.copies -= 1
+
+    @contextmanager
+    def _paused(self, name: str, scope: Scope) -> Iterator[FilesToCopy]:
+        with ExitStack() as stack:
+            with self.use_to_read(name) as store:
+                if store is self._empty:
+                    raise NotFound(f"there is no scope {name!r}")
+                written = store if isinstance(store, SqliteStore) else None
+                if written:
+                    stack.enter_context(written.blobs.kept())
+                    written.pause_checkpoints()
+                    stack.callback(written.resume_checkpoints)
+                files = FilesToCopy(scope, written)
+            yield files
+
+    @contextmanager
+    def keeping_media(self, name: str) -> Iterator[None]:
+        """Keep the files of all parts of media of a scope until the end of the block."""
+        with self.use_to_read(name):
+            store = self.store_if_open(name, used=False)
+        with store.blobs.kept() if store else nullcontext():
+            yield
 
     @contextmanager
     def exclusive(self, name: str) -> Iterator[Scope]:
@@ -696,10 +764,12 @@ class SqliteScopes:
     def _unused(self) -> list[Scope]:
         """The open scopes that are unused, least recently used first, without `default`, which stays open.
 
-        Nor are those unused in which messages of cleared rooms are being removed.
+        Nor are those unused in which messages of cleared rooms are being removed, or whose files are being copied.
         """
         with self._lock:
-            scopes = [each for each in self._open.values() if not each.users and not each.is_clearing]
+            scopes = [
+                each for each in self._open.values() if not each.users and not each.copies and not each.is_clearing
+            ]
         return sorted((each for each in scopes if each.name != DEFAULT_SCOPE), key=lambda scope: scope.last_used)
 
     def _close_excess(self) -> None:
@@ -711,10 +781,27 @@ class SqliteScopes:
         if not scope.files_lock.acquire(blocking=False):
             return
         try:
-            if not scope.users:
+            if not scope.users and not scope.copies:
                 self._close(scope)
         finally:
             scope.files_lock.release()
+
+
+def _check_restored(directory: Path) -> None:
+    """Raise `CannotOpen` if a restore was interrupted while it moved files into the directory."""
+    if (directory / RESTORING).exists():
+        aside = (directory / RESTORING).read_text(encoding="utf-8").strip()
+        back = f", or move the files in {aside} back and remove {directory / RESTORING}" if aside else ""
+        raise CannotOpen(f"a restore into {directory} was interrupted, so its files may not fit. Restore again{back}.")
+
+
+def _version_of(database: Path) -> tuple[int, ...]:
+    """What changes whenever a file is written or replaced."""
+    try:
+        found = database.stat()
+    except FileNotFoundError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _lacks(number: int) -> str:

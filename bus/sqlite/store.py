@@ -19,7 +19,7 @@ import msgspec
 
 from backscroll.bus.clock_watch import wall_clock_ms
 from backscroll.bus.failures import CannotOpen
-from backscroll.bus.files import sync_file
+from backscroll.bus.files import free_bytes, sync_file
 from backscroll.bus.logging import log
 from backscroll.bus.query_cache import QueryCache
 from backscroll.bus.sqlite import checksums, opening
@@ -59,6 +59,8 @@ WAL_PAGES_BEFORE_CHECKPOINT = 1_000
 WAL_PAGES_LONG = 4_000
 RESTART_WAIT_MS = 50  # to wait for readers of a long write-ahead log; proportional to its length
 RESTART_WAIT_MS_MAX = 2_000
+PAUSED_LOG_BYTES_MAX = 256 * 2**20  # of a write-ahead log, until a pause of checkpoints ends by itself
+PAUSED_DISK_BYTES_MIN = 128 * 2**20  # that are free; the log has to fit into the database as well
 STEPS_BETWEEN_CHECKS = 50_000  # of SQLite's virtual machine: a few milliseconds
 
 SELECT_SEQ = statement(Sequence.select(Sequence.seq))
@@ -118,6 +120,8 @@ class SqliteStore:
         self._busy_readers: dict[apsw.Connection, float] = {}  # and when their queries have to end
         self._wal_pages = self._wal_pages_seen = 0  # now, and at the last checkpoint
         self.checkpoint_due = False
+        self._checkpointing = threading.Lock()  # held while the log is copied into the database
+        self._paused = False  # while another process copies the files
         self.wal_blocked = False  # another program reads the database, so its log cannot be restarted
         self.lost = ""  # why nothing can be written any more, in words
         self._rescue_due = False  # nothing is lost yet: a query keeps the log from being copied into the database
@@ -299,15 +303,44 @@ class SqliteStore:
         with suppress(apsw.ConnectionClosedError):
             self._writer.interrupt()
 
+    def pause_checkpoints(self) -> None:
+        """Leave the database file as it is until `resume_checkpoints`, so that it can be copied. Safe from any thread.
+
+        Waits for a checkpoint in progress. Commits go on, into the write-ahead log.
+        """
+        with self._checkpointing:
+            self._paused = True
+
+    def resume_checkpoints(self) -> bool:
+        """End the pause; whether it lasted until now. Safe from any thread."""
+        with self._checkpointing:
+            lasted, self._paused = self._paused, False
+        return lasted
+
+    def _may_pause(self) -> bool:
+        """Whether the log may go on growing without a checkpoint."""
+        if self._wal_pages * self._frame_bytes > PAUSED_LOG_BYTES_MAX:
+            return False
+        free = free_bytes(self.path.parent)
+        return free is None or free > PAUSED_DISK_BYTES_MIN
+
+    def _checkpoint(self, mode: int) -> tuple[int, int]:
+        """Copy the log into the database. A pause that is not over has ended then, and the copy is to be repeated."""
+        with self._checkpointing:
+            self._paused = False
+            return self._writer.wal_checkpoint(mode=mode)
+
     def checkpoint_if_due(self) -> None:
         """Copy the write-ahead log into the database each time it has grown by `WAL_PAGES_BEFORE_CHECKPOINT`.
+
+        During a pause it stays due, until the log is too long or the disk is almost full.
 
         A failure loses nothing and is retried later. SQLite restarts the log when all of it has been copied and no
         reader uses it. If queries overlap without a pause, that never happens by itself; so with a long log, this waits
         for readers, which delays the next batch. If the daemon itself is not reading, another program is, perhaps for
         hours: then it waits only briefly, and again only after the log has grown by as much as makes it long.
         """
-        if not self.checkpoint_due:
+        if not self.checkpoint_due or (self._paused and self._may_pause()):
             return
         self.checkpoint_due = False
         long, own = self._wal_pages >= WAL_PAGES_LONG, bool(self._busy_readers)
@@ -315,7 +348,7 @@ class SqliteStore:
         wait_ms = min(RESTART_WAIT_MS * self._wal_pages // WAL_PAGES_LONG, RESTART_WAIT_MS_MAX)
         self._writer.set_busy_timeout(wait_ms if own else RESTART_WAIT_MS)
         try:
-            self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART if long else apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self._checkpoint(apsw.SQLITE_CHECKPOINT_RESTART if long else apsw.SQLITE_CHECKPOINT_PASSIVE)
             self.wal_blocked = False
         except apsw.BusyError:
             log.debug("a query still uses the write-ahead log", path=str(self.path), pages=self._wal_pages)
@@ -328,7 +361,7 @@ class SqliteStore:
 
     def checkpoint_fully(self) -> None:
         """Copy the whole write-ahead log into the database, durably, and truncate it; raises if that fails."""
-        self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def has_checksums(self) -> bool:
         """Whether the pages of the database file have checksums. Call it from the thread that writes."""
@@ -366,7 +399,7 @@ class SqliteStore:
     def restart_log(self) -> None:
         """Let what is written next begin at the start of the write-ahead log, if no query needs what it has."""
         with suppress(apsw.Error):
-            self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+            self._checkpoint(apsw.SQLITE_CHECKPOINT_RESTART)
             self._wal_pages = self._wal_pages_seen = 0
 
     def free_page_bytes(self) -> int:
@@ -377,6 +410,7 @@ class SqliteStore:
         """Close all connections; closing the last one copies the write-ahead log into the database."""
         while self._idle_readers:
             self._idle_readers.pop().close()
+        self.resume_checkpoints()
         try:
             if self._end_use():
                 opening.finish_log(self._writer)
@@ -457,7 +491,7 @@ class SqliteStore:
             self._wal_header = header
             return
         try:
-            frames, _ = self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            frames, _ = self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.Error:
             self._refuse(f"{self._wal.name} was emptied or shortened")
         if frames:  # else it was emptied by a checkpoint of another program
@@ -478,7 +512,7 @@ class SqliteStore:
         try:
             if not self.reopen_due:
                 self._commit_nothing(closed=True)
-            self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
+            self._checkpoint(apsw.SQLITE_CHECKPOINT_FULL)
             if not self.reopen_due:
                 self._lineage.write(self._moment, in_use=False)
                 self._set_foreign_log_aside()

@@ -229,17 +229,20 @@ def test_a_file_of_an_earlier_version_is_not_compared(tmp_path: Path) -> None:
 
 
 def test_a_log_without_payloads_is_not_compared(tmp_path: Path) -> None:
-    """What there is of it is checked: chain, and that no row is of a later command."""
+    """What there is of it is checked: chain, that no row is of a later command, and what the newest commands saved."""
     with Local(tmp_path / "data", retention=Retention(payloads=False)) as local:
         execute_random(local, SEED, COMMANDS)
+        local.result("save-message", save_payload("last", "text"))
         seq = local.store().seq
     proof = proof_of(tmp_path / "data")
     assert (proof.problems, proof.seq) == ([], seq)
     assert "logged without their payload" in proof.compared
     with closing(apsw.Connection(str(tmp_path / "data" / "default.db"))) as connection:
         connection.execute("UPDATE messages SET written = 1024 * 1000000")
-    [problem] = proof_of(tmp_path / "data").problems
-    assert problem.what == f"a row of messages was written by command 1000000, the last is {seq}"
+        connection.execute("UPDATE messages SET id = 'other' WHERE id = 'mlast' OR id = 'last'")
+    lost, later = proof_of(tmp_path / "data").problems
+    assert lost.what.endswith(f"is not there, or not in its room, although command {seq} saved it")
+    assert later.what == f"a row of messages was written by command 1000000, the last is {seq}"
 
 
 def test_media_need_not_be_examined(tmp_path: Path) -> None:
@@ -250,10 +253,11 @@ def test_media_need_not_be_examined(tmp_path: Path) -> None:
     assert is_whole(tmp_path / "data", media=False).rows["media"] > 0
 
 
-def test_progress_may_stop_a_proof(tmp_path: Path) -> None:
+def test_progress_may_stop_a_proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At each call: `Stopped` comes out, and nothing is left behind. The steps are told in words."""
     with Local(tmp_path / "data") as local:
         execute_random(local, SEED, COMMANDS // 4)
+    monkeypatch.setattr("backscroll.bus.sqlite.maintenance.proof.STEPS_BETWEEN_PROGRESS", 2_000)
     steps: list[str] = []
 
     def note(step: str, done: int, total: int | None) -> None:
@@ -272,7 +276,8 @@ def test_progress_may_stop_a_proof(tmp_path: Path) -> None:
         except Stopped:
             assert list((tmp_path / "scratch").iterdir()) == []
             stop_at += 1
-    assert {"reading pages", "checking the command log", "executing the command log again"} <= set(steps)
+    wanted = {"reading pages", "checking with SQLite", "checking the command log", "executing the command log again"}
+    assert wanted <= set(steps)
 
 
 # Damage
@@ -479,6 +484,16 @@ def part_missing(path: Path, _draw: random.Random) -> None:
 def part_is_a_directory(path: Path, _draw: random.Random) -> None:
     path.unlink()
     path.mkdir()
+
+
+def test_parts_of_other_scopes_need_not_be_read(tmp_path: Path) -> None:
+    """A damaged part that no media names is a problem, unless scopes share their directory of media."""
+    with Local(tmp_path / "data") as local:
+        name = local.result("put-media-part", {"data": "b25l"})
+    (tmp_path / "data" / "default.media" / name[:2] / name).write_bytes(b"two")
+    [problem] = proof_of(tmp_path / "data").problems
+    assert problem.file == f"default.media/{name[:2]}/{name}"
+    assert proof_of(tmp_path / "data", unnamed_parts=False).problems == []
 
 
 def directory_missing(path: Path, _draw: random.Random) -> None:

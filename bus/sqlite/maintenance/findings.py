@@ -30,11 +30,11 @@ class Findings:
     def __len__(self) -> int:
         return len(self._found) + self.more
 
-    def add(self, what: str, file: str = "", times: int = 1) -> None:
-        """Note what is wrong with a file, or with the database if none is given, and how often."""
+    def add(self, what: str, file: str = "") -> None:
+        """Note what is wrong with a file, or with the database if none is given."""
         self._of_step[self.step] += 1
         if self._of_step[self.step] > PROBLEMS_MAX_OF_STEP or len(self._found) >= PROBLEMS_MAX:
-            self.more += times
+            self.more += 1
         else:
             self._found.append((file or self.file, what))
 

@@ -24,8 +24,9 @@ class MediaCheck:
     `parts` counts the files that were examined.
     """
 
-    def __init__(self, directory: Path, findings: Findings, progress: Progress) -> None:
+    def __init__(self, directory: Path, findings: Findings, progress: Progress, *, unnamed_parts: bool) -> None:
         self.directory = directory
+        self._unnamed_parts = unnamed_parts
         self.lost: set[str] = set()
         self.parts = 0
         self._bytes = 0
@@ -33,11 +34,11 @@ class MediaCheck:
         self._progress = progress
 
     def check(self, db: Reads) -> None:
-        """Compare the files of all media with their hashes, sizes and rows, then the parts that no media has."""
+        """Compare the files of all media with their hashes, sizes and rows, then the parts that no media names."""
         for media_id, sha256, size in db.each(SELECT_FILES):
             with self._findings.reading(f"media {media_id}"):
                 self._check_file(media_id, sha256, size, db)
-        for path in self._files():
+        for path in self._files() if self._unnamed_parts else ():
             if db.row(SELECT_USE_OF_PART, sha256=path.name) is None:
                 self._is_whole(path, None)
 

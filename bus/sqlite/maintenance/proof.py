@@ -25,6 +25,7 @@ from backscroll.bus.sqlite.statements import COMPILED, fetch
 from backscroll.bus.sqlite.transaction import BlobsInTransaction, Snapshot
 from backscroll.handlers.command_log import damage_at_ends
 from backscroll.handlers.log_check import SELECT_ENDS, SELECT_ROWS, Ends, LogCheck, LogRow
+from backscroll.handlers.newest_changes import lost_messages
 from backscroll.handlers.scopes import COUNTS
 from backscroll.handlers.storage import LogPosition
 from backscroll.handlers.table_rows import LARGEST_SEQS
@@ -67,24 +68,39 @@ class Proof(NamedTuple):
     more: int
 
 
-def prove(database: Path, media: Path | None, progress: Progress, *, scratch: Path, replay: bool = True) -> Proof:
+def prove(
+    database: Path,
+    media: Path | None,
+    progress: Progress,
+    *,
+    scratch: Path,
+    replay: bool = True,
+    unnamed_parts: bool = True,
+) -> Proof:
     """Examine a closed database file without a write-ahead log, which nobody writes, and the directory of its media.
 
     Damage of any kind is a problem in the result. The database is named there by its name, a part of media by its path
-    from beside its directory. Without `media` they are not examined. `scratch` is an existing directory with room for a
-    second database, or for two if messages of a cleared room are still in this one; without `replay` it is not used.
-    Raises `OSError` or `apsw.Error` if the scratch directory cannot be written, and what `progress` raises.
+    from beside its directory. This process must have no other connection to the database, whose locks it would lose.
+
+    Without `media` they are not examined; without `unnamed_parts` only those parts that a media of this scope names,
+    for a directory that scopes share. `scratch` is an existing directory with room for a second database, or for two if
+    messages of a cleared room are still in this one; without `replay` it is not used. Raises `OSError`, `Storage` or
+    `apsw.Error` if the scratch directory cannot be written, and what `progress` raises.
     """
-    return _Examination(database, media, progress, scratch).run(replay=replay)
+    findings = Findings(database.name)
+    checked = None if media is None else MediaCheck(media, findings, progress, unnamed_parts=unnamed_parts)
+    return _Examination(database, checked, findings, progress, scratch).run(replay=replay)
 
 
 class _Examination:
-    def __init__(self, database: Path, media: Path | None, progress: Progress, scratch: Path) -> None:
+    def __init__(
+        self, database: Path, media: MediaCheck | None, findings: Findings, progress: Progress, scratch: Path
+    ) -> None:
         self._database = database
+        self._media = media
+        self._findings = findings
         self._progress = progress
         self._scratch = scratch
-        self._findings = Findings(database.name)
-        self._media = None if media is None else MediaCheck(media, self._findings, progress)
         self._bytes = 0
         self._scope, self._version = "", 0
         self._ends: Ends | None = None
@@ -288,13 +304,17 @@ class _Examination:
         return "" if self._log_is_whole else "the command log is damaged"
 
     def _check_numbers(self, db: Snapshot) -> None:
-        """Rows must not name later commands than the log has, which can be compared with any log."""
-        if self._version != len(migrations()):
+        """What can be compared with any log: the numbers of commands that rows name, and what the newest changed."""
+        if self._version != len(migrations()) or self._ends is None:
             return
+        self._findings.step = "comparing the newest commands"
+        with self._findings.reading("the newest commands, or their messages,"):
+            for problem in lost_messages(self._ends.seq, db):
+                self._findings.add(problem)
         for table, statement in LARGEST_SEQS.items():
             with self._findings.reading(f"the rows of {table}"):
                 largest: Any = db.rows(statement)[0][0]
-                if self._ends is not None and (largest or 0) > self._ends.seq:
+                if (largest or 0) > self._ends.seq:
                     self._findings.add(
                         f"a row of {table} was written by command {largest}, the last is {self._ends.seq}"
                     )

@@ -1,0 +1,239 @@
+"""Copies of a database in use, made by another process while checkpoints pause."""
+
+import itertools
+import random
+import shutil
+import threading
+import time
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import apsw
+import pytest
+
+from backscroll.bus.files import make_directory
+from backscroll.bus.inprocess import InProcess
+from backscroll.bus.sqlite import store as store_module
+from backscroll.bus.sqlite.blobs import BlobDirectory
+from backscroll.bus.sqlite.maintenance.copying import CannotCopy, DamagedCopy, copy_database, copy_file
+from backscroll.bus.sqlite.maintenance.progress import Stopped
+from backscroll.bus.sqlite.scopes import SqliteScopes
+from backscroll.bus.sqlite.store import SqliteStore
+from backscroll.schema.wire import DEFAULT_SCOPE
+from tests.bus.test_crashes import at_work, check_copy, filled, is_past, seed_of
+from tests.support.backup_daemon import BackupDaemon
+from tests.support.callers import Ledger, setup
+from tests.support.exchanges import exchange, value_of
+from tests.support.notes import say
+from tests.support.peers import Peer
+from tests.support.tables import all_rows
+from tests.support.waiting import wait_until
+
+
+def nothing(*_: object) -> None:
+    """Progress that nobody looks at."""
+
+
+@pytest.mark.timeout(3_600)
+def test_a_copy_under_full_load_has_all_acknowledged_commands(tmp_path: Path, long: bool) -> None:
+    """Another process copies the files while callers write as fast as they can: the copy is valid at the first attempt,
+    is intact, has every command that was acknowledged before it was begun, and repeats their replies.
+    """
+    seed = seed_of(long)
+    draw = random.Random(seed)
+    ledger, copies = Ledger(DEFAULT_SCOPE), 200 if long else 4
+    with BackupDaemon(tmp_path / "d") as daemon:
+        with Peer(daemon.endpoint) as peer:
+            for request in setup(DEFAULT_SCOPE):
+                ledger.sent[value_of(request)["id"]] = request
+                assert ledger.note(exchange(peer, request)[0])
+        with at_work(daemon.endpoint, [ledger], seed, bytes_max=40_000):
+            for number in range(copies):
+                wait_until(partial(is_past, [ledger], len(ledger.replies) + draw.randrange(100)))
+                before, copy = dict(ledger.replies), tmp_path / f"copy-{number}"
+                make_directory(copy)
+                assert daemon.do("copy", scope=DEFAULT_SCOPE, target=str(copy / "default.db"))
+                assert [each.name for each in copy.iterdir()] == ["default.db"]
+                check_copy(copy, before, ledger, draw)
+                shutil.rmtree(copy)
+        assert ledger.problems == []
+    say(f"{copies} copies, {len(ledger.replies)} commands")
+
+
+def test_no_checkpoint_changes_the_file_in_a_pause(tmp_path: Path) -> None:
+    """Commits go on, into the log; the checkpoint that is due is made afterwards."""
+    with InProcess(tmp_path / "data") as transport:
+        filled(transport, range(10))
+        with transport.scopes.copying(DEFAULT_SCOPE) as files:
+            before = files.database.read_bytes()
+            filled(transport, range(10, 600))
+            assert files.database.read_bytes() == before
+            assert files.end()
+        filled(transport, range(600, 601))
+        assert files.database.read_bytes() != before
+
+
+@pytest.mark.parametrize("what", ["a long log", "a full disk", "compaction", "deletion", "another program"])
+def test_a_copy_that_could_not_be_left_alone_is_void(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """What cannot wait does not wait for a copy, and the copy says that it is to be repeated."""
+    with InProcess(tmp_path / "data") as transport:
+        filled(transport, range(300))
+        with transport.scopes.copying(DEFAULT_SCOPE) as files:
+            if what == "a long log":
+                monkeypatch.setattr(store_module, "PAUSED_LOG_BYTES_MAX", 4_000_000)
+                filled(transport, range(300, 900))
+            elif what == "a full disk":
+                monkeypatch.setattr(store_module, "PAUSED_DISK_BYTES_MIN", 2**60)
+                filled(transport, range(300, 600))
+            elif what == "compaction":
+                transport.scopes.admin(DEFAULT_SCOPE, {}).compact()
+            elif what == "deletion":
+                transport.scopes.admin(DEFAULT_SCOPE, {}).erase()
+            else:
+                with closing(apsw.Connection(str(files.database))) as other:
+                    other.execute("SELECT 1 FROM sqlite_schema").fetchall()
+                    other.wal_checkpoint()
+            assert not files.end()
+        with transport.scopes.copying(DEFAULT_SCOPE) as files:
+            assert files.end()
+
+
+def test_a_scope_that_is_copied_is_not_closed(tmp_path: Path) -> None:
+    """It counts as used, however long the copy takes."""
+    with InProcess(tmp_path / "data") as transport:
+        transport.scopes.open("other")
+        with transport.scopes.copying("other") as files:
+            transport.scopes.close_idle(-1)
+            assert "other" in transport.scopes.open_names()
+            assert files.end()
+        transport.scopes.close_idle(-1)
+        assert "other" not in transport.scopes.open_names()
+
+
+def test_a_scope_without_files_is_not_made_by_copying(tmp_path: Path) -> None:
+    """It is an error, and nothing is created."""
+    with InProcess(tmp_path / "data") as transport:
+        with pytest.raises(Exception, match="no scope"), transport.scopes.copying("never"):
+            pass
+        assert not transport.scopes.has_files("never")
+
+
+def test_a_log_begun_anew_during_the_copy_is_copied_again(tmp_path: Path) -> None:
+    """SQLite begins the log anew once in a pause, if it was in the database as a whole; the copy is complete anyway."""
+    with InProcess(tmp_path / "data") as transport:
+        filled(transport, range(20))
+        store = transport.store
+        store._checkpoint(apsw.SQLITE_CHECKPOINT_FULL)  # so that the next commit begins the log anew
+        with transport.scopes.copying(DEFAULT_SCOPE) as files:
+            begun: list[str] = []
+
+            def write_meanwhile(step: str, *_: object) -> None:
+                if "wal" in step and not begun:
+                    begun.append(step)
+                    filled(transport, range(20, 25))
+
+            # copied by this process, which costs the daemon nothing but locks that nobody else asks for
+            copy_database(files.database, tmp_path / "copy.db", write_meanwhile)
+            assert begun
+            assert files.end()
+    assert {row[1] for row in all_rows(tmp_path / "copy.db")["commands"]} >= {f"save-{each}" for each in range(20)}
+
+
+def test_without_a_pause_a_log_that_keeps_beginning_anew_is_an_error(tmp_path: Path) -> None:
+    """It is said, instead of a copy that lacks pages."""
+    with InProcess(tmp_path / "data") as transport:
+        filled(transport, range(20))
+        numbers = itertools.count(20)
+
+        def restart(step: str, *_: object) -> None:
+            if "wal" in step:
+                transport.store._checkpoint(apsw.SQLITE_CHECKPOINT_RESTART)
+                filled(transport, range(number := next(numbers), number + 1))
+
+        with pytest.raises(CannotCopy, match="begun anew"):
+            copy_database(transport.store.path, tmp_path / "copy.db", restart)
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_copy_can_be_stopped(tmp_path: Path, at: int) -> None:
+    """What `progress` raises ends it between two pieces."""
+    with InProcess(tmp_path / "data") as transport:
+        filled(transport, range(300))
+        steps = []
+
+        def stop(step: str, *_: object) -> None:
+            steps.append(step)
+            if len(steps) > at:
+                raise Stopped
+
+        with pytest.raises(Stopped):
+            copy_database(transport.store.path, tmp_path / "copy.db", stop)
+
+
+def test_holes_of_a_file_stay_holes(tmp_path: Path) -> None:
+    """A sparse file takes no more room in its copy."""
+    source, target = tmp_path / "sparse", tmp_path / "copy"
+    with source.open("wb") as file:
+        file.write(b"begin")
+        file.seek(64 * 2**20)
+        file.write(b"end")
+        file.truncate(128 * 2**20)
+    copy_file(source, target, nothing, "copying")
+    assert target.stat().st_size == source.stat().st_size
+    assert target.stat().st_blocks <= source.stat().st_blocks + 64
+    assert target.read_bytes() == source.read_bytes()
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_copy_of_a_damaged_database_is_an_error(tmp_path: Path) -> None:
+    """It says that it is damaged, and is no error of SQLite, which another process could not pass on."""
+    (tmp_path / "a.db").write_bytes(b"SQLite format 3\0" + bytes(5_000))
+    with pytest.raises(DamagedCopy):
+        copy_database(tmp_path / "a.db", tmp_path / "copy.db", nothing)
+
+
+def test_a_copy_is_complete_without_a_log(tmp_path: Path) -> None:
+    """It is of the same lineage, says that it was closed, and opens as the scope's database."""
+    with InProcess(tmp_path / "data") as transport:
+        filled(transport, range(5))
+        lineage = transport.store._moment.lineage
+        with transport.scopes.copying(DEFAULT_SCOPE, closed=True) as files:
+            copy_database(files.database, tmp_path / "default.db", nothing)
+            assert files.end()
+    with closing(SqliteStore(tmp_path / "default.db", scope=DEFAULT_SCOPE)) as store:
+        assert (store.seq, store._moment.lineage) == (5, lineage)
+
+
+def test_no_part_of_media_is_removed_while_files_are_copied(tmp_path: Path) -> None:
+    """A part that is removed meanwhile is gone for everybody else at once, and its file is gone afterwards, unless the
+    part was put again.
+    """
+    blobs = BlobDirectory(tmp_path / "media")
+    one, two = blobs.put(b"one"), blobs.put(b"two")
+    with blobs.kept():
+        with blobs.kept():
+            blobs.remove(one)
+            blobs.remove(two)
+        assert len(list(blobs.directory.glob("*/*"))) == 2
+        assert blobs.read(one) is None
+        assert not blobs.put_again(one)
+        assert blobs.put(b"two") == two
+    assert [path.name for path in blobs.directory.glob("*/*")] == [two]
+    assert blobs.read(two) == b"two"
+
+
+def test_scopes_close_while_files_are_copied(tmp_path: Path) -> None:
+    """Stopping does not wait for a copy, which is then void."""
+    scopes = SqliteScopes(tmp_path)
+    scopes.open(DEFAULT_SCOPE)
+    with scopes.copying(DEFAULT_SCOPE) as files:
+        thread = threading.Thread(target=scopes.close)
+        started = time.monotonic()
+        thread.start()
+        thread.join(20)
+        assert not thread.is_alive()
+        assert time.monotonic() - started < 10
+        assert not files.end()

@@ -1,0 +1,341 @@
+"""Restoring backups: the state of a moment, as another history, and never over what is in use."""
+
+import random
+import shutil
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backscroll.bus.failures import CannotOpen
+from backscroll.bus.inprocess import InProcess
+from backscroll.bus.sqlite.maintenance import restoring
+from backscroll.bus.sqlite.maintenance.backups import remove_old, verify
+from backscroll.bus.sqlite.maintenance.catalog import read_catalog
+from backscroll.bus.sqlite.maintenance.restoring import CannotRestore, restore
+from backscroll.bus.sqlite.scopes import SqliteScopes
+from backscroll.clients.python.daemon_process import DaemonProcess
+from backscroll.schema.wire import DEFAULT_SCOPE
+from tests.support.clocks import Clock
+from tests.support.local import Local, comparable
+from tests.support.messages import save_payload
+from tests.support.notes import say
+from tests.support.recorded_histories import TEXT, RecordedHistory, differences, nothing, texts_in
+
+
+def history(tmp_path: Path, seed: int, commands: int, backups: int) -> RecordedHistory:
+    """A random history with backups, the first and some others full."""
+    recorded = RecordedHistory(tmp_path / "data", seed)
+    for number in range(backups):
+        recorded.go_on(recorded.draw.randrange(1, 2 * commands // backups))
+        recorded.put_media(f"media {number}".encode())
+        recorded.clock.now += 60_000
+        recorded.back_up(tmp_path / "backups", full=number == 0 or recorded.draw.random() < 0.3)
+        recorded.clock.now += 60_000
+    recorded.close()
+    return recorded
+
+
+def restored(tmp_path: Path, clock: Clock, **how: Any) -> Local:
+    into = tmp_path / "again"
+    restore(tmp_path / "backups", into, nothing, clock=clock, **how)
+    return Local(into, clock=clock)
+
+
+@pytest.mark.timeout(3_600)
+def test_a_restored_state_is_that_of_the_moment(tmp_path: Path, long: bool) -> None:
+    """Random histories with backups in between: each backup restores every row as it was, with media, the log and its
+    chain; and each seq and time between does, except for texts that were deleted before the commands were backed up.
+    """
+    for seed in [random.SystemRandom().randrange(2**32) for _ in range(60)] if long else [7]:
+        say(f"seed {seed}")
+        directory = tmp_path / f"{seed}"
+        recorded = history(directory, seed, 400 if long else 90, 8 if long else 5)
+        assert verify(directory / "backups", nothing) == []
+        kept = texts_in(recorded.entries)
+        catalog = read_catalog(directory / "backups")
+        for backup in catalog.backups if long else catalog.backups[-2:]:
+            [state] = backup.manifest.scopes
+            with restored(directory, recorded.clock, name=backup.name) as local:
+                assert differences(recorded.states[state.seq], recorded.rows(local), set()) == []
+                assert recorded.rows(local) == recorded.states[state.seq]
+                assert local.parts() == recorded.parts[state.seq]
+                chains = [entry["chain"] for entry in local.entries()]
+                assert chains == [entry["chain"] for entry in recorded.entries[: state.seq]]
+                if backup is catalog.backups[-1]:
+                    assert comparable(local.entries()) == comparable(recorded.entries)
+            shutil.rmtree(directory / "again")
+        for _ in range(40 if long else 4):
+            seq = recorded.draw.randrange(cleared_at(recorded), len(recorded.states))
+            with restored(directory, recorded.clock, until_seq=seq) as local:
+                assert local.store().seq == seq
+                assert without_passwords(recorded, local, recorded.states[seq], kept) == []
+            shutil.rmtree(directory / "again")
+            at = recorded.draw.choice(recorded.times[cleared_at(recorded) :])
+            with restored(directory, recorded.clock, until_at=at) as local:
+                assert local.store().seq == recorded.until(at)
+                assert without_passwords(recorded, local, recorded.states[recorded.until(at)], kept) == []
+            shutil.rmtree(directory / "again")
+
+
+PARTS_OF_OTHERS = ("media", "media_parts", "unnamed_media", "reactions", "attachments")
+
+
+def cleared_at(recorded: RecordedHistory) -> int:
+    """The number of the last `clear-all-data`, before which the log has no payloads; 1 if there is none."""
+    return max([1, *(int(entry["seq"]) for entry in recorded.entries if entry["type"] == "clear-all-data")])
+
+
+def without_passwords(recorded: RecordedHistory, local: Local, wanted: Any, kept: set[str]) -> list[str]:
+    """The differences to a state between two backups, where passwords are those of the next one.
+
+    Media that were deleted before that one was taken are missing, and so are reactions and attachments of such
+    messages, because the log has nothing of them any more.
+    """
+    gone = {str(row[0]) for row in wanted["media"]} - {str(row[0]) for row in recorded.states[-1]["media"]}
+    gone |= {str(row[0]) for row in wanted["messages"] if set(TEXT.findall(repr(row))) - kept}
+
+    def rows(tables: Any) -> Any:
+        rooms = [tuple(None if "password " in str(value) else value for value in row) for row in tables["rooms"]]
+        left = {name: [row for row in tables[name] if not gone & set(map(str, row))] for name in PARTS_OF_OTHERS}
+        return tables | left | {"rooms": sorted(rooms, key=repr)}
+
+    return differences(rows(wanted), rows(recorded.rows(local)), kept)
+
+
+def test_deleted_text_is_in_the_backup_until_it_expires(tmp_path: Path) -> None:
+    """A full copy from before the deletion has it and restores it; one from after it does not."""
+    clock = Clock()
+    with Local(tmp_path / "data", clock=clock) as local:
+        recorded = RecordedHistory.__new__(RecordedHistory)
+        recorded.local, recorded.clock, recorded.parts = local, clock, {}
+        local.result("save-message", save_payload(1, "a secret"))
+        recorded.back_up(tmp_path / "backups")
+        local.result("delete-message", {"messageId": "m1"})
+        clock.now += 1_000
+        recorded.back_up(tmp_path / "backups")
+    with restored(tmp_path, clock, until_seq=1) as local:
+        assert local.result("get-message-by-id", {"messageId": "m1"})["content"] == "a secret"
+    shutil.rmtree(tmp_path / "again")
+    with restored(tmp_path, clock) as local:
+        assert "a secret" not in repr(local.tables())
+
+
+@pytest.fixture
+def backed_up(tmp_path: Path) -> RecordedHistory:
+    """Two scopes with a full backup and the commands after it; closed."""
+    recorded = RecordedHistory(tmp_path / "data", 3)
+    recorded.go_on(12)
+    recorded.local.result("save-message", save_payload(1, "elsewhere"), scope="other")
+    recorded.back_up(tmp_path / "backups")
+    recorded.clock.now += 60_000
+    recorded.go_on(8)
+    recorded.local.result("save-message", save_payload(2, "elsewhere"), "retried", scope="other")
+    recorded.clock.now += 60_000
+    recorded.back_up(tmp_path / "backups")
+    return recorded
+
+
+def test_a_retry_after_a_restore_takes_effect_once(tmp_path: Path, backed_up: RecordedHistory) -> None:
+    """The ids of requests and the numbers of clients come with the log."""
+    reply = backed_up.local.ask("save-message", save_payload(2, "elsewhere"), "retried", scope="other")
+    assert reply["seq"] == 2
+    backed_up.close()
+    with restored(tmp_path, backed_up.clock) as local:
+        assert local.ask("save-message", save_payload(2, "elsewhere"), "retried", scope="other") == reply
+        assert local.code("save-message", save_payload(2, "another"), "retried", scope="other") == "conflict"
+
+
+def test_cursors_from_after_the_restored_moment_get_a_gap(tmp_path: Path, backed_up: RecordedHistory) -> None:
+    """A cursor goes on where the restored log has everything that its holder has seen; any later one gets a gap, also
+    after new commands have taken the numbers that it has seen.
+    """
+    local = backed_up.local
+    early = local.result("get-changes", {"after": None, "limit": 500}, scope="other")["cursor"]
+    local.result("save-message", save_payload(3, "lost"), scope="other")
+    late = local.result("get-changes", {"after": "now"}, scope="other")["cursor"]
+    backed_up.close()
+    with restored(tmp_path, backed_up.clock) as again:
+        assert again.result("get-changes", {"after": late}, scope="other").get("gap")
+        again.result("save-message", save_payload(3, "new"), scope="other")
+        again.result("save-message", save_payload(4, "new"), scope="other")
+        assert again.result("get-changes", {"after": late}, scope="other").get("gap")
+        page = again.result("get-changes", {"after": early}, scope="other")
+        assert not page.get("gap")
+        assert [change["id"] for change in page["changes"]] == ["m3", "m4"]
+
+
+def test_a_restored_database_is_of_another_lineage(tmp_path: Path, backed_up: RecordedHistory) -> None:
+    """So no log of the files before is taken for its own, and its next backup is a full one."""
+    backed_up.close()
+    with restored(tmp_path, backed_up.clock) as local:
+        before = read_catalog(tmp_path / "backups").backups[-1].manifest.scopes[0].lineage
+        assert local.store()._moment.lineage != before
+        again = RecordedHistory.__new__(RecordedHistory)
+        again.local, again.clock, again.parts = local, backed_up.clock, {}
+        assert again.back_up(tmp_path / "backups").manifest.kind == "full"
+
+
+def test_a_restore_over_a_running_daemon_is_refused(
+    tmp_path: Path, backed_up: RecordedHistory, start_daemon: Callable[..., DaemonProcess]
+) -> None:
+    """With words, and nothing changes."""
+    backed_up.close()
+    start_daemon(data_dir=tmp_path / "data")
+    with pytest.raises(CannotRestore, match="another daemon"):
+        restore(tmp_path / "backups", tmp_path / "data", nothing)
+    assert not list(tmp_path.glob("*before*"))
+    assert not list(tmp_path.glob(".restoring*"))
+
+
+@pytest.mark.parametrize("scope", [None, "other"])
+def test_what_was_there_is_set_aside(tmp_path: Path, backed_up: RecordedHistory, scope: str | None) -> None:
+    """The files of all scopes, or of the one, are beside the directory and can be opened; other scopes stay."""
+    backed_up.local.result("save-message", save_payload(9, "after the backup"))
+    backed_up.local.result("save-message", save_payload(9, "after the backup"), scope="other")
+    backed_up.local.result("save-message", save_payload(9, "a new scope"), scope="new")
+    (tmp_path / "data" / "tokens.json").write_text('{"tokens":[]}')
+    backed_up.close()
+    report = restore(tmp_path / "backups", tmp_path / "data", nothing, scope=scope, clock=backed_up.clock)
+    assert [each.scope for each in report.scopes] == ([DEFAULT_SCOPE, "other"] if scope is None else ["other"])
+    assert report.set_aside is not None
+    assert report.problems == []
+    with Local(tmp_path / "data", clock=backed_up.clock) as local:
+        assert local.result("get-message-by-id", {"messageId": "m9"}, scope="other") is None
+        assert (local.result("get-message-by-id", {"messageId": "m9"}) is None) == (scope is None)
+        assert (local.result("get-message-by-id", {"messageId": "m9"}, scope="new") is None) == (scope is None)
+    (report.set_aside / "default.db").touch()
+    with Local(report.set_aside, clock=backed_up.clock) as local:
+        assert local.result("get-message-by-id", {"messageId": "m9"}, scope="other")["content"] == "after the backup"
+    assert (tmp_path / "data" / "tokens.json").exists()
+
+
+def test_one_scope_is_restored_into_a_fresh_directory(tmp_path: Path, backed_up: RecordedHistory) -> None:
+    """A daemon can serve it."""
+    backed_up.close()
+    with restored(tmp_path, backed_up.clock, scope="other") as local:
+        assert local.scopes.names() == [DEFAULT_SCOPE, "other"]
+        assert local.store("other").seq == 2
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_an_interrupted_restore_keeps_daemons_from_starting(
+    tmp_path: Path, backed_up: RecordedHistory, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """It says what to do, and restoring again finishes it; nothing is lost."""
+    backed_up.close()
+    move, moved = restoring._move, list[Path]()
+
+    def killed(path: Path, target: Path) -> None:
+        if len(moved) == after:
+            raise KeyboardInterrupt
+        moved.append(path)
+        move(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(restoring, "_move", killed)
+        with pytest.raises(KeyboardInterrupt):
+            restore(tmp_path / "backups", tmp_path / "data", nothing, clock=backed_up.clock)
+    with pytest.raises(CannotOpen, match="interrupted"):
+        SqliteScopes(tmp_path / "data")
+    restore(tmp_path / "backups", tmp_path / "data", nothing, clock=backed_up.clock)
+    with Local(tmp_path / "data", clock=backed_up.clock) as local:
+        assert backed_up.rows(local) == backed_up.states[-1]
+    assert list(tmp_path.glob("data-before-restore-*/default.db"))
+
+
+@pytest.mark.parametrize("what", ["not empty", "inside", "around", "no backups", "seq", "both", "name", "scope"])
+def test_a_restore_that_cannot_be_meant_is_refused(tmp_path: Path, backed_up: RecordedHistory, what: str) -> None:
+    """It says why, and changes nothing."""
+    backed_up.close()
+    backups, into, how = tmp_path / "backups", tmp_path / "again", dict[str, Any]()
+    match what:
+        case "not empty":
+            (tmp_path / "again").mkdir()
+            (tmp_path / "again" / "letters.txt").touch()
+        case "inside":
+            into = backups / "again"
+        case "around":
+            into = tmp_path
+        case "no backups":
+            backups = tmp_path / "elsewhere"
+        case "seq":
+            how = {"until_seq": 1_000, "scope": "other"}
+        case "both":
+            how = {"until_seq": 2}
+        case "name":
+            how = {"name": "yesterday"}
+        case "scope":
+            how = {"scope": "never"}
+    with pytest.raises(CannotRestore):
+        restore(backups, into, nothing, **how)
+    assert not (into / "default.db").exists()
+
+
+def test_damaged_backups_are_not_restored(tmp_path: Path, backed_up: RecordedHistory) -> None:
+    """The error names the file and what to do; an earlier backup can still be restored by its name."""
+    backed_up.close()
+    first, last = read_catalog(tmp_path / "backups").backups
+    path = last.path / "default.log"
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(CannotRestore, match=r"default\.log is missing or damaged"):
+        restore(tmp_path / "backups", tmp_path / "again", nothing)
+    assert not (tmp_path / "again" / "default.db").exists()
+    with restored(tmp_path, backed_up.clock, name=first.name) as local:
+        assert local.store().seq == first.manifest.scopes[0].seq
+
+
+def test_a_missing_part_of_media_does_not_prevent_a_restore(tmp_path: Path) -> None:
+    """Whether the full copy or the commands after it have the media: it is a problem of the report, and the rest is
+    restored.
+    """
+    recorded = RecordedHistory(tmp_path / "data", 5)
+    recorded.put_media(b"in the full copy")
+    recorded.back_up(tmp_path / "backups")
+    recorded.put_media(b"after it")
+    recorded.clock.now += 1_000
+    recorded.go_on(5)
+    recorded.back_up(tmp_path / "backups")
+    recorded.close()
+    for path in (tmp_path / "backups" / "media").glob("*/*"):
+        path.unlink()
+    report = restore(tmp_path / "backups", tmp_path / "again", nothing, clock=recorded.clock)
+    assert len([problem for problem in report.problems if "part" in problem.what]) >= 2
+    with closing(SqliteScopes(tmp_path / "again", clock=recorded.clock)) as scopes:
+        assert scopes.open(DEFAULT_SCOPE).seq == len(recorded.states) - 1
+
+
+def test_moments_before_all_full_copies_come_from_the_log(tmp_path: Path) -> None:
+    """When the earlier backups have expired, the log in a full copy still leads to any earlier state."""
+    recorded = RecordedHistory(tmp_path / "data", 11)
+    recorded.go_on(30)
+    recorded.back_up(tmp_path / "backups")
+    recorded.clock.now += 86_400_000 * 30
+    recorded.go_on(10)
+    recorded.back_up(tmp_path / "backups", full=True)
+    recorded.close()
+    assert len(remove_old(tmp_path / "backups", daily=1, weekly=1)) == 1
+    kept = texts_in(recorded.entries)
+    for seq in (1, 17):
+        with restored(tmp_path, recorded.clock, until_seq=seq) as local:
+            assert local.store().seq == seq
+            assert without_passwords(recorded, local, recorded.states[seq], kept) == []
+        shutil.rmtree(tmp_path / "again")
+
+
+def test_an_in_process_store_opens_a_restored_directory(tmp_path: Path, backed_up: RecordedHistory) -> None:
+    """With the keys and tokens that were backed up, where there were none."""
+    (tmp_path / "data" / "keys.json").write_text("{}")
+    backed_up.clock.now += 1
+    backed_up.back_up(tmp_path / "backups")
+    backed_up.close()
+    restore(tmp_path / "backups", tmp_path / "again", nothing, clock=backed_up.clock)
+    assert (tmp_path / "again" / "keys.json").read_text() == "{}"
+    assert (tmp_path / "again" / "keys.json").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "again" / "keys.json").unlink()
+    with InProcess(tmp_path / "again", clock=backed_up.clock):
+        pass
