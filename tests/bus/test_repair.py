@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from backscroll.bus.failures import AlreadyRunning, CannotOpen
+from backscroll.bus.sqlite.maintenance.backups import take_backup
 from backscroll.bus.sqlite.maintenance.repair_report import RepairReport, ScopeReport
 from backscroll.bus.sqlite.maintenance.repairing import REPORT_FILE, CannotRepair, repair
 from backscroll.clients.python.daemon_process import DaemonProcess
@@ -30,6 +31,7 @@ from tests.support.damaged_stores import (
     Page,
     contents_of,
     files_of,
+    no_progress,
     pages_of,
     rows_below,
 )
@@ -49,10 +51,6 @@ INTERNAL = ("log_references", "unnamed_media")
 MEDIA = ("media", "media_parts")
 
 StartDaemon = Callable[..., DaemonProcess]
-
-
-def no_progress(_step: str, _done: int, _total: int | None) -> None:
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +87,7 @@ def test_what_can_be_saved_is_saved_and_told(
         done: Damage = damage(random.Random(seed), history.pages)
         done.do(directory / DATABASE)
         damaged = files_of(directory)
-        report = repair(directory, history.earlier if backup else None, None, no_progress)
+        report = repair(directory, history.backups if backup else None, None, no_progress)
         kind = "with a backup" if backup else "alone"
         outcomes[f"{done.words} ({kind})", check_repaired(directory, history, done, damaged, report)] += 1
         shutil.rmtree(directory)
@@ -328,10 +326,8 @@ def test_damaged_parts_of_media(tmp_path: Path, backup: bool) -> None:
         media = local.result("put-media", {"parts": [part], "mime": "text/plain"})["id"]
         attachment = {"id": "a1", "messageId": "m1", "filename": "f", "mediaId": media}
         local.result("save-attachment", {"attachment": attachment})
+        take_backup(local.scopes, tmp_path / "backups", no_progress, stopped=True)
     path = Path("default.media") / part[:2] / part
-    copy = tmp_path / "backups" / "media" / part[:2] / part
-    copy.parent.mkdir(parents=True)
-    copy.write_bytes(b"hello")
     (tmp_path / "data" / path).write_bytes(b"hallo")
     report = repair(tmp_path / "data", tmp_path / "backups" if backup else None, None, no_progress)
     assert report.set_aside is not None
@@ -347,15 +343,17 @@ def test_damaged_parts_of_media(tmp_path: Path, backup: bool) -> None:
 def test_a_damaged_file_of_tokens(tmp_path: Path, history: History, backup: bool) -> None:
     """It comes from the backup; without one it stays as it is, and the report says what to do."""
     shutil.copytree(history.stopped, tmp_path / "data")
+    good = json.dumps({"tokens": []})
+    (tmp_path / "data" / "tokens.json").write_text(good)
+    with Local(tmp_path / "data") as local:
+        take_backup(local.scopes, tmp_path / "backups", no_progress, stopped=True)
     (tmp_path / "data" / "tokens.json").write_bytes(b'{"tokens": [')
-    (tmp_path / "backups").mkdir()
-    (tmp_path / "backups" / "tokens.json").write_text(json.dumps({"tokens": []}))
     report = repair(tmp_path / "data", tmp_path / "backups" if backup else None, None, no_progress)
     assert report.set_aside is not None
     assert (Path(report.set_aside) / "tokens.json").read_bytes() == b'{"tokens": ['
     assert ("as it is in the backup" in report.text()) is backup
     content = (tmp_path / "data" / "tokens.json").read_text()
-    assert content == ('{"tokens": []}' if backup else '{"tokens": [')
+    assert content == (good if backup else '{"tokens": [')
 
 
 def test_a_deleted_text_does_not_come_back_from_a_backup(tmp_path: Path) -> None:
@@ -363,14 +361,13 @@ def test_a_deleted_text_does_not_come_back_from_a_backup(tmp_path: Path) -> None
     with Local(tmp_path / "data") as local:
         for number in range(60):
             local.result("save-message", save_payload(number, f"secret {number} " + "x" * 300))
-    shutil.copytree(tmp_path / "data", tmp_path / "backup")
-    with Local(tmp_path / "data") as local:
+        take_backup(local.scopes, tmp_path / "backups", no_progress, stopped=True)
         for number in range(60):
             local.result("delete-message", {"messageId": f"m{number}"}, f"deletion-{number}")
     before = all_rows(tmp_path / "data" / DATABASE)
     for page in [page for page in pages_of(tmp_path / "data" / DATABASE) if page.name == "commands"][1:3]:
         zero(tmp_path / "data" / DATABASE, page)
-    report = repair(tmp_path / "data", tmp_path / "backup", None, no_progress)
+    report = repair(tmp_path / "data", tmp_path / "backups", None, no_progress)
     assert report.is_whole, report.text()
     after = all_rows(tmp_path / "data" / DATABASE)
     assert [row[:RESULT] for row in after["commands"]] == [row[:RESULT] for row in before["commands"]]

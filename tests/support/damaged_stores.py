@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 import apsw
 
+from backscroll.bus.sqlite.maintenance.backups import take_backup
 from backscroll.schema.tables import TABLES
+from tests.support.clocks import Clock
 from tests.support.local import Local
 from tests.support.messages import message_document
 from tests.support.random_commands import RandomCommands
@@ -19,7 +21,12 @@ from tests.support.random_commands import RandomCommands
 DATABASE = "default.db"
 LOG_TABLES = ("commands", "sqlite_autoindex_commands_1")
 OF_THE_FILE = ("sqlite_schema", "sequence", "scope")
+SECOND_HALF = 1_780_000_000_000  # ms since the epoch
 Contents = dict[str, set[tuple[Any, ...]]]
+
+
+def no_progress(_step: str, _done: int, _total: int | None) -> None:
+    """For work that nobody waits for."""
 
 
 class Page(NamedTuple):
@@ -33,10 +40,10 @@ class Page(NamedTuple):
 
 
 class History:
-    """A store with known contents: stopped half-way (`earlier`), killed (`killed`) and stopped (`stopped`)."""
+    """A store with known contents: backed up half-way and later (`backups`), killed (`killed`), stopped (`stopped`)."""
 
     def __init__(self, directory: Path, seed: int, size: int = 350) -> None:
-        self.earlier, self.killed, self.stopped = (directory / name for name in ("earlier", "killed", "stopped"))
+        self.backups, self.killed, self.stopped = (directory / name for name in ("backups", "killed", "stopped"))
         data = directory / "data"
         draw, commands = random.Random(seed), RandomCommands(seed)
         self.sent: list[tuple[str, Any, str]] = []
@@ -45,12 +52,14 @@ class History:
         with Local(data) as local:
             self._fill(local, draw, commands, size, "a")
             self.cursor = local.result("get-changes", {"after": "now"})["cursor"]
-        shutil.copytree(data, self.earlier)
-        with Local(data) as local:
-            self._fill(local, draw, commands, size, "b")
+            take_backup(local.scopes, self.backups, no_progress, stopped=True)
+        with Local(data, clock=Clock(SECOND_HALF)) as local:
+            self._fill(local, draw, commands, size // 2, "b")
+            take_backup(local.scopes, self.backups, no_progress, stopped=True)
+            self._fill(local, draw, commands, size - size // 2, "c")
             shutil.copytree(data, self.killed)
         shutil.copytree(data, self.stopped)
-        for each in (self.earlier, self.killed, self.stopped):
+        for each in (self.killed, self.stopped):
             (each / "lock").unlink(missing_ok=True)
             (each / "pid").unlink(missing_ok=True)
         self.contents = contents_of(self.stopped / DATABASE)

@@ -26,6 +26,7 @@ from backscroll.bus.sqlite.checksums import RESERVED_BYTES
 from backscroll.bus.sqlite.errors import DamagedBlob
 from backscroll.bus.sqlite.last_commit import LastCommitFile
 from backscroll.bus.sqlite.maintenance import salvaged_log
+from backscroll.bus.sqlite.maintenance.good_copies import Base
 from backscroll.bus.sqlite.maintenance.progress import Progress
 from backscroll.bus.sqlite.maintenance.proof import Proof, prove
 from backscroll.bus.sqlite.maintenance.readable_copies import (
@@ -70,7 +71,7 @@ class Damaged(NamedTuple):
     scope: str
     database: Path
     media: Path
-    base: Path | None
+    base: Base | None
 
 
 class CannotRebuild(Exception):
@@ -124,7 +125,9 @@ class Rebuilding:
             self._complete(target, report, log, exact=exact)
             _write(target, result)
             proof = self._prove(result)
-            if exact and proof.problems and not self._has_tail:  # rows that can be read are not those that the log leads to
+            if (
+                exact and proof.problems and not self._has_tail
+            ):  # rows that can be read are not those that the log leads to
                 self._take_replay(target)
                 _write(target, result)
                 proof = self._prove(result)
@@ -202,7 +205,7 @@ class Rebuilding:
 
     def _donors(self) -> Iterator[Path]:
         if self._damaged.base:
-            yield self._damaged.base
+            yield self._damaged.base.database
         fresh = self._scratch / "fresh.db"
         SqliteStore(fresh, scope=self._damaged.scope).close()
         yield fresh
@@ -234,16 +237,15 @@ class Rebuilding:
             self._salvaged.note(LOG, seq=seq, id=request_id)
         salvaged_log.remove(target, (seq for seq, _ in wrong))
 
-    def _take_base(self, target: apsw.Connection, base: Path) -> None:
+    def _take_base(self, target: apsw.Connection, base: Base) -> None:
         """Copy the backup to replay the log on it, and add what it has of the log; unless it has another history."""
         copy = self._other
-        shutil.copyfile(base, copy)
+        shutil.copyfile(base.database, copy)
         with closing(SqliteStore(copy)) as store:  # migrates it
             self._base_seq = store.seq
         with closing(opening.open_alone(copy)) as other:
-            ends = salvaged_log.ends_of(other)
             same = salvaged_log.is_same_log(target, other)
-        if same is False or (same is None and self._ends.lineage not in ("", ends.lineage)):
+        if same is False or (same is None and self._ends.lineage not in ("", base.lineage)):
             self._notes.append("The backup is of another history of this scope, so it was not used.")
             copy.unlink()
             self._base_seq = 0

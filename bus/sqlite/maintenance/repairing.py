@@ -20,15 +20,18 @@ import apsw
 
 from backscroll.bus.directory import locked
 from backscroll.bus.failures import CannotOpen, CannotStart
-from backscroll.bus.files import free_bytes, make_directory, size_of, sync_directory, sync_file, write_whole
+from backscroll.bus.files import free_bytes, make_directory, size_of, sync_directory, write_whole
 from backscroll.bus.gate import KEYS_FILE, TOKENS_FILE, Gate
 from backscroll.bus.sqlite import opening
+from backscroll.bus.sqlite.maintenance.catalog import CannotBackUp
+from backscroll.bus.sqlite.maintenance.copying import CannotCopy, copy_database, copy_file
+from backscroll.bus.sqlite.maintenance.good_copies import GoodCopies
 from backscroll.bus.sqlite.maintenance.progress import Progress
 from backscroll.bus.sqlite.maintenance.proof import prove
 from backscroll.bus.sqlite.maintenance.rebuilding import CannotRebuild, Damaged, Rebuilding
 from backscroll.bus.sqlite.maintenance.repair_report import NAMED_MAX, RepairReport, ScopeReport
 from backscroll.bus.sqlite.opening import DEFAULT_FILE, REPAIRED
-from backscroll.bus.sqlite.scopes import DELETING, OWN_FILES, beside
+from backscroll.bus.sqlite.scopes import DELETING, OWN_FILES, RESTORING, beside
 from backscroll.bus.sqlite.statements import COMPILED, fetch
 from backscroll.bus.sqlite.wal_lineage import WalLineage
 from backscroll.handlers import repairs
@@ -65,13 +68,15 @@ def repair(data_dir: Path, backups: Path | None, scope: str | None, progress: Pr
     if not data_dir.is_dir():
         raise CannotRepair(f"{data_dir} is no data directory: name one that a daemon has used.")
     with locked(data_dir):
+        if (data_dir / RESTORING).exists():
+            raise CannotRepair(f"a restore into {data_dir} was interrupted, so its files may not fit. Restore again.")
         return _Repair(data_dir, backups, progress).run(scope)
 
 
 class _Repair:
     def __init__(self, data_dir: Path, backups: Path | None, progress: Progress) -> None:
         self._dir = data_dir
-        self._backups = backups
+        self._copies = _good_copies(backups, data_dir)
         self._progress = progress
         self._scratch = data_dir / SCRATCH
         self._report = RepairReport()
@@ -124,12 +129,9 @@ class _Repair:
 
     def _name_of(self, path: Path) -> str:
         """The scope of a file; empty if it cannot be told."""
-        for file in (path, self._copy_in_backup(path)):
-            if file and file.exists():
-                name = opening.scope_named_in(file)
-                if name is not None and self._path_of(name) == path:
-                    return name
-        return ""
+        named = opening.scope_named_in(path) if path.exists() else None
+        names = [*([named] if named is not None else []), *self._copies.scopes()]
+        return next((name for name in names if self._path_of(name) == path), "")
 
     def _examine(self, scope: tuple[str, Path]) -> Examined:
         name, path = scope
@@ -154,12 +156,7 @@ class _Repair:
         shutil.rmtree(own, ignore_errors=True)
         own.mkdir()
         copy = own / path.name
-        for suffix in ("", "-wal"):
-            shutil.copyfile(beside(path, suffix), beside(copy, suffix))
-        with closing(apsw.Connection(str(copy))) as connection:
-            opening.distrust(connection)
-            connection.pragma("locking_mode", "exclusive")
-            connection.pragma("journal_mode", "delete")
+        copy_database(path, copy, self._progress)
         return copy
 
     def _is_intact(self, name: str) -> bool:
@@ -188,13 +185,11 @@ class _Repair:
             together += [file for part in each.parts if (file := each.path.parent / part).is_file()]
         self._check_space(sum(map(size_of, together)))
         partial = self._dir / PARTIAL
-        for number, file in enumerate(together):
-            self._progress("setting damaged files aside", number, len(together))
+        for file in together:
             copy = partial / file.relative_to(self._dir)
             make_directory(copy.parent)
             try:
-                shutil.copy2(file, copy)
-                sync_file(copy)
+                copy_file(file, copy, self._progress, "setting damaged files aside")
             except OSError as error:
                 raise CannotRepair(
                     f"{file} cannot be copied ({error.strerror}). If the disk fails, copy it as a whole first."
@@ -224,9 +219,9 @@ class _Repair:
 
     def _repair_files(self, names: list[str]) -> None:
         for name in names:
-            copy = self._backups / name if self._backups else None
-            if copy and copy.is_file() and self._can_be_used(copy):
-                write_whole(self._dir / name, copy.read_bytes())
+            copy = self._copies.file(name, self._can_be_used)
+            if copy is not None:
+                write_whole(self._dir / name, copy)
                 self._report.files.append(f"{name} was damaged, and is now as it is in the backup.")
             else:
                 self._report.files.append(
@@ -253,8 +248,10 @@ class _Repair:
                 raise CannotRebuild(
                     "which scope it belongs to cannot be read. Name it: `backscroll repair --scope NAME`"
                 )
-            aside = self._aside / path.relative_to(self._dir)
-            scope = Damaged(damaged.scope, aside, path.with_suffix(".media"), self._base_of(path))
+            relative = path.relative_to(self._dir)
+            aside = self._aside / relative
+            base = self._copies.base_of(damaged.scope, relative, own, self._progress)
+            scope = Damaged(damaged.scope, aside, path.with_suffix(".media"), base)
             Rebuilding(scope, own, self._progress).run(own / "result.db", report)
         except CannotRebuild as error:
             report.outcome, report.reason = "not repaired", str(error)
@@ -269,7 +266,7 @@ class _Repair:
         """Take parts of media from the backup; those that it does not have are not in place any more."""
         for part in damaged.parts:
             path = damaged.path.parent / part
-            data = self._part_in_backup(path.name)
+            data = self._copies.part(path.name)
             if data is not None:
                 make_directory(path.parent)
                 write_whole(path, data)
@@ -292,26 +289,6 @@ class _Repair:
                     naming = f", which is named by {', '.join(by)}" if by else ""
                     report.notes.append(f"Part {sha256} is of media {media_id}{naming}: put it again.")
 
-    # The backup
-
-    def _copy_in_backup(self, path: Path) -> Path | None:
-        return self._backups / path.name if self._backups else None
-
-    def _base_of(self, path: Path) -> Path | None:
-        """The newest good copy of a database, as a closed file; None if there is none."""
-        copy = self._copy_in_backup(path)
-        if copy is None or not copy.is_file():
-            return None
-        proof = prove(copy, None, self._progress, scratch=self._scratch, replay=False)
-        return None if proof.problems else copy
-
-    def _part_in_backup(self, sha256: str) -> bytes | None:
-        path = self._backups / "media" / sha256[:2] / sha256 if self._backups else None
-        if path is None or not path.is_file():
-            return None
-        data = path.read_bytes()
-        return data if hashlib.sha256(data).hexdigest() == sha256 else None
-
     def _write_report(self) -> None:
         write_whole(self._aside / REPORT_FILE, self._report.text().encode())
 
@@ -326,10 +303,17 @@ class _told_in:  # noqa: N801  # used like a function
         pass
 
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> bool:
-        if isinstance(error, CannotOpen | apsw.Error | OSError | UnicodeDecodeError):
+        if isinstance(error, CannotOpen | CannotCopy | apsw.Error | OSError | UnicodeDecodeError):
             self._damage.append(str(error))
             return True
         return False
+
+
+def _good_copies(backups: Path | None, data_dir: Path) -> GoodCopies:
+    try:
+        return GoodCopies(backups, data_dir)
+    except CannotBackUp as error:
+        raise CannotRepair(f"nothing was repaired: {error}") from error
 
 
 def _exchange(path: Path) -> None:
