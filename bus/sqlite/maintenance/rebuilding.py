@@ -120,6 +120,7 @@ class Rebuilding:
             log, whole = self._examine_log(target)
             if self._has_tail and (whole or self._all_tables_whole()):
                 exact = self._take_replay(target) and whole
+                self._tell_secrets(salvaged_log.rooms_saved(target, self._read_until + 1), report)
             else:
                 exact = self._fill(target, report, exact=whole)
             self._complete(target, report, log, exact=exact)
@@ -159,7 +160,7 @@ class Rebuilding:
             with suppress(*DAMAGE, CannotOpen, apsw.Error):
                 shutil.copyfile(self._damaged.database, copy)
                 with closing(_with_our_tables(copy)) as source:
-                    self._has_tail = self._salvaged.read_log(source)
+                    self._has_tail = self._salvaged.read_log(source, SECRET_COLUMNS)
 
     def _open_source(self) -> apsw.Connection | None:
         """The damaged database, with the definitions of its tables from another one if its own are damaged."""
@@ -269,6 +270,8 @@ class Rebuilding:
         for name in damaged:
             before = _keys(islice(self._salvaged.lost(name), NAMED_MAX))
             count = self._salvaged.fill(name, self._other, only_known=True)
+            if count and exact and name in SECRET_COLUMNS:
+                self._tell_secrets((dict(each)["id"] for each in before), report)
             if count and not exact:
                 left = _keys(self._salvaged.lost(name))
                 report.uncertain.append(Rows(name, count, [dict(each) for each in before if each not in left]))
@@ -324,12 +327,24 @@ class Rebuilding:
                 self._salvaged.replace(name, self._other, SECRET_COLUMNS.get(name, ()))
         if self._has_tail:
             self._salvaged.retake_log(self._other, all_rows=True)
+            for name, columns in SECRET_COLUMNS.items():
+                self._salvaged.take_columns(name, columns)
         self._notes.append(
             "What was committed behind the damaged part of the write-ahead log was executed again."
             if self._has_tail
             else "Rows were not what the command log leads to, and were made again from it."
         )
         return executed
+
+    def _tell_secrets(self, room_ids: Iterable[str], report: ScopeReport) -> None:
+        """Tell which rooms were made again by commands, which do not have their passwords."""
+        if rooms := [{"id": each} for each in room_ids]:
+            report.uncertain.append(Rows("rooms", len(rooms), rooms[:NAMED_MAX]))
+            report.outcome = "partly lost"
+            self._notes.append(
+                "The command log does not have the passwords of rooms: these have the one that was read last, or none. "
+                "Set those again that are wrong."
+            )
 
     # What is about all
 

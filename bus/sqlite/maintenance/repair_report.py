@@ -116,7 +116,9 @@ def _lines_of_loss(scope: ScopeReport) -> Iterator[str]:
         yield from _lines_of_rows(rows, "maybe older than it was")
     for table in scope.maybe_more:
         yield f"  Of {table} more may be lost than is named here: its indexes are damaged as well."
-    if scope.log_from > 1:
+    if scope.log_from == 1:
+        yield f"  All other rows are back, and the command log up to command {scope.seq}."
+    else:
         yield f"  The command log begins with command {scope.log_from}: it cannot be replayed without what is lost."
         yield "  Whoever follows the feed of this scope gets a gap, and reads everything again."
 

@@ -14,6 +14,7 @@ them, whatever they mean.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,8 @@ PROBES_MAX = 2_000
 TELL_EVERY = 1_000  # rows
 KNOWN = "known"
 """The attached database with the keys that indexes name, one table for each that is damaged."""
+SEEN = "seen_"
+"""How the names of tables there begin with rows that were only seen."""
 TAKEN = "commands_taken"
 """The table there with the numbers of the rows of the log that are from elsewhere."""
 OTHER = "other"
@@ -162,8 +165,17 @@ class Salvage:
                 if not self.found[table.name].whole:
                     self.found[table.name] = self._read_table(source, table)
 
-    def read_log(self, source: apsw.Connection) -> bool:
-        """Add rows of the command log that a source has behind those that were read; whether there are any."""
+    def read_log(self, source: apsw.Connection, also: Iterable[str]) -> bool:
+        """Add rows of the command log that a source has behind those that were read; whether there are any.
+
+        Rows of other tables are only kept for `take_columns`.
+        """
+        for name in also:
+            table = self.tables[name]
+            columns = ", ".join("rowid INTEGER" if column == "rowid" else column for column in table.read)
+            self._target.execute(f"CREATE TABLE {KNOWN}.{SEEN}{name} ({columns})")
+            text = f"INSERT INTO {KNOWN}.{SEEN}{name} VALUES ({_marks(table.read)})"
+            Scan(source, table, partial(self._target.execute, text)).run()
         insert = self._insert(self.tables["commands"])
         [(last,)] = _all(self._target, "SELECT coalesce(max(seq), 0) FROM main.commands")
         with self._target:
@@ -259,6 +271,15 @@ class Salvage:
             self._fill("commands", only_known=False)
         finally:
             self._target.execute(f"DETACH {OTHER}")
+
+    def take_columns(self, table: str, columns: Iterable[str]) -> None:
+        """Take columns of rows that were seen with `read_log`, where all others are as they are here."""
+        of = self.tables[table]
+        values = ", ".join(f"{name} = seen.{name}" for name in columns)
+        same = " AND ".join(f"ours.{name} IS seen.{name}" for name in of.columns if name not in set(columns))
+        self._target.execute(
+            f"UPDATE main.{table} AS ours SET {values} FROM {KNOWN}.{SEEN}{table} AS seen WHERE {same}"
+        )
 
     def copy_until(self, seq: int, path: Path) -> None:
         """Copy what was read to a new file, as the store that it was after a command."""

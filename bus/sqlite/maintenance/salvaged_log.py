@@ -103,6 +103,15 @@ def examine(connection: apsw.Connection) -> LogFound:
     return LogFound(seq, whole_from, missing, last_id)
 
 
+def rooms_saved(connection: apsw.Connection, from_seq: int) -> list[str]:
+    """The rooms that commands from this one on saved."""
+    found: dict[str, None] = {}
+    for row in rows_of(connection, from_seq):
+        changes = decode_facts(row.facts).changes
+        found |= {each.id: None for each in changes if each.noun == "room" and each.kind == "saved" and each.id}
+    return list(found)
+
+
 def is_same_log(ours: apsw.Connection, theirs: apsw.Connection) -> bool | None:
     """Whether two logs have the same rows where both have rows; None if there are no such rows."""
     other: Any = theirs.execute(COMPILED[SELECT_IDS])
