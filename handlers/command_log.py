@@ -3,6 +3,9 @@
 A row contains the id and payload of a command, what it changed and generated, and its result. So a command that is sent
 again gets the same reply, and the log can be replayed. `execute.py` calls this module; handlers use `changes.py` to
 have text erased from the log.
+
+The log begins with the row `sequence.log_from`. Rows before it, without payloads, are those of a log that a repair
+could not restore as a whole: they are there so that their ids stay known, and are not part of the log.
 """
 
 from collections import defaultdict
@@ -43,6 +46,8 @@ Erasures = set[tuple[Target | None, Fields | None]]
 
 NOT_KEPT = b""
 """Stored in place of a result that is no longer kept."""
+UNKNOWN_TYPE = ""
+"""The type of a command of which only the id is known, because its row was damaged."""
 DROP_RESULTS_MAX = 10_000  # per run of the chores
 ALL_TEXT = (None, None)
 """Erases all text of a command."""
@@ -78,8 +83,8 @@ SELECT_ENDS = statement(
     Sequence.select(
         Sequence.seq,
         Sequence.log_from,
-        Commands.select(fn.MIN(Commands.seq)),
-        Commands.select(fn.MAX(Commands.seq)),
+        Commands.select(fn.MIN(Commands.seq)).where(Commands.seq >= Sequence.log_from),
+        Commands.select(fn.MAX(Commands.seq)).where(Commands.seq >= Sequence.log_from),
     )
 )
 SELECT_RESULTS_FROM = statement(Sequence.select(Sequence.results_from))
@@ -169,7 +174,7 @@ def find_executed(command: Command[Any], request_id: str, db: Writes) -> Execute
 def _stored_result(command: Command[Any], request_id: str, stored: StoredCommand) -> Any:
     digest = decode_facts(stored.facts).digest
     same_payload = stored.salt is None or digest_of(stored.salt, canonical(command)) == digest
-    if stored.type != command.wire_name or not same_payload:
+    if stored.type not in (command.wire_name, UNKNOWN_TYPE) or not same_payload:
         raise Conflict.at("$.id", f"another command took effect under the id {request_id!r}; use a new id")
     if stored.result is None:
         return None

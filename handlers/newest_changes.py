@@ -16,13 +16,13 @@ SELECT_FACTS = statement(
 SELECT_ROOM = statement(Messages.select(Messages.room_id).where(Messages.id == Named("message_id")))
 
 
-def lost_messages(last_seq: int, db: Reads) -> Iterator[str]:
-    """The messages that the newest commands saved, and that are not where they were saved, in words.
+def lost_messages(log_from: int, last_seq: int, db: Reads) -> Iterator[str]:
+    """The messages that the newest commands of a log saved, and that are not where they were saved, in words.
 
     Raises one of `DECODE_ERRORS` for damaged rows of the log.
     """
     saved: dict[str, tuple[str | None, int]] = {}
-    for seq, facts in db.rows(SELECT_FACTS, seq=last_seq - NEWEST):
+    for seq, facts in db.rows(SELECT_FACTS, seq=max(last_seq - NEWEST, log_from - 1)):
         for change in decode_facts(facts).changes:
             if change.noun == "message":
                 _follow(change, seq, saved)

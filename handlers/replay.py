@@ -47,7 +47,7 @@ SELECT_KNOWN = statement(
 def get_log(query: GetLog, db: Reads) -> LogPage:
     log_from, until = db.rows(SELECT_LOG_FROM)[0]
     clearing.check_removed(until, query.from_seq)
-    from_seq = min(query.from_seq, db.position.seq + 1)
+    from_seq = min(max(query.from_seq, log_from), db.position.seq + 1)
     sizes = db.rows(SELECT_SIZES, from_seq=from_seq, limit=query.limit)
     until_seq, size = _end_of_page(sizes, from_seq)
     entries = _entries(db.rows(SELECT_PAGE, from_seq=from_seq, until_seq=until_seq), db)

@@ -18,6 +18,7 @@ from backscroll.schema.tables import Scope, Sequence
 
 DEFAULT_FILE = "default.db"  # of the scope that a data directory always has
 COMPANIONS = ("-wal", "-wal-lineage", "-last-commit")
+REPAIRED = "-repaired"  # the suffix of the file that a repair is about to replace a database by
 MISMATCH = "a page does not match its checksum: the disk changed it, or another program wrote into the file"
 FILE_BYTES_MIN = 512  # the smallest page size
 WAL_BYTES_KEPT = 64 * 2**20  # the size that a larger write-ahead log is truncated to
@@ -157,6 +158,10 @@ def check_files(path: Path, lineage: WalLineage, *, read_only: bool = False) -> 
 
     Called before SQLite opens it: SQLite would treat a file that lost its content as a new one, and replay any log.
     """
+    if path.with_name(f"{path.name}{REPAIRED}").exists():
+        raise CannotOpen(
+            f"the repair of {path} was interrupted. Run `backscroll repair` again: it finishes that first."
+        )
     if path.is_dir():
         return  # SQLite reports that it is not a file
     size = path.stat().st_size if path.is_file() else 0

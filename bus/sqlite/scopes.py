@@ -28,7 +28,7 @@ from backscroll.bus.reserve import RESERVE_FILE, Reserve
 from backscroll.bus.sqlite import errors
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.empty_store import EmptyStore
-from backscroll.bus.sqlite.opening import DEFAULT_FILE, scope_named_in
+from backscroll.bus.sqlite.opening import DEFAULT_FILE, REPAIRED, scope_named_in
 from backscroll.bus.sqlite.read_only_store import ReadOnlyStore
 from backscroll.bus.sqlite.store import RESTART, SqliteStore
 from backscroll.bus.sqlite.wal_lineage import WalLineage
@@ -66,6 +66,7 @@ OWN_FILES = (
     "-wal-lost",
     "-last-commit",
     COMPACTED,
+    REPAIRED,
 )
 DELETING = "-deleting"  # the suffix of the file that says that the others are being removed
 RESTORING = "restoring"  # the file that says that a restore is moving files into the data directory

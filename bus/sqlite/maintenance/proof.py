@@ -309,7 +309,7 @@ class _Examination:
             return
         self._findings.step = "comparing the newest commands"
         with self._findings.reading("the newest commands, or their messages,"):
-            for problem in lost_messages(self._ends.seq, db):
+            for problem in lost_messages(self._ends.log_from, self._ends.seq, db):
                 self._findings.add(problem)
         for table, statement in LARGEST_SEQS.items():
             with self._findings.reading(f"the rows of {table}"):
