@@ -5,13 +5,17 @@ import sys
 import tempfile
 from pathlib import Path
 
+from backscroll.bus.failures import CannotStart
 from backscroll.bus.progress import Progress
+from backscroll.bus.sqlite.maintenance.repairing import CannotRepair
+from backscroll.bus.sqlite.maintenance.repairing import repair as repair_files
 from backscroll.bus.sqlite.maintenance.restoring import CannotRestore, RestoreReport
 from backscroll.bus.sqlite.maintenance.restoring import restore as restore_into
 from backscroll.bus.sqlite.maintenance.worker import in_this_process
 from backscroll.clients.command_line.exits import EXIT_FAILED, EXIT_USAGE, complain
 from backscroll.clients.command_line.output import printable, steps
 from backscroll.schema.log_file import time_of
+from backscroll.schema.paths import default_data_dir
 
 
 def restore(options: argparse.Namespace) -> int:
@@ -29,6 +33,19 @@ def restore(options: argparse.Namespace) -> int:
         return complain(error, EXIT_FAILED)
     _print_report(options.into, report)
     return EXIT_FAILED if report.problems else 0
+
+
+def repair(options: argparse.Namespace) -> int:
+    """Save what can be saved, and print the report."""
+    data_dir = options.data_dir or default_data_dir()
+    backups = None if options.backups is None else options.backups.absolute()
+    try:
+        with steps() as progress:
+            report = repair_files(data_dir.absolute(), backups, options.scope, progress)
+    except (CannotRepair, CannotStart) as error:
+        return complain(error, EXIT_FAILED)
+    sys.stdout.write(printable(report.text()))
+    return 0 if report.is_whole else EXIT_FAILED
 
 
 def _restored(options: argparse.Namespace, at: int | None, progress: Progress, scratch: Path) -> RestoreReport:

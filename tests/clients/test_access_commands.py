@@ -9,32 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from backscroll.clients.command_line.main import main
 from backscroll.clients.python import Client
 from backscroll.clients.python.address import Curve
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema import CreateToken, Invalid, ListTokens
 from backscroll.schema.limits import MILLIS_MAX
+from tests.clients.conftest import Run
 from tests.support.messages import save_payload
 
 StartDaemon = Callable[..., DaemonProcess]
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """`backscroll …` in this process: exit code, standard output, standard error."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        try:
-            code = main([str(word) for word in words])
-        except SystemExit as end:
-            code = int(str(end.code or 0))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def test_a_token_that_was_created_can_be_used_until_it_is_revoked(
