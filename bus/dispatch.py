@@ -7,7 +7,7 @@ Uses neither sockets nor threads, so tests, fuzzers and benchmarks can run it di
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -86,6 +86,7 @@ class Request:
     loop, which all clients share. `principal` is the name of the caller's token; `sender` is the client that sends the
     request, if it says so. `reply` is set when the request has been answered. `flaws` are the errors of those commands
     of a batch that cannot be decoded; `operation` is then the batch without them, which must not be executed.
+    `met_damage` is whether a damaged page prevented its answer.
     """
 
     __slots__ = (
@@ -98,6 +99,7 @@ class Request:
         "is_command",
         "is_maintenance",
         "kind",
+        "met_damage",
         "operation",
         "payload",
         "principal",
@@ -120,6 +122,7 @@ class Request:
         principal: str | None = None,
     ) -> None:
         self.id = envelope.id
+        self.met_damage = False
         self.principal = principal
         client, n = envelope.client, envelope.n
         self.sender = None if client is None or n is None else Sender(client, n)
@@ -289,14 +292,26 @@ class Dispatcher:
             try:
                 self._execute_all(decoded)
             except Exception as error:  # noqa: BLE001  # nothing was committed: all requests fail
+                if len(decoded) > 1 and self._scopes.is_damage(error):  # SQLite rolled back what the others did
+                    return [*self._answer_singly(batch, decoded)]
                 self._refuse_all(decoded, error)
         return [request.reply for request in batch]
+
+    def _answer_singly(self, batch: Sequence[Request], decoded: Sequence[Request]) -> Iterator[bytes]:
+        """Execute each command of a batch in a transaction of its own, so that a damaged page fails only some."""
+        for request in decoded:
+            try:
+                self._execute_all([request])
+            except Exception as error:  # noqa: BLE001  # nothing was committed
+                self._refuse_all([request], error)
+        yield from (request.reply for request in batch)
 
     def answer_queries(self, run: Sequence[Request]) -> list[bytes]:
         """Answer queries of one scope from one snapshot.
 
         The replies are those to the first queries: at least one, and no more after `RUN_SECONDS` or `RUN_REPLY_BYTES`.
-        So no client has a reader for long, and few replies are in memory. There are none if something has expired that
+        So no client has a reader for long, and few replies are in memory. None follows one that met a damaged page:
+        SQLite ended the snapshot. There are none if something has expired that
         `expire()` must delete first, which only the thread that writes to the scope may call.
         """
         until, size = self._clock() + RUN_SECONDS, 0
@@ -312,7 +327,7 @@ class Dispatcher:
                     for request in run:
                         replies.append(self._answer(request, work))
                         size += len(replies[-1])
-                        if size >= RUN_REPLY_BYTES or self._clock() >= until:
+                        if size >= RUN_REPLY_BYTES or request.met_damage or self._clock() >= until:
                             break
         except Exception as error:  # noqa: BLE001  # there is no snapshot: all requests fail
             replies += [self.refuse(request, error) for request in run[len(replies) :]]
@@ -433,6 +448,7 @@ class Dispatcher:
     def refuse(self, request: Request, error: Exception) -> bytes:
         """The failure reply for an error. Faults of the daemon are logged as errors."""
         wire_error = self._wire_error(error)
+        request.met_damage = self._scopes.is_damage(error)
         about = {"operation": request.as_type.wire_name, "id": request.id, "outcome": wire_error.code}
         if isinstance(wire_error, Internal):
             log.error("request failed", **about, traceparent=request.traceparent, exc_info=error)

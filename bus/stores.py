@@ -110,6 +110,9 @@ class Scopes(Protocol):
     def is_disk_full(self, error: Exception) -> bool:
         """Whether `error` says that the disk is full; then commands that add are refused until it is not."""
 
+    def is_damage(self, error: Exception) -> bool:
+        """Whether `error` says that a database is damaged; then the transaction that met it is over."""
+
     def give_up_reserve(self, name: str) -> None:
         """Free some of the disk, for commands that remove data of a scope from a full one."""
 

@@ -395,6 +395,10 @@ class SqliteScopes:
         self._reserve.full = errors.is_disk_full(error) or self._reserve.full
         return errors.is_disk_full(error)
 
+    def is_damage(self, error: Exception) -> bool:
+        """Whether `error` says that a database is damaged; then the transaction that met it is over."""
+        return errors.is_damage(error)
+
     def give_up_reserve(self, name: str) -> None:
         """Free some of the disk, for commands that remove data from a full one: the reserve, and the log's room."""
         self._reserve.give_up()
