@@ -34,6 +34,7 @@ from backscroll.bus.sqlite.transaction import (
     Transaction,
     TransactionRolledBack,
 )
+from backscroll.bus.sqlite.wal_check import intact_frames
 from backscroll.bus.sqlite.wal_lineage import (
     FRAME_HEADER_BYTES,
     HEADER_BYTES,
@@ -124,6 +125,7 @@ class SqliteStore:
         self._paused = False  # while another process copies the files
         self.wal_blocked = False  # another program reads the database, so its log cannot be restarted
         self.lost = ""  # why nothing can be written any more, in words
+        self.unreadable = False  # nor can anything be read
         self._rescue_due = False  # nothing is lost yet: a query keeps the log from being copied into the database
         self.reopen_due = False  # everything is in the database, but its log is not the one at its path
         self.due_at: int | None = None
@@ -274,6 +276,8 @@ class SqliteStore:
     @contextmanager
     def read(self, query_ms: int | None = None, /) -> Iterator[Snapshot]:
         """A snapshot of everything that is durable now. A statement that runs after `query_ms` raises `TooLarge`."""
+        if self.unreadable:
+            raise Storage(self.lost)
         connection = self._borrow_reader()
         self._busy_readers[connection] = math.inf if query_ms is None else time.monotonic() + query_ms / 1000
         try:
@@ -346,6 +350,10 @@ class SqliteStore:
         if not self.checkpoint_due or (self._paused and self._may_pause()):
             return
         self.checkpoint_due = False
+        try:
+            self._check_frames()
+        except Storage:
+            return  # it is logged, and every request gets it from now on
         long, own = self._wal_pages >= WAL_PAGES_LONG, bool(self._busy_readers)
         self._wal_pages_seen = self._wal_pages
         wait_ms = min(RESTART_WAIT_MS * self._wal_pages // WAL_PAGES_LONG, RESTART_WAIT_MS_MAX)
@@ -364,6 +372,7 @@ class SqliteStore:
 
     def checkpoint_fully(self) -> None:
         """Copy the whole write-ahead log into the database, durably, and truncate it; raises if that fails."""
+        self._check_frames()
         self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def has_checksums(self) -> bool:
@@ -376,6 +385,7 @@ class SqliteStore:
 
     def vacuum_into(self, path: Path) -> None:
         """Write a compact copy, with checksums and without any deleted data, into a new file, durably."""
+        self._check_frames()
         self._writer.execute("VACUUM INTO :path", {"path": str(path)})
         opening.mark_closed(path, self._moment.commits + 1)  # as closing this database will
         sync_file(path)
@@ -401,7 +411,8 @@ class SqliteStore:
 
     def restart_log(self) -> None:
         """Let what is written next begin at the start of the write-ahead log, if no query needs what it has."""
-        with suppress(apsw.Error):
+        with suppress(apsw.Error, Storage):
+            self._check_frames()
             self._checkpoint(apsw.SQLITE_CHECKPOINT_RESTART)
             self._wal_pages = self._wal_pages_seen = 0
 
@@ -430,6 +441,7 @@ class SqliteStore:
             return False
         try:
             self._check_before_commit()
+            self._check_frames()
             self._commit_nothing(closed=True)
             self._lineage.write(self._moment, in_use=False)
         except (apsw.Error, OSError, Storage) as error:
@@ -500,6 +512,23 @@ class SqliteStore:
         if frames:  # else it was emptied by a checkpoint of another program
             self._rescue(f"{self._wal.name} was emptied or shortened")
 
+    def _check_frames(self) -> None:
+        """Raise `Storage` if what was committed to the write-ahead log is damaged on the disk.
+
+        SQLite would copy it into the database as it is now, with right checksums, and answers with it already. A log
+        that was lost is not examined: that is noticed before the next commit.
+        """
+        _, header = self._writer.read("main", WAL_FILE, 0, HEADER_BYTES)
+        if salt_of(header) is None or self._log_files.problem():
+            return
+        intact = intact_frames(self.path)
+        if intact is not None and intact < self._wal_pages:
+            self.unreadable = True
+            self.query_cache.clear()
+            self._refuse(
+                f"{self._wal.name} was damaged on the disk (of its {self._wal_pages} pages {intact} are intact)"
+            )
+
     def _check_after_commit(self) -> None:
         """Raise `Storage` if the commit went to files that are not the ones at their paths any more."""
         if problem := self._directory.problem() or self._database_file.problem():
@@ -539,7 +568,8 @@ class SqliteStore:
     def _refuse(self, problem: str, *, rescue_due: bool = False) -> NoReturn:
         """Acknowledge nothing any more, and raise `Storage`."""
         remedy = "A query still needs it; try again." if rescue_due else RESTART
-        self.lost = f"{problem} while the daemon used it: nothing can be stored. {remedy}"
+        refused = "read or stored" if self.unreadable else "stored"
+        self.lost = f"{problem} while the daemon used it: nothing can be {refused}. {remedy}"
         self._rescue_due = rescue_due
         log.error("files of a database were lost", path=str(self.path), problem=problem)
         raise Storage(self.lost, retryable=rescue_due)

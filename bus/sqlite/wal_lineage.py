@@ -77,6 +77,8 @@ class DatabaseFile(NamedTuple):
 class Log(NamedTuple):
     """A write-ahead log with a valid header: whether it has frames, and the first and the last moment in it, if any.
 
+    `bytes_needed` is the size that the database file must have at least, because the pages behind that are in the log.
+
     Moments are not found while the database file does not tell which page `sequence` is: a checkpoint that was
     interrupted may have written a part of its schema only.
 
@@ -88,6 +90,7 @@ class Log(NamedTuple):
     has_frames: bool
     first: Moment | None
     last: Moment | None
+    bytes_needed: int
 
 
 class WalLineage:
@@ -205,8 +208,9 @@ class WalLineage:
         return ""
 
     def _problem_of_size(self, note: Note | None, database: DatabaseFile, log: Log | None) -> str:
-        has_frames = log is not None and log.has_frames  # then a checkpoint may have been interrupted
-        expected = max(note.bytes if note else 0, 0 if has_frames else database.bytes_expected)
+        # With a log, the last checkpoint may have been interrupted.
+        needed = log.bytes_needed if log is not None and log.has_frames else database.bytes_expected
+        expected = max(note.bytes if note else 0, needed)
         if database.bytes < expected:
             return (
                 f"{self._database} was shortened: it has {database.bytes} bytes, and had at least {expected}. "
@@ -261,33 +265,59 @@ def read_log(wal: Path, database: DatabaseFile, frames: int | None) -> Log | Non
     first: Moment | None = None
     last: Moment | None = None
     with wal.open("rb", buffering=0) as file:
-        has_frames = next(islice(_frames(file.fileno(), header, page_bytes), frames), None) is not None
-        pages = (
-            _read_at(file.fileno(), page_bytes, at)
-            for page, at in islice(_frames(file.fileno(), header, page_bytes), frames)
-            if page == database.root
-        )
-        for moment in _moments(pages, page_bytes, database.reserved):  # one at a time: there may be millions
+        log = Frames(file.fileno(), header, page_bytes, frames)
+        for moment in _moments(log.pages(database.root), page_bytes, database.reserved):  # one at a time
             first = first or moment
             last = moment if last is None or moment.commits > last.commits else last
-    return Log(salt, has_frames, first, last)
+        needed = _pages_needed(log, database.bytes // page_bytes) * page_bytes
+        return Log(salt, next(iter(log), None) is not None, first, last, needed)
+
+
+class Frame(NamedTuple):
+    """A frame of a log: its page's number and place, and where a commit ends the pages of the database, else 0."""
+
+    page: int
+    at: int
+    database_pages: int
+
+
+class Frames:
+    """The frames that were written since a log was begun, at most so many; there may be millions."""
+
+    def __init__(self, descriptor: int, header: bytes, page_bytes: int, count: int | None) -> None:
+        self._descriptor, self._header, self._page_bytes, self._count = descriptor, header, page_bytes, count
+
+    def __iter__(self) -> Iterator[Frame]:
+        return islice(self._all(), self._count)
+
+    def _all(self) -> Iterator[Frame]:
+        at, size = HEADER_BYTES, os.fstat(self._descriptor).st_size
+        while at + FRAME_HEADER_BYTES + self._page_bytes <= size:
+            frame = _read_at(self._descriptor, FRAME_HEADER_BYTES, at)
+            if frame[8:16] != self._header[16:24]:  # left from before the log was restarted
+                return
+            yield Frame(int.from_bytes(frame[:4], "big"), at + FRAME_HEADER_BYTES, int.from_bytes(frame[4:8], "big"))
+            at += FRAME_HEADER_BYTES + self._page_bytes
+
+    def pages(self, number: int) -> Iterator[bytes]:
+        """Each version of a page."""
+        return (_read_at(self._descriptor, self._page_bytes, each.at) for each in self if each.page == number)
+
+
+def _pages_needed(frames: Frames, found: int) -> int:
+    """Up to which page the database file must reach, where it has `found`: the last one that is not in the log."""
+    total, in_log = 0, set()
+    for each in frames:
+        total = each.database_pages or total
+        if each.page > found:
+            in_log.add(each.page)
+    return next((page for page in range(total, found, -1) if page not in in_log), 0)
 
 
 def _read_at(descriptor: int, size: int, at: int) -> bytes:
     """Read at a place; Windows has no `os.pread`."""
     os.lseek(descriptor, at, os.SEEK_SET)
     return os.read(descriptor, size)
-
-
-def _frames(descriptor: int, header: bytes, page_bytes: int) -> Iterator[tuple[int, int]]:
-    """The page number and the place of the page in each frame that was written since the log was begun."""
-    at, size = HEADER_BYTES, os.fstat(descriptor).st_size
-    while at + FRAME_HEADER_BYTES + page_bytes <= size:
-        frame = _read_at(descriptor, FRAME_HEADER_BYTES, at)
-        if frame[8:16] != header[16:24]:  # left from before the log was restarted
-            return
-        yield int.from_bytes(frame[:4], "big"), at + FRAME_HEADER_BYTES
-        at += FRAME_HEADER_BYTES + page_bytes
 
 
 def _moments(pages: Iterable[bytes], page_bytes: int, reserved: int) -> Iterator[Moment]:
