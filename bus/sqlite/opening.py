@@ -17,7 +17,7 @@ from backscroll.schema.migrations.sqlite import APPLICATION_ID, migrations
 from backscroll.schema.tables import Scope, Sequence
 
 DEFAULT_FILE = "default.db"  # of the scope that a data directory always has
-COMPANIONS = ("-wal", "-wal-lineage")
+COMPANIONS = ("-wal", "-wal-lineage", "-last-commit")
 MISMATCH = "a page does not match its checksum: the disk changed it, or another program wrote into the file"
 FILE_BYTES_MIN = 512  # the smallest page size
 WAL_BYTES_KEPT = 64 * 2**20  # the size that a larger write-ahead log is truncated to

@@ -63,6 +63,7 @@ OWN_FILES = (
     "-wal-lineage.new",
     "-wal-foreign",
     "-wal-lost",
+    "-last-commit",
     COMPACTED,
 )
 DELETING = "-deleting"  # the suffix of the file that says that the others are being removed

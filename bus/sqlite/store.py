@@ -24,6 +24,7 @@ from backscroll.bus.logging import log
 from backscroll.bus.query_cache import QueryCache
 from backscroll.bus.sqlite import checksums, opening
 from backscroll.bus.sqlite.blobs import BlobDirectory
+from backscroll.bus.sqlite.last_commit import LastCommit, LastCommitFile
 from backscroll.bus.sqlite.statements import COMPILED, fetch
 from backscroll.bus.sqlite.transaction import (
     BlobsInTransaction,
@@ -134,7 +135,7 @@ class SqliteStore:
             self._open(scope)
 
     def _open(self, scope: str | None) -> None:
-        self._lineage = WalLineage(self.path)
+        self._lineage, self._last_commit = WalLineage(self.path), LastCommitFile(self.path)
         opening.check_files(self.path, self._lineage)
         self._writer = opening.open_writer(
             self.path, vfs=self._vfs, lock_wait_ms=self._lock_wait_ms, wal_hook=self._note_wal_size
@@ -143,6 +144,7 @@ class SqliteStore:
             self._prepare(scope)
         except BaseException:
             self._writer.close()
+            self._last_commit.close()
             raise
 
     def _prepare(self, scope: str | None) -> None:
@@ -158,9 +160,20 @@ class SqliteStore:
         self.due_at = next_expiry(snapshot)
         rows = fetch(self._writer, SELECT_MOMENT)
         self._moment = Moment(*rows[0])
+        self._check_last_commit()
         self._commit_nothing()  # creates the write-ahead log
         self._watch_files()
         self._lineage.write(self._moment, in_use=True)
+
+    def _check_last_commit(self) -> None:
+        """Raise `CannotOpen` if the log of commands ends otherwise than it did when as many commits had been made."""
+        end, found = self._last_commit.read(), LastCommit.of(*self._moment[:2], self.position)
+        if end and (end.lineage, end.commits) == (found.lineage, found.commits) and end != found:
+            raise CannotOpen(
+                f"{self.path} is damaged: it ends with command {found.seq}, and should end with another command "
+                f"{end.seq}. Restore it from a backup; to go on with what is there, remove "
+                f"{self._last_commit.path.name}."
+            )
 
     def _known_clients(self, snapshot: Snapshot) -> KnownClients:
         """The clients in the newest rows; none if rows are damaged, which the scope can be opened with."""
@@ -249,6 +262,7 @@ class SqliteStore:
             self.due_at = transaction.due_at  # before anybody can read what expires then
         self._commit()
         self._moment = self._moment._replace(commits=commits)
+        self._last_commit.write(*self._moment[:2], position)
 
     @contextmanager
     def read(self, query_ms: int | None = None, /) -> Iterator[Snapshot]:
@@ -368,6 +382,7 @@ class SqliteStore:
                 opening.finish_log(self._writer)
         finally:
             self._writer.close()
+            self._last_commit.close()
 
     def _end_use(self) -> bool:
         """Note that the database is complete without its log; False if the log must stay, as after a crash.
@@ -523,6 +538,7 @@ class SqliteStore:
                 self._writer.execute("ROLLBACK")
             raise
         self._moment = moment
+        self._last_commit.write(*moment[:2], self.position)
 
     def _note_wal_size(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
         if pages < self._wal_pages:  # the log was restarted

@@ -16,6 +16,7 @@ other files cannot: that a log is missing, or that all of them are from an earli
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +26,9 @@ import msgspec
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.files import write_whole
 from backscroll.bus.sqlite.checksums import reserved_bytes
+from backscroll.bus.sqlite.last_commit import LastCommitFile
 from backscroll.bus.sqlite.statements import fetch
+from backscroll.bus.sqlite.wal_check import intact_frames
 from backscroll.handlers.sql import statement
 from backscroll.schema.migrations.sqlite import migrations
 from backscroll.schema.tables import Sequence
@@ -96,6 +99,7 @@ class WalLineage:
         self._shm = database.with_name(f"{database.name}-shm")
         self.path = database.with_name(f"{database.name}-wal-lineage")
         self._given_up = database.with_name(f"{database.name}-wal-lost")
+        self._last_commit = LastCommitFile(database)
 
     def check(self, *, read_only: bool = False) -> None:
         """Raise `CannotOpen` if files are missing, or are from different databases or moments.
@@ -104,7 +108,7 @@ class WalLineage:
         With `read_only` there will be none.
         """
         note, database = self.read(), read_database(self._database)
-        log = read_log(self._wal, database)
+        log = read_log(self._wal, database, intact_frames(self._database))
         if log is None and self._given_up.exists():
             return
         problem = self._problem(note, database, log)
@@ -142,6 +146,7 @@ class WalLineage:
             self._problem_of_log(note, database, log)
             or (self._problem_of_note(note, database, log) if note else "")
             or self._problem_of_size(note, database, log)
+            or self._problem_of_end(database, log)
         )
 
     def _problem_of_log(self, note: Note | None, database: DatabaseFile, log: Log | None) -> str:
@@ -209,6 +214,17 @@ class WalLineage:
             )
         return ""
 
+    def _problem_of_end(self, database: DatabaseFile, log: Log | None) -> str:
+        """What is missing at the end of the log, which SQLite would take for a shorter one if it is damaged."""
+        end, last = self._last_commit.read(), (log and log.last) or database.moment
+        if end is None or last is None or not end.is_of(last.lineage) or last.commits >= end.commits:
+            return ""
+        return (
+            f"{self._database} lacks its end: changes up to command {end.seq} were acknowledged and are missing. Its "
+            f"write-ahead log {self._wal.name} is damaged, or the files are older. Restore both from a backup; to go "
+            f"on without these changes, remove {self._last_commit.path.name}."
+        )
+
 
 def read_database(path: Path) -> DatabaseFile:
     """What a closed database file says of itself, without its log.
@@ -235,8 +251,8 @@ def read_database(path: Path) -> DatabaseFile:
     return DatabaseFile(moment, root, size, expected, reserved)
 
 
-def read_log(wal: Path, database: DatabaseFile) -> Log | None:
-    """The write-ahead log of a database; None if there is none or its header is not valid."""
+def read_log(wal: Path, database: DatabaseFile, frames: int | None) -> Log | None:
+    """A database's write-ahead log up to so many frames; None if there is none or its header is not valid."""
     header = _header(wal)
     salt = salt_of(header)
     if salt is None:
@@ -245,10 +261,10 @@ def read_log(wal: Path, database: DatabaseFile) -> Log | None:
     first: Moment | None = None
     last: Moment | None = None
     with wal.open("rb", buffering=0) as file:
-        has_frames = next(_frames(file.fileno(), header, page_bytes), None) is not None
+        has_frames = next(islice(_frames(file.fileno(), header, page_bytes), frames), None) is not None
         pages = (
             _read_at(file.fileno(), page_bytes, at)
-            for page, at in _frames(file.fileno(), header, page_bytes)
+            for page, at in islice(_frames(file.fileno(), header, page_bytes), frames)
             if page == database.root
         )
         for moment in _moments(pages, page_bytes, database.reserved):  # one at a time: there may be millions

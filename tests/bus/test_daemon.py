@@ -73,7 +73,7 @@ def test_endpoint_json_has_the_ready_line_until_the_stop(start_daemon: StartDaem
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert daemon.stop() == 0
     left = {path.name for path in (tmp_path / "data").iterdir()}
-    assert left == {"default.db", "default.db-wal-lineage", "lock", "reserve"}
+    assert left == {"default.db", "default.db-wal-lineage", "default.db-last-commit", "lock", "reserve"}
 
 
 def test_files_in_the_data_directory_are_private(start_daemon: StartDaemon, tmp_path: Path) -> None:

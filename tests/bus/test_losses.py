@@ -17,6 +17,7 @@ import pytest
 
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.inprocess import InProcess
+from backscroll.bus.sqlite.last_commit import FILE_BYTES
 from backscroll.bus.sqlite.store import RESTART, WAL_PAGES_BEFORE_CHECKPOINT
 from backscroll.clients.python.daemon_process import DaemonProcess
 from tests.support.messages import save_payload
@@ -31,7 +32,7 @@ SIZES = re.compile(r"\d{6,}")  # of files in bytes, which differ between two run
 OTHER = "other"
 DATABASE = "default.db"
 ENDS = ("stopped", "killed")
-FILES = {"database": "", "`-wal`": "-wal", "`-shm`": "-shm", "note": "-wal-lineage"}
+FILES = {"database": "", "`-wal`": "-wal", "`-shm`": "-shm", "note": "-wal-lineage", "last commit": "-last-commit"}
 LARGE = "x" * 8_000
 EMPTIED = "copied into the database and removed by another program"
 
@@ -141,13 +142,17 @@ STOPPED = [
     for when in ("killed", "stopped")
     for file in FILES
     for how in ("removed", "emptied", "replaced by an older one", "replaced by another scope's")
-    if when == "killed" or file in ("database", "note")
+    if when == "killed" or file in ("database", "note", "last commit")
 ] + [
     ("`-wal` and `-shm`", "left by a kill, beside an older database", "stopped"),
     ("database and note", "replaced by older ones", "killed"),
     ("`-wal` and `-shm`", "replaced by older ones", "killed"),
     ("`-wal` and note", "replaced by older ones", "killed"),
     ("`-wal`, `-shm` and note", "removed", "killed"),
+    ("`-wal`", "damaged at its end", "killed"),
+    ("`-wal`", "damaged in the middle", "killed"),
+    ("`-wal` and last commit", "damaged at its end", "killed"),
+    ("last commit", "damaged at its end", "killed"),
     ("database, `-wal` and note", "replaced by older ones of one moment", "killed"),
     ("database and note", "replaced by older ones", "stopped"),
     ("database and note", "removed", "stopped"),
@@ -168,7 +173,7 @@ def changed(history: History, file: str, how: str, when: str) -> Files:
     if how == EMPTIED:
         return emptied(files)
     if file.endswith("media"):
-        suffixes += ["-wal-lineage"] if "note" in how else []
+        suffixes += ["-wal-lineage", "-last-commit"] if "note" in how else []
         files = {name: content for name, content in files.items() if ".media/" not in name}
     for suffix in suffixes:
         name = f"{DATABASE}{suffix}"
@@ -176,6 +181,8 @@ def changed(history: History, file: str, how: str, when: str) -> Files:
             files.pop(name, None)
         elif how == "emptied":
             files[name] = b""
+        elif how.startswith("damaged"):
+            files[name] = damaged(files[name], len(used_part(files[name])) // (2 if "middle" in how else 1) - 1)
         elif how == "shortened":
             files[name] = files[name][: len(files[name]) // 2]
         elif "another scope's" in how:
@@ -183,6 +190,20 @@ def changed(history: History, file: str, how: str, when: str) -> Files:
         else:
             files[name] = before[name]
     return files
+
+
+def used_part(content: bytes) -> bytes:
+    """A file, and of a write-ahead log what belongs to it since it was restarted."""
+    salt, frame = content[16:24], 24 + 4096
+    at = 32
+    while len(content) > FILE_BYTES and content[at + 8 : at + 16] == salt:
+        at += frame
+    return content[:at] if at > 32 else content
+
+
+def damaged(content: bytes, at: int) -> bytes:
+    """The content with one bit changed."""
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
 
 
 def emptied(files: Files) -> Files:

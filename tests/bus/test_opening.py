@@ -47,9 +47,13 @@ def note_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-wal-lineage")
 
 
+def last_commit_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-last-commit")
+
+
 @LOST
 def test_an_empty_or_missing_database_is_refused(path: Path, lose: Lose, says: str) -> None:
-    """SQLite would create a new one; the note beside it shows that it held data. Nothing is changed, and the error says
+    """SQLite would create a new one; the notes beside it show that it held data. Nothing is changed, and the error says
     what to do.
     """
     lose(path)
@@ -58,9 +62,10 @@ def test_an_empty_or_missing_database_is_refused(path: Path, lose: Lose, says: s
         with pytest.raises(CannotOpen) as caught:
             SqliteStore(path, scope="default")
     message = str(caught.value)
-    assert message.startswith(f"{path} {says}, but {note_of(path).name} beside it shows that it held data.")
+    notes = f"{note_of(path).name} and {last_commit_of(path).name}"
+    assert message.startswith(f"{path} {says}, but {notes} beside it show that it held data.")
     assert "Restore it from a backup" in message
-    assert f"remove {note_of(path).name} to start with an empty database" in message
+    assert f"remove {notes} to start with an empty database" in message
     assert beside(path) == before
 
 
@@ -79,7 +84,7 @@ def test_a_daemon_with_a_lost_database_exits_with_4(path: Path, lose: Lose, says
 
 @LOST
 def test_both_remedies_for_a_lost_database_work(path: Path, lose: Lose, says: str) -> None:
-    """Restoring the file brings everything back; removing the note starts with an empty database."""
+    """Restoring the file brings everything back; removing the notes starts with an empty database."""
     backup = path.read_bytes()
     lose(path)
     path.write_bytes(backup)
@@ -87,6 +92,7 @@ def test_both_remedies_for_a_lost_database_work(path: Path, lose: Lose, says: st
     assert len(all_rows(path)["messages"]) == 1
     lose(path)
     note_of(path).unlink()
+    last_commit_of(path).unlink()
     with closing(SqliteStore(path, scope="default")) as store:
         assert store.seq == 0
 

@@ -268,12 +268,16 @@ def test_a_long_snapshot_does_not_block_commits(path: Path) -> None:
 
 
 def test_closing_leaves_a_single_file(path: Path) -> None:
-    """After closing there is no WAL beside the database, and everything is in it."""
+    """After closing there are only notes beside the database, and everything is in it."""
     store = SqliteStore(path)
     write(store, *(str(at) for at in range(100)))
     assert count(store) == 100
     store.close()
-    assert {each.name for each in path.parent.iterdir()} == {"default.db", "default.db-wal-lineage"}
+    assert {each.name for each in path.parent.iterdir()} == {
+        "default.db",
+        "default.db-wal-lineage",
+        "default.db-last-commit",
+    }
     assert len(all_rows(path)["meta"]) == 100
 
 
