@@ -224,7 +224,7 @@ def test_one_scope_is_restored_into_a_fresh_directory(tmp_path: Path, backed_up:
         assert local.store("other").seq == 2
 
 
-@pytest.mark.parametrize("after", range(4))
+@pytest.mark.parametrize("after", [0, 2])
 def test_an_interrupted_restore_keeps_daemons_from_starting(
     tmp_path: Path, backed_up: RecordedHistory, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
@@ -250,32 +250,26 @@ def test_an_interrupted_restore_keeps_daemons_from_starting(
     assert list(tmp_path.glob("data-before-restore-*/default.db"))
 
 
-@pytest.mark.parametrize("what", ["not empty", "inside", "around", "no backups", "seq", "both", "name", "scope"])
-def test_a_restore_that_cannot_be_meant_is_refused(tmp_path: Path, backed_up: RecordedHistory, what: str) -> None:
+def test_a_restore_that_cannot_be_meant_is_refused(tmp_path: Path, backed_up: RecordedHistory) -> None:
     """It says why, and changes nothing."""
     backed_up.close()
-    backups, into, how = tmp_path / "backups", tmp_path / "again", dict[str, Any]()
-    match what:
-        case "not empty":
-            (tmp_path / "again").mkdir()
-            (tmp_path / "again" / "letters.txt").touch()
-        case "inside":
-            into = backups / "again"
-        case "around":
-            into = tmp_path
-        case "no backups":
-            backups = tmp_path / "elsewhere"
-        case "seq":
-            how = {"until_seq": 1_000, "scope": "other"}
-        case "both":
-            how = {"until_seq": 2}
-        case "name":
-            how = {"name": "yesterday"}
-        case "scope":
-            how = {"scope": "never"}
-    with pytest.raises(CannotRestore):
-        restore(backups, into, nothing, **how)
-    assert not (into / "default.db").exists()
+    backups, again, letters = tmp_path / "backups", tmp_path / "again", tmp_path / "letters"
+    letters.mkdir()
+    (letters / "letter.txt").touch()
+    cases: list[tuple[str, Path, Path, dict[str, Any]]] = [
+        ("neither a data directory nor empty", backups, letters, {}),
+        ("inside", backups, backups / "again", {}),
+        ("inside", backups, tmp_path, {}),
+        ("not a directory of backups", tmp_path / "elsewhere", again, {}),
+        ("ends with seq 2", backups, again, {"until_seq": 1_000, "scope": "other"}),
+        ("name the scope", backups, again, {"until_seq": 2}),
+        ("no backup 'yesterday'", backups, again, {"name": "yesterday"}),
+        ("has the scope 'never'", backups, again, {"scope": "never"}),
+    ]
+    for words, directory, into, how in cases:
+        with pytest.raises(CannotRestore, match=words):
+            restore(directory, into, nothing, **how)
+        assert not (into / "default.db").exists()
 
 
 def test_damaged_backups_are_not_restored(tmp_path: Path, backed_up: RecordedHistory) -> None:
