@@ -5,7 +5,8 @@ again gets the same reply, and the log can be replayed. `execute.py` calls this 
 have text erased from the log.
 
 The log begins with the row `sequence.log_from`. Rows before it, without payloads, are those of a log that a repair
-could not restore as a whole: they are there so that their ids stay known, and are not part of the log.
+could not restore as a whole: they are there so that their ids stay known, and are not part of the log. The number
+before the first row is left out then.
 """
 
 from collections import defaultdict
@@ -83,7 +84,7 @@ SELECT_ENDS = statement(
     Sequence.select(
         Sequence.seq,
         Sequence.log_from,
-        Commands.select(fn.MIN(Commands.seq)).where(Commands.seq >= Sequence.log_from),
+        Commands.select(fn.MIN(Commands.seq)).where(Commands.seq >= Sequence.log_from - SQL("1")),
         Commands.select(fn.MAX(Commands.seq)).where(Commands.seq >= Sequence.log_from),
     )
 )
@@ -143,7 +144,7 @@ def damage_at_ends(db: Reads) -> str:
     """How the rows at the ends of the log contradict its number, in words; empty if they do not."""
     seq, log_from, first, last = db.rows(SELECT_ENDS)[0]
     if last is None:
-        first, last = log_from, log_from - 1
+        first, last = log_from if first is None else first, log_from - 1
     if first != log_from:
         return f"its command log begins with {log_from}, and the row found there is {first}"
     if last < seq:
