@@ -7,7 +7,7 @@ from peewee import SQL, Case, Expression, Field, IntegerField, Node, NodeList
 from backscroll.handlers import changes, media
 from backscroll.handlers.aliases import HIDDEN, resolved
 from backscroll.handlers.shown import SHOWN_IN_ROOM
-from backscroll.handlers.sql import Named, RowMapper, one_of, statement
+from backscroll.handlers.sql import Guarded, Named, RowMapper, one_of, statement
 from backscroll.handlers.storage import CommandContext, Writes
 from backscroll.schema.command_log import Fields
 from backscroll.schema.errors import Conflict
@@ -31,6 +31,7 @@ ROWS = RowMapper(
     rare=RARE,
     rare_flag="has_rare",
     expressions={column.name: _id_now for column in OF_OTHERS},
+    guarded=Guarded(Messages.content, Messages.written != SQL("0")),
 )
 ORDER = (Messages.timestamp, Messages.ordinal, Messages.id)
 ID_AT = ROWS.names.index("id")

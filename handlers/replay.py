@@ -9,7 +9,7 @@ from backscroll.handlers import clearing, execute
 from backscroll.handlers.lists import PAGE_CHARS_SURE, page_of
 from backscroll.handlers.registry import handles
 from backscroll.handlers.scopes import ScopeAdmin
-from backscroll.handlers.sql import Named, Row, statement, to_json
+from backscroll.handlers.sql import Guarded, Named, Row, statement, to_json
 from backscroll.handlers.storage import Reads
 from backscroll.schema.command_log import CHAIN_START, LogEntry, LogPage, canonical, decode_facts, digest_of
 from backscroll.schema.errors import CallerError, Conflict, Invalid, inside
@@ -20,7 +20,9 @@ from backscroll.schema.ulid import time_of
 from backscroll.schema.wire import MSGPACK
 
 COLUMNS = (
-    *(Commands.seq, Commands.at, Commands.id, Commands.type, Commands.payload),
+    *(Commands.seq, Commands.at, Commands.id),
+    Guarded(Commands.type, Commands.chain != SQL("zeroblob(32)")),
+    Commands.payload,
     *(Commands.salt, Commands.redacted, Commands.facts, Commands.chain),
 )
 SELECT_PAGE = statement(

@@ -89,8 +89,25 @@ def rows_type(row_type: Any) -> Any:
     return msgspec.defstruct("Rows", [("rows", list[row_type])], array_like=True)
 
 
+class Guarded(peewee.WrappedNode):
+    """A column that is never NULL, and read as NULL unless `is_whole`: then the row does not fit its type.
+
+    A long row is in several pages. If the last of them is zeros, which have the right checksum, it is taken for the end
+    of the row. So `is_whole` asks whether the last column of the table, which never is zeros, has a value.
+    """
+
+    def __init__(self, column: peewee.Field, is_whole: peewee.Expression) -> None:
+        super().__init__(peewee.Case(None, [(is_whole, column)]))
+        self.column = column
+
+    def __sql__(self, ctx: Any) -> Any:
+        return ctx.sql(self.node)
+
+
 def _column_type(column: Any, may_miss: bool) -> Any:
     """The type of the values of a selected column; `may_miss`: a row of a joined table may be missing."""
+    if isinstance(column, Guarded):
+        column = column.column
     if not isinstance(column, peewee.Field):
         return Any
     held = next(held for field, held in _COLUMN_TYPES if isinstance(column, field))
@@ -166,6 +183,8 @@ class RowMapper(Generic[T]):
 
     `rare` are columns that are NULL or 0 in most rows, and come last; the column `rare_flag` is 1 in the others.
     Reading an unset column takes time too: so they are read as one column, a JSON array, which is NULL in most rows.
+
+    `guarded` is a column that is selected as `Guarded`.
     """
 
     def __init__(
@@ -178,6 +197,7 @@ class RowMapper(Generic[T]):
         rare: Sequence[str] = (),
         rare_flag: str = "",
         expressions: Expressions | None = None,
+        guarded: Guarded | None = None,
     ) -> None:
         self.table = table
         self._expressions = expressions
@@ -196,6 +216,8 @@ class RowMapper(Generic[T]):
         self._common = len(self.names) - len(rare)
         self.columns: list[Any] = self.fields[: self._common]
         """What to select, for `to_record`."""
+        if guarded:
+            self.columns[self.names.index(guarded.column.name)] = guarded
         if rare:
             packed = peewee.fn.json_array(*self.fields[self._common :])
             self.columns.append(peewee.Case(None, [(fields[rare_flag] == peewee.SQL("1"), packed)]))
