@@ -31,7 +31,7 @@ ROWS = RowMapper(
     rare=RARE,
     rare_flag="has_rare",
     expressions={column.name: _id_now for column in OF_OTHERS},
-    guarded=Guarded(Messages.content, Messages.written != SQL("0")),
+    guarded=Guarded(Messages.content, Messages.written),
 )
 ORDER = (Messages.timestamp, Messages.ordinal, Messages.id)
 ID_AT = ROWS.names.index("id")
@@ -81,7 +81,7 @@ INSERT_ORIGIN_REFERENCE = statement(
 
 def hidden_row(**columns: Any) -> dict[Field, Any]:
     """The columns of a hidden row; those that are not given are unset, or empty."""
-    given = {"room_id": SQL(f"'{HIDDEN}'")} | columns
+    given = {"room_id": SQL(f"'{HIDDEN}'"), "written": SQL("1")} | columns
     return {
         field: given.get(name, SQL("NULL" if field.null else "0" if isinstance(field, IntegerField) else "''"))
         for name, field in Messages._meta.fields.items()

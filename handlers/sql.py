@@ -96,7 +96,7 @@ class Guarded(peewee.WrappedNode):
     of the row. So `is_whole` asks whether the last column of the table, which never is zeros, has a value.
     """
 
-    def __init__(self, column: peewee.Field, is_whole: peewee.Expression) -> None:
+    def __init__(self, column: peewee.Field, is_whole: peewee.Node) -> None:
         super().__init__(peewee.Case(None, [(is_whole, column)]))
         self.column = column
 

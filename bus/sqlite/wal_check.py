@@ -44,7 +44,7 @@ def _empty_database() -> bytes:
     with closing(apsw.Connection(":memory:")) as connection:
         connection.pragma("page_size", PAGE_BYTES)
         connection.reserve_bytes(reserve=RESERVED_BYTES)
-        connection.execute("CREATE TABLE t (a)")  # so that there is a page
+        connection.pragma("user_version", 1)  # so that there is a page
         page = bytearray(connection.serialize("main")[:PAGE_BYTES])
     page[18:20] = 2, 2  # WAL mode
     page[28:32] = (1).to_bytes(4, "big")  # pages
