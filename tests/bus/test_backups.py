@@ -32,6 +32,7 @@ from tests.support.mounts import fill, small_disk_at
 from tests.support.notes import say
 from tests.support.peers import Peer
 from tests.support.recorded_histories import nothing
+from tests.support.tables import all_rows
 from tests.support.waiting import wait_until
 
 DAY_MS = 86_400_000
@@ -74,11 +75,11 @@ def test_backups_of_a_daemon_that_is_killed_have_all_acknowledged_commands(tmp_p
     assert verify(backups, nothing) == []
     catalog = read_catalog(backups)
     assert len(catalog.backups) == len(before)
-    for backup, known in zip(catalog.backups, before, strict=True):
+    both = list(zip(catalog.backups, before, strict=True))
+    for backup, known in both if long else draw.sample(both, 2):
         into = tmp_path / "again"
         restore(backups, into, nothing, name=backup.name, prove=False)
-        with Local(into) as local:
-            assert known - {entry["id"] for entry in local.entries()} == set()
+        assert known - {row[1] for row in all_rows(into / "default.db")["commands"]} == set()
         shutil.rmtree(into)
     assert [each.manifest.kind for each in catalog.backups].count("increment") > 0
     say(f"{len(before)} backups, {killed} kills, {len(ledger.replies)} commands")
