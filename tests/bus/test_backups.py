@@ -363,6 +363,24 @@ def test_a_damaged_scope_is_left_out(tmp_path: Path, local: Local) -> None:
     assert [each.name for each in read_catalog(tmp_path / "b").backups] == [first.name, second.name]
 
 
+def test_a_damaged_part_of_media_is_left_out(tmp_path: Path, local: Local) -> None:
+    """Of a full copy, and where commands since the last one put it: the manifest says so, the rest is backed up."""
+    backup(local, tmp_path / "b")
+    put(local, b"a file")
+    [part] = local.store().blobs.directory.glob("*/*")
+    part.write_bytes(b"a flea")
+    taken = backup(local, tmp_path / "b")
+    assert [each.what for each in taken.manifest.problems] == [f"the part {part.name} of a media is missing"]
+    assert taken.states[DEFAULT_SCOPE].seq == local.store().seq
+
+
+def test_a_scope_that_does_not_exist_is_said(tmp_path: Path, local: Local) -> None:
+    """It is not created, and nothing is backed up."""
+    with pytest.raises(CannotBackUp, match="no scope 'never'"):
+        backup(local, tmp_path / "b", names=[DEFAULT_SCOPE, "never"])
+    assert read_catalog(tmp_path / "b").backups == []
+
+
 def test_a_copy_that_is_void_is_repeated_and_then_given_up(
     tmp_path: Path, local: Local, monkeypatch: pytest.MonkeyPatch
 ) -> None:
