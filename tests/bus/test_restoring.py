@@ -58,7 +58,9 @@ def test_a_restored_state_is_that_of_the_moment(tmp_path: Path, long: bool) -> N
         for backup in catalog.backups if long else catalog.backups[-2:]:
             [state] = backup.manifest.scopes
             with restored(directory, recorded.clock, name=backup.name) as local:
-                assert recorded.rows(local) == recorded.states[state.seq]
+                assert without_times_of_media(recorded.rows(local)) == without_times_of_media(
+                    recorded.states[state.seq]
+                )
                 assert local.parts() == recorded.parts[state.seq]
                 chains = [entry["chain"] for entry in local.entries()]
                 assert chains == [entry["chain"] for entry in recorded.entries[: state.seq]]
@@ -76,6 +78,14 @@ def test_a_restored_state_is_that_of_the_moment(tmp_path: Path, long: bool) -> N
                 assert local.store().seq == recorded.until(at)
                 assert unlike(recorded, local, recorded.until(at)) == []
             shutil.rmtree(directory / "again")
+
+
+def without_times_of_media(tables: Tables) -> Tables:
+    """The tables without the times since when media are named by nothing.
+
+    An event in any order about an attachment may win or lose by its text, and that may be erased when it is replayed.
+    """
+    return tables | {"unnamed_media": [row[:1] for row in tables["unnamed_media"]]}
 
 
 def cleared_at(recorded: RecordedHistory) -> int:

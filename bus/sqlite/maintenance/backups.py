@@ -25,7 +25,7 @@ from backscroll.bus.gate import KEYS_FILE, TOKENS_FILE
 from backscroll.bus.logging import log
 from backscroll.bus.sqlite import opening
 from backscroll.bus.sqlite.blobs import BlobDirectory
-from backscroll.bus.sqlite.errors import is_disk_full
+from backscroll.bus.sqlite.errors import DamagedBlob, is_disk_full
 from backscroll.bus.sqlite.maintenance.catalog import (
     HASH_CHARACTERS,
     MEDIA,
@@ -66,6 +66,7 @@ from backscroll.bus.sqlite.transaction import BlobsInTransaction, Snapshot
 from backscroll.handlers.sql import statement
 from backscroll.handlers.storage import LogPosition
 from backscroll.schema.command_log import LogPage
+from backscroll.schema.decode_errors import DECODE_ERRORS
 from backscroll.schema.errors import BackscrollError, Busy, NotFound
 from backscroll.schema.log_file import BadLine, LogHeader
 from backscroll.schema.tables import MediaParts
@@ -74,6 +75,8 @@ DAY_MS = 86_400_000
 FULL_AFTER_MS = 7 * DAY_MS
 COPIES_MAX = 3
 PROBLEMS_MAX = 100
+CANNOT_CONTINUE = (CannotContinue, Busy, DamagedBlob, apsw.Error, *DECODE_ERRORS)
+"""Why a scope is copied whole: if it is damaged, the proof of the copy says what is."""
 OWN_FILES = (KEYS_FILE, TOKENS_FILE)
 SELECT_NAMED_PARTS = statement(MediaParts.select(MediaParts.sha256).distinct())
 
@@ -183,13 +186,22 @@ def take_backup(
         partial_path = directory / f"{PARTIAL}{name_of(now)}"
         backup = _Writer(scopes, partial_path, catalog, progress, work, now, full_after_ms, full=full, stopped=stopped)
         try:
-            return backup.write(scopes.names() if names is None else list(names))
+            return backup.write(scopes.names() if names is None else _existing(names, scopes))
         except (OSError, apsw.Error, CannotOpen, CannotCopy, BackscrollError) as error:
             shutil.rmtree(partial_path, ignore_errors=True)
             raise CannotBackUp(_explained(error, directory, scopes.directory)) from error
         except BaseException:
             shutil.rmtree(partial_path, ignore_errors=True)
             raise
+
+
+def _existing(names: Iterable[str], scopes: SqliteScopes) -> list[str]:
+    """These names; raises `CannotBackUp` if there is no such scope."""
+    listed = list(dict.fromkeys(names))
+    for name in listed:
+        if not scopes.has_files(name):
+            raise CannotBackUp(f"there is no scope {name!r}")
+    return listed
 
 
 def _explained(error: Exception, directory: Path, data_dir: Path) -> str:
@@ -217,6 +229,8 @@ class _Writer:
     ) -> None:
         self._scopes, self._path, self._progress, self._work = scopes, path, progress, work
         self._catalog, self._now, self._full, self._stopped = catalog, now, full, stopped
+        self._by_name = {each.name: each for each in catalog.backups}
+        self._newest = {name: each for each in catalog.backups for name in each.states}
         self._media = path.parent / MEDIA
         self._full_since = now - full_after_ms
         self._files: list[File] = []
@@ -246,7 +260,7 @@ class _Writer:
         self._path.rename(final)
         sync_directory(final.parent)
         log.info("backup taken", path=str(final), kind=manifest.kind, problems=len(self._problems))
-        return Backup(final.name, final, manifest)
+        return Backup.at(final, manifest)
 
     def _add_own(self, name: str) -> None:
         source = self._scopes.directory / name
@@ -267,16 +281,14 @@ class _Writer:
 
     def _increment(self, name: str) -> ScopeState | None:
         """The commands since the newest backup of a scope; None if it has to be copied whole."""
-        base = next((each for each in reversed(self._catalog.backups) if each.manifest.state_of(name)), None)
+        base = self._newest.get(name)
         if self._full or base is None or not self._is_recent(base, name):
             return None
-        before = base.manifest.state_of(name)
-        assert before is not None
-        stem = self._stem(name)
+        before, stem = base.states[name], self._stem(name)
         try:
             with self._scopes.keeping_media(name):
                 return self._continue(name, base.name, before, stem)
-        except (CannotContinue, Busy) as reason:
+        except CANNOT_CONTINUE as reason:
             log.info("a scope is copied whole", reason=str(reason))
             for suffix in (".log", ".passwords"):
                 (self._path / f"{stem}{suffix}").unlink(missing_ok=True)
@@ -285,14 +297,15 @@ class _Writer:
 
     def _is_recent(self, base: Backup, name: str) -> bool:
         """Whether the full copy that a backup of a scope continues is young, there, and larger than what follows it."""
-        size = 0
-        while (state := base.manifest.state_of(name)) and state.base is not None:
-            size += _size_of(base, state)
-            found = next((each for each in self._catalog.backups if each.name == state.base), None)
-            if found is None:
+        size, found = 0, base
+        while state := found.states.get(name):
+            if state.base is None:
+                return found.manifest.taken_at > self._full_since and size <= _size_of(found, state)
+            size += _size_of(found, state)
+            if state.base not in self._by_name:
                 return False
-            base = found
-        return state is not None and base.manifest.taken_at > self._full_since and size <= _size_of(base, state)
+            found = self._by_name[state.base]
+        return False
 
     def _continue(self, name: str, base: str, before: ScopeState, stem: str) -> ScopeState:
         passwords = self._path / f"{stem}.passwords"
@@ -411,7 +424,7 @@ def _read_page(scopes: SqliteScopes, name: str, from_seq: int) -> LogPage:
 
 
 def _size_of(backup: Backup, state: ScopeState) -> int:
-    return sum(file.bytes for file in backup.manifest.files if file.name == state.file)
+    return backup.files[state.file].bytes if state.file in backup.files else 0
 
 
 # Keeping some
@@ -442,7 +455,7 @@ def _kept(catalog: Catalog, daily: int, weekly: int) -> set[str]:
         days[time.date()] = each.name
         if each.manifest.kind == "full":
             weeks[time.isocalendar()[:2]] = each.name
-        newest |= {state.name: each.name for state in each.manifest.scopes}
+        newest |= dict.fromkeys(each.states, each.name)
     of_weeks = set(list(weeks.values())[max(0, len(weeks) - weekly) :])
     kept = catalog.with_bases(set(list(days.values())[max(0, len(days) - daily) :]) | of_weeks | set(newest.values()))
     for each in catalog.backups:  # in order, so what continues a continuation is kept as well
@@ -513,8 +526,9 @@ def _problems_of(backup: Backup, catalog: Catalog, progress: Progress, work: Wor
         elif state is not None:
             for what in _problems_inside(backup, state, progress, work):
                 yield Problem(scope, where, what)
+    by_name = {each.name: each for each in catalog.backups}
     for state in backup.manifest.scopes:
-        if what := _gap_before(state, catalog):
+        if what := _gap_before(state, by_name):
             yield Problem(state.name, f"{backup.name}/{state.file or ''}", what)
 
 
@@ -534,12 +548,11 @@ def _problems_inside(backup: Backup, state: ScopeState, progress: Progress, work
         yield f"it is damaged: {error}"
 
 
-def _gap_before(state: ScopeState, catalog: Catalog) -> str:
+def _gap_before(state: ScopeState, by_name: dict[str, Backup]) -> str:
     """Why commands do not continue what they should, in words; empty if they do."""
     if state.base is None:
         return ""
-    base = next((each for each in catalog.backups if each.name == state.base), None)
-    before = base.manifest.state_of(state.name) if base else None
+    before = by_name[state.base].states.get(state.name) if state.base in by_name else None
     if before is None:
         return f"the backup {state.base} that it continues is missing"
     return "" if before.seq + 1 == state.from_seq else f"it does not continue the backup {state.base}"

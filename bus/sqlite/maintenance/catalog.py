@@ -90,10 +90,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     files: list[File]
     problems: list[Problem] = []
 
-    def state_of(self, scope: str) -> ScopeState | None:
-        """What it has of a scope, or None."""
-        return next((each for each in self.scopes if each.name == scope), None)
-
 
 class _Sealed(msgspec.Struct, frozen=True):
     sha256: str
@@ -101,11 +97,19 @@ class _Sealed(msgspec.Struct, frozen=True):
 
 
 class Backup(NamedTuple):
-    """A complete backup."""
+    """A complete backup: what it has of each scope, by name, and its files, by name."""
 
     name: str
     path: Path
     manifest: Manifest
+    states: dict[str, ScopeState]
+    files: dict[str, File]
+
+    @classmethod
+    def at(cls, path: Path, manifest: Manifest) -> "Backup":
+        """The backup in a directory with this manifest."""
+        states = {each.name: each for each in manifest.scopes}
+        return cls(path.name, path, manifest, states, {each.name: each for each in manifest.files})
 
     @property
     def bytes(self) -> int:
@@ -151,7 +155,7 @@ def read_catalog(directory: Path) -> Catalog:
     for path in sorted(directory.iterdir()):
         if path.is_dir() and not path.name.startswith(".") and path.name != MEDIA:
             try:
-                backups.append(Backup(path.name, path, read_manifest(path)))
+                backups.append(Backup.at(path, read_manifest(path)))
             except CannotBackUp as error:
                 problems.append(Problem("", f"{path.name}/{MANIFEST_FILE}", str(error)))
     return Catalog(backups, problems)

@@ -36,6 +36,7 @@ from backscroll.schema.log_file import BadLine, HeaderLine, LogHeader, LogLine, 
 from backscroll.schema.operations import GetLog, PutMediaPart
 from backscroll.schema.tables import Commands, Rooms, Sequence
 
+ENTRIES_BETWEEN_PROGRESS = 100
 LINE_BYTES_MAX = 8 * BODY_BYTES_MAX  # enough for any entry, even with every character escaped in JSON
 
 SELECT_LOG_FROM = statement(Sequence.select(Sequence.log_from))
@@ -140,7 +141,8 @@ def write_increment(target: Path, media: Path, header: LogHeader, read: ReadPage
             output.write(entry_text(stored).encode())
             if sha256:
                 parts[sha256] = None
-            progress(f"copying the log of {header.scope}", entry.seq - header.from_seq + 1, header.to)
+            if entry.seq % ENTRIES_BETWEEN_PROGRESS == 0:
+                progress(f"copying the log of {header.scope}", entry.seq, header.to)
         _sync(file)
     return Increment(output.file(target.name), latest, list(parts))
 
@@ -178,7 +180,8 @@ def check_log(path: Path, progress: Progress) -> CheckedLog:
             chain, seq = bytes.fromhex(header.chain_start), (header.from_seq or 1) - 1
             continue
         chain, seq = chain_after_entry(chain, line.entry, line.number), line.entry.seq
-        progress(f"checking {path.name}", seq, header.to)
+        if seq % ENTRIES_BETWEEN_PROGRESS == 0:
+            progress(f"checking {path.name}", seq, header.to)
     if header.from_seq is None or header.to != seq or header.chain_end != chain.hex():
         raise BadLine(1, "the lines do not lead to the end that the header names: some are missing or were changed")
     return CheckedLog(header.from_seq, bytes.fromhex(header.chain_start), seq, chain)

@@ -195,14 +195,14 @@ def _plans(catalog: Catalog, name: str | None, scope: str | None, until: Until) 
 
 
 def _newest_with(catalog: Catalog, scope: str | None) -> Backup:
-    found = [each for each in catalog.backups if scope is None or each.manifest.state_of(scope)]
+    found = [each for each in catalog.backups if scope is None or scope in each.states]
     if not found:
         raise CannotRestore(f"no backup has the scope {scope!r}")
     return found[-1]
 
 
 def _plan(catalog: Catalog, newest: Backup, scope: str, until: Until) -> list[_Source]:
-    target = newest.manifest.state_of(scope)
+    target = newest.states.get(scope)
     if target is None:
         raise CannotRestore(f"the backup {newest.name} does not have the scope {scope!r}")
     if until.seq is not None and until.seq > target.seq:
@@ -211,7 +211,7 @@ def _plan(catalog: Catalog, newest: Backup, scope: str, until: Until) -> list[_S
         _Source(each, state)
         for each in catalog.backups
         if each.name <= newest.name
-        and (state := each.manifest.state_of(scope)) is not None
+        and (state := each.states.get(scope)) is not None
         and state.lineage == target.lineage
     ]
     full = [at for at, each in enumerate(known) if each.state.base is None and until.covers(each.state)]
@@ -410,7 +410,7 @@ class _Building:
 
 def _check_hash(source: _Source, path: Path, tools: _Tools) -> None:
     """Raise `CannotRestore` if a file of a backup is not the one that its manifest names."""
-    wanted = next((file for file in source.backup.manifest.files if file.name == path.name), None)
+    wanted = source.backup.files.get(path.name)
     try:
         found = hash_file(path, lambda size: tools.progress(f"reading {source.backup.name}/{path.name}", size, None))
     except FileNotFoundError:
