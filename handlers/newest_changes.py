@@ -1,11 +1,11 @@
-"""Comparison of rows with the newest commands of the log, which tell what they changed even without their payloads."""
+"""Comparison of rows with what commands of the log say that they changed, which they do even without their payloads."""
 
 from collections.abc import Iterator
 
 from backscroll.handlers.sql import Named, statement
-from backscroll.handlers.storage import Reads
+from backscroll.handlers.storage import MEMBERS, Reads
 from backscroll.schema.command_log import Change, decode_facts
-from backscroll.schema.tables import Commands, Messages
+from backscroll.schema.tables import ClearedRooms, Commands, Messages
 
 NEWEST = 1_000
 """So many commands are looked at."""
@@ -14,6 +14,21 @@ SELECT_FACTS = statement(
     Commands.select(Commands.seq, Commands.facts).where(Commands.seq > Named("seq")).order_by(Commands.seq)
 )
 SELECT_ROOM = statement(Messages.select(Messages.room_id).where(Messages.id == Named("message_id")))
+
+SELECT_MARKS = statement(ClearedRooms.select(ClearedRooms.room_id, ClearedRooms.until).order_by(ClearedRooms.room_id))
+SELECT_FACTS_OF_ONE = statement(Commands.select(Commands.facts).where(Commands.seq == Named("seq")))
+
+
+def unexplained_marks(db: Reads) -> Iterator[str]:
+    """The marks of cleared rooms that no command made, in words: messages would be removed because of them.
+
+    Raises one of `DECODE_ERRORS` for damaged rows of the log.
+    """
+    for room_id, until in db.each(SELECT_MARKS):
+        row = db.row(SELECT_FACTS_OF_ONE, seq=until // MEMBERS)
+        changes = [] if row is None else decode_facts(row[0]).changes
+        if Change(noun="message", kind="cleared", room_id=room_id) not in changes:
+            yield f"room {room_id!r} is marked as cleared by command {until // MEMBERS}, which did not clear it"
 
 
 def lost_messages(log_from: int, last_seq: int, db: Reads) -> Iterator[str]:

@@ -203,11 +203,12 @@ class Scope:
 class FilesToCopy:
     """The files of one scope that may be copied now: the database, then its write-ahead log, which may be missing.
 
-    `media` is the directory of its parts, all of which stay.
+    `media` is the directory of its parts, all of which stay. The copy must have everything up to `seq`.
     """
 
     def __init__(self, scope: Scope, store: SqliteStore | None) -> None:
         self.database, self.media = scope.path, scope.media
+        self.seq = scope.seq
         self._store = store
         self._version = _version_of(scope.path)
 

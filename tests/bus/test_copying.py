@@ -42,7 +42,7 @@ def test_a_copy_under_full_load_has_all_acknowledged_commands(tmp_path: Path, lo
     """
     seed = seed_of(long)
     draw = random.Random(seed)
-    ledger, copies = Ledger(DEFAULT_SCOPE), 200 if long else 4
+    ledger, copies = Ledger(DEFAULT_SCOPE), 200 if long else 3
     with BackupDaemon(tmp_path / "d") as daemon:
         with Peer(daemon.endpoint) as peer:
             for request in setup(DEFAULT_SCOPE):
@@ -67,10 +67,10 @@ def test_no_checkpoint_changes_the_file_in_a_pause(tmp_path: Path) -> None:
         filled(transport, range(10))
         with transport.scopes.copying(DEFAULT_SCOPE) as files:
             before = files.database.read_bytes()
-            filled(transport, range(10, 600))
+            filled(transport, range(10, 500))
             assert files.database.read_bytes() == before
             assert files.end()
-        filled(transport, range(600, 601))
+        filled(transport, range(500, 501))
         assert files.database.read_bytes() != before
 
 
@@ -84,7 +84,7 @@ def test_a_copy_that_could_not_be_left_alone_is_void(
         with transport.scopes.copying(DEFAULT_SCOPE) as files:
             if what == "a long log":
                 monkeypatch.setattr(store_module, "PAUSED_LOG_BYTES_MAX", 4_000_000)
-                filled(transport, range(300, 900))
+                filled(transport, range(300, 700))
             elif what == "a full disk":
                 monkeypatch.setattr(store_module, "PAUSED_DISK_BYTES_MIN", 2**60)
                 filled(transport, range(300, 600))
@@ -178,9 +178,9 @@ def test_holes_of_a_file_stay_holes(tmp_path: Path) -> None:
     source, target = tmp_path / "sparse", tmp_path / "copy"
     with source.open("wb") as file:
         file.write(b"begin")
-        file.seek(64 * 2**20)
+        file.seek(8 * 2**20)
         file.write(b"end")
-        file.truncate(128 * 2**20)
+        file.truncate(16 * 2**20)
     copy_file(source, target, nothing, "copying")
     assert target.stat().st_size == source.stat().st_size
     assert target.stat().st_blocks <= source.stat().st_blocks + 64

@@ -1,6 +1,7 @@
 """The heavy work of backups in a process of its own, as the daemon has it done; run as a script it is that process."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -92,6 +93,7 @@ def _say(*words: Any) -> None:
 
 
 def _serve() -> None:
+    os.nice(19)
     work = backups.IN_THIS_PROCESS
     for line in sys.stdin:
         name, paths = json.loads(line)

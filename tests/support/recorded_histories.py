@@ -2,18 +2,15 @@
 
 import base64
 import random
-import re
 from pathlib import Path
 from typing import Any
 
 from backscroll.bus.sqlite.maintenance.backups import take_backup
 from backscroll.bus.sqlite.maintenance.catalog import Backup
-from backscroll.schema.wire import DEFAULT_SCOPE
 from tests.support.clocks import Clock
 from tests.support.local import Local, Plain, Tables
 from tests.support.random_commands import RandomCommands
 
-TEXT = re.compile(r"text \d+")
 LOG_TABLES = ("commands", "log_references")
 
 
@@ -61,18 +58,21 @@ class RecordedHistory:
             reply = self.local.ask(name, payload)
             if reply["ok"]:
                 self._commands.learn(name, payload, reply["result"])
-            seq = self.local.store().seq
-            if seq >= len(self.states):
-                assert seq == len(self.states)
-                self.states.append(self.rows(self.local))
-                self.times.append(self.clock.now)
+            self._note()
+
+    def _note(self) -> None:
+        """Note how the store is after a command, if it took effect."""
+        if (seq := self.local.store().seq) >= len(self.states):
+            assert seq == len(self.states)
+            self.states.append(self.rows(self.local))
+            self.times.append(self.clock.now)
 
     def put_media(self, data: bytes) -> str:
         """Put a media of one part, which an attachment could name; its id."""
         part = self.local.result("put-media-part", {"data": base64.b64encode(data).decode()})
+        self._note()
         media: dict[str, Any] = self.local.result("put-media", {"parts": [part], "mime": "a/b"})
-        self.states += [self.rows(self.local)] * (self.local.store().seq + 1 - len(self.states))
-        self.times += [self.clock.now] * (len(self.states) - len(self.times))
+        self._note()
         return str(media["id"])
 
     def back_up(self, into: Path, **how: Any) -> Backup:
@@ -87,25 +87,3 @@ class RecordedHistory:
     def until(self, at: int) -> int:
         """The number of commands that took effect until a time."""
         return max(seq for seq, time in enumerate(self.times) if time <= at)
-
-
-def differences(wanted: Tables, found: Tables, kept_texts: set[str]) -> list[str]:
-    """The rows that differ, except those with a text that was deleted later, which `kept_texts` does not have.
-
-    Passwords are compared as well.
-    """
-    problems = [] if wanted.keys() == found.keys() else [f"tables {sorted(wanted)} and {sorted(found)}"]
-    for table in wanted:
-        missing = [row for row in wanted[table] if row not in found[table]]
-        added = [row for row in found[table] if row not in wanted[table]]
-        erased = [row for row in missing if set(TEXT.findall(repr(row))) - kept_texts]
-        if len(missing) != len(added) or len(erased) != len(missing):
-            problems.append(f"{table}: {missing[:2]} became {added[:2]}")
-    return problems
-
-
-def texts_in(entries: list[Plain]) -> set[str]:
-    return set(TEXT.findall(repr(entries)))
-
-
-__all__ = ["DEFAULT_SCOPE", "TEXT", "RecordedHistory", "differences", "nothing", "texts_in"]

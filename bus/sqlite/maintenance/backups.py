@@ -60,6 +60,7 @@ from backscroll.bus.sqlite.maintenance.increments import (
     write_passwords,
 )
 from backscroll.bus.sqlite.maintenance.progress import Problem, Progress
+from backscroll.bus.sqlite.maintenance.proof import prove
 from backscroll.bus.sqlite.scopes import SqliteScopes
 from backscroll.bus.sqlite.transaction import BlobsInTransaction, Snapshot
 from backscroll.handlers.sql import statement
@@ -141,24 +142,14 @@ def read_copy(database: Path, media: Path, progress: Progress) -> Copied:
     return Copied(file, end.seq, end.chain.hex(), latest, end.lineage, schema_version, problems)
 
 
-def quick_proof(database: Path, media: Path | None, progress: Progress) -> list[str]:
-    """What SQLite's own check finds in a closed database, and whether parts of media that it names are damaged."""
-    progress(f"checking {database.name}", 0, None)
-    with plain_errors(database), closing(opening.open_alone(database)) as connection:
-        found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(100)")]
-        problems = [] if found == ["ok"] else found
-        if media is not None:
-            db = Snapshot(connection, BlobsInTransaction(BlobDirectory(media)), 0, LogPosition())
-            problems += [f"the part {sha256} {what}" for sha256, what in _bad_parts(media, _named(db), progress)]
-    return problems[:PROBLEMS_MAX]
+def prove_copy(database: Path, media: Path | None, progress: Progress) -> list[str]:
+    """Read a closed database whole, and the media that it names; what is wrong with them, in words."""
+    proof = prove(database, media, progress, scratch=database.parent, replay=False, unnamed_parts=False)
+    more = [f"and {proof.more} more problems"] if proof.more else []
+    return [problem.what for problem in proof.problems] + more
 
 
-def _named(db: Snapshot) -> Iterator[str]:
-    for (sha256,) in db.each(SELECT_NAMED_PARTS):
-        yield sha256
-
-
-IN_THIS_PROCESS = Work(copy_database, copy_media, read_copy, hash_file, check_log, quick_proof)
+IN_THIS_PROCESS = Work(copy_database, copy_media, read_copy, hash_file, check_log, prove_copy)
 
 
 class _Damaged(Exception):
@@ -363,7 +354,7 @@ class _Writer:
                         raise (_Damaged(str(error)) if isinstance(error, DamagedCopy) else error) from error
                 if files.end():
                     media = self._work.copy_media(files.media, self._media, listing, self._progress)
-                    return self._proven(name, target, listing, media)
+                    return self._proven(name, target, listing, media, files.seq)
             remove_copy(target)
         raise CannotBackUp(
             f"the scope {name!r} could not be copied, in {COPIES_MAX} attempts: more was written meanwhile than its "
@@ -371,12 +362,15 @@ class _Writer:
             "again later"
         )
 
-    def _proven(self, name: str, target: Path, listing: Path, media: CopiedMedia) -> ScopeState:
+    def _proven(self, name: str, target: Path, listing: Path, media: CopiedMedia, seq: int) -> ScopeState:
         try:
             copy = self._work.read_copy(target, self._media, self._progress)
             problems = self._work.prove(target, None, self._progress)
         except DamagedCopy as error:
             problems = [str(error)]
+        else:
+            if copy.seq < seq:  # SQLite takes a log with a damaged end for a shorter one
+                problems.append(f"its commands after {copy.seq} are missing: its write-ahead log is damaged")
         if problems:
             remove_copy(target)
             listing.unlink(missing_ok=True)

@@ -12,7 +12,6 @@ media/<first two digits>/<sha256>       the parts of media of all backups, each 
 """
 
 import hashlib
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -277,10 +276,9 @@ def hash_file(path: Path, advance: Callable[[int], object] = bool) -> File:
 
 
 def write_part(media: Path, sha256: str, data: bytes) -> int:
-    """Store a part of media that was verified, unless it is there; how many bytes were written."""
+    """Store a part of media that was verified, unless it is there undamaged; how many bytes were written."""
     path = part_path(media, sha256)
-    if path.exists() and path.stat().st_size == len(data):
-        os.utime(path)
+    if path.exists() and path.read_bytes() == data:
         return 0
     make_directory(path.parent)
     write_whole(path, data)

@@ -26,6 +26,7 @@ except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
 from backscroll.bus.files import sync_directory
+from backscroll.bus.sqlite.errors import is_damage
 from backscroll.bus.sqlite.maintenance.progress import Progress
 from backscroll.bus.sqlite.opening import UPDATE_COMMITS, distrust
 from backscroll.bus.sqlite.statements import COMPILED, fetch
@@ -59,10 +60,10 @@ def plain_errors(database: Path) -> Iterator[None]:
         yield
     except apsw.FullError as error:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(database)) from error
-    except (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError, IndexError) as error:
+    except (apsw.Error, UnicodeDecodeError, IndexError) as error:
+        if isinstance(error, apsw.Error) and not is_damage(error):
+            raise CannotCopy(f"{database} cannot be read: {error}") from error
         raise DamagedCopy(f"it is damaged or not an SQLite database: {error}") from error
-    except apsw.Error as error:
-        raise CannotCopy(f"{database} cannot be read: {error}") from error
 
 
 def copy_database(source: Path, target: Path, progress: Progress) -> None:

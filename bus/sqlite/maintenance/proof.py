@@ -25,7 +25,7 @@ from backscroll.bus.sqlite.statements import COMPILED, fetch
 from backscroll.bus.sqlite.transaction import BlobsInTransaction, Snapshot
 from backscroll.handlers.command_log import damage_at_ends
 from backscroll.handlers.log_check import SELECT_ENDS, SELECT_ROWS, Ends, LogCheck, LogRow
-from backscroll.handlers.newest_changes import lost_messages
+from backscroll.handlers.newest_changes import lost_messages, unexplained_marks
 from backscroll.handlers.scopes import COUNTS
 from backscroll.handlers.storage import LogPosition
 from backscroll.handlers.table_rows import LARGEST_SEQS
@@ -309,7 +309,8 @@ class _Examination:
             return
         self._findings.step = "comparing the newest commands"
         with self._findings.reading("the newest commands, or their messages,"):
-            for problem in lost_messages(self._ends.log_from, self._ends.seq, db):
+            lost = lost_messages(self._ends.log_from, self._ends.seq, db)
+            for problem in (*lost, *unexplained_marks(db)):
                 self._findings.add(problem)
         for table, statement in LARGEST_SEQS.items():
             with self._findings.reading(f"the rows of {table}"):

@@ -292,15 +292,28 @@ class _Building:
         parts = self._parts(source)
         for number, sha256 in enumerate(parts, 1):
             self._tools.progress("copying media", number, source.state.media_parts)
-            path = part_path(source.backup.path.parent / MEDIA, sha256)
-            try:
-                data = path.read_bytes()
-            except FileNotFoundError:
-                data = b""
-            if hashlib.sha256(data).hexdigest() == sha256:
+            data = self._read_part(source, sha256)
+            if data is not None:
                 self._blobs.put(data)
-            else:
-                self._note(f"{MEDIA}/{sha256[:2]}/{sha256}", "this part of a media is missing or damaged")
+
+    def _read_part(self, source: _Source, sha256: str) -> bytes | None:
+        """The bytes of a part of media in the backups; None, and a problem, if it is missing or damaged."""
+        try:
+            data = part_path(source.backup.path.parent / MEDIA, sha256).read_bytes()
+        except OSError:
+            data = None
+        if data is not None and hashlib.sha256(data).hexdigest() == sha256:
+            return data
+        self._note(f"{MEDIA}/{sha256[:2]}/{sha256}", "this part of a media is missing or damaged")
+        return None
+
+    def _with_bytes(self, entry: LogEntry, source: _Source) -> LogEntry:
+        """An entry that put a part of media, with its bytes: an earlier one may have removed the part."""
+        put = entry.payload
+        if not isinstance(put, PutMediaPart) or put.sha256 is None:
+            return entry
+        data = self._read_part(source, put.sha256)
+        return entry if data is None else replace(entry, payload=PutMediaPart(data=data))
 
     def _parts(self, source: _Source) -> Iterable[str]:
         if source.state.media is not None:
@@ -313,7 +326,6 @@ class _Building:
         path = source.backup.path / source.state.file
         _check_hash(source, path, self._tools)
         if source.state.base is not None:
-            self._install_media(source)
             entries: Iterator[LogEntry] = (line.entry for line in lines_of(path) if isinstance(line, LogLine))
             self._execute(store, entries, source)
             if source.state.passwords is not None:
@@ -340,6 +352,7 @@ class _Building:
                     f"the log of the scope {self._name!r} was kept without payloads, so only the moments of full "
                     "backups can be restored"
                 )
+            entry = self._with_bytes(entry, source)
             waiting.append(entry)
             size += len(MSGPACK.encode(entry.payload))
             if len(waiting) >= ENTRIES_AT_ONCE or size >= BYTES_AT_ONCE:
