@@ -309,7 +309,8 @@ class _Examination:
             return
         self._findings.step = "comparing the newest commands"
         with self._findings.reading("the newest commands, or their messages,"):
-            for problem in (*lost_messages(self._ends.log_from, self._ends.seq, db), *unexplained_marks(db)):
+            lost = lost_messages(self._ends.log_from, self._ends.seq, db)
+            for problem in (*lost, *unexplained_marks(db)):
                 self._findings.add(problem)
         for table, statement in LARGEST_SEQS.items():
             with self._findings.reading(f"the rows of {table}"):

@@ -8,8 +8,8 @@ SQLite takes a write-ahead log for one that ends before its first damaged frame.
 the others: the checksum in each continues the one before it. So a log without the damaged frames can be written. As its
 pages may be of different moments, only what is verified by itself can be used of it: the command log.
 
-A page of zeros has the right checksum, zero. Inside of a long text it would be read as a part of it, so such pages are
-made unreadable.
+Two kinds of pages are read without an error although they are damaged: a page of zeros, which has the right checksum,
+zero, and the beginning of a page at the end of a file that was cut off. They are made unreadable.
 """
 
 import shutil
@@ -36,25 +36,25 @@ SPOILED = b"\xff" * PAGE_BYTES
 Sums = tuple[int, int]
 
 
-def has_zeroed_pages(path: Path) -> bool:
-    """Whether a file has pages of zeros. They may be free, or belong to a table."""
-    return next(_zeroed_pages(path), None) is not None
+def has_unverified_pages(path: Path) -> bool:
+    """Whether a file has pages that no checksum tells the damage of. Pages of zeros may also be free."""
+    return next(_unverified_pages(path), None) is not None
 
 
-def copy_without_zeroed_pages(damaged: Path, copy: Path) -> None:
-    """Copy a database, without its log, so that reading one of its pages of zeros is an error."""
+def copy_without_unverified_pages(damaged: Path, copy: Path) -> None:
+    """Copy a database, without its log, so that reading one of these pages is an error."""
     shutil.copyfile(damaged, copy)
     with copy.open("rb+") as target:
-        for number in _zeroed_pages(damaged):
+        for number in _unverified_pages(damaged):
             target.seek(number * PAGE_BYTES)
             target.write(SPOILED)
 
 
-def _zeroed_pages(path: Path) -> Iterator[int]:
+def _unverified_pages(path: Path) -> Iterator[int]:
     with path.open("rb") as file:
         number = 0
         while page := file.read(PAGE_BYTES):
-            if not any(page):
+            if len(page) < PAGE_BYTES or not any(page):
                 yield number
             number += 1
 

@@ -32,8 +32,8 @@ from backscroll.bus.sqlite.maintenance.proof import Proof, prove
 from backscroll.bus.sqlite.maintenance.readable_copies import (
     copy_mended_log,
     copy_with_schema_of,
-    copy_without_zeroed_pages,
-    has_zeroed_pages,
+    copy_without_unverified_pages,
+    has_unverified_pages,
 )
 from backscroll.bus.sqlite.maintenance.repair_report import NAMED_MAX, Rows, ScopeReport
 from backscroll.bus.sqlite.maintenance.salvage import DAMAGE, Salvage, create_empty, open_damaged
@@ -125,10 +125,10 @@ class Rebuilding:
                 exact = self._fill(target, report, exact=whole)
             self._complete(target, report, log, exact=exact)
             _write(target, result)
+            if not exact:
+                self._finish_clearing(result)
             proof = self._prove(result)
-            if (
-                exact and proof.problems and not self._has_tail
-            ):  # rows that can be read are not those that the log leads to
+            if exact and proof.problems and not self._has_tail:  # rows are not what the log leads to
                 self._take_replay(target)
                 _write(target, result)
                 proof = self._prove(result)
@@ -167,9 +167,9 @@ class Rebuilding:
         path = self._damaged.database
         if not path.exists():
             return None
-        if has_zeroed_pages(path):
+        if has_unverified_pages(path):
             path = self._scratch / "readable.db"
-            copy_without_zeroed_pages(self._damaged.database, path)
+            copy_without_unverified_pages(self._damaged.database, path)
             self._copy_log_to(path)
         if not self._log_fits():
             if path == self._damaged.database:
@@ -287,12 +287,19 @@ class Rebuilding:
                 with store.write() as db:
                     done = [self._execute(row, db) for row in chunk]
                 executed &= all(done)
-                while store.clearing:
-                    with store.write(savepoints=False) as db:
-                        clearing.remove_some(db, REMOVED_AT_ONCE)
+                _remove_cleared(store)
                 store.checkpoint_if_due()
                 self._progress("executing the command log again", chunk[-1].seq, self._greatest)
         return executed
+
+    def _finish_clearing(self, result: Path) -> None:
+        """Remove what is left of cleared rooms: the command that cleared them may be lost."""
+        with closing(opening.open_alone(result)) as connection:
+            if not fetch(connection, clearing.SELECT_MARK):
+                return
+        with closing(SqliteStore(result, scope=self._damaged.scope)) as store:
+            store.blobs = PartsToRead(self._damaged.media)
+            _remove_cleared(store)
 
     def _execute(self, row: LogRow, db: Transaction) -> bool:
         """Execute a command again, without its payload if that is not possible; whether this has the same effect."""
@@ -434,6 +441,12 @@ def _keys(rows: Iterable[dict[str, Any]]) -> dict[tuple[tuple[str, Any], ...], N
 def _missing(log: salvaged_log.LogFound, greatest: int) -> list[tuple[int, int]]:
     """The first and last numbers of commands whose rows are lost."""
     return [*log.missing, *([(log.last + 1, greatest)] if greatest > log.last else [])]
+
+
+def _remove_cleared(store: SqliteStore) -> None:
+    while store.clearing:
+        with store.write(savepoints=False) as db:
+            clearing.remove_some(db, REMOVED_AT_ONCE)
 
 
 def _write(target: apsw.Connection, result: Path) -> None:
