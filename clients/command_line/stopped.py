@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 
 from backscroll.bus.failures import CannotStart
@@ -11,7 +10,6 @@ from backscroll.bus.sqlite.maintenance.repairing import CannotRepair
 from backscroll.bus.sqlite.maintenance.repairing import repair as repair_files
 from backscroll.bus.sqlite.maintenance.restoring import CannotRestore, RestoreReport
 from backscroll.bus.sqlite.maintenance.restoring import restore as restore_into
-from backscroll.bus.sqlite.maintenance.worker import in_this_process
 from backscroll.clients.command_line.exits import EXIT_FAILED, EXIT_USAGE, complain
 from backscroll.clients.command_line.output import printable, steps
 from backscroll.schema.log_file import time_of
@@ -27,8 +25,8 @@ def restore(options: argparse.Namespace) -> int:
     if options.until is not None and options.scope is None:
         return complain("--until is the number of a command of one scope; name it with --scope", EXIT_USAGE)
     try:
-        with steps() as progress, tempfile.TemporaryDirectory(prefix="backscroll-") as scratch:
-            report = _restored(options, at, progress, Path(scratch))
+        with steps() as progress:
+            report = _restored(options, at, progress)
     except CannotRestore as error:
         return complain(error, EXIT_FAILED)
     _print_report(options.into, report)
@@ -48,7 +46,7 @@ def repair(options: argparse.Namespace) -> int:
     return 0 if report.is_whole else EXIT_FAILED
 
 
-def _restored(options: argparse.Namespace, at: int | None, progress: Progress, scratch: Path) -> RestoreReport:
+def _restored(options: argparse.Namespace, at: int | None, progress: Progress) -> RestoreReport:
     return restore_into(
         options.directory.absolute(),
         options.into.absolute(),
@@ -57,7 +55,6 @@ def _restored(options: argparse.Namespace, at: int | None, progress: Progress, s
         until_seq=options.until,
         until_at=at,
         scope=options.scope,
-        work=in_this_process(scratch),
     )
 
 

@@ -18,6 +18,7 @@ from backscroll.bus.sqlite.maintenance.backups import remove_old, take_backup, v
 from backscroll.bus.sqlite.maintenance.catalog import LOCK_FILE, Backup, CannotBackUp, read_catalog
 from backscroll.bus.sqlite.maintenance.progress import Stopped
 from backscroll.bus.sqlite.maintenance.restoring import restore
+from backscroll.bus.sqlite.maintenance.worker import Worker
 from backscroll.handlers.storage import Retention
 from backscroll.schema.wire import DEFAULT_SCOPE
 from tests.bus.test_crashes import acknowledged, at_work, seed_of
@@ -26,7 +27,6 @@ from tests.support.callers import Ledger, setup
 from tests.support.clocks import Clock
 from tests.support.exchanges import exchange, value_of
 from tests.support.local import Local
-from tests.support.maintenance_child import Child
 from tests.support.messages import save_payload
 from tests.support.mounts import fill, small_disk_at
 from tests.support.notes import say
@@ -339,10 +339,14 @@ def test_a_stopped_backup_leaves_nothing(tmp_path: Path, local: Local, at: int) 
 def test_a_child_that_is_killed_leaves_nothing(tmp_path: Path, local: Local) -> None:
     """The backup fails with words, and the next one succeeds."""
     save(local, *range(20))
-    with Child() as child:
-        child.kill()
+    with Worker() as worker:
+
+        def kill(step: str, *_: object) -> None:
+            if step != "starting":
+                worker.kill()
+
         with pytest.raises(CannotBackUp, match="failed"):
-            take_backup(local.scopes, tmp_path / "b", nothing, work=child.work)
+            take_backup(local.scopes, tmp_path / "b", kill, work=worker.work)
     assert not list((tmp_path / "b").glob(".*"))
     backup(local, tmp_path / "b")
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from backscroll.bus.sqlite.maintenance.backups import take_backup
 from backscroll.bus.sqlite.maintenance.catalog import CannotBackUp
-from tests.support.maintenance_child import Child
+from backscroll.bus.sqlite.maintenance.worker import Worker
 from tests.support.peers import running
 
 
@@ -68,7 +68,7 @@ def _say(value: Any) -> None:
 
 
 def _serve(data_dir: Path) -> None:
-    with running(data_dir, log_level="error") as daemon, Child() as child:
+    with running(data_dir, log_level="error") as daemon, Worker() as child:
         sys.stdout.write(f"{daemon.endpoint}\n")
         sys.stdout.flush()
 

@@ -42,7 +42,7 @@ class GoodCopies:
     def base_of(self, scope: str, path: Path, scratch: Path, progress: Progress) -> Base | None:
         """A scope whose file is at this path in a data directory, restored into a new directory below `scratch`."""
         for backup in self._backups:
-            state = backup.manifest.state_of(scope)
+            state = backup.states.get(scope)
             if state is None or self._directory is None:
                 continue
             into = scratch / backup.name
@@ -65,6 +65,6 @@ class GoodCopies:
         """A file of the data directory, or None."""
         for backup in self._backups:
             path = backup.path / name
-            if path.is_file() and hash_file(path) in backup.manifest.files and is_good(path):
+            if path.is_file() and hash_file(path) == backup.files.get(name) and is_good(path):
                 return path.read_bytes()
         return None

@@ -69,7 +69,7 @@ def _problems_of(
         try:
             _check_room(scopes, path)
             media = _copy(scopes, name, copy, worker, progress)
-            proof = worker.prove(copy, media, Path(own), progress)
+            proof = worker.examine(copy, media, Path(own), progress)
         except (CannotOpen, DamagedCopy) as error:
             yield Problem(name, file, str(error))
             return
@@ -128,14 +128,8 @@ def _unreadable_files(scopes: SqliteScopes) -> Iterator[Problem]:
 def back_up(scopes: SqliteScopes, plan: BackupPlan, scope: str | None, progress: Progress) -> Outcome:
     """Make a backup, then remove those that are not to be kept."""
     names = None if scope is None else [scope]
-    with (
-        plain_errors(),
-        Worker() as worker,
-        tempfile.TemporaryDirectory(prefix=CHECKING, dir=scopes.directory) as scratch,
-    ):
-        backup = backups.take_backup(
-            scopes, plan.directory, progress, names=names, full=plan.full, work=worker.work(Path(scratch))
-        )
+    with plain_errors(), Worker() as worker:
+        backup = backups.take_backup(scopes, plan.directory, progress, names=names, full=plan.full, work=worker.work)
         removed = backups.remove_old(plan.directory, daily=plan.daily, weekly=plan.weekly)
     manifest = backup.manifest
     what = "everything" if manifest.kind == "full" else "what changed"
@@ -147,9 +141,9 @@ def back_up(scopes: SqliteScopes, plan: BackupPlan, scope: str | None, progress:
 
 def verify_backup(directory: Path, name: str | None, progress: Progress) -> Outcome:
     """Verify a backup and those that it continues."""
-    with plain_errors(), Worker() as worker, tempfile.TemporaryDirectory(prefix="backscroll-") as scratch:
+    with plain_errors(), Worker() as worker:
         chosen = name or read_catalog(directory).backups[-1].name
-        found = backups.verify(directory, progress, name=chosen, work=worker.work(Path(scratch)))
+        found = backups.verify(directory, progress, name=chosen, work=worker.work)
     verdict = _number(len(found), "problem") if found else "it is whole"
     return Outcome([f"{each.file}: {each.what}" for each in found], f"{chosen}: {verdict}", chosen)
 

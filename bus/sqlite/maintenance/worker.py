@@ -22,11 +22,11 @@ from msgspec import Raw, Struct
 from backscroll.bus.progress import Progress
 from backscroll.bus.sqlite.errors import wire_error
 from backscroll.bus.sqlite.maintenance.backups import (
-    IN_THIS_PROCESS,
     Copied,
     CopiedMedia,
     Work,
     copy_media,
+    prove_copy,
     read_copy,
 )
 from backscroll.bus.sqlite.maintenance.catalog import File, hash_file
@@ -85,7 +85,7 @@ def _hash_file(path: Path, progress: Progress) -> File:
     return hash_file(path, lambda size: progress(f"reading {path.name}", size, None))
 
 
-def _prove(database: Path, media: Path | None, scratch: Path, progress: Progress) -> Proof:
+def _examine(database: Path, media: Path | None, scratch: Path, progress: Progress) -> Proof:
     return prove(database, media, progress, scratch=scratch)
 
 
@@ -95,12 +95,14 @@ FUNCTIONS = {
     "read_copy": Function(read_copy, Copied),
     "hash_file": Function(_hash_file, File),
     "check_log": Function(check_log, CheckedLog),
-    "prove": Function(_prove, Proof),
+    "prove": Function(prove_copy, list[str]),
+    "examine": Function(_examine, Proof),
 }
 EXCEPTIONS: dict[str, Callable[..., Exception]] = {
     "CannotCopy": CannotCopy,
     "DamagedCopy": DamagedCopy,
     "BadLine": BadLine,
+    "OSError": OSError,
     "Storage": lambda message, retryable: Storage(message, retryable=retryable),
 }
 
@@ -136,30 +138,30 @@ class Worker:
             told = answer
             progress(told.step, told.done, told.total)
 
-    def work(self, scratch: Path) -> Work:
-        """The functions that a backup needs, done by the child; `scratch` is a directory for its files."""
-
-        def proven(database: Path, media: Path | None, progress: Progress) -> list[str]:
-            proof = self.prove(database, media, scratch, progress)
-            return [problem.what for problem in proof.problems]
-
-        return Work(
-            copy_database=self.copy_database,
-            copy_media=lambda source, media, listing, progress: self.do(
-                "copy_media", source, media, listing, progress=progress
-            ),
-            read_copy=lambda database, media, progress: self.do("read_copy", database, media, progress=progress),
-            hash_file=lambda path: self.do("hash_file", path, progress=_nowhere),
-            check_log=lambda file, progress: self.do("check_log", file, progress=progress),
-            prove=proven,
-        )
+    @property
+    def work(self) -> Work:
+        """The functions that a backup needs, done by the child."""
+        return Work(**{name: self._caller(name) for name in Work._fields})
 
     def copy_database(self, source: Path, target: Path, progress: Progress) -> None:
         self.do("copy_database", source, target, progress=progress)
 
-    def prove(self, database: Path, media: Path | None, scratch: Path, progress: Progress) -> Proof:
-        proof: Proof = self.do("prove", database, media, scratch, progress=progress)
+    def examine(self, database: Path, media: Path | None, scratch: Path, progress: Progress) -> Proof:
+        """Examine a copy, also by executing its command log again; see `prove`."""
+        proof: Proof = self.do("examine", database, media, scratch, progress=progress)
         return proof
+
+    def kill(self) -> None:
+        """End the process at once; a job in progress, and later ones, fail. May be called from any thread."""
+        if self._process is not None:
+            self._process.kill()
+
+    def _caller(self, name: str) -> Any:
+        def call(*arguments: Any) -> Any:
+            *paths, progress = arguments if callable(arguments[-1]) else (*arguments, _nowhere)
+            return self.do(name, *paths, progress=progress)
+
+        return call
 
     def close(self) -> None:
         """End the process, also in the middle of a job."""
@@ -220,15 +222,6 @@ def _program() -> list[str]:
     return [sys.executable, "-m", __package__]
 
 
-def in_this_process(scratch: Path) -> Work:
-    """The functions that a backup needs, done by this process; `scratch` is a directory for their files."""
-
-    def proven(database: Path, media: Path | None, progress: Progress) -> list[str]:
-        return [problem.what for problem in prove(database, media, progress, scratch=scratch).problems]
-
-    return IN_THIS_PROCESS._replace(prove=proven)
-
-
 def _nowhere(_step: str, _done: int, _total: int | None) -> None:
     """A `Progress` for what is quick."""
 
@@ -265,8 +258,10 @@ def _failure(error: Exception) -> Failed:
     name = type(error).__name__
     if isinstance(error, BadLine):
         return Failed(name, [error.number, error.problem])
-    if name in EXCEPTIONS:
+    if isinstance(error, CannotCopy):
         return Failed(name, [str(error)])
+    if isinstance(error, OSError) and error.errno is not None:
+        return Failed("OSError", [error.errno, f"{error.strerror}: {error.filename}"])
     explained = error if isinstance(error, BackscrollError) else wire_error(error)
     if explained is None:
         raise error
