@@ -24,6 +24,7 @@ import zmq
 from tests import ROOT
 from tests.bench.bench import FULL, QUICK, Bench
 from tests.bench.chart import svg
+from tests.bench.checked_pages import price_checksums
 from tests.bench.languages import compare_languages
 from tests.bench.latency import wait_during_import, wait_during_list, wait_during_statement, wait_during_syncs
 from tests.bench.limits import sync_seconds
@@ -49,6 +50,7 @@ WORKLOADS: dict[str, Callable[[Bench], Outcome]] = {
     "latency-list": wait_during_list,
     "latency-syncs": wait_during_syncs,
     "large-file": read_large_file,
+    "checksums": price_checksums,
     "languages": compare_languages,
     "watch": watch,
     "endure-watchers": endure_watchers,

@@ -12,13 +12,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import apsw
+
+from backscroll.bus.sqlite.checksums import has_checksums
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema import GetMessagePage, SaveMessage
 from tests.bench import tables
 from tests.bench.bench import Bench
 from tests.bench.daemon import CACHE_OFF, QUIET, body_of, check_all_ok
 from tests.bench.importing import history
-from tests.bench.measuring import Figure, Outcome, Rounds, Row, Target, alternate, compare, missing, plain, seconds
+from tests.bench.measuring import (
+    Figure,
+    Outcome,
+    Rounds,
+    Row,
+    Target,
+    alternate,
+    compare,
+    missing,
+    plain,
+    processor_seconds,
+    seconds,
+)
 from tests.bench.sockets import Dealer
 from tests.bench.work import EMOJIS, PAGE, PEOPLE, SEED, START_MS, WORDS
 
@@ -34,9 +49,9 @@ NO_PROC = "only Linux tells a process's peak memory in /proc"
 
 def read_large_file(bench: Bench) -> Outcome:
     """Pages of 50 at three places of a room; then the time to start with that file, and the memory used to serve it."""
-    files = {count: _data_directory(bench, count) for count in (bench.sizes.small, bench.sizes.large)}
+    files = {count: data_directory(bench, count) for count in (bench.sizes.small, bench.sizes.large)}
     large = f"a file of {bench.sizes.large:,}"
-    starts = [_start_seconds(files[bench.sizes.large]) for _ in range(bench.sizes.starts)]
+    starts = [start_seconds(files[bench.sizes.large]) for _ in range(bench.sizes.starts)]
     with closing(Server(files[bench.sizes.small])) as small_server, closing(Server(files[bench.sizes.large])) as server:
         times = _page_times(bench, {bench.sizes.small: small_server, bench.sizes.large: server})
         server.work_hard(bench.sizes.pipelined)
@@ -64,12 +79,21 @@ class Server:
         check_all_ok([self._dealer.ask(body) for body in bodies[:1]])
         return statistics.median(seconds(partial(self._dealer.ask, body)) for body in bodies)
 
+    def save_seconds(self, name: str, messages: int, in_flight: int) -> float:
+        """The time that new messages take."""
+        saves = [[body_of(SaveMessage(message))] for message in history(name, messages)]
+        return seconds(lambda: check_all_ok(self._dealer.exchange(iter(saves), in_flight)))
+
     def work_hard(self, messages: int) -> None:
         """Saves, and pages of the largest size, with many in flight."""
         saves = ([body_of(SaveMessage(message))] for message in history("hard", messages))
         pages = ([body_of(GetMessagePage(_room(number % ROOMS_READ), limit=500))] for number in range(LARGEST_PAGES))
         check_all_ok(self._dealer.exchange(saves, 256))
         check_all_ok(self._dealer.exchange(pages, 32))
+
+    def processor_seconds(self) -> float:
+        """The processor time of the daemon so far; 0 where the system does not tell."""
+        return processor_seconds(self._process.process.pid)
 
     def peak_megabytes(self) -> float | None:
         """The peak memory of the daemon so far."""
@@ -87,7 +111,7 @@ class Server:
 def _page_times(bench: Bench, servers: dict[int, Server]) -> Rounds:
     jobs = {
         f"{place} of {count:,}": lambda number, place=place, count=count, server=server: server.page_seconds(
-            list(_queries(place, count, bench.sizes.visits, number))
+            list(queries(place, count, bench.sizes.visits, number))
         )
         for place in PLACES
         for count, server in servers.items()
@@ -103,7 +127,7 @@ def _rows_of_places(bench: Bench, times: Rounds) -> Iterator[Row]:
         yield compare(what, f"a file of {small}", Target(1.3, at_least=False), above, below)
 
 
-def _queries(place: str, messages: int, count: int, number: int) -> Iterator[GetMessagePage]:
+def queries(place: str, messages: int, count: int, number: int) -> Iterator[GetMessagePage]:
     """Pages of randomly drawn rooms."""
     rooms = messages // MESSAGES_OF_ROOM
     draw = random.Random(f"{SEED} {place} {number}")
@@ -116,7 +140,7 @@ def _queries(place: str, messages: int, count: int, number: int) -> Iterator[Get
             yield GetMessagePage(_room(room), around=_id(at * rooms + room), limit=PAGE)
 
 
-def _start_seconds(directory: Path) -> float:
+def start_seconds(directory: Path) -> float:
     """From starting the process to its ready line."""
     daemons: list[DaemonProcess] = []
     took = seconds(lambda: daemons.append(DaemonProcess(directory, *QUIET)))
@@ -124,17 +148,22 @@ def _start_seconds(directory: Path) -> float:
     return took
 
 
-def _data_directory(bench: Bench, messages: int) -> Path:
+def data_directory(bench: Bench, messages: int, *, with_checksums: bool = True) -> Path:
     """A data directory with a file of this many messages; created once in a run."""
-    directory = bench.directory / f"messages-{messages}"
+    directory = bench.directory / f"messages-{messages}{'' if with_checksums else '-unchecked'}"
     if directory.exists():
         return directory
+    if not with_checksums:
+        directory.mkdir()
+        with closing(apsw.Connection(str(directory / "default.db"))) as connection:
+            connection.pragma("journal_mode", "wal")  # a page without room for a checksum, and so are all others
     DaemonProcess(directory, *QUIET).stop()
     with closing(tables.connect(directory / "default.db")) as connection:
         connection.pragma("synchronous", "off")
         with connection:
             connection.executemany(tables.insert("messages", tables.MESSAGE), _messages(messages))
             connection.executemany(tables.insert("reactions", tables.REACTION), _reactions(messages))
+        assert has_checksums(connection) == with_checksums
     return directory
 
 

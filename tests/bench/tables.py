@@ -13,6 +13,7 @@ from typing import Any
 import apsw
 import msgspec
 
+import backscroll.bus.sqlite.checksums  # noqa: F401  # the daemon's files are written here as well
 from backscroll.schema import Message, Reaction
 from backscroll.schema.migrations.sqlite import migrations
 from tests.bench.work import Page, Payload

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
-from pathlib import Path
 
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.clients.python.pending_calls import open_reply
@@ -20,7 +19,18 @@ from backscroll.schema.replies import ChangePage, HealthReport
 from tests import ROOT
 from tests.bench.bench import Bench
 from tests.bench.daemon import QUIET, body_of, check_all_ok
-from tests.bench.measuring import Figure, Outcome, Row, Target, alternate, compare, missing, percentile, plain
+from tests.bench.measuring import (
+    Figure,
+    Outcome,
+    Row,
+    Target,
+    alternate,
+    compare,
+    missing,
+    percentile,
+    plain,
+    processor_seconds,
+)
 from tests.bench.sockets import Dealer
 from tests.bench.watchers import Watcher
 from tests.support.peers import resident_bytes
@@ -188,14 +198,9 @@ def _told_many(watched: Watched, watchers: Watchers, commits: int) -> list[float
 
 
 def _idle_percent(watched: Watched, seconds: float) -> float:
-    before = _processor_seconds(watched.pid)
+    before = processor_seconds(watched.pid)
     time.sleep(seconds)
-    return (_processor_seconds(watched.pid) - before) * 100 / seconds
-
-
-def _processor_seconds(pid: int) -> float:
-    """What all threads of a process have used; its ticks are too coarse for one that does nothing."""
-    return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+    return (processor_seconds(watched.pid) - before) * 100 / seconds
 
 
 def _rates(watched: Watched, bench: Bench) -> dict[str, list[float]]:
