@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["serve"]:
         return _run_module("backscroll.bus", words)
     if words == [WORKER]:
-        return _run_module("backscroll.bus.sqlite.maintenance", words)
+        return _run_module("backscroll.bus.sqlite.maintenance.worker", words)
     options = _parse(words)
     return guarded(partial(options.run, options))
 

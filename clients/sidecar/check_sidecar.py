@@ -135,6 +135,10 @@ def check_bare_root(directory: Path) -> None:
         ("Good morning", ("demo",)),  # which starts a daemon of its own
         ('"m1"', ("log", "export", *DATA)),
         ("secretKey", ("keys", "create", "laptop", *DATA)),
+        ("nothing is damaged", ("check", *DATA)),  # by a process that is this program again
+        ("everything of 1 scope", ("backup", "create", "/data/backups", *DATA)),
+        ("restored up to command 1", ("restore", "/data/backups", "--into", "/data/again")),
+        ("nothing was changed", ("repair", "--data-dir", "/data/again")),
         ("save-message", ("describe",)),
         ("complete", ("completion", "bash")),
     ):

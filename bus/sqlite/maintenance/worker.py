@@ -219,7 +219,7 @@ class Worker:
 def _program() -> list[str]:
     if getattr(sys, "frozen", False):
         return [sys.executable, WORKER_COMMAND]
-    return [sys.executable, "-m", __package__]
+    return [sys.executable, "-m", f"{__package__}.worker"]
 
 
 def _nowhere(_step: str, _done: int, _total: int | None) -> None:
@@ -283,3 +283,7 @@ class _Teller:
 def _answer(answer: Answer) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
     sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    serve()
