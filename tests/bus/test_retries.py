@@ -847,6 +847,7 @@ def test_retries_work_in_a_file_without_an_older_log(tmp_path: Path) -> None:
     InProcess(tmp_path / "data").close()
     with closing(apsw.Connection(str(tmp_path / "data" / "default.db"))) as connection:
         connection.execute("UPDATE sequence SET seq = 7, log_from = 8")
+    (tmp_path / "data" / "default.db-last-commit").unlink()  # there was none then either
     with running(tmp_path / "data") as daemon, Peer(daemon.endpoint) as peer:
         seq = peer.ask("get-scope-info")["seq"]
         assert seq == 7

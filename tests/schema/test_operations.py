@@ -11,11 +11,12 @@ from backscroll.bus.inprocess import InProcess
 from backscroll.clients.python import Client
 from backscroll.handlers import HANDLERS
 from backscroll.schema import AdoptLegacyDatabase, Category, Channel, Room, SaveRoom, SetCurrentUserId, operations
-from backscroll.schema.operations import OPERATIONS, Batch, Command, Maintenance, Operation, Query
+from backscroll.schema.operations import OPERATIONS, Batch, Command, GetTasks, Maintenance, Operation, Query
 from backscroll.schema.pages import operations_table
 from backscroll.schema.wire import Codec
 from tests.support.handlers import handler_of
 from tests.support.requests import CODECS, example, in_sensible_order
+from tests.support.waiting import wait_until
 
 each_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS.keys())
 
@@ -90,6 +91,7 @@ def test_every_example_gets_a_reply_of_the_declared_type(transport: InProcess, t
                 results[operation.wire_name] = Client(transport=new).execute(request)
         else:
             results[operation.wire_name] = client.execute(request)
+        wait_until(lambda: client.ask(GetTasks()).running is None)
     empty = [name for name, result in results.items() if name.startswith(("get-", "is-", "list-")) and not result]
     assert empty == ["get-messages"]  # whose example asks for the third page
 
@@ -112,6 +114,8 @@ def _with_real_ids(payload: dict[str, Any], results: dict[str, Any], directory: 
         with InProcess(directory / "legacy") as older:
             Client(transport=older).execute(SetCurrentUserId(payload["userId"]))
         made["path"] = str(directory / "legacy" / "default.db")
+    if "directory" in payload:
+        made["directory"] = str(directory / "backups")
     return payload | made
 
 
