@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from backscroll.bus.progress import Stopped
 from backscroll.bus.sqlite import store as store_module
 from backscroll.bus.sqlite.maintenance.backups import remove_old, take_backup, verify
 from backscroll.bus.sqlite.maintenance.catalog import LOCK_FILE, Backup, CannotBackUp, read_catalog
-from backscroll.bus.sqlite.maintenance.progress import Stopped
 from backscroll.bus.sqlite.maintenance.restoring import restore
 from backscroll.bus.sqlite.maintenance.worker import Worker
 from backscroll.handlers.storage import Retention

@@ -14,10 +14,10 @@ import pytest
 
 from backscroll.bus.files import make_directory
 from backscroll.bus.inprocess import InProcess
+from backscroll.bus.progress import Stopped
 from backscroll.bus.sqlite import store as store_module
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.maintenance.copying import CannotCopy, DamagedCopy, copy_database, copy_file
-from backscroll.bus.sqlite.maintenance.progress import Stopped
 from backscroll.bus.sqlite.scopes import SqliteScopes
 from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.schema.wire import DEFAULT_SCOPE

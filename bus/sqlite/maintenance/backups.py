@@ -23,6 +23,7 @@ from backscroll.bus.failures import CannotOpen
 from backscroll.bus.files import free_bytes, make_directory, sync_directory, write_whole
 from backscroll.bus.gate import KEYS_FILE, TOKENS_FILE
 from backscroll.bus.logging import log
+from backscroll.bus.progress import Progress
 from backscroll.bus.sqlite import opening
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.errors import DamagedBlob, is_disk_full
@@ -48,6 +49,7 @@ from backscroll.bus.sqlite.maintenance.catalog import (
     writing,
 )
 from backscroll.bus.sqlite.maintenance.copying import CannotCopy, DamagedCopy, copy_database, plain_errors, remove_copy
+from backscroll.bus.sqlite.maintenance.findings import Problem
 from backscroll.bus.sqlite.maintenance.increments import (
     CannotContinue,
     LogEnd,
@@ -59,7 +61,6 @@ from backscroll.bus.sqlite.maintenance.increments import (
     write_increment,
     write_passwords,
 )
-from backscroll.bus.sqlite.maintenance.progress import Problem, Progress
 from backscroll.bus.sqlite.maintenance.proof import prove
 from backscroll.bus.sqlite.scopes import SqliteScopes
 from backscroll.bus.sqlite.transaction import BlobsInTransaction, Snapshot

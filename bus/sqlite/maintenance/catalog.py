@@ -23,7 +23,7 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from backscroll.bus.files import make_directory, sync_directory, write_whole
-from backscroll.bus.sqlite.maintenance.progress import Problem
+from backscroll.bus.sqlite.maintenance.findings import Problem
 
 MARK_FILE, LOCK_FILE, MANIFEST_FILE, MEDIA = "backscroll-backups.json", "lock", "manifest.json", "media"
 PARTIAL, REMOVED = ".partial-", ".removed-"

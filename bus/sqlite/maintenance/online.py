@@ -11,7 +11,7 @@ from backscroll.bus.progress import Progress
 from backscroll.bus.sqlite.maintenance import backups
 from backscroll.bus.sqlite.maintenance.catalog import CannotBackUp, read_catalog
 from backscroll.bus.sqlite.maintenance.copying import DamagedCopy, remove_copy
-from backscroll.bus.sqlite.maintenance.progress import Problem
+from backscroll.bus.sqlite.maintenance.findings import Problem
 from backscroll.bus.sqlite.maintenance.worker import Worker
 from backscroll.bus.sqlite.scopes import CHECKING, SqliteScopes
 from backscroll.bus.stores import BackupPlan, Outcome

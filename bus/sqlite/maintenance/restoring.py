@@ -25,6 +25,7 @@ from backscroll.bus.directory import LOCK_FILE, locked
 from backscroll.bus.failures import CannotStart
 from backscroll.bus.files import make_directory, sync_directory, write_whole
 from backscroll.bus.logging import log
+from backscroll.bus.progress import Progress
 from backscroll.bus.sqlite import opening
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.errors import is_disk_full
@@ -42,8 +43,8 @@ from backscroll.bus.sqlite.maintenance.catalog import (
     read_catalog,
 )
 from backscroll.bus.sqlite.maintenance.copying import CannotCopy, copy_file, plain_errors
+from backscroll.bus.sqlite.maintenance.findings import Problem
 from backscroll.bus.sqlite.maintenance.increments import lines_of, log_end, passwords_in, passwords_of, read_page
-from backscroll.bus.sqlite.maintenance.progress import Problem, Progress
 from backscroll.bus.sqlite.scopes import OWN_FILES as DATABASE_FILES
 from backscroll.bus.sqlite.scopes import RESTORING, SqliteScopes, beside
 from backscroll.bus.sqlite.store import SqliteStore
