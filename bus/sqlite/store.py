@@ -97,11 +97,12 @@ class SqliteStore:
         query_cache: QueryCache | None = None,
         committed: Committed = lambda *_: None,
         directory: WatchedFiles | None = None,
+        blobs: BlobDirectory | None = None,
     ) -> None:
         """Open the file; raises `CannotOpen`. `scope` is written into a new file and compared with an existing one.
 
         `directory` watches what all databases of a daemon depend on. The files of this one are watched as well: what is
-        written to files that were removed or replaced is not acknowledged.
+        written to files that were removed or replaced is not acknowledged. `blobs` are the parts of media beside it.
 
         Before each commit, the query cache evicts what the commit changes; after it, and before callers are answered,
         `committed` receives the commit.
@@ -114,7 +115,7 @@ class SqliteStore:
         self._clock = clock
         self._lock_wait_ms = lock_wait_ms
         self._vfs = vfs
-        self.blobs = BlobDirectory(path.with_suffix(".media"))
+        self.blobs = blobs or BlobDirectory(path.with_suffix(".media"))
         self._environment = Environment(retention or Retention(), random_bytes)
         self.seq_shown, self._showing = 0, threading.Lock()
         self._idle_readers: list[apsw.Connection] = []

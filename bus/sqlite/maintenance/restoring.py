@@ -261,7 +261,6 @@ class _Building:
     def __init__(self, scopes: SqliteScopes, name: str, until: Until, tools: _Tools, problems: list[Problem]) -> None:
         self._scopes, self._name, self._until, self._tools, self._problems = scopes, name, until, tools, problems
         self._scope = scopes.scope_named(name)
-        self._blobs = BlobDirectory(self._scope.media)
 
     def build(self, sources: list[_Source]) -> Restored:
         make_directory(self._scope.path.parent)
@@ -295,7 +294,7 @@ class _Building:
             self._tools.progress("copying media", number, source.state.media_parts)
             data = self._read_part(source, sha256)
             if data is not None:
-                self._blobs.put(data)
+                self._scope.blobs.put(data)
 
     def _read_part(self, source: _Source, sha256: str) -> bytes | None:
         """The bytes of a part of media in the backups; None, and a problem, if it is missing or damaged."""
