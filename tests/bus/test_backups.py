@@ -1,8 +1,10 @@
 """Backups of scopes in use: complete, small, provable, and kept as long as they are wanted."""
 
 import base64
+import os
 import random
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -343,7 +345,8 @@ def test_a_child_that_is_killed_leaves_nothing(tmp_path: Path, local: Local) -> 
 
         def kill(step: str, *_: object) -> None:
             if step != "starting":
-                worker.kill()
+                assert worker.pid is not None
+                os.kill(worker.pid, signal.SIGKILL)
 
         with pytest.raises(CannotBackUp, match="failed"):
             take_backup(local.scopes, tmp_path / "b", kill, work=worker.work)

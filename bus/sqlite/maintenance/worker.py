@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
@@ -127,7 +128,8 @@ class Worker:
         process = self._started()
         assert process.stdin is not None
         job = Job(name, [None if path is None else str(path) for path in paths])
-        process.stdin.write(msgspec.json.encode(job) + b"\n")
+        with suppress(BrokenPipeError):  # the process has ended, as its answers say
+            process.stdin.write(msgspec.json.encode(job) + b"\n")
         told = Step("starting", 0, None)
         while True:
             answer = msgspec.json.decode(self._next_line(told, progress), type=Answer)
@@ -150,11 +152,6 @@ class Worker:
         """Examine a copy, also by executing its command log again; see `prove`."""
         proof: Proof = self.do("examine", database, media, scratch, progress=progress)
         return proof
-
-    def kill(self) -> None:
-        """End the process at once; a job in progress, and later ones, fail. May be called from any thread."""
-        if self._process is not None:
-            self._process.kill()
 
     def _caller(self, name: str) -> Any:
         def call(*arguments: Any) -> Any:
@@ -192,6 +189,7 @@ class Worker:
             if not line:
                 assert self._process is not None
                 code = self._process.wait(ENDING_SECONDS)
+                self._answers.put(b"")  # for the next job
                 raise Storage(f"the process that works on copies ended with exit code {code}; see the daemon's log")
             return line
 
@@ -219,7 +217,7 @@ class Worker:
 def _program() -> list[str]:
     if getattr(sys, "frozen", False):
         return [sys.executable, WORKER_COMMAND]
-    return [sys.executable, "-m", __package__]
+    return [sys.executable, "-P", "-m", __package__]  # nothing is imported from the working directory
 
 
 def _nowhere(_step: str, _done: int, _total: int | None) -> None:
