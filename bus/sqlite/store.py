@@ -18,7 +18,7 @@ import apsw
 import msgspec
 
 from backscroll.bus.clock_watch import wall_clock_ms
-from backscroll.bus.failures import CannotOpen
+from backscroll.bus.failures import RESCUE, CannotOpen
 from backscroll.bus.files import free_bytes, sync_file
 from backscroll.bus.logging import log
 from backscroll.bus.query_cache import QueryCache
@@ -161,7 +161,7 @@ class SqliteStore:
         opening.claim(self._writer, self.path, scope)
         snapshot = Snapshot(self._writer, BlobsInTransaction(self.blobs), self._clock(), LogPosition())
         if damage := damage_at_ends(snapshot):
-            raise CannotOpen(f"{self.path} is damaged: {damage}. Restore it from a backup.")
+            raise CannotOpen(f"{self.path} is damaged: {damage}. {RESCUE}")
         self.position = position_of(snapshot)
         self.clearing = self._unless_damaged(is_clearing, snapshot, True)
         self.seq = self.position.seq
@@ -181,8 +181,7 @@ class SqliteStore:
         if end and (end.lineage, end.commits) == (found.lineage, found.commits) and end != found:
             raise CannotOpen(
                 f"{self.path} is damaged: it ends with command {found.seq}, and should end with another command "
-                f"{end.seq}. Restore it from a backup; to go on with what is there, remove "
-                f"{self._last_commit.path.name}."
+                f"{end.seq}. {RESCUE} To go on with what is there, remove {self._last_commit.path.name}."
             )
 
     def _unless_damaged(self, read: Callable[[Snapshot], T], snapshot: Snapshot, otherwise: T) -> T:

@@ -237,6 +237,14 @@ def test_an_invalid_value_is_named_with_its_variable(
         from_command_line([])
 
 
+@pytest.mark.parametrize("backups", ["data", "data/backups", "."])
+def test_backups_are_not_kept_with_the_data(tmp_path: Path, backups: str) -> None:
+    """They would be lost with it: such a directory is refused at the start, not by each backup."""
+    flags = ["--data-dir", str(tmp_path / "data"), "--backup-dir", str(tmp_path / backups)]
+    with pytest.raises(ValueError, match="may not be inside one another"):
+        from_command_line(flags)
+
+
 @pytest.mark.parametrize(
     ("variable", "message"),
     [

@@ -6,20 +6,23 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from backscroll.bus.files import free_bytes
 from backscroll.bus.progress import Progress
 from backscroll.bus.sqlite.maintenance.worker import Worker
 from backscroll.bus.sqlite.scopes import SqliteScopes
-from backscroll.bus.stores import Outcome
+from backscroll.bus.stores import BackupPlan, Outcome
 from backscroll.bus.tasks import LAST_MAX, TASKS_FILE, Tasks
 from backscroll.bus.upkeep import Schedule, Upkeep
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
+from backscroll.handlers.storage import Retention
 from backscroll.schema import SaveMessage
 from backscroll.schema.errors import BackscrollError, Busy, Invalid, NotFound, Storage
 from backscroll.schema.operations import (
@@ -32,7 +35,8 @@ from backscroll.schema.operations import (
 )
 from backscroll.schema.replies import Task
 from tests.support.clocks import Clock
-from tests.support.messages import message_record
+from tests.support.local import Local
+from tests.support.messages import message_record, save_payload
 from tests.support.waiting import wait_until
 
 StartDaemon = Callable[..., DaemonProcess]
@@ -69,6 +73,13 @@ def ended(client: Client, kind: str) -> Task:
 def fill(client: Client, number: int = 20) -> None:
     for each in range(number):
         client.execute(SaveMessage(message_record(each)))
+
+
+def damage(path: Path) -> None:
+    """Change one bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) * 3 // 4] ^= 1
+    path.write_bytes(data)
 
 
 # One task at a time
@@ -284,10 +295,7 @@ def test_damage_is_told_by_the_check_and_by_health(start_daemon: StartDaemon) ->
     with Client(data_dir=daemon.data_dir) as client:
         fill(client, 500)
     daemon.stop()
-    path = daemon.data_dir / "default.db"
-    data = bytearray(path.read_bytes())
-    data[len(data) * 3 // 4] ^= 1
-    path.write_bytes(data)
+    damage(daemon.data_dir / "default.db")
     daemon = start_daemon()
     with Client(data_dir=daemon.data_dir) as client:
         client.execute(StartCheck())
@@ -343,6 +351,61 @@ def test_a_daemon_that_is_stopped_ends_its_task(start_daemon: StartDaemon, tmp_p
     assert not list(daemon.data_dir.glob("checking-*"))
 
 
+# What is wrong with one scope says nothing of the others
+
+
+def test_a_scope_that_cannot_be_checked_hides_no_damage(tmp_path: Path) -> None:
+    """What the others have is told, and so is why it was not checked; if nothing else is wrong, the check failed."""
+    with closing(SqliteScopes(tmp_path)) as scopes:
+        scopes.open("default")
+        scopes.open("ada")
+    with closing(SqliteScopes(tmp_path)) as scopes:
+        large = scopes.scope_named("ada").path
+        with large.open("ab") as file:
+            file.truncate(free_bytes(tmp_path) or 0)  # a hole
+        with pytest.raises(Storage, match=r"1 scope could not be; scopes/.*bytes for copies"):
+            scopes.check(None, lambda *_: None)
+        damage(tmp_path / "default.db")
+        outcome = scopes.check(None, lambda *_: None)
+    assert outcome.problems[0].startswith("default.db: 1 of")
+    assert "1 scope could not be; scopes/" in outcome.message
+
+
+def test_the_summary_of_a_check_is_bounded(tmp_path: Path) -> None:
+    """However many scopes have something to say."""
+    with Local(tmp_path, retention=Retention(payloads=False)) as local:
+        for number in range(6):
+            local.result("save-message", save_payload(1), scope=f"{number}")
+        message = local.scopes.check(None, lambda *_: None).message
+    assert message.count("logged without their payload") == 3
+    assert message.endswith("and so for 3 more")
+
+
+def test_the_newest_backup_is_not_taken_for_an_earlier_one(tmp_path: Path, clock: Clock) -> None:
+    """If its manifest is damaged, verifying the newest says so, although the one before is whole."""
+    with closing(SqliteScopes(tmp_path / "data", clock=clock)) as scopes:
+        scopes.open("default")
+        for _ in range(2):
+            scopes.back_up(BackupPlan(tmp_path / "backups"), None, lambda *_: None)
+            clock.now += 24 * HOUR_MS
+        earlier, newest = sorted((tmp_path / "backups").glob("*Z"))
+        damage(newest / "manifest.json")
+        outcome = scopes.verify_backup(tmp_path / "backups", None, lambda *_: None)
+        assert outcome.backup == earlier.name
+        [problem] = outcome.problems
+        assert problem.startswith(f"{newest.name}/manifest.json: ")
+        assert scopes.verify_backup(tmp_path / "backups", earlier.name, lambda *_: None).problems == []
+
+
+def test_a_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    """In the error of a backup: it is not the data directory that cannot be written."""
+    (tmp_path / "file").write_text("")
+    with closing(SqliteScopes(tmp_path / "data")) as scopes:
+        scopes.open("default")
+        with pytest.raises(Storage, match=r"directory of backups .*/file/backups cannot be used"):
+            scopes.back_up(BackupPlan(tmp_path / "file" / "backups"), None, lambda *_: None)
+
+
 # The process that works on copies
 
 
@@ -356,16 +419,22 @@ def test_a_worker_raises_what_its_function_raises(tmp_path: Path) -> None:
         assert worker.do("hash_file", tmp_path / "file", progress=lambda *_: None).bytes == 3
 
 
+def has_ended(pid: int) -> bool:
+    """Whether a child process has ended; leaves its exit code to its parent."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 def test_a_worker_that_is_killed_is_an_error(tmp_path: Path) -> None:
-    """With its exit code, also for jobs after that; the task ends, and the daemon does not."""
+    """With its exit code; the daemon does not end, and the next job starts another one."""
     (tmp_path / "file").write_bytes(b"abc")
     with Worker() as worker:
         worker.do("hash_file", tmp_path / "file", progress=lambda *_: None)
         assert worker.pid is not None
         os.kill(worker.pid, signal.SIGKILL)
-        for _ in range(2):
-            with pytest.raises(Storage, match="ended with exit code -9"):
-                worker.do("hash_file", tmp_path / "file", progress=lambda *_: None)
+        wait_until(partial(has_ended, worker.pid))
+        with pytest.raises(Storage, match="ended with exit code -9"):
+            worker.do("hash_file", tmp_path / "file", progress=lambda *_: None)
+        assert worker.do("hash_file", tmp_path / "file", progress=lambda *_: None).bytes == 3
 
 
 def test_a_worker_imports_nothing_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -232,9 +232,11 @@ def _restore(
     into: Path, plans: dict[str, list[_Source]], until: Until, scope: str | None, tools: _Tools
 ) -> RestoreReport:
     parent = _place_beside(into)
-    for left in parent.glob(f"{BUILDING}{into.name}-*"):  # by a restore that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    building = Path(tempfile.mkdtemp(prefix=f"{BUILDING}{into.name}-", dir=parent))
+    prefix = f"{BUILDING}{into.name}-"
+    for left in parent.iterdir():  # by a restore that was killed; another hyphen is of another directory's name
+        if left.name.startswith(prefix) and "-" not in left.name.removeprefix(prefix):
+            shutil.rmtree(left, ignore_errors=True)
+    building = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     try:
         restored, problems, paths = [], list[Problem](), dict[str, Path]()
         with closing(SqliteScopes(building, clock=tools.clock, retention=tools.retention)) as scopes:
@@ -412,7 +414,7 @@ def _check_hash(source: _Source, path: Path, tools: _Tools) -> None:
     """Raise `CannotRestore` if a file of a backup is not the one that its manifest names."""
     wanted = source.backup.files.get(path.name)
     try:
-        found = hash_file(path, lambda size: tools.progress(f"reading {source.backup.name}/{path.name}", size, None))
+        found = hash_file(path, tools.progress)
     except FileNotFoundError:
         found = None
     if wanted is None or found != wanted:
