@@ -93,6 +93,7 @@ def test_every_setting_can_be_given_everywhere(monkeypatch: pytest.MonkeyPatch) 
         "log_level": "debug",
         "log_format": "json",
         "command_log": "ids-only",
+        "backups_daily": "8",
     }
     for name, field in Settings.model_fields.items():
         value = examples.get(name, "true" if field.annotation is bool else "7")
