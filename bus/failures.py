@@ -2,6 +2,12 @@
 
 from typing import ClassVar
 
+RESCUE = (
+    "With the daemon stopped, `backscroll repair` saves what can be saved, and `backscroll restore` goes back to a"
+    " backup."
+)
+"""What to do about a damaged database."""
+
 
 class CannotStart(Exception):
     """The daemon cannot start; the message says why and what to do."""

@@ -1,4 +1,4 @@
-"""How long work tells how far it is."""
+"""How work that takes long tells how far it is, and how it is stopped."""
 
 from collections.abc import Callable
 

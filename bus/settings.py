@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, get_args
 
 import platformdirs
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, field_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -197,13 +197,14 @@ class Settings(BaseSettings):
     )
     backup_ms: Annotated[PositiveInt, MS] = Field(
         default=3_600_000,
-        description="interval between backups; the first of a day copies everything, the others what changed",
+        description="interval between backups; the first copies everything, as does one each week, the others what"
+        " changed",
     )
     backups_daily: Annotated[PositiveInt, COUNT] = Field(
-        default=7, description="days of which backups are kept, with all that were made on them"
+        default=7, description="days of which the newest backup is kept, with those that it continues"
     )
     backups_weekly: Annotated[NonNegativeInt, COUNT] = Field(
-        default=4, description="weeks before that of which the first backup is kept"
+        default=4, description="weeks of which the newest backup of everything is kept, with those that continue it"
     )
     check_ms: Annotated[NonNegativeInt, MS] = Field(
         default=7 * 86_400_000,
@@ -260,6 +261,16 @@ class Settings(BaseSettings):
             return None if path is None else path.expanduser().absolute()
         except RuntimeError as error:
             raise ValueError(f"{str(path)!r}: {error} Give a path without `~`.") from error
+
+    @field_validator("backup_dir")
+    @classmethod
+    def _apart(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        data_dir = info.data.get("data_dir")
+        if path is not None and data_dir is not None:
+            backups, data = path.resolve(), data_dir.resolve()
+            if backups.is_relative_to(data) or data.is_relative_to(backups):
+                raise ValueError(f"{str(path)!r} and the data directory may not be inside one another")
+        return path
 
     @classmethod
     def settings_customise_sources(

@@ -43,7 +43,7 @@ class Commit(NamedTuple):
 
 
 class BackupPlan(NamedTuple):
-    """Where backups are, and which: whether everything is copied, and of how many days and weeks full ones are kept."""
+    """Where backups are, and whether everything is copied; of how many days and weeks backups are kept."""
 
     directory: Path
     full: bool = False

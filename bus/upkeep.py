@@ -14,6 +14,15 @@ from backscroll.bus.tasks import Tasks
 from backscroll.schema.errors import BackscrollError, Invalid, NotFound
 from backscroll.schema.replies import Backup, Task, TaskList
 
+WARNINGS = {
+    (
+        "check",
+        "damaged",
+    ): "the last check found damage; get-tasks says where. `backscroll repair` saves what it can",
+    ("backup", "damaged"): "the last backup lacks what is damaged; get-tasks says what that is",
+    ("verify-backup", "damaged"): "a backup that was verified is damaged; get-tasks says which. Make a new one",
+}
+
 
 class Schedule(NamedTuple):
     """When tasks begin by themselves, in milliseconds from one to the next, and which backups are kept.
@@ -47,21 +56,25 @@ class Upkeep:
 
     def check(self, scope: str | None = None) -> Task:
         self._check_scope(scope)
-        return self._tasks.start(replace(self._task("check"), scope=scope), partial(self._scopes.check, scope))
+        task = replace(self._task("check"), scope=scope)
+        return self._tasks.start(task, partial(self._scopes.check, scope), scheduled=scope is None)
 
     def back_up(self, directory: str | None = None, scope: str | None = None, *, full: bool = False) -> Task:
         self._check_scope(scope)
         schedule = self._schedule
         plan = BackupPlan(self._directory(directory), full, schedule.backups_daily, schedule.backups_weekly)
         task = replace(self._task("backup"), scope=scope, directory=str(plan.directory))
-        return self._tasks.start(task, partial(self._scopes.back_up, plan, scope))
+        scheduled = scope is None and plan.directory == schedule.backup_dir
+        return self._tasks.start(task, partial(self._scopes.back_up, plan, scope), scheduled=scheduled)
 
     def verify(self, directory: str | None, name: str | None) -> Task:
         backups = self._directory(directory)
-        found = self._scopes.backups_in(backups)
-        if not found or (name is not None and name not in {backup.name for backup in found}):
-            raise NotFound.at("$.payload", f"{backups} has no backup {name or ''}; list-backups shows which there are")
-        task = replace(self._task("verify-backup"), directory=str(backups), backup=name or found[-1].name)
+        names = [backup.name for backup in self._scopes.backups_in(backups)]
+        if name is not None and name not in names:
+            raise NotFound.at("$.payload.name", f"{backups} has no such backup; list-backups shows which it has")
+        if not names:
+            raise NotFound.at("$.payload.directory", f"{backups} has no backup that is complete")
+        task = replace(self._task("verify-backup"), directory=str(backups), backup=name or names[-1])
         return self._tasks.start(task, partial(self._scopes.verify_backup, backups, name))
 
     def backups(self, directory: str | None) -> list[Backup]:
@@ -72,20 +85,22 @@ class Upkeep:
 
     def begin_due(self) -> None:
         """Start a check or a backup, if one is due."""
-        schedule = self._schedule
+        intervals = {}
+        if self._schedule.backup_dir is not None:
+            intervals["backup"] = self._schedule.backup_ms
+        if self._schedule.check_ms:
+            intervals["check"] = self._schedule.check_ms
         with suppress(BackscrollError):  # another task has just begun
-            if schedule.backup_dir is not None and self._tasks.is_due("backup", schedule.backup_ms):
-                self.back_up()
-            elif schedule.check_ms and self._tasks.is_due("check", schedule.check_ms):
-                self.check()
+            match self._tasks.due(intervals):
+                case "backup":
+                    self.back_up()
+                case "check":
+                    self.check()
 
     def warnings(self) -> list[str]:
-        """What the last tasks found wrong, for `health`."""
-        return [
-            f"the last {task.task} ended as {task.state}: {task.message}; get-tasks has more"
-            for task in self._tasks.list().last
-            if task.state != "ok"
-        ]
+        """That the last tasks found damage or failed, for `health`. Names and paths are told to administrators only."""
+        found = ((each.task, each.state) for each in self._tasks.list().last if each.state != "ok")
+        return [WARNINGS.get(each, f"the last {each[0]} failed; get-tasks says why") for each in dict.fromkeys(found)]
 
     def stop(self) -> None:
         """End the running task."""
@@ -103,6 +118,8 @@ class Upkeep:
             if self._schedule.backup_dir is None:
                 raise Invalid.at("$.payload.directory", "name a directory, or start the daemon with --backup-dir")
             return self._schedule.backup_dir
+        if "\0" in named:
+            raise Invalid.at("$.payload.directory", "no path has a NUL in it")
         directory = Path(named)
         if not directory.is_absolute():
             raise Invalid.at("$.payload.directory", "the path must be absolute: the daemon runs somewhere else")

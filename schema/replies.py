@@ -251,7 +251,11 @@ class Task(Record, frozen=True, kw_only=True):
 
 
 class TaskList(Record, frozen=True, kw_only=True):
-    """The task that is running, and the last one of each kind that has ended, the newest first."""
+    """The task that is running, and those that have ended, the newest first, at most 20.
+
+    Of each kind it is the last one, and damage that was found in others of its scopes before, until a later task about
+    these, or about all, finds none.
+    """
 
     last: list[Task]
     running: Task | None = None

@@ -85,6 +85,12 @@ class BlobDirectory:
                 while self._removed and not self._keepers:
                     self._unlink(self._removed.pop())
 
+    def forget(self) -> None:
+        """Know nothing of the files any more, which were removed: parts that are put from now on are others."""
+        with self._putting:
+            self._removed.clear()
+            self._stored = None
+
     def _unlink(self, sha256: str) -> None:
         path = self._path(sha256)
         if self._stored is not None and path.exists():

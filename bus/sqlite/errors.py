@@ -5,7 +5,7 @@ import errno
 import apsw
 import msgspec
 
-from backscroll.bus.failures import CannotOpen
+from backscroll.bus.failures import RESCUE, CannotOpen
 from backscroll.bus.sqlite.checksums import is_mismatch
 from backscroll.schema.errors import BackscrollError, Busy, Conflict, Storage, Unavailable
 
@@ -15,7 +15,7 @@ class DamagedBlob(Exception):
 
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-DAMAGED = "the database file is damaged; restore it from a backup"
+DAMAGED = f"the database file is damaged. {RESCUE}"
 UNREAD = (apsw.SQLITE_IOERR_CORRUPTFS, apsw.SQLITE_IOERR_READ)
 """The extended result codes of a page that the disk does not read."""
 TEMPORARY = (apsw.BusyError, apsw.FullError, apsw.IOError, OSError)
@@ -74,7 +74,7 @@ def _storage_error(error: Exception) -> Storage | None:
             return Storage("a part of the file is damaged on the disk; put the part again")
         # Handlers decode only stored data, which was valid when it was stored.
         case UnicodeDecodeError() | msgspec.DecodeError():
-            return Storage("the database file is damaged: a stored text cannot be decoded")
+            return Storage(f"the database file is damaged: a stored text cannot be decoded. {RESCUE}")
         case _:
             return None
 

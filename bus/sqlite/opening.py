@@ -7,7 +7,7 @@ from typing import Any
 
 import apsw
 
-from backscroll.bus.failures import CannotOpen
+from backscroll.bus.failures import RESCUE, CannotOpen
 from backscroll.bus.logging import log
 from backscroll.bus.sqlite import checksums
 from backscroll.bus.sqlite.statements import COMPILED, fetch
@@ -166,7 +166,7 @@ def check_files(path: Path, lineage: WalLineage, *, read_only: bool = False) -> 
         return  # SQLite reports that it is not a file
     size = path.stat().st_size if path.is_file() else 0
     if 0 < size < FILE_BYTES_MIN:
-        raise CannotOpen(f"{path} is damaged or not an SQLite database. Restore it from a backup.")
+        raise CannotOpen(f"{path} is damaged or not an SQLite database. {RESCUE}")
     if size == 0:
         _refuse_lost(path)
     else:
@@ -230,7 +230,7 @@ def check_schema(connection: apsw.Connection, path: Path) -> None:
         wanted, found = _schema(fresh), _schema(connection)
     if missing := wanted - found:
         names = ", ".join(sorted(name for name, _ in missing))
-        raise CannotOpen(f"{path} is damaged: it lacks {names}, or they were altered. Restore it from a backup.")
+        raise CannotOpen(f"{path} is damaged: it lacks {names}, or they were altered. {RESCUE}")
     if added := found - wanted:
         names = ", ".join(sorted(name for name, _ in added))
         raise CannotOpen(f"{path} was altered by another program: remove {names}, or restore it from a backup.")
@@ -287,10 +287,10 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except apsw.IOError as error:
         if checksums.is_mismatch(error):
-            raise CannotOpen(f"{path} is damaged: {MISMATCH}. Restore it from a backup.") from error
+            raise CannotOpen(f"{path} is damaged: {MISMATCH}. {RESCUE}") from error
         raise CannotOpen(f"{path} cannot be opened: {error}") from error
     except (apsw.NotADBError, apsw.CorruptError, UnicodeDecodeError, IndexError) as error:
-        raise CannotOpen(f"{path} is damaged or not an SQLite database ({error}). Restore it from a backup.") from error
+        raise CannotOpen(f"{path} is damaged or not an SQLite database ({error}). {RESCUE}") from error
     except apsw.BusyError as error:
         raise CannotOpen(f"{path} is locked by another process. Stop that process first.") from error
     except apsw.CantOpenError as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import apsw
 
-from backscroll.bus.failures import CannotOpen
+from backscroll.bus.failures import RESCUE, CannotOpen
 from backscroll.bus.query_cache import QueryCache
 from backscroll.bus.sqlite import opening
 from backscroll.bus.sqlite.blobs import BlobDirectory
@@ -58,7 +58,7 @@ class ReadOnlyStore:
         opening.check_scope(connection, self.path, scope)
         snapshot = Snapshot(connection, BlobsInTransaction(self._blobs), self._clock(), LogPosition())
         if damage := damage_at_ends(snapshot):
-            raise CannotOpen(f"{self.path} is damaged: {damage}. Restore it from a backup.")
+            raise CannotOpen(f"{self.path} is damaged: {damage}. {RESCUE}")
         return position_of(snapshot)
 
     @contextmanager

@@ -85,6 +85,7 @@ class Scope:
         self.name = name
         self.path = path
         self.media = path.with_suffix(".media")
+        self.blobs = BlobDirectory(self.media)  # outlives the store, because its files may have to stay that long
         self.store: SqliteStore | None = None
         self.read_only: ReadOnlyStore | None = None
         self.closed_at_seq = 0
@@ -162,7 +163,7 @@ class Scope:
 
     def bytes_on_disk(self) -> int:
         """The size of the scope's files, including media."""
-        return sum(file.stat().st_size for file in self._files() if file.exists()) + BlobDirectory(self.media).size()
+        return sum(file.stat().st_size for file in self._files() if file.exists()) + self.blobs.size()
 
     def exists(self) -> bool:
         """Whether there are any files of the scope."""
@@ -175,6 +176,7 @@ class Scope:
             write_whole(marker, b"")
         with suppress(FileNotFoundError):
             shutil.rmtree(self.media)
+        self.blobs.forget()
         for file in self._files():
             file.unlink(missing_ok=True)
         if self.name == DEFAULT_SCOPE:
@@ -503,25 +505,20 @@ class SqliteScopes:
 
     @contextmanager
     def _paused(self, name: str, scope: Scope) -> Iterator[FilesToCopy]:
-        with ExitStack() as stack:
+        with scope.blobs.kept(), ExitStack() as stack:
             with self.use_to_read(name) as store:
                 if store is self._empty:
                     raise NotFound(f"there is no scope {name!r}")
                 written = store if isinstance(store, SqliteStore) else None
                 if written:
-                    stack.enter_context(written.blobs.kept())
                     written.pause_checkpoints()
                     stack.callback(written.resume_checkpoints)
                 files = FilesToCopy(scope, written)
             yield files
 
-    @contextmanager
-    def keeping_media(self, name: str) -> Iterator[None]:
+    def keeping_media(self, name: str) -> AbstractContextManager[None]:
         """Keep the files of all parts of media of a scope until the end of the block."""
-        with self.use_to_read(name):
-            store = self.store_if_open(name, used=False)
-        with store.blobs.kept() if store else nullcontext():
-            yield
+        return self.scope_named(name).blobs.kept()
 
     @contextmanager
     def exclusive(self, name: str) -> Iterator[Scope]:
@@ -643,8 +640,8 @@ class SqliteScopes:
             return self.directory / DEFAULT_FILE
         return self.directory / "scopes" / f"{hashlib.sha256(name.encode()).hexdigest()}.db"
 
-    def store_at(self, path: Path, scope: str) -> SqliteStore:
-        """Open a database file of a scope at any path; raises `CannotOpen`."""
+    def store_at(self, path: Path, scope: str, blobs: BlobDirectory | None = None) -> SqliteStore:
+        """Open a database file of a scope at any path; raises `CannotOpen`. `blobs` are those beside it."""
         return SqliteStore(
             path,
             clock=self._clock,
@@ -655,6 +652,7 @@ class SqliteScopes:
             query_cache=QueryCache(self._query_cache_bytes),
             committed=self._committed,
             directory=self.files,
+            blobs=blobs,
         )
 
     def admin(self, name: str, handlers: Handlers) -> ScopeAdmin:
@@ -777,7 +775,7 @@ class SqliteScopes:
         make_directory(scope.path.parent)
         self._number = None if not scope.path.exists() else self._number
         try:
-            store = scope.store = self.store_at(scope.path, scope.name)
+            store = scope.store = self.store_at(scope.path, scope.name, scope.blobs)
         except CannotOpen as error:
             self._cannot_open[scope.name] = str(error)
             raise

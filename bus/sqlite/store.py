@@ -18,7 +18,7 @@ import apsw
 import msgspec
 
 from backscroll.bus.clock_watch import wall_clock_ms
-from backscroll.bus.failures import CannotOpen
+from backscroll.bus.failures import RESCUE, CannotOpen
 from backscroll.bus.files import free_bytes, sync_file
 from backscroll.bus.logging import log
 from backscroll.bus.query_cache import QueryCache
@@ -97,11 +97,12 @@ class SqliteStore:
         query_cache: QueryCache | None = None,
         committed: Committed = lambda *_: None,
         directory: WatchedFiles | None = None,
+        blobs: BlobDirectory | None = None,
     ) -> None:
         """Open the file; raises `CannotOpen`. `scope` is written into a new file and compared with an existing one.
 
         `directory` watches what all databases of a daemon depend on. The files of this one are watched as well: what is
-        written to files that were removed or replaced is not acknowledged.
+        written to files that were removed or replaced is not acknowledged. `blobs` are the parts of media beside it.
 
         Before each commit, the query cache evicts what the commit changes; after it, and before callers are answered,
         `committed` receives the commit.
@@ -114,7 +115,7 @@ class SqliteStore:
         self._clock = clock
         self._lock_wait_ms = lock_wait_ms
         self._vfs = vfs
-        self.blobs = BlobDirectory(path.with_suffix(".media"))
+        self.blobs = blobs or BlobDirectory(path.with_suffix(".media"))
         self._environment = Environment(retention or Retention(), random_bytes)
         self.seq_shown, self._showing = 0, threading.Lock()
         self._idle_readers: list[apsw.Connection] = []
@@ -160,7 +161,7 @@ class SqliteStore:
         opening.claim(self._writer, self.path, scope)
         snapshot = Snapshot(self._writer, BlobsInTransaction(self.blobs), self._clock(), LogPosition())
         if damage := damage_at_ends(snapshot):
-            raise CannotOpen(f"{self.path} is damaged: {damage}. Restore it from a backup.")
+            raise CannotOpen(f"{self.path} is damaged: {damage}. {RESCUE}")
         self.position = position_of(snapshot)
         self.clearing = self._unless_damaged(is_clearing, snapshot, True)
         self.seq = self.position.seq
@@ -180,8 +181,7 @@ class SqliteStore:
         if end and (end.lineage, end.commits) == (found.lineage, found.commits) and end != found:
             raise CannotOpen(
                 f"{self.path} is damaged: it ends with command {found.seq}, and should end with another command "
-                f"{end.seq}. Restore it from a backup; to go on with what is there, remove "
-                f"{self._last_commit.path.name}."
+                f"{end.seq}. {RESCUE} To go on with what is there, remove {self._last_commit.path.name}."
             )
 
     def _unless_damaged(self, read: Callable[[Snapshot], T], snapshot: Snapshot, otherwise: T) -> T:

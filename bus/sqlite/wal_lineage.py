@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import apsw
 import msgspec
 
-from backscroll.bus.failures import CannotOpen
+from backscroll.bus.failures import RESCUE, CannotOpen
 from backscroll.bus.files import write_whole
 from backscroll.bus.sqlite.checksums import reserved_bytes
 from backscroll.bus.sqlite.last_commit import LastCommitFile
@@ -213,8 +213,7 @@ class WalLineage:
         expected = max(note.bytes if note else 0, needed)
         if database.bytes < expected:
             return (
-                f"{self._database} was shortened: it has {database.bytes} bytes, and had at least {expected}. "
-                "Restore it from a backup."
+                f"{self._database} was shortened: it has {database.bytes} bytes, and had at least {expected}. " + RESCUE
             )
         return ""
 

@@ -1000,8 +1000,7 @@ func (c *Client) ListBackups(ctx context.Context, payload ListBackups) ([]Backup
 	return execute(ctx, c, payload)
 }
 
-// GetTasks executes get-tasks: the task that is running and how far it is, and how the last one of each kind
-// ended.
+// GetTasks executes get-tasks: the task that is running and how far it is, and how the last ones ended.
 //
 // Built-in; needs the right `admin` over tcp.
 //

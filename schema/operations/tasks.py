@@ -84,7 +84,7 @@ class ListBackups(Administration[list[Backup]], frozen=True):
 
 
 class GetTasks(Builtin[TaskList], frozen=True):
-    """The task that is running and how far it is, and how the last one of each kind ended.
+    """The task that is running and how far it is, and how the last ones ended.
 
     Example: {}
     """

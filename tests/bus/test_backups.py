@@ -1,8 +1,10 @@
 """Backups of scopes in use: complete, small, provable, and kept as long as they are wanted."""
 
 import base64
+import os
 import random
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -13,13 +15,16 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from backscroll.bus.progress import Stopped
 from backscroll.bus.sqlite import store as store_module
 from backscroll.bus.sqlite.maintenance.backups import remove_old, take_backup, verify
 from backscroll.bus.sqlite.maintenance.catalog import LOCK_FILE, Backup, CannotBackUp, read_catalog
-from backscroll.bus.sqlite.maintenance.progress import Stopped
 from backscroll.bus.sqlite.maintenance.restoring import restore
 from backscroll.bus.sqlite.maintenance.worker import Worker
+from backscroll.bus.sqlite.wal_lineage import FRAME_HEADER_BYTES, HEADER_BYTES
+from backscroll.handlers import HANDLERS
 from backscroll.handlers.storage import Retention
+from backscroll.schema.errors import Storage
 from backscroll.schema.wire import DEFAULT_SCOPE
 from tests.bus.test_crashes import acknowledged, at_work, seed_of
 from tests.support.backup_daemon import BackupDaemon
@@ -342,8 +347,8 @@ def test_a_child_that_is_killed_leaves_nothing(tmp_path: Path, local: Local) -> 
     with Worker() as worker:
 
         def kill(step: str, *_: object) -> None:
-            if step != "starting":
-                worker.kill()
+            if worker.pid is not None and step != "starting":
+                os.kill(worker.pid, signal.SIGKILL)
 
         with pytest.raises(CannotBackUp, match="failed"):
             take_backup(local.scopes, tmp_path / "b", kill, work=worker.work)
@@ -376,6 +381,49 @@ def test_a_damaged_part_of_media_is_left_out(tmp_path: Path, local: Local) -> No
     taken = backup(local, tmp_path / "b")
     assert [each.what for each in taken.manifest.problems] == [f"the part {part.name} of a media is missing"]
     assert taken.states[DEFAULT_SCOPE].seq == local.store().seq
+
+
+@pytest.mark.parametrize("step", ["copy_database", "copy_media"])
+def test_a_scope_that_is_deleted_meanwhile_is_left_out(tmp_path: Path, local: Local, step: str) -> None:
+    """In the middle of its copy; the others are backed up, and nothing is wrong."""
+    save(local, 1)
+    with local.scopes.use("ada") as store:
+        store.blobs.put(b"part")
+
+    with Worker() as worker:
+
+        def delete_first(source: Path, *rest: Any) -> Any:
+            if source in (local.scopes.scope_named("ada").path, local.scopes.scope_named("ada").media):
+                local.scopes.admin("ada", HANDLERS).erase()
+            return getattr(worker.work, step)(source, *rest)
+
+        work = worker.work._replace(**{step: delete_first})
+        taken = take_backup(local.scopes, tmp_path / "b", nothing, work=work)
+        assert list(taken.states) == [DEFAULT_SCOPE]
+        assert taken.manifest.problems == []
+        assert sorted(each.name for each in taken.path.iterdir()) == ["default.db", "manifest.json"]
+
+
+def test_a_scope_that_cannot_be_read_any_more_fails_alone(tmp_path: Path, local: Local) -> None:
+    """Its log was damaged on the disk, so its latest commands are missing: the manifest says so, and has the others."""
+    save(local, 1)
+    save(local, 1, scope="ada")
+    backup(local, tmp_path / "b")
+    save(local, 2)
+    save(local, 2, scope="ada")
+    with local.scopes.use("ada") as store:
+        log = store.path.with_name(f"{store.path.name}-wal")
+        with log.open("r+b") as file:
+            file.seek(HEADER_BYTES + FRAME_HEADER_BYTES + 100)
+            file.write(b"damage")
+        with pytest.raises(Storage, match="was damaged on the disk"):
+            store.checkpoint_fully()
+    with Worker() as worker:
+        taken = take_backup(local.scopes, tmp_path / "b", nothing, work=worker.work)
+    assert list(taken.states) == [DEFAULT_SCOPE]
+    assert [(each.scope, "its write-ahead log is damaged" in each.what) for each in taken.manifest.problems] == [
+        ("ada", True)
+    ]
 
 
 def test_a_scope_that_does_not_exist_is_said(tmp_path: Path, local: Local) -> None:

@@ -139,7 +139,7 @@ def test_a_damaged_page_at_start_is_told_in_words(directory: Path) -> None:
     database.write_bytes(data)
     with pytest.raises(CannotOpen, match=r"default\.db is damaged: a page does not match its checksum") as caught:
         Local(directory)
-    assert "Restore it from a backup." in str(caught.value)
+    assert "`backscroll repair`" in str(caught.value)
 
 
 @pytest.mark.parametrize("logged", [True, False], ids=["with a log", "closed"])

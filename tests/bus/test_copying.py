@@ -14,12 +14,13 @@ import pytest
 
 from backscroll.bus.files import make_directory
 from backscroll.bus.inprocess import InProcess
+from backscroll.bus.progress import Stopped
 from backscroll.bus.sqlite import store as store_module
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.maintenance.copying import CannotCopy, DamagedCopy, copy_database, copy_file
-from backscroll.bus.sqlite.maintenance.progress import Stopped
 from backscroll.bus.sqlite.scopes import SqliteScopes
 from backscroll.bus.sqlite.store import SqliteStore
+from backscroll.handlers import HANDLERS
 from backscroll.schema.wire import DEFAULT_SCOPE
 from tests.bus.test_crashes import at_work, check_copy, filled, is_past, seed_of
 from tests.support.backup_daemon import BackupDaemon
@@ -223,6 +224,47 @@ def test_no_part_of_media_is_removed_while_files_are_copied(tmp_path: Path) -> N
         assert blobs.put(b"two") == two
     assert [path.name for path in blobs.directory.glob("*/*")] == [two]
     assert blobs.read(two) == b"two"
+
+
+@pytest.mark.parametrize("meanwhile", ["idle", "compaction"])
+def test_parts_stay_when_their_scope_is_closed_meanwhile(tmp_path: Path, meanwhile: str) -> None:
+    """A scope may be closed and opened again while its media are kept. A part that is removed before or after that
+    keeps its file until the end; one that was removed and put again is kept for ever.
+    """
+    with closing(SqliteScopes(tmp_path)) as scopes:
+        with scopes.use("ada") as store:
+            one, two, three = (store.blobs.put(data) for data in (b"one", b"two", b"three"))
+        with scopes.keeping_media("ada"):
+            with scopes.use("ada") as store:
+                store.blobs.remove(one)
+                store.blobs.remove(two)
+            if meanwhile == "idle":
+                scopes.close_idle(0)
+            else:
+                scopes.admin("ada", HANDLERS).compact()
+            assert scopes.store_if_open("ada") is None
+            with scopes.use("ada") as store:
+                store.blobs.remove(three)
+                assert store.blobs.read(one) is None
+                assert store.blobs.put(b"two") == two
+            assert len(list(scopes.scope_named("ada").media.glob("*/*"))) == 3
+        with scopes.use("ada") as store:
+            assert [store.blobs.read(each) for each in (one, two, three)] == [None, b"two", None]
+
+
+def test_media_of_a_deleted_scope_are_not_kept(tmp_path: Path) -> None:
+    """What is put into a scope of the same name afterwards is another part, which stays."""
+    with closing(SqliteScopes(tmp_path)) as scopes:
+        with scopes.use("ada") as store:
+            one = store.blobs.put(b"one")
+        with scopes.keeping_media("ada"):
+            with scopes.use("ada") as store:
+                store.blobs.remove(one)
+            scopes.admin("ada", HANDLERS).erase()
+            with scopes.use("ada") as store:
+                assert store.blobs.put(b"one") == one
+        with scopes.use("ada") as store:
+            assert store.blobs.read(one) == b"one"
 
 
 def test_scopes_close_while_files_are_copied(tmp_path: Path) -> None:

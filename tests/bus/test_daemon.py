@@ -611,8 +611,8 @@ def with_a_foreign_wal(path: Path) -> None:
     [
         (from_the_future, "newer backscroll"),
         (of_another_program, "another data directory"),
-        (garbage, "Restore it from a backup"),
-        (truncated, "Restore it from a backup"),
+        (garbage, "`backscroll repair`"),
+        (truncated, "`backscroll repair`"),
         (a_directory, "Is it a file"),
         (with_a_foreign_wal, "belongs to another database"),
     ],

@@ -14,8 +14,8 @@ import apsw
 import pytest
 from hypothesis import given, settings
 
-from backscroll.bus.sqlite.maintenance.findings import PROBLEMS_MAX
-from backscroll.bus.sqlite.maintenance.progress import Stopped
+from backscroll.bus.progress import Stopped
+from backscroll.bus.sqlite.maintenance.findings import PROBLEMS_MAX, PROBLEMS_MAX_OF_STEP, Findings
 from backscroll.bus.sqlite.maintenance.proof import Proof, prove
 from backscroll.handlers import clearing
 from backscroll.handlers.storage import Retention
@@ -589,3 +589,15 @@ def test_what_is_no_database_is_a_problem(tmp_path: Path, content: bytes) -> Non
     (tmp_path / "data" / "default.db").unlink()
     [problem] = proof_of(tmp_path / "data").problems
     assert problem == ("", "default.db", "the file cannot be read: No such file or directory")
+
+
+def test_each_problem_is_told_once() -> None:
+    """However often it is met; what is left out is counted, also once. Whether a step met damage can still be seen."""
+    findings = Findings("default.db")
+    for _ in range(4):
+        findings.add("the command log cannot be read after command 470")
+    assert findings.met == 4
+    assert [each.what for each in findings.problems("")] == ["the command log cannot be read after command 470"]
+    for number in range(2 * PROBLEMS_MAX_OF_STEP):
+        findings.add(f"command {number} is missing")
+    assert (len(findings.problems("")), findings.more) == (PROBLEMS_MAX_OF_STEP, PROBLEMS_MAX_OF_STEP + 1)

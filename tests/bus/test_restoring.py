@@ -234,6 +234,19 @@ def test_one_scope_is_restored_into_a_fresh_directory(tmp_path: Path, backed_up:
         assert local.store("other").seq == 2
 
 
+@pytest.mark.usefixtures("backed_up")
+def test_only_leftovers_of_the_same_directory_are_removed(tmp_path: Path) -> None:
+    """Those of a restore that was killed; a restore into a directory of a similar name may be in progress."""
+    left, other = (
+        tmp_path / f"{restoring.BUILDING}data[1]-abcdefgh",
+        tmp_path / f"{restoring.BUILDING}data[1]-2-abcdefgh",
+    )
+    for each in (left, other):
+        each.mkdir()
+    restore(tmp_path / "backups", tmp_path / "data[1]", nothing, scope=DEFAULT_SCOPE)
+    assert (left.exists(), other.exists()) == (False, True)
+
+
 @pytest.mark.parametrize("after", [0, 2])
 def test_an_interrupted_restore_keeps_daemons_from_starting(
     tmp_path: Path, backed_up: RecordedHistory, monkeypatch: pytest.MonkeyPatch, after: int

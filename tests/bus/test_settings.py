@@ -93,6 +93,7 @@ def test_every_setting_can_be_given_everywhere(monkeypatch: pytest.MonkeyPatch) 
         "log_level": "debug",
         "log_format": "json",
         "command_log": "ids-only",
+        "backups_daily": "8",
     }
     for name, field in Settings.model_fields.items():
         value = examples.get(name, "true" if field.annotation is bool else "7")
@@ -235,6 +236,14 @@ def test_an_invalid_value_is_named_with_its_variable(
     monkeypatch.setenv(variable, value)
     with pytest.raises(ValueError, match=re.escape(message)):
         from_command_line([])
+
+
+@pytest.mark.parametrize("backups", ["data", "data/backups", "."])
+def test_backups_are_not_kept_with_the_data(tmp_path: Path, backups: str) -> None:
+    """They would be lost with it: such a directory is refused at the start, not by each backup."""
+    flags = ["--data-dir", str(tmp_path / "data"), "--backup-dir", str(tmp_path / backups)]
+    with pytest.raises(ValueError, match="may not be inside one another"):
+        from_command_line(flags)
 
 
 @pytest.mark.parametrize(

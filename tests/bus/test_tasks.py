@@ -6,19 +6,23 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from backscroll.bus.files import free_bytes
 from backscroll.bus.progress import Progress
 from backscroll.bus.sqlite.maintenance.worker import Worker
 from backscroll.bus.sqlite.scopes import SqliteScopes
-from backscroll.bus.stores import Outcome
-from backscroll.bus.tasks import TASKS_FILE, Tasks
+from backscroll.bus.stores import BackupPlan, Outcome
+from backscroll.bus.tasks import LAST_MAX, TASKS_FILE, Tasks
 from backscroll.bus.upkeep import Schedule, Upkeep
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
+from backscroll.handlers.storage import Retention
 from backscroll.schema import SaveMessage
 from backscroll.schema.errors import BackscrollError, Busy, Invalid, NotFound, Storage
 from backscroll.schema.operations import (
@@ -31,7 +35,8 @@ from backscroll.schema.operations import (
 )
 from backscroll.schema.replies import Task
 from tests.support.clocks import Clock
-from tests.support.messages import message_record
+from tests.support.local import Local
+from tests.support.messages import message_record, save_payload
 from tests.support.waiting import wait_until
 
 StartDaemon = Callable[..., DaemonProcess]
@@ -68,6 +73,13 @@ def ended(client: Client, kind: str) -> Task:
 def fill(client: Client, number: int = 20) -> None:
     for each in range(number):
         client.execute(SaveMessage(message_record(each)))
+
+
+def damage(path: Path) -> None:
+    """Change one bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) * 3 // 4] ^= 1
+    path.write_bytes(data)
 
 
 # One task at a time
@@ -149,21 +161,49 @@ def test_problems_are_bounded(tasks: Tasks) -> None:
 
 
 def test_tasks_are_due_an_interval_after_the_last_one(tmp_path: Path, clock: Clock) -> None:
-    """Before the first one, after the first start; a file that is damaged, or a time in the future, counts as none."""
+    """Before the first one, after the first start. Those that are not scheduled do not count, nor does a time in the
+    future.
+    """
     for _ in range(2):  # a daemon that is started again goes on counting
         tasks = Tasks(tmp_path, nothing, clock=clock)
-        assert not tasks.is_due("check", 10)
+        assert tasks.due({"check": 10}) is None
         clock.now += 6
-    assert tasks.is_due("check", 10)
-    tasks.start(task(at=clock.now), lambda _progress: Outcome([], ""))
-    wait_until(lambda: tasks.list().running is None)
-    assert not tasks.is_due("check", 10)
+    for scheduled, due in ((False, "check"), (True, None)):
+        assert tasks.due({"check": 10}) == "check"
+        tasks.start(task(at=clock.now), lambda _progress: Outcome([], ""), scheduled=scheduled)
+        wait_until(lambda: tasks.list().running is None)
+        assert tasks.due({"check": 10}) == due
     clock.now += 10
-    assert tasks.is_due("check", 10)
+    assert tasks.due({"check": 10}) == "check"
     clock.now -= 1_000
-    assert tasks.is_due("check", 10)
-    (tmp_path / TASKS_FILE).write_text("{")
+    assert tasks.due({"check": 10}) == "check"
+
+
+@pytest.mark.parametrize("content", [b"{", b'{"since": 1, "last": [{"task": "\xff"}]}', b"[" * 100_000])
+def test_a_damaged_list_of_tasks_counts_as_none(tmp_path: Path, clock: Clock, content: bytes) -> None:
+    """Whatever is in the file, the daemon starts."""
+    (tmp_path / TASKS_FILE).write_bytes(content)
     assert Tasks(tmp_path, nothing, clock=clock).list().last == []
+
+
+def test_a_task_of_one_scope_tells_nothing_of_others(tasks: Tasks) -> None:
+    """Damage that was found is told until a later task of that scope, or of all, finds none. The list is bounded."""
+
+    def run(scope: str | None, *problems: str) -> list[tuple[str | None, str]]:
+        made = replace(task(), scope=scope)
+        tasks.start(made, lambda _progress: Outcome(list(problems), ""))
+        wait_until(lambda: tasks.list().running is None)
+        return [(each.scope, each.state) for each in tasks.list().last]
+
+    assert run(None, "a page") == [(None, "damaged")]
+    assert run("ada") == [("ada", "ok"), (None, "damaged")]
+    assert run("bo", "a row") == [("bo", "damaged"), (None, "damaged")]
+    assert run("ada") == [("ada", "ok"), ("bo", "damaged"), (None, "damaged")]
+    assert run("bo") == [("bo", "ok"), (None, "damaged")]
+    assert run(None) == [(None, "ok")]
+    for number in range(LAST_MAX + 5):
+        found = run(str(number), "a row")
+    assert len(found) == LAST_MAX
 
 
 # What a schedule begins
@@ -189,6 +229,37 @@ def test_backups_and_checks_begin_by_themselves(tmp_path: Path, clock: Clock) ->
         assert hours == {"backup": list(range(1, 9)), "check": [4, 8]}
         names = upkeep.backups(None)
         assert {each.incremental for each in names} == {True, False}
+
+
+def test_no_task_keeps_another_from_its_turn(tmp_path: Path, clock: Clock) -> None:
+    """Also where backups take longer than the time between them, a check begins when it is due."""
+    with closing(SqliteScopes(tmp_path / "data", clock=clock)) as scopes:
+        scopes.open("default")
+        upkeep = Upkeep(tmp_path / "data", scopes, Schedule(tmp_path / "backups", 1_000, check_ms=5_000), clock=clock)
+        upkeep.begin_due()
+        for _ in range(6):
+            clock.now += 1_500
+            upkeep.begin_due()
+            wait_until(lambda: upkeep.tasks().running is None)
+        assert {each.task for each in upkeep.tasks().last} == {"backup", "check"}
+        upkeep.stop()
+
+
+def test_other_tasks_do_not_take_the_place_of_scheduled_ones(tmp_path: Path, clock: Clock) -> None:
+    """Whoever backs up one scope, or into another directory, more often than the schedule does."""
+    with closing(SqliteScopes(tmp_path / "data", clock=clock)) as scopes:
+        scopes.open("ada")
+        upkeep = Upkeep(tmp_path / "data", scopes, Schedule(tmp_path / "backups", 1_000), clock=clock)
+        upkeep.begin_due()
+        for directory, scope in ((tmp_path / "backups", "ada"), (tmp_path / "others", None)):
+            clock.now += 900
+            upkeep.back_up(str(directory), scope)
+            wait_until(lambda: upkeep.tasks().running is None)
+        upkeep.begin_due()
+        wait_until(lambda: upkeep.tasks().running is None)
+        [last, *_] = upkeep.tasks().last
+        assert (last.started_at, last.scope, last.directory) == (clock.now, None, str(tmp_path / "backups"))
+        upkeep.stop()
 
 
 # In a daemon
@@ -224,10 +295,7 @@ def test_damage_is_told_by_the_check_and_by_health(start_daemon: StartDaemon) ->
     with Client(data_dir=daemon.data_dir) as client:
         fill(client, 500)
     daemon.stop()
-    path = daemon.data_dir / "default.db"
-    data = bytearray(path.read_bytes())
-    data[len(data) * 3 // 4] ^= 1
-    path.write_bytes(data)
+    damage(daemon.data_dir / "default.db")
     daemon = start_daemon()
     with Client(data_dir=daemon.data_dir) as client:
         client.execute(StartCheck())
@@ -235,7 +303,7 @@ def test_damage_is_told_by_the_check_and_by_health(start_daemon: StartDaemon) ->
         assert found.state == "damaged"
         assert any("default.db: 1 of" in problem for problem in found.problems or [])
         [warning] = client.ask(Health()).storage.warnings or []
-        assert warning.startswith("the last check ended as damaged")
+        assert warning.startswith("the last check found damage")
 
 
 @pytest.mark.parametrize(
@@ -244,6 +312,7 @@ def test_damage_is_told_by_the_check_and_by_health(start_daemon: StartDaemon) ->
         (StartCheck(scope="nobody"), NotFound, "$.payload.scope"),
         (StartBackup(), Invalid, "$.payload.directory"),
         (StartBackup(directory="backups"), Invalid, "$.payload.directory"),
+        (StartBackup(directory="/back\0ups"), Invalid, "$.payload.directory"),
         (StartBackupVerification(directory="/nowhere"), NotFound, "$.payload.directory"),
         (ListBackups(directory="/nowhere"), NotFound, "$.payload.directory"),
     ],
@@ -282,6 +351,61 @@ def test_a_daemon_that_is_stopped_ends_its_task(start_daemon: StartDaemon, tmp_p
     assert not list(daemon.data_dir.glob("checking-*"))
 
 
+# What is wrong with one scope says nothing of the others
+
+
+def test_a_scope_that_cannot_be_checked_hides_no_damage(tmp_path: Path) -> None:
+    """What the others have is told, and so is why it was not checked; if nothing else is wrong, the check failed."""
+    with closing(SqliteScopes(tmp_path)) as scopes:
+        scopes.open("default")
+        scopes.open("ada")
+    with closing(SqliteScopes(tmp_path)) as scopes:
+        large = scopes.scope_named("ada").path
+        with large.open("ab") as file:
+            file.truncate(free_bytes(tmp_path) or 0)  # a hole
+        with pytest.raises(Storage, match=r"1 scope could not be; scopes/.*bytes for copies"):
+            scopes.check(None, lambda *_: None)
+        damage(tmp_path / "default.db")
+        outcome = scopes.check(None, lambda *_: None)
+    assert outcome.problems[0].startswith("default.db: 1 of")
+    assert "1 scope could not be; scopes/" in outcome.message
+
+
+def test_the_summary_of_a_check_is_bounded(tmp_path: Path) -> None:
+    """However many scopes have something to say."""
+    with Local(tmp_path, retention=Retention(payloads=False)) as local:
+        for number in range(6):
+            local.result("save-message", save_payload(1), scope=f"{number}")
+        message = local.scopes.check(None, lambda *_: None).message
+    assert message.count("logged without their payload") == 3
+    assert message.endswith("and so for 3 more")
+
+
+def test_the_newest_backup_is_not_taken_for_an_earlier_one(tmp_path: Path, clock: Clock) -> None:
+    """If its manifest is damaged, verifying the newest says so, although the one before is whole."""
+    with closing(SqliteScopes(tmp_path / "data", clock=clock)) as scopes:
+        scopes.open("default")
+        for _ in range(2):
+            scopes.back_up(BackupPlan(tmp_path / "backups"), None, lambda *_: None)
+            clock.now += 24 * HOUR_MS
+        earlier, newest = sorted((tmp_path / "backups").glob("*Z"))
+        damage(newest / "manifest.json")
+        outcome = scopes.verify_backup(tmp_path / "backups", None, lambda *_: None)
+        assert outcome.backup == earlier.name
+        [problem] = outcome.problems
+        assert problem.startswith(f"{newest.name}/manifest.json: ")
+        assert scopes.verify_backup(tmp_path / "backups", earlier.name, lambda *_: None).problems == []
+
+
+def test_a_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    """In the error of a backup: it is not the data directory that cannot be written."""
+    (tmp_path / "file").write_text("")
+    with closing(SqliteScopes(tmp_path / "data")) as scopes:
+        scopes.open("default")
+        with pytest.raises(Storage, match=r"directory of backups .*/file/backups cannot be used"):
+            scopes.back_up(BackupPlan(tmp_path / "file" / "backups"), None, lambda *_: None)
+
+
 # The process that works on copies
 
 
@@ -289,21 +413,36 @@ def test_a_worker_raises_what_its_function_raises(tmp_path: Path) -> None:
     """And does the next job after it."""
     with Worker() as worker:
         for _ in range(2):
-            with pytest.raises(Storage, match="No such file"):
+            with pytest.raises(FileNotFoundError, match="No such file"):
                 worker.do("hash_file", tmp_path / "none", progress=lambda *_: None)
         (tmp_path / "file").write_bytes(b"abc")
         assert worker.do("hash_file", tmp_path / "file", progress=lambda *_: None).bytes == 3
 
 
+def has_ended(pid: int) -> bool:
+    """Whether a child process has ended; leaves its exit code to its parent."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 def test_a_worker_that_is_killed_is_an_error(tmp_path: Path) -> None:
-    """With its exit code; the task ends, and the daemon does not."""
+    """With its exit code; the daemon does not end, and the next job starts another one."""
     (tmp_path / "file").write_bytes(b"abc")
     with Worker() as worker:
         worker.do("hash_file", tmp_path / "file", progress=lambda *_: None)
         assert worker.pid is not None
         os.kill(worker.pid, signal.SIGKILL)
+        wait_until(partial(has_ended, worker.pid))
         with pytest.raises(Storage, match="ended with exit code -9"):
             worker.do("hash_file", tmp_path / "file", progress=lambda *_: None)
+        assert worker.do("hash_file", tmp_path / "file", progress=lambda *_: None).bytes == 3
+
+
+def test_a_worker_imports_nothing_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon may be started in a directory that others can write."""
+    (tmp_path / "msgspec.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    with Worker() as worker:
+        assert worker.do("hash_file", tmp_path / "msgspec.py", progress=lambda *_: None).bytes == 19
 
 
 def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:

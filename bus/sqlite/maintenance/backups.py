@@ -9,7 +9,7 @@ others may be called by any thread of the process that has the scopes open.
 import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -23,6 +23,7 @@ from backscroll.bus.failures import CannotOpen
 from backscroll.bus.files import free_bytes, make_directory, sync_directory, write_whole
 from backscroll.bus.gate import KEYS_FILE, TOKENS_FILE
 from backscroll.bus.logging import log
+from backscroll.bus.progress import Progress
 from backscroll.bus.sqlite import opening
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.errors import DamagedBlob, is_disk_full
@@ -48,6 +49,7 @@ from backscroll.bus.sqlite.maintenance.catalog import (
     writing,
 )
 from backscroll.bus.sqlite.maintenance.copying import CannotCopy, DamagedCopy, copy_database, plain_errors, remove_copy
+from backscroll.bus.sqlite.maintenance.findings import Problem
 from backscroll.bus.sqlite.maintenance.increments import (
     CannotContinue,
     LogEnd,
@@ -59,15 +61,14 @@ from backscroll.bus.sqlite.maintenance.increments import (
     write_increment,
     write_passwords,
 )
-from backscroll.bus.sqlite.maintenance.progress import Problem, Progress
 from backscroll.bus.sqlite.maintenance.proof import prove
-from backscroll.bus.sqlite.scopes import SqliteScopes
+from backscroll.bus.sqlite.scopes import FilesToCopy, SqliteScopes
 from backscroll.bus.sqlite.transaction import BlobsInTransaction, Snapshot
 from backscroll.handlers.sql import statement
 from backscroll.handlers.storage import LogPosition
 from backscroll.schema.command_log import LogPage
 from backscroll.schema.decode_errors import DECODE_ERRORS
-from backscroll.schema.errors import BackscrollError, Busy, NotFound
+from backscroll.schema.errors import BackscrollError, Busy, NotFound, Storage
 from backscroll.schema.log_file import BadLine, LogHeader
 from backscroll.schema.tables import MediaParts
 
@@ -75,7 +76,7 @@ DAY_MS = 86_400_000
 FULL_AFTER_MS = 7 * DAY_MS
 COPIES_MAX = 3
 PROBLEMS_MAX = 100
-CANNOT_CONTINUE = (CannotContinue, Busy, DamagedBlob, apsw.Error, *DECODE_ERRORS)
+CANNOT_CONTINUE = (CannotContinue, Busy, Storage, DamagedBlob, apsw.Error, *DECODE_ERRORS)
 """Why a scope is copied whole: if it is damaged, the proof of the copy says what is."""
 OWN_FILES = (KEYS_FILE, TOKENS_FILE)
 SELECT_NAMED_PARTS = statement(MediaParts.select(MediaParts.sha256).distinct())
@@ -107,7 +108,7 @@ class Work(NamedTuple):
     copy_database: Callable[[Path, Path, Progress], None]
     copy_media: Callable[[Path, Path, Path, Progress], CopiedMedia]
     read_copy: Callable[[Path, Path, Progress], Copied]
-    hash_file: Callable[[Path], File]
+    hash_file: Callable[[Path, Progress], File]
     check_log: Callable[[Path, Progress], object]
     prove: Callable[[Path, Path | None, Progress], list[str]]
     """Everything that is wrong with a closed database, and with its media if their directory is given, in words."""
@@ -135,7 +136,7 @@ def copy_media(source: Path, media: Path, listing: Path, progress: Progress) -> 
 
 def read_copy(database: Path, media: Path, progress: Progress) -> Copied:
     """Read a full copy: its hash, the end of its log, and which parts of media it names that are not there."""
-    file = hash_file(database, lambda size: progress(f"reading {database.name}", size, None))
+    file = hash_file(database, progress)
     with plain_errors(database), closing(opening.open_alone(database)) as connection:
         db = Snapshot(connection, BlobsInTransaction(BlobDirectory(media)), 0, LogPosition())
         end, latest = log_end(db), latest_of(db)
@@ -153,6 +154,39 @@ def prove_copy(database: Path, media: Path | None, progress: Progress) -> list[s
 
 
 IN_THIS_PROCESS = Work(copy_database, copy_media, read_copy, hash_file, check_log, prove_copy)
+
+
+@contextmanager
+def copied(
+    scopes: SqliteScopes,
+    name: str,
+    target: Path,
+    copy: Callable[[Path, Path, Progress], None],
+    progress: Progress,
+    *,
+    closed: bool = False,
+) -> Iterator[FilesToCopy]:
+    """A copy of the database of a scope, made once more if it could not be left alone so long. Its media are kept.
+
+    With `closed`, nobody else uses the scope. Raises `DamagedCopy`, `CannotCopy`, and what `copy` raises.
+    """
+    for _ in range(COPIES_MAX):
+        with scopes.copying(name, closed=closed) as files:
+            try:
+                copy(files.database, target, progress)
+            except (CannotCopy, FileNotFoundError):
+                if files.end():  # else it is of several states, or the scope was deleted meanwhile
+                    raise
+            else:
+                if files.end():
+                    yield files
+                    return
+        remove_copy(target)
+    raise CannotCopy(
+        f"the scope {name!r} could not be copied, in {COPIES_MAX} attempts: more was written meanwhile than its "
+        "write-ahead log may grow, the disk is almost full, or it was compacted or deleted again and again. Try again "
+        "later"
+    )
 
 
 class _Damaged(Exception):
@@ -240,7 +274,8 @@ class _Writer:
     def write(self, names: list[str]) -> Backup:
         make_directory(self._path)
         make_directory(self._media)
-        for name in names:
+        for number, name in enumerate(names):
+            self._progress("backing up scopes", number, len(names))
             self._add(name)
         if not self._states:
             said = "; ".join(f"{each.scope!r}: {each.what}" for each in self._problems[:3])
@@ -273,7 +308,7 @@ class _Writer:
             self._states.append(self._increment(name) or self._copy(name))
         except NotFound:
             pass  # it was deleted meanwhile
-        except (_Damaged, CannotOpen) as error:
+        except (_Damaged, DamagedCopy, CannotOpen) as error:
             file = self._scopes.scope_named(name).path.relative_to(self._scopes.directory).as_posix()
             self._problems += [Problem(name, file, str(what)) for what in error.args]
 
@@ -355,25 +390,21 @@ class _Writer:
     # Full copies
 
     def _copy(self, name: str) -> ScopeState:
-        """Copy a scope whole, once more if it could not be left alone so long."""
+        """Copy a scope whole, and prove the copy."""
         stem = self._stem(name)
         target, listing = self._path / f"{stem}.db", self._path / f"{stem}.media"
-        for _ in range(COPIES_MAX):
-            with self._scopes.copying(name, closed=self._stopped) as files:
-                try:
-                    self._work.copy_database(files.database, target, self._progress)
-                except CannotCopy as error:
-                    if files.end():  # else it is of several states
-                        raise (_Damaged(str(error)) if isinstance(error, DamagedCopy) else error) from error
-                if files.end():
-                    media = self._work.copy_media(files.media, self._media, listing, self._progress)
-                    return self._proven(name, target, listing, media, files.seq)
+        copy = self._work.copy_database
+        with copied(self._scopes, name, target, copy, self._progress, closed=self._stopped) as files:
+            try:
+                media = self._work.copy_media(files.media, self._media, listing, self._progress)
+            except FileNotFoundError:
+                if self._scopes.has_files(name):
+                    raise
+        if not self._scopes.has_files(name):
             remove_copy(target)
-        raise CannotBackUp(
-            f"the scope {name!r} could not be copied, in {COPIES_MAX} attempts: more was written meanwhile than its "
-            "write-ahead log may grow, the disk is almost full, or it was compacted or deleted again and again. Try "
-            "again later"
-        )
+            listing.unlink(missing_ok=True)
+            raise NotFound(f"the scope {name!r} was deleted meanwhile")
+        return self._proven(name, target, listing, media, files.seq)
 
     def _proven(self, name: str, target: Path, listing: Path, media: CopiedMedia, seq: int) -> ScopeState:
         try:
@@ -515,9 +546,8 @@ def _problems_of(backup: Backup, catalog: Catalog, progress: Progress, work: Wor
     for file in backup.manifest.files:
         state, where = owner.get(file.name), f"{backup.name}/{file.name}"
         scope = state.name if state else ""
-        progress(f"reading {where}", 0, file.bytes)
         try:
-            found = work.hash_file(backup.path / file.name)
+            found = work.hash_file(backup.path / file.name, progress)
         except OSError as error:
             yield Problem(scope, where, f"it cannot be read: {error}")
             continue

@@ -13,7 +13,7 @@ media/<first two digits>/<sha256>       the parts of media of all backups, each 
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,8 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from backscroll.bus.files import make_directory, sync_directory, write_whole
-from backscroll.bus.sqlite.maintenance.progress import Problem
+from backscroll.bus.progress import Progress
+from backscroll.bus.sqlite.maintenance.findings import Problem
 
 MARK_FILE, LOCK_FILE, MANIFEST_FILE, MEDIA = "backscroll-backups.json", "lock", "manifest.json", "media"
 PARTIAL, REMOVED = ".partial-", ".removed-"
@@ -134,6 +135,12 @@ class Catalog(NamedTuple):
             names = ", ".join(each.name for each in self.backups[-3:]) or "none"
             raise CannotBackUp(f"there is no backup {name!r}; the newest are: {names}")
         return found
+
+    def newest(self) -> Backup:
+        """The newest backup; raises `CannotBackUp` if there is none."""
+        if not self.backups:
+            raise CannotBackUp("there is no backup that is complete")
+        return self.backups[-1]
 
     def with_bases(self, chosen: set[str]) -> set[str]:
         """The names of these backups and of all that they continue."""
@@ -268,14 +275,15 @@ def part_path(media: Path, sha256: str) -> Path:
     return media / sha256[:2] / sha256
 
 
-def hash_file(path: Path, advance: Callable[[int], object] = bool) -> File:
-    """The size and the SHA-256 of a file; `advance` receives the bytes read so far."""
+def hash_file(path: Path, progress: Progress | None = None) -> File:
+    """The size and the SHA-256 of a file."""
     digest, size = hashlib.sha256(), 0
     with path.open("rb", buffering=0) as file:
         while piece := file.read(2**20):
             digest.update(piece)
             size += len(piece)
-            advance(size)
+            if progress is not None:
+                progress(f"reading {path.parent.name}/{path.name}", size, None)
     return File(path.name, size, digest.hexdigest())
 
 

@@ -26,8 +26,8 @@ except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
 from backscroll.bus.files import sync_directory
+from backscroll.bus.progress import Progress
 from backscroll.bus.sqlite.errors import is_damage
-from backscroll.bus.sqlite.maintenance.progress import Progress
 from backscroll.bus.sqlite.opening import UPDATE_COMMITS, distrust
 from backscroll.bus.sqlite.statements import COMPILED, fetch
 from backscroll.bus.sqlite.wal_lineage import HEADER_BYTES, SELECT_MOMENT

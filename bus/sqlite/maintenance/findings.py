@@ -1,14 +1,14 @@
-"""What a proof finds: a bounded list of problems, and what errors of damaged files say in words."""
+"""What work on whole databases finds: a bounded list of problems, and what errors of damaged files say in words."""
 
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import apsw
 
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.sqlite.checksums import is_mismatch
-from backscroll.bus.sqlite.maintenance.progress import Problem
 from backscroll.handlers.log_check import DAMAGED_ROW, words
 
 DAMAGE = (apsw.Error, CannotOpen, OSError, *DAMAGED_ROW)
@@ -17,26 +17,38 @@ PROBLEMS_MAX = 100
 PROBLEMS_MAX_OF_STEP = 20
 
 
+class Problem(NamedTuple):
+    """Something damaged: the scope, the file relative to the directory that was examined, and what is wrong with it."""
+
+    scope: str
+    file: str
+    what: str
+
+
 class Findings:
-    """The problems found so far, at most `PROBLEMS_MAX`, and `PROBLEMS_MAX_OF_STEP` of a step; `more` is the rest."""
+    """The problems found so far, each once: at most `PROBLEMS_MAX`, and `PROBLEMS_MAX_OF_STEP` of a step.
+
+    `more` is the number of others, and `met` how often damage was met, also when it was told before.
+    """
 
     def __init__(self, file: str) -> None:
         self.file = file
         self.step = ""
-        self.more = 0
-        self._found: list[tuple[str, str]] = []
+        self.more = self.met = 0
+        self._found: dict[tuple[str, str], None] = {}
         self._of_step: Counter[str] = Counter()
-
-    def __len__(self) -> int:
-        return len(self._found) + self.more
 
     def add(self, what: str, file: str = "") -> None:
         """Note what is wrong with a file, or with the database if none is given."""
+        self.met += 1
+        problem = file or self.file, what
+        if problem in self._found:
+            return
         self._of_step[self.step] += 1
         if self._of_step[self.step] > PROBLEMS_MAX_OF_STEP or len(self._found) >= PROBLEMS_MAX:
             self.more += 1
         else:
-            self._found.append((file or self.file, what))
+            self._found[problem] = None
 
     @contextmanager
     def reading(self, what: str, file: str = "") -> Iterator[None]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from backscroll.bus.progress import Progress
 from backscroll.bus.sqlite.maintenance.catalog import (
     MEDIA,
     Backup,
@@ -14,7 +15,6 @@ from backscroll.bus.sqlite.maintenance.catalog import (
     part_path,
     read_catalog,
 )
-from backscroll.bus.sqlite.maintenance.progress import Progress
 from backscroll.bus.sqlite.maintenance.restoring import CannotRestore, restore
 
 

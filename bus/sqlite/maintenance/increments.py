@@ -13,8 +13,8 @@ from typing import Any, BinaryIO, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from backscroll.bus.progress import Progress
 from backscroll.bus.sqlite.maintenance.catalog import File, write_part
-from backscroll.bus.sqlite.maintenance.progress import Progress
 from backscroll.bus.sqlite.wal_lineage import SELECT_MOMENT
 from backscroll.handlers.command_log import position_of
 from backscroll.handlers.replay import get_log

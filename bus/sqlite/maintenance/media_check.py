@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from backscroll.bus.progress import Progress
 from backscroll.bus.sqlite.blobs import HASH_CHARACTERS, BlobDirectory
 from backscroll.bus.sqlite.maintenance.findings import Findings, explained
-from backscroll.bus.sqlite.maintenance.progress import Progress
 from backscroll.handlers.media import SELECT_FILES, SELECT_ORDERED_PARTS, SELECT_USE_OF_PART
 from backscroll.handlers.storage import Reads
 

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import apsw
 
+from backscroll.bus.progress import Progress
 from backscroll.bus.sqlite import opening
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.checksums import is_mismatch
-from backscroll.bus.sqlite.maintenance.findings import DAMAGE, Findings, explained
+from backscroll.bus.sqlite.maintenance.findings import DAMAGE, Findings, Problem, explained
 from backscroll.bus.sqlite.maintenance.media_check import MediaCheck, MediaOfCopy
-from backscroll.bus.sqlite.maintenance.progress import Problem, Progress
 from backscroll.bus.sqlite.maintenance.replaying import LogComparison, Refused, Unreadable
 from backscroll.bus.sqlite.statements import COMPILED, fetch
 from backscroll.bus.sqlite.transaction import BlobsInTransaction, Snapshot
@@ -184,13 +184,13 @@ class _Examination:
 
     def _is_ours(self, connection: apsw.Connection) -> bool:
         """Whether it is a database of this program, with the schema of its version, as far as that can be read."""
-        before = len(self._findings)
+        before = self._findings.met
         self._findings.step = "comparing the schema"
         with self._findings.reading("its schema"):
             opening.recognise(connection, self._database)
             self._version = connection.pragma("user_version")
             opening.check_schema(connection, self._database)
-        return len(self._findings) == before
+        return self._findings.met == before
 
     def _check_rows(self, connection: apsw.Connection, db: Snapshot) -> None:
         with self._findings.reading("the end of its command log"):
@@ -260,7 +260,7 @@ class _Examination:
         self._findings.step = "checking the command log"
         if self._ends is None:
             return
-        before = len(self._findings)
+        before = self._findings.met
         self._progress(self._findings.step, 0, self._ends.seq)
         with self._findings.reading("the ends of its command log"):
             if damage := damage_at_ends(db):
@@ -280,7 +280,7 @@ class _Examination:
                 break
         self._chain = check.chain or CHAIN_START
         self._payloads_missing = check.payloads_missing
-        self._log_is_whole = len(self._findings) == before
+        self._log_is_whole = self._findings.met == before
 
     def _check_commands(self, check: LogCheck, from_seq: int, db: Snapshot) -> None:
         assert self._ends is not None

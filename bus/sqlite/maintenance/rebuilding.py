@@ -20,6 +20,7 @@ import apsw
 
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.files import sync_file
+from backscroll.bus.progress import Progress
 from backscroll.bus.sqlite import opening
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.checksums import RESERVED_BYTES
@@ -27,7 +28,6 @@ from backscroll.bus.sqlite.errors import DamagedBlob
 from backscroll.bus.sqlite.last_commit import LastCommitFile
 from backscroll.bus.sqlite.maintenance import salvaged_log
 from backscroll.bus.sqlite.maintenance.good_copies import Base
-from backscroll.bus.sqlite.maintenance.progress import Progress
 from backscroll.bus.sqlite.maintenance.proof import Proof, prove
 from backscroll.bus.sqlite.maintenance.readable_copies import (
     copy_mended_log,

@@ -22,11 +22,11 @@ from backscroll.bus.directory import locked
 from backscroll.bus.failures import CannotOpen, CannotStart
 from backscroll.bus.files import free_bytes, make_directory, size_of, sync_directory, write_whole
 from backscroll.bus.gate import KEYS_FILE, TOKENS_FILE, Gate
+from backscroll.bus.progress import Progress
 from backscroll.bus.sqlite import opening
 from backscroll.bus.sqlite.maintenance.catalog import CannotBackUp
 from backscroll.bus.sqlite.maintenance.copying import CannotCopy, copy_database, copy_file
 from backscroll.bus.sqlite.maintenance.good_copies import GoodCopies
-from backscroll.bus.sqlite.maintenance.progress import Progress
 from backscroll.bus.sqlite.maintenance.proof import prove
 from backscroll.bus.sqlite.maintenance.rebuilding import CannotRebuild, Damaged, Rebuilding
 from backscroll.bus.sqlite.maintenance.repair_report import NAMED_MAX, RepairReport, ScopeReport

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple, cast
 
 import apsw
 
+from backscroll.bus.progress import Progress
 from backscroll.bus.sqlite import opening
 from backscroll.bus.sqlite.checksums import is_mismatch
 from backscroll.bus.sqlite.maintenance.findings import DAMAGE, Findings, explained
 from backscroll.bus.sqlite.maintenance.media_check import MediaOfCopy
-from backscroll.bus.sqlite.maintenance.progress import Progress
 from backscroll.bus.sqlite.statements import COMPILED, fetch
 from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.bus.sqlite.transaction import Transaction

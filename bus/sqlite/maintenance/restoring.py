@@ -25,6 +25,7 @@ from backscroll.bus.directory import LOCK_FILE, locked
 from backscroll.bus.failures import CannotStart
 from backscroll.bus.files import make_directory, sync_directory, write_whole
 from backscroll.bus.logging import log
+from backscroll.bus.progress import Progress
 from backscroll.bus.sqlite import opening
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.errors import is_disk_full
@@ -42,8 +43,8 @@ from backscroll.bus.sqlite.maintenance.catalog import (
     read_catalog,
 )
 from backscroll.bus.sqlite.maintenance.copying import CannotCopy, copy_file, plain_errors
+from backscroll.bus.sqlite.maintenance.findings import Problem
 from backscroll.bus.sqlite.maintenance.increments import lines_of, log_end, passwords_in, passwords_of, read_page
-from backscroll.bus.sqlite.maintenance.progress import Problem, Progress
 from backscroll.bus.sqlite.scopes import OWN_FILES as DATABASE_FILES
 from backscroll.bus.sqlite.scopes import RESTORING, SqliteScopes, beside
 from backscroll.bus.sqlite.store import SqliteStore
@@ -231,9 +232,11 @@ def _restore(
     into: Path, plans: dict[str, list[_Source]], until: Until, scope: str | None, tools: _Tools
 ) -> RestoreReport:
     parent = _place_beside(into)
-    for left in parent.glob(f"{BUILDING}{into.name}-*"):  # by a restore that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    building = Path(tempfile.mkdtemp(prefix=f"{BUILDING}{into.name}-", dir=parent))
+    prefix = f"{BUILDING}{into.name}-"
+    for left in parent.iterdir():  # by a restore that was killed; another hyphen is of another directory's name
+        if left.name.startswith(prefix) and "-" not in left.name.removeprefix(prefix):
+            shutil.rmtree(left, ignore_errors=True)
+    building = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     try:
         restored, problems, paths = [], list[Problem](), dict[str, Path]()
         with closing(SqliteScopes(building, clock=tools.clock, retention=tools.retention)) as scopes:
@@ -260,7 +263,6 @@ class _Building:
     def __init__(self, scopes: SqliteScopes, name: str, until: Until, tools: _Tools, problems: list[Problem]) -> None:
         self._scopes, self._name, self._until, self._tools, self._problems = scopes, name, until, tools, problems
         self._scope = scopes.scope_named(name)
-        self._blobs = BlobDirectory(self._scope.media)
 
     def build(self, sources: list[_Source]) -> Restored:
         make_directory(self._scope.path.parent)
@@ -294,7 +296,7 @@ class _Building:
             self._tools.progress("copying media", number, source.state.media_parts)
             data = self._read_part(source, sha256)
             if data is not None:
-                self._blobs.put(data)
+                self._scope.blobs.put(data)
 
     def _read_part(self, source: _Source, sha256: str) -> bytes | None:
         """The bytes of a part of media in the backups; None, and a problem, if it is missing or damaged."""
@@ -412,7 +414,7 @@ def _check_hash(source: _Source, path: Path, tools: _Tools) -> None:
     """Raise `CannotRestore` if a file of a backup is not the one that its manifest names."""
     wanted = source.backup.files.get(path.name)
     try:
-        found = hash_file(path, lambda size: tools.progress(f"reading {source.backup.name}/{path.name}", size, None))
+        found = hash_file(path, tools.progress)
     except FileNotFoundError:
         found = None
     if wanted is None or found != wanted:

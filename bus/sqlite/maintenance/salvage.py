@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from backscroll.bus.sqlite.maintenance.progress import Progress
+from backscroll.bus.progress import Progress
 from backscroll.bus.sqlite.opening import open_alone
 from backscroll.schema.migrations.sqlite import APPLICATION_ID, migrations
 

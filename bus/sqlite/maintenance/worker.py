@@ -12,6 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
@@ -81,10 +83,6 @@ class Function(NamedTuple):
     result: Any
 
 
-def _hash_file(path: Path, progress: Progress) -> File:
-    return hash_file(path, lambda size: progress(f"reading {path.name}", size, None))
-
-
 def _examine(database: Path, media: Path | None, scratch: Path, progress: Progress) -> Proof:
     return prove(database, media, progress, scratch=scratch)
 
@@ -93,7 +91,7 @@ FUNCTIONS = {
     "copy_database": Function(copy_database, None),
     "copy_media": Function(copy_media, CopiedMedia),
     "read_copy": Function(read_copy, Copied),
-    "hash_file": Function(_hash_file, File),
+    "hash_file": Function(hash_file, File),
     "check_log": Function(check_log, CheckedLog),
     "prove": Function(prove_copy, list[str]),
     "examine": Function(_examine, Proof),
@@ -108,7 +106,7 @@ EXCEPTIONS: dict[str, Callable[..., Exception]] = {
 
 
 class Worker:
-    """A child process that does one job after the other. It is started with the first one.
+    """A child process that does one job after the other. It is started with the first one, and again if it has ended.
 
     Its functions raise `Storage`, what the same function would raise in this process, and what `progress` raises.
     """
@@ -127,7 +125,8 @@ class Worker:
         process = self._started()
         assert process.stdin is not None
         job = Job(name, [None if path is None else str(path) for path in paths])
-        process.stdin.write(msgspec.json.encode(job) + b"\n")
+        with suppress(BrokenPipeError):  # the process has ended, as its answers say
+            process.stdin.write(msgspec.json.encode(job) + b"\n")
         told = Step("starting", 0, None)
         while True:
             answer = msgspec.json.decode(self._next_line(told, progress), type=Answer)
@@ -141,7 +140,7 @@ class Worker:
     @property
     def work(self) -> Work:
         """The functions that a backup needs, done by the child."""
-        return Work(**{name: self._caller(name) for name in Work._fields})
+        return Work(**{name: partial(self._call, name) for name in Work._fields})
 
     def copy_database(self, source: Path, target: Path, progress: Progress) -> None:
         self.do("copy_database", source, target, progress=progress)
@@ -151,17 +150,9 @@ class Worker:
         proof: Proof = self.do("examine", database, media, scratch, progress=progress)
         return proof
 
-    def kill(self) -> None:
-        """End the process at once; a job in progress, and later ones, fail. May be called from any thread."""
-        if self._process is not None:
-            self._process.kill()
-
-    def _caller(self, name: str) -> Any:
-        def call(*arguments: Any) -> Any:
-            *paths, progress = arguments if callable(arguments[-1]) else (*arguments, _nowhere)
-            return self.do(name, *paths, progress=progress)
-
-        return call
+    def _call(self, name: str, *arguments: Any) -> Any:
+        *paths, progress = arguments
+        return self.do(name, *paths, progress=progress)
 
     def close(self) -> None:
         """End the process, also in the middle of a job."""
@@ -192,6 +183,7 @@ class Worker:
             if not line:
                 assert self._process is not None
                 code = self._process.wait(ENDING_SECONDS)
+                self.close()  # the next job starts another process
                 raise Storage(f"the process that works on copies ended with exit code {code}; see the daemon's log")
             return line
 
@@ -205,25 +197,25 @@ class Worker:
                 start_new_session=True,  # a terminal's Ctrl-C is for the daemon, which ends this process
             )
             assert self._process.stdout is not None
-            threading.Thread(target=self._read, args=(self._process.stdout,), name="worker-reader", daemon=True).start()
+            self._answers = queue.Queue()
+            arguments = self._process.stdout, self._answers
+            threading.Thread(target=_read_answers, args=arguments, name="worker-reader", daemon=True).start()
         return self._process
 
-    def _read(self, stream: IO[bytes]) -> None:
-        """Put the lines of the process into the queue, and an empty one at its end."""
-        with os.fdopen(os.dup(stream.fileno()), "rb") as lines:
-            for line in lines:
-                self._answers.put(line)
-        self._answers.put(b"")
+
+def _read_answers(stream: IO[bytes], answers: "queue.Queue[bytes]") -> None:
+    """Put the lines of the process into the queue, and an empty one at its end."""
+    with os.fdopen(os.dup(stream.fileno()), "rb") as lines:
+        for line in lines:
+            answers.put(line)
+    answers.put(b"")
 
 
 def _program() -> list[str]:
     if getattr(sys, "frozen", False):
         return [sys.executable, WORKER_COMMAND]
-    return [sys.executable, "-m", f"{__package__}.worker"]
-
-
-def _nowhere(_step: str, _done: int, _total: int | None) -> None:
-    """A `Progress` for what is quick."""
+    # Nothing is imported from the working directory.
+    return [sys.executable, "-P", "-m", f"{__package__}.worker"]
 
 
 # The child

@@ -1328,8 +1328,8 @@ func (ListBackups) OperationName() string { return "list-backups" }
 
 func (ListBackups) result() (result []Backup) { return result }
 
-// GetTasks is the payload of get-tasks: the task that is running and how far it is, and how the last one of each
-// kind ended. It has no fields at this level.
+// GetTasks is the payload of get-tasks: the task that is running and how far it is, and how the last ones ended.
+// It has no fields at this level.
 type GetTasks struct{}
 
 // OperationName returns "get-tasks".

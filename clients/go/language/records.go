@@ -1159,7 +1159,7 @@ type Task struct {
 	Message string `json:"message,omitzero"`
 }
 
-// TaskList is the task that is running, and the last one of each kind that has ended, the newest first.
+// TaskList is the task that is running, and those that have ended, the newest first, at most 20.
 type TaskList struct {
 	Last    []Task `json:"last"`
 	Running *Task  `json:"running,omitzero"`

@@ -2742,7 +2742,7 @@ BS_API bs_ticket bs_list_backups_send(
     void *context);
 
 /**
- * The task that is running and how far it is, and how the last one of each kind ended.
+ * The task that is running and how far it is, and how the last ones ended.
  *
  * Built-in; needs the right `admin` over tcp.
  *

@@ -1657,7 +1657,7 @@ typedef struct bs_task_array {
     size_t count;
 } bs_task_array;
 
-/** The task that is running, and the last one of each kind that has ended, the newest first. */
+/** The task that is running, and those that have ended, the newest first, at most 20. */
 typedef struct bs_task_list {
     bs_task_array last;
     const bs_task *running;

@@ -2991,7 +2991,7 @@ impl ListBackups {
 }
 
 /// The payload of [`get_tasks`](crate::Client::get_tasks): the task that is running and how far it
-/// is, and how the last one of each kind ended.
+/// is, and how the last ones ended.
 #[derive(Default, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]

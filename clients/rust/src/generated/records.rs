@@ -3986,7 +3986,7 @@ pub struct Task {
     pub extra: JsonObject,
 }
 
-/// The task that is running, and the last one of each kind that has ended, the newest first.
+/// The task that is running, and those that have ended, the newest first, at most 20.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]

@@ -1478,7 +1478,7 @@ export abstract class Operations {
   }
 
   /**
-   * The task that is running and how far it is, and how the last one of each kind ended.
+   * The task that is running and how far it is, and how the last ones ended.
    *
    * Built-in; needs the right `admin` over tcp.
    *

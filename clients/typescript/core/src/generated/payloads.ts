@@ -959,8 +959,8 @@ export interface ListBackups {
 }
 
 /**
- * The payload of `get-tasks`: the task that is running and how far it is, and how the last one of each kind ended. It
- * has no fields at this level.
+ * The payload of `get-tasks`: the task that is running and how far it is, and how the last ones ended. It has no fields
+ * at this level.
  */
 export type GetTasks = Record<string, never>;
 

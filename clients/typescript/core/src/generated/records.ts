@@ -1305,7 +1305,7 @@ export interface Task {
   message?: string;
 }
 
-/** The task that is running, and the last one of each kind that has ended, the newest first. */
+/** The task that is running, and those that have ended, the newest first, at most 20. */
 export interface TaskList {
   last: Task[];
   running?: Task;

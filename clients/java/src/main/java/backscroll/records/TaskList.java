@@ -10,7 +10,7 @@ import java.util.Map;
 import java.util.Objects;
 
 /**
- * The task that is running, and the last one of each kind that has ended, the newest first.
+ * The task that is running, and those that have ended, the newest first, at most 20.
  *
  * @param last the last
  * @param running the running

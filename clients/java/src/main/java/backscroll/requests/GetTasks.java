@@ -7,7 +7,7 @@ import backscroll.records.TaskList;
 
 /**
  * The payload of {@code get-tasks}: the task that is running and how far it is, and how the last
- * one of each kind ended. It has no fields at this level.
+ * ones ended. It has no fields at this level.
  */
 public record GetTasks() implements Request<TaskList> {
 

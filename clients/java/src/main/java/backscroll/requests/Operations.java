@@ -2976,7 +2976,7 @@ public interface Operations {
   }
 
   /**
-   * The task that is running and how far it is, and how the last one of each kind ended.
+   * The task that is running and how far it is, and how the last ones ended.
    *
    * <p>Built-in; needs the right {@code admin} over tcp.
    *
