@@ -8,6 +8,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 Rounds = dict[str, list[float]]
@@ -99,6 +100,15 @@ def percentile(values: Sequence[float], percent: int) -> float:
     """The value that this percentage of values does not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
+
+
+def peak_megabytes(pid: int) -> float | None:
+    """The peak memory of a process so far; None where the system does not tell, or it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    return sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) * 1024 / 1e6
 
 
 def compare(what: str, against: str, target: Target, above: Sequence[float], below: Sequence[float]) -> Row:

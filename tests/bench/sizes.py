@@ -18,7 +18,19 @@ from tests.bench import tables
 from tests.bench.bench import Bench
 from tests.bench.daemon import CACHE_OFF, QUIET, body_of, check_all_ok
 from tests.bench.importing import history
-from tests.bench.measuring import Figure, Outcome, Rounds, Row, Target, alternate, compare, missing, plain, seconds
+from tests.bench.measuring import (
+    Figure,
+    Outcome,
+    Rounds,
+    Row,
+    Target,
+    alternate,
+    compare,
+    missing,
+    peak_megabytes,
+    plain,
+    seconds,
+)
 from tests.bench.sockets import Dealer
 from tests.bench.work import EMOJIS, PAGE, PEOPLE, SEED, START_MS, WORDS
 
@@ -73,11 +85,7 @@ class Server:
 
     def peak_megabytes(self) -> float | None:
         """The peak memory of the daemon so far."""
-        status = Path(f"/proc/{self._process.process.pid}/status")
-        if not status.exists():
-            return None
-        [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
-        return int(line.split()[1]) * 1024 / 1e6
+        return peak_megabytes(self._process.process.pid)
 
     def close(self) -> None:
         self._dealer.close()

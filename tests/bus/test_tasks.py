@@ -31,6 +31,7 @@ from backscroll.schema.operations import (
 )
 from backscroll.schema.replies import Task
 from tests.support.clocks import Clock
+from tests.support.long_tasks import back_up, ended
 from tests.support.messages import message_record
 from tests.support.waiting import wait_until
 
@@ -56,13 +57,6 @@ def tasks(tmp_path: Path, clock: Clock) -> Iterator[Tasks]:
 
 def task(kind: str = "check", at: int = 0) -> Task:
     return Task(task=kind, state="running", started_at=at)
-
-
-def ended(client: Client, kind: str) -> Task:
-    """The last task of a kind, when none is running any more."""
-
-    wait_until(lambda: client.ask(GetTasks()).running is None, 60)
-    return next(each for each in client.ask(GetTasks()).last if each.task == kind)
 
 
 def fill(client: Client, number: int = 20) -> None:
@@ -205,8 +199,7 @@ def test_a_daemon_checks_backs_up_and_verifies(start_daemon: StartDaemon, tmp_pa
         assert (checked.state, checked.problems) == ("ok", [])
         assert "2 scopes" in (checked.message or "")
         for expected in (False, True):
-            client.execute(StartBackup(directory=directory))
-            assert ended(client, "backup").state == "ok"
+            back_up(client, tmp_path / "backups")
             assert client.execute(ListBackups(directory=directory))[-1].incremental is expected
             fill(client, 3)
         first, second = client.execute(ListBackups(directory=directory))
@@ -275,8 +268,7 @@ def test_a_daemon_that_is_stopped_ends_its_task(start_daemon: StartDaemon, tmp_p
     daemon.kill()
     daemon = start_daemon()
     with Client(data_dir=daemon.data_dir) as client:
-        client.execute(StartBackup(directory=str(tmp_path / "backups")))
-        assert ended(client, "backup").state == "ok"
+        back_up(client, tmp_path / "backups")
         assert not list((tmp_path / "backups").glob(".*"))
     daemon.stop()
     assert not list(daemon.data_dir.glob("checking-*"))
@@ -289,7 +281,7 @@ def test_a_worker_raises_what_its_function_raises(tmp_path: Path) -> None:
     """And does the next job after it."""
     with Worker() as worker:
         for _ in range(2):
-            with pytest.raises(Storage, match="No such file"):
+            with pytest.raises(FileNotFoundError, match="No such file"):
                 worker.do("hash_file", tmp_path / "none", progress=lambda *_: None)
         (tmp_path / "file").write_bytes(b"abc")
         assert worker.do("hash_file", tmp_path / "file", progress=lambda *_: None).bytes == 3
