@@ -43,7 +43,7 @@ def test_a_copy_under_full_load_has_all_acknowledged_commands(tmp_path: Path, lo
     """
     seed = seed_of(long)
     draw = random.Random(seed)
-    ledger, copies = Ledger(DEFAULT_SCOPE), 200 if long else 3
+    ledger, copies = Ledger(DEFAULT_SCOPE), 200 if long else 2
     with DaemonProcess(tmp_path / "d", *FLAGS) as daemon, Client(daemon.endpoint) as client:
         set_up(ledger, daemon.endpoint)
         with at_work(daemon.endpoint, [ledger], seed, bytes_max=40_000):
