@@ -60,8 +60,8 @@ WAL_PAGES_BEFORE_CHECKPOINT = 1_000
 WAL_PAGES_LONG = 4_000
 RESTART_WAIT_MS = 50  # to wait for readers of a long write-ahead log; proportional to its length
 RESTART_WAIT_MS_MAX = 2_000
-PAUSED_LOG_BYTES_MAX = 256 * 2**20  # of a write-ahead log, until a pause of checkpoints ends by itself
-PAUSED_DISK_BYTES_MIN = 128 * 2**20  # that are free; the log has to fit into the database as well
+PAUSED_LOG_BYTES_MAX = 2**30  # of a write-ahead log, until a pause of checkpoints ends by itself
+PAUSED_DISK_BYTES_MIN = 128 * 2**20  # that are free besides what the log may add to the database
 STEPS_BETWEEN_CHECKS = 50_000  # of SQLite's virtual machine: a few milliseconds
 
 SELECT_SEQ = statement(Sequence.select(Sequence.seq))
@@ -326,10 +326,11 @@ class SqliteStore:
 
     def _may_pause(self) -> bool:
         """Whether the log may go on growing without a checkpoint."""
-        if self._wal_pages * self._frame_bytes > PAUSED_LOG_BYTES_MAX:
+        log = self._wal_pages * self._frame_bytes
+        if log > PAUSED_LOG_BYTES_MAX:
             return False
         free = free_bytes(self.path.parent)
-        return free is None or free > PAUSED_DISK_BYTES_MIN
+        return free is None or free > PAUSED_DISK_BYTES_MIN + log
 
     def _checkpoint(self, mode: int) -> tuple[int, int]:
         """Copy the log into the database. A pause that is not over has ended then, and the copy is to be repeated."""

@@ -22,6 +22,7 @@ import apsw
 import zmq
 
 from tests import ROOT
+from tests.bench.backups import back_up_large_scope, wait_during_backup
 from tests.bench.bench import FULL, QUICK, Bench
 from tests.bench.chart import svg
 from tests.bench.checked_pages import price_checksums
@@ -54,6 +55,8 @@ WORKLOADS: dict[str, Callable[[Bench], Outcome]] = {
     "languages": compare_languages,
     "watch": watch,
     "endure-watchers": endure_watchers,
+    "backup": wait_during_backup,
+    "backup-large": back_up_large_scope,
 }
 
 

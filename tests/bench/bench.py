@@ -45,10 +45,14 @@ class Sizes(NamedTuple):
     starts: int
     watchers: int
     history: int  # messages in the feed that one client asks for
+    backed_up: int  # messages in the scope of which backups are made while others are saved
+    backed_up_large: int
 
 
-FULL = Sizes(5, 2_000, 400, 320, 160, 100_000, 2, 3, 2.0, 100_000, 1_000_000, 10_000, 200, 5, 1_000, 20_000)
-QUICK = Sizes(1, 64, 16, 24, 8, 300, 1, 1, 0.1, 500, 10_000, 5_000, 8, 1, 20, 500)
+FULL = Sizes(
+    5, 2_000, 400, 320, 160, 100_000, 2, 3, 2.0, 100_000, 1_000_000, 10_000, 200, 5, 1_000, 20_000, 85_000, 350_000
+)
+QUICK = Sizes(1, 64, 16, 24, 8, 300, 1, 1, 0.1, 500, 10_000, 5_000, 8, 1, 20, 500, 850, 1_700)
 
 
 class Bench:

@@ -107,6 +107,15 @@ def percentile(values: Sequence[float], percent: int) -> float:
     return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
 
 
+def peak_megabytes(pid: int) -> float | None:
+    """The peak memory of a process so far; None where the system does not tell, or it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    return sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) * 1024 / 1e6
+
+
 def compare(what: str, against: str, target: Target, above: Sequence[float], below: Sequence[float]) -> Row:
     """The row of a ratio of medians; its spread is that of the ratios of the rounds."""
     rounds = [a / b for a, b in zip(above, below, strict=True)]

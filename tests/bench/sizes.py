@@ -30,6 +30,7 @@ from tests.bench.measuring import (
     alternate,
     compare,
     missing,
+    peak_megabytes,
     plain,
     processor_seconds,
     seconds,
@@ -97,11 +98,7 @@ class Server:
 
     def peak_megabytes(self) -> float | None:
         """The peak memory of the daemon so far."""
-        status = Path(f"/proc/{self._process.process.pid}/status")
-        if not status.exists():
-            return None
-        [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
-        return int(line.split()[1]) * 1024 / 1e6
+        return peak_megabytes(self._process.process.pid)
 
     def close(self) -> None:
         self._dealer.close()

@@ -1,14 +1,17 @@
 """Backups of scopes in use: complete, small, provable, and kept as long as they are wanted."""
 
 import base64
+import itertools
 import os
 import random
 import shutil
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,72 +25,77 @@ from backscroll.bus.sqlite.maintenance.catalog import LOCK_FILE, Backup, CannotB
 from backscroll.bus.sqlite.maintenance.restoring import restore
 from backscroll.bus.sqlite.maintenance.worker import Worker
 from backscroll.bus.sqlite.wal_lineage import FRAME_HEADER_BYTES, HEADER_BYTES
+from backscroll.clients.python import Client
+from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.handlers import HANDLERS
 from backscroll.handlers.storage import Retention
 from backscroll.schema.errors import Storage
+from backscroll.schema.operations import StartBackup
 from backscroll.schema.wire import DEFAULT_SCOPE
-from tests.bus.test_crashes import acknowledged, at_work, seed_of
-from tests.support.backup_daemon import BackupDaemon
-from tests.support.callers import Ledger, setup
+from tests.bus.test_crashes import FLAGS, acknowledged, at_work, is_past, seed_of, set_up
+from tests.support.callers import Ledger
 from tests.support.clocks import Clock
-from tests.support.exchanges import exchange, value_of
 from tests.support.local import Local
+from tests.support.long_tasks import back_up
 from tests.support.messages import save_payload
 from tests.support.mounts import fill, small_disk_at
 from tests.support.notes import say
-from tests.support.peers import Peer
 from tests.support.recorded_histories import nothing
 from tests.support.tables import all_rows
 from tests.support.waiting import wait_until
 
 DAY_MS = 86_400_000
+LONG_SECONDS = 240  # of the long form
 
 
 @pytest.mark.timeout(3_600)
 def test_backups_of_a_daemon_that_is_killed_have_all_acknowledged_commands(tmp_path: Path, long: bool) -> None:
-    """Callers write as fast as they can, while backups are taken and the daemon is killed at random moments, also in
-    the middle of a backup. Every backup that is listed verifies, and restores everything that was acknowledged before
-    it was begun; what the killed ones left is removed by the next.
+    """Callers write as fast as they can, while backups are made one after the other and the daemon is killed at random
+    moments, also in the middle of a backup. Every backup that is listed verifies, and restores everything that was
+    acknowledged before it was begun; what the killed ones left is removed by the next.
     """
     draw = random.Random(seed := seed_of(long))
     data_dir, backups, ledger = tmp_path / "d", tmp_path / "b", Ledger(DEFAULT_SCOPE)
-    before: list[set[str]] = []  # what was acknowledged when each backup was begun
+    kinds = Counter[str]()
+    seen: set[str] = set()
     killed = 0
+    until = time.monotonic() + LONG_SECONDS
     with ExitStack() as stack:
-        daemon = stack.enter_context(BackupDaemon(data_dir))
-        with Peer(daemon.endpoint) as peer:
-            for request in setup(DEFAULT_SCOPE):
-                ledger.sent[value_of(request)["id"]] = request
-                assert ledger.note(exchange(peer, request)[0])
-        with at_work(daemon.endpoint, [ledger], f"{seed}", bytes_max=3_000):  # type: ignore[arg-type]
-            for number in range(120 if long else 4):
-                wanted = acknowledged([ledger]) + draw.randrange(60)
-                wait_until(lambda: acknowledged([ledger]) > wanted or ledger.problems, 60)  # noqa: B023
-                known = set(ledger.replies)
-                daemon.begin("backup", into=str(backups), full=draw.random() < 0.4)
-                if number % 3 == 1:
-                    time.sleep(draw.uniform(0, 0.4))  # kill at a random moment, not to synchronise
-                    daemon.kill()
-                    killed += 1
-                    daemon = stack.enter_context(BackupDaemon(data_dir))
-                else:
-                    name, problem = daemon.result()
-                    assert not problem
-                    assert name
-                names = [each.name for each in read_catalog(backups).backups]
-                before += [known] * (len(names) - len(before))
+        daemon = stack.enter_context(DaemonProcess(data_dir, *FLAGS))
+        set_up(ledger, daemon.endpoint)
+        with at_work(daemon.endpoint, [ledger], seed, bytes_max=3_000):
+            for number in itertools.count():
+                if number >= 3 and (not long or time.monotonic() > until):
+                    break
+                wait_until(partial(is_past, [ledger], acknowledged([ledger]) + draw.randrange(60)), 60)
+                before, full = set(ledger.replies), number > 2 and draw.random() < 0.4
+                with Client(daemon.endpoint) as client:
+                    if number % 3 != 1:
+                        back_up(client, backups, full=full)
+                        assert not list(backups.glob(".*"))
+                    else:
+                        client.execute(StartBackup(directory=str(backups), full=full))
+                        time.sleep(draw.uniform(0, 2))  # kill at a random moment, not to synchronise
+                        daemon.kill()
+                        killed += 1
+                        daemon = stack.enter_context(DaemonProcess(data_dir, *FLAGS))
+                for each in read_catalog(backups).backups:  # at once, because later ones make the daemon remove it
+                    if each.name not in seen:
+                        seen.add(each.name)
+                        kinds[each.manifest.kind] += 1
+                        assert verify(backups, nothing, name=each.name) == []
+                        assert lost_in(each, before, tmp_path / "again") == set()
     assert ledger.problems == []
-    assert verify(backups, nothing) == []
-    catalog = read_catalog(backups)
-    assert len(catalog.backups) == len(before)
-    both = list(zip(catalog.backups, before, strict=True))
-    for backup, known in both if long else draw.sample(both, 2):
-        into = tmp_path / "again"
-        restore(backups, into, nothing, name=backup.name, prove=False)
-        assert known - {row[1] for row in all_rows(into / "default.db")["commands"]} == set()
-        shutil.rmtree(into)
-    assert [each.manifest.kind for each in catalog.backups].count("increment") > 0
-    say(f"{len(before)} backups, {killed} kills, {len(ledger.replies)} commands")
+    assert set(kinds) == {"full", "increment"}
+    say(f"{dict(kinds)} backups, {killed} kills, {len(ledger.replies)} commands acknowledged, none lost")
+
+
+def lost_in(backup: Backup, known: set[str], into: Path) -> set[str]:
+    """Which of these commands are not there when a backup is restored."""
+    restore(backup.path.parent, into, nothing, name=backup.name, prove=False)
+    found = {row[1] for row in all_rows(into / "default.db")["commands"]}
+    shutil.rmtree(into)
+    return known - found
 
 
 @pytest.fixture

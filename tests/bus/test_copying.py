@@ -17,17 +17,18 @@ from backscroll.bus.inprocess import InProcess
 from backscroll.bus.progress import Stopped
 from backscroll.bus.sqlite import store as store_module
 from backscroll.bus.sqlite.blobs import BlobDirectory
+from backscroll.bus.sqlite.maintenance import copying
 from backscroll.bus.sqlite.maintenance.copying import CannotCopy, DamagedCopy, copy_database, copy_file
 from backscroll.bus.sqlite.scopes import SqliteScopes
 from backscroll.bus.sqlite.store import SqliteStore
+from backscroll.clients.python import Client
+from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.handlers import HANDLERS
 from backscroll.schema.wire import DEFAULT_SCOPE
-from tests.bus.test_crashes import at_work, check_copy, filled, is_past, seed_of
-from tests.support.backup_daemon import BackupDaemon
-from tests.support.callers import Ledger, setup
-from tests.support.exchanges import exchange, value_of
+from tests.bus.test_crashes import FLAGS, at_work, check_copy, filled, is_past, seed_of, set_up
+from tests.support.callers import Ledger
+from tests.support.long_tasks import back_up
 from tests.support.notes import say
-from tests.support.peers import Peer
 from tests.support.tables import all_rows
 from tests.support.waiting import wait_until
 
@@ -38,26 +39,24 @@ def nothing(*_: object) -> None:
 
 @pytest.mark.timeout(3_600)
 def test_a_copy_under_full_load_has_all_acknowledged_commands(tmp_path: Path, long: bool) -> None:
-    """Another process copies the files while callers write as fast as they can: the copy is valid at the first attempt,
-    is intact, has every command that was acknowledged before it was begun, and repeats their replies.
+    """A daemon's worker copies the files while callers write as fast as they can: the copy is intact, has every command
+    that was acknowledged before it was begun, and repeats their replies.
     """
     seed = seed_of(long)
     draw = random.Random(seed)
-    ledger, copies = Ledger(DEFAULT_SCOPE), 200 if long else 3
-    with BackupDaemon(tmp_path / "d") as daemon:
-        with Peer(daemon.endpoint) as peer:
-            for request in setup(DEFAULT_SCOPE):
-                ledger.sent[value_of(request)["id"]] = request
-                assert ledger.note(exchange(peer, request)[0])
+    ledger, copies = Ledger(DEFAULT_SCOPE), 200 if long else 2
+    with DaemonProcess(tmp_path / "d", *FLAGS) as daemon, Client(daemon.endpoint) as client:
+        set_up(ledger, daemon.endpoint)
         with at_work(daemon.endpoint, [ledger], seed, bytes_max=40_000):
             for number in range(copies):
                 wait_until(partial(is_past, [ledger], len(ledger.replies) + draw.randrange(100)))
                 before, copy = dict(ledger.replies), tmp_path / f"copy-{number}"
+                made = tmp_path / "b" / back_up(client, tmp_path / "b", full=True)
                 make_directory(copy)
-                assert daemon.do("copy", scope=DEFAULT_SCOPE, target=str(copy / "default.db"))
-                assert [each.name for each in copy.iterdir()] == ["default.db"]
+                (made / "default.db").rename(copy / "default.db")
                 check_copy(copy, before, ledger, draw)
                 shutil.rmtree(copy)
+                shutil.rmtree(made)
         assert ledger.problems == []
     say(f"{copies} copies, {len(ledger.replies)} commands")
 
@@ -187,6 +186,25 @@ def test_holes_of_a_file_stay_holes(tmp_path: Path) -> None:
     assert target.stat().st_blocks <= source.stat().st_blocks + 64
     assert target.read_bytes() == source.read_bytes()
     assert target.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(("log_bytes", "rests"), [(None, 0), (100, 4), (2**20, 0)], ids=["no log", "short", "long"])
+def test_a_copy_rests_while_commits_may_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_bytes: int | None, rests: int
+) -> None:
+    """After each piece, so that their syncs do not wait for it; unless the log is so long that the pause may end."""
+    monkeypatch.setattr(copying, "HURRY_LOG_BYTES", 2**20)
+    monkeypatch.setattr(copying, "_clone", lambda *_: False)  # which would leave nothing to copy
+    rested: list[float] = []
+    monkeypatch.setattr(time, "sleep", rested.append)
+    source, log = tmp_path / "source", tmp_path / "log"
+    source.write_bytes(random.Random(1).randbytes(4 * 2**20))
+    if log_bytes is not None:
+        log.write_bytes(bytes(log_bytes))
+    copy_file(source, tmp_path / "copy", nothing, "copying", log)
+    assert len(rested) == rests
+    assert all(each > 0 for each in rested)
+    assert (tmp_path / "copy").read_bytes() == source.read_bytes()
 
 
 def test_a_copy_of_a_damaged_database_is_an_error(tmp_path: Path) -> None:

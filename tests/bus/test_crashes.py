@@ -55,6 +55,14 @@ def seed_of(long: bool) -> int:
     return seed
 
 
+def set_up(ledger: Ledger, endpoint: str) -> None:
+    """Make what the callers of a scope use."""
+    with Peer(endpoint) as peer:
+        for request in setup(ledger.scope):
+            ledger.sent[value_of(request)["id"]] = request
+            assert ledger.note(exchange(peer, request)[0])
+
+
 @contextmanager
 def at_work(endpoint: str, ledgers: list[Ledger], seed: int, bytes_max: int) -> Iterator[None]:
     """Callers that send commands during the block; at its end each waits until everything it sent is acknowledged.
@@ -108,11 +116,9 @@ def test_acknowledged_commands_take_effect_once_over_kills(tmp_path: Path, long:
     data_dir, endpoint = tmp_path / "d", f"ipc://{tmp_path}/s"
     flags = (*FLAGS, "--endpoint", endpoint)
     ledgers = [Ledger(scope) for scope in CALLERS]
-    with DaemonProcess(data_dir, *flags) as daemon, Peer(endpoint) as peer:
+    with DaemonProcess(data_dir, *flags) as daemon:
         for ledger in ledgers:
-            for request in setup(ledger.scope):
-                ledger.sent[value_of(request)["id"]] = request
-                assert ledger.note(exchange(peer, request)[0])
+            set_up(ledger, endpoint)
         daemon.kill()
     maintainer = Maintainer(endpoint, list(CALLERS), f"{seed}")
     maintainer.start()
@@ -267,10 +273,7 @@ def test_copies_under_load_have_all_acknowledged_commands(
     daemon = start_daemon(*FLAGS)
     database = tmp_path / "data" / "default.db"
     ledger, attempts, beginnings = Ledger(DEFAULT_SCOPE), Counter[int](), set()
-    with Peer(daemon.endpoint) as peer:
-        for request in setup(DEFAULT_SCOPE):
-            ledger.sent[value_of(request)["id"]] = request
-            assert ledger.note(exchange(peer, request)[0])
+    set_up(ledger, daemon.endpoint)
     with at_work(daemon.endpoint, [ledger], seed, bytes_max=40_000):
         for number in range(300 if long else 8):
             wanted = len(ledger.replies) + draw.randrange(100)

@@ -36,6 +36,7 @@ from backscroll.schema.operations import (
 from backscroll.schema.replies import Task
 from tests.support.clocks import Clock
 from tests.support.local import Local
+from tests.support.long_tasks import back_up, ended
 from tests.support.messages import message_record, save_payload
 from tests.support.waiting import wait_until
 
@@ -61,13 +62,6 @@ def tasks(tmp_path: Path, clock: Clock) -> Iterator[Tasks]:
 
 def task(kind: str = "check", at: int = 0) -> Task:
     return Task(task=kind, state="running", started_at=at)
-
-
-def ended(client: Client, kind: str) -> Task:
-    """The last task of a kind, when none is running any more."""
-
-    wait_until(lambda: client.ask(GetTasks()).running is None, 60)
-    return next(each for each in client.ask(GetTasks()).last if each.task == kind)
 
 
 def fill(client: Client, number: int = 20) -> None:
@@ -210,13 +204,13 @@ def test_a_task_of_one_scope_tells_nothing_of_others(tasks: Tasks) -> None:
 
 
 def test_backups_and_checks_begin_by_themselves(tmp_path: Path, clock: Clock) -> None:
-    """A backup each hour and a check every four hours, one after the other."""
+    """A backup each hour and a check every two hours, one after the other."""
     with closing(SqliteScopes(tmp_path / "data", clock=clock)) as scopes:
         scopes.open("default")
-        schedule = Schedule(tmp_path / "backups", HOUR_MS, check_ms=4 * HOUR_MS)
+        schedule = Schedule(tmp_path / "backups", HOUR_MS, check_ms=2 * HOUR_MS)
         upkeep = Upkeep(tmp_path / "data", scopes, schedule, clock=clock)
         hours: dict[str, list[int]] = {"backup": [], "check": []}
-        for hour in range(1, 9):
+        for hour in range(1, 5):
             clock.now += HOUR_MS
             for _ in range(2):
                 upkeep.begin_due()
@@ -226,7 +220,7 @@ def test_backups_and_checks_begin_by_themselves(tmp_path: Path, clock: Clock) ->
                 if last.started_at == clock.now:
                     hours[last.task].append(hour)
         upkeep.stop()
-        assert hours == {"backup": list(range(1, 9)), "check": [4, 8]}
+        assert hours == {"backup": [1, 2, 3, 4], "check": [2, 4]}
         names = upkeep.backups(None)
         assert {each.incremental for each in names} == {True, False}
 
@@ -276,8 +270,7 @@ def test_a_daemon_checks_backs_up_and_verifies(start_daemon: StartDaemon, tmp_pa
         assert (checked.state, checked.problems) == ("ok", [])
         assert "2 scopes" in (checked.message or "")
         for expected in (False, True):
-            client.execute(StartBackup(directory=directory))
-            assert ended(client, "backup").state == "ok"
+            back_up(client, tmp_path / "backups")
             assert client.execute(ListBackups(directory=directory))[-1].incremental is expected
             fill(client, 3)
         first, second = client.execute(ListBackups(directory=directory))
@@ -306,33 +299,26 @@ def test_damage_is_told_by_the_check_and_by_health(start_daemon: StartDaemon) ->
         assert warning.startswith("the last check found damage")
 
 
-@pytest.mark.parametrize(
-    ("command", "error", "path"),
-    [
-        (StartCheck(scope="nobody"), NotFound, "$.payload.scope"),
-        (StartBackup(), Invalid, "$.payload.directory"),
-        (StartBackup(directory="backups"), Invalid, "$.payload.directory"),
-        (StartBackup(directory="/back\0ups"), Invalid, "$.payload.directory"),
-        (StartBackupVerification(directory="/nowhere"), NotFound, "$.payload.directory"),
-        (ListBackups(directory="/nowhere"), NotFound, "$.payload.directory"),
-    ],
-    ids=repr,
-)
-def test_what_cannot_begin_is_refused(
-    start_daemon: StartDaemon, command: Any, error: type[BackscrollError], path: str
-) -> None:
-    """At once, with the field, and nothing is changed."""
-    with Client(data_dir=start_daemon().data_dir) as client:
-        with pytest.raises(error, match=re.escape(f"{path}: ")):
-            client.execute(command)
-        assert client.ask(GetTasks()).last == []
-
-
-def test_backups_are_not_made_inside_the_data_directory(start_daemon: StartDaemon) -> None:
-    """They would be lost with it, and each would hold the ones before."""
+def test_what_cannot_begin_is_refused(start_daemon: StartDaemon) -> None:
+    """At once, with the field, and nothing is changed. Backups inside the data directory would be lost with it, and
+    each would hold the ones before.
+    """
     daemon = start_daemon()
-    with Client(data_dir=daemon.data_dir) as client, pytest.raises(Invalid, match="outside of the data directory"):
-        client.execute(StartBackup(directory=str(daemon.data_dir / "backups")))
+    inside = str(daemon.data_dir / "backups")
+    cases: list[tuple[Any, type[BackscrollError], str]] = [
+        (StartCheck(scope="nobody"), NotFound, "$.payload.scope: "),
+        (StartBackup(), Invalid, "$.payload.directory: "),
+        (StartBackup(directory="backups"), Invalid, "$.payload.directory: "),
+        (StartBackup(directory="/back\0ups"), Invalid, "$.payload.directory: "),
+        (StartBackup(directory=inside), Invalid, "$.payload.directory: backups must be outside of the data directory"),
+        (StartBackupVerification(directory="/nowhere"), NotFound, "$.payload.directory: "),
+        (ListBackups(directory="/nowhere"), NotFound, "$.payload.directory: "),
+    ]
+    with Client(data_dir=daemon.data_dir) as client:
+        for command, error, words in cases:
+            with pytest.raises(error, match=re.escape(words)):
+                client.execute(command)
+        assert client.ask(GetTasks()).last == []
 
 
 def test_a_daemon_that_is_stopped_ends_its_task(start_daemon: StartDaemon, tmp_path: Path) -> None:
@@ -344,8 +330,7 @@ def test_a_daemon_that_is_stopped_ends_its_task(start_daemon: StartDaemon, tmp_p
     daemon.kill()
     daemon = start_daemon()
     with Client(data_dir=daemon.data_dir) as client:
-        client.execute(StartBackup(directory=str(tmp_path / "backups")))
-        assert ended(client, "backup").state == "ok"
+        back_up(client, tmp_path / "backups")
         assert not list((tmp_path / "backups").glob(".*"))
     daemon.stop()
     assert not list(daemon.data_dir.glob("checking-*"))
@@ -425,11 +410,14 @@ def has_ended(pid: int) -> bool:
 
 
 def test_a_worker_that_is_killed_is_an_error(tmp_path: Path) -> None:
-    """With its exit code; the daemon does not end, and the next job starts another one."""
+    """With its exit code; the daemon does not end, and the next job starts another one. Until it is killed, a worker
+    takes the processor time that nobody else wants.
+    """
     (tmp_path / "file").write_bytes(b"abc")
     with Worker() as worker:
         worker.do("hash_file", tmp_path / "file", progress=lambda *_: None)
         assert worker.pid is not None
+        assert os.getpriority(os.PRIO_PROCESS, worker.pid) == 19
         os.kill(worker.pid, signal.SIGKILL)
         wait_until(partial(has_ended, worker.pid))
         with pytest.raises(Storage, match="ended with exit code -9"):
@@ -456,12 +444,3 @@ def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
     process.stdin.close()
     assert process.wait(10) == 0
     worker.close()
-
-
-def test_a_worker_is_of_the_lowest_priority(tmp_path: Path) -> None:
-    """It takes the processor time that nobody else wants."""
-    (tmp_path / "file").write_bytes(b"abc")
-    with Worker() as worker:
-        worker.do("hash_file", tmp_path / "file", progress=lambda *_: None)
-        assert worker.pid is not None
-        assert os.getpriority(os.PRIO_PROCESS, worker.pid) == 19

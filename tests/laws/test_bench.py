@@ -54,6 +54,10 @@ TARGETS = {
     ("p99 of saves beside a watcher that does not read", "quiet p99"): 3,
     ("p99 of saves beside queries of watchers that are gone", "quiet p99"): 3,
     ("p99 of saves beside a client that asks for the whole feed", "quiet p99"): 3,
+    ("p99 of saves during a backup, 1 in flight", "between backups"): 1.5,
+    ("p99 of saves during a backup, 256 in flight", "between backups"): 1.5,
+    ("full backup, 1,700 messages with media", ""): 180,
+    ("bytes of an increment after 1,000 saves", "their requests"): 2,
 }
 FETCHED = {"worker", "sqlite-rx", "TypeScript client", "npm's zeromq"}
 ALWAYS = {"daemon", "daemon, bare socket", "echo", "orm", "apsw"}

@@ -9,10 +9,15 @@ SQLite may begin the log anew during a pause, but only once, and only if all of 
 copied database has what the earlier log had, and the later one has the rest. A log that was begun anew while it was
 copied is copied again. SQLite leaves out what is cut off at the end of the copied log, since its checksum does not fit.
 So the copy has everything that was acknowledged before it was begun.
+
+What a copy writes delays the syncs of commits. So while a log is there, which is while somebody may be writing, each
+piece is synced by itself, and then as long as it took nothing is copied; until the log has grown so much that the pause
+may end before the copy does.
 """
 
 import errno
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -32,8 +37,9 @@ from backscroll.bus.sqlite.opening import UPDATE_COMMITS, distrust
 from backscroll.bus.sqlite.statements import COMPILED, fetch
 from backscroll.bus.sqlite.wal_lineage import HEADER_BYTES, SELECT_MOMENT
 
-PIECE_BYTES = 4 * 2**20
-SYNC_BYTES = 32 * 2**20  # so that no sync of the daemon has to wait for gigabytes of a copy
+PIECE_BYTES = 2**20
+SYNC_BYTES = 32 * 2**20  # so that no sync of anybody has to wait for gigabytes of a copy
+HURRY_LOG_BYTES = 256 * 2**20  # of the log: a quarter of what ends the pause
 CLONE = 0x40049409  # FICLONE of Linux: the copy shares the blocks of the original until one of them is written
 UNSUPPORTED = {
     *(errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY, errno.EPERM, errno.EBADF),
@@ -72,23 +78,33 @@ def copy_database(source: Path, target: Path, progress: Progress) -> None:
     Raises `CannotCopy`, OSError, and what `progress` raises. The names of files that are left then begin with that of
     the target.
     """
-    copy_file(source, target, progress, f"copying {source.name}")
-    _copy_log(_log_of(source), _log_of(target), progress)
+    log = _log_of(source)
+    copy_file(source, target, progress, f"copying {source.name}", log)
+    _copy_log(log, _log_of(target), progress)
     finish_copy(target)
 
 
-def copy_file(source: Path, target: Path, progress: Progress, step: str) -> None:
-    """Copy a file into a new private one, durably, in pieces between which it can be stopped. Holes stay holes."""
-    done = 0
+def copy_file(source: Path, target: Path, progress: Progress, step: str, log: Path | None = None) -> None:
+    """Copy a file into a new private one, durably, in pieces between which it can be stopped. Holes stay holes.
+
+    `log` is a write-ahead log that commits may be appended to meanwhile; they are then delayed as little as possible.
+    """
+    done = unsynced = 0
     with source.open("rb", buffering=0) as original, _private(target) as copy:
         size = os.fstat(original.fileno()).st_size
+        began = time.monotonic()
 
         def advance(number: int) -> None:
-            nonlocal done
-            if (done + number) // SYNC_BYTES > done // SYNC_BYTES:
+            nonlocal done, unsynced, began
+            done, unsynced = done + number, unsynced + number
+            rests = _has_time(log)
+            if rests or unsynced >= SYNC_BYTES:
                 os.fsync(copy.fileno())
-            done += number
+                unsynced = 0
             progress(step, done, size)
+            if rests:
+                time.sleep(time.monotonic() - began)
+            began = time.monotonic()
 
         progress(step, 0, size)
         if not _clone(original, copy):
@@ -97,6 +113,16 @@ def copy_file(source: Path, target: Path, progress: Progress, step: str) -> None
         copy.truncate(size)
         os.fsync(copy.fileno())
     sync_directory(target.parent)
+
+
+def _has_time(log: Path | None) -> bool:
+    """Whether somebody may be writing into a log that is not so long that the copy has to be finished first."""
+    if log is None:
+        return False
+    try:
+        return log.stat().st_size < HURRY_LOG_BYTES
+    except FileNotFoundError:
+        return False
 
 
 def finish_copy(target: Path) -> None:
@@ -123,7 +149,7 @@ def _copy_log(source: Path, target: Path, progress: Progress) -> None:
         if not before:
             return
         target.unlink(missing_ok=True)
-        copy_file(source, target, progress, f"copying {source.name}")
+        copy_file(source, target, progress, f"copying {source.name}", source)
         if before == _header_of(target) == _header_of(source):
             return
     target.unlink(missing_ok=True)

@@ -273,8 +273,11 @@ class _Teller:
 
 
 def _answer(answer: Answer) -> None:
-    sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
-    sys.stdout.buffer.flush()
+    try:
+        sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        os._exit(0)  # the parent has ended, which is no error to be printed into its log
 
 
 if __name__ == "__main__":
