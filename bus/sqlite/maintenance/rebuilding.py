@@ -110,6 +110,7 @@ class Rebuilding:
         self._other = scratch / "replayed.db"
         self._notes: list[str] = []
         self._base_seq = 0
+        self._base_is_newer = False  # than the tables that were read
         self._read_until = 0  # the last command whose effects are in the tables that were read
         self._has_tail = False  # rows of the log were read behind it
 
@@ -118,7 +119,10 @@ class Rebuilding:
         COMPILED.compile_all()
         with closing(self._salvage()) as target:
             log, whole = self._examine_log(target)
-            if self._has_tail and (whole or self._all_tables_whole()):
+            if self._base_is_newer:
+                exact = whole
+                self._take_tables_of_base()
+            elif self._has_tail and (whole or self._all_tables_whole()):
                 exact = self._take_replay(target) and whole
                 self._tell_secrets(salvaged_log.rooms_saved(target, self._read_until + 1), report)
             else:
@@ -134,6 +138,11 @@ class Rebuilding:
                 proof = self._prove(result)
         if proof.problems:
             raise CannotRebuild("; ".join(each.what for each in proof.problems[:PROBLEMS_NAMED]))
+        if not exact and not any(proof.rows.values()):
+            raise CannotRebuild(
+                "nothing of it can be read, and there is no good backup of it. If there is one elsewhere, repair with "
+                "`--backups DIR`; otherwise remove its files to start with an empty database."
+            )
         report.notes += self._notes
         report.rows = proof.rows
         return proof
@@ -223,14 +232,21 @@ class Rebuilding:
         lost = max((each["seq"] for each in self._salvaged.lost(LOG)), default=0)
         self._greatest = max(log.last, self._ends.seq, lost, self._base_seq, self._last_noted())
         begins_at = self._ends.log_from
+        if not self._knows_end():
+            return log, False
         if begins_at > self._ends.seq > 0:
             return log, self._greatest <= self._ends.seq and self._salvaged.found[LOG].whole
         return log, log.last == self._greatest and log.whole_from <= begins_at
 
+    def _knows_end(self) -> bool:
+        """Whether it is known which command was the last."""
+        log = self._salvaged.found[LOG]
+        return self._ends.seq > 0 or log.whole or log.all_keys_known or self._salvaged.found["sequence"].whole
+
     def _last_noted(self) -> int:
-        """The last command according to the file that tells of the last commit."""
+        """The last command according to the file that tells of the last commit, which may have got an older one."""
         noted = LastCommitFile(self._damaged.database).read()
-        return noted.seq if noted and noted.is_of(self._ends.lineage) else 0
+        return noted.seq if noted and (not self._ends.lineage or noted.is_of(self._ends.lineage)) else 0
 
     def _remove_wrong_rows(self, target: apsw.Connection) -> None:
         wrong = salvaged_log.wrong_rows(target)
@@ -251,6 +267,7 @@ class Rebuilding:
             copy.unlink()
             self._base_seq = 0
             return
+        self._base_is_newer = self._base_seq > self._ends.seq > 0
         self._salvaged.take_log(copy)
         self._remove_wrong_rows(target)
 
@@ -273,7 +290,7 @@ class Rebuilding:
             if count and exact and name in SECRET_COLUMNS:
                 self._tell_secrets((dict(each)["id"] for each in before), report)
             if count and not exact:
-                left = _keys(self._salvaged.lost(name))
+                left = _keys(each for each in self._salvaged.lost(name) if tuple(each.items()) in before)
                 report.uncertain.append(Rows(name, count, [dict(each) for each in before if each not in left]))
         return exact
 
@@ -295,7 +312,7 @@ class Rebuilding:
     def _finish_clearing(self, result: Path) -> None:
         """Remove what is left of cleared rooms: the command that cleared them may be lost."""
         with closing(opening.open_alone(result)) as connection:
-            if not fetch(connection, clearing.SELECT_MARK):
+            if not fetch(connection, clearing.SELECT_MARK, behind=""):
                 return
         with closing(SqliteStore(result, scope=self._damaged.scope)) as store:
             store.blobs = PartsToRead(self._damaged.media)
@@ -343,6 +360,14 @@ class Rebuilding:
         )
         return executed
 
+    def _take_tables_of_base(self) -> None:
+        """Take all rows from a backup that was made after what was read."""
+        for name in self._salvaged.found:
+            if name not in (LOG, *OF_THE_FILE):
+                self._salvaged.replace(name, self._other, ())
+        self._salvaged.retake_log(self._other, all_rows=True)
+        self._notes.append(f"The backup is newer than what was read: all rows are as of its command {self._base_seq}.")
+
     def _tell_secrets(self, room_ids: Iterable[str], report: ScopeReport) -> None:
         """Tell which rooms were made again by commands, which do not have their passwords."""
         if rooms := [{"id": each} for each in room_ids]:
@@ -365,6 +390,7 @@ class Rebuilding:
         else:
             report.outcome = "partly lost"
             report.commands_lost = _missing(log, self._greatest)
+            report.more_commands = not self._knows_end()
             report.ids_known = salvaged_log.add_known_ids(target, known)
             forget = not self._salvaged.found["log_references"].whole
             salvaged_log.begin_new_log(target, self._ends, log, self._greatest, forget_results=forget)
