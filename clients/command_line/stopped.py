@@ -15,7 +15,6 @@ from backscroll.clients.command_line.output import printable, steps
 from backscroll.schema.log_file import time_of
 from backscroll.schema.paths import default_data_dir
 
-
 LINES_MAX = 5  # of each list in a report; all of them are in its file
 
 

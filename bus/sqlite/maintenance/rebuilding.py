@@ -140,8 +140,8 @@ class Rebuilding:
             raise CannotRebuild("; ".join(each.what for each in proof.problems[:PROBLEMS_NAMED]))
         if not exact and not any(proof.rows.values()):
             raise CannotRebuild(
-                "nothing of it can be read, and there is no good backup of it. If there is one elsewhere, repair with "
-                "`--backups DIR`; otherwise remove its files to start with an empty database."
+                "nothing of it can be read, and there is no good backup of it to take it from. To go on without what "
+                "was in it, remove its files."
             )
         report.notes += self._notes
         report.rows = proof.rows
@@ -389,7 +389,7 @@ class Rebuilding:
             salvaged_log.keep_log(target, self._ends, log, self._greatest)
         else:
             report.outcome = "partly lost"
-            report.commands_lost = _missing(log, self._greatest)
+            report.commands_lost = self._commands_lost(log)
             report.more_commands = not self._knows_end()
             report.ids_known = salvaged_log.add_known_ids(target, known)
             forget = not self._salvaged.found["log_references"].whole
@@ -399,6 +399,13 @@ class Rebuilding:
         self._add_parents(target)
         ends = salvaged_log.ends_of(target)
         report.seq, report.log_from = ends.seq, ends.log_from
+
+    def _commands_lost(self, log: salvaged_log.LogFound) -> list[salvaged_log.Range]:
+        """The first and last numbers of commands whose rows are lost, but not of those that an earlier repair lost."""
+        behind = [(log.last + 1, self._greatest)] if self._greatest > log.last else []
+        left_out = self._ends.log_from - 1  # by the repair that began this log
+        lost = [each for each in (*log.missing, *behind) if each != (left_out, left_out)]
+        return [each for each in lost if each[1] > left_out or not self._salvaged.found[LOG].whole]
 
     def _tell_losses(self, report: ScopeReport, *, exact: bool) -> None:
         for name, found in self._salvaged.found.items():
@@ -462,11 +469,6 @@ def _with_our_tables(path: Path) -> apsw.Connection:
 def _keys(rows: Iterable[dict[str, Any]]) -> dict[tuple[tuple[str, Any], ...], None]:
     """Rows as keys, in their order."""
     return dict.fromkeys(tuple(each.items()) for each in rows)
-
-
-def _missing(log: salvaged_log.LogFound, greatest: int) -> list[tuple[int, int]]:
-    """The first and last numbers of commands whose rows are lost."""
-    return [*log.missing, *([(log.last + 1, greatest)] if greatest > log.last else [])]
 
 
 def _remove_cleared(store: SqliteStore) -> None:

@@ -93,10 +93,10 @@ class RepairReport(Struct, kw_only=True):
 
     def _lines(self, lines_max: int | None) -> Iterator[str]:
         for file in self.finished:
-            yield f"The repair of {file} was interrupted, and is finished now: {REPORT_FILE} in the newest damaged-… folder"
-            yield "says what was lost."
+            yield f"The repair of {file} was interrupted, and is finished now."
+            yield f"{REPORT_FILE} in the newest folder damaged-… says what was lost."
         if self.set_aside is None:
-            yield "Nothing is damaged, and nothing was changed." if not self.finished else "Nothing else is damaged."
+            yield "Nothing else is damaged." if self.finished else "Nothing is damaged, and nothing was changed."
             return
         yield from map(_headline, self.scopes)
         yield from self.files
@@ -105,20 +105,19 @@ class RepairReport(Struct, kw_only=True):
         yield from (f"- {each}" for each in self._next_steps(self.set_aside))
         for scope in self.scopes:
             yield ""
-            yield f"Details of {_name(scope)} ({scope.file}):"
+            yield f"Details of {_name(scope)}{f' ({scope.file})' if scope.scope else ''}:"
             yield from _details(scope, lines_max)
 
     def _next_steps(self, set_aside: str) -> Iterator[str]:
         yield from (f"{_name(each)}: {each.reason}" for each in self.scopes if each.outcome == "not repaired")
-        if not self.is_whole and not self.with_backups:
-            yield (
-                "If you have backups, copy the files in the folder below back to where they were, before the daemon "
-                "runs again, and repair with `--backups DIR`: what is lost may be in them."
-            )
+        if not self.with_backups and not self.is_whole:
+            back = "copy the files in the folder below back to where they were, before the daemon runs again, and "
+            replaced = self.files_lost or any(each.outcome != "not repaired" for each in self.scopes)
+            yield f"If you have backups, {back if replaced else ''}repair with `--backups DIR`."
         if any(each.notes for each in self.scopes):
             yield "Read the notes in the details."
-        yield "Start the daemon."
-        yield f"Keep {set_aside} until you need nothing from it any more: it has the files as they were, and {REPORT_FILE}."
+        yield "Start the daemon again."
+        yield f"Keep {set_aside} until you need nothing from it: it has the files as they were, and {REPORT_FILE}."
 
 
 def _name(scope: ScopeReport) -> str:
@@ -136,19 +135,23 @@ def _headline(scope: ScopeReport) -> str:
 
 def _losses(scope: ScopeReport) -> Iterator[str]:
     """What was lost, in numbers."""
-    lost = [f"{each.number} rows of {each.table}" for each in scope.lost]
+    lost = [_count(each.number, "row", f" of {each.table}") for each in scope.lost]
     if commands := _number_lost(scope):
         ranges = [_range(each) for each in scope.commands_lost]
-        lost.append(f"{commands} commands ({', '.join(ranges[:3])}{', …' if ranges[3:] else ''})")
+        lost.append(f"{_count(commands, 'command')} ({', '.join(ranges[:3])}{', …' if ranges[3:] else ''})")
     if scope.media_lost:
-        lost.append(f"{len(scope.media_lost)} parts of media")
+        lost.append(_count(len(scope.media_lost), "part", " of media"))
     yield f"LOST: {', '.join(lost)}" if lost else "no row is known to be lost"
-    if older := [f"{each.number} rows of {each.table}" for each in scope.uncertain]:
+    if older := [_count(each.number, "row", f" of {each.table}") for each in scope.uncertain]:
         yield f"maybe older than they were: {', '.join(older)}"
     if scope.maybe_more or scope.more_commands:
         yield "more may be lost, see the details"
     else:
         yield "everything else is back"
+
+
+def _count(number: int, noun: str, of: str = "") -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}{of}"
 
 
 def _number_lost(scope: ScopeReport) -> int:
@@ -157,7 +160,7 @@ def _number_lost(scope: ScopeReport) -> int:
 
 def _range(commands: tuple[int, int]) -> str:
     first, last = commands
-    return f"{first}" if first == last else f"{first} to {last}"
+    return str(first) if first == last else f"{first} to {last}"
 
 
 def _details(scope: ScopeReport, lines_max: int | None) -> Iterator[str]:
@@ -167,9 +170,9 @@ def _details(scope: ScopeReport, lines_max: int | None) -> Iterator[str]:
     yield from _cut((f"  lost: part {sha256} of media" for sha256 in scope.media_lost), lines_max)
     if scope.outcome == "not repaired":
         return
-    yield from _cut((f"  lost: command {_range(each)}" for each in scope.commands_lost), lines_max)
+    yield from _cut((f"  lost: commands {_range(each)}" for each in scope.commands_lost), lines_max)
     if unknown := _number_lost(scope) - scope.ids_known:
-        yield f"  Of {unknown} of these not even the ids are known: if a client sends one again, it is executed again."
+        yield f"  Not even the ids are known of {unknown} of these: if a client sends one again, it is executed again."
     if scope.more_commands:
         yield "  Where the command log ended cannot be read: more commands may be lost than are named here."
     for rows in scope.lost:
@@ -177,8 +180,8 @@ def _details(scope: ScopeReport, lines_max: int | None) -> Iterator[str]:
     for rows in scope.uncertain:
         yield from _lines_of_rows(rows, "maybe older than it was", lines_max)
     if scope.maybe_more:
-        yield f"  More rows may be lost than are named here, as no index tells which there were: {', '.join(scope.maybe_more)}"
-    if scope.log_from > 1:
+        yield f"  Of these tables more rows may be lost than are named here: {', '.join(scope.maybe_more)}"
+    if scope.log_from > 1 and scope.outcome != "whole":
         yield f"  The command log begins with command {scope.log_from}: it cannot be replayed without what is lost."
         yield "  Whoever follows the feed of this scope gets a gap, and reads everything again."
     yield f"  There are now: {', '.join(f'{number} {table}' for table, number in sorted(scope.rows.items()) if number)}"

@@ -114,12 +114,13 @@ class _Repair:
         """The scopes to examine, and their databases, which may be missing."""
         if scope is not None:
             path = self._path_of(scope)
-            if not any(beside(path, suffix).exists() for suffix in OWN):
+            if not any(beside(path, suffix).exists() for suffix in OWN) and not path.with_suffix(".media").exists():
                 raise CannotRepair(f"there is no scope {scope!r} in {self._dir}.")
             yield scope, path
             return
         yield DEFAULT_SCOPE, self._dir / DEFAULT_FILE
-        found = {each.with_name(f"{each.name.partition('.')[0]}.db") for each in self._dir.glob("scopes/*.db*")}
+        files = (each for pattern in ("*.db*", "*.media") for each in self._dir.glob(f"scopes/{pattern}"))
+        found = {each.with_name(f"{each.name.partition('.')[0]}.db") for each in files}
         for path in sorted(found):
             if not beside(path, DELETING).exists():
                 yield self._name_of(path), path
