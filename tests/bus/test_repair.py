@@ -513,6 +513,34 @@ def test_a_scope_of_which_only_media_are_left_is_found(tmp_path: Path) -> None:
     assert [(scope.scope, scope.rows["commands"]) for scope in report.scopes] == [("other", 1)]
 
 
+def test_commands_behind_damage_of_the_log_have_their_effects(tmp_path: Path, long: bool) -> None:
+    """With pages and the `-wal` damaged: a message is there, or named as lost, or the command that saved it is."""
+    for run in range(20 if long else 2):
+        draw, data, killed = random.Random(SEED + run), tmp_path / f"data {run}", tmp_path / f"killed {run}"
+        with Local(data) as local:
+            for number in range(150):
+                local.result("save-message", save_payload(number, "x" * 300), f"before-{number}")
+        pages = pages_of(data / DATABASE)
+        with Local(data) as local:
+            for number in range(150, 220):
+                local.result("save-message", save_payload(number, "x" * 300), f"after-{number}")
+            shutil.copytree(data, killed)
+        (killed / "lock").unlink()
+        for name in ("commands", "messages"):
+            zero(killed / DATABASE, draw.choice([each for each in pages if each.name == name and each.kind == "leaf"]))
+        log = killed / f"{DATABASE}-wal"
+        content = bytearray(log.read_bytes())
+        content[draw.randrange(len(content) // 4, len(content) // 2)] ^= 1
+        log.write_bytes(content)
+        [scope] = repair(killed, None, None, no_progress).scopes
+        there = {row[0] for row in contents_of(killed / DATABASE)["messages"]}
+        named = {each["id"] for rows in scope.lost if rows.table == "messages" for each in rows.named}
+        lost = {f"m{seq - 1}" for first, last in scope.commands_lost for seq in range(first, last + 1)}
+        assert {f"m{number}" for number in range(220)} <= there | named | lost, run
+        assert len(lost) < 70, run
+        assert repair(killed, None, None, no_progress).set_aside is None
+
+
 def test_a_repaired_database_can_be_repaired_again(tmp_path: Path) -> None:
     """Where a repair began a new log, another one of an index loses nothing, and tells no earlier loss again."""
     data = tmp_path / "data"

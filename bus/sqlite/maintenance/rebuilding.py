@@ -12,7 +12,7 @@ import hashlib
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -122,9 +122,8 @@ class Rebuilding:
             if self._base_is_newer:
                 exact = whole
                 self._take_tables_of_base()
-            elif self._has_tail and (whole or self._all_tables_whole()):
-                exact = self._take_replay(target) and whole
-                self._tell_secrets(salvaged_log.rooms_saved(target, self._read_until + 1), report)
+            elif self._has_tail:
+                exact = self._take_tail(target, report, whole=whole)
             else:
                 exact = self._fill(target, report, exact=whole)
             self._complete(target, report, log, exact=exact)
@@ -132,8 +131,7 @@ class Rebuilding:
             if not exact:
                 self._finish_clearing(result)
             proof = self._prove(result)
-            if exact and proof.problems and not self._has_tail:  # rows are not what the log leads to
-                self._take_replay(target)
+            if exact and proof.problems and self._take_replay(target):  # rows are not what the log leads to
                 _write(target, result)
                 proof = self._prove(result)
         if proof.problems:
@@ -279,7 +277,8 @@ class Rebuilding:
         damaged = [name for name in found if name not in (LOG, *OF_THE_FILE) and not found[name].whole]
         if not damaged and not self._salvaged.has_taken_log():
             return exact
-        exact = self._replay(target) and exact
+        failed = self._replay(target, self._read_until if self._has_tail else None)
+        exact = exact and not failed
         if exact:
             self._salvaged.retake_log(self._other)
         else:
@@ -294,20 +293,53 @@ class Rebuilding:
                 report.uncertain.append(Rows(name, count, [dict(each) for each in before if each not in left]))
         return exact
 
-    def _replay(self, target: apsw.Connection) -> bool:
-        """Execute what is known of the log on the backup, or in an empty store; whether all of it could be executed."""
-        executed = True
+    def _take_tail(self, target: apsw.Connection, report: ScopeReport, *, whole: bool) -> bool:
+        """Execute the commands in the write-ahead log behind its damaged part on what was read, after filling that in.
+
+        Returns whether the result is exact.
+        """
+        exact = self._fill(target, report, exact=whole)
+        if not self._read_until:
+            self._notes.append(
+                "Which commands are in its tables cannot be read, so those in the write-ahead log behind the damaged "
+                "part of it were not executed again."
+            )
+            return False
+        self._other = self._scratch / "tail.db"
+        self._salvaged.copy_until(self._read_until, self._other, log_is_whole=whole)
+        failed = self._replay(target)
+        for name in self._salvaged.found:
+            if name not in (LOG, *OF_THE_FILE):
+                self._salvaged.replace(name, self._other, SECRET_COLUMNS.get(name, ()))
+        self._salvaged.retake_log(self._other, all_rows=True)
+        for name, columns in SECRET_COLUMNS.items():
+            self._salvaged.take_columns(name, columns)
+        self._tell_secrets(salvaged_log.rooms_saved(target, self._read_until + 1), report)
+        self._notes.append("What was committed behind the damaged part of the write-ahead log was executed again.")
+        if failed:
+            self._notes.append(
+                f"This was not possible for {len(failed)} commands, the first is {failed[0]}: what they need is lost."
+            )
+        return exact and not failed
+
+    def _replay(self, target: apsw.Connection, until: int | None = None) -> list[int]:
+        """Execute what is known of the log in the other database, up to a command.
+
+        Returns the numbers of commands that could not be executed again, at most `NAMED_MAX`.
+        """
+        failed: list[int] = []
         with closing(SqliteStore(self._other, clock=_no_time, scope=self._damaged.scope)) as store:
             store.blobs = PartsToRead(self._damaged.media)
-            rows = salvaged_log.rows_of(target, store.seq + 1)
+            every = salvaged_log.rows_of(target, store.seq + 1)
+            rows = takewhile(lambda row: until is None or row.seq <= until, every)
             while chunk := list(islice(rows, AT_ONCE)):
                 with store.write() as db:
-                    done = [self._execute(row, db) for row in chunk]
-                executed &= all(done)
+                    failed += [row.seq for row in chunk if not self._execute(row, db)]
+                del failed[NAMED_MAX:]
                 _remove_cleared(store)
                 store.checkpoint_if_due()
                 self._progress("executing the command log again", chunk[-1].seq, self._greatest)
-        return executed
+        return failed
 
     def _finish_clearing(self, result: Path) -> None:
         """Remove what is left of cleared rooms: the command that cleared them may be lost."""
@@ -333,32 +365,19 @@ class Rebuilding:
     def _has_rows_of_media(self) -> bool:
         return all(self._salvaged.found[table].whole for table in ("media", "media_parts"))
 
-    def _all_tables_whole(self) -> bool:
-        return all(found.whole for found in self._salvaged.found.values())
-
     def _take_replay(self, target: apsw.Connection) -> bool:
-        """Take all rows from a replay, and only what the log does not tell from what was read.
+        """Take all rows from a replay in an empty store, and only what the log does not tell from what was read.
 
         Returns whether all commands could be executed again.
         """
         self._other = self._scratch / "replayed-again.db"
-        if self._has_tail and self._all_tables_whole():
-            self._salvaged.copy_until(self._read_until, self._other)
-        executed = self._replay(target)
+        failed = self._replay(target)
         for name in self._salvaged.found:
-            keeps = name in OF_MEDIA and self._has_rows_of_media() and not self._has_tail
+            keeps = name in OF_MEDIA and self._has_rows_of_media()
             if name not in (LOG, *OF_THE_FILE) and not keeps:
                 self._salvaged.replace(name, self._other, SECRET_COLUMNS.get(name, ()))
-        if self._has_tail:
-            self._salvaged.retake_log(self._other, all_rows=True)
-            for name, columns in SECRET_COLUMNS.items():
-                self._salvaged.take_columns(name, columns)
-        self._notes.append(
-            "What was committed behind the damaged part of the write-ahead log was executed again."
-            if self._has_tail
-            else "Rows were not what the command log leads to, and were made again from it."
-        )
-        return executed
+        self._notes.append("Rows were not what the command log leads to, and were made again from it.")
+        return not failed
 
     def _take_tables_of_base(self) -> None:
         """Take all rows from a backup that was made after what was read."""

@@ -281,13 +281,23 @@ class Salvage:
             f"UPDATE main.{table} AS ours SET {values} FROM {KNOWN}.{SEEN}{table} AS seen WHERE {same}"
         )
 
-    def copy_until(self, seq: int, path: Path) -> None:
-        """Copy what was read to a new file, as the store that it was after a command."""
+    def copy_until(self, seq: int, path: Path, *, log_is_whole: bool) -> None:
+        """Copy what was read to a new file, as the store that it was after a command.
+
+        If its log is not whole, it is no part of the store, and the result of that command is forgotten: its row is
+        left out, so it would not be erased.
+        """
         self._target.execute("VACUUM INTO :path", {"path": str(path)})
         with closing(apsw.Connection(str(path))) as copy:
             copy.pragma("journal_mode", "memory")
             copy.execute("DELETE FROM commands WHERE seq > :seq", {"seq": seq})
             copy.execute("UPDATE sequence SET closed = 1")
+            if not log_is_whole:
+                copy.execute("UPDATE sequence SET log_from = seq + 1")
+                copy.execute("DELETE FROM commands WHERE seq = :seq", {"seq": seq})
+        if not log_is_whole:
+            forget = "UPDATE main.commands SET result = x'' WHERE seq = :seq AND result IS NOT NULL"
+            self._target.execute(forget, {"seq": seq})
 
     def has_taken_log(self) -> bool:
         """Whether there are rows of the log from elsewhere."""
