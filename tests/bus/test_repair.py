@@ -1,6 +1,7 @@
 """Repair of damaged data directories, compared with what is known to have been in them."""
 
 import base64
+import errno
 import json
 import os
 import random
@@ -16,9 +17,10 @@ import apsw
 import pytest
 
 from backscroll.bus.failures import AlreadyRunning, CannotOpen
+from backscroll.bus.sqlite.maintenance import repairing
 from backscroll.bus.sqlite.maintenance.backups import take_backup
-from backscroll.bus.sqlite.maintenance.repair_report import RepairReport, Rows, ScopeReport
-from backscroll.bus.sqlite.maintenance.repairing import REPORT_FILE, CannotRepair, repair
+from backscroll.bus.sqlite.maintenance.repair_report import REPORT_FILE, RepairReport, Rows, ScopeReport
+from backscroll.bus.sqlite.maintenance.repairing import CannotRepair, repair
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.handlers.command_log import UNKNOWN_TYPE
 from backscroll.schema.migrations.sqlite import migrations
@@ -319,6 +321,20 @@ def test_nothing_is_changed_where_nothing_is_damaged(tmp_path: Path, history: Hi
         assert "Nothing is damaged" in report.text()
         after = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file() and path.name != "lock"}
         assert after == files
+
+
+def test_a_full_disk_is_no_damage(tmp_path: Path, history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that cannot be examined, because there is no room for a copy, is left as it is."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    shutil.copytree(history.killed, tmp_path / "data")
+    monkeypatch.setattr(repairing, "copy_database", full)
+    with pytest.raises(CannotRepair, match="is full"):
+        repair(tmp_path / "data", None, None, no_progress)
+    assert files_of(tmp_path / "data") == files_of(history.killed)
+    assert not [*(tmp_path / "data").glob("damaged-*")]
 
 
 def test_a_running_daemon_refuses_a_repair(tmp_path: Path, start_daemon: StartDaemon) -> None:

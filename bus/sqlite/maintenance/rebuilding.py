@@ -11,7 +11,7 @@ the log begins anew.
 import hashlib
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from backscroll.bus.files import sync_file
 from backscroll.bus.sqlite import opening
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.checksums import RESERVED_BYTES
-from backscroll.bus.sqlite.errors import DamagedBlob
+from backscroll.bus.sqlite.errors import DamagedBlob, is_disk_full
 from backscroll.bus.sqlite.last_commit import LastCommitFile
 from backscroll.bus.sqlite.maintenance import salvaged_log
 from backscroll.bus.sqlite.maintenance.good_copies import Base
@@ -164,7 +164,7 @@ class Rebuilding:
         """Read the part of the command log that is in the write-ahead log behind a damaged frame."""
         log, copy = beside(self._damaged.database, "-wal"), self._scratch / "with-tail.db"
         if log.exists() and copy_mended_log(log, beside(copy, "-wal")):
-            with suppress(*DAMAGE, CannotOpen, apsw.Error):
+            with _unless_unreadable():
                 shutil.copyfile(self._damaged.database, copy)
                 with closing(_with_our_tables(copy)) as source:
                     self._has_tail = self._salvaged.read_log(source, SECRET_COLUMNS)
@@ -183,11 +183,11 @@ class Rebuilding:
                 path = self._scratch / "alone.db"
                 shutil.copyfile(self._damaged.database, path)
             beside(path, "-wal").unlink(missing_ok=True)
-        with suppress(*DAMAGE, CannotOpen, apsw.Error):
+        with _unless_unreadable():
             return _with_our_tables(path)
         for number, donor in enumerate(self._donors()):
             copy = self._scratch / f"with-schema-{number}.db"
-            with suppress(*DAMAGE, CannotOpen, apsw.Error, OSError):
+            with _unless_unreadable():
                 copy_with_schema_of(donor, path, copy)
                 if self._log_fits():
                     self._copy_log_to(copy)
@@ -472,6 +472,16 @@ class Rebuilding:
     def _prove(self, result: Path) -> Proof:
         proof = prove(result, self._damaged.media, self._progress, scratch=self._scratch)
         return proof._replace(problems=[each for each in proof.problems if each.file == result.name])
+
+
+@contextmanager
+def _unless_unreadable() -> Iterator[None]:
+    """End the block if a file cannot be read; a full disk is no damage of it."""
+    try:
+        yield
+    except (*DAMAGE, CannotOpen, apsw.Error, OSError) as error:
+        if is_disk_full(error):
+            raise
 
 
 def _with_our_tables(path: Path) -> apsw.Connection:

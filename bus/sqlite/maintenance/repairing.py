@@ -23,6 +23,7 @@ from backscroll.bus.failures import CannotOpen, CannotStart
 from backscroll.bus.files import free_bytes, make_directory, size_of, sync_directory, write_whole
 from backscroll.bus.gate import KEYS_FILE, TOKENS_FILE, Gate
 from backscroll.bus.sqlite import opening
+from backscroll.bus.sqlite.errors import is_disk_full
 from backscroll.bus.sqlite.maintenance.catalog import CannotBackUp
 from backscroll.bus.sqlite.maintenance.copying import CannotCopy, copy_database, copy_file
 from backscroll.bus.sqlite.maintenance.good_copies import GoodCopies
@@ -70,7 +71,15 @@ def repair(data_dir: Path, backups: Path | None, scope: str | None, progress: Pr
     with locked(data_dir):
         if (data_dir / RESTORING).exists():
             raise CannotRepair(f"a restore into {data_dir} was interrupted, so its files may not fit. Restore again.")
-        return _Repair(data_dir, backups, progress).run(scope)
+        try:
+            return _Repair(data_dir, backups, progress).run(scope)
+        except (apsw.FullError, OSError) as error:
+            if not is_disk_full(error):
+                raise
+            raise CannotRepair(
+                f"the disk of {data_dir} is full. Free some of it, or copy the directory to another disk, and repair "
+                "again. What was not repaired is as it was."
+            ) from error
 
 
 class _Repair:
@@ -318,6 +327,8 @@ class _told_in:  # noqa: N801  # used like a function
         pass
 
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> bool:
+        if isinstance(error, Exception) and is_disk_full(error):
+            return False
         if isinstance(error, CannotOpen | CannotCopy | apsw.Error | OSError | UnicodeDecodeError):
             self._damage.append(str(error))
             return True
