@@ -471,19 +471,24 @@ def test_what_came_after_a_backup_is_told_to_be_lost(tmp_path: Path, noted: bool
     assert "more may be lost" in report.text().splitlines()[0]
 
 
-def test_a_backup_that_is_newer_gives_all_its_rows(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [False, True], ids=["whole", "with a damaged page"])
+def test_a_backup_that_is_newer_gives_all_its_rows(tmp_path: Path, damaged: bool) -> None:
     """Also passwords, which the log does not have, if the database is of an earlier moment than the backup."""
     data, backups = tmp_path / "data", tmp_path / "backups"
     with Local(data) as local:
         for room in ("r1", "r2"):
             local.result("save-room", {"room": {"id": room, "name": room, "password": "old"}}, room)
+        local.result("save-message", save_payload(1, "text"))
     earlier = (data / DATABASE).read_bytes()
     with Local(data) as local:
         for room in ("r1", "r3"):
             local.result("save-room", {"room": {"id": room, "name": room, "password": "new"}}, f"{room} again")
+        local.result("delete-message", {"messageId": "m1"}, "deletion")
         take_backup(local.scopes, backups, no_progress, stopped=True)
     before = contents_of(data / DATABASE)
     (data / DATABASE).write_bytes(earlier)
+    if damaged:
+        zero(data / DATABASE, next(page for page in pages_of(data / DATABASE) if page.name == "messages"))
     report = repair(data, backups, None, no_progress)
     assert report.is_whole, report.text()
     assert contents_of(data / DATABASE) == before

@@ -36,7 +36,7 @@ from backscroll.bus.sqlite.maintenance.readable_copies import (
     has_unverified_pages,
 )
 from backscroll.bus.sqlite.maintenance.repair_report import NAMED_MAX, Rows, ScopeReport
-from backscroll.bus.sqlite.maintenance.salvage import DAMAGE, Salvage, create_empty, open_damaged
+from backscroll.bus.sqlite.maintenance.salvage import DAMAGE, Salvage, TableFound, create_empty, open_damaged
 from backscroll.bus.sqlite.scopes import beside
 from backscroll.bus.sqlite.statements import COMPILED, fetch
 from backscroll.bus.sqlite.store import SqliteStore
@@ -120,9 +120,8 @@ class Rebuilding:
         with closing(self._salvage()) as target:
             log, whole = self._examine_log(target)
             if self._base_is_newer:
-                exact = whole
                 self._take_tables_of_base()
-            elif self._has_tail:
+            if self._has_tail:
                 exact = self._take_tail(target, report, whole=whole)
             else:
                 exact = self._fill(target, report, exact=whole)
@@ -382,9 +381,12 @@ class Rebuilding:
     def _take_tables_of_base(self) -> None:
         """Take all rows from a backup that was made after what was read."""
         for name in self._salvaged.found:
-            if name not in (LOG, *OF_THE_FILE):
+            if name not in (LOG, "scope"):
                 self._salvaged.replace(name, self._other, ())
+                self._salvaged.found[name] = TableFound(whole=True)
         self._salvaged.retake_log(self._other, all_rows=True)
+        self._salvaged.forget_taken()
+        self._read_until = self._base_seq
         self._notes.append(f"The backup is newer than what was read: all rows are as of its command {self._base_seq}.")
 
     def _tell_secrets(self, room_ids: Iterable[str], report: ScopeReport) -> None:
