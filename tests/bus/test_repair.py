@@ -17,7 +17,7 @@ import apsw
 import pytest
 
 from backscroll.bus.failures import AlreadyRunning, CannotOpen
-from backscroll.bus.sqlite.maintenance import repairing
+from backscroll.bus.sqlite.maintenance import media_check, repairing
 from backscroll.bus.sqlite.maintenance.backups import take_backup
 from backscroll.bus.sqlite.maintenance.repair_report import REPORT_FILE, RepairReport, Rows, ScopeReport
 from backscroll.bus.sqlite.maintenance.repairing import CannotRepair, repair
@@ -517,6 +517,24 @@ def test_all_damaged_parts_of_media_are_repaired(tmp_path: Path) -> None:
     assert len([*Path(report.set_aside).glob("default.media/*/*")]) == number // 2
     media = {name: content for name, content in before.items() if "media" in name}
     assert {name: content for name, content in files_of(data).items() if "media" in name} == media
+
+
+def test_more_lost_parts_than_are_noted_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list of lost parts is bounded: a repair of the first ones is not told to be one of all."""
+    for module in (repairing, media_check):
+        monkeypatch.setattr(module, "LOST_MAX", 2)
+    data, backups = tmp_path / "data", tmp_path / "backups"
+    with Local(data) as local:
+        for n in range(3):
+            local.result("put-media-part", {"data": base64.b64encode(b"part %d" % n).decode()})
+        take_backup(local.scopes, backups, no_progress, stopped=True)
+    for path in data.glob("default.media/*/*"):
+        path.write_bytes(b"damaged")
+    report = repair(data, backups, None, no_progress)
+    assert not report.is_whole
+    assert "repair again" in report.text()
+    assert repair(data, backups, None, no_progress).is_whole
+    assert repair(data, backups, None, no_progress).set_aside is None
 
 
 def test_a_scope_of_which_only_media_are_left_is_found(tmp_path: Path) -> None:

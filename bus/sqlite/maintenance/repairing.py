@@ -27,6 +27,7 @@ from backscroll.bus.sqlite.errors import is_disk_full
 from backscroll.bus.sqlite.maintenance.catalog import CannotBackUp
 from backscroll.bus.sqlite.maintenance.copying import CannotCopy, copy_database, copy_file
 from backscroll.bus.sqlite.maintenance.good_copies import GoodCopies
+from backscroll.bus.sqlite.maintenance.media_check import LOST_MAX
 from backscroll.bus.sqlite.maintenance.progress import Progress
 from backscroll.bus.sqlite.maintenance.proof import prove
 from backscroll.bus.sqlite.maintenance.rebuilding import CannotRebuild, Damaged, Rebuilding
@@ -251,6 +252,10 @@ class _Repair:
         parts = [f"part {sha256} of media is missing, or its bytes were altered" for sha256 in damaged.parts]
         report = ScopeReport(scope=damaged.scope, file=file, damage=damaged.damage + parts)
         self._report.scopes.append(report)
+        if len(damaged.parts) >= LOST_MAX:
+            report.outcome = "partly lost"
+            report.maybe_more.append("media_parts")
+            report.notes.append("More parts of media are missing or damaged than one repair looks at: repair again.")
         self._repair_media(damaged.path, damaged.parts, report)
         if damaged.damage:
             needed = self._rebuild(damaged, report)
