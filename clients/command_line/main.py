@@ -386,7 +386,11 @@ What is in the data directory before is set aside and not deleted.
 examples:
   backscroll repair --data-dir ./data --backups /media/disk/backups
 
-Stop the daemon before. The damaged files are set aside and not deleted. A report says what is whole and what is lost.
+Stop the daemon before. The damaged files are set aside and not deleted. The report says what became of each scope, what
+to do now, and then the details; all of them are in report.txt beside the files that were set aside.
+
+exit codes:
+  0 if nothing was lost, 1 if something was lost or could not be repaired
 """,
     ),
     "watch": _CommandLine(

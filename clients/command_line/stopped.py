@@ -15,6 +15,8 @@ from backscroll.clients.command_line.output import printable, steps
 from backscroll.schema.log_file import time_of
 from backscroll.schema.paths import default_data_dir
 
+LINES_MAX = 5  # of each list in a report; all of them are in its file
+
 
 def restore(options: argparse.Namespace) -> int:
     """Make a data directory from a backup, and print what it has."""
@@ -42,7 +44,7 @@ def repair(options: argparse.Namespace) -> int:
             report = repair_files(data_dir.absolute(), backups, options.scope, progress)
     except (CannotRepair, CannotStart) as error:
         return complain(error, EXIT_FAILED)
-    sys.stdout.write(printable(report.text()))
+    sys.stdout.write(printable(report.text(LINES_MAX)))
     return 0 if report.is_whole else EXIT_FAILED
 
 

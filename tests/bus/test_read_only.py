@@ -71,12 +71,22 @@ def check_read_only(peer: Peer, media_id: str) -> None:
             reply = peer.ask(name, example(operation), scope=scope)
             if issubclass(operation, Query):
                 assert reply["ok"] or reply["error"]["fault"] == "caller", (name, reply)
-            elif name not in ("revoke-token", "revoke-key", "list-keys", "adopt-legacy-database"):
+            elif name == "start-check":
+                assert reply["result"]["state"] == "running"
+                wait_until(lambda: peer.ask("get-tasks")["result"].get("running") is None)
+                assert peer.ask("get-tasks")["result"]["last"][0]["state"] == "ok"
+            elif name not in NOT_ABOUT_THE_DIRECTORY:
                 assert reply["error"]["code"] == "storage", (name, reply)
                 assert "read-only" in reply["error"]["message"], (name, reply)
     health = peer.ask("health")["result"]
     assert not health["ready"]
     assert "read-only" in health["storage"]["state"]
+
+
+NOT_ABOUT_THE_DIRECTORY = {
+    *("revoke-token", "revoke-key", "list-keys", "adopt-legacy-database"),
+    *("start-backup", "start-backup-verification", "list-backups"),
+}
 
 
 def test_a_read_only_disk_is_served(disk: Path, start_daemon: Start, tmp_path: Path) -> None:

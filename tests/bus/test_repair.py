@@ -1,5 +1,7 @@
 """Repair of damaged data directories, compared with what is known to have been in them."""
 
+import base64
+import errno
 import json
 import os
 import random
@@ -7,17 +9,21 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from backscroll.bus.failures import AlreadyRunning, CannotOpen
+from backscroll.bus.sqlite.maintenance import media_check, repairing
 from backscroll.bus.sqlite.maintenance.backups import take_backup
-from backscroll.bus.sqlite.maintenance.repair_report import RepairReport, ScopeReport
-from backscroll.bus.sqlite.maintenance.repairing import REPORT_FILE, CannotRepair, repair
+from backscroll.bus.sqlite.maintenance.repair_report import REPORT_FILE, RepairReport, Rows, ScopeReport
+from backscroll.bus.sqlite.maintenance.repairing import CannotRepair, repair
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.handlers.command_log import UNKNOWN_TYPE
+from backscroll.schema.migrations.sqlite import migrations
 from tests.support.clocks import Clock
 from tests.support.damaged_stores import (
     DAMAGES,
@@ -242,7 +248,9 @@ def test_a_daemon_refuses_what_is_being_replaced(tmp_path: Path, history: Histor
     shutil.copy(directory / DATABASE, directory / f"{DATABASE}-repaired")
     with pytest.raises(CannotOpen, match=r"repair of .* was interrupted"):
         Local(directory)
-    assert repair(directory, None, None, no_progress).set_aside is None
+    report = repair(directory, None, None, no_progress)
+    assert report.set_aside is None
+    assert f"The repair of {DATABASE} was interrupted, and is finished now" in report.text()
     assert whole(contents_of(directory / DATABASE)) == whole(history.contents)
 
 
@@ -315,6 +323,20 @@ def test_nothing_is_changed_where_nothing_is_damaged(tmp_path: Path, history: Hi
         assert after == files
 
 
+def test_a_full_disk_is_no_damage(tmp_path: Path, history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that cannot be examined, because there is no room for a copy, is left as it is."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    shutil.copytree(history.killed, tmp_path / "data")
+    monkeypatch.setattr(repairing, "copy_database", full)
+    with pytest.raises(CannotRepair, match="is full"):
+        repair(tmp_path / "data", None, None, no_progress)
+    assert files_of(tmp_path / "data") == files_of(history.killed)
+    assert not [*(tmp_path / "data").glob("damaged-*")]
+
+
 def test_a_running_daemon_refuses_a_repair(tmp_path: Path, start_daemon: StartDaemon) -> None:
     """It says which process has to be stopped."""
     start_daemon()
@@ -366,6 +388,7 @@ def test_a_damaged_file_of_tokens(tmp_path: Path, history: History, backup: bool
     assert report.set_aside is not None
     assert (Path(report.set_aside) / "tokens.json").read_bytes() == b'{"tokens": ['
     assert ("as it is in the backup" in report.text()) is backup
+    assert report.is_whole is backup
     content = (tmp_path / "data" / "tokens.json").read_text()
     assert content == (good if backup else '{"tokens": [')
 
@@ -386,3 +409,222 @@ def test_a_deleted_text_does_not_come_back_from_a_backup(tmp_path: Path) -> None
     after = all_rows(tmp_path / "data" / DATABASE)
     assert [row[:RESULT] for row in after["commands"]] == [row[:RESULT] for row in before["commands"]]
     assert b"secret" not in (tmp_path / "data" / DATABASE).read_bytes()
+
+
+# What is no damage, what cannot be saved, and what was repaired before
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [(f"PRAGMA user_version = {len(migrations()) + 1}", "newer backscroll"), ("PRAGMA application_id = 1", "another")],
+    ids=["of a later version", "of another program"],
+)
+def test_a_file_that_is_not_ours_is_left_alone(tmp_path: Path, statement: str, says: str) -> None:
+    """A database of a later version or of another program is not damaged: nothing is made of it, and that is said."""
+    with Local(tmp_path / "data") as local:
+        local.result("save-message", save_payload(1, "text"))
+    with closing(apsw.Connection(str(tmp_path / "data" / DATABASE))) as connection:
+        connection.execute(statement)
+    files = files_of(tmp_path / "data")
+    with pytest.raises(CannotRepair, match=rf"nothing was repaired: .*{says}"):
+        repair(tmp_path / "data", None, None, no_progress)
+    assert files_of(tmp_path / "data") == files
+    assert not [*(tmp_path / "data").glob("damaged-*")]
+
+
+def overwritten(directory: Path) -> tuple[Path, Path]:
+    """A data directory whose database is noise, and a backup of its first 20 commands of 30."""
+    data, backups = directory / "data", directory / "backups"
+    with Local(data) as local:
+        for number in range(20):
+            local.result("save-message", save_payload(number, "text"))
+        take_backup(local.scopes, backups, no_progress, stopped=True)
+        for number in range(20, 30):
+            local.result("save-message", save_payload(number, "text"))
+    size = (data / DATABASE).stat().st_size
+    (data / DATABASE).write_bytes(random.Random(SEED).randbytes(size))
+    return data, backups
+
+
+def test_a_database_of_noise_is_not_replaced_by_an_empty_one(tmp_path: Path) -> None:
+    """If nothing can be read, and no backup has it, nothing is repaired: an empty database would look like success."""
+    data, _ = overwritten(tmp_path)
+    files = files_of(data)
+    report = repair(data, None, None, no_progress)
+    assert [scope.outcome for scope in report.scopes] == ["not repaired"]
+    assert not report.is_whole
+    assert "nothing of it can be read" in report.text()
+    assert files_of(data) == files
+
+
+@pytest.mark.parametrize("noted", [True, False], ids=["with the last commit", "without"])
+def test_what_came_after_a_backup_is_told_to_be_lost(tmp_path: Path, noted: bool) -> None:
+    """If only the backup can be read, the commands since then are lost, and are never said to be back."""
+    data, backups = overwritten(tmp_path)
+    if not noted:
+        (data / f"{DATABASE}-last-commit").unlink()
+    report = repair(data, backups, None, no_progress)
+    [scope] = report.scopes
+    assert (scope.outcome, scope.more_commands) == ("partly lost", True)
+    assert scope.commands_lost == ([(21, 30)] if noted else [])
+    assert scope.rows["messages"] == 20
+    assert "more may be lost" in report.text().splitlines()[0]
+
+
+@pytest.mark.parametrize("damaged", [False, True], ids=["whole", "with a damaged page"])
+def test_a_backup_that_is_newer_gives_all_its_rows(tmp_path: Path, damaged: bool) -> None:
+    """Also passwords, which the log does not have, if the database is of an earlier moment than the backup."""
+    data, backups = tmp_path / "data", tmp_path / "backups"
+    with Local(data) as local:
+        for room in ("r1", "r2"):
+            local.result("save-room", {"room": {"id": room, "name": room, "password": "old"}}, room)
+        local.result("save-message", save_payload(1, "text"))
+    earlier = (data / DATABASE).read_bytes()
+    with Local(data) as local:
+        for room in ("r1", "r3"):
+            local.result("save-room", {"room": {"id": room, "name": room, "password": "new"}}, f"{room} again")
+        local.result("delete-message", {"messageId": "m1"}, "deletion")
+        take_backup(local.scopes, backups, no_progress, stopped=True)
+    before = contents_of(data / DATABASE)
+    (data / DATABASE).write_bytes(earlier)
+    if damaged:
+        zero(data / DATABASE, next(page for page in pages_of(data / DATABASE) if page.name == "messages"))
+    report = repair(data, backups, None, no_progress)
+    assert report.is_whole, report.text()
+    assert contents_of(data / DATABASE) == before
+
+
+def test_all_damaged_parts_of_media_are_repaired(tmp_path: Path) -> None:
+    """However many there are, and also if only the repaired database tells which there should be."""
+    data, backups, number = tmp_path / "data", tmp_path / "backups", 30
+    with Local(data) as local:
+        for n in range(number):
+            part = local.result("put-media-part", {"data": base64.b64encode(b"part %d" % n).decode()})
+            local.result("put-media", {"parts": [part], "mime": "text/plain"})
+        take_backup(local.scopes, backups, no_progress, stopped=True)
+    before = files_of(data)
+    parts = [*data.glob("default.media/*/*")]
+    for path in parts[: number // 2]:
+        path.write_bytes(b"damaged")
+    for path in parts[number // 2 :]:
+        path.unlink()
+    with (data / DATABASE).open("rb+") as file:
+        file.write(bytes(4096))  # so that its rows cannot be read before it is repaired
+    report = repair(data, backups, None, no_progress)
+    assert report.set_aside is not None
+    assert report.is_whole, report.text()
+    assert report.scopes[0].media_restored == number
+    assert len([*Path(report.set_aside).glob("default.media/*/*")]) == number // 2
+    media = {name: content for name, content in before.items() if "media" in name}
+    assert {name: content for name, content in files_of(data).items() if "media" in name} == media
+
+
+def test_more_lost_parts_than_are_noted_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list of lost parts is bounded: a repair of the first ones is not told to be one of all."""
+    for module in (repairing, media_check):
+        monkeypatch.setattr(module, "LOST_MAX", 2)
+    data, backups = tmp_path / "data", tmp_path / "backups"
+    with Local(data) as local:
+        for n in range(3):
+            local.result("put-media-part", {"data": base64.b64encode(b"part %d" % n).decode()})
+        take_backup(local.scopes, backups, no_progress, stopped=True)
+    for path in data.glob("default.media/*/*"):
+        path.write_bytes(b"damaged")
+    report = repair(data, backups, None, no_progress)
+    assert not report.is_whole
+    assert "repair again" in report.text()
+    assert repair(data, backups, None, no_progress).is_whole
+    assert repair(data, backups, None, no_progress).set_aside is None
+
+
+def test_a_scope_of_which_only_media_are_left_is_found(tmp_path: Path) -> None:
+    """It comes from the backup; without one it is told, and its media stay."""
+    data, backups = tmp_path / "data", tmp_path / "backups"
+    with Local(data) as local:
+        local.scopes.open("other")
+        local.result("put-media-part", {"data": "aGVsbG8="}, scope="other")
+        take_backup(local.scopes, backups, no_progress, stopped=True)
+    for path in data.glob("scopes/*.db*"):
+        path.unlink()
+    assert [scope.outcome for scope in repair(data, None, None, no_progress).scopes] == ["not repaired"]
+    assert [*data.glob("scopes/*.media/*/*")]
+    report = repair(data, backups, None, no_progress)
+    assert [(scope.scope, scope.rows["commands"]) for scope in report.scopes] == [("other", 1)]
+
+
+def test_commands_behind_damage_of_the_log_have_their_effects(tmp_path: Path, long: bool) -> None:
+    """With pages and the `-wal` damaged: a message is there, or named as lost, or the command that saved it is."""
+    for run in range(20 if long else 2):
+        draw, data, killed = random.Random(SEED + run), tmp_path / f"data {run}", tmp_path / f"killed {run}"
+        with Local(data) as local:
+            for number in range(150):
+                local.result("save-message", save_payload(number, "x" * 300), f"before-{number}")
+        pages = pages_of(data / DATABASE)
+        with Local(data) as local:
+            for number in range(150, 220):
+                local.result("save-message", save_payload(number, "x" * 300), f"after-{number}")
+            shutil.copytree(data, killed)
+        (killed / "lock").unlink()
+        for name in ("commands", "messages"):
+            zero(killed / DATABASE, draw.choice([each for each in pages if each.name == name and each.kind == "leaf"]))
+        log = killed / f"{DATABASE}-wal"
+        content = bytearray(log.read_bytes())
+        content[draw.randrange(len(content) // 4, len(content) // 2)] ^= 1
+        log.write_bytes(content)
+        [scope] = repair(killed, None, None, no_progress).scopes
+        there = {row[0] for row in contents_of(killed / DATABASE)["messages"]}
+        named = {each["id"] for rows in scope.lost if rows.table == "messages" for each in rows.named}
+        lost = {f"m{seq - 1}" for first, last in scope.commands_lost for seq in range(first, last + 1)}
+        assert {f"m{number}" for number in range(220)} <= there | named | lost, run
+        assert len(lost) < 70, run
+        assert repair(killed, None, None, no_progress).set_aside is None
+
+
+def test_a_repaired_database_can_be_repaired_again(tmp_path: Path) -> None:
+    """Where a repair began a new log, another one of an index loses nothing, and tells no earlier loss again."""
+    data = tmp_path / "data"
+    with Local(data) as local:
+        for number in range(40):
+            local.result("save-message", save_payload(number, "x" * 300), f"before-{number}")
+    zero(data / DATABASE, [page for page in pages_of(data / DATABASE) if page.name == "commands"][2])
+    [scope] = repair(data, None, None, no_progress).scopes
+    assert scope.commands_lost
+    with Local(data) as local:
+        for number in range(40, 60):
+            local.result("save-message", save_payload(number, "x" * 300), f"after-{number}")
+    before = contents_of(data / DATABASE)
+    pages = {page.name: page for page in pages_of(data / DATABASE) if page.kind == "leaf"}
+    zero(data / DATABASE, pages["sqlite_autoindex_commands_1"])
+    assert repair(data, None, None, no_progress).is_whole
+    assert contents_of(data / DATABASE) == before
+    zero(data / DATABASE, pages["messages"])
+    [scope] = repair(data, None, None, no_progress).scopes
+    assert not scope.commands_lost
+
+
+# What is printed
+
+
+def test_a_report_begins_with_what_to_do() -> None:
+    """What became of each scope and what to do now come before the details, whose lists can be cut."""
+    lost = [{"id": f"m{number}"} for number in range(31)]
+    scope = ScopeReport(
+        scope="ada",
+        file="scopes/1.db",
+        damage=[f"damage {number}" for number in range(7)],
+        outcome="partly lost",
+        commands_lost=[(4, 4), (7, 9)],
+        ids_known=1,
+        lost=[Rows("messages", 40, lost)],
+    )
+    report = RepairReport(set_aside="/data/damaged-1", scopes=[scope])
+    lines = report.text(5).splitlines()
+    assert lines[0] == "scope 'ada': LOST: 40 rows of messages, 4 commands (4, 7 to 9); everything else is back."
+    assert lines[2] == "What to do now:"
+    assert lines.index("- Start the daemon again.") < lines.index("Details of scope 'ada' (scopes/1.db):")
+    assert any("repair with `--backups DIR`" in line for line in lines)
+    assert "    and 2 more; see report.txt" in lines
+    assert "    and 35 more; see report.txt" in lines
+    assert "    id 'm30'" in report.text().splitlines()
+    assert "    and 9 more" in report.text().splitlines()
+    assert any("Not even the ids are known of 3 of these" in line for line in lines)

@@ -53,18 +53,12 @@ NEED_ADMIN = {
     *("get-scope-info", "list-scopes", "delete-scope", "adopt-legacy-database", "compact-scope", "clear-all-data"),
     *("get-log", "append-log", "get-rows"),
     *("create-token", "list-tokens", "revoke-token", "add-key", "list-keys", "revoke-key"),
+    *("start-check", "start-backup", "start-backup-verification", "list-backups", "get-tasks"),
 }
 OF_THE_WHOLE_DAEMON = {
-    *(
-        "list-scopes",
-        "adopt-legacy-database",
-        "create-token",
-        "list-tokens",
-        "revoke-token",
-        "add-key",
-        "list-keys",
-        "revoke-key",
-    )
+    *("list-scopes", "adopt-legacy-database"),
+    *("create-token", "list-tokens", "revoke-token", "add-key", "list-keys", "revoke-key"),
+    *("start-check", "start-backup", "start-backup-verification", "list-backups", "get-tasks"),
 }
 RANKS = {"read": 1, "write": 2, "admin": 3}
 SCOPE = "tried"

@@ -19,7 +19,7 @@ LOST_MAX = 10_000
 
 
 class MediaCheck:
-    """Reads the parts of all media of a scope once. `lost` are those that are missing or damaged.
+    """Reads the parts of all media of a scope once. `lost` are those that are missing or damaged, at most `LOST_MAX`.
 
     `parts` counts the files that were examined.
     """

@@ -107,9 +107,10 @@ def _prefixed(progress: Progress, prefix: str) -> Progress:
 
 def _check_scope(scopes: SqliteScopes, name: str, worker: Worker, progress: Progress, found: _Found) -> None:
     path = scopes.scope_named(name).path
-    with tempfile.TemporaryDirectory(prefix=CHECKING, dir=scopes.directory) as own:
+    place = tempfile.gettempdir() if scopes.is_read_only() else scopes.directory
+    with tempfile.TemporaryDirectory(prefix=CHECKING, dir=place) as own:
         copy = Path(own) / path.name
-        _check_room(scopes, path)
+        _check_room(Path(own), path)
         with copied(scopes, name, copy, worker.copy_database, progress) as files:
             proof = worker.examine(copy, files.media, Path(own), progress)
     if not scopes.has_files(name):  # it was deleted meanwhile, with its media
@@ -120,9 +121,9 @@ def _check_scope(scopes: SqliteScopes, name: str, worker: Worker, progress: Prog
     found.add(proof, (folder / path.name).as_posix())
 
 
-def _check_room(scopes: SqliteScopes, path: Path) -> None:
+def _check_room(place: Path, path: Path) -> None:
     """Raise `Storage` if the copies of a check do not fit on the disk, or leave too little for what is saved."""
-    needed, free = FILES_OF_PROOF * path.stat().st_size + LOW_BYTES, free_bytes(scopes.directory)
+    needed, free = FILES_OF_PROOF * path.stat().st_size + LOW_BYTES, free_bytes(place)
     if free is not None and free < needed:
         raise Storage(f"a check needs {needed} bytes for copies, and {free} are free: free some of the disk")
 

@@ -52,7 +52,7 @@ class Proof(NamedTuple):
     `seq`, `chain` and `lineage` are those of the end of its log, `rows` the number of rows by table, `bytes` the size
     of the file, `media_parts` the number of files of media that were read. `compared` is empty if the tables were
     compared with what the command log leads to, else it says why not. `problems` are at most 100, `more` is the number
-    of others.
+    of others. `parts_lost` are the hashes of all parts of media that are missing or damaged, at most 10,000.
     """
 
     scope: str
@@ -66,6 +66,7 @@ class Proof(NamedTuple):
     compared: str
     problems: list[Problem]
     more: int
+    parts_lost: list[str]
 
 
 def prove(
@@ -133,6 +134,7 @@ class _Examination:
             compared=self._compared,
             problems=self._findings.problems(self._scope),
             more=self._findings.more,
+            parts_lost=[] if self._media is None else sorted(self._media.lost),
         )
 
     def _check_header(self) -> int:

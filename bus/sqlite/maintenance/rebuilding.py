@@ -11,8 +11,8 @@ the log begins anew.
 import hashlib
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import closing, suppress
-from itertools import islice
+from contextlib import closing, contextmanager, suppress
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from backscroll.bus.progress import Progress
 from backscroll.bus.sqlite import opening
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.checksums import RESERVED_BYTES
-from backscroll.bus.sqlite.errors import DamagedBlob
+from backscroll.bus.sqlite.errors import DamagedBlob, is_disk_full
 from backscroll.bus.sqlite.last_commit import LastCommitFile
 from backscroll.bus.sqlite.maintenance import salvaged_log
 from backscroll.bus.sqlite.maintenance.good_copies import Base
@@ -36,7 +36,7 @@ from backscroll.bus.sqlite.maintenance.readable_copies import (
     has_unverified_pages,
 )
 from backscroll.bus.sqlite.maintenance.repair_report import NAMED_MAX, Rows, ScopeReport
-from backscroll.bus.sqlite.maintenance.salvage import DAMAGE, Salvage, create_empty, open_damaged
+from backscroll.bus.sqlite.maintenance.salvage import DAMAGE, Salvage, TableFound, create_empty, open_damaged
 from backscroll.bus.sqlite.scopes import beside
 from backscroll.bus.sqlite.statements import COMPILED, fetch
 from backscroll.bus.sqlite.store import SqliteStore
@@ -110,6 +110,7 @@ class Rebuilding:
         self._other = scratch / "replayed.db"
         self._notes: list[str] = []
         self._base_seq = 0
+        self._base_is_newer = False  # than the tables that were read
         self._read_until = 0  # the last command whose effects are in the tables that were read
         self._has_tail = False  # rows of the log were read behind it
 
@@ -118,9 +119,10 @@ class Rebuilding:
         COMPILED.compile_all()
         with closing(self._salvage()) as target:
             log, whole = self._examine_log(target)
-            if self._has_tail and (whole or self._all_tables_whole()):
-                exact = self._take_replay(target) and whole
-                self._tell_secrets(salvaged_log.rooms_saved(target, self._read_until + 1), report)
+            if self._base_is_newer:
+                self._take_tables_of_base()
+            if self._has_tail:
+                exact = self._take_tail(target, report, whole=whole)
             else:
                 exact = self._fill(target, report, exact=whole)
             self._complete(target, report, log, exact=exact)
@@ -128,12 +130,16 @@ class Rebuilding:
             if not exact:
                 self._finish_clearing(result)
             proof = self._prove(result)
-            if exact and proof.problems and not self._has_tail:  # rows are not what the log leads to
-                self._take_replay(target)
+            if exact and proof.problems and self._take_replay(target):  # rows are not what the log leads to
                 _write(target, result)
                 proof = self._prove(result)
         if proof.problems:
             raise CannotRebuild("; ".join(each.what for each in proof.problems[:PROBLEMS_NAMED]))
+        if not exact and not any(proof.rows.values()):
+            raise CannotRebuild(
+                "nothing of it can be read, and there is no good backup of it to take it from. To go on without what "
+                "was in it, remove its files."
+            )
         report.notes += self._notes
         report.rows = proof.rows
         return proof
@@ -157,7 +163,7 @@ class Rebuilding:
         """Read the part of the command log that is in the write-ahead log behind a damaged frame."""
         log, copy = beside(self._damaged.database, "-wal"), self._scratch / "with-tail.db"
         if log.exists() and copy_mended_log(log, beside(copy, "-wal")):
-            with suppress(*DAMAGE, CannotOpen, apsw.Error):
+            with _unless_unreadable():
                 shutil.copyfile(self._damaged.database, copy)
                 with closing(_with_our_tables(copy)) as source:
                     self._has_tail = self._salvaged.read_log(source, SECRET_COLUMNS)
@@ -176,11 +182,11 @@ class Rebuilding:
                 path = self._scratch / "alone.db"
                 shutil.copyfile(self._damaged.database, path)
             beside(path, "-wal").unlink(missing_ok=True)
-        with suppress(*DAMAGE, CannotOpen, apsw.Error):
+        with _unless_unreadable():
             return _with_our_tables(path)
         for number, donor in enumerate(self._donors()):
             copy = self._scratch / f"with-schema-{number}.db"
-            with suppress(*DAMAGE, CannotOpen, apsw.Error, OSError):
+            with _unless_unreadable():
                 copy_with_schema_of(donor, path, copy)
                 if self._log_fits():
                     self._copy_log_to(copy)
@@ -223,14 +229,21 @@ class Rebuilding:
         lost = max((each["seq"] for each in self._salvaged.lost(LOG)), default=0)
         self._greatest = max(log.last, self._ends.seq, lost, self._base_seq, self._last_noted())
         begins_at = self._ends.log_from
+        if not self._knows_end():
+            return log, False
         if begins_at > self._ends.seq > 0:
             return log, self._greatest <= self._ends.seq and self._salvaged.found[LOG].whole
         return log, log.last == self._greatest and log.whole_from <= begins_at
 
+    def _knows_end(self) -> bool:
+        """Whether it is known which command was the last."""
+        log = self._salvaged.found[LOG]
+        return self._ends.seq > 0 or log.whole or log.all_keys_known or self._salvaged.found["sequence"].whole
+
     def _last_noted(self) -> int:
-        """The last command according to the file that tells of the last commit."""
+        """The last command according to the file that tells of the last commit, which may have got an older one."""
         noted = LastCommitFile(self._damaged.database).read()
-        return noted.seq if noted and noted.is_of(self._ends.lineage) else 0
+        return noted.seq if noted and (not self._ends.lineage or noted.is_of(self._ends.lineage)) else 0
 
     def _remove_wrong_rows(self, target: apsw.Connection) -> None:
         wrong = salvaged_log.wrong_rows(target)
@@ -251,6 +264,7 @@ class Rebuilding:
             copy.unlink()
             self._base_seq = 0
             return
+        self._base_is_newer = self._base_seq > self._ends.seq > 0
         self._salvaged.take_log(copy)
         self._remove_wrong_rows(target)
 
@@ -262,7 +276,8 @@ class Rebuilding:
         damaged = [name for name in found if name not in (LOG, *OF_THE_FILE) and not found[name].whole]
         if not damaged and not self._salvaged.has_taken_log():
             return exact
-        exact = self._replay(target) and exact
+        failed = self._replay(target, self._read_until if self._has_tail else None)
+        exact = exact and not failed
         if exact:
             self._salvaged.retake_log(self._other)
         else:
@@ -273,29 +288,62 @@ class Rebuilding:
             if count and exact and name in SECRET_COLUMNS:
                 self._tell_secrets((dict(each)["id"] for each in before), report)
             if count and not exact:
-                left = _keys(self._salvaged.lost(name))
+                left = _keys(each for each in self._salvaged.lost(name) if tuple(each.items()) in before)
                 report.uncertain.append(Rows(name, count, [dict(each) for each in before if each not in left]))
         return exact
 
-    def _replay(self, target: apsw.Connection) -> bool:
-        """Execute what is known of the log on the backup, or in an empty store; whether all of it could be executed."""
-        executed = True
+    def _take_tail(self, target: apsw.Connection, report: ScopeReport, *, whole: bool) -> bool:
+        """Execute the commands in the write-ahead log behind its damaged part on what was read, after filling that in.
+
+        Returns whether the result is exact.
+        """
+        exact = self._fill(target, report, exact=whole)
+        if not self._read_until:
+            self._notes.append(
+                "Which commands are in its tables cannot be read, so those in the write-ahead log behind the damaged "
+                "part of it were not executed again."
+            )
+            return False
+        self._other = self._scratch / "tail.db"
+        self._salvaged.copy_until(self._read_until, self._other, log_is_whole=whole)
+        failed = self._replay(target)
+        for name in self._salvaged.found:
+            if name not in (LOG, *OF_THE_FILE):
+                self._salvaged.replace(name, self._other, SECRET_COLUMNS.get(name, ()))
+        self._salvaged.retake_log(self._other, all_rows=True)
+        for name, columns in SECRET_COLUMNS.items():
+            self._salvaged.take_columns(name, columns)
+        self._tell_secrets(salvaged_log.rooms_saved(target, self._read_until + 1), report)
+        self._notes.append("What was committed behind the damaged part of the write-ahead log was executed again.")
+        if failed:
+            self._notes.append(
+                f"This was not possible for {len(failed)} commands, the first is {failed[0]}: what they need is lost."
+            )
+        return exact and not failed
+
+    def _replay(self, target: apsw.Connection, until: int | None = None) -> list[int]:
+        """Execute what is known of the log in the other database, up to a command.
+
+        Returns the numbers of commands that could not be executed again, at most `NAMED_MAX`.
+        """
+        failed: list[int] = []
         with closing(SqliteStore(self._other, clock=_no_time, scope=self._damaged.scope)) as store:
             store.blobs = PartsToRead(self._damaged.media)
-            rows = salvaged_log.rows_of(target, store.seq + 1)
+            every = salvaged_log.rows_of(target, store.seq + 1)
+            rows = takewhile(lambda row: until is None or row.seq <= until, every)
             while chunk := list(islice(rows, AT_ONCE)):
                 with store.write() as db:
-                    done = [self._execute(row, db) for row in chunk]
-                executed &= all(done)
+                    failed += [row.seq for row in chunk if not self._execute(row, db)]
+                del failed[NAMED_MAX:]
                 _remove_cleared(store)
                 store.checkpoint_if_due()
                 self._progress("executing the command log again", chunk[-1].seq, self._greatest)
-        return executed
+        return failed
 
     def _finish_clearing(self, result: Path) -> None:
         """Remove what is left of cleared rooms: the command that cleared them may be lost."""
         with closing(opening.open_alone(result)) as connection:
-            if not fetch(connection, clearing.SELECT_MARK):
+            if not fetch(connection, clearing.SELECT_MARK, behind=""):
                 return
         with closing(SqliteStore(result, scope=self._damaged.scope)) as store:
             store.blobs = PartsToRead(self._damaged.media)
@@ -316,32 +364,30 @@ class Rebuilding:
     def _has_rows_of_media(self) -> bool:
         return all(self._salvaged.found[table].whole for table in ("media", "media_parts"))
 
-    def _all_tables_whole(self) -> bool:
-        return all(found.whole for found in self._salvaged.found.values())
-
     def _take_replay(self, target: apsw.Connection) -> bool:
-        """Take all rows from a replay, and only what the log does not tell from what was read.
+        """Take all rows from a replay in an empty store, and only what the log does not tell from what was read.
 
         Returns whether all commands could be executed again.
         """
         self._other = self._scratch / "replayed-again.db"
-        if self._has_tail and self._all_tables_whole():
-            self._salvaged.copy_until(self._read_until, self._other)
-        executed = self._replay(target)
+        failed = self._replay(target)
         for name in self._salvaged.found:
-            keeps = name in OF_MEDIA and self._has_rows_of_media() and not self._has_tail
+            keeps = name in OF_MEDIA and self._has_rows_of_media()
             if name not in (LOG, *OF_THE_FILE) and not keeps:
                 self._salvaged.replace(name, self._other, SECRET_COLUMNS.get(name, ()))
-        if self._has_tail:
-            self._salvaged.retake_log(self._other, all_rows=True)
-            for name, columns in SECRET_COLUMNS.items():
-                self._salvaged.take_columns(name, columns)
-        self._notes.append(
-            "What was committed behind the damaged part of the write-ahead log was executed again."
-            if self._has_tail
-            else "Rows were not what the command log leads to, and were made again from it."
-        )
-        return executed
+        self._notes.append("Rows were not what the command log leads to, and were made again from it.")
+        return not failed
+
+    def _take_tables_of_base(self) -> None:
+        """Take all rows from a backup that was made after what was read."""
+        for name in self._salvaged.found:
+            if name not in (LOG, "scope"):
+                self._salvaged.replace(name, self._other, ())
+                self._salvaged.found[name] = TableFound(whole=True)
+        self._salvaged.retake_log(self._other, all_rows=True)
+        self._salvaged.forget_taken()
+        self._read_until = self._base_seq
+        self._notes.append(f"The backup is newer than what was read: all rows are as of its command {self._base_seq}.")
 
     def _tell_secrets(self, room_ids: Iterable[str], report: ScopeReport) -> None:
         """Tell which rooms were made again by commands, which do not have their passwords."""
@@ -364,7 +410,8 @@ class Rebuilding:
             salvaged_log.keep_log(target, self._ends, log, self._greatest)
         else:
             report.outcome = "partly lost"
-            report.commands_lost = _missing(log, self._greatest)
+            report.commands_lost = self._commands_lost(log)
+            report.more_commands = not self._knows_end()
             report.ids_known = salvaged_log.add_known_ids(target, known)
             forget = not self._salvaged.found["log_references"].whole
             salvaged_log.begin_new_log(target, self._ends, log, self._greatest, forget_results=forget)
@@ -373,6 +420,13 @@ class Rebuilding:
         self._add_parents(target)
         ends = salvaged_log.ends_of(target)
         report.seq, report.log_from = ends.seq, ends.log_from
+
+    def _commands_lost(self, log: salvaged_log.LogFound) -> list[salvaged_log.Range]:
+        """The first and last numbers of commands whose rows are lost, but not of those that an earlier repair lost."""
+        behind = [(log.last + 1, self._greatest)] if self._greatest > log.last else []
+        left_out = self._ends.log_from - 1  # by the repair that began this log
+        lost = [each for each in (*log.missing, *behind) if each != (left_out, left_out)]
+        return [each for each in lost if each[1] > left_out or not self._salvaged.found[LOG].whole]
 
     def _tell_losses(self, report: ScopeReport, *, exact: bool) -> None:
         for name, found in self._salvaged.found.items():
@@ -422,6 +476,16 @@ class Rebuilding:
         return proof._replace(problems=[each for each in proof.problems if each.file == result.name])
 
 
+@contextmanager
+def _unless_unreadable() -> Iterator[None]:
+    """End the block if a file cannot be read; a full disk is no damage of it."""
+    try:
+        yield
+    except (*DAMAGE, CannotOpen, apsw.Error, OSError) as error:
+        if is_disk_full(error):
+            raise
+
+
 def _with_our_tables(path: Path) -> apsw.Connection:
     """Open a damaged database; raises `CannotOpen` if its tables are not ours, and what is in `DAMAGE`."""
     connection = open_damaged(path)
@@ -436,11 +500,6 @@ def _with_our_tables(path: Path) -> apsw.Connection:
 def _keys(rows: Iterable[dict[str, Any]]) -> dict[tuple[tuple[str, Any], ...], None]:
     """Rows as keys, in their order."""
     return dict.fromkeys(tuple(each.items()) for each in rows)
-
-
-def _missing(log: salvaged_log.LogFound, greatest: int) -> list[tuple[int, int]]:
-    """The first and last numbers of commands whose rows are lost."""
-    return [*log.missing, *([(log.last + 1, greatest)] if greatest > log.last else [])]
 
 
 def _remove_cleared(store: SqliteStore) -> None:

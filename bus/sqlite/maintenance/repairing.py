@@ -11,7 +11,7 @@ crash at any moment loses nothing. A daemon refuses a database with such a file 
 import hashlib
 import shutil
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -24,12 +24,14 @@ from backscroll.bus.files import free_bytes, make_directory, size_of, sync_direc
 from backscroll.bus.gate import KEYS_FILE, TOKENS_FILE, Gate
 from backscroll.bus.progress import Progress
 from backscroll.bus.sqlite import opening
+from backscroll.bus.sqlite.errors import is_disk_full
 from backscroll.bus.sqlite.maintenance.catalog import CannotBackUp
 from backscroll.bus.sqlite.maintenance.copying import CannotCopy, copy_database, copy_file
 from backscroll.bus.sqlite.maintenance.good_copies import GoodCopies
+from backscroll.bus.sqlite.maintenance.media_check import LOST_MAX
 from backscroll.bus.sqlite.maintenance.proof import prove
 from backscroll.bus.sqlite.maintenance.rebuilding import CannotRebuild, Damaged, Rebuilding
-from backscroll.bus.sqlite.maintenance.repair_report import NAMED_MAX, RepairReport, ScopeReport
+from backscroll.bus.sqlite.maintenance.repair_report import NAMED_MAX, REPORT_FILE, RepairReport, ScopeReport
 from backscroll.bus.sqlite.opening import DEFAULT_FILE, REPAIRED
 from backscroll.bus.sqlite.scopes import DELETING, OWN_FILES, RESTORING, beside
 from backscroll.bus.sqlite.statements import COMPILED, fetch
@@ -39,8 +41,8 @@ from backscroll.schema.wire import DEFAULT_SCOPE
 
 SCRATCH = ".repairing"
 PARTIAL = ".damaged-partial"
-REPORT_FILE = "report.txt"
 SPACE_TIMES = 5  # of what is damaged: a copy set aside, one to read, what was read, a replay, and the new file
+SETTING_ASIDE = "setting damaged files aside"
 OWN = tuple(suffix for suffix in OWN_FILES if suffix != REPAIRED)
 
 
@@ -51,7 +53,7 @@ class CannotRepair(CannotStart):
 
 
 class Examined(NamedTuple):
-    """A scope and what is wrong with it: with its database, in words, and which parts of its media."""
+    """A scope and what is wrong with it: with its database, in words, and the hashes of parts of its media."""
 
     scope: str
     path: Path
@@ -70,7 +72,15 @@ def repair(data_dir: Path, backups: Path | None, scope: str | None, progress: Pr
     with locked(data_dir):
         if (data_dir / RESTORING).exists():
             raise CannotRepair(f"a restore into {data_dir} was interrupted, so its files may not fit. Restore again.")
-        return _Repair(data_dir, backups, progress).run(scope)
+        try:
+            return _Repair(data_dir, backups, progress).run(scope)
+        except (apsw.FullError, OSError) as error:
+            if not is_disk_full(error):
+                raise
+            raise CannotRepair(
+                f"the disk of {data_dir} is full. Free some of it, or copy the directory to another disk, and repair "
+                "again. What was not repaired is as it was."
+            ) from error
 
 
 class _Repair:
@@ -79,7 +89,7 @@ class _Repair:
         self._copies = _good_copies(backups, data_dir)
         self._progress = progress
         self._scratch = data_dir / SCRATCH
-        self._report = RepairReport()
+        self._report = RepairReport(with_backups=backups is not None)
         self._aside = Path()
 
     def run(self, scope: str | None) -> RepairReport:
@@ -101,7 +111,9 @@ class _Repair:
     def _begin(self) -> None:
         """Finish what an interrupted repair has decided, and remove what it has left otherwise."""
         for ready in [*self._dir.glob(f"*{REPAIRED}"), *self._dir.glob(f"scopes/*{REPAIRED}")]:
-            _exchange(ready.with_name(ready.name.removesuffix(REPAIRED)))
+            path = ready.with_name(ready.name.removesuffix(REPAIRED))
+            _exchange(path)
+            self._report.finished.append(str(path.relative_to(self._dir)))
         for left in (self._scratch, self._dir / PARTIAL):
             shutil.rmtree(left, ignore_errors=True)
         self._scratch.mkdir(mode=0o700)
@@ -112,12 +124,13 @@ class _Repair:
         """The scopes to examine, and their databases, which may be missing."""
         if scope is not None:
             path = self._path_of(scope)
-            if not any(beside(path, suffix).exists() for suffix in OWN):
+            if not any(beside(path, suffix).exists() for suffix in OWN) and not path.with_suffix(".media").exists():
                 raise CannotRepair(f"there is no scope {scope!r} in {self._dir}.")
             yield scope, path
             return
         yield DEFAULT_SCOPE, self._dir / DEFAULT_FILE
-        found = {each.with_name(f"{each.name.partition('.')[0]}.db") for each in self._dir.glob("scopes/*.db*")}
+        files = (each for pattern in ("*.db*", "*.media") for each in self._dir.glob(f"scopes/{pattern}"))
+        found = {each.with_name(f"{each.name.partition('.')[0]}.db") for each in files}
         for path in sorted(found):
             if not beside(path, DELETING).exists():
                 yield self._name_of(path), path
@@ -137,6 +150,7 @@ class _Repair:
         name, path = scope
         media = path.with_suffix(".media")
         damage: list[str] = []
+        _refuse_others(path)
         with _told_in(damage):
             opening.check_files(path, WalLineage(path), read_only=True)
         with _told_in(damage):
@@ -144,7 +158,10 @@ class _Repair:
                 return Examined(name, path, damage, [])
             proof = prove(self._closed(path), media, self._progress, scratch=self._scratch)
             damage += [each.what for each in proof.problems if each.file == path.name]
-            return Examined(name, path, damage, [each.file for each in proof.problems if each.file != path.name])
+            for each in proof.problems:
+                if each.file == media.name:  # the directory, and not a part in it
+                    raise CannotRepair(f"{media}: {each.what}. Make it readable, and repair again.")
+            return Examined(name, path, damage, proof.parts_lost)
         return Examined(name, path, damage, [])
 
     def _closed(self, path: Path) -> Path:
@@ -182,14 +199,14 @@ class _Repair:
         for each in damaged:
             if each.damage:
                 together += [file for suffix in OWN if (file := beside(each.path, suffix)).is_file()]
-            together += [file for part in each.parts if (file := each.path.parent / part).is_file()]
+            together += [file for part in each.parts if (file := _part_path(each.path, part)).is_file()]
         self._check_space(sum(map(size_of, together)))
         partial = self._dir / PARTIAL
         for file in together:
             copy = partial / file.relative_to(self._dir)
             make_directory(copy.parent)
             try:
-                copy_file(file, copy, self._progress, "setting damaged files aside")
+                copy_file(file, copy, self._progress, SETTING_ASIDE)
             except OSError as error:
                 raise CannotRepair(
                     f"{file} cannot be copied ({error.strerror}). If the disk fails, copy it as a whole first."
@@ -224,6 +241,7 @@ class _Repair:
                 write_whole(self._dir / name, copy)
                 self._report.files.append(f"{name} was damaged, and is now as it is in the backup.")
             else:
+                self._report.files_lost.append(name)
                 self._report.files.append(
                     f"{name} is damaged, and there is no backup of it: it is as it was. Remove it to start without, "
                     "and make what was in it again."
@@ -231,14 +249,21 @@ class _Repair:
 
     def _repair_scope(self, damaged: Examined) -> None:
         file = str(damaged.path.relative_to(self._dir))
-        report = ScopeReport(scope=damaged.scope, file=file, damage=damaged.damage + damaged.parts)
+        parts = [f"part {sha256} of media is missing, or its bytes were altered" for sha256 in damaged.parts]
+        report = ScopeReport(scope=damaged.scope, file=file, damage=damaged.damage + parts)
         self._report.scopes.append(report)
-        self._repair_media(damaged, report)
+        if len(damaged.parts) >= LOST_MAX:
+            report.outcome = "partly lost"
+            report.maybe_more.append("media_parts")
+            report.notes.append("More parts of media are missing or damaged than one repair looks at: repair again.")
+        self._repair_media(damaged.path, damaged.parts, report)
         if damaged.damage:
-            self._rebuild(damaged, report)
+            needed = self._rebuild(damaged, report)
+            self._repair_media(damaged.path, [each for each in needed if each not in set(damaged.parts)], report)
         self._tell_media(damaged.path, report)
 
-    def _rebuild(self, damaged: Examined, report: ScopeReport) -> None:
+    def _rebuild(self, damaged: Examined, report: ScopeReport) -> list[str]:
+        """Replace a database by a new one, if that can be made. Returns the parts of media that it lacks."""
         path = damaged.path
         own = self._scratch / "rebuilt"
         shutil.rmtree(own, ignore_errors=True)
@@ -252,30 +277,34 @@ class _Repair:
             aside = self._aside / relative
             base = self._copies.base_of(damaged.scope, relative, own, self._progress)
             scope = Damaged(damaged.scope, aside, path.with_suffix(".media"), base)
-            Rebuilding(scope, own, self._progress).run(own / "result.db", report)
+            proof = Rebuilding(scope, own, self._progress).run(own / "result.db", report)
         except CannotRebuild as error:
             report.outcome, report.reason = "not repaired", str(error)
-            return
+            return []
         self._write_report()
         make_directory(path.parent)
         (own / "result.db").rename(beside(path, REPAIRED))
         sync_directory(path.parent)
         _exchange(path)
+        return proof.parts_lost
 
-    def _repair_media(self, damaged: Examined, report: ScopeReport) -> None:
+    def _repair_media(self, database: Path, parts: list[str], report: ScopeReport) -> None:
         """Take parts of media from the backup; those that it does not have are not in place any more."""
-        for part in damaged.parts:
-            path = damaged.path.parent / part
-            data = self._copies.part(path.name)
+        for sha256 in parts:
+            path = _part_path(database, sha256)
+            aside = self._aside / path.relative_to(self._dir)
+            if path.is_file() and not aside.exists():  # which media there are was not known before
+                make_directory(aside.parent)
+                copy_file(path, aside, self._progress, SETTING_ASIDE)
+            data = self._copies.part(sha256)
             if data is not None:
                 make_directory(path.parent)
                 write_whole(path, data)
                 report.media_restored += 1
-            elif path.is_file():
-                path.unlink()  # its copy was set aside
-                report.media_lost.append(path.name)
             else:
-                report.media_lost.append(path.name)
+                if path.is_file():
+                    path.unlink()
+                report.media_lost.append(sha256)
 
     def _tell_media(self, path: Path, report: ScopeReport) -> None:
         """Tell what names the parts of media that are lost."""
@@ -303,6 +332,8 @@ class _told_in:  # noqa: N801  # used like a function
         pass
 
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> bool:
+        if isinstance(error, Exception) and is_disk_full(error):
+            return False
         if isinstance(error, CannotOpen | CannotCopy | apsw.Error | OSError | UnicodeDecodeError):
             self._damage.append(str(error))
             return True
@@ -314,6 +345,19 @@ def _good_copies(backups: Path | None, data_dir: Path) -> GoodCopies:
         return GoodCopies(backups, data_dir)
     except CannotBackUp as error:
         raise CannotRepair(f"nothing was repaired: {error}") from error
+
+
+def _refuse_others(path: Path) -> None:
+    """Raise `CannotRepair` for a file of another program or of a later version: that is no damage."""
+    with suppress(apsw.Error, OSError, UnicodeDecodeError), closing(opening.open_alone(path)) as connection:
+        try:
+            opening.recognise(connection, path)
+        except CannotOpen as error:
+            raise CannotRepair(f"nothing was repaired: {error}") from error
+
+
+def _part_path(database: Path, sha256: str) -> Path:
+    return database.with_suffix(".media") / sha256[:2] / sha256
 
 
 def _exchange(path: Path) -> None:

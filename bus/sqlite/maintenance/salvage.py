@@ -13,7 +13,7 @@ them, whatever they mean.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -256,21 +256,15 @@ class Salvage:
 
         With `only_known`, those that an index names, if there is one that names all.
         """
-        self._target.execute(f"ATTACH :path AS {OTHER}", {"path": str(other)})
-        try:
+        with self._attached(other):
             return self._fill(table, only_known=only_known)
-        finally:
-            self._target.execute(f"DETACH {OTHER}")
 
     def take_log(self, other: Path) -> None:
         """Add the rows of the log that another database has and this one lacks, and note which they are."""
-        self._target.execute(f"ATTACH :path AS {OTHER}", {"path": str(other)})
-        try:
+        with self._attached(other):
             missing = f"SELECT seq FROM {OTHER}.commands EXCEPT SELECT seq FROM main.commands"
             self._target.execute(f"INSERT OR IGNORE INTO {KNOWN}.{TAKEN} {missing}")
             self._fill("commands", only_known=False)
-        finally:
-            self._target.execute(f"DETACH {OTHER}")
 
     def take_columns(self, table: str, columns: Iterable[str]) -> None:
         """Take columns of rows that were seen with `read_log`, where all others are as they are here."""
@@ -281,13 +275,23 @@ class Salvage:
             f"UPDATE main.{table} AS ours SET {values} FROM {KNOWN}.{SEEN}{table} AS seen WHERE {same}"
         )
 
-    def copy_until(self, seq: int, path: Path) -> None:
-        """Copy what was read to a new file, as the store that it was after a command."""
+    def copy_until(self, seq: int, path: Path, *, log_is_whole: bool) -> None:
+        """Copy what was read to a new file, as the store that it was after a command.
+
+        If its log is not whole, it is no part of the store, and the result of that command is forgotten: its row is
+        left out, so it would not be erased.
+        """
         self._target.execute("VACUUM INTO :path", {"path": str(path)})
         with closing(apsw.Connection(str(path))) as copy:
             copy.pragma("journal_mode", "memory")
             copy.execute("DELETE FROM commands WHERE seq > :seq", {"seq": seq})
             copy.execute("UPDATE sequence SET closed = 1")
+            if not log_is_whole:
+                copy.execute("UPDATE sequence SET log_from = seq + 1")
+                copy.execute("DELETE FROM commands WHERE seq = :seq", {"seq": seq})
+        if not log_is_whole:
+            forget = "UPDATE main.commands SET result = x'' WHERE seq = :seq AND result IS NOT NULL"
+            self._target.execute(forget, {"seq": seq})
 
     def has_taken_log(self) -> bool:
         """Whether there are rows of the log from elsewhere."""
@@ -298,19 +302,29 @@ class Salvage:
 
         Those that were taken from elsewhere, or all.
         """
-        self._target.execute(f"ATTACH :path AS {OTHER}", {"path": str(other)})
-        try:
+        with self._attached(other):
             self._target.execute(
                 f"INSERT OR REPLACE INTO main.commands SELECT * FROM {OTHER}.commands"
                 f"{'' if all_rows else f' WHERE seq IN (SELECT seq FROM {KNOWN}.{TAKEN})'}"
             )
-        finally:
-            self._target.execute(f"DETACH {OTHER}")
+
+    def forget_taken(self) -> None:
+        """Forget which rows of the log are from elsewhere: those of all tables are now."""
+        self._target.execute(f"DELETE FROM {KNOWN}.{TAKEN}")
 
     def forget_results_taken(self) -> None:
         """Forget the results in rows of the log from elsewhere: their text may have been deleted since."""
         taken = f"SELECT seq FROM {KNOWN}.{TAKEN}"
         self._target.execute(f"UPDATE main.commands SET result = x'' WHERE result IS NOT NULL AND seq IN ({taken})")
+
+    @contextmanager
+    def _attached(self, other: Path) -> Iterator[None]:
+        """Attach another database as `OTHER`."""
+        self._target.execute(f"ATTACH :path AS {OTHER}", {"path": str(other)})
+        try:
+            yield
+        finally:
+            self._target.execute(f"DETACH {OTHER}")
 
     def _fill(self, table: str, *, only_known: bool) -> int:
         of = next(each for each in tables_of(self._target) if each.name == table)
@@ -330,16 +344,13 @@ class Salvage:
             f"({ours.replace('ours.*', f'ours.{name}')})" if name in set(keep) else f"theirs.{name}"
             for name in of.columns
         ]
-        self._target.execute(f"ATTACH :path AS {OTHER}", {"path": str(other)})
-        try:
+        with self._attached(other):
             self._target.execute(
                 f"INSERT OR REPLACE INTO main.{table} ({', '.join(of.columns)})"
                 f" SELECT {', '.join(values)} FROM {OTHER}.{table} AS theirs"
             )
             gone = f"SELECT 1 FROM {OTHER}.{table} AS theirs WHERE {same}"
             self._target.execute(f"DELETE FROM main.{table} AS ours WHERE NOT EXISTS ({gone})")
-        finally:
-            self._target.execute(f"DETACH {OTHER}")
 
     def lost(self, table: str) -> Iterator[dict[str, Any]]:
         """What is known of the rows of a table that are lost, by column."""

@@ -5,6 +5,7 @@ their ids stay known, and a new log begins behind them (`begin_new_log`).
 """
 
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import apsw
@@ -24,6 +25,7 @@ from backscroll.schema.command_log import (
     digest_of,
     encode_facts,
 )
+from backscroll.schema.row_pairs import pairs
 from backscroll.schema.tables import Commands, Sequence
 
 Range = tuple[int, int]
@@ -31,7 +33,7 @@ Range = tuple[int, int]
 
 INSERT_SEQUENCE = statement(insertion(Sequence))
 DELETE_SEQUENCE = statement(Sequence.delete())
-SELECT_IDS = statement(Commands.select(Commands.seq, Commands.id, Commands.chain).order_by(Commands.seq))
+SELECT_CHAINS = statement(Commands.select(Commands.seq, Commands.chain).order_by(Commands.seq))
 INSERT_COMMAND = statement(insertion(Commands).on_conflict_ignore())
 DELETE_COMMAND = statement(Commands.delete().where(Commands.seq == Named("seq")))
 FORGET_PAYLOADS = statement(Commands.update({Commands.payload: Named("payload")}))
@@ -67,7 +69,7 @@ def wrong_rows(connection: apsw.Connection) -> list[tuple[int, str]]:
         chain = before.chain if before and before.seq == row.seq - 1 else CHAIN_START if row.seq == 1 else None
         if not _is_right(row, chain):
             wrong.append((row.seq, row.id))
-        before = row
+        before = row if row.type != UNKNOWN_TYPE else None  # whose chain is not known
     return wrong
 
 
@@ -114,11 +116,13 @@ def rooms_saved(connection: apsw.Connection, from_seq: int) -> list[str]:
 
 def is_same_log(ours: apsw.Connection, theirs: apsw.Connection) -> bool | None:
     """Whether two logs have the same rows where both have rows; None if there are no such rows."""
-    other: Any = theirs.execute(COMPILED[SELECT_IDS])
-    chains = {row[0]: row[2] for row in other}
-    own: Any = ours.execute(COMPILED[SELECT_IDS])
-    common = [chains[seq] == chain for seq, _, chain in own if seq in chains]
-    return all(common) if common else None
+
+    def chains(connection: apsw.Connection) -> Iterator[Any]:
+        return connection.execute(COMPILED[SELECT_CHAINS])
+
+    both = ((one, other) for one, other in pairs(chains(ours), chains(theirs), itemgetter(0)) if one and other)
+    first = next(both, None)
+    return None if first is None else first[0] == first[1] and all(one == other for one, other in both)
 
 
 def add_known_ids(connection: apsw.Connection, known: Iterable[dict[str, Any]]) -> int:
