@@ -42,7 +42,7 @@ from backscroll.schema.operations import OPERATIONS, Command, Query
 from tests.support.clocks import Clock
 from tests.support.messages import save_message, save_payload
 from tests.support.peers import Peer, Reply
-from tests.support.requests import example, in_sensible_order
+from tests.support.requests import example, harmless_example, in_sensible_order
 from tests.support.waiting import wait_until
 
 StartDaemon = Callable[..., DaemonProcess]
@@ -186,7 +186,7 @@ def test_every_operation_is_tried_with_every_caller_on_every_transport(opened: O
             for operation in in_sensible_order():
                 wire_name, auth = operation.wire_name, opened.tokens[name]
                 envelope = {"scope": SCOPE} | ({} if auth is None else {"auth": auth})
-                found = verdict(peer.ask(wire_name, example(operation), **envelope))
+                found = verdict(peer.ask(wire_name, harmless_example(operation), **envelope))
                 wanted = "allowed" if transport == "ipc" else expected(wire_name, caller)
                 cells += 1
                 if found != wanted:
@@ -210,7 +210,7 @@ def test_what_is_refused_changes_nothing(opened: Open) -> None:
             auth = opened.tokens[name]
             for at, operation in enumerate(each for each in OPERATIONS.values() if issubclass(each, Command)):
                 envelope = {"scope": f"new-{at % 3}"} | ({} if auth is None else {"auth": auth})
-                reply = opened.peers[transport].ask(operation.wire_name, example(operation), **envelope)
+                reply = opened.peers[transport].ask(operation.wire_name, harmless_example(operation), **envelope)
                 assert reply["error"]["code"] in ("unauthenticated", "forbidden"), (name, operation, reply)
     assert owner.ask("list-scopes")["result"] == ["default"]
     assert owner.ask("get-log")["result"]["lastSeq"] == 0

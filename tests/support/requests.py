@@ -51,6 +51,12 @@ def example(operation: type[Operation[Any]]) -> dict[str, Any]:
     return payload
 
 
+def harmless_example(operation: type[Operation[Any]]) -> dict[str, Any]:
+    """The example of an operation that is to be executed: a directory that it names is none of this machine."""
+    payload = example(operation)
+    return payload | {"directory": "backups"} if "directory" in payload else payload
+
+
 def in_sensible_order() -> list[type[Operation[Any]]]:
     """All operations: those that save first, then those that read, and those that delete last."""
     return sorted(OPERATIONS.values(), key=lambda operation: _rank(operation.wire_name.split("-")[0]))
