@@ -30,7 +30,7 @@ SELECT_PART = statement(
     )
 )
 SELECT_PARTS = statement(MediaParts.select(MediaParts.sha256).where(MediaParts.media_id == Named("media_id")))
-SELECT_FILES = statement(Media.select(Media.id, Media.sha256, Media.size).order_by(Media.id))
+SELECT_ALL_FILES = statement(Media.select(Media.id, Media.sha256, Media.size).order_by(Media.id))
 SELECT_ORDERED_PARTS = statement(
     MediaParts.select(MediaParts.position, MediaParts.sha256)
     .where(MediaParts.media_id == Named("media_id"))

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from backscroll import handlers
 from backscroll.bus.inprocess import InProcess
-from backscroll.bus.sqlite import opening, store
+from backscroll.bus.sqlite import maintenance, opening, store
 from backscroll.bus.sqlite.statements import COMPILED
 from backscroll.clients.python import Client
 from backscroll.handlers.lists import OrderedRows
@@ -22,6 +22,7 @@ from backscroll.handlers.message_rows import Deletion
 from backscroll.handlers.rooms import ChildList
 from backscroll.handlers.rows import TablePages
 from backscroll.handlers.sql import STATEMENTS, Statement
+from backscroll.handlers.table_rows import TableRows
 from backscroll.schema import (
     OPERATIONS,
     Attachment,
@@ -194,8 +195,9 @@ def test_the_number_of_statements_does_not_grow_with_rows(
 
 
 MODULES = [import_module(f"{handlers.__name__}.{each.name}") for each in iter_modules(handlers.__path__)]
-COUNTING = "backscroll.handlers.scopes"
-"""Its statements count a whole scope's rows, and read its tables through to do so."""
+MAINTENANCE = [import_module(f"{maintenance.__name__}.{each.name}") for each in iter_modules(maintenance.__path__)]
+OF_WHOLE_SCOPES = ("scopes", "log_check", "table_rows", "newest_changes", "repairs")
+"""Handlers whose statements count or compare the rows of a whole scope, and read its tables through to do so."""
 
 
 def statements_in(value: Any) -> Iterator[tuple[str, Statement]]:
@@ -207,24 +209,29 @@ def statements_in(value: Any) -> Iterator[tuple[str, Statement]]:
         inside = [(getattr(key, "__name__", key), each) for key, each in value.items()]
     elif isinstance(value, tuple | list):
         inside = enumerate(value)
-    elif isinstance(value, ModuleType | ChildList | Deletion | OrderedRows | TablePages):
+    elif isinstance(value, ModuleType | ChildList | Deletion | OrderedRows | TablePages | TableRows):
         inside = vars(value).items()
     for name, each in inside:
         if not str(name).startswith("__") and not isinstance(each, ModuleType):
             yield from ((f".{name}{path}", found) for path, found in statements_in(each))
 
 
-def all_statements() -> dict[str, str]:
-    """Every statement that a store compiles, by name."""
-    named = {
+def named_in(modules: Iterable[ModuleType]) -> dict[Statement, str]:
+    """The statements of some modules, with their names."""
+    return {
         found: f"{module.__name__.rpartition('.')[2]}{path}"
-        for module in [*MODULES, store, opening]
+        for module in modules
         for path, found in statements_in(module)
         if not path.startswith(".STATEMENTS.")
     }
-    counting = {found for module in MODULES if module.__name__ == COUNTING for _, found in statements_in(module)}
-    assert named.keys() == set(STATEMENTS)
-    return {name: COMPILED[found] for found, name in named.items() if found not in counting}
+
+
+def all_statements() -> dict[str, str]:
+    """Every statement that a request may execute, by name."""
+    of_requests = [each for each in MODULES if each.__name__.rpartition(".")[2] not in OF_WHOLE_SCOPES]
+    named = named_in([*of_requests, store, opening])
+    assert named.keys() | named_in([*MODULES, *MAINTENANCE]).keys() == set(STATEMENTS)
+    return {name: COMPILED[found] for found, name in named.items()}
 
 
 def reads_one_row(sql: str) -> bool:

@@ -89,4 +89,5 @@ def test_the_scenarios_touch_most_operations() -> None:
     assert set(OPERATIONS) - set(used) <= {
         *("create-token", "revoke-token", "list-tokens", "add-key", "revoke-key", "list-keys", "hello"),
         *("adopt-legacy-database", "health", "describe"),
+        *("get-tasks", "start-check", "start-backup", "start-backup-verification", "list-backups"),
     }

@@ -9,7 +9,7 @@ from typing import Any
 from backscroll.bus.progress import Progress
 from backscroll.bus.sqlite.blobs import HASH_CHARACTERS, BlobDirectory
 from backscroll.bus.sqlite.maintenance.findings import Findings, explained
-from backscroll.handlers.media import SELECT_FILES, SELECT_ORDERED_PARTS, SELECT_USE_OF_PART
+from backscroll.handlers.media import SELECT_ALL_FILES, SELECT_ORDERED_PARTS, SELECT_USE_OF_PART
 from backscroll.handlers.storage import Reads
 
 CHUNK_BYTES = 2**20
@@ -35,7 +35,7 @@ class MediaCheck:
 
     def check(self, db: Reads) -> None:
         """Compare the files of all media with their hashes, sizes and rows, then the parts that no media names."""
-        for media_id, sha256, size in db.each(SELECT_FILES):
+        for media_id, sha256, size in db.each(SELECT_ALL_FILES):
             with self._findings.reading(f"media {media_id}"):
                 self._check_file(media_id, sha256, size, db)
         for path in self._files() if self._unnamed_parts else ():
