@@ -24,7 +24,7 @@ from tests.support.requests import body
 
 PAGE_BYTES = 4096
 SEED = 20_261_126
-TRIALS, TRIALS_LONG = 4, 150  # of each kind
+TRIALS, TRIALS_LONG = 3, 150  # of each kind
 Plain = dict[str, Any]
 Kind = Callable[[int, int, random.Random], None]
 

@@ -220,7 +220,7 @@ def outcome_of(scope: ScopeReport, found: Contents, history: History) -> str:
 
 
 KILLED = 77
-STEPS_QUICK = 10
+STEPS_QUICK = 4
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forks of this process")
