@@ -67,4 +67,5 @@ def _print_report(into: Path, report: RestoreReport) -> None:
         sys.stdout.write(f"{printable(problem.scope)}: {printable(problem.file)}: {printable(problem.what)}\n")
     if report.set_aside is not None:
         sys.stdout.write(f"What was in {into} before is in {report.set_aside}: remove it when you no longer need it.\n")
-    sys.stdout.write(f"Start the daemon on {into}. Clients that have seen more than that read everything anew.\n")
+    sys.stdout.write(f"Start the daemon on {into.absolute()}.\n")
+    sys.stdout.write("Clients that have seen more than that read everything anew.\n")
