@@ -11,6 +11,7 @@ from backscroll.bus.failures import RESCUE, CannotOpen
 from backscroll.bus.logging import log
 from backscroll.bus.sqlite import checksums
 from backscroll.bus.sqlite.statements import COMPILED, fetch
+from backscroll.bus.sqlite.wal_check import NoLocks
 from backscroll.bus.sqlite.wal_lineage import WalLineage, new_lineage
 from backscroll.handlers.sql import Named, statement
 from backscroll.schema.migrations.sqlite import APPLICATION_ID, migrations
@@ -49,15 +50,8 @@ class WithoutLocks(apsw.VFS):
         return _FileWithoutLocks(checksums.VFS, name, flags)
 
 
-class _FileWithoutLocks(apsw.VFSFile):
-    def xLock(self, level: int) -> None:  # noqa: N802
-        pass
-
-    def xUnlock(self, level: int) -> None:  # noqa: N802
-        pass
-
-    def xCheckReservedLock(self) -> bool:  # noqa: N802
-        return False
+class _FileWithoutLocks(NoLocks, apsw.VFSFile):
+    """A file with checksums."""
 
 
 WITHOUT_LOCKS = WithoutLocks()

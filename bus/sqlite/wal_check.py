@@ -14,7 +14,7 @@ import apsw
 
 from backscroll.bus.sqlite.checksums import RESERVED_BYTES
 
-PAGE_BYTES = 4096
+PAGE_BYTES = 4096  # of all our databases
 CHECKPOINT_NOOP = -1
 """Copies nothing, and returns the number of frames."""
 SUFFIX = "-wal"
@@ -54,6 +54,19 @@ def _empty_database() -> bytes:
     return bytes(page)
 
 
+class NoLocks:
+    """A file, besides a class of apsw, that nobody else writes: it is locked without doing anything."""
+
+    def xLock(self, level: int) -> None:  # noqa: N802
+        pass
+
+    def xUnlock(self, level: int) -> None:  # noqa: N802
+        pass
+
+    def xCheckReservedLock(self) -> bool:  # noqa: N802
+        return False
+
+
 class _LogAlone(apsw.VFS):
     """Opens the log beside the path of a database to read it, and an imaginary file in place of the database."""
 
@@ -75,7 +88,7 @@ class _LogAlone(apsw.VFS):
         raise apsw.IOError(f"{filename} is only read")
 
 
-class _EmptyDatabase(apsw.VFSFile):
+class _EmptyDatabase(NoLocks, apsw.VFSFile):
     """A file that has the page of an empty database and cannot be written."""
 
     page = _empty_database()
@@ -88,15 +101,6 @@ class _EmptyDatabase(apsw.VFSFile):
 
     def xFileSize(self) -> int:  # noqa: N802
         return len(self.page)
-
-    def xLock(self, level: int) -> None:  # noqa: N802
-        pass
-
-    def xUnlock(self, level: int) -> None:  # noqa: N802
-        pass
-
-    def xCheckReservedLock(self) -> bool:  # noqa: N802
-        return False
 
     def xFileControl(self, _op: int, _pointer: int) -> bool:  # noqa: N802
         return False

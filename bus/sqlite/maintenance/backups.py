@@ -49,7 +49,7 @@ from backscroll.bus.sqlite.maintenance.catalog import (
     writing,
 )
 from backscroll.bus.sqlite.maintenance.copying import CannotCopy, DamagedCopy, copy_database, plain_errors, remove_copy
-from backscroll.bus.sqlite.maintenance.findings import Problem
+from backscroll.bus.sqlite.maintenance.findings import PROBLEMS_MAX, Problem
 from backscroll.bus.sqlite.maintenance.increments import (
     CannotContinue,
     LogEnd,
@@ -75,7 +75,6 @@ from backscroll.schema.tables import MediaParts
 DAY_MS = 86_400_000
 FULL_AFTER_MS = 7 * DAY_MS
 COPIES_MAX = 3
-PROBLEMS_MAX = 100
 CANNOT_CONTINUE = (CannotContinue, Busy, Storage, DamagedBlob, apsw.Error, *DECODE_ERRORS)
 """Why a scope is copied whole: if it is damaged, the proof of the copy says what is."""
 OWN_FILES = (KEYS_FILE, TOKENS_FILE)

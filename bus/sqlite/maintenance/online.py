@@ -12,7 +12,7 @@ from backscroll.bus.sqlite.maintenance import backups
 from backscroll.bus.sqlite.maintenance.backups import copied
 from backscroll.bus.sqlite.maintenance.catalog import CannotBackUp, read_catalog
 from backscroll.bus.sqlite.maintenance.copying import CannotCopy, DamagedCopy
-from backscroll.bus.sqlite.maintenance.findings import Problem
+from backscroll.bus.sqlite.maintenance.findings import PROBLEMS_MAX, Problem
 from backscroll.bus.sqlite.maintenance.proof import Proof
 from backscroll.bus.sqlite.maintenance.worker import Worker
 from backscroll.bus.sqlite.scopes import CHECKING, LOW_BYTES, SqliteScopes
@@ -22,7 +22,6 @@ from backscroll.schema.replies import Backup
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 FILES_OF_PROOF = 3  # of the size of the database: the copy, and what the log is executed into
-PROBLEMS_MAX = 100
 NAMED_MAX = 3  # of what could not be checked or compared
 CANNOT_CHECK = (BackscrollError, CannotCopy, OSError)
 

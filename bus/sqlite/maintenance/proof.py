@@ -18,6 +18,7 @@ from backscroll.bus.progress import Progress
 from backscroll.bus.sqlite import opening
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.checksums import is_mismatch
+from backscroll.bus.sqlite.legacy_file import HEADER_BYTES, MAGIC
 from backscroll.bus.sqlite.maintenance.findings import DAMAGE, Findings, Problem, explained
 from backscroll.bus.sqlite.maintenance.media_check import MediaCheck, MediaOfCopy
 from backscroll.bus.sqlite.maintenance.replaying import LogComparison, Refused, Unreadable
@@ -33,8 +34,6 @@ from backscroll.schema.command_log import CHAIN_START
 from backscroll.schema.migrations.sqlite import migrations
 from backscroll.schema.wire import DEFAULT_SCOPE
 
-MAGIC = b"SQLite format 3\x00"
-HEADER_BYTES = 100
 PAGE_SIZES = tuple(2**power for power in range(9, 17))
 PAGES_NAMED = 10
 PAGES_BETWEEN_PROGRESS = 1_000

@@ -21,14 +21,14 @@ from typing import Any, BinaryIO
 
 from backscroll.bus.sqlite.checksums import RESERVED_BYTES, reserved_bytes
 from backscroll.bus.sqlite.opening import open_alone
+from backscroll.bus.sqlite.wal_check import PAGE_BYTES
+from backscroll.bus.sqlite.wal_lineage import FRAME_HEADER_BYTES, HEADER_BYTES
 
 SIZE_AT, FREE_LIST_AT = 28, 32  # in the header of a database: its number of pages, and which of them are free
 UINT32 = 2**32 - 1
 LITTLE_ENDIAN, BIG_ENDIAN = b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83"
 """How a log begins, depending on the numbers that its checksums are sums of."""
 LOG_VERSION = 3_007_000
-LOG_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24
-PAGE_BYTES = 4_096  # of all our databases
 FRAME_SUMS = struct.Struct(">II")
 FRAME_BYTES = FRAME_HEADER_BYTES + PAGE_BYTES
 SPOILED = b"\xff" * PAGE_BYTES
@@ -79,9 +79,9 @@ def copy_mended_log(log: Path, copy: Path) -> bool:
     """Copy a write-ahead log without its damaged frames. Returns whether there are intact ones behind a damaged one."""
     damaged = healed = False
     with log.open("rb") as source, copy.open("wb") as target:
-        header = source.read(LOG_HEADER_BYTES)
+        header = source.read(HEADER_BYTES)
         salts, order = _salts_of(header, source), ">" if header[:4] == BIG_ENDIAN else "<"
-        before: Sums = FRAME_SUMS.unpack_from(header.ljust(LOG_HEADER_BYTES, b"\0"), 24)
+        before: Sums = FRAME_SUMS.unpack_from(header.ljust(HEADER_BYTES, b"\0"), 24)
         start = LITTLE_ENDIAN + struct.pack(">III", LOG_VERSION, PAGE_BYTES, 0) + salts
         last = _sums(start, (0, 0), "<")
         target.write(start + FRAME_SUMS.pack(*last))
@@ -101,10 +101,10 @@ def copy_mended_log(log: Path, copy: Path) -> bool:
 def _salts_of(header: bytes, log: BinaryIO) -> bytes:
     """The salts of the frames of a log: those in the first frame, if its header is damaged."""
     order = ">" if header[:4] == BIG_ENDIAN else "<"
-    if len(header) == LOG_HEADER_BYTES and _sums(header[:24], (0, 0), order) == FRAME_SUMS.unpack_from(header, 24):
+    if len(header) == HEADER_BYTES and _sums(header[:24], (0, 0), order) == FRAME_SUMS.unpack_from(header, 24):
         return header[16:24]
     frame = log.read(FRAME_HEADER_BYTES)
-    log.seek(LOG_HEADER_BYTES)
+    log.seek(HEADER_BYTES)
     return frame[8:16].ljust(8, b"\0")
 
 

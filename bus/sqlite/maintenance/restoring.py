@@ -43,7 +43,7 @@ from backscroll.bus.sqlite.maintenance.catalog import (
     read_catalog,
 )
 from backscroll.bus.sqlite.maintenance.copying import CannotCopy, copy_file, plain_errors
-from backscroll.bus.sqlite.maintenance.findings import Problem
+from backscroll.bus.sqlite.maintenance.findings import PROBLEMS_MAX, Problem
 from backscroll.bus.sqlite.maintenance.increments import lines_of, log_end, passwords_in, passwords_of, read_page
 from backscroll.bus.sqlite.scopes import OWN_FILES as DATABASE_FILES
 from backscroll.bus.sqlite.scopes import RESTORING, SqliteScopes, beside
@@ -63,7 +63,6 @@ from backscroll.schema.wire import MSGPACK
 
 ENTRIES_AT_ONCE = 256
 BYTES_AT_ONCE = 4 * 2**20
-PROBLEMS_MAX = 100
 BUILDING = ".restoring-"
 MEDIA_COMMANDS = (PutMediaPart.wire_name, PutMedia.wire_name)
 
