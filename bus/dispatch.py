@@ -339,7 +339,7 @@ class Dispatcher:
         if cached is Cached.NOT or (request.deadline is not None and self._clock() >= request.deadline):
             return None
         store = self._scopes.store_if_open(request.scope)
-        if store is None:
+        if store is None or store.is_shared:
             return None
         if store.due_at is not None and store.due_at <= store.now():
             return None

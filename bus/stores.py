@@ -34,12 +34,15 @@ class CommittedCommand(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """A durable transaction of a scope: the seq of its last command, the chain after it, and its commands."""
+    """A durable transaction of a scope: the seq of its last command, the chain after it, and its commands.
+
+    Several transactions of other daemons may be told as one; if they are too many, their commands are None.
+    """
 
     scope: str
     seq: int
     chain: bytes
-    commands: list[CommittedCommand]
+    commands: list[CommittedCommand] | None
 
 
 class BackupPlan(NamedTuple):
@@ -63,6 +66,8 @@ class ReadStore(Protocol):
     """A scope as queries need it. May be used by any thread."""
 
     query_cache: QueryCache
+    is_shared: bool
+    """Whether other daemons write to the scope too, so that only a snapshot tells which results are still correct."""
     due_at: int | None
     """When something expires in the scope, in milliseconds since the epoch: not later than the first that does."""
 

@@ -282,7 +282,7 @@ class SqliteScopes:
         self._may_refuse = bool(space.scope_bytes or space.data_bytes)
         self._number: int | None = None  # of scopes besides `default`; None until they are counted
         self._measured, self._measured_at = 0, -MEASURE_SECONDS
-        self._empty = EmptyStore(directory, clock)
+        self._empty = EmptyStore(clock)
         apsw.soft_heap_limit(PAGE_CACHES_BYTES)
         if not self.is_read_only():
             self._remove_leftovers()

@@ -1,0 +1,196 @@
+"""The handlers' statements as SQL text for PostgreSQL, each limited to one scope.
+
+All scopes are in the same tables, and `scope` is the first column of every key. Handlers know nothing of it: when a
+statement is compiled, each table in it gets the condition `scope = $1`, and each inserted row the value, wherever in
+the statement they are. So no statement can forget it, and none touches two scopes. (Row-level security in the database
+guards the same once more.)
+"""
+
+from collections.abc import Iterator
+from copy import copy
+from typing import Any, Final, NamedTuple
+
+import peewee
+
+from backscroll.handlers.sql import STATEMENTS, Named, Positional, Statement
+
+SCOPE: Final = "scope"
+LONG_BYTES: Final = 4096  # a column with more is one of long texts: ids have at most 512, other texts are shorter
+NAMED_AFTER: Final = 1  # parameters before the first one of a statement: the scope
+
+
+class Compiled(NamedTuple):
+    """The text of a statement, and the names of its parameters `$2`, `$3` … (`$1` is the scope).
+
+    A statement with positional parameters has no names.
+    """
+
+    text: str
+    names: tuple[str, ...]
+
+    def values(self, scope: str, named: dict[str, Any]) -> list[Any]:
+        """What to bind, given the values by name."""
+        return [scope, *(named[name] for name in self.names)]
+
+
+class ScopedContext(peewee.Context):  # type: ignore[misc]  # peewee has no types
+    """Writes SQL, and adds the scope to every query while it does."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.names: list[str] = []
+
+    def sql(self, obj: Any) -> Any:
+        match obj:
+            case Named():
+                return self.literal(f"${self._number(obj.name)}")
+            case Positional():
+                return self.literal(f"${obj.number + NAMED_AFTER}")
+            case peewee.Select():
+                return _scoped_select(obj).__sql__(self)
+            case peewee.Update() | peewee.Delete():
+                scoped = obj.clone()
+                scoped._where = _and(obj._where, _of_scope(obj.table))
+                return scoped.__sql__(self)
+            case peewee.Insert():
+                return _scoped_insert(obj).__sql__(self)
+            case peewee.Join():
+                return _scoped_join(obj).__sql__(self)
+        return super().sql(obj)
+
+    def _number(self, name: str) -> int:
+        if name not in self.names:
+            self.names.append(name)
+        return self.names.index(name) + NAMED_AFTER + 1
+
+
+class ScopedDialect(peewee.PostgresqlDatabase):  # type: ignore[misc]
+    """PostgreSQL's SQL with the scope in every query. Never opened."""
+
+    context_class = ScopedContext
+
+    def get_context_options(self) -> dict[str, Any]:
+        options: dict[str, Any] = super().get_context_options()
+        return options | {"dialect": "postgresql"}
+
+
+DIALECT: Final = ScopedDialect(None)
+IS_SCOPE: Final = peewee.SQL("$1")
+
+
+class CompiledStatements(dict[Statement, Compiled]):
+    """The text of each statement; one that is not compiled yet is compiled when it is first used."""
+
+    def compile_all(self) -> None:
+        for statement in STATEMENTS:
+            self[statement]
+
+    def __missing__(self, statement: Statement) -> Compiled:
+        compiled = self[statement] = compiled_for_scope(statement.query)
+        return compiled
+
+
+def compiled_for_scope(query: peewee.BaseQuery) -> Compiled:
+    """The text of a query with the scope in every part of it."""
+    context = DIALECT.get_sql_context()
+    text, values = context.sql(query).query()
+    assert not values, f"the query contains the literal values {values}: bind them with Named"
+    return Compiled(text, tuple(context.names))
+
+
+COMPILED = CompiledStatements()
+
+
+class StatementsWithin(dict[Statement, Compiled]):
+    """The text of SELECTs that end when their rows have more characters than fit: then no more are sent.
+
+    The row with which the sum of long texts exceeds the parameter `size_max` is the last one.
+    """
+
+    def __missing__(self, statement: Statement) -> Compiled:
+        text, names = COMPILED[statement]
+        columns = statement.query.selected_columns
+        rows = ", ".join(f"c{at}" for at in range(len(columns)))
+        long = [at for at, column in enumerate(columns) if isinstance(_column(column), peewee.TextField)]
+        size = " + ".join(f"CASE WHEN octet_length(c{at}) > {LONG_BYTES} THEN length(c{at}) ELSE 0 END" for at in long)
+        sized = f"SELECT *, {size or '0'} AS size FROM ({text}) AS r ({rows})"
+        summed = f"SELECT *, sum(size) OVER (ROWS UNBOUNDED PRECEDING) AS total FROM ({sized}) AS s"
+        within = f"SELECT {rows} FROM ({summed}) AS t WHERE total - size <= ${len(names) + NAMED_AFTER + 1}::bigint"
+        compiled = self[statement] = Compiled(within, (*names, "size_max"))
+        return compiled
+
+
+WITHIN = StatementsWithin()
+
+
+def _column(selected: Any) -> Any:
+    return getattr(selected, "column", selected) if not isinstance(selected, peewee.Field) else selected
+
+
+def _scoped_select(query: Any) -> Any:
+    scoped = query.clone()
+    for source in query._from_list:
+        scoped._where = _and(scoped._where, *_outer_conditions(source))
+    if query._order_by:
+        scoped._order_by = tuple(_nulls_first(each) for each in query._order_by)
+    return scoped
+
+
+def _outer_conditions(source: Any) -> Iterator[Any]:
+    """The conditions on the tables of a FROM that belong into the WHERE: those of joins with ON are in there."""
+    if not isinstance(source, peewee.Join):
+        yield _of_scope(source)
+        return
+    yield from _outer_conditions(source.lhs)
+    if source._on is None:
+        yield _of_scope(source.rhs)
+
+
+def _scoped_join(join: Any) -> Any:
+    if join._on is None:
+        return join
+    scoped = copy(join)
+    scoped._on = _and(join._on, _of_scope(join.rhs))
+    return scoped
+
+
+def _scoped_insert(query: Any) -> Any:
+    scoped = query.clone()
+    column = _scope_column(query.table)
+    if isinstance(query._insert, dict):
+        scoped._columns = [column, *query._insert]
+        scoped._insert = [{column: IS_SCOPE, **query._insert}]
+    else:
+        scoped._columns = [column, *query._columns]
+        selected = query._insert.clone()
+        selected._returning = (IS_SCOPE, *query._insert._returning)
+        scoped._insert = selected
+    conflict = query._on_conflict
+    if conflict is not None and conflict._conflict_target:
+        scoped._on_conflict = copy(conflict)
+        scoped._on_conflict._conflict_target = [SCOPE, *conflict._conflict_target]
+    return scoped
+
+
+def _scope_column(source: Any) -> Any:
+    return peewee.Column(source if isinstance(source, peewee.ModelAlias) else source._meta.table, SCOPE)
+
+
+def _of_scope(source: Any) -> Any:
+    return peewee.Expression(_scope_column(source), "=", IS_SCOPE)
+
+
+def _and(*conditions: Any) -> Any:
+    combined: Any = None
+    for condition in conditions:
+        if condition is not None:
+            combined = condition if combined is None else combined & condition
+    return combined
+
+
+def _nulls_first(order: Any) -> Any:
+    """What is ordered by, with the unset ones first, as in SQLite."""
+    ordering = order if isinstance(order, peewee.Ordering) else peewee.Ordering(order, "ASC")
+    if not getattr(ordering.node, "null", False):
+        return order
+    return peewee.Ordering(ordering.node, ordering.direction, nulls="first" if ordering.direction == "ASC" else "last")

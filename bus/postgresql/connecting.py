@@ -1,0 +1,270 @@
+"""Connections to one database: a bounded pool, how values are sent, and what has to be true before it is used."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final, Self
+
+import psycopg
+from psycopg import conninfo, sql
+from psycopg.adapt import Dumper
+from psycopg.pq import TransactionStatus
+from psycopg.types.string import BytesBinaryDumper, StrDumperUnknown
+from psycopg_pool import ConnectionPool
+
+from backscroll.bus.failures import BadSettings, CannotOpen
+from backscroll.bus.logging import log
+from backscroll.bus.postgresql.errors import may_succeed_later
+from backscroll.schema.migrations.postgresql import migrations
+
+VERSION_MIN: Final = 150_000
+CONNECTIONS_IDLE: Final = 1
+CONNECT_SECONDS: Final = 5
+PREPARED_MAX: Final = 1_000  # there are fewer statements
+MIGRATION_LOCK: Final = 0x62736372  # the bytes `bscr`
+SHARED_SCOPE: Final = ""  # of what belongs to no caller's scope
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+class UntypedInt(Dumper):
+    """An integer or a flag, whose type the server knows from where it is used, so a statement is prepared only once."""
+
+    def dump(self, obj: int) -> bytes:
+        return b"%d" % obj
+
+    def quote(self, obj: int) -> bytes:
+        return self.dump(obj)
+
+
+class UntypedBytes(BytesBinaryDumper):
+    """The same for bytes."""
+
+    oid = 0
+
+
+class Database:
+    """One database: a pool of at most `connections`, which waits `wait_ms` for a free one or for a server.
+
+    Raises `BadSettings` for an address that cannot be one.
+    """
+
+    def __init__(self, url: str, *, connections: int, wait_ms: int) -> None:
+        self.name = shown(url)
+        self.wait_seconds = wait_ms / 1000
+        self.wait_ms = wait_ms
+        self.server_version = ""
+        self._pool: ConnectionPool[Connection] = ConnectionPool(
+            url,
+            min_size=CONNECTIONS_IDLE,
+            max_size=connections,
+            open=False,
+            timeout=self.wait_seconds,
+            reconnect_timeout=CONNECT_SECONDS,
+            kwargs=connection_options(),
+            configure=_configure,
+            reset=_reset,
+        )
+
+    def open(self) -> None:
+        """Connect, check the server and the role, and migrate the tables. Raises `CannotOpen`."""
+        with explained(self.name):
+            self._pool.open()
+            try:
+                self._pool.wait(CONNECT_SECONDS)
+                with self.connection() as connection:
+                    self.server_version = _check_server(connection, self.name)
+                    migrate(connection, self.name)
+            except BaseException:
+                self._pool.close()
+                raise
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection without a transaction. One that is broken, or left in a transaction, is closed at the end."""
+        with self._pool.connection() as connection:
+            yield connection
+
+    @contextmanager
+    def listing(self) -> Iterator[Connection]:
+        """A connection in a transaction that sees the names of all scopes, and nothing else."""
+        with self.begun("BEGIN READ ONLY; SELECT set_config('backscroll.listing', 'on', true)") as (connection, _):
+            yield connection
+
+    @contextmanager
+    def begun(self, start: str) -> Iterator[tuple[Connection, list[tuple[Any, ...]]]]:
+        """A connection on which these statements have begun a transaction, and the rows of the last one.
+
+        If the connection turns out to be broken, another one is tried, for as long as the database may be waited for.
+        What is not committed by the end of the block is rolled back.
+        """
+        connection, rows = self._begun(start)
+        try:
+            yield connection, rows
+        finally:
+            self._put_back(connection)
+
+    def _begun(self, start: str) -> tuple[Connection, list[tuple[Any, ...]]]:
+        deadline = time.monotonic() + self.wait_seconds
+        while True:
+            connection = self._pool.getconn(max(0.001, deadline - time.monotonic()))
+            try:
+                return connection, rows_of(connection, start)
+            except BaseException as error:
+                self._put_back(connection)
+                if not may_succeed_later(error) or time.monotonic() >= deadline:
+                    raise
+            wait_until(deadline)
+
+    def _put_back(self, connection: Connection) -> None:
+        with suppress(psycopg.Error):
+            if connection.info.transaction_status is not TransactionStatus.IDLE:
+                connection.execute("ROLLBACK", prepare=False)
+        self._pool.putconn(connection)
+
+    def close(self) -> None:
+        self._pool.close(timeout=0)
+
+    def statistics(self) -> dict[str, int]:
+        """The pool's counters, as psycopg names them."""
+        return self._pool.get_stats()
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def connection_options() -> dict[str, Any]:
+    """How every connection is made: transactions are begun explicitly, and every statement is prepared."""
+    return {
+        "autocommit": True,
+        "prepare_threshold": 0,
+        "cursor_factory": psycopg.RawCursor,
+        "connect_timeout": CONNECT_SECONDS,
+        "application_name": "backscroll",
+        "keepalives_idle": 30,
+        "tcp_user_timeout": 10_000,
+    }
+
+
+def shown(url: str) -> str:
+    """An address as it may be shown: without a password. Raises `BadSettings` for one that has a password."""
+    try:
+        parts = conninfo.conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        raise BadSettings(f"the store is not an address of a PostgreSQL database: {error}") from None
+    if "password" in parts:
+        raise BadSettings(
+            "the address of the store has a password in it, which every user of the machine could see: put it into "
+            "PGPASSWORD, into a password file (PGPASSFILE), or into a service file"
+        )
+    host, name = parts.get("host") or parts.get("service") or "", parts.get("dbname") or ""
+    return f"postgresql://{host}/{name}"
+
+
+@contextmanager
+def explained(name: str) -> Iterator[None]:
+    """Turn errors from connecting and preparing a database into a `CannotOpen` that says what to do."""
+    try:
+        yield
+    except psycopg.Error as error:
+        detail = str(error).strip() or type(error).__name__
+        raise CannotOpen(f"{name} cannot be used: {detail}") from error
+
+
+def transaction_start(scope: str, mode: str, timeouts_ms: dict[str, int], then: str) -> str:
+    """The text that begins a transaction of a scope in one round trip, with a query about the scope at its end."""
+    settings = "".join(f"SET LOCAL {name} = {value}; " for name, value in timeouts_ms.items())
+    name = literal(scope)
+    return f"BEGIN {mode}; {settings}SELECT set_config('backscroll.scope', {name}, true); {then.format(scope=name)}"
+
+
+def literal(text: str) -> str:
+    """A text as it is written in SQL."""
+    return sql.Literal(text).as_string(None)
+
+
+def rows_of(connection: Connection, script: str) -> list[tuple[Any, ...]]:
+    """Execute several statements in one round trip; the rows of the last one."""
+    cursor = connection.execute(script, prepare=False)
+    while cursor.nextset():
+        pass
+    return cursor.fetchall() if cursor.description else []
+
+
+def migrate(connection: Connection, name: str) -> None:
+    """Apply the migrations that the database does not have yet. One daemon at a time does that."""
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock($1)", (MIGRATION_LOCK,))
+        connection.execute("SELECT set_config('backscroll.scope', '', true)")
+        version = _version(connection)
+        if version > len(migrations()):
+            raise CannotOpen(
+                f"{name} has schema version {version}, and this backscroll knows {len(migrations())} at most. "
+                "Use the newer backscroll that wrote it."
+            )
+        for number, script in enumerate(migrations()[version:], start=version + 1):
+            connection.execute(script, prepare=False)
+            connection.execute(
+                "INSERT INTO shared (scope, key, value) VALUES ('', 'schema_version', $1)"
+                " ON CONFLICT (scope, key) DO UPDATE SET value = excluded.value",
+                (str(number),),
+            )
+            log.info("migrated", database=name, version=number)
+
+
+def _version(connection: Connection) -> int:
+    if connection.execute("SELECT to_regclass('shared')").fetchall() == [(None,)]:
+        return 0
+    rows = connection.execute("SELECT value FROM shared WHERE scope = '' AND key = 'schema_version'").fetchall()
+    return int(rows[0][0]) if rows else 0
+
+
+def _check_server(connection: Connection, name: str) -> str:
+    """The version of the server; raises `CannotOpen` if it or the role cannot be used."""
+    [(version, number, encoding, durable)] = connection.execute(
+        "SELECT current_setting('server_version'), current_setting('server_version_num')::integer,"
+        " current_setting('server_encoding'), current_setting('synchronous_commit')"
+    ).fetchall()
+    if number < VERSION_MIN:
+        raise CannotOpen(f"{name} is PostgreSQL {version}; 15 is the oldest that can be used.")
+    if encoding != "UTF8":
+        raise CannotOpen(f"{name} has the encoding {encoding}; create a database with UTF8.")
+    if durable == "off":
+        raise CannotOpen(
+            f"{name} has synchronous_commit = off, so that commands which were acknowledged could be lost: "
+            "switch it on for the daemon's role."
+        )
+    _check_role(connection, name)
+    return str(version)
+
+
+def _check_role(connection: Connection, name: str) -> None:
+    [(role, is_exempt)] = connection.execute(
+        "SELECT rolname, rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user"
+    ).fetchall()
+    if is_exempt:
+        raise CannotOpen(
+            f"{name} is used as {role}, whom row-level security does not hold back. Create a role for the daemon "
+            "that is no superuser and has no BYPASSRLS; README.md has the statements."
+        )
+
+
+def _configure(connection: Connection) -> None:
+    connection.prepared_max = PREPARED_MAX
+    connection.adapters.register_dumper(int, UntypedInt)
+    connection.adapters.register_dumper(bool, UntypedInt)
+    connection.adapters.register_dumper(bytes, UntypedBytes)
+    connection.adapters.register_dumper(str, StrDumperUnknown)
+
+
+def _reset(connection: Connection) -> None:
+    """Nothing to do: a connection that is returned in a transaction is rolled back by the pool."""
+
+
+def wait_until(deadline: float) -> None:
+    """Wait a moment before something is tried again, not longer than until the deadline."""
+    time.sleep(max(0.0, min(0.05, deadline - time.monotonic())))
