@@ -29,8 +29,9 @@ from backscroll.bus.logging import log
 from backscroll.bus.recorder import Recorder
 from backscroll.bus.settings import Settings, from_command_line
 from backscroll.bus.sqlite.scopes import Space, SqliteScopes
+from backscroll.bus.stores import Scopes
 from backscroll.handlers.storage import Retention
-from backscroll.schema.wire import PROTOCOL_LEVEL
+from backscroll.schema.wire import DEFAULT_SCOPE, PROTOCOL_LEVEL
 
 GIL_SWITCH_SECONDS = 0.0001  # with the default of 5 ms one busy thread would delay every reply
 GC_ALLOCATIONS = 50_000  # between two collections; the default of 700 is less than one batch of requests
@@ -93,18 +94,35 @@ def serve(settings: Settings) -> None:
     log.info("stopped")
 
 
-def _open_scopes(settings: Settings, stack: ExitStack) -> SqliteScopes:
-    """Open the data directory, and the scope `default`: if that fails, the daemon does not start."""
+def _open_scopes(settings: Settings, stack: ExitStack) -> Scopes:
+    """Open what the data is in, and the scope `default`: if that fails, the daemon does not start."""
+    retention = Retention(
+        payloads=settings.command_log == "payloads",
+        results=settings.kept_results,
+        results_ms=settings.kept_results_ms,
+        redact_replaced=settings.redact_replaced_text,
+    )
+    return _open_databases(settings, retention, stack) if settings.store else _open_files(settings, retention, stack)
+
+
+def _open_databases(settings: Settings, retention: Retention, stack: ExitStack) -> Scopes:
+    try:
+        from backscroll.bus.postgresql.opening import open_scopes
+    except ImportError as error:
+        raise BadSettings(
+            f"a store in PostgreSQL needs the package {error.name}: pip install 'backscroll[postgresql]'"
+        ) from error
+    scopes = open_scopes(settings, retention, stack)
+    scopes.open(DEFAULT_SCOPE)
+    return scopes
+
+
+def _open_files(settings: Settings, retention: Retention, stack: ExitStack) -> Scopes:
     recorder = stack.enter_context(closing(Recorder(settings.record))) if settings.record else None
     scopes = SqliteScopes(
         settings.data_dir,
         lock_wait_ms=settings.lock_wait_ms,
-        retention=Retention(
-            payloads=settings.command_log == "payloads",
-            results=settings.kept_results,
-            results_ms=settings.kept_results_ms,
-            redact_replaced=settings.redact_replaced_text,
-        ),
+        retention=retention,
         query_cache_bytes=settings.query_cache_bytes,
         adopted_bytes=settings.adopted_bytes,
         committed=recorder.committed if recorder else lambda *_: None,

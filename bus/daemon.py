@@ -421,6 +421,9 @@ class Daemon:
 
 
 def _schedule(settings: Settings) -> Schedule:
+    """What is done by itself to keep files safe; PostgreSQL has tools of its own for that."""
+    if settings.store:
+        return Schedule()
     return Schedule(
         settings.backup_dir, settings.backup_ms, settings.backups_daily, settings.backups_weekly, settings.check_ms
     )

@@ -78,8 +78,6 @@ class ReadStore(Protocol):
 class Store(ReadStore, Protocol):
     """An open scope. `read()` may be used by any thread, the methods that write only by one thread at a time."""
 
-    seq: int
-    """The seq of the last durable command."""
     seq_shown: int
     """The newest commit that a snapshot has shown. Readers can see a commit shortly before `seq` is updated."""
     clearing: bool
@@ -92,6 +90,10 @@ class Store(ReadStore, Protocol):
     """Whether `checkpoint_if_due()` has anything to do."""
     follows: bool
     """Whether the last command came from a log. More may follow it, so that none of the daemon's own may."""
+
+    @property
+    def seq(self) -> int:
+        """The seq of the last durable command."""
 
     def now(self) -> int:
         """The time of the store's clock, in milliseconds since the epoch."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from peewee import SQL, Case, Expression, Field, IntegerField, Node, NodeList
+from peewee import SQL, Case, ColumnBase, Field, IntegerField, Node, NodeList
 
 from backscroll.handlers import changes, media
 from backscroll.handlers.aliases import HIDDEN, resolved
@@ -101,7 +101,7 @@ class Deletion:
     belonged to another message.
     """
 
-    def __init__(self, where: Expression) -> None:
+    def __init__(self, where: ColumnBase) -> None:
         ids = Messages.select(Messages.id).where(where)
         attachment_ids = Attachments.select(Attachments.id).where(Attachments.message_id.in_(ids))
         about = [

@@ -44,14 +44,14 @@ ROW_BYTES = 30
 ITEM_CHARS_SURE = ITEM_BYTES_MAX // JSON_BYTES_PER_CHAR - 64 * 1024  # the rest is for ids, names and numbers
 
 
-class InDialect(peewee.ColumnBase):  # type: ignore[misc]  # peewee has no types
+class InDialect(peewee.ColumnBase):
     """SQL that each dialect has other words for."""
 
     def __init__(self, sqlite: peewee.Node, postgresql: peewee.Node) -> None:
         super().__init__()
         self._sqlite, self._postgresql = sqlite, postgresql
 
-    def __sql__(self, context: peewee.Context) -> peewee.Context:
+    def __sql__(self, context: Any) -> Any:
         return context.sql(self._postgresql if context.state.dialect == "postgresql" else self._sqlite)
 
 
@@ -162,7 +162,9 @@ def one_of(column: peewee.Field, name: str) -> InDialect:
     elements = peewee.fn.jsonb_array_elements_text(peewee.Cast(Named(name), "jsonb"))
     return InDialect(
         column.in_(peewee.SQL(f"(SELECT value FROM json_each(:{name}))")),
-        peewee.Expression(column, "=", peewee.fn.ANY(peewee.fn.ARRAY(peewee.NodeList((peewee.SQL("SELECT"), elements))))),
+        peewee.Expression(
+            column, "=", peewee.fn.ANY(peewee.fn.ARRAY(peewee.NodeList((peewee.SQL("SELECT"), elements))))
+        ),
     )
 
 

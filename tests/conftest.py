@@ -25,6 +25,7 @@ from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema.errors import BackscrollError
 from tests.support.clocks import Clock
 from tests.support.notes import add_note, notes_in
+from tests.support.postgresql import Server, started
 from tests.support.schemas import ReplyChecker
 
 CORPUS = Path(__file__).parent.parent.parent / "shared" / "corpus" / "equational.jsonl.gz"
@@ -40,6 +41,12 @@ hypothesis.settings.register_profile("long", max_examples=2_000, deadline=None, 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long forms of simulations and property tests")
+    parser.addoption(
+        "--store",
+        choices=["sqlite", "postgresql"],
+        default="sqlite",
+        help="where the tests of behaviour keep their data; the other tests are of one store",
+    )
     parser.addoption("--store-counts", action="store_true", help="store what tests/laws/test_counts.py counts")
     parser.addoption("--store-losses", action="store_true", help="store what tests/bus/test_losses.py finds")
 
@@ -100,10 +107,28 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server, started when the first test needs one."""
+    with started() as server:
+        yield server
+
+
 @pytest.fixture
-def transport(tmp_path: Path, clock: Clock) -> Iterator[InProcess]:
+def store_address(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of an empty database for a store; empty where the store is files."""
+    if request.config.getoption("--store") == "sqlite":
+        yield ""
+        return
+    server: Server = request.getfixturevalue("postgresql")
+    with server.database() as address:
+        yield address
+
+
+@pytest.fixture
+def transport(tmp_path: Path, clock: Clock, store_address: str) -> Iterator[InProcess]:
     """A real store and dispatcher without a socket, with `clock` as its clock."""
-    with InProcess(tmp_path / "data", clock=clock) as transport:
+    with InProcess(tmp_path / "data", clock=clock, store=store_address) as transport:
         yield transport
 
 

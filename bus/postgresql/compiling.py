@@ -6,7 +6,7 @@ the statement they are. So no statement can forget it, and none touches two scop
 guards the same once more.)
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import copy
 from typing import Any, Final, NamedTuple
 
@@ -33,7 +33,7 @@ class Compiled(NamedTuple):
         return [scope, *(named[name] for name in self.names)]
 
 
-class ScopedContext(peewee.Context):  # type: ignore[misc]  # peewee has no types
+class ScopedContext(peewee.Context):
     """Writes SQL, and adds the scope to every query while it does."""
 
     def __init__(self, **settings: Any) -> None:
@@ -41,22 +41,14 @@ class ScopedContext(peewee.Context):  # type: ignore[misc]  # peewee has no type
         self.names: list[str] = []
 
     def sql(self, obj: Any) -> Any:
-        match obj:
-            case Named():
-                return self.literal(f"${self._number(obj.name)}")
-            case Positional():
-                return self.literal(f"${obj.number + NAMED_AFTER}")
-            case peewee.Select():
-                return _scoped_select(obj).__sql__(self)
-            case peewee.Update() | peewee.Delete():
-                scoped = obj.clone()
-                scoped._where = _and(obj._where, _of_scope(obj.table))
-                return scoped.__sql__(self)
-            case peewee.Insert():
-                return _scoped_insert(obj).__sql__(self)
-            case peewee.Join():
-                return _scoped_join(obj).__sql__(self)
-        return super().sql(obj)
+        if isinstance(obj, Named):
+            return self.literal(f"${self._number(obj.name)}")
+        if isinstance(obj, Positional):
+            return self.literal(f"${obj.number + NAMED_AFTER}")
+        for kind, scoped in SCOPED:
+            if isinstance(obj, kind):
+                return scoped(obj).__sql__(self)
+        return super().sql(obj)  # type: ignore[no-untyped-call]
 
     def _number(self, name: str) -> int:
         if name not in self.names:
@@ -64,7 +56,40 @@ class ScopedContext(peewee.Context):  # type: ignore[misc]  # peewee has no type
         return self.names.index(name) + NAMED_AFTER + 1
 
 
-class ScopedDialect(peewee.PostgresqlDatabase):  # type: ignore[misc]
+def _scoped_select(query: Any) -> Any:
+    scoped = query.clone()
+    for source in query._from_list:
+        scoped._where = _and(scoped._where, *_outer_conditions(source))
+    if query._order_by:
+        scoped._order_by = tuple(_nulls_first(each) for each in query._order_by)
+    return scoped
+
+
+def _outer_conditions(source: Any) -> Iterator[Any]:
+    """The conditions on the tables of a FROM that belong into the WHERE: those of joins with ON are in there."""
+    if not isinstance(source, peewee.Join):
+        yield _of_scope(source)
+        return
+    join: Any = source
+    yield from _outer_conditions(join.lhs)
+    if join._on is None:
+        yield _of_scope(join.rhs)
+
+
+def _scoped_join(join: Any) -> Any:
+    scoped = copy(join)
+    if join._on is not None:
+        scoped._on = _and(join._on, _of_scope(join.rhs))
+    return scoped
+
+
+def _scoped_change(query: Any) -> Any:
+    scoped = query.clone()
+    scoped._where = _and(query._where, _of_scope(query.table))
+    return scoped
+
+
+class ScopedDialect(peewee.PostgresqlDatabase):
     """PostgreSQL's SQL with the scope in every query. Never opened."""
 
     context_class = ScopedContext
@@ -92,7 +117,7 @@ class CompiledStatements(dict[Statement, Compiled]):
 
 def compiled_for_scope(query: peewee.BaseQuery) -> Compiled:
     """The text of a query with the scope in every part of it."""
-    context = DIALECT.get_sql_context()
+    context: Any = DIALECT.get_sql_context()
     text, values = context.sql(query).query()
     assert not values, f"the query contains the literal values {values}: bind them with Named"
     return Compiled(text, tuple(context.names))
@@ -109,7 +134,8 @@ class StatementsWithin(dict[Statement, Compiled]):
 
     def __missing__(self, statement: Statement) -> Compiled:
         text, names = COMPILED[statement]
-        columns = statement.query.selected_columns
+        query: Any = statement.query
+        columns = query.selected_columns
         rows = ", ".join(f"c{at}" for at in range(len(columns)))
         long = [at for at, column in enumerate(columns) if isinstance(_column(column), peewee.TextField)]
         size = " + ".join(f"CASE WHEN octet_length(c{at}) > {LONG_BYTES} THEN length(c{at}) ELSE 0 END" for at in long)
@@ -125,33 +151,6 @@ WITHIN = StatementsWithin()
 
 def _column(selected: Any) -> Any:
     return getattr(selected, "column", selected) if not isinstance(selected, peewee.Field) else selected
-
-
-def _scoped_select(query: Any) -> Any:
-    scoped = query.clone()
-    for source in query._from_list:
-        scoped._where = _and(scoped._where, *_outer_conditions(source))
-    if query._order_by:
-        scoped._order_by = tuple(_nulls_first(each) for each in query._order_by)
-    return scoped
-
-
-def _outer_conditions(source: Any) -> Iterator[Any]:
-    """The conditions on the tables of a FROM that belong into the WHERE: those of joins with ON are in there."""
-    if not isinstance(source, peewee.Join):
-        yield _of_scope(source)
-        return
-    yield from _outer_conditions(source.lhs)
-    if source._on is None:
-        yield _of_scope(source.rhs)
-
-
-def _scoped_join(join: Any) -> Any:
-    if join._on is None:
-        return join
-    scoped = copy(join)
-    scoped._on = _and(join._on, _of_scope(join.rhs))
-    return scoped
 
 
 def _scoped_insert(query: Any) -> Any:
@@ -194,3 +193,13 @@ def _nulls_first(order: Any) -> Any:
     if not getattr(ordering.node, "null", False):
         return order
     return peewee.Ordering(ordering.node, ordering.direction, nulls="first" if ordering.direction == "ASC" else "last")
+
+
+SCOPED: Final[tuple[tuple[type[Any], Callable[[Any], Any]], ...]] = (
+    (peewee.Select, _scoped_select),
+    (peewee.Join, _scoped_join),
+    (peewee.Update, _scoped_change),
+    (peewee.Delete, _scoped_change),
+    (peewee.Insert, _scoped_insert),
+)
+"""How each part of a query gets its scope."""

@@ -123,7 +123,7 @@ class Database:
         self._pool.putconn(connection)
 
     def close(self) -> None:
-        self._pool.close(timeout=0)
+        self._pool.close()
 
     def statistics(self) -> dict[str, int]:
         """The pool's counters, as psycopg names them."""

@@ -11,6 +11,7 @@ REFUSED_WHILE_STARTING = (pg.CannotConnectNow, pg.AdminShutdown, pg.CrashShutdow
 CREATED_TWICE = "sequence_pkey"
 TO_REPEAT = (pg.SerializationFailure, pg.DeadlockDetected, pg.ReadOnlySqlTransaction, *REFUSED_WHILE_STARTING)
 """Errors after which the same transaction succeeds a little later, perhaps on another server."""
+ENDED = (psycopg.InterfaceError, pg.AdminShutdown, pg.CrashShutdown, pg.IdleInTransactionSessionTimeout)
 UNREADABLE = (pg.DataCorrupted, pg.IndexCorrupted)
 
 
@@ -22,7 +23,7 @@ def is_lost(error: BaseException) -> bool:
     """Whether an error says that the connection is gone, so that it is not known whether a commit took effect."""
     if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
         return True  # libpq's own: there was no answer
-    return isinstance(error, psycopg.InterfaceError | pg.AdminShutdown | pg.CrashShutdown | pg.IdleInTransactionSessionTimeout)
+    return isinstance(error, ENDED)
 
 
 def may_succeed_later(error: BaseException) -> bool:

@@ -173,7 +173,7 @@ class PostgresStore:
         self._note_commit(transaction)
 
     def _create(self, connection: Connection) -> Row:
-        """Make the scope; raises `UniqueViolation` if another daemon does so at the same time, which `transact` repeats."""
+        """Make the scope. If another daemon does so at the same time, it fails, and `transact` repeats it."""
         scope = literal(self.scope)
         return Row(*rows_of(connection, f"INSERT INTO sequence (scope) VALUES ({scope}) RETURNING seq, lineage")[0])
 

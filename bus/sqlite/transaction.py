@@ -122,8 +122,8 @@ class Transaction(CommandTransaction, Snapshot):
     def _check_not_lost(self, error: Exception) -> None:
         """Raise `TransactionRolledBack` if nothing of the transaction can be committed after this error.
 
-        SQLite rolls it back by itself, as it does on a full disk, or a page is damaged: then a statement may have failed
-        after it had written a part of its row, for example into one index of two.
+        SQLite rolls it back by itself, as it does on a full disk, or a page is damaged: then a statement may have
+        failed after it had written a part of its row, for example into one index of two.
         """
         if not self._connection.in_transaction or is_unreadable(error):
             raise TransactionRolledBack from error
