@@ -298,10 +298,8 @@ class PostgresScopes:
 
     def _interrupt(self, *, writers: bool) -> None:
         self._stopping = True
-        with self._lock:
-            stores = list(self._stores.values())
-        for store in stores:
-            store.interrupt(writers=writers)
+        for database in self.databases():
+            database.interrupt(writers=writers)
 
     def stop(self) -> None:
         """End long work, whose requests are then answered `unavailable`. May be called from any thread."""
@@ -317,14 +315,14 @@ class PostgresScopes:
         with self._lock:
             stores = list(self._stores.values())
         warnings = [
-            f"the database {database.name} does not answer: {problem}"
-            for database, commits in self._commits.items()
-            if database is not self._default and (problem := commits.problem)
+            f"{database.name}: {database.problem}"
+            for database in self.databases()
+            if database is not self._default and database.problem
         ]
         return StorageHealth(
             engine="postgresql",
             version=self._default.server_version,
-            state=self._commits[self._default].problem or "ok",
+            state=self._default.problem or "ok",
             warnings=warnings,
             last_commit_at=max((store.committed_at for store in stores if store.committed_at), default=None),
         )
