@@ -258,9 +258,9 @@ def transaction_start(scope: str, mode: str, then: str, *, lock_ms: int, stateme
     return f"BEGIN {mode}; SELECT {set_all}; {then.format(scope=name)}"
 
 
-def literal(text: str) -> str:
-    """A text as it is written in SQL."""
-    return sql.Literal(text).as_string(None)
+def literal(value: str | bytes) -> str:
+    """A text or bytes as they are written in SQL."""
+    return sql.Literal(value).as_string(None)
 
 
 def rows_of(connection: Connection, script: str) -> list[tuple[Any, ...]]:

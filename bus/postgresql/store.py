@@ -55,10 +55,14 @@ Notify = Callable[[str, int], None]
 
 
 class Row(NamedTuple):
-    """A scope's row in `sequence`; without a lineage the scope does not exist."""
+    """A scope's row in `sequence`; without a lineage the scope does not exist.
+
+    Two rows are equal only after the same commit: a server that lost commits may count to the same `seq` again.
+    """
 
     seq: int = 0
     lineage: str = ""
+    chain: bytes = b""
 
 
 class LoggedCommand(NamedTuple):
@@ -106,7 +110,7 @@ class PostgresStore:
         self._row, self._chain = Row(), CHAIN_START  # the last commit that is known, and the chain after it
         self._position: LogPosition | None = None  # of that or an earlier commit, for the next transaction that writes
         self._clients: KnownClients | None = None  # read by the first transaction that writes
-        select = "SELECT seq, lineage FROM sequence WHERE scope = {scope}"
+        select = "SELECT seq, lineage, chain FROM sequence WHERE scope = {scope}"
         self._limits = {"lock_ms": database.wait_ms, "statement_ms": STATEMENT_SECONDS_MAX * 1000}
         self._write_start = transaction_start(scope, "", f"{select} FOR UPDATE", **self._limits)
         self._read_mode, self._read_row = "ISOLATION LEVEL REPEATABLE READ READ ONLY", select
@@ -179,7 +183,8 @@ class PostgresStore:
     def _create(self, connection: Connection) -> Row:
         """Make the scope. If another daemon does so at the same time, it fails, and `transact` repeats it."""
         scope = literal(self.scope)
-        return Row(*rows_of(connection, f"INSERT INTO sequence (scope) VALUES ({scope}) RETURNING seq, lineage")[0])
+        insert = f"INSERT INTO sequence (scope) VALUES ({scope}) RETURNING seq, lineage, chain"
+        return Row(*rows_of(connection, insert)[0])
 
     def _prepare(self, connection: Connection, row: Row, known: Row) -> tuple[LogPosition, KnownClients]:
         """The end of the log, which nobody else can move now, and who sent what in it."""
@@ -204,11 +209,13 @@ class PostgresStore:
         if transaction.due_at is not None and (self.due_at is None or transaction.due_at < self.due_at):
             self.due_at = transaction.due_at  # before anybody can read what expires then
         scope, last_id = literal(self.scope), literal(position.last_id)
-        commit = f"UPDATE sequence SET seq = {position.seq}, last_id = {last_id} WHERE scope = {scope}; COMMIT"
+        new = f"seq = {position.seq}, last_id = {last_id}, chain = {literal(position.chain)}"
+        commit = f"UPDATE sequence SET {new} WHERE scope = {scope}; COMMIT"
         with self._knowing:  # who sees the commit before this thread has noted it waits until it has
             self._position = None  # unless it is certain that the commit took effect
             rows_of(transaction.connection, commit)
-            self._row, self._chain, self._position = Row(position.seq, row.lineage), position.chain, position
+            self._row = Row(position.seq, row.lineage, position.chain)
+            self._chain, self._position = position.chain, position
             self.clearing = transaction.clearing
             if self._clients is not None:
                 self._clients.add(transaction.senders)
@@ -265,6 +272,8 @@ class PostgresStore:
         with self._knowing:
             if row.seq > self._row.seq or not self._row.lineage:
                 self._learn(snapshot, row)
+            elif row.seq == self._row.seq and row != self._row:
+                raise ScopeReplaced(self.scope)
 
     def _learn(self, snapshot: Snapshot, row: Row) -> None:
         found = [LoggedCommand(*each) for each in snapshot.rows(SELECT_SINCE, seq=self._row.seq, limit=ABSORBED_MAX)]
