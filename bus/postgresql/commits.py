@@ -23,7 +23,7 @@ SELECT_SEQS = "SELECT scope, seq FROM sequence WHERE scope = ANY($1::text[])"
 
 Seqs = dict[str, int]
 Known = Callable[[], Mapping[str, int]]
-"""The seqs of the scopes that are open, by scope."""
+"""The seqs of the scopes that are open or awaited, by scope."""
 Noticed = Callable[[str], None]
 """Receives the name of a scope that others have written to."""
 
@@ -94,9 +94,10 @@ class Commits:
                 connection.execute(f"UNLISTEN {CHANNEL}")
 
     def _seqs_in(self, connection: Connection) -> Seqs:
+        names = list(self._known())
         with connection.transaction():
             connection.execute("SELECT set_config('backscroll.listing', 'on', true)")
-            return dict(connection.execute(SELECT_SEQS, (list(self._known()),)).fetchall())
+            return dict.fromkeys(names, 0) | dict(connection.execute(SELECT_SEQS, (names,)).fetchall())
 
     def _compare(self, seqs: Seqs) -> None:
         known = self._known()

@@ -126,6 +126,11 @@ class PostgresStore:
         return self._row.seq
 
     @property
+    def last_commit(self) -> Commit:
+        """The last commit that this daemon knows of, without its commands."""
+        return Commit(self.scope, self._row.seq, self._chain, None)
+
+    @property
     def exists(self) -> bool:
         return bool(self._row.lineage)
 
