@@ -116,7 +116,7 @@ class Daemon:
             refusal=self._refusal_of,
         )
         self._waiting = WaitingQueries(answers, scopes.seq, lambda scope: scopes.store_if_open(scope, used=False))
-        scopes.on_commit(self._committed)
+        scopes.on_commit(self._committed, lambda: list(self._waiting.recent))
 
     def bind(self, endpoints: Sequence[str]) -> list[str]:
         """Bind every endpoint and return the actual addresses; raises `BadSettings`."""

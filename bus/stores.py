@@ -3,7 +3,7 @@
 `bus/sqlite/` implements them. Nothing else in the daemon depends on the database system.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
@@ -173,8 +173,12 @@ class Scopes(Protocol):
         While one is in progress or about to start, the result is None, and `resume` is called at its end.
         """
 
-    def on_commit(self, committed: Committed) -> None:
-        """Have all commits received by one more. Call it before the scopes are used by other threads."""
+    def on_commit(self, committed: Committed, awaited: Callable[[], Iterable[str]] = tuple, /) -> None:
+        """Have all commits received by one more. Call it before the scopes are used by other threads.
+
+        `awaited` are the names of scopes about which it is also told when they are not open, and other daemons write to
+        them.
+        """
 
     def clear_caches(self) -> None:
         """Free the memory of all cached results. May be called from any thread."""

@@ -23,7 +23,7 @@ SELECT_SEQS = "SELECT scope, seq FROM sequence WHERE scope = ANY($1::text[])"
 
 Seqs = dict[str, int]
 Known = Callable[[], Mapping[str, int]]
-"""The seqs of the scopes that are open, by scope."""
+"""The seqs of the scopes that are open or awaited, by scope."""
 Noticed = Callable[[str], None]
 """Receives the name of a scope that others have written to."""
 
@@ -38,7 +38,6 @@ class Commits:
         self._lock = threading.Lock()
         self._has_work = threading.Event()
         self._ended = threading.Event()
-        self.problem = ""  # why the database cannot be used now, in words
         self._threads = [
             threading.Thread(target=self._send_all, name="commits-sent", daemon=True),
             threading.Thread(target=self._receive_all, name="commits-received", daemon=True),
@@ -75,8 +74,11 @@ class Commits:
                 with self._database.connection() as connection:
                     self._receive(connection)
             except psycopg.Error as error:
-                self.problem = str(error).strip() or type(error).__name__
-                log.error("the database does not answer", database=self._database.name, error=self.problem)
+                self._database.problem = f"the database does not answer: {str(error).strip() or type(error).__name__}"
+                log.error("the database does not answer", database=self._database.name, error=str(error).strip())
+                self._ended.wait(POLL_SECONDS)
+            except Exception as error:  # noqa: BLE001  # about one scope, which is asked for again
+                log.error("commits of others are not absorbed", database=self._database.name, error=repr(error))
                 self._ended.wait(POLL_SECONDS)
 
     def _receive(self, connection: Connection) -> None:
@@ -84,7 +86,7 @@ class Commits:
         try:
             while not self._ended.is_set():
                 self._compare(self._seqs_in(connection))
-                self.problem = ""
+                self._database.problem = ""
                 for notification in connection.notifies(timeout=POLL_SECONDS, stop_after=1):
                     self._compare(_seqs_of(notification.payload))
         finally:
@@ -92,9 +94,10 @@ class Commits:
                 connection.execute(f"UNLISTEN {CHANNEL}")
 
     def _seqs_in(self, connection: Connection) -> Seqs:
+        names = list(self._known())
         with connection.transaction():
             connection.execute("SELECT set_config('backscroll.listing', 'on', true)")
-            return dict(connection.execute(SELECT_SEQS, (list(self._known()),)).fetchall())
+            return dict.fromkeys(names, 0) | dict(connection.execute(SELECT_SEQS, (names,)).fetchall())
 
     def _compare(self, seqs: Seqs) -> None:
         known = self._known()

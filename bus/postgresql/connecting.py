@@ -1,12 +1,13 @@
 """Connections to one database: a bounded pool, how values are sent, and what has to be true before it is used."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import psycopg
 from psycopg import conninfo, sql
+from psycopg import errors as pg
 from psycopg.adapt import Dumper
 from psycopg.pq import TransactionStatus
 from psycopg.types.string import BytesBinaryDumper, StrDumperUnknown
@@ -20,11 +21,48 @@ from backscroll.schema.migrations.postgresql import migrations
 VERSION_MIN: Final = 150_000
 CONNECTIONS_IDLE: Final = 1
 CONNECT_SECONDS: Final = 5
+RECONNECT_SECONDS: Final = 1  # then the pool gives up, until somebody wants a connection again
+ANSWER_SECONDS: Final = 5  # for an answer, while the database does not answer anybody
+STATEMENT_SECONDS_MAX: Final = 60  # for one statement, where there is no other bound
+IDLE_SECONDS_MAX: Final = 20  # between two statements of a transaction, which has locks; then the server ends it
 PREPARED_MAX: Final = 1_000  # there are fewer statements
 MIGRATION_LOCK: Final = 0x62736372  # the bytes `bscr`
 SHARED_SCOPE: Final = ""  # of what belongs to no caller's scope
 
-Connection = psycopg.Connection[tuple[Any, ...]]
+T = TypeVar("T")
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection on which nobody waits for ever: neither for a server that hangs, nor for one that is out of reach.
+
+    An answer that does not come within `answer_seconds` is a lost connection; so is one that does not come within
+    `ANSWER_SECONDS` while the database as a whole does not answer.
+    """
+
+    answer_seconds: float = STATEMENT_SECONDS_MAX + ANSWER_SECONDS
+    database: "Database"
+
+    def wait(self, gen: Generator[Any, Any, T], interval: float = 0.1, timeout: float | None = None) -> T:
+        return super().wait(self._bounded(gen), interval, timeout)
+
+    def _bounded(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+        heard_at = time.monotonic()
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if ready:
+                    heard_at = time.monotonic()
+                elif self._is_lost_after(time.monotonic() - heard_at):
+                    raise psycopg.OperationalError("the database server did not answer a statement")
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _is_lost_after(self, seconds: float) -> bool:
+        """Whether nothing can be expected any more after so long a silence."""
+        return seconds > (ANSWER_SECONDS if self.database.problem else self.answer_seconds)
 
 
 class UntypedInt(Dumper):
@@ -54,73 +92,101 @@ class Database:
         self.wait_seconds = wait_ms / 1000
         self.wait_ms = wait_ms
         self.server_version = ""
+        self.problem = ""
+        """Why the database cannot be used now, in words; empty if it can."""
+        self._url = url
+        self._in_use: dict[Connection, bool] = {}  # those in transactions, and whether they write
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             url,
+            connection_class=Connection,
             min_size=CONNECTIONS_IDLE,
             max_size=connections,
             open=False,
             timeout=self.wait_seconds,
-            reconnect_timeout=CONNECT_SECONDS,
+            reconnect_timeout=RECONNECT_SECONDS,
             kwargs=connection_options(),
-            configure=_configure,
-            reset=_reset,
+            configure=self._configure,
         )
 
     def open(self) -> None:
         """Connect, check the server and the role, and migrate the tables. Raises `CannotOpen`."""
         with explained(self.name):
+            with Connection.connect(self._url, **connection_options()) as connection:  # whose errors say what is wrong
+                self._configure(connection)
+                self.server_version = _check_server(connection, self.name)
+                migrate(connection, self.name)
             self._pool.open()
-            try:
-                self._pool.wait(CONNECT_SECONDS)
-                with self.connection() as connection:
-                    self.server_version = _check_server(connection, self.name)
-                    migrate(connection, self.name)
-            except BaseException:
-                self._pool.close()
-                raise
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """A connection without a transaction. One that is broken, or left in a transaction, is closed at the end."""
         with self._pool.connection() as connection:
+            connection.answer_seconds = ANSWER_SECONDS
             yield connection
 
     @contextmanager
     def listing(self) -> Iterator[Connection]:
         """A connection in a transaction that sees the names of all scopes, and nothing else."""
-        with self.begun("BEGIN READ ONLY; SELECT set_config('backscroll.listing', 'on', true)") as (connection, _):
+        start = "BEGIN READ ONLY; SELECT set_config('backscroll.listing', 'on', true)"
+        with self.begun(start, writes=False) as (connection, _):
             yield connection
 
     @contextmanager
-    def begun(self, start: str) -> Iterator[tuple[Connection, list[tuple[Any, ...]]]]:
+    def begun(
+        self, start: str, *, writes: bool, seconds: float = STATEMENT_SECONDS_MAX
+    ) -> Iterator[tuple[Connection, list[tuple[Any, ...]]]]:
         """A connection on which these statements have begun a transaction, and the rows of the last one.
 
         If the connection turns out to be broken, another one is tried, for as long as the database may be waited for.
-        What is not committed by the end of the block is rolled back.
+        What is not committed by the end of the block is rolled back. No statement in it takes longer than `seconds`.
         """
-        connection, rows = self._begun(start)
+        connection, rows = self._begun(start, writes)
+        connection.answer_seconds = seconds + ANSWER_SECONDS
         try:
             yield connection, rows
         finally:
             self._put_back(connection)
 
-    def _begun(self, start: str) -> tuple[Connection, list[tuple[Any, ...]]]:
+    def _begun(self, start: str, writes: bool) -> tuple[Connection, list[tuple[Any, ...]]]:
         deadline = time.monotonic() + self.wait_seconds
         while True:
             connection = self._pool.getconn(max(0.001, deadline - time.monotonic()))
+            connection.answer_seconds = self.wait_seconds + ANSWER_SECONDS
+            self._in_use[connection] = writes
             try:
                 return connection, rows_of(connection, start)
             except BaseException as error:
+                if isinstance(error, pg.ReadOnlySqlTransaction):
+                    connection.close()  # the address may lead to another server by now
                 self._put_back(connection)
                 if not may_succeed_later(error) or time.monotonic() >= deadline:
                     raise
             wait_until(deadline)
 
     def _put_back(self, connection: Connection) -> None:
+        connection.answer_seconds = ANSWER_SECONDS
         with suppress(psycopg.Error):
-            if connection.info.transaction_status is not TransactionStatus.IDLE:
+            if connection.info.transaction_status is TransactionStatus.ACTIVE:
+                connection.close()  # an answer is missing, and may never come
+            elif connection.info.transaction_status is not TransactionStatus.IDLE:
                 connection.execute("ROLLBACK", prepare=False)
+        del self._in_use[connection]
         self._pool.putconn(connection)
+
+    def interrupt(self, *, writers: bool) -> None:
+        """Interrupt the statements of transactions that write, or of the others. May be called from any thread."""
+        for connection, writes in list(self._in_use.items()):
+            if writes == writers:
+                with suppress(psycopg.Error):
+                    connection.cancel_safe(timeout=1.0)
+
+    def _configure(self, connection: Connection) -> None:
+        connection.database = self
+        connection.prepared_max = PREPARED_MAX
+        connection.adapters.register_dumper(int, UntypedInt)
+        connection.adapters.register_dumper(bool, UntypedInt)
+        connection.adapters.register_dumper(bytes, UntypedBytes)
+        connection.adapters.register_dumper(str, StrDumperUnknown)
 
     def close(self) -> None:
         self._pool.close()
@@ -175,16 +241,26 @@ def explained(name: str) -> Iterator[None]:
         raise CannotOpen(f"{name} cannot be used: {detail}") from error
 
 
-def transaction_start(scope: str, mode: str, timeouts_ms: dict[str, int], then: str) -> str:
-    """The text that begins a transaction of a scope in one round trip, with a query about the scope at its end."""
-    settings = "".join(f"SET LOCAL {name} = {value}; " for name, value in timeouts_ms.items())
+def transaction_start(scope: str, mode: str, then: str, *, lock_ms: int, statement_ms: int) -> str:
+    """The text that begins a transaction of a scope in one round trip, with a query about the scope at its end.
+
+    It waits `lock_ms` for a lock, and a statement in it may take `statement_ms`. Whoever leaves it open, and so keeps
+    others from the scope, loses it after a while.
+    """
     name = literal(scope)
-    return f"BEGIN {mode}; {settings}SELECT set_config('backscroll.scope', {name}, true); {then.format(scope=name)}"
+    settings = {
+        "backscroll.scope": name,
+        "lock_timeout": f"'{lock_ms}'",
+        "statement_timeout": f"'{statement_ms}'",
+        "idle_in_transaction_session_timeout": f"'{IDLE_SECONDS_MAX * 1000}'",
+    }
+    set_all = ", ".join(f"set_config('{setting}', {value}, true)" for setting, value in settings.items())
+    return f"BEGIN {mode}; SELECT {set_all}; {then.format(scope=name)}"
 
 
-def literal(text: str) -> str:
-    """A text as it is written in SQL."""
-    return sql.Literal(text).as_string(None)
+def literal(value: str | bytes) -> str:
+    """A text or bytes as they are written in SQL."""
+    return sql.Literal(value).as_string(None)
 
 
 def rows_of(connection: Connection, script: str) -> list[tuple[Any, ...]]:
@@ -251,18 +327,6 @@ def _check_role(connection: Connection, name: str) -> None:
             f"{name} is used as {role}, whom row-level security does not hold back. Create a role for the daemon "
             "that is no superuser and has no BYPASSRLS; README.md has the statements."
         )
-
-
-def _configure(connection: Connection) -> None:
-    connection.prepared_max = PREPARED_MAX
-    connection.adapters.register_dumper(int, UntypedInt)
-    connection.adapters.register_dumper(bool, UntypedInt)
-    connection.adapters.register_dumper(bytes, UntypedBytes)
-    connection.adapters.register_dumper(str, StrDumperUnknown)
-
-
-def _reset(connection: Connection) -> None:
-    """Nothing to do: a connection that is returned in a transaction is rolled back by the pool."""
 
 
 def wait_until(deadline: float) -> None:

@@ -33,6 +33,14 @@ def may_succeed_later(error: BaseException) -> bool:
     return is_lost(error) or isinstance(error, TO_REPEAT)
 
 
+def ends_transaction(error: BaseException) -> bool:
+    """Whether an error ends a whole transaction, not only the command that met it.
+
+    One that waited for a lock is not the last to do so: each of the others would wait as long.
+    """
+    return may_succeed_later(error) or isinstance(error, pg.LockNotAvailable)
+
+
 def is_disk_full(error: BaseException) -> bool:
     return isinstance(error, pg.DiskFull)
 
@@ -44,8 +52,8 @@ def wire_error(error: Exception) -> BackscrollError | None:
             return Unavailable("the database does not answer, or all connections to it are in use; try again")
         case ScopeReplaced():
             return Unavailable("the scope was replaced by another daemon; try again")
-        case pg.LockNotAvailable():
-            return Busy("another daemon is writing to this scope for long; try again")
+        case pg.LockNotAvailable() | pg.SerializationFailure() | pg.DeadlockDetected():
+            return Busy("another session of the database is in the way for long; try again")
         case pg.QueryCanceled():
             return TooLarge("the query took too long and was ended")
         case pg.DiskFull():
@@ -63,6 +71,8 @@ def wire_error(error: Exception) -> BackscrollError | None:
 def _other_error(error: Exception) -> BackscrollError | None:
     if isinstance(error, UNREADABLE):
         return Storage("the database is damaged; its operator restores it with PostgreSQL's own tools")
+    if isinstance(error, pg.ReadOnlySqlTransaction):
+        return Unavailable("the database is read-only now; try again")
     if may_succeed_later(error):
         return Unavailable("the connection to the database was lost; try again")
     if isinstance(error, psycopg.Error):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from backscroll.bus.postgresql.connecting import transaction_start
+from backscroll.bus.postgresql.connecting import Connection, transaction_start
 from backscroll.bus.postgresql.transaction import Transaction
 from backscroll.handlers import clearing
 from backscroll.handlers.registry import Handlers
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from backscroll.bus.postgresql.scopes import PostgresScopes
 
 REMOVED_AT_ONCE = 1_000  # messages of cleared rooms
+STATEMENT_SECONDS = 3_600  # for all rows of a scope
 CONTENT = [table._meta.table_name for table in TABLES if table not in (Scope, Sequence)]
 OF_SCOPE = ["blobs", *reversed(CONTENT), "sequence"]
 """All tables with rows of a scope; a table comes before those it references."""
@@ -58,8 +59,7 @@ class PostgresScopeAdmin:
     def bytes_on_disk(self) -> int:
         """The bytes of all rows of the scope, parts of media included, as they are stored; without indexes."""
         sizes = [f"(SELECT coalesce(sum(pg_column_size(t)), 0) FROM {each} t WHERE scope = $1)" for each in OF_SCOPE]
-        database = self._scopes.database_of(self.name)
-        with database.begun(transaction_start(self.name, "READ ONLY", {}, "SELECT 1")) as (connection, _):
+        with self._begun("READ ONLY", "SELECT 1") as (connection, _):
             [(size,)] = connection.execute(f"SELECT ({' + '.join(sizes)})::bigint", (self.name,)).fetchall()
         return int(size)
 
@@ -67,14 +67,22 @@ class PostgresScopeAdmin:
         return self._scopes.names()
 
     def erase(self) -> None:
-        database = self._scopes.database_of(self.name)
         lock = "SELECT 1 FROM sequence WHERE scope = {scope} FOR UPDATE"
-        with database.begun(transaction_start(self.name, "", {}, lock)) as (connection, rows):
+        with self._begun("", lock) as (connection, rows):
             if rows:
                 for table in OF_SCOPE:
                     connection.execute(f"DELETE FROM {table} WHERE scope = $1", (self.name,))
                 connection.execute("COMMIT", prepare=False)
         self._scopes.forget(self.name)
+
+    @contextmanager
+    def _begun(self, mode: str, then: str) -> Iterator[tuple[Connection, list[tuple[Any, ...]]]]:
+        """A transaction of the scope whose statements may take as long as a scope of any size needs."""
+        database = self._scopes.database_of(self.name)
+        limits = {"lock_ms": database.wait_ms, "statement_ms": STATEMENT_SECONDS * 1000}
+        start = transaction_start(self.name, mode, then, **limits)
+        with database.begun(start, writes=True, seconds=STATEMENT_SECONDS) as begun:
+            yield begun
 
     def legacy_file(self, _path: str) -> NoReturn:
         raise Invalid.at(

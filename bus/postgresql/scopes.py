@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -58,6 +58,7 @@ class PostgresScopes:
         self._query_cache_bytes = query_cache_bytes
         self._scopes_max = scopes_max
         self._receivers: list[Committed] = []
+        self._awaited: list[Callable[[], Iterable[str]]] = []
         self._stores: dict[str, PostgresStore] = {}
         self._last_used: dict[str, float] = {}
         self._closed_at_seq: dict[str, int] = {}
@@ -124,6 +125,8 @@ class PostgresScopes:
         opened = self._new_store(name)
         with self._lock:
             store = self._stores.setdefault(name, opened)
+        if store is opened:  # who waits for the scope knows another state of it, or none
+            self._committed(store.last_commit, store)
         if len(self._stores) > OPEN_MAX:
             self._close_excess()
         return store
@@ -146,6 +149,7 @@ class PostgresScopes:
             yield
         except errors.ScopeReplaced:
             self._forget(name, store)
+            self._closed_at_seq.pop(name, None)
             raise
 
     def _forget(self, name: str, store: PostgresStore) -> None:
@@ -228,8 +232,9 @@ class PostgresScopes:
 
     # Commits
 
-    def on_commit(self, committed: Committed) -> None:
+    def on_commit(self, committed: Committed, awaited: Callable[[], Iterable[str]] = tuple, /) -> None:
         self._receivers.append(committed)
+        self._awaited.append(awaited)
 
     def _committed(self, commit: Commit, store: Store) -> None:
         for receive in self._receivers:
@@ -238,19 +243,20 @@ class PostgresScopes:
     def _known_in(self, database: Database) -> Callable[[], Mapping[str, int]]:
         def known() -> Mapping[str, int]:
             with self._lock:
-                stores = list(self._stores.items())
-            return {name: store.seq for name, store in stores if self.database_of(name) is database}
+                seqs = {name: store.seq for name, store in self._stores.items()}
+            for name in (each for awaited in self._awaited for each in awaited()):
+                seqs.setdefault(name, self._closed_at_seq.get(name, 0))
+            return {name: seq for name, seq in seqs.items() if self.database_of(name) is database}
 
         return known
 
     def _noticed(self, name: str) -> None:
-        store = self._stores.get(name)
-        if store is not None:
-            try:
-                with self._forgotten_if_replaced(name, store):
-                    store.catch_up()
-            except errors.ScopeReplaced:
-                self._opened(name)  # so that who waits for the scope is asked again
+        store = self._opened(name)  # which tells those who wait for it, if it was not open
+        try:
+            with self._forgotten_if_replaced(name, store):
+                store.catch_up()
+        except errors.ScopeReplaced:
+            self._opened(name)
 
     # The daemon
 
@@ -298,10 +304,8 @@ class PostgresScopes:
 
     def _interrupt(self, *, writers: bool) -> None:
         self._stopping = True
-        with self._lock:
-            stores = list(self._stores.values())
-        for store in stores:
-            store.interrupt(writers=writers)
+        for database in self.databases():
+            database.interrupt(writers=writers)
 
     def stop(self) -> None:
         """End long work, whose requests are then answered `unavailable`. May be called from any thread."""
@@ -317,14 +321,14 @@ class PostgresScopes:
         with self._lock:
             stores = list(self._stores.values())
         warnings = [
-            f"the database {database.name} does not answer: {problem}"
-            for database, commits in self._commits.items()
-            if database is not self._default and (problem := commits.problem)
+            f"{database.name}: {database.problem}"
+            for database in self.databases()
+            if database is not self._default and database.problem
         ]
         return StorageHealth(
             engine="postgresql",
             version=self._default.server_version,
-            state=self._commits[self._default].problem or "ok",
+            state=self._default.problem or "ok",
             warnings=warnings,
             last_commit_at=max((store.committed_at for store in stores if store.committed_at), default=None),
         )

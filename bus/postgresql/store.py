@@ -12,15 +12,21 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
-
-import psycopg
 
 from backscroll.bus.clock_watch import wall_clock_ms
 from backscroll.bus.command_transaction import Environment, SavepointNeeded, TransactionRolledBack
 from backscroll.bus.logging import log
-from backscroll.bus.postgresql.connecting import Connection, Database, literal, rows_of, transaction_start, wait_until
+from backscroll.bus.postgresql.connecting import (
+    STATEMENT_SECONDS_MAX,
+    Connection,
+    Database,
+    literal,
+    rows_of,
+    transaction_start,
+    wait_until,
+)
 from backscroll.bus.postgresql.errors import ScopeReplaced, may_succeed_later
 from backscroll.bus.postgresql.transaction import Snapshot, Transaction
 from backscroll.bus.query_cache import QueryCache
@@ -35,7 +41,6 @@ from backscroll.schema.command_log import CHAIN_START, decode_facts
 from backscroll.schema.tables import Commands
 
 ABSORBED_MAX = 100  # commands of others that are looked at one by one; after more, everything may have changed
-WRITE_SECONDS_MAX = 60  # for one statement of a command
 
 SELECT_SINCE = statement(
     Commands.select(Commands.seq, Commands.at, Commands.id, Commands.type, Commands.facts, Commands.chain)
@@ -50,10 +55,14 @@ Notify = Callable[[str, int], None]
 
 
 class Row(NamedTuple):
-    """A scope's row in `sequence`; without a lineage the scope does not exist."""
+    """A scope's row in `sequence`; without a lineage the scope does not exist.
+
+    Two rows are equal only after the same commit: a server that lost commits may count to the same `seq` again.
+    """
 
     seq: int = 0
     lineage: str = ""
+    chain: bytes = b""
 
 
 class LoggedCommand(NamedTuple):
@@ -98,13 +107,12 @@ class PostgresStore:
         self._environment = Environment(retention or Retention(), random_bytes)
         self._committed, self._notify = committed, notify
         self._knowing = threading.RLock()  # held while `seq` is compared and changed
-        self._busy: dict[Connection, bool] = {}  # those that a statement may run on, and whether they write
         self._row, self._chain = Row(), CHAIN_START  # the last commit that is known, and the chain after it
         self._position: LogPosition | None = None  # of that or an earlier commit, for the next transaction that writes
         self._clients: KnownClients | None = None  # read by the first transaction that writes
-        select = "SELECT seq, lineage FROM sequence WHERE scope = {scope}"
-        limits = {"lock_timeout": database.wait_ms, "statement_timeout": WRITE_SECONDS_MAX * 1000}
-        self._write_start = transaction_start(scope, "", limits, f"{select} FOR UPDATE")
+        select = "SELECT seq, lineage, chain FROM sequence WHERE scope = {scope}"
+        self._limits = {"lock_ms": database.wait_ms, "statement_ms": STATEMENT_SECONDS_MAX * 1000}
+        self._write_start = transaction_start(scope, "", f"{select} FOR UPDATE", **self._limits)
         self._read_mode, self._read_row = "ISOLATION LEVEL REPEATABLE READ READ ONLY", select
         with self._reading(None) as (connection, row):
             snapshot = self._snapshot(connection, None)
@@ -116,6 +124,11 @@ class PostgresStore:
     def seq(self) -> int:
         """The seq of the last commit that this daemon knows of."""
         return self._row.seq
+
+    @property
+    def last_commit(self) -> Commit:
+        """The last commit that this daemon knows of, without its commands."""
+        return Commit(self.scope, self._row.seq, self._chain, None)
 
     @property
     def exists(self) -> bool:
@@ -156,7 +169,7 @@ class PostgresStore:
     def write(self, *, savepoints: bool = True) -> Iterator[Transaction]:
         """A durable transaction; on any error it has no effect. With `savepoints`, commands can fail individually."""
         known = self._row
-        with self._database.begun(self._write_start) as (connection, rows), self._used(connection, writes=True):
+        with self._database.begun(self._write_start, writes=True) as (connection, rows):
             row = Row(*rows[0]) if rows else self._create(connection)
             position, clients = self._prepare(connection, row, known) if rows else (LogPosition(), KnownClients())
             transaction = Transaction(
@@ -175,7 +188,8 @@ class PostgresStore:
     def _create(self, connection: Connection) -> Row:
         """Make the scope. If another daemon does so at the same time, it fails, and `transact` repeats it."""
         scope = literal(self.scope)
-        return Row(*rows_of(connection, f"INSERT INTO sequence (scope) VALUES ({scope}) RETURNING seq, lineage")[0])
+        insert = f"INSERT INTO sequence (scope) VALUES ({scope}) RETURNING seq, lineage, chain"
+        return Row(*rows_of(connection, insert)[0])
 
     def _prepare(self, connection: Connection, row: Row, known: Row) -> tuple[LogPosition, KnownClients]:
         """The end of the log, which nobody else can move now, and who sent what in it."""
@@ -200,11 +214,13 @@ class PostgresStore:
         if transaction.due_at is not None and (self.due_at is None or transaction.due_at < self.due_at):
             self.due_at = transaction.due_at  # before anybody can read what expires then
         scope, last_id = literal(self.scope), literal(position.last_id)
-        commit = f"UPDATE sequence SET seq = {position.seq}, last_id = {last_id} WHERE scope = {scope}; COMMIT"
+        new = f"seq = {position.seq}, last_id = {last_id}, chain = {literal(position.chain)}"
+        commit = f"UPDATE sequence SET {new} WHERE scope = {scope}; COMMIT"
         with self._knowing:  # who sees the commit before this thread has noted it waits until it has
             self._position = None  # unless it is certain that the commit took effect
             rows_of(transaction.connection, commit)
-            self._row, self._chain, self._position = Row(position.seq, row.lineage), position.chain, position
+            self._row = Row(position.seq, row.lineage, position.chain)
+            self._chain, self._position = position.chain, position
             self.clearing = transaction.clearing
             if self._clients is not None:
                 self._clients.add(transaction.senders)
@@ -232,9 +248,10 @@ class PostgresStore:
 
     @contextmanager
     def _reading(self, query_ms: int | None) -> Iterator[tuple[Connection, Row]]:
-        limits = {} if query_ms is None else {"statement_timeout": max(1, query_ms)}
-        start = transaction_start(self.scope, self._read_mode, limits, self._read_row)
-        with self._database.begun(start) as (connection, rows), self._used(connection, writes=False):
+        limits = self._limits if query_ms is None else self._limits | {"statement_ms": max(1, query_ms)}
+        start = transaction_start(self.scope, self._read_mode, self._read_row, **limits)
+        seconds = limits["statement_ms"] / 1000
+        with self._database.begun(start, writes=False, seconds=seconds) as (connection, rows):
             yield connection, Row(*rows[0]) if rows else Row()
 
     def _snapshot(self, connection: Connection, until: float | None, seq: int = 0) -> Snapshot:
@@ -260,6 +277,8 @@ class PostgresStore:
         with self._knowing:
             if row.seq > self._row.seq or not self._row.lineage:
                 self._learn(snapshot, row)
+            elif row.seq == self._row.seq and row != self._row:
+                raise ScopeReplaced(self.scope)
 
     def _learn(self, snapshot: Snapshot, row: Row) -> None:
         found = [LoggedCommand(*each) for each in snapshot.rows(SELECT_SINCE, seq=self._row.seq, limit=ABSORBED_MAX)]
@@ -281,21 +300,6 @@ class PostgresStore:
         self.due_at = next_expiry(snapshot)
         self._row, self._chain = row, chain
         self._committed(Commit(self.scope, row.seq, chain, commands), self)
-
-    @contextmanager
-    def _used(self, connection: Connection, *, writes: bool) -> Iterator[None]:
-        self._busy[connection] = writes
-        try:
-            yield
-        finally:
-            self._busy.pop(connection, None)
-
-    def interrupt(self, *, writers: bool) -> None:
-        """Interrupt the statements that readers or writers are running. May be called from any thread."""
-        for connection, writes in list(self._busy.items()):
-            if writes == writers:
-                with suppress(psycopg.Error):
-                    connection.cancel_safe(timeout=1.0)
 
     def checkpoint_if_due(self) -> None:
         """Nothing to do: the server does that."""

@@ -11,7 +11,7 @@ from psycopg.pq import TransactionStatus
 from backscroll.bus.command_transaction import CommandTransaction, Environment, TransactionRolledBack
 from backscroll.bus.postgresql.compiling import COMPILED, WITHIN
 from backscroll.bus.postgresql.connecting import Connection
-from backscroll.bus.postgresql.errors import is_lost
+from backscroll.bus.postgresql.errors import ends_transaction
 from backscroll.handlers.clients import KnownClients
 from backscroll.handlers.sql import Row, RowsWithin, Statement, TakeWithin
 from backscroll.handlers.storage import LogPosition
@@ -117,7 +117,7 @@ class Transaction(CommandTransaction, Snapshot):
         return self.rows_written, self.blobs.written, self.has_ended
 
     def _check_not_lost(self, error: Exception) -> None:
-        if self.connection.broken or is_lost(error):
+        if self.connection.broken or ends_transaction(error):
             raise TransactionRolledBack from error
 
 

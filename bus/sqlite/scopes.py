@@ -10,7 +10,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -573,7 +573,7 @@ class SqliteScopes:
         for store in self.open_stores().values():
             store.interrupt_writer()
 
-    def on_commit(self, committed: Committed) -> None:
+    def on_commit(self, committed: Committed, _awaited: Callable[[], Iterable[str]] = tuple, /) -> None:
         self._receivers.append(committed)
 
     def _committed(self, commit: Commit, store: Store) -> None:

@@ -9,6 +9,7 @@ CREATE TABLE sequence (
     scope        TEXT COLLATE "C" NOT NULL CHECK (octet_length(scope) BETWEEN 1 AND 128),
     seq          BIGINT NOT NULL DEFAULT 0,                     -- the number of the last command that took effect
     last_id      TEXT COLLATE "C" NOT NULL DEFAULT '',          -- the last generated id
+    chain        BYTEA NOT NULL DEFAULT '',                     -- of the last commit: tells histories of one lineage apart
     results_from BIGINT NOT NULL DEFAULT 1,                     -- the results of commands before this one are not stored
     log_from     BIGINT NOT NULL DEFAULT 1,                     -- the first row of the log
     lineage      TEXT COLLATE "C" NOT NULL DEFAULT gen_random_uuid()::text,  -- another one if the scope is made anew
