@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 ADOPTED_BYTES = 2**30
 """The default of the setting `adopted_bytes`."""
+OPEN_MAX, IDLE_SECONDS = 16, 60.0
+"""Scopes that are open at the same time, unless more are in use; how long one stays open that nobody uses."""
 
 
 class CommittedCommand(NamedTuple):

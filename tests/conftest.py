@@ -62,6 +62,8 @@ def pytest_configure(config: pytest.Config) -> None:
     use_files_in_memory(config)
     CHOSEN.is_postgresql = config.getoption("--store") == "postgresql"
     config.add_cleanup(CHOSEN.close)
+    if CHOSEN.is_postgresql:  # the pool of connections draws its pauses from it, in a thread of its own
+        config.addinivalue_line("filterwarnings", "ignore:Do not use the `random` module inside strategies")
     config.stash[REPLY_CHECKER] = ReplyChecker()
     config.addinivalue_line("markers", "undescribed: replies are not compared with the description")
     hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")

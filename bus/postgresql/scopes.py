@@ -16,7 +16,7 @@ from backscroll.bus.postgresql.store import PostgresStore
 from backscroll.bus.progress import Progress
 from backscroll.bus.query_cache import BYTES_MAX, QueryCache
 from backscroll.bus.sqlite.empty_store import EmptyStore
-from backscroll.bus.stores import BackupPlan, Commit, Committed, Outcome, ReadStore, Store
+from backscroll.bus.stores import IDLE_SECONDS, OPEN_MAX, BackupPlan, Commit, Committed, Outcome, ReadStore, Store
 from backscroll.handlers.registry import Handlers
 from backscroll.handlers.scopes import ScopeAdmin
 from backscroll.handlers.storage import Retention
@@ -24,8 +24,6 @@ from backscroll.schema.errors import BackscrollError, Invalid, Storage, Unavaila
 from backscroll.schema.replies import Backup, StorageHealth
 from backscroll.schema.wire import DEFAULT_SCOPE
 
-OPEN_MAX = 64
-IDLE_SECONDS = 60.0
 SELECT_NAMES = "SELECT scope FROM sequence ORDER BY scope"
 COUNT_SCOPES = "SELECT count(*) FROM sequence WHERE scope <> $1"
 SELECT_SCOPE = "SELECT 1 FROM sequence WHERE scope = $1"
@@ -83,8 +81,7 @@ class PostgresScopes:
         store = self._opened(name)
         if not store.exists:
             self._check_may_create(name)
-        with self._forgotten_if_replaced(name, store):
-            yield store
+        yield store
 
     @contextmanager
     def use_to_read(self, name: str) -> Iterator[ReadStore]:
@@ -92,19 +89,12 @@ class PostgresScopes:
         if not self.has_files(name):
             yield self._empty
             return
-        store = self._opened(name)
-        with self._forgotten_if_replaced(name, store):
-            yield store
+        yield self._opened(name)
 
     @contextmanager
     def borrow_if_open(self, name: str) -> Iterator[PostgresStore | None]:
         """The store of a scope if it is open, for the daemon's own work, which does not count as use."""
-        store = self._stores.get(name)
-        if store is None:
-            yield None
-            return
-        with self._forgotten_if_replaced(name, store):
-            yield store
+        yield self._stores.get(name)
 
     def open(self, name: str) -> PostgresStore:
         """Open a scope now."""
@@ -141,16 +131,15 @@ class PostgresScopes:
             query_cache=QueryCache(self._query_cache_bytes),
             committed=self._committed,
             notify=self._commits[database].send,
+            successor=self._successor,
+            empty=self._empty,
         )
 
-    @contextmanager
-    def _forgotten_if_replaced(self, name: str, store: PostgresStore) -> Iterator[None]:
-        try:
-            yield
-        except errors.ScopeReplaced:
-            self._forget(name, store)
-            self._closed_at_seq.pop(name, None)
-            raise
+    def _successor(self, store: PostgresStore) -> PostgresStore:
+        """The store in place of one whose scope is another by now."""
+        self._forget(store.scope, store)
+        self._closed_at_seq.pop(store.scope, None)
+        return self._opened(store.scope)
 
     def _forget(self, name: str, store: PostgresStore) -> None:
         with self._lock:
@@ -251,12 +240,7 @@ class PostgresScopes:
         return known
 
     def _noticed(self, name: str) -> None:
-        store = self._opened(name)  # which tells those who wait for it, if it was not open
-        try:
-            with self._forgotten_if_replaced(name, store):
-                store.catch_up()
-        except errors.ScopeReplaced:
-            self._opened(name)
+        self._opened(name).catch_up()  # opening it tells those who wait for it, if it was not open
 
     # The daemon
 

@@ -12,8 +12,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple, NoReturn, TypeVar
 
 from backscroll.bus.clock_watch import wall_clock_ms
 from backscroll.bus.command_transaction import Environment, SavepointNeeded, TransactionRolledBack
@@ -30,13 +30,14 @@ from backscroll.bus.postgresql.connecting import (
 from backscroll.bus.postgresql.errors import ScopeReplaced, may_succeed_later
 from backscroll.bus.postgresql.transaction import Snapshot, Transaction
 from backscroll.bus.query_cache import QueryCache
-from backscroll.bus.stores import Commit, CommittedCommand, Store
+from backscroll.bus.sqlite.empty_store import EmptyStore
+from backscroll.bus.stores import Commit, CommittedCommand, ReadStore, Store
 from backscroll.handlers.chores import next_expiry
 from backscroll.handlers.clearing import is_clearing
 from backscroll.handlers.clients import KnownClients, known_clients
 from backscroll.handlers.command_log import apply_redactions, position_of
 from backscroll.handlers.sql import Named, statement
-from backscroll.handlers.storage import LogPosition, Retention
+from backscroll.handlers.storage import LogPosition, Reads, Retention
 from backscroll.schema.command_log import CHAIN_START, decode_facts
 from backscroll.schema.tables import Commands
 
@@ -93,8 +94,14 @@ class PostgresStore:
         query_cache: QueryCache | None = None,
         committed: Callable[[Commit, Store], None] = lambda *_: None,
         notify: Notify = lambda *_: None,
+        successor: Callable[["PostgresStore"], "PostgresStore"] | None = None,
+        empty: ReadStore | None = None,
     ) -> None:
-        """Read what there is of the scope; raises errors of psycopg."""
+        """Read what there is of the scope; raises errors of psycopg.
+
+        `successor` returns the store to use from now on if the scope turns out to be another than this one knew;
+        `empty` is what is read of one that does not exist.
+        """
         self.scope = scope
         self.query_cache = QueryCache() if query_cache is None else query_cache
         self.due_at: int | None = None
@@ -106,6 +113,8 @@ class PostgresStore:
         self._clock = clock
         self._environment = Environment(retention or Retention(), random_bytes)
         self._committed, self._notify = committed, notify
+        self._successor = successor or _no_successor
+        self._empty = empty or EmptyStore(clock)
         self._knowing = threading.RLock()  # held while `seq` is compared and changed
         self._row, self._chain = Row(), CHAIN_START  # the last commit that is known, and the chain after it
         self._position: LogPosition | None = None  # of that or an earlier commit, for the next transaction that writes
@@ -116,7 +125,7 @@ class PostgresStore:
         self._read_mode, self._read_row = "ISOLATION LEVEL REPEATABLE READ READ ONLY", select
         with self._reading(None) as (connection, row):
             snapshot = self._snapshot(connection, None)
-            self._row, self._chain = row, position_of(snapshot).chain if row.lineage else CHAIN_START
+            self._row, self._chain = row, row.chain or CHAIN_START
             self.clearing = is_clearing(snapshot)
             self.due_at = next_expiry(snapshot)
 
@@ -168,6 +177,15 @@ class PostgresStore:
     @contextmanager
     def write(self, *, savepoints: bool = True) -> Iterator[Transaction]:
         """A durable transaction; on any error it has no effect. With `savepoints`, commands can fail individually."""
+        with ExitStack() as stack:
+            try:
+                transaction = stack.enter_context(self._write(savepoints))
+            except ScopeReplaced:
+                transaction = stack.enter_context(self._begun_anew()._write(savepoints))
+            yield transaction
+
+    @contextmanager
+    def _write(self, savepoints: bool) -> Iterator[Transaction]:
         known = self._row
         with self._database.begun(self._write_start, writes=True) as (connection, rows):
             row = Row(*rows[0]) if rows else self._create(connection)
@@ -237,10 +255,23 @@ class PostgresStore:
     # Reading
 
     @contextmanager
-    def read(self, query_ms: int | None = None, /) -> Iterator[Snapshot]:
+    def read(self, query_ms: int | None = None, /) -> Iterator[Reads]:
         """A snapshot of everything that is durable now. A statement that runs after `query_ms` raises `TooLarge`."""
+        with ExitStack() as stack:
+            try:
+                snapshot = stack.enter_context(self._read(query_ms))
+            except ScopeReplaced:
+                snapshot = stack.enter_context(self._begun_anew()._read(query_ms))
+            yield snapshot
+
+    @contextmanager
+    def _read(self, query_ms: int | None) -> Iterator[Reads]:
         known = self._row
         with self._reading(query_ms) as (connection, row):
+            if not row.lineage and not known.lineage:
+                with self._empty.read(query_ms) as nothing:
+                    yield nothing
+                return
             until = None if query_ms is None else time.monotonic() + query_ms / 1000
             snapshot = self._snapshot(connection, until, row.seq)
             self._absorb(snapshot, row, known)
@@ -256,6 +287,12 @@ class PostgresStore:
 
     def _snapshot(self, connection: Connection, until: float | None, seq: int = 0) -> Snapshot:
         return Snapshot(connection, self.scope, self._clock(), LogPosition(seq=seq), until)
+
+    def _begun_anew(self) -> "PostgresStore":
+        """The store that takes the place of this one, whose scope is another than it knew."""
+        store = self._successor(self)
+        self.query_cache = store.query_cache  # for who still uses this one
+        return store
 
     # What others commit
 
@@ -303,3 +340,7 @@ class PostgresStore:
 
     def checkpoint_if_due(self) -> None:
         """Nothing to do: the server does that."""
+
+
+def _no_successor(store: PostgresStore) -> NoReturn:
+    raise ScopeReplaced(store.scope)

@@ -32,7 +32,17 @@ from backscroll.bus.sqlite.opening import DEFAULT_FILE, REPAIRED, scope_named_in
 from backscroll.bus.sqlite.read_only_store import ReadOnlyStore
 from backscroll.bus.sqlite.store import RESTART, SqliteStore
 from backscroll.bus.sqlite.wal_lineage import WalLineage
-from backscroll.bus.stores import ADOPTED_BYTES, BackupPlan, Commit, Committed, Outcome, ReadStore, Store
+from backscroll.bus.stores import (
+    ADOPTED_BYTES,
+    IDLE_SECONDS,
+    OPEN_MAX,
+    BackupPlan,
+    Commit,
+    Committed,
+    Outcome,
+    ReadStore,
+    Store,
+)
 from backscroll.bus.watched_files import WatchedFiles
 from backscroll.handlers.registry import Handlers
 from backscroll.handlers.scopes import ScopeAdmin
@@ -42,7 +52,6 @@ from backscroll.schema.replies import Backup, StorageHealth
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 WAL_RESET_BUG_FROM, WAL_RESET_BUG_UNTIL = (3, 7, 0), (3, 51, 3)
-OPEN_MAX = 16
 MEASURE_SECONDS = 1.0
 DISK_FULL = "the disk is full"
 READ_ONLY = (
@@ -54,7 +63,6 @@ WRITTEN_TIMES = 2.5  # what a request takes in a log: it is stored in its row an
 SPARE_BYTES = 256 * 1024
 OPENING_BYTES = 512 * 1024  # on the disk, to open a database for writing: its log, the index of that, and the note
 PAGE_CACHES_BYTES = 64 * 2**20  # of SQLite, in the whole process: beyond that, a cache uses its own pages again
-IDLE_SECONDS = 60.0
 COMPACTED = "-compacted"  # the suffix of a compact copy in progress
 OWN_FILES = (
     "",

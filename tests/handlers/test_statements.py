@@ -12,6 +12,7 @@ import apsw
 import pytest
 from msgspec.structs import replace
 
+import backscroll.bus.postgresql.store as postgresql_store
 from backscroll import handlers
 from backscroll.bus.inprocess import InProcess
 from backscroll.bus.sqlite import maintenance, opening, store
@@ -230,7 +231,8 @@ def all_statements() -> dict[str, str]:
     """Every statement that a request may execute, by name."""
     of_requests = [each for each in MODULES if each.__name__.rpartition(".")[2] not in OF_WHOLE_SCOPES]
     named = named_in([*of_requests, store, opening])
-    assert named.keys() | named_in([*MODULES, *MAINTENANCE]).keys() == set(STATEMENTS)
+    known = named_in([*MODULES, *MAINTENANCE, postgresql_store])
+    assert named.keys() | known.keys() == set(STATEMENTS)
     return {name: COMPILED[found] for found, name in named.items()}
 
 

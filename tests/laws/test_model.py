@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 from backscroll.bus.inprocess import InProcess
 from backscroll.schema import OPERATIONS, Command
 from tests.support.model import Model, Payload, Refused
+from tests.support.stores import in_process
 
 MESSAGE_IDS, ROOM_IDS, PEOPLE = ["m-1", "m", "é:1"], ["r1", "r-2", "default"], ["ada", "bob", "a-b"]
 KEYS, PARTS, UNKNOWN = ["k1", "k2"], ["", "aGVs", "bG8="], "never made"
@@ -445,7 +446,7 @@ class Conversation(RuleBasedStateMachine):
         assert self._ask("get-attachments-for-message", messageId=message_id) == of_message
 
     def _open(self) -> InProcess:
-        return InProcess(self.directory, clock=lambda: self.model.now)
+        return in_process(self.directory, clock=lambda: self.model.now)
 
     def _body(self, operation: str, payload: Payload) -> tuple[str, bytes]:
         """The next request with its id."""

@@ -16,6 +16,7 @@ ONLY_FILES: Final[Mapping[str, str]] = {
     "tests/handlers/test_media.py::test_orphaned_parts_are_removed_after_a_day": "the files of parts",
     "tests/handlers/test_channels.py::test_times_are_whole_milliseconds_in_every_column": "types of values in SQLite",
     "tests/handlers/test_scopes.py::test_file_names_of_scopes_are_safe_on_every_file_system": "files of scopes",
+    "tests/handlers/test_scopes.py::test_scope_info_counts_only_its_own_scope": "the bytes of files",
     "tests/handlers/test_scopes.py::test_the_default_scope_can_be_deleted": "files of scopes",
     "tests/handlers/test_scopes.py::test_a_scope_refuses_the_file_of_another_scope": "files of scopes",
     "tests/handlers/test_scopes.py::test_an_older_file_is_migrated_on_adoption": "adopted files",

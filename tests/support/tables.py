@@ -18,7 +18,9 @@ def every_row(store: Any) -> Rows:
     """Every row of every table of an open store, by table name. Columns are in the order of the tables' models."""
     if hasattr(store, "path"):
         return _rows_in_file(store.path)
-    found: Rows = {}
+    found: Rows = {table._meta.table_name: [] for table in TABLES if table is not Scope}
+    if not store.exists:
+        return found
     with store.read() as snapshot:
         for table in TABLES:
             if table is Scope:
@@ -56,6 +58,8 @@ def parts_of(store: Any) -> dict[str, bytes]:
     if hasattr(store, "path"):
         files = store.blobs.directory.glob("*/*")
         return {path.name: path.read_bytes() for path in files if path.is_file()}
+    if not store.exists:
+        return {}
     with store.read() as snapshot:
         text = "SELECT sha256, data FROM blobs WHERE scope = $1"
         return dict(snapshot.connection.execute(text, (store.scope,), binary=True).fetchall())
