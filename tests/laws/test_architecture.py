@@ -137,7 +137,7 @@ def test_only_the_store_knows_sqlite(module: Path) -> None:
 
 @each_module
 def test_only_its_store_knows_postgresql(module: Path) -> None:
-    """The driver is imported there alone, and the store by the composition roots, which need it only if it is chosen."""
+    """The driver is imported there alone, and the store by the composition roots, only if it is chosen."""
     if module.as_posix().startswith("bus/postgresql/"):
         return
     imported = set(imports(module))

@@ -36,5 +36,7 @@ ONLY_FILES: Final[Mapping[str, str]] = {
     "tests/handlers/test_chat_server.py::test_a_new_daemon_creates_its_database_and_is_healthy": "the database file",
     "tests/handlers/test_chat_server.py::test_the_data_directory_is_created_on_the_first_start": "the database file",
     "tests/handlers/test_lifecycle.py::test_ping_and_health_report_on_the_daemon": "what health says of files",
+    "tests/laws/test_declared_changes.py": "SQLite's sessions observe what changes; it is declared by the handlers",
+    "tests/laws/test_secrets.py::test_recordings_and_exports_have_no_secrets": "recordings are made with files only",
 }
 """By the test's id, or its beginning."""
