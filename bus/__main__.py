@@ -26,6 +26,7 @@ from backscroll.bus.daemon import Daemon
 from backscroll.bus.directory import announced, default_endpoint, locked, place_for_endpoint
 from backscroll.bus.failures import BadSettings, CannotStart
 from backscroll.bus.logging import log
+from backscroll.bus.postgresql import packages_needed
 from backscroll.bus.recorder import Recorder
 from backscroll.bus.settings import Settings, from_command_line
 from backscroll.bus.sqlite.scopes import Space, SqliteScopes
@@ -106,12 +107,8 @@ def _open_scopes(settings: Settings, stack: ExitStack) -> Scopes:
 
 
 def _open_databases(settings: Settings, retention: Retention, stack: ExitStack) -> Scopes:
-    try:
+    with packages_needed():
         from backscroll.bus.postgresql.opening import open_scopes
-    except ImportError as error:
-        raise BadSettings(
-            f"a store in PostgreSQL needs the package {error.name}: pip install 'backscroll[postgresql]'"
-        ) from error
     scopes = open_scopes(settings, retention, stack)
     scopes.open(DEFAULT_SCOPE)
     return scopes
