@@ -18,7 +18,7 @@ from typing import NamedTuple
 import apsw
 
 from backscroll.bus.clock_watch import wall_clock_ms
-from backscroll.bus.directory import LOCK_FILE
+from backscroll.bus.directory import LOCK_FILE, RESTORING
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.files import free_bytes, make_directory, size_of, sync_directory, write_whole
 from backscroll.bus.logging import log
@@ -77,9 +77,9 @@ OWN_FILES = (
     REPAIRED,
 )
 DELETING = "-deleting"  # the suffix of the file that says that the others are being removed
-RESTORING = "restoring"  # the file that says that a restore is moving files into the data directory
 ADOPTING = "adopting-"  # the prefix of directories for copies of files to import
 CHECKING = "checking-"  # the same for copies of databases to check
+COPYING = "copying-"  # the same for databases that are copied from another store
 
 
 class Scope:
@@ -195,6 +195,19 @@ class Scope:
             sync_directory(self.path.parent)
         self.closed_at_seq = 0
 
+    def replace_all(self, database: Path, seq: int) -> None:
+        """Replace all files by a closed database and the media beside it, durably. A crash in between removes all."""
+        self.remove_files()
+        make_directory(self.path.parent)
+        marker = beside(self.path, DELETING)
+        write_whole(marker, b"")
+        media = database.with_suffix(".media")
+        if media.exists():
+            media.rename(self.media)
+        self.take_over(database, seq)
+        marker.unlink()
+        sync_directory(self.path.parent)
+
     def finish_removal(self) -> None:
         """Remove what an interrupted `remove_files` has left. Nobody may use the files."""
         if beside(self.path, DELETING).exists():
@@ -306,8 +319,9 @@ class SqliteScopes:
 
     def _remove_leftovers(self) -> None:
         directory = self.directory
-        for left in (*directory.glob(f"{ADOPTING}*"), *directory.glob(f"{CHECKING}*")):  # by a daemon that was killed
-            shutil.rmtree(left, ignore_errors=True)
+        for prefix in (ADOPTING, CHECKING, COPYING):
+            for left in directory.glob(f"{prefix}*"):  # by a daemon, or a copy, that was killed
+                shutil.rmtree(left, ignore_errors=True)
         for left in (*directory.glob(f"*{COMPACTED}*"), *directory.glob(f"scopes/*{COMPACTED}*")):  # or compaction
             left.unlink(missing_ok=True)
         for marker in (*directory.glob(f"*{DELETING}"), *directory.glob(f"scopes/*{DELETING}")):  # or deletion
@@ -634,6 +648,15 @@ class SqliteScopes:
         """Remove all files of a scope; nobody may use it."""
         self._number = None
         scope.remove_files()
+
+    def take_over(self, name: str, database: Path, seq: int) -> None:
+        """Replace all files of a scope by a closed database and the media beside it."""
+        default = self._path(DEFAULT_SCOPE)
+        if not default.exists() and not any(self.directory.glob("scopes/*.db")):
+            default.touch(mode=0o600)  # beside other scopes, it would be taken for lost
+        with self.exclusive(name) as scope:
+            self._number = None
+            scope.replace_all(database, seq)
 
     def scope_named(self, name: str) -> Scope:
         """The scope of this name, whether or not it has files."""

@@ -24,6 +24,7 @@ from backscroll.handlers.rooms import ChildList
 from backscroll.handlers.rows import TablePages
 from backscroll.handlers.sql import STATEMENTS, Statement
 from backscroll.handlers.table_rows import TableRows
+from backscroll.handlers.whole_tables import WholeTable
 from backscroll.schema import (
     OPERATIONS,
     Attachment,
@@ -197,8 +198,8 @@ def test_the_number_of_statements_does_not_grow_with_rows(
 
 MODULES = [import_module(f"{handlers.__name__}.{each.name}") for each in iter_modules(handlers.__path__)]
 MAINTENANCE = [import_module(f"{maintenance.__name__}.{each.name}") for each in iter_modules(maintenance.__path__)]
-OF_WHOLE_SCOPES = ("scopes", "log_check", "table_rows", "newest_changes", "repairs")
-"""Handlers whose statements count or compare the rows of a whole scope, and read its tables through to do so."""
+OF_WHOLE_SCOPES = ("scopes", "log_check", "table_rows", "whole_tables", "newest_changes", "repairs")
+"""Handlers whose statements count, compare or copy the rows of a whole scope, and read its tables through to do so."""
 
 
 def statements_in(value: Any) -> Iterator[tuple[str, Statement]]:
@@ -210,7 +211,7 @@ def statements_in(value: Any) -> Iterator[tuple[str, Statement]]:
         inside = [(getattr(key, "__name__", key), each) for key, each in value.items()]
     elif isinstance(value, tuple | list):
         inside = enumerate(value)
-    elif isinstance(value, ModuleType | ChildList | Deletion | OrderedRows | TablePages | TableRows):
+    elif isinstance(value, ModuleType | ChildList | Deletion | OrderedRows | TablePages | TableRows | WholeTable):
         inside = vars(value).items()
     for name, each in inside:
         if not str(name).startswith("__") and not isinstance(each, ModuleType):
