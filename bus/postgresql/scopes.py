@@ -26,6 +26,7 @@ from backscroll.schema.wire import DEFAULT_SCOPE
 
 OPEN_MAX = 64
 IDLE_SECONDS = 60.0
+UNKNOWN = -1  # the seq of a scope that was replaced: none that it has, so whoever waits for it is told
 SELECT_NAMES = "SELECT scope FROM sequence ORDER BY scope"
 COUNT_SCOPES = "SELECT count(*) FROM sequence WHERE scope <> $1"
 SELECT_SCOPE = "SELECT 1 FROM sequence WHERE scope = $1"
@@ -149,7 +150,7 @@ class PostgresScopes:
             yield
         except errors.ScopeReplaced:
             self._forget(name, store)
-            self._closed_at_seq.pop(name, None)
+            self._closed_at_seq[name] = UNKNOWN
             raise
 
     def _forget(self, name: str, store: PostgresStore) -> None:
@@ -189,7 +190,7 @@ class PostgresScopes:
     def seq(self, name: str) -> int:
         """The last seq of a scope that is known; 0 if it was not used since the start of the daemon."""
         store = self._stores.get(name)
-        return store.seq if store else self._closed_at_seq.get(name, 0)
+        return store.seq if store else max(0, self._closed_at_seq.get(name, 0))
 
     def enter_shared(self, _name: str, _resume: Callable[[], None]) -> Callable[[], None]:
         """Nothing keeps queries from a scope: what is done to it as a whole is one transaction."""
