@@ -29,6 +29,7 @@ from backscroll.handlers.storage import Reads, Status, Writes
 from backscroll.schema.command_log import Sender
 from backscroll.schema.errors import (
     BackscrollError,
+    Busy,
     CallerError,
     DeadlineExceeded,
     Internal,
@@ -674,10 +675,12 @@ class Dispatcher:
 
     @contextmanager
     def _logged(self, scope: str, chore: str) -> Iterator[None]:
-        """Log an error of a chore, which the next run tries again."""
+        """Log an error of a chore, which the next run tries again. The others go on, unless the database cannot now."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001  # the other chores go on
+        except Exception as error:
+            if isinstance(self._wire_error(error), Busy | Unavailable):
+                raise  # each of the others would wait as long, and commands with them
             log.error("a chore failed", scope=scope, chore=chore, error=str(error))
 
     def _execute_due(

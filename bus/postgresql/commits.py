@@ -13,7 +13,7 @@ import msgspec
 import psycopg
 
 from backscroll.bus.logging import log
-from backscroll.bus.postgresql.connecting import Connection, Database
+from backscroll.bus.postgresql.connecting import ANSWER_SECONDS, SHARED_SCOPE, Connection, Database
 
 CHANNEL = "backscroll"
 COALESCED_SECONDS = 0.01
@@ -53,7 +53,7 @@ class Commits:
 
     def close(self) -> None:
         self._ended.set()
-        self._has_work.set()
+        self.send(SHARED_SCOPE, 0)  # so that the thread which receives wakes, too
         for thread in self._threads:
             thread.join()
 
@@ -71,7 +71,8 @@ class Commits:
     def _receive_all(self) -> None:
         while not self._ended.is_set():
             try:
-                with self._database.connection() as connection:
+                with self._database.beside_pool() as connection:
+                    connection.answer_seconds = ANSWER_SECONDS
                     self._receive(connection)
             except psycopg.Error as error:
                 self._database.problem = f"the database does not answer: {str(error).strip() or type(error).__name__}"
@@ -83,15 +84,11 @@ class Commits:
 
     def _receive(self, connection: Connection) -> None:
         connection.execute(f"LISTEN {CHANNEL}")
-        try:
-            while not self._ended.is_set():
-                self._compare(self._seqs_in(connection))
-                self._database.problem = ""
-                for notification in connection.notifies(timeout=POLL_SECONDS, stop_after=1):
-                    self._compare(_seqs_of(notification.payload))
-        finally:
-            with suppress(psycopg.Error):
-                connection.execute(f"UNLISTEN {CHANNEL}")
+        while not self._ended.is_set():
+            self._compare(self._seqs_in(connection))
+            self._database.problem = ""
+            for notification in connection.notifies(timeout=POLL_SECONDS, stop_after=1):
+                self._compare(_seqs_of(notification.payload))
 
     def _seqs_in(self, connection: Connection) -> Seqs:
         names = list(self._known())

@@ -1,5 +1,6 @@
 """Connections to one database: a bounded pool, how values are sent, and what has to be true before it is used."""
 
+import logging
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
@@ -123,11 +124,18 @@ class Database:
     def open(self) -> None:
         """Connect, check the server and the role, and migrate the tables. Raises `CannotOpen`."""
         with explained(self.name):
-            with Connection.connect(self._url, **connection_options()) as connection:  # whose errors say what is wrong
-                self._configure(connection)
+            with self.beside_pool() as connection:
                 self.server_version = _check_server(connection, self.name)
                 migrate(connection, self.name)
+            logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # `problem` says the same in the daemon's log
             self._pool.open()
+
+    @contextmanager
+    def beside_pool(self) -> Iterator[Connection]:
+        """A connection that is none of the pool's, and closed at the end. If it fails, the error says what is wrong."""
+        with Connection.connect(self._url, **connection_options()) as connection:
+            self._configure(connection)
+            yield connection
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:

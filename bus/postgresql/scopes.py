@@ -24,6 +24,7 @@ from backscroll.schema.errors import BackscrollError, Invalid, Storage, Unavaila
 from backscroll.schema.replies import Backup, StorageHealth
 from backscroll.schema.wire import DEFAULT_SCOPE
 
+UNKNOWN = -1  # the seq of a scope that was replaced: none that it has, so whoever waits for it is told
 SELECT_NAMES = "SELECT scope FROM sequence ORDER BY scope"
 COUNT_SCOPES = "SELECT count(*) FROM sequence WHERE scope <> $1"
 SELECT_SCOPE = "SELECT 1 FROM sequence WHERE scope = $1"
@@ -138,7 +139,7 @@ class PostgresScopes:
     def _successor(self, store: PostgresStore) -> PostgresStore:
         """The store in place of one whose scope is another by now."""
         self._forget(store.scope, store)
-        self._closed_at_seq.pop(store.scope, None)
+        self._closed_at_seq[store.scope] = UNKNOWN
         return self._opened(store.scope)
 
     def _forget(self, name: str, store: PostgresStore) -> None:
@@ -178,7 +179,7 @@ class PostgresScopes:
     def seq(self, name: str) -> int:
         """The last seq of a scope that is known; 0 if it was not used since the start of the daemon."""
         store = self._stores.get(name)
-        return store.seq if store else self._closed_at_seq.get(name, 0)
+        return store.seq if store else max(0, self._closed_at_seq.get(name, 0))
 
     def enter_shared(self, _name: str, _resume: Callable[[], None]) -> Callable[[], None]:
         """Nothing keeps queries from a scope: what is done to it as a whole is one transaction."""

@@ -188,7 +188,7 @@ class PostgresStore:
     def _write(self, savepoints: bool) -> Iterator[Transaction]:
         known = self._row
         with self._database.begun(self._write_start, writes=True) as (connection, rows):
-            row = Row(*rows[0]) if rows else self._create(connection)
+            row = Row(*rows[0]) if rows else self._create(connection, known)
             position, clients = self._prepare(connection, row, known) if rows else (LogPosition(), KnownClients())
             transaction = Transaction(
                 *(connection, self.scope, self._clock(), position, self._environment),
@@ -203,8 +203,10 @@ class PostgresStore:
             self._finish(transaction, row)
         self._note_commit(transaction)
 
-    def _create(self, connection: Connection) -> Row:
+    def _create(self, connection: Connection, known: Row) -> Row:
         """Make the scope. If another daemon does so at the same time, it fails, and `transact` repeats it."""
+        if known.lineage:
+            raise ScopeReplaced(self.scope)
         scope = literal(self.scope)
         insert = f"INSERT INTO sequence (scope) VALUES ({scope}) RETURNING seq, lineage, chain"
         return Row(*rows_of(connection, insert)[0])
