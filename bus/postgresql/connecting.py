@@ -27,6 +27,18 @@ STATEMENT_SECONDS_MAX: Final = 60  # for one statement, where there is no other 
 IDLE_SECONDS_MAX: Final = 20  # between two statements of a transaction, which has locks; then the server ends it
 PREPARED_MAX: Final = 1_000  # there are fewer statements
 MIGRATION_LOCK: Final = 0x62736372  # the bytes `bscr`
+PLANNING: Final = "".join(
+    f"SET {name} = {value}; "
+    for name, value in {
+        "plan_cache_mode": "force_generic_plan",
+        "enable_seqscan": "off",
+        "enable_bitmapscan": "off",
+        "enable_hashjoin": "off",
+        "enable_mergejoin": "off",
+    }.items()
+)
+"""The handlers' statements are written for loops over indexes, which is all that SQLite does. So a plan is made once,
+and no worse one is chosen for a table without statistics, or because scopes have very different sizes."""
 SHARED_SCOPE: Final = ""  # of what belongs to no caller's scope
 
 T = TypeVar("T")
@@ -164,13 +176,14 @@ class Database:
             wait_until(deadline)
 
     def _put_back(self, connection: Connection) -> None:
+        """End the transaction; if it only read, by COMMIT: after a ROLLBACK psycopg prepares all statements again."""
+        writes = self._in_use.pop(connection)
         connection.answer_seconds = ANSWER_SECONDS
         with suppress(psycopg.Error):
             if connection.info.transaction_status is TransactionStatus.ACTIVE:
                 connection.close()  # an answer is missing, and may never come
             elif connection.info.transaction_status is not TransactionStatus.IDLE:
-                connection.execute("ROLLBACK", prepare=False)
-        del self._in_use[connection]
+                connection.execute("ROLLBACK" if writes else "COMMIT", prepare=False)
         self._pool.putconn(connection)
 
     def interrupt(self, *, writers: bool) -> None:
@@ -182,6 +195,7 @@ class Database:
 
     def _configure(self, connection: Connection) -> None:
         connection.database = self
+        connection.execute(PLANNING, prepare=False)
         connection.prepared_max = PREPARED_MAX
         connection.adapters.register_dumper(int, UntypedInt)
         connection.adapters.register_dumper(bool, UntypedInt)

@@ -323,7 +323,8 @@ CREATE INDEX messages_by_channel ON messages (scope, room_id, channel_id, timest
 CREATE INDEX messages_by_thread ON messages (scope, thread_id, room_id, timestamp, ordinal, id)
     WHERE thread_id IS NOT NULL;
 CREATE INDEX messages_pinned ON messages (scope, room_id, timestamp, ordinal, id) WHERE pinned_at IS NOT NULL;
-CREATE INDEX messages_by_expiry ON messages (scope, expires_at, id) WHERE expires_at IS NOT NULL AND is_deleted = 0;
+CREATE INDEX messages_by_expiry ON messages (scope, expires_at NULLS FIRST, id)
+    WHERE expires_at IS NOT NULL AND is_deleted = 0;
 CREATE INDEX messages_by_reply ON messages (scope, reply_to_id) WHERE reply_to_id IS NOT NULL;
 CREATE INDEX message_aliases_by_target ON message_aliases (scope, target_id);
 CREATE INDEX reactions_by_time ON reactions (scope, message_id, timestamp NULLS FIRST, oder_id, emoji);
