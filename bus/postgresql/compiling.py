@@ -133,20 +133,40 @@ class StatementsWithin(dict[Statement, Compiled]):
     """
 
     def __missing__(self, statement: Statement) -> Compiled:
-        text, names = COMPILED[statement]
-        query: Any = statement.query
-        columns = query.selected_columns
-        rows = ", ".join(f"c{at}" for at in range(len(columns)))
-        long = [at for at, column in enumerate(columns) if isinstance(_column(column), peewee.TextField)]
-        size = " + ".join(f"CASE WHEN octet_length(c{at}) > {LONG_BYTES} THEN length(c{at}) ELSE 0 END" for at in long)
-        sized = f"SELECT *, {size or '0'} AS size FROM ({text}) AS r ({rows})"
-        summed = f"SELECT *, sum(size) OVER (ROWS UNBOUNDED PRECEDING) AS total FROM ({sized}) AS s"
+        names, rows, summed = _summed(statement, "length", peewee.TextField)
         within = f"SELECT {rows} FROM ({summed}) AS t WHERE total - size <= ${len(names) + NAMED_AFTER + 1}::bigint"
         compiled = self[statement] = Compiled(within, (*names, "size_max"))
         return compiled
 
 
-WITHIN = StatementsWithin()
+class StatementsBegun(dict[Statement, Compiled]):
+    """The text of SELECTs that end after a number of rows, or of bytes in long values: `rows_max` and `bytes_max`.
+
+    A last column says whether it was that row with which the bytes were exceeded.
+    """
+
+    def __missing__(self, statement: Statement) -> Compiled:
+        names, rows, summed = _summed(statement, "octet_length", peewee.TextField, peewee.BlobField)
+        bytes_max, rows_max = (f"${len(names) + NAMED_AFTER + at}::bigint" for at in (1, 2))
+        where = f"WHERE total - size <= {bytes_max} LIMIT {rows_max}"
+        begun = f"SELECT {rows}, total > {bytes_max} FROM ({summed}) AS t {where}"
+        compiled = self[statement] = Compiled(begun, (*names, "bytes_max", "rows_max"))
+        return compiled
+
+
+def _summed(statement: Statement, length: str, *long_types: type[peewee.Field]) -> tuple[tuple[str, ...], str, str]:
+    """The names and columns of a SELECT, and its text with the sizes of long values in each row, added up to it."""
+    text, names = COMPILED[statement]
+    query: Any = statement.query
+    columns = query.selected_columns
+    rows = ", ".join(f"c{at}" for at in range(len(columns)))
+    long = [at for at, column in enumerate(columns) if isinstance(_column(column), long_types)]
+    size = " + ".join(f"CASE WHEN octet_length(c{at}) > {LONG_BYTES} THEN {length}(c{at}) ELSE 0 END" for at in long)
+    sized = f"SELECT *, {size or '0'} AS size FROM ({text}) AS r ({rows})"
+    return names, rows, f"SELECT *, sum(size) OVER (ROWS UNBOUNDED PRECEDING) AS total FROM ({sized}) AS s"
+
+
+WITHIN, BEGUN = StatementsWithin(), StatementsBegun()
 
 
 def _column(selected: Any) -> Any:

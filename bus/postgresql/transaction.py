@@ -2,14 +2,14 @@
 
 import hashlib
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 from psycopg import RawServerCursor
 from psycopg.pq import TransactionStatus
 
 from backscroll.bus.command_transaction import CommandTransaction, Environment, TransactionRolledBack
-from backscroll.bus.postgresql.compiling import COMPILED, WITHIN
+from backscroll.bus.postgresql.compiling import BEGUN, COMPILED, WITHIN
 from backscroll.bus.postgresql.connecting import Connection
 from backscroll.bus.postgresql.errors import ends_transaction
 from backscroll.handlers.clients import KnownClients
@@ -18,6 +18,7 @@ from backscroll.handlers.storage import LogPosition
 from backscroll.schema.errors import TooLarge
 
 ROWS_AT_ONCE = 200  # that are fetched of a result which is read row by row
+BYTES_AT_ONCE = 512 * 1024  # in long values
 
 
 class Snapshot:
@@ -50,6 +51,20 @@ class Snapshot:
 
     def each(self, statement: Statement, /, **values: Any) -> Generator[Row, None, None]:
         self._check_time()
+        rows = self._all_if_few(statement, values)
+        yield from self._each_of_many(statement, values) if rows is None else rows
+
+    def _all_if_few(self, statement: Statement, values: dict[str, Any]) -> list[Row] | None:
+        """The rows of a result, in one round trip; None if they are too many to be held."""
+        begun = BEGUN[statement]
+        bound = begun.values(self.scope, {**values, "bytes_max": BYTES_AT_ONCE, "rows_max": ROWS_AT_ONCE})
+        rows = self.connection.execute(begun.text, bound, binary=True).fetchall()
+        if len(rows) == ROWS_AT_ONCE or any(exceeds for *_, exceeds in rows[-1:]):
+            return None
+        return [row[:-1] for row in rows]
+
+    def _each_of_many(self, statement: Statement, values: dict[str, Any]) -> Iterator[Row]:
+        """The rows of any result, with four round trips or more."""
         compiled = COMPILED[statement]
         with RawServerCursor(self.connection, "each") as cursor:
             cursor.itersize = ROWS_AT_ONCE
