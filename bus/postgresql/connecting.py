@@ -264,12 +264,12 @@ def transaction_start(scope: str, mode: str, then: str, *, lock_ms: int, stateme
     name = literal(scope)
     settings = {
         "backscroll.scope": name,
-        "lock_timeout": f"'{lock_ms}'",
-        "statement_timeout": f"'{statement_ms}'",
-        "idle_in_transaction_session_timeout": f"'{IDLE_SECONDS_MAX * 1000}'",
+        "lock_timeout": lock_ms,
+        "statement_timeout": statement_ms,
+        "idle_in_transaction_session_timeout": IDLE_SECONDS_MAX * 1000,
     }
-    set_all = ", ".join(f"set_config('{setting}', {value}, true)" for setting, value in settings.items())
-    return f"BEGIN {mode}; SELECT {set_all}; {then.format(scope=name)}"
+    set_all = "; ".join(f"SET LOCAL {setting} = {value}" for setting, value in settings.items())
+    return f"BEGIN {mode}; {set_all}; {then.format(scope=name)}"
 
 
 def literal(value: str | bytes) -> str:
