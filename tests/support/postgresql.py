@@ -77,13 +77,16 @@ def _is_running(pid: int) -> bool:
 
 
 @contextmanager
-def started() -> Iterator[Server]:
-    """A new server until the end of the block, with a role for daemons and a template that has the tables."""
-    directory = tempfile.mkdtemp(prefix="pg-")
+def started(configuration: str = CONFIGURATION, place: Path | None = None) -> Iterator[Server]:
+    """A new server until the end of the block, with a role for daemons and a template that has the tables.
+
+    Its files are in a new directory in `place`, by default in that for temporary files.
+    """
+    directory = tempfile.mkdtemp(prefix="pg-", dir=place)
     server = get_server(directory, cleanup_mode="delete", start=False)
     server.ensure_pgdata_inited()
     with (Path(directory) / "postgresql.conf").open("a") as file:
-        file.write(CONFIGURATION)
+        file.write(configuration)
     server.start()
     try:
         uri = server.get_uri()
