@@ -31,7 +31,7 @@ shared_buffers = 256MB
 max_wal_size = 4GB
 log_min_messages = fatal
 """
-ONE_SCOPE, SCOPES = 1, 64
+ONE_SCOPE, SCOPES = 1, 64  # as many as a daemon keeps open; with more it opens one for another
 IN_FLIGHT, READ_IN_FLIGHT = 256, 32
 SQLITE, ONE, TWO, UNCACHED = "SQLite", "one daemon", "two daemons", "one daemon without its cache"
 BY_HAND, IN_PIPELINE = "psycopg, the same statements", "psycopg in pipeline mode"
@@ -148,7 +148,7 @@ class _Measuring:
         return [SaveMessage(message) for message in make_work(f"{name} {number}", count, rooms=ROOMS).messages]
 
     def _saving(self, name: str, scopes: int, in_flight: int, count: int) -> Callable[[int], float]:
-        names = [DEFAULT_SCOPE] if scopes == ONE_SCOPE else [f"scope{at}" for at in range(scopes)]
+        names = [DEFAULT_SCOPE, *(f"scope{at}" for at in range(1, scopes))]
 
         def save(number: int) -> float:
             commands = self._commands(f"{name} {scopes} {in_flight}", number, count)
