@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from backscroll.bus.postgresql.transaction import Transaction as PostgresTransaction
 from backscroll.bus.sqlite.transaction import Transaction
 from backscroll.handlers import command_log
 from backscroll.schema.operations import Initialize
@@ -10,7 +11,7 @@ from tests.support.requests import fresh_id
 
 
 @contextmanager
-def command(transaction: Transaction) -> Iterator[None]:
+def command(transaction: Transaction | PostgresTransaction) -> Iterator[None]:
     """Execute the block as one command, with a log entry that does not describe it."""
     with transaction.command(fresh_id()) as context:
         yield
