@@ -47,6 +47,10 @@ class Server(NamedTuple):
         """A connection of the superuser."""
         return psycopg.connect(self.address(database, "postgres"), autocommit=True)
 
+    def admin_of(self, address: str) -> "psycopg.Connection[Any]":
+        """A connection of the superuser to the database at this address, past row-level security."""
+        return self.admin(name_in(address))
+
     @contextmanager
     def database(self, template: str = TEMPLATE) -> Iterator[str]:
         """The address of a new database with the tables of a store, which is dropped at the end of the block."""
@@ -69,6 +73,11 @@ class Server(NamedTuple):
     def start(self) -> None:
         """Start it again."""
         self.server.ensure_postgres_running()
+
+
+def name_in(address: str) -> str:
+    """The name of the database at an address."""
+    return str(psycopg.conninfo.conninfo_to_dict(address)["dbname"])
 
 
 def _is_running(pid: int) -> bool:

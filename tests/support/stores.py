@@ -8,6 +8,7 @@ from typing import Any
 from backscroll.bus.clock_watch import wall_clock_ms
 from backscroll.bus.inprocess import InProcess
 from backscroll.bus.postgresql.opening import open_scopes
+from backscroll.bus.postgresql.transaction import Transaction as PostgresTransaction
 from backscroll.bus.settings import Settings
 from backscroll.bus.sqlite.scopes import SqliteScopes
 from backscroll.bus.sqlite.transaction import Transaction
@@ -42,7 +43,7 @@ def scopes_in(
 
 
 @contextmanager
-def command(transaction: Transaction) -> Iterator[None]:
+def command(transaction: Transaction | PostgresTransaction) -> Iterator[None]:
     """Execute the block as one command, with a log entry that does not describe it."""
     with transaction.command(fresh_id()) as context:
         yield
