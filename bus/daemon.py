@@ -23,6 +23,7 @@ from backscroll.bus.handshakes import Handshakes
 from backscroll.bus.lanes import Bounds, Lanes
 from backscroll.bus.logging import log
 from backscroll.bus.memory import MemoryWatch
+from backscroll.bus.reply_memory import ReplyMemory
 from backscroll.bus.router import RouterSocket
 from backscroll.bus.settings import Settings
 from backscroll.bus.status import DaemonStatus
@@ -58,6 +59,7 @@ class Daemon:
         self._admit = {IPC: None, TCP: self.gate.admit, CURVE: self.gate.admit}
         self._wake = Wake()
         self._finished: deque[tuple[list[Request], list[bytes]]] = deque()
+        self._reply_memory = ReplyMemory()  # of those that are finished
         self._commits: deque[tuple[Commit, Store]] = deque()  # that queries may wait for
         self._stop_requested = False
         self._chores_at = time.monotonic() + settings.chores_ms / 1000
@@ -75,7 +77,13 @@ class Daemon:
             self._dispatcher, scopes, settings.writers, settings.batch_requests, self._deliver, self._crashed
         )
         self._readers = Readers(
-            self._dispatcher, scopes, settings.readers, self._deliver, self._crashed, self._writers.expire
+            self._dispatcher,
+            scopes,
+            settings.readers,
+            self._deliver,
+            self._crashed,
+            self._writers.expire,
+            self._reply_memory,
         )
         self._due = self._dispatcher.due
         self._due.on_earlier = self._wake.set
@@ -221,15 +229,19 @@ class Daemon:
             replies.append(reply)
             size += len(reply)
         if replies:
+            self._reply_memory.add(replies)
             self._finished.append((queries, replies))
         else:
             self._readers.start(queries)
 
     def _immediate_reply(self, query: Request) -> bytes | None:
-        """The reply to a query if it needs no reader, else None; `TO_BE_PARKED` if it is to wait."""
+        """The reply to a query if it needs no reader, else None; `TO_BE_PARKED` if it is to wait.
+
+        While there are many replies to send, the readers get cached queries as well: they wait until there is room.
+        """
         if isinstance(query, WaitingRequest):
             return TO_BE_PARKED if query.wait_ms and self._waiting.prepare(query) else None
-        return self._dispatcher.cached_reply(query)
+        return None if self._reply_memory.is_full else self._dispatcher.cached_reply(query)
 
     def _park(self, request: WaitingRequest) -> None:
         """Let a query wait, unless the daemon is stopping."""
@@ -326,6 +338,7 @@ class Daemon:
 
     def _deliver(self, requests: list[Request], replies: list[bytes]) -> None:
         """Called by worker threads."""
+        self._reply_memory.add(replies)
         self._finished.append((requests, replies))
         self._wake.set()
 
@@ -353,20 +366,25 @@ class Daemon:
             first = requests[0]
             if isinstance(first, WaitingRequest) and first.is_parked:
                 self._waiting.evaluated(first, replies[0])
-                continue
-            for at, reply in enumerate(replies):
-                request = requests[at]
-                if isinstance(request, WaitingRequest) and request.may_wait:
-                    self._park(request)
-                elif not self._router.send(request.route, reply, repeatable=not request.is_command):
-                    replies = replies[:at]
-                    break
-            if len(replies) < len(requests):
-                self._lanes.give_back(requests[len(replies) :])
-                requests = requests[: len(replies)]
-            self._lanes.answered(requests)
+            else:
+                self._send_run(requests, replies)
+            self._reply_memory.remove(replies)
             if first.is_maintenance:
                 self._after_maintenance(first)
+
+    def _send_run(self, requests: list[Request], replies: list[bytes]) -> None:
+        sent = len(replies)
+        for at, reply in enumerate(replies):
+            request = requests[at]
+            if isinstance(request, WaitingRequest) and request.may_wait:
+                self._park(request)
+            elif not self._router.send(request.route, reply, repeatable=not request.is_command):
+                sent = at
+                break
+        if sent < len(requests):
+            self._lanes.give_back(requests[sent:])
+            requests = requests[:sent]
+        self._lanes.answered(requests)
 
     def _after_maintenance(self, request: Request) -> None:
         """Look again at the queries that wait: their callers may be refused now, their scope may be another one."""

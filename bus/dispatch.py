@@ -17,7 +17,8 @@ from msgspec import Raw, to_builtins
 
 from backscroll.bus.due_times import DueTimes
 from backscroll.bus.logging import log
-from backscroll.bus.stores import ReadStore, Scopes, Store
+from backscroll.bus.reply_memory import TurnNeeded
+from backscroll.bus.stores import LARGE_BYTES, BeforeLarge, ReadStore, Scopes, Store
 from backscroll.handlers import HANDLERS, Cached, Handlers, clearing
 from backscroll.handlers.chores import COMMANDS_DUE, REMOVALS, expired_messages, next_expiry
 from backscroll.handlers.clients import superseded
@@ -307,9 +308,10 @@ class Dispatcher:
                     self._refuse_all(part, error)
         return [request.reply for request in batch]
 
-    def answer_queries(self, run: Sequence[Request]) -> list[bytes]:
+    def answer_queries(self, run: Sequence[Request], before_large: BeforeLarge = lambda: None) -> list[bytes]:
         """Answer queries of one scope from one snapshot.
 
+        `before_large` is called before a result becomes large; if it raises `TurnNeeded` for the first, so does this.
         The replies are those to the first queries: at least one, and no more after `RUN_SECONDS` or `RUN_REPLY_BYTES`,
         or after an error that ended the snapshot. So no client has a reader for long, and few replies are in memory.
         There are none if something has expired that `expire()` must delete first, which only the thread that writes to
@@ -320,16 +322,19 @@ class Dispatcher:
         try:
             with self._scopes.use_to_read(run[0].scope) as store:
                 due_before = store.due_at  # a deletion that the snapshot does not show may be committed meanwhile
-                with store.read(self._query_ms) as snapshot:
+                with store.read(self._query_ms, before_large) as snapshot:
                     due = [at for at in (due_before, store.due_at) if at is not None]
                     if due and self._expires_before(run, min(due), snapshot.now):
                         return []
-                    work = partial(self._answer_query, store, snapshot)
+                    work = partial(self._answer_query, store, snapshot, before_large)
                     for request in run:
                         replies.append(self._answer(request, work))
                         size += len(replies[-1])
                         if size >= RUN_REPLY_BYTES or self._clock() >= until or snapshot.has_ended:
                             break
+        except TurnNeeded:
+            if not replies:
+                raise
         except Exception as error:  # noqa: BLE001  # there is no snapshot: all requests fail
             replies += [self.refuse(request, error) for request in run[len(replies) :]]
         return replies
@@ -619,7 +624,7 @@ class Dispatcher:
         work = partial(self._answer_other, context, request)
         return work() if adds(request.operation) else self._on_full_disk(request.scope, work)
 
-    def _answer_query(self, store: ReadStore, snapshot: Reads, request: Request) -> bytes:
+    def _answer_query(self, store: ReadStore, snapshot: Reads, before_large: BeforeLarge, request: Request) -> bytes:
         if request.deadline is not None:
             self._check_deadline(request.deadline)
         if self._ending:
@@ -630,11 +635,13 @@ class Dispatcher:
         if isinstance(request, WaitingRequest):
             return self._answer_waiting(request, store, snapshot)
         if cached is Cached.NOT:
-            return _success(request, _encodable(function(query, snapshot), codec), seq)
+            return _success(request, _encodable(function(query, snapshot), codec, before_large), seq)
         encoded = store.query_cache.get(query, codec, seq, cached)
         if encoded is None:
-            encoded = _encoded(function(query, snapshot), codec)
+            encoded = _encoded(function(query, snapshot), codec, before_large)
             store.query_cache.put(query, codec, seq, cached, encoded)
+        if len(encoded) > LARGE_BYTES:
+            before_large()
         return _success(request, Raw(encoded), seq)
 
     def _answer_waiting(self, request: WaitingRequest, store: ReadStore, snapshot: Reads) -> bytes:
@@ -771,16 +778,17 @@ def _success(request: Request, result: Any, seq: int) -> bytes:
     return reply
 
 
-def _encodable(result: Any, codec: Codec) -> Any:
+def _encodable(result: Any, codec: Codec, before_large: BeforeLarge = lambda: None) -> Any:
     """A result as it can be part of a reply."""
-    return Raw(_encoded(result, codec)) if isinstance(result, Items) else result
+    return Raw(_encoded(result, codec, before_large)) if isinstance(result, Items) else result
 
 
-def _encoded(result: Any, codec: Codec) -> bytes:
+def _encoded(result: Any, codec: Codec, before_large: BeforeLarge) -> bytes:
     """A result encoded; the items of a list are read meanwhile, and no more of them than fit into a reply."""
     if not isinstance(result, Items):
         return codec.encode(result)
-    found = codec.encode_items(result.items, REPLY_BYTES_MAX - ENVELOPE_BYTES_MAX)
+    bytes_max = REPLY_BYTES_MAX - ENVELOPE_BYTES_MAX
+    found = codec.encode_items(result.items, bytes_max, bytes_small=LARGE_BYTES, before_large=before_large)
     if not found.complete and result.is_page and not found.number:
         problem = f"the first item of the page is larger than a reply, which has at most {REPLY_BYTES_MAX} bytes"
         raise TooLarge(f"{problem}: ask with `childLists: false`")

@@ -19,6 +19,11 @@ from backscroll.schema.replies import Backup, StorageHealth
 
 T = TypeVar("T")
 
+LARGE_BYTES = 2**20
+"""A result is large if its texts have more characters, or if it is encoded to more bytes."""
+BeforeLarge = Callable[[], None]
+"""Called before a result becomes large, and in the same run perhaps again; may raise `TurnNeeded`."""
+
 ADOPTED_BYTES = 2**30
 """The default of the setting `adopted_bytes`."""
 OPEN_MAX, IDLE_SECONDS = 16, 60.0
@@ -73,7 +78,9 @@ class ReadStore(Protocol):
     due_at: int | None
     """When something expires in the scope, in milliseconds since the epoch: not later than the first that does."""
 
-    def read(self, query_ms: int | None = None, /) -> AbstractContextManager[Reads]:
+    def read(
+        self, query_ms: int | None = None, before_large: BeforeLarge | None = None, /
+    ) -> AbstractContextManager[Reads]:
         """A snapshot of everything that is durable now. A statement that runs after `query_ms` raises `TooLarge`."""
 
 

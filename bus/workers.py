@@ -17,7 +17,8 @@ from queue import SimpleQueue
 from typing import Any
 
 from backscroll.bus.dispatch import RUN_SECONDS, Dispatcher, Request
-from backscroll.bus.stores import Scopes
+from backscroll.bus.reply_memory import ReplyMemory, RunMemory, TurnNeeded
+from backscroll.bus.stores import BeforeLarge, Scopes
 from backscroll.schema.errors import Unavailable
 
 Deliver = Callable[[list[Request], list[bytes]], None]
@@ -246,7 +247,8 @@ class Readers:
     """Threads for queries, started as needed, up to a limit. Each run of queries has one snapshot.
 
     A client is slow for a while after a run that took longer than `RUN_SECONDS`. The runs of slow clients take turns
-    in a part of the threads. `expire` deletes what has expired in a scope and then calls a function.
+    in a part of the threads. `expire` deletes what has expired in a scope and then calls a function. `memory` counts
+    the replies that are delivered and not sent.
     """
 
     def __init__(
@@ -257,10 +259,12 @@ class Readers:
         deliver: Deliver,
         crashed: Crashed,
         expire: Callable[[str, Chore], None],
+        memory: ReplyMemory,
     ) -> None:
         self._dispatcher = dispatcher
         self._scopes = scopes
         self._expire = expire
+        self._memory = memory
         self._deliver = deliver
         self._crashed = crashed
         self._pool = WorkerPool("reader", threads)
@@ -296,6 +300,7 @@ class Readers:
     def stop(self) -> None:
         """End the threads. Running queries are interrupted; they and all waiting ones are answered `unavailable`."""
         self._dispatcher.end_queries()
+        self._memory.end()
         deadline = time.monotonic() + CRASHED_SECONDS
         while not self._idle.wait(INTERRUPT_INTERVAL_SECONDS):  # an interrupt between two statements has no effect
             self._scopes.interrupt_readers()
@@ -309,10 +314,10 @@ class Readers:
         except BaseException as error:  # noqa: BLE001
             self._crash(error)
 
-    def _run(self, queries: list[Request], slow: bool) -> None:
+    def _run(self, queries: list[Request], slow: bool, is_large: bool = False) -> None:
         put_aside = False
         try:
-            put_aside = not self._answer(queries)
+            put_aside = not self._answer(queries, is_large)
         except BaseException as error:  # noqa: BLE001
             self._crash(error)
         finally:
@@ -321,18 +326,27 @@ class Readers:
             if slow:
                 self._next_slow()
 
-    def _answer(self, queries: list[Request]) -> bool:
+    def _answer(self, queries: list[Request], is_large: bool) -> bool:
         """Answer queries, unless they have to wait: then they are put aside, and the result is False.
 
-        They wait while their scope is closed to them, and until its writer has deleted what has expired.
+        They wait while their scope is closed to them, until its writer has deleted what has expired, and until it is
+        their turn to make a large result, which `is_large` says it is.
         """
+        try:
+            with RunMemory(self._memory, is_large=is_large) as before_large:
+                return self._answer_in_scope(queries, before_large)
+        except TurnNeeded:
+            self._memory.put_aside(partial(self._pool.submit, partial(self._run, queries, False, True)))
+            return False
+
+    def _answer_in_scope(self, queries: list[Request], before_large: BeforeLarge) -> bool:
         started = time.monotonic()
         resume = partial(self._start, queries)
         leave = self._scopes.enter_shared(queries[0].scope, resume)
         if leave is None:
             return False
         try:
-            replies = self._dispatcher.answer_queries(queries)
+            replies = self._dispatcher.answer_queries(queries, before_large)
             if replies:
                 self._deliver(queries, replies)
         finally:

@@ -177,13 +177,20 @@ class Codec:
     def __repr__(self) -> str:
         return self.name
 
-    def encode_items(self, items: Iterable[Any], bytes_max: int) -> EncodedItems:
-        """Encode a list item by item, as many as fit into `bytes_max`."""
+    def encode_items(
+        self, items: Iterable[Any], bytes_max: int, *, bytes_small: int, before_large: Callable[[], None]
+    ) -> EncodedItems:
+        """Encode a list item by item, as many as fit into `bytes_max`.
+
+        `before_large` is called when it has more bytes than `bytes_small`, after each further item.
+        """
         encoded, number, end = bytearray(), 0, 0
         for item in items:
             if number:
                 encoded += self._separator
             self._encode_into(item, encoded, -1)
+            if len(encoded) > bytes_small:
+                before_large()
             if len(encoded) > bytes_max - LIST_BYTES:
                 del encoded[end:]
                 return EncodedItems(self._list_of(number, encoded), number, complete=False)

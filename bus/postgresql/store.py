@@ -31,7 +31,7 @@ from backscroll.bus.postgresql.errors import ScopeReplaced, may_succeed_later
 from backscroll.bus.postgresql.transaction import Snapshot, Transaction
 from backscroll.bus.query_cache import QueryCache
 from backscroll.bus.sqlite.empty_store import EmptyStore
-from backscroll.bus.stores import Commit, CommittedCommand, ReadStore, Store
+from backscroll.bus.stores import BeforeLarge, Commit, CommittedCommand, ReadStore, Store
 from backscroll.handlers.chores import next_expiry
 from backscroll.handlers.clearing import is_clearing
 from backscroll.handlers.clients import KnownClients, known_clients
@@ -257,17 +257,17 @@ class PostgresStore:
     # Reading
 
     @contextmanager
-    def read(self, query_ms: int | None = None, /) -> Iterator[Reads]:
+    def read(self, query_ms: int | None = None, before_large: BeforeLarge | None = None, /) -> Iterator[Reads]:
         """A snapshot of everything that is durable now. A statement that runs after `query_ms` raises `TooLarge`."""
         with ExitStack() as stack:
             try:
-                snapshot = stack.enter_context(self._read(query_ms))
+                snapshot = stack.enter_context(self._read(query_ms, before_large))
             except ScopeReplaced:
-                snapshot = stack.enter_context(self._begun_anew()._read(query_ms))
+                snapshot = stack.enter_context(self._begun_anew()._read(query_ms, before_large))
             yield snapshot
 
     @contextmanager
-    def _read(self, query_ms: int | None) -> Iterator[Reads]:
+    def _read(self, query_ms: int | None, before_large: BeforeLarge | None) -> Iterator[Reads]:
         known = self._row
         with self._reading(query_ms) as (connection, row):
             if not row.lineage and not known.lineage:
@@ -276,6 +276,7 @@ class PostgresStore:
                 return
             until = None if query_ms is None else time.monotonic() + query_ms / 1000
             snapshot = self._snapshot(connection, until, row.seq)
+            snapshot.before_large = before_large
             self._absorb(snapshot, row, known)
             yield snapshot
 

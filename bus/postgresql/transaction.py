@@ -12,6 +12,7 @@ from backscroll.bus.command_transaction import CommandTransaction, Environment, 
 from backscroll.bus.postgresql.compiling import BEGUN, COMPILED, WITHIN
 from backscroll.bus.postgresql.connecting import Connection
 from backscroll.bus.postgresql.errors import ends_transaction
+from backscroll.bus.stores import LARGE_BYTES, BeforeLarge
 from backscroll.handlers.clients import KnownClients
 from backscroll.handlers.sql import Row, RowsWithin, Statement, TakeWithin
 from backscroll.handlers.storage import LogPosition
@@ -22,7 +23,12 @@ BYTES_AT_ONCE = 512 * 1024  # in long values
 
 
 class Snapshot:
-    """A read transaction of one scope, which sees it as of one moment. After `until` (monotonic) it reads no more."""
+    """A read transaction of one scope, which sees it as of one moment. After `until` (monotonic) it reads no more.
+
+    `before_large` is called before many rows, or large ones, are read at once.
+    """
+
+    before_large: BeforeLarge | None = None
 
     def __init__(
         self, connection: Connection, scope: str, now: int, position: LogPosition, until: float | None = None
@@ -45,9 +51,17 @@ class Snapshot:
 
     def rows_within(self, size_max: int, take: TakeWithin, statement: Statement, /, **values: Any) -> RowsWithin:
         self._check_time()
+        before_large = self.before_large
+        first_max = size_max if before_large is None else min(size_max, LARGE_BYTES)
         compiled = WITHIN[statement]
-        bound = compiled.values(self.scope, {**values, "size_max": size_max})
-        return take(self.connection.execute(compiled.text, bound, binary=True), size_max)
+        bound = compiled.values(self.scope, {**values, "size_max": first_max})
+        taken = take(self.connection.execute(compiled.text, bound, binary=True), first_max)
+        if before_large is not None and (taken.size > LARGE_BYTES or (not taken.complete and first_max < size_max)):
+            del taken  # others may have their turn first
+            before_large()
+            self.before_large = None
+            return self.rows_within(size_max, take, statement, **values)
+        return taken
 
     def each(self, statement: Statement, /, **values: Any) -> Generator[Row, None, None]:
         self._check_time()

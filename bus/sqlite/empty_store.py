@@ -10,6 +10,7 @@ from backscroll.bus.query_cache import QueryCache
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.statements import COMPILED
 from backscroll.bus.sqlite.transaction import BlobsInTransaction, Snapshot
+from backscroll.bus.stores import BeforeLarge
 from backscroll.handlers.storage import LogPosition
 from backscroll.schema.migrations.sqlite import migrations
 
@@ -27,7 +28,7 @@ class EmptyStore:
         self._blobs = BlobDirectory(Path("no-scope.media"))  # never created
 
     @contextmanager
-    def read(self, _query_ms: int | None = None, /) -> Iterator[Snapshot]:
+    def read(self, _query_ms: int | None = None, _before_large: BeforeLarge | None = None, /) -> Iterator[Snapshot]:
         try:
             connection = self._idle.pop()
         except IndexError:

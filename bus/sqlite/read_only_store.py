@@ -22,6 +22,7 @@ from backscroll.bus.sqlite.statements import COMPILED, fetch
 from backscroll.bus.sqlite.store import SELECT_SEQ, STEPS_BETWEEN_CHECKS
 from backscroll.bus.sqlite.transaction import BlobsInTransaction, Snapshot
 from backscroll.bus.sqlite.wal_lineage import WalLineage
+from backscroll.bus.stores import BeforeLarge
 from backscroll.handlers.command_log import damage_at_ends, position_of
 from backscroll.handlers.storage import LogPosition
 from backscroll.schema.errors import TooLarge
@@ -64,12 +65,13 @@ class ReadOnlyStore:
         return position_of(snapshot)
 
     @contextmanager
-    def read(self, query_ms: int | None = None, /) -> Iterator[Snapshot]:
+    def read(self, query_ms: int | None = None, before_large: BeforeLarge | None = None, /) -> Iterator[Snapshot]:
         """A snapshot of the database. A statement that runs after `query_ms` raises `TooLarge`."""
         connection = self._borrow()
         self._busy[connection] = math.inf if query_ms is None else time.monotonic() + query_ms / 1000
         try:
-            yield Snapshot(connection, BlobsInTransaction(self._blobs), self._clock(), LogPosition(seq=self.seq))
+            blobs = BlobsInTransaction(self._blobs)
+            yield Snapshot(connection, blobs, self._clock(), LogPosition(seq=self.seq), before_large)
         finally:
             self._busy.pop(connection, None)
             self._idle.append(connection)

@@ -39,7 +39,7 @@ from backscroll.bus.sqlite.wal_lineage import (
     new_lineage,
     salt_of,
 )
-from backscroll.bus.stores import Commit, Committed
+from backscroll.bus.stores import BeforeLarge, Commit, Committed
 from backscroll.bus.watched_files import WatchedFiles
 from backscroll.handlers.chores import next_expiry
 from backscroll.handlers.clearing import is_clearing
@@ -270,7 +270,7 @@ class SqliteStore:
         self._last_commit.write(*self._moment[:2], position)
 
     @contextmanager
-    def read(self, query_ms: int | None = None, /) -> Iterator[Snapshot]:
+    def read(self, query_ms: int | None = None, before_large: BeforeLarge | None = None, /) -> Iterator[Snapshot]:
         """A snapshot of everything that is durable now. A statement that runs after `query_ms` raises `TooLarge`."""
         if self.unreadable:
             raise Storage(self.lost)
@@ -283,7 +283,8 @@ class SqliteStore:
                 seq = rows[0][0]
                 with self._showing:
                     self.seq_shown = max(self.seq_shown, seq)
-                yield Snapshot(connection, BlobsInTransaction(self.blobs), self._clock(), LogPosition(seq=seq))
+                blobs = BlobsInTransaction(self.blobs)
+                yield Snapshot(connection, blobs, self._clock(), LogPosition(seq=seq), before_large)
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")

@@ -13,17 +13,29 @@ from backscroll.bus.command_transaction import CommandTransaction, Environment, 
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.errors import is_unreadable
 from backscroll.bus.sqlite.statements import COMPILED, checked, fetch
+from backscroll.bus.stores import LARGE_BYTES, BeforeLarge
 from backscroll.handlers.clients import KnownClients
 from backscroll.handlers.sql import Row, RowsWithin, Statement, TakeWithin
 from backscroll.handlers.storage import LogPosition
 
 
 class Snapshot:
-    """A read transaction, which sees the database as of one moment."""
+    """A read transaction, which sees the database as of one moment.
+
+    `before_large` is called before many rows, or large ones, are read at once.
+    """
+
+    before_large: BeforeLarge | None = None
 
     def __init__(
-        self, connection: apsw.Connection, blobs: "BlobsInTransaction", now: int, position: LogPosition
+        self,
+        connection: apsw.Connection,
+        blobs: "BlobsInTransaction",
+        now: int,
+        position: LogPosition,
+        before_large: BeforeLarge | None = None,
     ) -> None:
+        self.before_large = before_large
         self._connection = connection
         self._began = connection.in_transaction
         self.blobs = blobs
@@ -38,13 +50,20 @@ class Snapshot:
         return fetch(self._connection, statement, **values)
 
     def rows_within(self, size_max: int, take: TakeWithin, statement: Statement, /, **values: Any) -> RowsWithin:
+        before_large = self.before_large
+        first_max = size_max if before_large is None else min(size_max, LARGE_BYTES)
         cursor = self._connection.execute(COMPILED[statement], values)
         try:
-            taken = take(cursor, size_max)
+            taken = take(cursor, first_max)
         except TypeError as error:  # it adds up the lengths of texts
             raise apsw.CorruptError(f"a stored row is damaged: {error}") from error
         finally:
             cursor.close()
+        if before_large is not None and (taken.size > LARGE_BYTES or (not taken.complete and first_max < size_max)):
+            del taken  # others may have their turn first
+            before_large()
+            self.before_large = None
+            return self.rows_within(size_max, take, statement, **values)
         return taken._replace(rows=checked(statement, taken.rows))
 
     def each(self, statement: Statement, /, **values: Any) -> Generator[Row, None, None]:

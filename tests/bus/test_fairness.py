@@ -16,6 +16,7 @@ import pytest
 from backscroll.bus import workers
 from backscroll.bus.dispatch import RUN_REPLY_BYTES, RUN_SECONDS, Dispatcher, receive
 from backscroll.bus.inprocess import InProcess
+from backscroll.bus.reply_memory import ReplyMemory
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema import CompactScope, GetRoom, SaveMessage
 from tests.support.handlers import handler_of, replacing
@@ -291,7 +292,7 @@ def test_a_reader_that_crashes_does_not_prevent_stopping(
     def ignore(*_: object) -> None:
         return None
 
-    readers = workers.Readers(transport.dispatcher, transport.scopes, 1, ignore, caught.append, ignore)
+    readers = workers.Readers(transport.dispatcher, transport.scopes, 1, ignore, caught.append, ignore, ReplyMemory())
     if where.endswith("put aside"):
         put_aside: list[object] = []
         monkeypatch.setattr(transport.scopes, "enter_shared", lambda *asked: put_aside.append(asked))
