@@ -156,6 +156,27 @@ def test_deleted_text_is_in_the_backup_until_it_expires(tmp_path: Path) -> None:
         assert "a secret" not in repr(local.tables())
 
 
+@pytest.mark.parametrize("listed", [[], [{"messageId": "m1", "oderId": "bo", "emoji": "👎"}]])
+@pytest.mark.parametrize("command", ["save-message", "update-message"])
+def test_a_list_that_was_erased_still_replaces_reactions(tmp_path: Path, command: str, listed: list[Plain]) -> None:
+    """What a list of reactions removed is not there again when that list was erased before it was backed up."""
+    recorded = RecordedHistory(tmp_path / "data", 0)
+    recorded.local.result("save-message", save_payload(1, "a text"))
+    recorded.local.result("save-reaction", {"reaction": {"messageId": "m1", "oderId": "bo", "emoji": "👍"}})
+    recorded.back_up(tmp_path / "backups")
+    new = {"content": "another text", "reactions": listed}
+    if command == "save-message":
+        recorded.local.result(command, {"message": save_payload(1, "")["message"] | new})
+    else:
+        recorded.local.result(command, {"messageId": "m1", "updates": new})
+    recorded.local.result("delete-message", {"messageId": "m1"})
+    recorded.clock.now += 1_000
+    recorded.back_up(tmp_path / "backups")
+    recorded.close()
+    with restored(tmp_path, recorded.clock, until_seq=3) as local:
+        assert local.result("get-reactions-for-message", {"messageId": "m1"}) == []
+
+
 @pytest.fixture
 def backed_up(tmp_path: Path) -> RecordedHistory:
     """Two scopes with a full backup and the commands after it; closed."""
