@@ -170,7 +170,7 @@ class Message(StoredRecord, frozen=True, kw_only=True):
     KEY = ("id",)
     REDACTABLE = {
         "content": "",
-        "reactions": None,
+        "reactions": [],
         "link_metadata": None,
         "metadata": None,
         "forwarded_from": None,

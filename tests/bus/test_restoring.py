@@ -98,16 +98,15 @@ def unlike(recorded: RecordedHistory, local: Local, seq: int) -> list[str]:
 
     Compared is with a replay of the log as it is at the end, from which everything is erased that was deleted by then:
     each row that this replay has must be there as it was, and other rows differ only where this replay differs too.
-    Passwords between two backups are those of the next one. A reaction that a full copy has stays where the emoji of
-    its removal was erased before the commands were backed up.
+    Passwords between two backups are those of the next one. A reaction from an earlier backup stays where the emoji of
+    its removal was erased before that was backed up, and the mark of a removal where a later reaction was.
     """
     wanted, found = _without_passwords(recorded.states[seq]), _without_passwords(recorded.rows(local))
     with Local(local.directory.with_name(f"replayed-{seq}"), clock=recorded.clock) as again:
         again.replay(recorded.entries[:seq], DEFAULT_SCOPE)
         replayed = _without_passwords(recorded.rows(again))
     shutil.rmtree(again.directory)
-    erased = _erased_removals(recorded.entries[:seq])
-    found["reactions"] = [row for row in found["reactions"] if row in wanted["reactions"] or row[:2] not in erased]
+    _leave_out_stale(found, recorded, seq)
     problems = [] if wanted.keys() == found.keys() else ["other tables"]
     for table, rows in wanted.items():
         missing = [row for row in rows if row not in found[table]]
@@ -117,20 +116,48 @@ def unlike(recorded: RecordedHistory, local: Local, seq: int) -> list[str]:
     return problems
 
 
-def _erased_removals(entries: list[Plain]) -> set[tuple[object, object]]:
-    """The messages and users of reactions that were removed by commands whose emoji is erased.
-
-    A command may name a message by an id from before it was renamed; what it changed has the later one.
+def _leave_out_stale(found: Tables, recorded: RecordedHistory, seq: int) -> None:
+    """Leave out what may stay of an earlier state: a reaction if its removal is erased, and the mark of a removal if
+    the reaction that came after it is. Each must have been in an earlier state, under any id of its message.
     """
-    found: set[tuple[object, object]] = set()
+    state = recorded.states[seq]
+    removals, saves, lists = _erased(recorded.entries[:seq], dict(state["message_aliases"]))
+    for table, users, messages in (("reactions", removals, set[str]()), ("reaction_removals", saves, lists)):
+        earlier = {row[1:] for each in recorded.states[:seq] for row in each[table]}
+        found[table] = [
+            row
+            for row in found[table]
+            if row in state[table] or row[1:] not in earlier or not (row[:2] in users or row[0] in messages)
+        ]
+
+
+def _erased(
+    entries: list[Plain], aliases: dict[str, str]
+) -> tuple[set[tuple[str, str]], set[tuple[str, str]], set[str]]:
+    """The (message, user) of reactions that were removed, and that were saved, by commands whose emoji is erased, and
+    the messages with erased lists of reactions. The ids of messages are those that they have now.
+    """
+    removals, saves, lists = set[tuple[str, str]](), set[tuple[str, str]](), set[str]()
     for entry in entries:
         if entry.get("redacted") and (payload := entry.get("payload")):
-            changed = {change.get("id") for change in entry.get("changes") or [] if change["noun"] == "message"}
             for single in payload["commands"] if entry["type"] == "batch" else [entry]:
-                if single["type"] == "remove-reaction":
-                    removal = single["payload"]
-                    found |= {(message, removal["oderId"]) for message in {removal["messageId"], *changed}}
-    return found
+                about = single["payload"]
+                match single["type"]:
+                    case "remove-reaction":
+                        removals.add(_reaction_of(about, aliases))
+                    case "save-reaction":
+                        saves.add(_reaction_of(about["reaction"], aliases))
+                    case "save-message" if "reactions" in about["message"]:
+                        lists.add(aliases.get(about["message"]["id"], about["message"]["id"]))
+                    case "update-message" if "reactions" in about["updates"]:
+                        lists.add(aliases.get(about["messageId"], about["messageId"]))
+    return removals, saves, lists
+
+
+def _reaction_of(named: Plain, aliases: dict[str, str]) -> tuple[str, str]:
+    """The message, by its id now, and the user, "" for unnamed ones, as in rows."""
+    message: str = named["messageId"]
+    return aliases.get(message, message), named.get("oderId") or ""
 
 
 def _without_passwords(tables: Tables) -> Tables:
@@ -154,6 +181,27 @@ def test_deleted_text_is_in_the_backup_until_it_expires(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "again")
     with restored(tmp_path, clock) as local:
         assert "a secret" not in repr(local.tables())
+
+
+@pytest.mark.parametrize("listed", [[], [{"messageId": "m1", "oderId": "bo", "emoji": "👎"}]])
+@pytest.mark.parametrize("command", ["save-message", "update-message"])
+def test_a_list_that_was_erased_still_replaces_reactions(tmp_path: Path, command: str, listed: list[Plain]) -> None:
+    """What a list of reactions removed is not there again when that list was erased before it was backed up."""
+    recorded = RecordedHistory(tmp_path / "data", 0)
+    recorded.local.result("save-message", save_payload(1, "a text"))
+    recorded.local.result("save-reaction", {"reaction": {"messageId": "m1", "oderId": "bo", "emoji": "👍"}})
+    recorded.back_up(tmp_path / "backups")
+    new = {"content": "another text", "reactions": listed}
+    if command == "save-message":
+        recorded.local.result(command, {"message": save_payload(1, "")["message"] | new})
+    else:
+        recorded.local.result(command, {"messageId": "m1", "updates": new})
+    recorded.local.result("delete-message", {"messageId": "m1"})
+    recorded.clock.now += 1_000
+    recorded.back_up(tmp_path / "backups")
+    recorded.close()
+    with restored(tmp_path, recorded.clock, until_seq=3) as local:
+        assert local.result("get-reactions-for-message", {"messageId": "m1"}) == []
 
 
 @pytest.fixture
