@@ -94,16 +94,20 @@ def test_every_setting_can_be_given_everywhere(monkeypatch: pytest.MonkeyPatch) 
         "log_format": "json",
         "command_log": "ids-only",
         "backups_daily": "8",
+        "store": "postgresql:///x",
+        "scope_store": "ada=postgresql:///y",
     }
+    needed = {"scope_store": ["--store", "postgresql:///x"]}
     for name, field in Settings.model_fields.items():
         value = examples.get(name, "true" if field.annotation is bool else "7")
         flag = f"--{name.replace('_', '-')}"
-        by_flag = from_command_line([flag] if value == "true" else [flag, value])
+        others = needed.get(name, [])
+        by_flag = from_command_line([*others, flag] if value == "true" else [*others, flag, value])
         with monkeypatch.context() as patch:
             patch.setenv(f"BACKSCROLL_{name.upper()}", value)
-            by_environment = from_command_line([])
+            by_environment = from_command_line(others)
         assert by_flag == by_environment, name
-        assert getattr(by_flag, name) != getattr(from_command_line([]), name), name
+        assert getattr(by_flag, name) != getattr(from_command_line(others), name), name
         assert field.description, name
 
 
