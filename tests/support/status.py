@@ -9,4 +9,4 @@ from backscroll.bus.upkeep import Upkeep
 def status_of(scopes: SqliteScopes, gate: Gate | None = None) -> DaemonStatus:
     """The status of a daemon with these scopes and no queues."""
     upkeep = Upkeep(scopes.directory, scopes)
-    return DaemonStatus(dict, scopes, Gate(scopes.directory) if gate is None else gate, upkeep)
+    return DaemonStatus(dict, scopes, Gate(scopes.access) if gate is None else gate, upkeep)
