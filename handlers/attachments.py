@@ -66,6 +66,7 @@ def save_attachment(command: SaveAttachment, db: Writes, context: CommandContext
     if db.retention.redact_replaced and not is_newer:
         context.redact_own(context.member)
     if row == before:
+        media.note_gone([saved[MEDIA_AT]], db, context)  # as if it had come first, and been replaced
         return
     if before is not None and db.retention.redact_replaced and is_newer:
         changes.erase_earlier(about, db, context)
@@ -73,7 +74,7 @@ def save_attachment(command: SaveAttachment, db: Writes, context: CommandContext
     if row[MEDIA_AT] is not None:
         media.note_named(row[MEDIA_AT], db)
     if before is not None:
-        media.note_gone([before[MEDIA_AT]], db, context)
+        media.note_gone([before[MEDIA_AT], saved[MEDIA_AT]], db, context)
     for message_id in dict.fromkeys(each[MESSAGE_AT] for each in (before, row) if each is not None):
         declare_message(found if message_id == found.id else message_of(message_id, db), context)
 

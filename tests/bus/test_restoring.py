@@ -17,12 +17,15 @@ from backscroll.bus.sqlite.maintenance.catalog import read_catalog
 from backscroll.bus.sqlite.maintenance.restoring import CannotRestore, restore
 from backscroll.bus.sqlite.scopes import SqliteScopes
 from backscroll.clients.python.daemon_process import DaemonProcess
+from backscroll.schema.tables import Attachments
 from backscroll.schema.wire import DEFAULT_SCOPE
 from tests.support.clocks import Clock
 from tests.support.local import PASSWORD_AT, Local, Plain, Tables, comparable
 from tests.support.messages import save_payload
 from tests.support.notes import say
 from tests.support.recorded_histories import RecordedHistory, nothing
+
+MEDIA_AT = list(Attachments._meta.fields).index("media_id")
 
 
 def history(tmp_path: Path, seed: int, commands: int, backups: int) -> RecordedHistory:
@@ -101,12 +104,13 @@ def unlike(recorded: RecordedHistory, local: Local, seq: int) -> list[str]:
     Passwords between two backups are those of the next one. A reaction from an earlier backup stays where the emoji of
     its removal was erased before that was backed up, and the mark of a removal where a later reaction was.
     """
-    wanted, found = _without_passwords(recorded.states[seq]), _without_passwords(recorded.rows(local))
+    wanted, found = _comparable(recorded.states[seq]), _comparable(recorded.rows(local))
     with Local(local.directory.with_name(f"replayed-{seq}"), clock=recorded.clock) as again:
         again.replay(recorded.entries[:seq], DEFAULT_SCOPE)
-        replayed = _without_passwords(recorded.rows(again))
+        replayed = _comparable(recorded.rows(again))
     shutil.rmtree(again.directory)
     _leave_out_stale(found, recorded, seq)
+    _leave_out_named_media(wanted, found)
     problems = [] if wanted.keys() == found.keys() else ["other tables"]
     for table, rows in wanted.items():
         missing = [row for row in rows if row not in found[table]]
@@ -160,9 +164,20 @@ def _reaction_of(named: Plain, aliases: dict[str, str]) -> tuple[str, str]:
     return aliases.get(message, message), named.get("oderId") or ""
 
 
-def _without_passwords(tables: Tables) -> Tables:
+def _leave_out_named_media(wanted: Tables, found: Tables) -> None:
+    """Leave out that no attachment names a media any more, where one that is deleted later does in the other state.
+
+    What attachments are is compared by itself.
+    """
+    in_wanted, in_found = ({row[MEDIA_AT] for row in tables["attachments"]} for tables in (wanted, found))
+    wanted["unnamed_media"] = [row for row in wanted["unnamed_media"] if row[0] not in in_found]
+    found["unnamed_media"] = [row for row in found["unnamed_media"] if row[0] not in in_wanted - in_found]
+
+
+def _comparable(tables: Tables) -> Tables:
+    """The tables without passwords, and without the times since when media are named by nothing."""
     rooms = [row[:PASSWORD_AT] + row[PASSWORD_AT + 1 :] for row in tables["rooms"]]
-    return tables | {"rooms": sorted(rooms, key=repr)}
+    return without_times_of_media(tables) | {"rooms": sorted(rooms, key=repr)}
 
 
 def test_deleted_text_is_in_the_backup_until_it_expires(tmp_path: Path) -> None:
@@ -202,6 +217,25 @@ def test_a_list_that_was_erased_still_replaces_reactions(tmp_path: Path, command
     recorded.close()
     with restored(tmp_path, recorded.clock, until_seq=3) as local:
         assert local.result("get-reactions-for-message", {"messageId": "m1"}) == []
+
+
+def test_media_go_also_if_the_attachment_was_erased(tmp_path: Path) -> None:
+    """Erased, an attachment in any order may count no more. Its media was named, and goes in a day."""
+    recorded = RecordedHistory(tmp_path / "data", 0)
+    media_id = recorded.put_media(b"hello")
+    for filename, named in (("less", {}), ("more", {"mediaId": media_id})):
+        attachment = {"id": "a1", "messageId": "m1", "filename": filename} | named
+        recorded.local.result("save-attachment", {"attachment": attachment, "arrival": "any-order"})
+        recorded.clock.now += 1_000
+        if not named:
+            recorded.back_up(tmp_path / "backups")
+    recorded.local.result("delete-attachments-for-message", {"messageId": "m1"})
+    recorded.back_up(tmp_path / "backups")
+    wanted = without_times_of_media(recorded.rows(recorded.local))
+    recorded.close()
+    with restored(tmp_path, recorded.clock) as local:
+        assert without_times_of_media(recorded.rows(local)) == wanted
+        assert wanted["unnamed_media"] == [(media_id,)]
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ from backscroll.schema import (
     DeleteMessage,
     DeleteMessagesBefore,
     DeleteRoom,
+    GetAllAttachments,
     GetMedia,
     GetMediaPart,
     GetScopeInfo,
@@ -405,6 +406,21 @@ def test_media_that_are_named_again_stay(
     client.execute(DeleteAttachmentsForMessage("m1"))
     assert stored_after(DAY_MS - 1) == [media.id]
     assert stored_after(1) == []
+
+
+@pytest.mark.parametrize("second_message", ["m1", "m2"])
+@pytest.mark.parametrize("filenames", [("lesser", "more"), ("more", "lesser")])
+def test_media_of_an_attachment_in_any_order_go_unless_it_counts(
+    client: Client, stored_after: Callable[..., list[str]], filenames: tuple[str, str], second_message: str
+) -> None:
+    """Whether it was replaced or came late."""
+    for filename, message_id in zip(filenames, ("m1", second_message), strict=True):
+        media = put(client, filename.encode())
+        attachment = Attachment(id="a1", message_id=message_id, filename=filename, media_id=media.id)
+        client.execute(SaveAttachment(attachment, arrival="any-order"))
+    [counting] = client.ask(GetAllAttachments())
+    assert counting.filename == "more"
+    assert stored_after(DAY_MS) == [counting.media_id]
 
 
 def test_media_that_are_put_again_stay_for_a_day(
