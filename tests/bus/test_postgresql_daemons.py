@@ -73,7 +73,7 @@ class ResultWatcher(threading.Thread):
     """Watches a query with the client library, and keeps the newest result. `problems` must stay empty."""
 
     def __init__(self, endpoint: str) -> None:
-        super().__init__(name="watcher")
+        super().__init__(name="watcher", daemon=True)  # so that a failing test ends
         self.seq = 0
         self.shown: list[tuple[str, str]] = []  # ids and texts
         self.results = 0
