@@ -49,7 +49,7 @@ class InProcess:
             self.scopes.open(DEFAULT_SCOPE)
             self._stack = stack.pop_all()
         self._upkeep = Upkeep(data_dir, self.scopes, clock=clock)
-        gate = Gate(data_dir, clock=clock)
+        gate = Gate(self.scopes.access, clock=clock)
         status = DaemonStatus(lambda: {"replies": len(self._replies)}, self.scopes, gate, self._upkeep)
         self.dispatcher = Dispatcher(self.scopes, status)
 

@@ -1,13 +1,14 @@
 """The interfaces through which the daemon uses storage: scopes, and a store for each open scope.
 
-`bus/sqlite/` implements them. Nothing else in the daemon depends on the database system.
+`bus/sqlite/` and `bus/postgresql/` implement them. Nothing else in the daemon depends on the database system.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
+from backscroll.bus.failures import CannotOpen
 from backscroll.bus.progress import Progress
 from backscroll.bus.query_cache import QueryCache
 from backscroll.handlers.registry import Handlers
@@ -28,6 +29,10 @@ ADOPTED_BYTES = 2**30
 """The default of the setting `adopted_bytes`."""
 OPEN_MAX, IDLE_SECONDS = 16, 60.0
 """Scopes that are open at the same time, unless more are in use; how long one stays open that nobody uses."""
+
+
+TOKENS, KEYS = "tokens", "keys"
+"""The names of the documents about who may call and connect."""
 
 
 class CommittedCommand(NamedTuple):
@@ -120,12 +125,42 @@ class Store(ReadStore, Protocol):
         """Checkpoint the write-ahead log if it has grown enough."""
 
 
+class AccessDocuments(Protocol):
+    """Where tokens and keys are stored: JSON by name, of this daemon alone or of all that share a database.
+
+    Never used by the loop: what it needs to know is in memory.
+    """
+
+    keys_command: str
+    """The command that lists a client's key here, in words."""
+
+    def read(self) -> Mapping[str, bytes]:
+        """All documents that there are; raises `CannotOpen`."""
+
+    def change(self, name: str, change: Callable[[bytes | None], bytes], /) -> bytes:
+        """Replace a document by what `change` makes of it, durably, and return that. `change` gets None for a new one.
+
+        Nobody else can change the document meanwhile. `change` may be called again, if the first attempt had no effect;
+        what it raises is raised, and then nothing changes.
+        """
+
+    def unreadable(self, name: str, error: Exception) -> CannotOpen:
+        """The error for a document that cannot be decoded."""
+
+    def watch(self, refresh: Callable[[], None], /) -> None:
+        """From now on, have `refresh` called by another thread whenever others may have changed something."""
+
+
 Committed = Callable[[Commit, Store], None]
 """Receives each commit of a store after it is durable and before its callers are answered. Must not raise."""
 
 
 class Scopes(Protocol):
     """All scopes of a daemon. Safe to use from any thread."""
+
+    @property
+    def access(self) -> AccessDocuments:
+        """Where the tokens and keys are stored."""
 
     @property
     def may_refuse(self) -> bool:

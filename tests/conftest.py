@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -201,6 +202,17 @@ def start_daemon(tmp_path: Path) -> Iterator[StartDaemon]:
             return stack.enter_context(DaemonProcess(directory, *store, *flags, log=log))
 
         yield start
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def start_on_each_store(request: pytest.FixtureRequest, start_daemon: StartDaemon) -> Iterator[StartDaemon]:
+    """`start_daemon`, once with files and once with an empty database for all daemons that it starts."""
+    if request.param == "sqlite":
+        yield start_daemon
+        return
+    server: Server = request.getfixturevalue("postgresql")
+    with server.database() as address:
+        yield partial(start_daemon, "--store", address)
 
 
 class ChatHistory(NamedTuple):

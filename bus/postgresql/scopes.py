@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from backscroll.bus.clock_watch import wall_clock_ms
 from backscroll.bus.postgresql import errors
+from backscroll.bus.postgresql.access import AccessDatabase
 from backscroll.bus.postgresql.commits import Commits
 from backscroll.bus.postgresql.connecting import Database
 from backscroll.bus.postgresql.scope_admin import PostgresScopeAdmin
@@ -52,6 +53,7 @@ class PostgresScopes:
         scopes_max: int = 0,
     ) -> None:
         self._default, self._elsewhere = database, dict(elsewhere or {})
+        self.access = AccessDatabase(database)
         self._clock = clock
         self._retention = retention
         self._query_cache_bytes = query_cache_bytes
@@ -298,6 +300,7 @@ class PostgresScopes:
 
     def close(self) -> None:
         self._empty.close()
+        self.access.close()
         for commits in self._commits.values():
             commits.close()
 

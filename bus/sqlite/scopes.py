@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import apsw
 
+from backscroll.bus.access_files import AccessFiles
 from backscroll.bus.clock_watch import wall_clock_ms
 from backscroll.bus.directory import LOCK_FILE, RESTORING
 from backscroll.bus.failures import CannotOpen
@@ -275,6 +276,7 @@ class SqliteScopes:
         space: Space = Space(),  # noqa: B008  # immutable
     ) -> None:
         self.directory = directory
+        self.access = AccessFiles(directory)
         _check_restored(directory)
         self._clock = clock
         self._lock_wait_ms = lock_wait_ms

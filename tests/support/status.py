@@ -11,4 +11,4 @@ from backscroll.bus.upkeep import Upkeep
 def status_of(scopes: Any, gate: Gate | None = None) -> DaemonStatus:
     """The status of a daemon with these scopes and no queues."""
     directory = getattr(scopes, "directory", Path("no-directory"))
-    return DaemonStatus(dict, scopes, gate or Gate(directory), Upkeep(directory, scopes))
+    return DaemonStatus(dict, scopes, gate or Gate(scopes.access), Upkeep(directory, scopes))
