@@ -23,7 +23,7 @@ from backscroll.bus.failures import AlreadyRunning, CannotOpen
 from backscroll.bus.files import is_private, write_whole
 from backscroll.bus.logging import log
 from backscroll.bus.watched_files import WatchedFiles
-from backscroll.schema.paths import ENDPOINT_FILE, runtime_dir
+from backscroll.schema.paths import ENDPOINT_FILE, STORE_FILE, runtime_dir
 
 SOCKET_PATH_BYTES_MAX = 100  # the limit on ipc paths is lowest on macOS, about 103
 LOCK_FILE = "lock"
@@ -204,6 +204,15 @@ def announced(directory: Path, ready: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         _remove_own(path, files)
+
+
+def note_store(directory: Path, store: str) -> None:
+    """Write the address of the database that has the data into `store.json`; without one, remove that file."""
+    with suppress(OSError):  # the disk is full, or the directory read-only; only messages depend on it
+        if store:
+            write_whole(directory / STORE_FILE, json.dumps({"store": store}).encode())
+        else:
+            (directory / STORE_FILE).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from backscroll.schema import CreateToken, Invalid, ListTokens
 from backscroll.schema.limits import MILLIS_MAX
 from tests.clients.conftest import Run
 from tests.support.messages import save_payload
+from tests.support.postgresql import Server
 
 StartDaemon = Callable[..., DaemonProcess]
 
@@ -129,6 +130,32 @@ def test_creating_says_which_daemon_it_is_for(run: Run, start_daemon: StartDaemo
     assert f"'c' is for the daemon in {tmp_path / 'data'}\n" in run("token", "create", "c", *new)[2]
     there = ("--right", "read", "--endpoint", daemon.endpoint)
     assert f"'d' is for the daemon at {daemon.endpoint}\n" in run("token", "create", "d", *there)[2]
+
+
+def test_with_a_database_a_daemon_has_to_run(
+    run: Run, start_daemon: StartDaemon, postgresql: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is created is for all daemons on it. None is started: it would have files, which no daemon looks at."""
+    there = ("--data-dir", tmp_path / "data")
+    with postgresql.database() as address:
+        daemon = start_daemon("--store", address)
+        err = run("token", "create", "a", "--right", "read", *there)[2]
+        assert f"'a' is for the daemon in {tmp_path / 'data'}, and all others on its database\n" in err
+        daemon.stop()
+        before = sorted(path.name for path in (tmp_path / "data").iterdir())
+        for words in ("token create b --right read", "token list", "keys create b", "keys server", "log export"):
+            code, out, err = run(*words.split(), *there)
+            assert (code, out) == (2, "")
+            assert f"no daemon is running there: run `backscroll serve --store {address} --data-dir" in err
+        assert sorted(path.name for path in (tmp_path / "data").iterdir()) == before
+        monkeypatch.setenv("BACKSCROLL_STORE", address)
+        code, out, err = run("token", "create", "b", "--right", "read", "--data-dir", tmp_path / "new")
+        assert (code, out) == (2, "")
+        assert f"BACKSCROLL_STORE names a database, and no daemon is running in {tmp_path / 'new'}" in err
+        assert not (tmp_path / "new").exists()
+    monkeypatch.delenv("BACKSCROLL_STORE")
+    start_daemon().stop()
+    assert run("token", "list", *there)[0] == 0  # the last daemon had files
 
 
 @pytest.mark.parametrize("words", ["token list", "token revoke a", "keys list", "keys revoke a", "keys server"])
