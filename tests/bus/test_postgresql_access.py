@@ -177,8 +177,7 @@ def test_without_the_database_known_tokens_are_accepted_and_none_are_made(
 
 def test_the_loop_waits_for_no_change_of_tokens(pair: list[DaemonProcess], postgresql: Server, address: str) -> None:
     """While another session holds the tokens, callers are served; the change is `busy` in the end, without effect."""
-    database = psycopg.conninfo.conninfo_to_dict(address)["dbname"]
-    with peers_of(pair) as ([a, _], [tcp_a, _]), postgresql.admin(str(database)) as other:
+    with peers_of(pair) as ([a, _], [tcp_a, _]), postgresql.admin_of(address) as other:
         assert create(a, "bot")["ok"]
         with other.transaction(), Peer(pair[0].endpoints[0]) as changing:
             other.execute("SELECT 1 FROM shared WHERE key = 'tokens' FOR UPDATE")
@@ -246,8 +245,7 @@ def test_tokens_that_cannot_be_read_are_refused_at_the_start_and_ignored_later(
     pair: list[DaemonProcess], start_daemon: StartDaemon, address: str, postgresql: Server, tmp_path: Path
 ) -> None:
     """A daemon that runs goes on with those it knows, and logs it; one that starts names the row."""
-    database = psycopg.conninfo.conninfo_to_dict(address)["dbname"]
-    with peers_of(pair) as ([a, _], [_, tcp_b]), postgresql.admin(str(database)) as other:
+    with peers_of(pair) as ([a, _], [_, tcp_b]), postgresql.admin_of(address) as other:
         assert create(a, "bot")["ok"]
         wait_until(lambda: code_for(tcp_b, "bot") == "ok")
         other.execute("UPDATE shared SET value = '{' WHERE key = 'tokens'")
@@ -332,8 +330,7 @@ def test_what_is_refused_stores_nothing(database: Database, postgresql: Server, 
             first.revoke_token("none")
         with pytest.raises(BadSettings, match="keys create"):
             second.server_secret_key()
-    name = psycopg.conninfo.conninfo_to_dict(address)["dbname"]
-    with postgresql.admin(str(name)) as other:
+    with postgresql.admin_of(address) as other:
         assert other.execute("SELECT key FROM shared").fetchall() == [("schema_version",)]
 
 
