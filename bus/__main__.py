@@ -20,6 +20,12 @@ from typing import Any
 if __name__ == "__main__":
     # structlog imports rich wherever it is installed, for tracebacks that this daemon formats itself: 0.1 s per start.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # None stands for a module that cannot be imported
+    # peewee imports a driver of PostgreSQL if there is one, which takes three times as long as peewee itself, and which
+    # the store needs only if it is chosen.
+    sys.modules.setdefault("psycopg", None)  # type: ignore[arg-type]
+    import peewee  # noqa: F401
+
+    del sys.modules["psycopg"]
 
 from backscroll.bus.connections import raise_file_limit
 from backscroll.bus.daemon import Daemon
