@@ -7,6 +7,7 @@ file overrides the defaults below. A name that is no setting is an error in each
 
 import argparse
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -241,13 +242,19 @@ class Settings(BaseSettings):
         default=10_000, description="how long the daemon goes on answering received requests after it was asked to stop"
     )
 
-    @field_validator("endpoint", "allowed_uids", "scope_store", mode="before")
+    @field_validator("endpoint", "allowed_uids", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         """Let one environment variable name several addresses or users, separated by commas."""
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("scope_store", mode="before")
+    @classmethod
+    def _split_places(cls, value: object) -> object:
+        """The same for scopes in other databases, in whose addresses there may be commas as well."""
+        return re.split(r",(?=[^,=]+=postgres)", value) if isinstance(value, str) else value
 
     @field_validator("endpoint")
     @classmethod

@@ -15,6 +15,7 @@ def packages_needed() -> Iterator[None]:
     try:
         yield
     except ImportError as error:
+        package = error.name or "psycopg[binary]"
         raise BadSettings(
-            f"a store in PostgreSQL needs the package {error.name}: pip install 'backscroll[postgresql]'"
+            f"a store in PostgreSQL needs the package {package}: pip install 'backscroll[postgresql]'"
         ) from error

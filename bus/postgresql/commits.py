@@ -64,9 +64,15 @@ class Commits:
             self._has_work.clear()
             with self._lock:
                 seqs, self._to_send = self._to_send, {}
-            with suppress(psycopg.Error), self._database.connection() as connection:
-                for payload in payloads(seqs):
-                    connection.execute("SELECT pg_notify($1, $2)", (CHANNEL, payload))
+            try:
+                self._send_some(seqs)
+            except Exception as error:  # noqa: BLE001  # others look for themselves, a second later
+                log.debug("commits are not told", database=self._database.name, error=repr(error))
+
+    def _send_some(self, seqs: Seqs) -> None:
+        with self._database.connection() as connection:
+            for payload in payloads(seqs):
+                connection.execute("SELECT pg_notify($1, $2)", (CHANNEL, payload))
 
     def _receive_all(self) -> None:
         while not self._ended.is_set():
@@ -78,12 +84,12 @@ class Commits:
                 self._database.problem = f"the database does not answer: {str(error).strip() or type(error).__name__}"
                 log.error("the database does not answer", database=self._database.name, error=str(error).strip())
                 self._ended.wait(POLL_SECONDS)
-            except Exception as error:  # noqa: BLE001  # about one scope, which is asked for again
-                log.error("commits of others are not absorbed", database=self._database.name, error=repr(error))
-                self._ended.wait(POLL_SECONDS)
 
     def _receive(self, connection: Connection) -> None:
         connection.execute(f"LISTEN {CHANNEL}")
+        if self._database.problem:  # the server may be another one by now, with another history of the same length
+            for scope in self._known():
+                self._notice(scope)
         while not self._ended.is_set():
             self._compare(self._seqs_in(connection))
             self._database.problem = ""
@@ -100,7 +106,14 @@ class Commits:
         known = self._known()
         for scope, seq in seqs.items():
             if scope in known and known[scope] != seq:
-                self._noticed(scope)
+                self._notice(scope)
+
+    def _notice(self, scope: str) -> None:
+        """Have a scope looked at. What is wrong with one says nothing about the database, nor about others."""
+        try:
+            self._noticed(scope)
+        except Exception as error:  # noqa: BLE001  # it is asked for again
+            log.error("commits of others are not absorbed", scope=scope, error=repr(error))
 
 
 def payloads(seqs: Seqs) -> list[str]:

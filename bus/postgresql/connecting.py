@@ -233,6 +233,7 @@ def connection_options() -> dict[str, Any]:
         "cursor_factory": psycopg.RawCursor,
         "connect_timeout": CONNECT_SECONDS,
         "application_name": "backscroll",
+        "client_encoding": "utf8",
         "keepalives_idle": 30,
         "tcp_user_timeout": 10_000,
     }
@@ -242,9 +243,9 @@ def shown(url: str) -> str:
     """An address as it may be shown: without a password. Raises `BadSettings` for one that has a password."""
     try:
         parts = conninfo.conninfo_to_dict(url)
-    except psycopg.ProgrammingError as error:
-        raise BadSettings(f"the store is not an address of a PostgreSQL database: {error}") from None
-    if "password" in parts:
+    except psycopg.ProgrammingError:  # whose message may have a password in it
+        raise BadSettings("the store is not an address of a PostgreSQL database: check its signs and `%`") from None
+    if {"password", "sslpassword"} & parts.keys():
         raise BadSettings(
             "the address of the store has a password in it, which every user of the machine could see: put it into "
             "PGPASSWORD, into a password file (PGPASSFILE), or into a service file"

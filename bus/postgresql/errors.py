@@ -11,7 +11,12 @@ REFUSED_WHILE_STARTING = (pg.CannotConnectNow, pg.AdminShutdown, pg.CrashShutdow
 CREATED_TWICE = "sequence_pkey"
 TO_REPEAT = (pg.SerializationFailure, pg.DeadlockDetected, pg.ReadOnlySqlTransaction, *REFUSED_WHILE_STARTING)
 """Errors after which the same transaction succeeds a little later, perhaps on another server."""
-ENDED = (psycopg.InterfaceError, pg.AdminShutdown, pg.CrashShutdown, pg.IdleInTransactionSessionTimeout)
+ENDED = (
+    *(psycopg.InterfaceError, pg.AdminShutdown, pg.CrashShutdown, pg.DatabaseDropped),
+    *(pg.IdleInTransactionSessionTimeout, pg.IdleSessionTimeout),
+)
+CONNECTION_EXCEPTION = "08"
+"""How the codes of errors of connections begin; poolers use them."""
 UNREADABLE = (pg.DataCorrupted, pg.IndexCorrupted)
 
 
@@ -23,6 +28,8 @@ def is_lost(error: BaseException) -> bool:
     """Whether an error says that the connection is gone, so that it is not known whether a commit took effect."""
     if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
         return True  # libpq's own: there was no answer
+    if isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(CONNECTION_EXCEPTION):
+        return True
     return isinstance(error, ENDED)
 
 
@@ -58,6 +65,8 @@ def wire_error(error: Exception) -> BackscrollError | None:
             return TooLarge("the query took too long and was ended")
         case pg.DiskFull():
             return Storage("the disk of the database server is full", retryable=True)
+        case pg.UniqueViolation() if may_succeed_later(error):
+            return Busy("another daemon is making this scope; try again")
         case pg.IntegrityError():
             return Conflict("the change contradicts what is stored")
         case pg.InsufficientPrivilege():

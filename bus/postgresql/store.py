@@ -121,7 +121,9 @@ class PostgresStore:
         self._clients: KnownClients | None = None  # read by the first transaction that writes
         select = "SELECT seq, lineage, chain FROM sequence WHERE scope = {scope}"
         self._limits = {"lock_ms": database.wait_ms, "statement_ms": STATEMENT_SECONDS_MAX * 1000}
-        self._write_start = transaction_start(scope, "", f"{select} FOR UPDATE", **self._limits)
+        self._write_start = transaction_start(
+            scope, "ISOLATION LEVEL READ COMMITTED", f"{select} FOR UPDATE", **self._limits
+        )
         self._read_mode, self._read_row = "ISOLATION LEVEL REPEATABLE READ READ ONLY", select
         with self._reading(None) as (connection, row):
             snapshot = self._snapshot(connection, None)
@@ -227,6 +229,7 @@ class PostgresStore:
         if transaction.redactions:
             apply_redactions(transaction)
         if not (transaction.rows_written or transaction.blobs.written):
+            self.clearing = transaction.clearing
             return
         position = transaction.position
         changes = [change for command in transaction.commands for change in command.changes]
@@ -294,7 +297,7 @@ class PostgresStore:
     def _begun_anew(self) -> "PostgresStore":
         """The store that takes the place of this one, whose scope is another than it knew."""
         store = self._successor(self)
-        self.query_cache = store.query_cache  # for who still uses this one
+        self.query_cache = QueryCache(0)  # who still uses this one may read either history, so nothing is kept
         return store
 
     # What others commit

@@ -121,6 +121,14 @@ def test_several_endpoints_can_be_given(toml: Path, monkeypatch: pytest.MonkeyPa
     assert from_command_line([]).endpoint == both
 
 
+def test_an_address_of_several_servers_is_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commas separate places in the environment, and servers in the address of one place."""
+    monkeypatch.setenv("BACKSCROLL_STORE", "postgresql://a,b/chat")
+    monkeypatch.setenv("BACKSCROLL_SCOPE_STORE", "big=postgresql://c,d/chat,more=postgresql://e/chat")
+    settings = from_command_line([])
+    assert settings.scope_store == ("big=postgresql://c,d/chat", "more=postgresql://e/chat")
+
+
 def test_a_flag_can_switch_off_what_the_environment_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Boolean settings also have a `--no-` flag, so that every source can be overridden."""
     monkeypatch.setenv("BACKSCROLL_EXIT_WITH_PARENT", "true")
