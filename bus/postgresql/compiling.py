@@ -129,12 +129,14 @@ COMPILED = CompiledStatements()
 class StatementsWithin(dict[Statement, Compiled]):
     """The text of SELECTs that end when their rows have more characters than fit: then no more are sent.
 
-    The row with which the sum of long texts exceeds the parameter `size_max` is the last one.
+    The row with which the sum of long texts exceeds the parameter `size_max` is the last one. If that is the first,
+    the second comes too, so that it is seen whether there is one.
     """
 
     def __missing__(self, statement: Statement) -> Compiled:
         names, rows, summed = _summed(statement, "length", peewee.TextField)
-        within = f"SELECT {rows} FROM ({summed}) AS t WHERE total - size <= ${len(names) + NAMED_AFTER + 1}::bigint"
+        where = f"WHERE total - size <= ${len(names) + NAMED_AFTER + 1}::bigint OR number = 2"
+        within = f"SELECT {rows} FROM ({summed}) AS t {where}"
         compiled = self[statement] = Compiled(within, (*names, "size_max"))
         return compiled
 
@@ -163,7 +165,8 @@ def _summed(statement: Statement, length: str, *long_types: type[peewee.Field]) 
     long = [at for at, column in enumerate(columns) if isinstance(_column(column), long_types)]
     size = " + ".join(f"CASE WHEN octet_length(c{at}) > {LONG_BYTES} THEN {length}(c{at}) ELSE 0 END" for at in long)
     sized = f"SELECT *, {size or '0'} AS size FROM ({text}) AS r ({rows})"
-    return names, rows, f"SELECT *, sum(size) OVER (ROWS UNBOUNDED PRECEDING) AS total FROM ({sized}) AS s"
+    summed = "sum(size) OVER (ROWS UNBOUNDED PRECEDING) AS total, row_number() OVER () AS number"
+    return names, rows, f"SELECT *, {summed} FROM ({sized}) AS s"
 
 
 WITHIN, BEGUN = StatementsWithin(), StatementsBegun()
