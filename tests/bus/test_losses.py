@@ -266,8 +266,7 @@ def read_part(transport: InProcess) -> Reply:
 
 def select(transport: InProcess, text: str) -> list[Any]:
     with transport.store.read() as snapshot:
-        rows: list[Any] = snapshot.rows(sql(text))
-    return rows
+        return snapshot.rows(sql(text))
 
 
 def all_messages(transport: InProcess) -> list[Any]:
