@@ -20,17 +20,25 @@ from typing import Any
 if __name__ == "__main__":
     # structlog imports rich wherever it is installed, for tracebacks that this daemon formats itself: 0.1 s per start.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # None stands for a module that cannot be imported
+    # peewee imports a driver of PostgreSQL if there is one, which takes three times as long as peewee itself, and which
+    # the store needs only if it is chosen.
+    sys.modules.setdefault("psycopg", None)  # type: ignore[arg-type]
+    import peewee  # noqa: F401
+
+    del sys.modules["psycopg"]
 
 from backscroll.bus.connections import raise_file_limit
 from backscroll.bus.daemon import Daemon
-from backscroll.bus.directory import announced, default_endpoint, locked, place_for_endpoint
+from backscroll.bus.directory import announced, default_endpoint, locked, note_store, place_for_endpoint
 from backscroll.bus.failures import BadSettings, CannotStart
 from backscroll.bus.logging import log
+from backscroll.bus.postgresql import packages_needed
 from backscroll.bus.recorder import Recorder
 from backscroll.bus.settings import Settings, from_command_line
 from backscroll.bus.sqlite.scopes import Space, SqliteScopes
+from backscroll.bus.stores import Scopes
 from backscroll.handlers.storage import Retention
-from backscroll.schema.wire import PROTOCOL_LEVEL
+from backscroll.schema.wire import DEFAULT_SCOPE, PROTOCOL_LEVEL
 
 GIL_SWITCH_SECONDS = 0.0001  # with the default of 5 ms one busy thread would delay every reply
 GC_ALLOCATIONS = 50_000  # between two collections; the default of 700 is less than one batch of requests
@@ -74,6 +82,7 @@ def serve(settings: Settings) -> None:
     with ExitStack() as stack:
         stack.enter_context(locked(settings.data_dir))
         scopes = _open_scopes(settings, stack)
+        note_store(settings.data_dir, settings.store)
         place = stack.enter_context(place_for_endpoint(settings.data_dir))
         endpoints = settings.endpoint
         if all(each.startswith("curve://") for each in endpoints):  # which only clients with keys can use
@@ -93,18 +102,31 @@ def serve(settings: Settings) -> None:
     log.info("stopped")
 
 
-def _open_scopes(settings: Settings, stack: ExitStack) -> SqliteScopes:
-    """Open the data directory, and the scope `default`: if that fails, the daemon does not start."""
+def _open_scopes(settings: Settings, stack: ExitStack) -> Scopes:
+    """Open what the data is in, and the scope `default`: if that fails, the daemon does not start."""
+    retention = Retention(
+        payloads=settings.command_log == "payloads",
+        results=settings.kept_results,
+        results_ms=settings.kept_results_ms,
+        redact_replaced=settings.redact_replaced_text,
+    )
+    return _open_databases(settings, retention, stack) if settings.store else _open_files(settings, retention, stack)
+
+
+def _open_databases(settings: Settings, retention: Retention, stack: ExitStack) -> Scopes:
+    with packages_needed():
+        from backscroll.bus.postgresql.opening import open_scopes
+    scopes = open_scopes(settings, retention, stack)
+    scopes.open(DEFAULT_SCOPE)
+    return scopes
+
+
+def _open_files(settings: Settings, retention: Retention, stack: ExitStack) -> Scopes:
     recorder = stack.enter_context(closing(Recorder(settings.record))) if settings.record else None
     scopes = SqliteScopes(
         settings.data_dir,
         lock_wait_ms=settings.lock_wait_ms,
-        retention=Retention(
-            payloads=settings.command_log == "payloads",
-            results=settings.kept_results,
-            results_ms=settings.kept_results_ms,
-            redact_replaced=settings.redact_replaced_text,
-        ),
+        retention=retention,
         query_cache_bytes=settings.query_cache_bytes,
         adopted_bytes=settings.adopted_bytes,
         committed=recorder.committed if recorder else lambda *_: None,

@@ -35,7 +35,6 @@ from backscroll.bus.workers import Readers, Writers
 from backscroll.handlers import HANDLERS, Handlers
 from backscroll.schema.errors import BackscrollError, Malformed, Unavailable
 from backscroll.schema.limits import ROUTING_BYTES_MAX, ROUTING_FRAMES_MAX
-from backscroll.schema.operations import Administration
 from backscroll.schema.salvage import read_id
 from backscroll.schema.wire import codec_of, write_failure
 
@@ -55,9 +54,11 @@ class Daemon:
 
     def __init__(self, settings: Settings, scopes: Scopes, handlers: Handlers = HANDLERS) -> None:
         self._settings = settings
-        self.gate = Gate(settings.data_dir, settings.allowed_uids)
+        self.gate = Gate(scopes.access, settings.allowed_uids)
         self._admit = {IPC: None, TCP: self.gate.admit, CURVE: self.gate.admit}
         self._wake = Wake()
+        self.gate.on_change = self._access_changed
+        self._rights_changed = False
         self._finished: deque[tuple[list[Request], list[bytes]]] = deque()
         self._reply_memory = ReplyMemory()  # of those that are finished
         self._commits: deque[tuple[Commit, Store]] = deque()  # that queries may wait for
@@ -124,7 +125,7 @@ class Daemon:
             refusal=self._refusal_of,
         )
         self._waiting = WaitingQueries(answers, scopes.seq, lambda scope: scopes.store_if_open(scope, used=False))
-        scopes.on_commit(self._committed)
+        scopes.on_commit(self._committed, lambda: list(self._waiting.recent))
 
     def bind(self, endpoints: Sequence[str]) -> list[str]:
         """Bind every endpoint and return the actual addresses; raises `BadSettings`."""
@@ -270,6 +271,9 @@ class Daemon:
             self._begin_chores()
         if self._due.next_at is not None:
             self._begin_expiry()
+        if self._rights_changed:
+            self._rights_changed = False  # before it is looked at what they are now
+            self._waiting.check_rights()
         self._waiting.turn()
 
     def _begin_chores(self) -> None:
@@ -349,6 +353,11 @@ class Daemon:
             if self._waiting.has_sleepers:
                 self._wake.set()
 
+    def _access_changed(self) -> None:
+        """Called by any thread: callers whose queries wait may be refused now."""
+        self._rights_changed = True
+        self._wake.set()
+
     def _note_commits(self) -> None:
         commits = [self._commits.popleft() for _ in range(len(self._commits))]
         self._waiting.note_commits(commits)
@@ -370,7 +379,7 @@ class Daemon:
                 self._send_run(requests, replies)
             self._reply_memory.remove(replies)
             if first.is_maintenance:
-                self._after_maintenance(first)
+                self._waiting.check_scope(first.scope)  # which may be another one now
 
     def _send_run(self, requests: list[Request], replies: list[bytes]) -> None:
         sent = len(replies)
@@ -385,13 +394,6 @@ class Daemon:
             self._lanes.give_back(requests[sent:])
             requests = requests[:sent]
         self._lanes.answered(requests)
-
-    def _after_maintenance(self, request: Request) -> None:
-        """Look again at the queries that wait: their callers may be refused now, their scope may be another one."""
-        if issubclass(request.as_type, Administration):
-            self._waiting.check_rights()
-        else:
-            self._waiting.check_scope(request.scope)
 
     def _refusal_of(self, request: WaitingRequest) -> bytes | None:
         """The reply to a caller whose token is refused since the request was accepted, or None."""
@@ -439,6 +441,9 @@ class Daemon:
 
 
 def _schedule(settings: Settings) -> Schedule:
+    """What is done by itself to keep files safe; PostgreSQL has tools of its own for that."""
+    if settings.store:
+        return Schedule()
     return Schedule(
         settings.backup_dir, settings.backup_ms, settings.backups_daily, settings.backups_weekly, settings.check_ms
     )

@@ -23,10 +23,12 @@ from backscroll.bus.failures import AlreadyRunning, CannotOpen
 from backscroll.bus.files import is_private, write_whole
 from backscroll.bus.logging import log
 from backscroll.bus.watched_files import WatchedFiles
-from backscroll.schema.paths import ENDPOINT_FILE, runtime_dir
+from backscroll.schema.paths import ENDPOINT_FILE, STORE_FILE, runtime_dir
 
 SOCKET_PATH_BYTES_MAX = 100  # the limit on ipc paths is lowest on macOS, about 103
 LOCK_FILE = "lock"
+RESTORING = "restoring"  # the file that says that a restore is moving files into the data directory
+DATA_NAMES = ("default.db", LOCK_FILE, "scopes", RESTORING)
 HOLDER_TRIES, HOLDER_RETRY_SECONDS = 20, 0.05
 
 
@@ -57,6 +59,16 @@ def _unsuitable(directory: Path, why: str) -> str:
         f"{directory} cannot be used for a database: {why}. Is it on a network file system? "
         "Name a directory on a local disk."
     )
+
+
+def is_data_directory(directory: Path) -> bool:
+    """Whether a daemon has used this directory, or a restore into it was interrupted."""
+    return directory.is_dir() and any((directory / name).exists() for name in DATA_NAMES)
+
+
+def is_new(directory: Path) -> bool:
+    """Whether nothing is there, or an empty directory."""
+    return not directory.exists() or (directory.is_dir() and not any(directory.iterdir()))
 
 
 @contextmanager
@@ -192,6 +204,15 @@ def announced(directory: Path, ready: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         _remove_own(path, files)
+
+
+def note_store(directory: Path, store: str) -> None:
+    """Write the address of the database that has the data into `store.json`; without one, remove that file."""
+    with suppress(OSError):  # the disk is full, or the directory read-only; only messages depend on it
+        if store:
+            write_whole(directory / STORE_FILE, json.dumps({"store": store}).encode())
+        else:
+            (directory / STORE_FILE).unlink(missing_ok=True)
 
 
 @contextmanager

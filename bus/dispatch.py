@@ -30,6 +30,7 @@ from backscroll.handlers.storage import Reads, Status, Writes
 from backscroll.schema.command_log import Sender
 from backscroll.schema.errors import (
     BackscrollError,
+    Busy,
     CallerError,
     DeadlineExceeded,
     Internal,
@@ -344,7 +345,7 @@ class Dispatcher:
         if cached is Cached.NOT or (request.deadline is not None and self._clock() >= request.deadline):
             return None
         store = self._scopes.store_if_open(request.scope)
-        if store is None:
+        if store is None or store.is_shared:
             return None
         if store.due_at is not None and store.due_at <= store.now():
             return None
@@ -681,10 +682,12 @@ class Dispatcher:
 
     @contextmanager
     def _logged(self, scope: str, chore: str) -> Iterator[None]:
-        """Log an error of a chore, which the next run tries again."""
+        """Log an error of a chore, which the next run tries again. The others go on, unless the database cannot now."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001  # the other chores go on
+        except Exception as error:
+            if isinstance(self._wire_error(error), Busy | Unavailable):
+                raise  # each of the others would wait as long, and commands with them
             log.error("a chore failed", scope=scope, chore=chore, error=str(error))
 
     def _execute_due(

@@ -3,9 +3,10 @@
     handshake ──▶ may_connect: ipc by the peer's uid, tcp any (requests have a token), curve by the client's key
     request ────▶ admit: token ──▶ caller ──▶ has it the operation's right, and the scope?
 
-Nothing is queued, and no payload decoded, before `admit` has answered. Tokens are in `tokens.json` in the data
-directory, by their SHA-256; keys in `keys.json`. Methods that change them are called by writer threads, the others by
-the loop too: a change replaces a dictionary as a whole.
+Nothing is queued, and no payload decoded, before `admit` has answered. Tokens are stored by their SHA-256, keys as they
+are, in two documents: in files, or in a database for all of its daemons. Methods that change them are called by writer
+threads and wait for storage; the others are called by the loop too, and use what is in memory: a change replaces a
+dictionary as a whole, whoever made it.
 """
 
 import hashlib
@@ -14,8 +15,7 @@ import secrets
 import struct
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 import zmq
@@ -23,8 +23,8 @@ from msgspec import Struct
 from zmq.utils import z85
 
 from backscroll.bus.clock_watch import wall_clock_ms
-from backscroll.bus.failures import BadSettings, CannotOpen
-from backscroll.bus.files import write_whole
+from backscroll.bus.failures import BadSettings
+from backscroll.bus.stores import KEYS, TOKENS, AccessDocuments
 from backscroll.schema.errors import Conflict, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated
 from backscroll.schema.limits import CLIENT_KEYS_MAX, TOKENS_MAX
 from backscroll.schema.operations import RIGHTS, AddKey, CreateToken, Operation
@@ -35,9 +35,10 @@ from backscroll.schema.wire import proof_of
 TRANSPORTS: Final = ("ipc", "tcp", "curve")
 IPC, TCP, CURVE = range(len(TRANSPORTS))
 
-TOKENS_FILE, KEYS_FILE = "tokens.json", "keys.json"
 RANKS: Final[Mapping[str, int]] = {right: rank for rank, right in enumerate(RIGHTS)}
 REMEDY = "send the token as `auth`: the `token` in endpoint.json, or one made by `backscroll token create`"
+
+T = TypeVar("T")
 
 
 class StoredToken(AccessToken, frozen=True, kw_only=True):
@@ -65,33 +66,34 @@ class _Caller(NamedTuple):
 
 
 class Gate:
-    """Decides about connections and requests, from the files in a data directory; raises `CannotOpen` if damaged.
+    """Decides about connections and requests, from stored tokens and keys; raises `CannotOpen` if they are damaged.
 
     `allowed_uids` may connect over ipc besides the daemon's own. `clock` returns milliseconds since the epoch.
     """
 
     def __init__(
         self,
-        directory: Path,
+        documents: AccessDocuments,
         allowed_uids: Sequence[int] = (),
         clock: Callable[[], int] = wall_clock_ms,
     ) -> None:
         self.start_token = secrets.token_urlsafe(32)
         self.endpoints: list[str] = []
         """The tcp endpoints that are bound."""
+        self.on_change: Callable[[], None] = _do_nothing
+        """Called by any thread after tokens or keys have changed."""
         self._uids = {*allowed_uids, os.getuid()} if hasattr(os, "getuid") else set()
         self.admits_others = bool(allowed_uids)
         self._clock = clock
-        self._lock = threading.Lock()  # held while something is changed
-        self._tokens_path, self._keys_path = directory / TOKENS_FILE, directory / KEYS_FILE
+        self._documents = documents
+        self._lock = threading.Lock()  # held while documents are read or changed, so that the newest are used
+        self._contents: Mapping[str, bytes] = {}  # of the documents
         self._tokens: dict[str, StoredToken] = {}
         self._callers: dict[str, _Caller] = {}  # by the hash of their token
-        self._server_secret = ""
-        self._keys: dict[str, ClientKey] = {}
+        self._keys = _Keys("")
         self._curve_keys: frozenset[bytes] = frozenset()
-        self._use_tokens({token.name: token for token in _read(self._tokens_path, _Tokens, _Tokens()).tokens})
-        stored = _read(self._keys_path, _Keys, _Keys(""))
-        self._use_keys(stored.server_secret_key, {key.name: key for key in stored.keys})
+        self._use(documents.read())
+        documents.watch(self.refresh)
 
     # Connections
 
@@ -105,12 +107,11 @@ class Gate:
 
     def server_secret_key(self) -> bytes:
         """The daemon's CURVE secret; raises `BadSettings` if no client has a key."""
-        if not self._keys:
+        if not self._keys.keys:
             raise BadSettings(
-                "no client may connect to a curve:// endpoint, as no key is listed: run"
-                f" `backscroll keys create NAME --data-dir {self._keys_path.parent}`"
+                f"no client may connect to a curve:// endpoint, as no key is listed: run {self._documents.keys_command}"
             )
-        return self._server_secret.encode()
+        return self._keys.server_secret_key.encode()
 
     # Requests
 
@@ -146,7 +147,7 @@ class Gate:
     def refusal(self, name: str | None, credential: object) -> Unauthenticated | None:
         """Why the caller who was admitted with a token is refused now; None if not."""
         token = None if name is None else self._tokens.get(name)
-        if name is None or (token is not None and token is credential and not _has_expired(token, self._clock())):
+        if name is None or (token is not None and token == credential and not _has_expired(token, self._clock())):
             return None
         return Unauthenticated.at("$.auth", f"the token {name!r} was revoked, or has expired; {REMEDY}")
 
@@ -163,24 +164,27 @@ class Gate:
         return Proof(proof=proof_of(key, nonce, self.endpoints), endpoints=self.endpoints)
 
     def create_token(self, wanted: CreateToken) -> None:
-        with self._lock:
-            now = self._clock()
-            new = StoredToken(
-                name=wanted.name,
-                right=wanted.right,
-                created_at=now,
-                scopes=wanted.scopes,
-                expires_at=wanted.expires_at,
-                token_hash=wanted.token_hash,
-            )
-            kept = {name: each for name, each in self._tokens.items() if not _has_expired(each, now)}
+        now = self._clock()
+        new = StoredToken(
+            name=wanted.name,
+            right=wanted.right,
+            created_at=now,
+            scopes=wanted.scopes,
+            expires_at=wanted.expires_at,
+            token_hash=wanted.token_hash,
+        )
+
+        def change(tokens: dict[str, StoredToken]) -> dict[str, StoredToken]:
+            kept = {name: each for name, each in tokens.items() if not _has_expired(each, now)}
             if new.name in kept:
                 raise Conflict.at("$.payload.name", f"there is a token {new.name!r} already; revoke it first")
             if new.token_hash in {each.token_hash for each in kept.values()} | {hash_of(self.start_token)}:
                 raise Conflict.at("$.payload.tokenHash", "this token has another name already")
             if len(kept) >= TOKENS_MAX:
                 raise TooLarge.at("$.payload", f"there are {TOKENS_MAX} tokens, the most there may be; revoke some")
-            self._store_tokens(kept | {new.name: new})
+            return kept | {new.name: new}
+
+        self._change_tokens(change)
 
     def tokens(self) -> list[AccessToken]:
         return [
@@ -195,59 +199,105 @@ class Gate:
         ]
 
     def revoke_token(self, name: str) -> None:
-        with self._lock:
-            if name not in self._tokens:
+        def change(tokens: dict[str, StoredToken]) -> dict[str, StoredToken]:
+            if name not in tokens:
                 raise NotFound.at("$.payload.name", f"there is no token {name!r}")
-            self._store_tokens({each: token for each, token in self._tokens.items() if each != name})
+            return {each: token for each, token in tokens.items() if each != name}
+
+        self._change_tokens(change)
 
     def add_key(self, wanted: AddKey) -> None:
         try:
             z85.decode(wanted.public_key)
         except struct.error:
             raise Invalid.at("$.payload.publicKey", "this is not a public key in Z85") from None
-        with self._lock:
-            if wanted.name in self._keys:
-                raise Conflict.at("$.payload.name", f"there is a key {wanted.name!r} already; revoke it first")
-            if len(self._keys) >= CLIENT_KEYS_MAX:
+        new = ClientKey(name=wanted.name, public_key=wanted.public_key, created_at=self._clock())
+
+        def change(keys: dict[str, ClientKey]) -> dict[str, ClientKey]:
+            if new.name in keys:
+                raise Conflict.at("$.payload.name", f"there is a key {new.name!r} already; revoke it first")
+            if len(keys) >= CLIENT_KEYS_MAX:
                 raise TooLarge.at("$.payload", f"there are {CLIENT_KEYS_MAX} keys, the most there may be; revoke some")
-            new = ClientKey(name=wanted.name, public_key=wanted.public_key, created_at=self._clock())
-            self._store_keys(self._secret(), self._keys | {new.name: new})
+            return keys | {new.name: new}
+
+        self._change_keys(change)
 
     def keys(self) -> KeyList:
-        with self._lock:
-            if not self._server_secret:
-                self._store_keys(self._secret(), self._keys)
-            server_key = zmq.curve_public(self._server_secret.encode()).decode()
-            return KeyList(server_key=server_key, keys=[key for _, key in sorted(self._keys.items())])
+        if not self._keys.server_secret_key:
+            self._change_keys(dict)
+        stored = self._keys
+        server_key = zmq.curve_public(stored.server_secret_key.encode()).decode()
+        return KeyList(server_key=server_key, keys=sorted(stored.keys, key=lambda key: key.name))
 
     def revoke_key(self, name: str) -> None:
-        with self._lock:
-            if name not in self._keys:
+        def change(keys: dict[str, ClientKey]) -> dict[str, ClientKey]:
+            if name not in keys:
                 raise NotFound.at("$.payload.name", f"there is no key {name!r}")
-            self._store_keys(self._secret(), {each: key for each, key in self._keys.items() if each != name})
+            return {each: key for each, key in keys.items() if each != name}
 
-    def _secret(self) -> str:
-        """The daemon's own secret key, which is made when it is first needed."""
-        return self._server_secret or zmq.curve_keypair()[1].decode()
+        self._change_keys(change)
 
-    def _store_tokens(self, tokens: dict[str, StoredToken]) -> None:
-        write_whole(self._tokens_path, msgspec.json.encode(_Tokens(list(tokens.values()))))
-        self._use_tokens(tokens)
+    # Documents
 
-    def _store_keys(self, secret: str, keys: dict[str, ClientKey]) -> None:
-        write_whole(self._keys_path, msgspec.json.encode(_Keys(secret, list(keys.values()))))
-        self._use_keys(secret, keys)
+    def refresh(self) -> None:
+        """Learn what was changed by others. Raises `CannotOpen` if it cannot be read; then what is known stays."""
+        with self._lock:
+            contents = self._documents.read()
+            if contents != self._contents:
+                self._use(contents)
 
-    def _use_tokens(self, tokens: dict[str, StoredToken]) -> None:
+    def _change_tokens(self, change: Callable[[dict[str, StoredToken]], dict[str, StoredToken]]) -> None:
+        def changed(stored: bytes | None) -> bytes:
+            tokens = change({token.name: token for token in self._tokens_in(stored).tokens})
+            return msgspec.json.encode(_Tokens(list(tokens.values())))
+
+        self._change(TOKENS, changed)
+
+    def _change_keys(self, change: Callable[[dict[str, ClientKey]], dict[str, ClientKey]]) -> None:
+        """Change the client keys. The server's own secret key is made when it is first needed."""
+
+        def changed(stored: bytes | None) -> bytes:
+            secret, listed = msgspec.structs.astuple(self._keys_in(stored))
+            keys = change({key.name: key for key in listed})
+            return msgspec.json.encode(_Keys(secret or zmq.curve_keypair()[1].decode(), list(keys.values())))
+
+        self._change(KEYS, changed)
+
+    def _change(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
+        with self._lock:
+            contents = self._documents.change(name, change)
+            self._use({**self._contents, name: contents})
+
+    def _use(self, contents: Mapping[str, bytes]) -> None:
+        tokens = {token.name: token for token in self._tokens_in(contents.get(TOKENS)).tokens}
+        keys = self._keys_in(contents.get(KEYS))
+        curve_keys = frozenset(z85.decode(key.public_key) for key in keys.keys)
+        self._contents = contents
         self._tokens = tokens
         self._callers = {
-            hash_of(self.start_token): _Caller(None, "admin", None, float("inf")),
             **{each.token_hash: _caller(each) for each in tokens.values()},
+            hash_of(self.start_token): _Caller(None, "admin", None, float("inf")),
         }
+        self._keys, self._curve_keys = keys, curve_keys
+        self.on_change()
 
-    def _use_keys(self, secret: str, keys: dict[str, ClientKey]) -> None:
-        self._server_secret, self._keys = secret, keys
-        self._curve_keys = frozenset(z85.decode(key.public_key) for key in keys.values())
+    def _tokens_in(self, stored: bytes | None) -> _Tokens:
+        return self._decoded(TOKENS, stored, _Tokens())
+
+    def _keys_in(self, stored: bytes | None) -> _Keys:
+        return self._decoded(KEYS, stored, _Keys(""))
+
+    def _decoded(self, name: str, stored: bytes | None, default: T) -> T:
+        if stored is None:
+            return default
+        try:
+            return msgspec.json.decode(stored, type=type(default))
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise self._documents.unreadable(name, error) from error
+
+
+def _do_nothing() -> None:
+    """Tell nobody."""
 
 
 def _has_expired(token: StoredToken, now: int) -> bool:
@@ -263,14 +313,3 @@ def _uid_of(address: bytes) -> int | None:
     """The user id of an ipc peer, from an address such as `localhost:1000:1000:4711`; None if it has none."""
     uid = address.split(b":")[1:2]
     return int(uid[0]) if uid and uid[0].isdigit() else None
-
-
-def _read(path: Path, as_type: type[Any], default: Any) -> Any:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=as_type)
-    except FileNotFoundError:
-        return default
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise CannotOpen(
-            f"{path} cannot be read: {error}. Restore it, or remove it and make new tokens or keys."
-        ) from error

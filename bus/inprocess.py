@@ -12,16 +12,18 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from backscroll.bus.clock_watch import wall_clock_ms
 from backscroll.bus.directory import locked
 from backscroll.bus.dispatch import Dispatcher
 from backscroll.bus.gate import Gate
+from backscroll.bus.settings import Settings
 from backscroll.bus.sqlite.scopes import SqliteScopes
-from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.bus.status import DaemonStatus
+from backscroll.bus.stores import Scopes
 from backscroll.bus.upkeep import Upkeep
+from backscroll.handlers.storage import Retention
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 
@@ -29,24 +31,30 @@ class InProcess:
     """A client's transport that answers each request while it is sent. Locks the data directory like a daemon.
 
     `clock` returns the current time in milliseconds since the epoch; `vfs` names an apsw VFS, for fault injection.
-    Raises `AlreadyRunning` or `CannotOpen`. A forked child must not use it; `close` does nothing there.
+    `store` is the address of a PostgreSQL database that holds the data in place of files. Raises `AlreadyRunning` or
+    `CannotOpen`. A forked child must not use it; `close` does nothing there.
     """
 
-    def __init__(self, data_dir: Path, *, clock: Callable[[], int] = wall_clock_ms, vfs: str = "") -> None:
+    def __init__(
+        self, data_dir: Path, *, clock: Callable[[], int] = wall_clock_ms, vfs: str = "", store: str = ""
+    ) -> None:
         self._replies: deque[bytes] = deque()
         self._pid = os.getpid()
         with ExitStack() as stack:
             stack.enter_context(locked(data_dir))
-            self.scopes = stack.enter_context(closing(SqliteScopes(data_dir, clock=clock, vfs=vfs)))
+            if store:
+                self.scopes: Any = _open_databases(data_dir, store, clock, stack)
+            else:
+                self.scopes = stack.enter_context(closing(SqliteScopes(data_dir, clock=clock, vfs=vfs)))
             self.scopes.open(DEFAULT_SCOPE)
             self._stack = stack.pop_all()
         self._upkeep = Upkeep(data_dir, self.scopes, clock=clock)
-        gate = Gate(data_dir, clock=clock)
+        gate = Gate(self.scopes.access, clock=clock)
         status = DaemonStatus(lambda: {"replies": len(self._replies)}, self.scopes, gate, self._upkeep)
         self.dispatcher = Dispatcher(self.scopes, status)
 
     @property
-    def store(self) -> SqliteStore:
+    def store(self) -> Any:
         """The store of the scope `default`."""
         return self.scopes.open(DEFAULT_SCOPE)
 
@@ -72,3 +80,9 @@ class InProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _open_databases(data_dir: Path, store: str, clock: Callable[[], int], stack: ExitStack) -> Scopes:
+    from backscroll.bus.postgresql.opening import open_scopes
+
+    return open_scopes(Settings(data_dir=data_dir, store=store), Retention(), stack, clock)

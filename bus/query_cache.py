@@ -1,6 +1,6 @@
 """A cache of encoded query results.
 
-The daemon is the only writer, so it knows how long a result stays correct: a page of messages until something changes
+A store knows what is committed, so it knows how long a result stays correct: a page of messages until something changes
 in its room, any other result until the scope's `seq` changes (`handlers.registry.Cached`). Commands declare what they
 change; see `handlers/changes.py`.
 """
@@ -82,10 +82,14 @@ class QueryCache:
         """
         for room_id in rooms_with_changed_messages(changes):
             if room_id is None or len(self._room_changed) >= ROOMS_MAX:
-                self._all_changed = seq
-                self._room_changed = {}
+                self.evict_all(seq)
                 return
             self._room_changed[room_id] = seq
+
+    def evict_all(self, seq: int) -> None:
+        """The same for a commit that may change anything."""
+        self._all_changed = seq
+        self._room_changed = {}
 
     def clear(self) -> None:
         """Evict everything."""

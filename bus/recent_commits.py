@@ -50,8 +50,11 @@ class RecentCommits:
         """Add the next commit; None if it is not later than the others."""
         if commit.seq <= self.last_seq:
             return None
-        pairs = pairs_of(change for command in commit.commands for change in command.changes)
-        added = RecentCommit(Head(commit.seq, commit.chain), pairs if len(pairs) <= PAIRS_MAX else None)
+        pairs = None
+        if commit.commands is not None:
+            pairs = pairs_of(change for command in commit.commands for change in command.changes)
+            pairs = pairs if len(pairs) <= PAIRS_MAX else None
+        added = RecentCommit(Head(commit.seq, commit.chain), pairs)
         self._commits.append(added)
         if len(self._commits) > COMMITS_MAX:
             self.since = self._commits.popleft().head.seq

@@ -69,6 +69,7 @@ class Recorder:
 
     def _write(self, commit: Commit, store: Store) -> None:
         scope = None if commit.scope == DEFAULT_SCOPE else commit.scope
+        assert commit.commands, "only SQLite's commits are recorded"
         next_seq = commit.commands[0].seq
         with store.read() as snapshot:
             while next_seq <= commit.seq:

@@ -7,11 +7,12 @@ file overrides the defaults below. A name that is no setting is an error in each
 
 import argparse
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, get_args
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args
 
 import platformdirs
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, ValidationInfo, field_validator
@@ -33,7 +34,11 @@ LOCAL_TCP = ("tcp://127.0.0.1:", "tcp://localhost:", "tcp://[::1]:")
 ENVIRONMENT_PREFIX = "BACKSCROLL_"
 CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
 NO_SETTINGS = (CONFIG_VARIABLE, TOKEN_VARIABLE, KEYS_VARIABLE)
+POSTGRESQL = ("postgresql://", "postgres://")
+"""How addresses of PostgreSQL databases begin."""
 HELP_COLUMN = 30
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ def readable_ms(number: int) -> str:
 DIR, FILE = Unit("DIR", readable_path), Unit("FILE", readable_path)
 ADDRESS = Unit("ADDRESS", lambda addresses: ", ".join(addresses) or "a socket in the data directory")
 UIDS = Unit("UID", lambda uids: ", ".join(map(str, uids)) or "none")
+PLACES = Unit("SCOPE=ADDRESS", lambda places: ", ".join(places) or "none")
 COUNT, BYTES, MS = Unit("COUNT", "{:,}".format), Unit("BYTES", readable_bytes), Unit("MS", readable_ms)
 
 
@@ -85,6 +91,18 @@ class Settings(BaseSettings):
     data_dir: Annotated[Path, DIR] = Field(
         default_factory=default_data_dir,
         description="directory for databases and media files, and for endpoint.json, by which clients find the daemon",
+    )
+    store: Annotated[str, Unit("ADDRESS", lambda address: address or "files in the data directory")] = Field(
+        default="",
+        description="PostgreSQL database for the data, postgresql://USER@HOST/DATABASE without a password",
+    )
+    scope_store: Annotated[tuple[str, ...], NoDecode, PLACES] = Field(
+        default=(),
+        description="a scope that is in another PostgreSQL database than the others, and which; repeat the flag to name"
+        " several",
+    )
+    store_connections: Annotated[PositiveInt, COUNT] = Field(
+        default=16, description="most connections to each PostgreSQL database"
     )
     endpoint: Annotated[tuple[str, ...], NoDecode, ADDRESS] = Field(
         default=(),
@@ -232,6 +250,12 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("scope_store", mode="before")
+    @classmethod
+    def _split_places(cls, value: object) -> object:
+        """The same for scopes in other databases, in whose addresses there may be commas as well."""
+        return re.split(r",(?=[^,=]+=postgres)", value) if isinstance(value, str) else value
+
     @field_validator("endpoint")
     @classmethod
     def _suitable(cls, endpoints: tuple[str, ...]) -> tuple[str, ...]:
@@ -253,6 +277,35 @@ class Settings(BaseSettings):
                 if f"{endpoint}:".startswith(host) and not _is_port(endpoint.removeprefix(host)):
                     raise ValueError(f"{endpoint!r} needs a port from 1 to 65535, or * for any free port")
         return endpoints
+
+    @field_validator("store")
+    @classmethod
+    def _is_postgresql(cls, store: str) -> str:
+        if store and not store.startswith(POSTGRESQL):
+            raise ValueError(
+                f"{store!r} is no address of a PostgreSQL database, such as postgresql://USER@HOST/DATABASE"
+            )
+        return store
+
+    @field_validator("scope_store")
+    @classmethod
+    def _are_places(cls, places: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        for place in places:
+            scope, _, address = place.partition("=")
+            if not scope or not address.startswith(POSTGRESQL):
+                raise ValueError(f"{place!r} is not SCOPE=postgresql://USER@HOST/DATABASE")
+        if places and not info.data.get("store"):
+            raise ValueError("scopes can be in other PostgreSQL databases only if `store` names one for the others")
+        return places
+
+    @field_validator("record", "scope_bytes", "data_bytes", "backup_dir")
+    @classmethod
+    def _of_files(cls, value: T, info: ValidationInfo) -> T:
+        if value and info.data.get("store"):
+            raise ValueError(
+                "this is for data in files; PostgreSQL has tools of its own for it (see README.md, PostgreSQL)"
+            )
+        return value
 
     @field_validator("data_dir", "record", "backup_dir")
     @classmethod
@@ -290,7 +343,7 @@ class Settings(BaseSettings):
 
 
 GROUPS: Mapping[str, Sequence[str]] = {
-    "data": ["data_dir"],
+    "data": ["data_dir", "store", "scope_store", "store_connections"],
     "connections": ["endpoint", "allowed_uids", "connections"],
     "process": ["exit_with_parent", "drain_ms", "chores_ms"],
     "logging": ["log_level", "log_format"],
@@ -401,7 +454,7 @@ def _add_flag(group: Any, name: str, field: FieldInfo) -> None:
     elif choices := _choices(field):
         options |= {"choices": choices}
     else:
-        options |= {"metavar": unit.metavar, "action": "append" if unit in (ADDRESS, UIDS) else "store"}
+        options |= {"metavar": unit.metavar, "action": "append" if unit in (ADDRESS, UIDS, PLACES) else "store"}
     group.add_argument(_flag(name), **options)
 
 

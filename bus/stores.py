@@ -1,13 +1,14 @@
 """The interfaces through which the daemon uses storage: scopes, and a store for each open scope.
 
-`bus/sqlite/` implements them. Nothing else in the daemon depends on the database system.
+`bus/sqlite/` and `bus/postgresql/` implement them. Nothing else in the daemon depends on the database system.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
+from backscroll.bus.failures import CannotOpen
 from backscroll.bus.progress import Progress
 from backscroll.bus.query_cache import QueryCache
 from backscroll.handlers.registry import Handlers
@@ -26,6 +27,12 @@ BeforeLarge = Callable[[], None]
 
 ADOPTED_BYTES = 2**30
 """The default of the setting `adopted_bytes`."""
+OPEN_MAX, IDLE_SECONDS = 16, 60.0
+"""Scopes that are open at the same time, unless more are in use; how long one stays open that nobody uses."""
+
+
+TOKENS, KEYS = "tokens", "keys"
+"""The names of the documents about who may call and connect."""
 
 
 class CommittedCommand(NamedTuple):
@@ -39,12 +46,15 @@ class CommittedCommand(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """A durable transaction of a scope: the seq of its last command, the chain after it, and its commands."""
+    """A durable transaction of a scope: the seq of its last command, the chain after it, and its commands.
+
+    Several transactions of other daemons may be told as one; if they are too many, their commands are None.
+    """
 
     scope: str
     seq: int
     chain: bytes
-    commands: list[CommittedCommand]
+    commands: list[CommittedCommand] | None
 
 
 class BackupPlan(NamedTuple):
@@ -68,6 +78,8 @@ class ReadStore(Protocol):
     """A scope as queries need it. May be used by any thread."""
 
     query_cache: QueryCache
+    is_shared: bool
+    """Whether other daemons write to the scope too, so that only a snapshot tells which results are still correct."""
     due_at: int | None
     """When something expires in the scope, in milliseconds since the epoch: not later than the first that does."""
 
@@ -80,8 +92,6 @@ class ReadStore(Protocol):
 class Store(ReadStore, Protocol):
     """An open scope. `read()` may be used by any thread, the methods that write only by one thread at a time."""
 
-    seq: int
-    """The seq of the last durable command."""
     seq_shown: int
     """The newest commit that a snapshot has shown. Readers can see a commit shortly before `seq` is updated."""
     clearing: bool
@@ -94,6 +104,10 @@ class Store(ReadStore, Protocol):
     """Whether `checkpoint_if_due()` has anything to do."""
     follows: bool
     """Whether the last command came from a log. More may follow it, so that none of the daemon's own may."""
+
+    @property
+    def seq(self) -> int:
+        """The seq of the last durable command."""
 
     def now(self) -> int:
         """The time of the store's clock, in milliseconds since the epoch."""
@@ -111,12 +125,42 @@ class Store(ReadStore, Protocol):
         """Checkpoint the write-ahead log if it has grown enough."""
 
 
+class AccessDocuments(Protocol):
+    """Where tokens and keys are stored: JSON by name, of this daemon alone or of all that share a database.
+
+    Never used by the loop: what it needs to know is in memory.
+    """
+
+    keys_command: str
+    """The command that lists a client's key here, in words."""
+
+    def read(self) -> Mapping[str, bytes]:
+        """All documents that there are; raises `CannotOpen`."""
+
+    def change(self, name: str, change: Callable[[bytes | None], bytes], /) -> bytes:
+        """Replace a document by what `change` makes of it, durably, and return that. `change` gets None for a new one.
+
+        Nobody else can change the document meanwhile. `change` may be called again, if the first attempt had no effect;
+        what it raises is raised, and then nothing changes.
+        """
+
+    def unreadable(self, name: str, error: Exception) -> CannotOpen:
+        """The error for a document that cannot be decoded."""
+
+    def watch(self, refresh: Callable[[], None], /) -> None:
+        """From now on, have `refresh` called by another thread whenever others may have changed something."""
+
+
 Committed = Callable[[Commit, Store], None]
 """Receives each commit of a store after it is durable and before its callers are answered. Must not raise."""
 
 
 class Scopes(Protocol):
     """All scopes of a daemon. Safe to use from any thread."""
+
+    @property
+    def access(self) -> AccessDocuments:
+        """Where the tokens and keys are stored."""
 
     @property
     def may_refuse(self) -> bool:
@@ -173,8 +217,12 @@ class Scopes(Protocol):
         While one is in progress or about to start, the result is None, and `resume` is called at its end.
         """
 
-    def on_commit(self, committed: Committed) -> None:
-        """Have all commits received by one more. Call it before the scopes are used by other threads."""
+    def on_commit(self, committed: Committed, awaited: Callable[[], Iterable[str]] = tuple, /) -> None:
+        """Have all commits received by one more. Call it before the scopes are used by other threads.
+
+        `awaited` are the names of scopes about which it is also told when they are not open, and other daemons write to
+        them.
+        """
 
     def clear_caches(self) -> None:
         """Free the memory of all cached results. May be called from any thread."""

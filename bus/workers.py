@@ -108,6 +108,7 @@ class Writers:
         self._stopping = False
         self._queues: dict[str, deque[Request | Chore]] = {}  # of the scopes with a writer
         self._removing: set[str] = set()  # scopes in which messages of cleared rooms are being removed
+        self._with_chores: set[str] = set()  # scopes whose chores wait or run
         self._lock = threading.Lock()
         self._threads_max = threads
         self._pool = WorkerPool("writer", threads)
@@ -122,8 +123,10 @@ class Writers:
         self._enqueue(commands[0].scope, commands)
 
     def run_chores(self, scope: str) -> None:
-        """Run the chores of a scope, between its commits."""
-        self._enqueue(scope, [partial(self._dispatcher.run_chores, scope)])
+        """Run the chores of a scope, between its commits, unless the last ones have not ended yet."""
+        if scope not in self._with_chores:
+            self._with_chores.add(scope)
+            self._enqueue(scope, [partial(self._run_chores, scope)])
         self.remove_cleared(scope)
 
     def expire(self, scope: str, then: Chore | None = None) -> None:
@@ -181,6 +184,10 @@ class Writers:
         if scope not in self._removing and self._dispatcher.is_clearing(scope):
             self._removing.add(scope)
             self._enqueue(scope, [partial(self._remove_cleared, scope)])
+
+    def _run_chores(self, scope: str) -> None:
+        self._dispatcher.run_chores(scope)
+        self._with_chores.discard(scope)
 
     def _expire(self, scope: str, then: Chore | None) -> None:
         """Delete what has expired, with other commands of the scope in between if it is much."""

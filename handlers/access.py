@@ -1,4 +1,4 @@
-"""Operations on who may connect and call. The daemon keeps that in files of its own and not in a scope's database."""
+"""Operations on who may connect and call. The daemon keeps that beside the scopes and not in one of them."""
 
 from backscroll.handlers.registry import handles
 from backscroll.handlers.storage import Status

@@ -14,7 +14,7 @@ from backscroll.schema.records import Record
 
 T = TypeVar("T")
 
-ALL = -1
+ALL = 2**63 - 1  # the greatest number of both dialects
 """As a LIMIT: no limit."""
 
 PAGE_CHARS_SURE = PAGE_BYTES_MAX // JSON_BYTES_PER_CHAR

@@ -8,7 +8,7 @@ from peewee import SQL, fn
 from backscroll.handlers import changes, command_log
 from backscroll.handlers.lists import Items, OrderedRows
 from backscroll.handlers.registry import handles
-from backscroll.handlers.sql import Named, Row, RowMapper, one_of, statement, to_json
+from backscroll.handlers.sql import Named, Row, RowMapper, one_of, statement, to_json, typed
 from backscroll.handlers.storage import CommandContext, Reads, Writes
 from backscroll.schema.errors import Invalid, NotFound, Storage
 from backscroll.schema.operations import DeleteMedia, GetMedia, GetMediaPart, ListMedia, PutMedia, PutMediaPart
@@ -40,7 +40,7 @@ SELECT_USE_OF_PART = statement(MediaParts.select(SQL("1")).where(MediaParts.sha2
 NAMING = Attachments.select(SQL("1")).where(Attachments.media_id == Media.id)
 INSERT_UNNAMED = statement(
     UnnamedMedia.insert_from(
-        Media.select(Media.id, Named("now")).where(one_of(Media.id, "media_ids") & ~fn.EXISTS(NAMING)),
+        Media.select(Media.id, typed(Named("now"), "bigint")).where(one_of(Media.id, "media_ids") & ~fn.EXISTS(NAMING)),
         [UnnamedMedia.media_id, UnnamedMedia.since],
     ).on_conflict_ignore()
 )

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from peewee import SQL, Case, Expression, Field, IntegerField, Node, NodeList
+from peewee import SQL, Case, ColumnBase, Field, IntegerField, Node, NodeList
 
 from backscroll.handlers import changes, media
 from backscroll.handlers.aliases import HIDDEN, resolved
 from backscroll.handlers.shown import SHOWN_IN_ROOM
-from backscroll.handlers.sql import Guarded, Named, RowMapper, one_of, statement
+from backscroll.handlers.sql import Guarded, Named, RowMapper, as_number, one_of, statement, typed
 from backscroll.handlers.storage import CommandContext, Writes
 from backscroll.schema.command_log import Fields
 from backscroll.schema.errors import Conflict
@@ -17,7 +17,7 @@ from backscroll.schema.tables import Attachments, LogReferences, Messages, React
 
 def _id_now(message_id: Node) -> Any:
     """What is written for the id of another message, which may have been renamed."""
-    return Case(None, [(NodeList((message_id, SQL("IS NOT NULL"))), resolved(message_id))])
+    return Case(None, [(NodeList((typed(message_id, "text"), SQL("IS NOT NULL"))), resolved(message_id))])
 
 
 RARE = ("ordinal", "sent_at", "type", "thread_id", "forwarded_from", "mentions", "pinned_at", "expires_at")
@@ -43,6 +43,13 @@ OF_SOME = one_of(Messages.id, "message_ids")
 OF_ROOM = Messages.room_id == Named("room_id")
 IS_DELETED = Messages.is_deleted == SQL("1")
 
+HAS_RARE = (
+    (Messages.ordinal != SQL("0"))
+    | Messages.sent_at.is_null(False)
+    | Messages.type.is_null(False)
+    | Messages.thread_id.is_null(False)
+    | Messages.expires_at.is_null(False)
+)
 TOMBSTONE: dict[Any, Any] = {
     Messages.is_deleted: SQL("1"),
     Messages.content: SQL("''"),
@@ -51,13 +58,7 @@ TOMBSTONE: dict[Any, Any] = {
     Messages.forwarded_from: SQL("NULL"),
     Messages.mentions: SQL("NULL"),
     Messages.pinned_at: SQL("NULL"),
-    Messages.has_rare: (
-        (Messages.ordinal != SQL("0"))
-        | Messages.sent_at.is_null(False)
-        | Messages.type.is_null(False)
-        | Messages.thread_id.is_null(False)
-        | Messages.expires_at.is_null(False)
-    ),
+    Messages.has_rare: as_number(HAS_RARE),
     Messages.origin_seq: SQL("0"),
 }
 """What a deleted message loses (`arrival.LOST`); its place, its author and its times stay."""
@@ -100,7 +101,7 @@ class Deletion:
     belonged to another message.
     """
 
-    def __init__(self, where: Expression) -> None:
+    def __init__(self, where: ColumnBase) -> None:
         ids = Messages.select(Messages.id).where(where)
         attachment_ids = Attachments.select(Attachments.id).where(Attachments.message_id.in_(ids))
         about = [

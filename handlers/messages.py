@@ -71,12 +71,13 @@ UPSERT_IN_PLACE = ROWS.upsert(
 )
 SELECT_TOMBSTONES = statement(Messages.select(Messages.id).where(SHOWN_IN_ROOM & IS_DELETED).limit(Named("limit")))
 DELETE_TOMBSTONES = statement(Messages.delete().where(SHOWN_IN_ROOM & IS_DELETED))
-DELETE_HIDDEN_TOMBSTONES = statement(
-    Messages.delete().where(
-        ((Messages.room_id == SQL(f"'{HIDDEN}'")) & (Messages.channel_id == Named("room_id")) & IS_DELETED)
-        | (OF_ROOM & IS_DELETED)  # those that are not shown any more
+DELETE_HIDDEN_TOMBSTONES = [
+    statement(Messages.delete().where(condition & IS_DELETED))
+    for condition in (
+        (Messages.room_id == SQL(f"'{HIDDEN}'")) & (Messages.channel_id == Named("room_id")),
+        OF_ROOM,  # those that are not shown any more
     )
-)
+]
 SELECT_ONE = statement(Messages.select(*ROWS.columns).where(OF_ONE & IS_SHOWN))
 SELECT_PLACE = statement(Messages.select(Messages.room_id, Messages.is_deleted).where(OF_ONE))
 SELECT_OF_ROOM = statement(
@@ -159,7 +160,8 @@ def forget_deletions(command: ForgetDeletions, db: Writes, context: CommandConte
         for (message_id,) in found:
             changes.gone(context, "message", message_id, command.room_id)
     db.run(DELETE_TOMBSTONES, room_id=command.room_id)
-    db.run(DELETE_HIDDEN_TOMBSTONES, room_id=command.room_id)
+    for delete in DELETE_HIDDEN_TOMBSTONES:
+        db.run(delete, room_id=command.room_id)
 
 
 @handles(DeleteMessagesBefore)

@@ -19,7 +19,7 @@ from backscroll.handlers.message_rows import ID_AT, ORDER, ROWS
 from backscroll.handlers.messages import too_many_children, with_lists
 from backscroll.handlers.registry import Cached, handles
 from backscroll.handlers.shown import IS_SHOWN, SHOWN_IN_ROOM
-from backscroll.handlers.sql import Named, Row, Statement, statement, unindexed
+from backscroll.handlers.sql import InDialect, Named, Row, Statement, statement, unindexed
 from backscroll.handlers.storage import Reads
 from backscroll.schema.errors import Invalid, NotFound
 from backscroll.schema.limits import INTEGER_MAX, PAGE_BYTES_MAX, Integer, Millis
@@ -56,7 +56,8 @@ class Cursor(NamedTuple):
 
 
 IS_PINNED = Messages.pinned_at.is_null(False)
-PINNED = SHOWN_IN_ROOM & IS_PINNED & Expression(IS_PINNED, "=", SQL("1"))  # an equation, as it is in the index
+# An equation with the expression of the index, or SQLite prefers another index.
+PINNED = SHOWN_IN_ROOM & IS_PINNED & InDialect(Expression(IS_PINNED, "=", SQL("1")), IS_PINNED)
 PARTS: dict[str, Any] = {
     "room": SHOWN_IN_ROOM,
     "channel": SHOWN_IN_ROOM & (Messages.channel_id == Named("channel_id")),

@@ -1,8 +1,8 @@
 """SQL statements, built from peewee expressions when modules are imported, and the mapping of records to rows.
 
 Building a query with peewee takes many times longer than running it, so no query is built per request: a `Statement` is
-compiled for its dialect when a store opens, and handlers run the text. Of the handlers, only this module has SQL that
-is specific to SQLite.
+compiled for its dialect when a store opens, and handlers run the text. Where dialects differ, this module has the words
+of each (`InDialect`).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,12 +37,25 @@ class RowsWithin(NamedTuple):
 TakeWithin = Callable[[Iterable[Row], int], RowsWithin]
 """Takes rows, as many as together have at most this size, but at least one."""
 
-EMPTY_BLOB: Final = peewee.SQL("x''")
 JSON_BYTES_PER_CHAR = 6
 """The most that a character takes in JSON: a control character is escaped as `\\u0001`."""
 ROW_BYTES = 30
 """What a row takes in a reply besides its texts, at least."""
 ITEM_CHARS_SURE = ITEM_BYTES_MAX // JSON_BYTES_PER_CHAR - 64 * 1024  # the rest is for ids, names and numbers
+
+
+class InDialect(peewee.ColumnBase):
+    """SQL that each dialect has other words for."""
+
+    def __init__(self, sqlite: peewee.Node, postgresql: peewee.Node) -> None:
+        super().__init__()
+        self._sqlite, self._postgresql = sqlite, postgresql
+
+    def __sql__(self, context: Any) -> Any:
+        return context.sql(self._postgresql if context.state.dialect == "postgresql" else self._sqlite)
+
+
+EMPTY_BLOB: Final = InDialect(peewee.SQL("x''"), peewee.SQL("''::bytea"))
 
 
 class Named(peewee.Node):
@@ -97,7 +110,7 @@ class Guarded(peewee.WrappedNode):
     """
 
     def __init__(self, column: peewee.Field, is_whole: peewee.Node) -> None:
-        super().__init__(peewee.Case(None, [(is_whole, column)]))
+        super().__init__(InDialect(peewee.Case(None, [(is_whole, column)]), column))
         self.column = column
 
     def __sql__(self, ctx: Any) -> Any:
@@ -144,19 +157,35 @@ def statement(query: peewee.BaseQuery) -> Statement:
     return made
 
 
-def one_of(column: peewee.Field, name: str) -> peewee.Expression:
+def one_of(column: peewee.Field, name: str) -> InDialect:
     """`column` is one of the strings in the JSON list bound to `name`: one statement for any number of strings."""
-    return column.in_(peewee.SQL(f"(SELECT value FROM json_each(:{name}))"))
+    elements = peewee.fn.jsonb_array_elements_text(peewee.Cast(Named(name), "jsonb"))
+    return InDialect(
+        column.in_(peewee.SQL(f"(SELECT value FROM json_each(:{name}))")),
+        peewee.Expression(
+            column, "=", peewee.fn.ANY(peewee.fn.ARRAY(peewee.NodeList((peewee.SQL("SELECT"), elements))))
+        ),
+    )
 
 
-def unindexed(column: peewee.Field) -> peewee.NodeList:
+def unindexed(column: peewee.Field) -> InDialect:
     """`column` in a condition for which no index is used, because another condition selects fewer rows."""
-    return peewee.NodeList((peewee.SQL("+"), column))
+    return InDialect(peewee.NodeList((peewee.SQL("+"), column)), column)
 
 
-def is_unset(column: peewee.Field) -> peewee.Function:
+def is_unset(column: peewee.Field) -> InDialect:
     """`column` has no value. Called unlikely, or SQLite searches by the key alone and reads all rows that have one."""
-    return peewee.fn.unlikely(column.is_null())
+    return InDialect(peewee.fn.unlikely(column.is_null()), column.is_null())
+
+
+def typed(parameter: peewee.Node, type_name: str) -> InDialect:
+    """A parameter whose type cannot be seen from where it is used, with that type."""
+    return InDialect(parameter, peewee.Cast(parameter, type_name))
+
+
+def as_number(condition: peewee.Expression) -> InDialect:
+    """1 where a condition is true, 0 where it is not."""
+    return InDialect(condition, peewee.Cast(condition, "integer"))
 
 
 Expressions = Mapping[str, Callable[[peewee.Node], peewee.Node]]
@@ -219,7 +248,8 @@ class RowMapper(Generic[T]):
         if guarded:
             self.columns[self.names.index(guarded.column.name)] = guarded
         if rare:
-            packed = peewee.fn.json_array(*self.fields[self._common :])
+            values = self.fields[self._common :]
+            packed = InDialect(peewee.fn.json_array(*values), peewee.fn.json_build_array(*values).cast("text"))
             self.columns.append(peewee.Case(None, [(fields[rare_flag] == peewee.SQL("1"), packed)]))
         self._parents = parents
         hints = get_type_hints(record_type, include_extras=True)

@@ -11,6 +11,13 @@ ENDPOINT_FILE = "endpoint.json"
 """A ready daemon writes this file into its data directory: the same JSON object as its ready line. If it cannot write
 there, the file is in `runtime_dir`."""
 
+STORE_FILE = "store.json"
+"""A daemon whose data is in a database writes this file into its data directory: `{"store": ADDRESS}`, which has no
+password in it. There are no files to start another daemon on then."""
+
+STORE_VARIABLE = "BACKSCROLL_STORE"
+"""The environment variable with the address of the database for a daemon's data."""
+
 TOKEN_VARIABLE = "BACKSCROLL_TOKEN"
 """The environment variable with the token that clients send over tcp."""
 

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,9 +24,13 @@ from backscroll.bus.inprocess import InProcess
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema.errors import BackscrollError
+from tests.support.chosen_store import CHOSEN
 from tests.support.clocks import Clock
 from tests.support.notes import add_note, notes_in
+from tests.support.only_files import ONLY_FILES
+from tests.support.postgresql import Server
 from tests.support.schemas import ReplyChecker
+from tests.support.stores import in_process
 
 CORPUS = Path(__file__).parent.parent.parent / "shared" / "corpus" / "equational.jsonl.gz"
 GENERATED_MESSAGES = 2_000
@@ -40,6 +45,12 @@ hypothesis.settings.register_profile("long", max_examples=2_000, deadline=None, 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long forms of simulations and property tests")
+    parser.addoption(
+        "--store",
+        choices=["sqlite", "postgresql"],
+        default="sqlite",
+        help="where the tests of behaviour keep their data; the other tests are of one store",
+    )
     parser.addoption("--store-counts", action="store_true", help="store what tests/laws/test_counts.py counts")
     parser.addoption("--store-losses", action="store_true", help="store what tests/bus/test_losses.py finds")
 
@@ -50,9 +61,23 @@ REPLY_CHECKER = pytest.StashKey[ReplyChecker]()
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     use_files_in_memory(config)
+    CHOSEN.is_postgresql = config.getoption("--store") == "postgresql"
+    config.add_cleanup(CHOSEN.close)
+    if CHOSEN.is_postgresql:  # the pool of connections draws its pauses from it, in a thread of its own
+        config.addinivalue_line("filterwarnings", "ignore:Do not use the `random` module inside strategies")
     config.stash[REPLY_CHECKER] = ReplyChecker()
     config.addinivalue_line("markers", "undescribed: replies are not compared with the description")
     hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that are about files if the store is none."""
+    if config.getoption("--store") == "sqlite":
+        return
+    for item in items:
+        reason = next((why for name, why in ONLY_FILES.items() if item.nodeid.startswith(name)), "")
+        if reason:
+            item.add_marker(pytest.mark.skip(reason=f"about files: {reason}"))
 
 
 def use_files_in_memory(config: pytest.Config) -> None:
@@ -101,9 +126,26 @@ def clock() -> Clock:
 
 
 @pytest.fixture
+def postgresql() -> Server:
+    """A PostgreSQL server, started when the first test needs one."""
+    return CHOSEN.server
+
+
+@pytest.fixture(autouse=True)
+def _databases_are_dropped(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The databases of a test's data directories go with it."""
+    if "tmp_path" not in request.fixturenames:
+        yield
+        return
+    directory: Path = request.getfixturevalue("tmp_path")
+    yield
+    CHOSEN.drop_below(directory)
+
+
+@pytest.fixture
 def transport(tmp_path: Path, clock: Clock) -> Iterator[InProcess]:
     """A real store and dispatcher without a socket, with `clock` as its clock."""
-    with InProcess(tmp_path / "data", clock=clock) as transport:
+    with in_process(tmp_path / "data", clock=clock) as transport:
         yield transport
 
 
@@ -155,9 +197,22 @@ def start_daemon(tmp_path: Path) -> Iterator[StartDaemon]:
         log = stack.enter_context((tmp_path / "daemon.log").open("a"))
 
         def start(*flags: str, data_dir: Path | None = None) -> DaemonProcess:
-            return stack.enter_context(DaemonProcess(data_dir or tmp_path / "data", *flags, log=log))
+            directory = data_dir or tmp_path / "data"
+            store = ["--store", address] if (address := CHOSEN.address(directory)) else []
+            return stack.enter_context(DaemonProcess(directory, *store, *flags, log=log))
 
         yield start
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def start_on_each_store(request: pytest.FixtureRequest, start_daemon: StartDaemon) -> Iterator[StartDaemon]:
+    """`start_daemon`, once with files and once with an empty database for all daemons that it starts."""
+    if request.param == "sqlite":
+        yield start_daemon
+        return
+    server: Server = request.getfixturevalue("postgresql")
+    with server.database() as address:
+        yield partial(start_daemon, "--store", address)
 
 
 class ChatHistory(NamedTuple):

@@ -15,6 +15,7 @@ from backscroll.bus.files import make_directory, write_whole
 from backscroll.bus.sqlite.errors import DamagedBlob
 
 HASH_CHARACTERS = 64
+NS_PER_MS = 1_000_000
 
 
 class BlobDirectory:
@@ -51,6 +52,10 @@ class BlobDirectory:
             except FileNotFoundError:
                 return False
         return True
+
+    def count_as_put(self, sha256: str, at: int) -> None:
+        """Count an existing part as put at a time, in milliseconds since the epoch."""
+        os.utime(self._path(sha256), ns=(at * NS_PER_MS, at * NS_PER_MS))
 
     def read(self, sha256: str) -> bytes | None:
         """The bytes of a part, or None if it does not exist; raises `DamagedBlob` if they do not match its hash."""
@@ -113,6 +118,13 @@ class BlobDirectory:
                 yield path.name
             else:
                 path.unlink(missing_ok=True)
+
+    def all_put(self) -> Iterator[tuple[str, int]]:
+        """The hashes of all parts, in order, and when each was last put, in milliseconds since the epoch."""
+        for directory in sorted(self.directory.glob("*/")):
+            for path in sorted(directory.iterdir()):
+                if len(path.name) == HASH_CHARACTERS:
+                    yield path.name, path.stat().st_mtime_ns // NS_PER_MS
 
     def size(self) -> int:
         """The total size of all parts in bytes."""

@@ -18,12 +18,14 @@ from backscroll.schema.migrations.sqlite import migrations
 class EmptyStore:
     """Shared by all scopes that have no files. Safe to use from any thread: each read has a connection of its own."""
 
-    def __init__(self, directory: Path, clock: Callable[[], int]) -> None:
+    is_shared = False
+
+    def __init__(self, clock: Callable[[], int]) -> None:
         self.query_cache = QueryCache(0)
         self.due_at: int | None = None
         self._clock = clock
         self._idle: list[apsw.Connection] = []
-        self._blobs = BlobDirectory(directory / "no-scope.media")  # never created
+        self._blobs = BlobDirectory(Path("no-scope.media"))  # never created
 
     @contextmanager
     def read(self, _query_ms: int | None = None, _before_large: BeforeLarge | None = None, /) -> Iterator[Snapshot]:

@@ -31,6 +31,8 @@ from backscroll.schema.errors import TooLarge
 class ReadOnlyStore:
     """An open database that is not written. Safe to use from any thread: each read has a connection of its own."""
 
+    is_shared = False
+
     def __init__(self, path: Path, *, clock: Callable[[], int], scope: str, query_cache: QueryCache) -> None:
         """Open the file; raises `CannotOpen` if it is damaged, of another scope, or has to be migrated first."""
         self.path = path

@@ -10,15 +10,16 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import apsw
 
+from backscroll.bus.access_files import AccessFiles
 from backscroll.bus.clock_watch import wall_clock_ms
-from backscroll.bus.directory import LOCK_FILE
+from backscroll.bus.directory import LOCK_FILE, RESTORING
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.files import free_bytes, make_directory, size_of, sync_directory, write_whole
 from backscroll.bus.logging import log
@@ -32,7 +33,17 @@ from backscroll.bus.sqlite.opening import DEFAULT_FILE, REPAIRED, scope_named_in
 from backscroll.bus.sqlite.read_only_store import ReadOnlyStore
 from backscroll.bus.sqlite.store import RESTART, SqliteStore
 from backscroll.bus.sqlite.wal_lineage import WalLineage
-from backscroll.bus.stores import ADOPTED_BYTES, BackupPlan, Commit, Committed, Outcome, ReadStore, Store
+from backscroll.bus.stores import (
+    ADOPTED_BYTES,
+    IDLE_SECONDS,
+    OPEN_MAX,
+    BackupPlan,
+    Commit,
+    Committed,
+    Outcome,
+    ReadStore,
+    Store,
+)
 from backscroll.bus.watched_files import WatchedFiles
 from backscroll.handlers.registry import Handlers
 from backscroll.handlers.scopes import ScopeAdmin
@@ -42,7 +53,6 @@ from backscroll.schema.replies import Backup, StorageHealth
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 WAL_RESET_BUG_FROM, WAL_RESET_BUG_UNTIL = (3, 7, 0), (3, 51, 3)
-OPEN_MAX = 16
 MEASURE_SECONDS = 1.0
 DISK_FULL = "the disk is full"
 READ_ONLY = (
@@ -54,7 +64,6 @@ WRITTEN_TIMES = 2.5  # what a request takes in a log: it is stored in its row an
 SPARE_BYTES = 256 * 1024
 OPENING_BYTES = 512 * 1024  # on the disk, to open a database for writing: its log, the index of that, and the note
 PAGE_CACHES_BYTES = 64 * 2**20  # of SQLite, in the whole process: beyond that, a cache uses its own pages again
-IDLE_SECONDS = 60.0
 COMPACTED = "-compacted"  # the suffix of a compact copy in progress
 OWN_FILES = (
     "",
@@ -69,9 +78,9 @@ OWN_FILES = (
     REPAIRED,
 )
 DELETING = "-deleting"  # the suffix of the file that says that the others are being removed
-RESTORING = "restoring"  # the file that says that a restore is moving files into the data directory
 ADOPTING = "adopting-"  # the prefix of directories for copies of files to import
 CHECKING = "checking-"  # the same for copies of databases to check
+COPYING = "copying-"  # the same for databases that are copied from another store
 
 
 class Scope:
@@ -187,6 +196,19 @@ class Scope:
             sync_directory(self.path.parent)
         self.closed_at_seq = 0
 
+    def replace_all(self, database: Path, seq: int) -> None:
+        """Replace all files by a closed database and the media beside it, durably. A crash in between removes all."""
+        self.remove_files()
+        make_directory(self.path.parent)
+        marker = beside(self.path, DELETING)
+        write_whole(marker, b"")
+        media = database.with_suffix(".media")
+        if media.exists():
+            media.rename(self.media)
+        self.take_over(database, seq)
+        marker.unlink()
+        sync_directory(self.path.parent)
+
     def finish_removal(self) -> None:
         """Remove what an interrupted `remove_files` has left. Nobody may use the files."""
         if beside(self.path, DELETING).exists():
@@ -254,6 +276,7 @@ class SqliteScopes:
         space: Space = Space(),  # noqa: B008  # immutable
     ) -> None:
         self.directory = directory
+        self.access = AccessFiles(directory)
         _check_restored(directory)
         self._clock = clock
         self._lock_wait_ms = lock_wait_ms
@@ -282,7 +305,7 @@ class SqliteScopes:
         self._may_refuse = bool(space.scope_bytes or space.data_bytes)
         self._number: int | None = None  # of scopes besides `default`; None until they are counted
         self._measured, self._measured_at = 0, -MEASURE_SECONDS
-        self._empty = EmptyStore(directory, clock)
+        self._empty = EmptyStore(clock)
         apsw.soft_heap_limit(PAGE_CACHES_BYTES)
         if not self.is_read_only():
             self._remove_leftovers()
@@ -298,8 +321,9 @@ class SqliteScopes:
 
     def _remove_leftovers(self) -> None:
         directory = self.directory
-        for left in (*directory.glob(f"{ADOPTING}*"), *directory.glob(f"{CHECKING}*")):  # by a daemon that was killed
-            shutil.rmtree(left, ignore_errors=True)
+        for prefix in (ADOPTING, CHECKING, COPYING):
+            for left in directory.glob(f"{prefix}*"):  # by a daemon, or a copy, that was killed
+                shutil.rmtree(left, ignore_errors=True)
         for left in (*directory.glob(f"*{COMPACTED}*"), *directory.glob(f"scopes/*{COMPACTED}*")):  # or compaction
             left.unlink(missing_ok=True)
         for marker in (*directory.glob(f"*{DELETING}"), *directory.glob(f"scopes/*{DELETING}")):  # or deletion
@@ -573,7 +597,7 @@ class SqliteScopes:
         for store in self.open_stores().values():
             store.interrupt_writer()
 
-    def on_commit(self, committed: Committed) -> None:
+    def on_commit(self, committed: Committed, _awaited: Callable[[], Iterable[str]] = tuple, /) -> None:
         self._receivers.append(committed)
 
     def _committed(self, commit: Commit, store: Store) -> None:
@@ -626,6 +650,15 @@ class SqliteScopes:
         """Remove all files of a scope; nobody may use it."""
         self._number = None
         scope.remove_files()
+
+    def take_over(self, name: str, database: Path, seq: int) -> None:
+        """Replace all files of a scope by a closed database and the media beside it."""
+        default = self._path(DEFAULT_SCOPE)
+        if not default.exists() and not any(self.directory.glob("scopes/*.db")):
+            default.touch(mode=0o600)  # beside other scopes, it would be taken for lost
+        with self.exclusive(name) as scope:
+            self._number = None
+            scope.replace_all(database, seq)
 
     def scope_named(self, name: str) -> Scope:
         """The scope of this name, whether or not it has files."""

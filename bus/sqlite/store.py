@@ -18,6 +18,7 @@ import apsw
 import msgspec
 
 from backscroll.bus.clock_watch import wall_clock_ms
+from backscroll.bus.command_transaction import Environment, SavepointNeeded, TransactionRolledBack
 from backscroll.bus.failures import RESCUE, CannotOpen
 from backscroll.bus.files import free_bytes, sync_file
 from backscroll.bus.logging import log
@@ -26,14 +27,7 @@ from backscroll.bus.sqlite import checksums, opening
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.last_commit import LastCommit, LastCommitFile
 from backscroll.bus.sqlite.statements import COMPILED, fetch
-from backscroll.bus.sqlite.transaction import (
-    BlobsInTransaction,
-    Environment,
-    SavepointNeeded,
-    Snapshot,
-    Transaction,
-    TransactionRolledBack,
-)
+from backscroll.bus.sqlite.transaction import BlobsInTransaction, Snapshot, Transaction
 from backscroll.bus.sqlite.wal_check import intact_frames
 from backscroll.bus.sqlite.wal_lineage import (
     FRAME_HEADER_BYTES,
@@ -83,6 +77,8 @@ T = TypeVar("T")
 
 class SqliteStore:
     """An open database: the `Store` of the daemon. `position` is the durable end of its log."""
+
+    is_shared = False
 
     def __init__(
         self,

@@ -1,36 +1,22 @@
 """One transaction on one connection: what handlers see as `Reads` and `Writes`.
 
-It undoes commands that fail; the store begins and commits it.
+The store begins and commits it.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import suppress
+from typing import Any
 
 import apsw
 
+from backscroll.bus.command_transaction import CommandTransaction, Environment, TransactionRolledBack
 from backscroll.bus.sqlite.blobs import BlobDirectory
 from backscroll.bus.sqlite.errors import is_unreadable
 from backscroll.bus.sqlite.statements import COMPILED, checked, fetch
-from backscroll.bus.stores import LARGE_BYTES, BeforeLarge, CommittedCommand
+from backscroll.bus.stores import LARGE_BYTES, BeforeLarge
 from backscroll.handlers.clients import KnownClients
 from backscroll.handlers.sql import Row, RowsWithin, Statement, TakeWithin
-from backscroll.handlers.storage import CommandContext, LogPosition, Redaction, Retention
-from backscroll.schema.command_log import Generated, Sender
-
-
-class TransactionRolledBack(BaseException):
-    """The whole transaction is lost because of an error, the `__cause__`.
-
-    SQLite rolled it back by itself, as it does on a full disk, or a page is damaged: then a statement may have failed
-    after it had written a part of its row, for example into one index of two.
-
-    Not an `Exception`, so that only the store handles it: it is not the failure of one command.
-    """
-
-
-class SavepointNeeded(BaseException):
-    """A command failed after it had written, in a transaction without savepoints, which has to be repeated."""
+from backscroll.handlers.storage import LogPosition
 
 
 class Snapshot:
@@ -93,15 +79,8 @@ class Snapshot:
         return rows[0] if rows else None
 
 
-class Environment(NamedTuple):
-    """What all transactions of a store share."""
-
-    retention: Retention
-    random_bytes: Callable[[int], bytes]
-
-
-class Transaction(Snapshot):
-    """A write transaction. With `savepoints`, each command begins with one, so that it can be undone individually."""
+class Transaction(CommandTransaction, Snapshot):
+    """A write transaction."""
 
     def __init__(
         self,
@@ -115,21 +94,9 @@ class Transaction(Snapshot):
         clearing: bool,
         clients: KnownClients,
     ) -> None:
-        self._connection, self.blobs, self.now, self.position = connection, blobs, now, position
+        super().__init__(now, position, environment, savepoints=savepoints, clearing=clearing, clients=clients)
+        self._connection, self.blobs = connection, blobs
         self._began = True
-        self.retention, self.random_bytes = environment
-        self._savepoints = savepoints
-        self.clearing = clearing
-        self.redactions: list[Redaction] = []
-        self.commands: list[CommittedCommand] = []
-        self.senders: list[Sender] = []  # of the commands, in their order
-        self._greatest_n: dict[str, int] = {}  # by client, of the senders
-        self._greatest_n_before = clients.greatest_n
-        self.due_at: int | None = None
-        self.replays = False
-
-    def note_due(self, at: int) -> None:
-        self.due_at = at if self.due_at is None else min(self.due_at, at)
 
     def rows(self, statement: Statement, /, **values: Any) -> list[Row]:
         try:
@@ -157,79 +124,26 @@ class Transaction(Snapshot):
     def write_all(self, statement: Statement, rows: Iterable[Sequence[Any]], /) -> None:
         self._connection.executemany(COMPILED[statement], rows)
 
-    def greatest_n(self, client: str) -> int:
-        return max(self._greatest_n.get(client, 0), self._greatest_n_before.get(client, 0))
+    @property
+    def _removals(self) -> frozenset[str]:
+        return self.blobs.removals
 
-    @contextmanager
-    def undoable(self) -> Iterator[None]:
-        """Undo what the block wrote if it raises. Without savepoints, it raises `SavepointNeeded` instead."""
-        if not self._savepoints:
-            raise SavepointNeeded
-        self._connection.execute("SAVEPOINT part")
-        try:
-            yield
-        except Exception as error:
-            self._undo_to("part", error)
-            raise
-        self._connection.execute("RELEASE part")
+    @_removals.setter
+    def _removals(self, removals: frozenset[str]) -> None:
+        self.blobs.removals = removals
 
-    @contextmanager
-    def command(
-        self,
-        request_id: str,
-        sender: Sender | None = None,
-        *,
-        at: int | None = None,
-        replayed: Generated | None = None,
-    ) -> Iterator[CommandContext]:
-        """The block executes one command: it takes the next `seq`, or it raises and nothing of it takes effect.
+    def _execute(self, sql: str) -> None:
+        self._connection.execute(sql)
 
-        `replays` is then whether it came from a log. Raises `SavepointNeeded` if the command failed after it had
-        written, and there is no savepoint.
-        """
-        if self._savepoints:
-            self._connection.execute("SAVEPOINT command")
-        before, removals, redactions = self.position, self.blobs.removals, len(self.redactions)
-        written = self._connection.total_changes()
-        now = self.now if at is None else at
-        context = CommandContext(before.seq + 1, request_id, now, before.last_id, replayed, sender)
-        try:
-            yield context
-        except Exception as error:
-            self.blobs.removals = removals
-            del self.redactions[redactions:]
-            self._undo_command(error, written)
-            raise
-        if self._savepoints:
-            self._connection.execute("RELEASE command")
-        greatest_id = max(before.greatest_id, request_id)
-        self.position = LogPosition(context.seq, context.last_id, context.chain, greatest_id)
-        self.replays = at is not None
-        if sender is not None:
-            self._greatest_n[sender.client] = max(self._greatest_n.get(sender.client, 0), sender.n)
-            self.senders.append(sender)
-        self.commands.append(CommittedCommand(context.seq, now, request_id, context.type, context.changes))
-
-    def _undo_command(self, error: Exception, written: int) -> None:
-        """Undo what the command wrote; raises if that is not possible."""
-        self._check_not_lost(error)
-        if not self._savepoints:
-            if self._connection.total_changes() != written:
-                raise SavepointNeeded from error
-            return
-        self._undo_to("command", error)
-
-    def _undo_to(self, savepoint: str, error: Exception) -> None:
-        """Undo everything since a savepoint; raises `TransactionRolledBack` if that is not possible."""
-        self._check_not_lost(error)
-        try:
-            self._connection.execute(f"ROLLBACK TO {savepoint}")
-            self._connection.execute(f"RELEASE {savepoint}")
-        except apsw.Error as worse:
-            raise TransactionRolledBack from worse
+    def _undoable_position(self) -> int:
+        return self._connection.total_changes()
 
     def _check_not_lost(self, error: Exception) -> None:
-        """Raise `TransactionRolledBack` if nothing of the transaction can be committed after this error."""
+        """Raise `TransactionRolledBack` if nothing of the transaction can be committed after this error.
+
+        SQLite rolls it back by itself, as it does on a full disk, or a page is damaged: then a statement may have
+        failed after it had written a part of its row, for example into one index of two.
+        """
         if not self._connection.in_transaction or is_unreadable(error):
             raise TransactionRolledBack from error
 

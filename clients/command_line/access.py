@@ -17,7 +17,7 @@ import zmq
 from backscroll.clients.command_line import output
 from backscroll.clients.command_line.exits import EXIT_USAGE, complain
 from backscroll.clients.python.client import Client
-from backscroll.clients.python.daemon_access import clients_of, holds_database
+from backscroll.clients.python.daemon_access import clients_of, holds_database, store_of
 from backscroll.schema.operations import AddKey, CreateToken, ListKeys, ListTokens, RevokeKey, RevokeToken
 from backscroll.schema.paths import default_data_dir
 from backscroll.schema.wire import DEFAULT_SCOPE
@@ -137,7 +137,8 @@ def _daemon(options: argparse.Namespace, *, new: bool = False) -> Iterator[Clien
         return
     if not clients.is_private:
         where = f"at {options.endpoint}" if options.endpoint else f"in {directory}"
-        sys.stderr.write(f"backscroll: {options.name!r} is for the daemon {where}\n")
+        others = "" if options.endpoint or not store_of(directory) else ", and all others on its database"
+        sys.stderr.write(f"backscroll: {options.name!r} is for the daemon {where}{others}\n")
         return
     sys.stderr.write(f"backscroll: {options.name!r} is for the daemons that will be started in {directory}\n")
     if was_used:

@@ -12,7 +12,7 @@ from backscroll.schema.command_log import Noun
 from backscroll.schema.operations import OPERATIONS
 
 CHOICES = {"TYPE": list(OPERATIONS), "OPERATION": list(OPERATIONS), "NOUN": list(get_args(Noun))}
-PLACES = {"DIR": shtab.DIRECTORY, "FILE": shtab.FILE}
+PLACES = {"DIR": shtab.DIRECTORY, "FROM": shtab.DIRECTORY, "TO": shtab.DIRECTORY, "FILE": shtab.FILE}
 
 
 def completion(options: argparse.Namespace) -> int:

@@ -232,6 +232,16 @@ def _add_repair(repair: Parser) -> None:
     repair.set_defaults(run=_lazily("stopped", "repair"))
 
 
+def _add_copy(copy: Parser) -> None:
+    place = "data directory without a running daemon, or postgresql://USER@HOST/DATABASE"
+    copy.add_argument("source", metavar="FROM", help=place)
+    copy.add_argument("target", metavar="TO", help="the same; a directory may be new")
+    copy.add_argument(
+        "--scope", action="append", metavar="NAME", help="only this scope; repeat it for several (default: all)"
+    )
+    copy.set_defaults(run=_lazily("stopped", "copy"))
+
+
 def _add_watch(watch: Parser) -> None:
     _add_daemon(watch, "data directory of the daemon")
     watch.add_argument(
@@ -391,6 +401,25 @@ to do now, and then the details; all of them are in report.txt beside the files 
 
 exit codes:
   0 if nothing was lost, 1 if something was lost or could not be repaired
+""",
+    ),
+    "copy": _CommandLine(
+        "copy scopes between data directories and PostgreSQL databases",
+        _add_copy,
+        """\
+examples:
+  backscroll copy ./data postgresql://backscroll@db.example/chat
+  backscroll copy postgresql://backscroll@db.example/chat ./again --scope ada
+
+Everything of a scope is copied: all rows, the command log with its chain, and media; but no access tokens and no keys.
+Then both sides are read again and compared. A scope that TO has already must be the same. An interrupted copy leaves no
+half of a scope: run it again.
+
+Daemons may go on using a PostgreSQL database meanwhile. What they write to a scope after its copy was begun is not
+copied: to move a scope, stop them first.
+
+exit codes:
+  0 if all is copied and equal, 1 if something could not be copied, 2 for wrong usage
 """,
     ),
     "watch": _CommandLine(

@@ -1,15 +1,22 @@
-"""`backscroll restore` and `backscroll repair`: work on the files of a stopped daemon, with its own code."""
+"""`backscroll restore`, `repair` and `copy`: work on the data of a stopped daemon, with its own code."""
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from backscroll.bus.failures import CannotStart
+from backscroll.bus.copying import CannotCopy, Copied, Place
+from backscroll.bus.copying import copy as copy_scopes
+from backscroll.bus.failures import BadSettings, CannotStart
+from backscroll.bus.postgresql import packages_needed
 from backscroll.bus.progress import Progress
+from backscroll.bus.settings import POSTGRESQL
 from backscroll.bus.sqlite.maintenance.repairing import CannotRepair
 from backscroll.bus.sqlite.maintenance.repairing import repair as repair_files
 from backscroll.bus.sqlite.maintenance.restoring import CannotRestore, RestoreReport
 from backscroll.bus.sqlite.maintenance.restoring import restore as restore_into
+from backscroll.bus.sqlite.whole_scopes import opened as opened_directory
 from backscroll.clients.command_line.exits import EXIT_FAILED, EXIT_USAGE, complain
 from backscroll.clients.command_line.output import printable, steps
 from backscroll.schema.log_file import time_of
@@ -69,3 +76,64 @@ def _print_report(into: Path, report: RestoreReport) -> None:
         sys.stdout.write(f"What was in {into} before is in {report.set_aside}: remove it when you no longer need it.\n")
     sys.stdout.write(f"Start the daemon on {into.absolute()}.\n")
     sys.stdout.write("Clients that have seen more than that read everything anew.\n")
+
+
+def copy(options: argparse.Namespace) -> int:
+    """Copy scopes from one store into another, and print what each has."""
+    if problem := _misaddressed(options.source, options.target):
+        return complain(problem, EXIT_USAGE)
+    copied: list[Copied] = []
+    problem, advice = "", ""
+    try:
+        with steps() as progress, _place(options.source) as source, _place(options.target, to_write=True) as target:
+            advice = _advice(source, target)
+            copy_scopes(source, target, options.scope, progress, copied.append)
+    except BadSettings as error:
+        return complain(error, EXIT_USAGE)
+    except (CannotCopy, CannotStart) as error:
+        problem = str(error)
+    for each in copied:
+        sys.stdout.write(f"{printable(_line_of(each))}\n")
+    if problem:
+        return complain(printable(problem), EXIT_FAILED)
+    sys.stdout.write(printable(advice))
+    return 0
+
+
+def _misaddressed(source: str, target: str) -> str:
+    """What is wrong with the addresses of two stores, in words; empty if nothing can be seen."""
+    for address in (source, target):
+        if "://" in address and not address.startswith(POSTGRESQL):
+            return f"{address!r} is neither a directory nor an address such as postgresql://USER@HOST/DATABASE"
+    if source == target or (Path(source).exists() and Path(target).exists() and Path(source).samefile(target)):
+        return f"{source} cannot be copied into itself"
+    return ""
+
+
+@contextmanager
+def _place(address: str, *, to_write: bool = False) -> Iterator[Place]:
+    """The store at an address, until the end of the block. Raises `CannotStart` and `CannotCopy`."""
+    if not address.startswith(POSTGRESQL):
+        with opened_directory(Path(address).absolute(), to_write=to_write) as directory:
+            yield directory
+        return
+    with packages_needed():
+        from backscroll.bus.postgresql.whole_scopes import opened as opened_database
+    with opened_database(address) as database:
+        yield database
+
+
+def _line_of(copied: Copied) -> str:
+    """What was copied of a scope, or compared."""
+    what = "was there already" if copied.was_there else "copied"
+    media = f" and {copied.parts:,} parts of media" if copied.parts else ""
+    size = f"{copied.rows:,} rows{media}, {copied.bytes:,} bytes, {copied.seconds:.1f} s"
+    return f"{copied.scope}: {what}, {size}: read again, equal"
+
+
+def _advice(source: Place, target: Place) -> str:
+    """What is not in the target, in lines."""
+    lines = [f"Access tokens and client keys are not copied: create them anew for {target.name}."]
+    if source.is_shared:
+        lines.insert(0, "Each scope is as of the moment when its copy began: what was written later is missing.")
+    return "".join(f"{line}\n" for line in lines)

@@ -1,8 +1,10 @@
 """Access to a data directory: through the daemon that serves it, or else through one that is started temporarily.
 
-Nothing here opens a database itself; the daemon's lock on the directory prevents concurrent use.
+Nothing here opens a database itself; the daemon's lock on the directory prevents concurrent use. No daemon is started
+where the data is in a database: the user's own knows how to reach that.
 """
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from backscroll.clients.python.client import Client, ZmqTransport
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema.errors import NoReply, Unavailable
 from backscroll.schema.operations import GetScopeInfo, Health
-from backscroll.schema.paths import default_data_dir
+from backscroll.schema.paths import STORE_FILE, STORE_VARIABLE, default_data_dir
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 PING_MS = 1_000  # a daemon that does not answer in this time was killed and has left its address behind
@@ -55,13 +57,14 @@ class Clients:
 def clients_of(endpoint: str | None, data_dir: Path | None, *, new: bool = False) -> Iterator[Clients]:
     """Clients of the daemon at `endpoint`, or of the one that serves the data directory, or else of one started on it.
 
-    Raises `CannotReach` if the directory holds no database and may not be `new`, and `Unavailable` if the started
-    daemon is not ready.
+    Raises `CannotReach` if the directory holds no database and may not be `new`, or if its data is in PostgreSQL, and
+    `Unavailable` if the started daemon is not ready.
     """
     directory = data_dir or default_data_dir()
     is_private = endpoint is None and not _is_served(directory)
     with ExitStack() as stack:
         if is_private:
+            _check_has_files(directory)
             if not new and not holds_database(directory):
                 raise CannotReach(f"{directory} holds no database; name the data directory of a daemon")
             stack.enter_context(private_daemon(directory))
@@ -91,6 +94,27 @@ def _plain_environment(settings: Path) -> dict[str, str]:
 def holds_database(directory: Path) -> bool:
     """Whether a daemon has stored anything in this directory."""
     return any(True for pattern in ("default.db*", "scopes/*") for _ in directory.glob(pattern))
+
+
+def store_of(directory: Path) -> str | None:
+    """The address of the database that has the data of the last daemon in this directory; None if files have it."""
+    try:
+        noted = json.loads((directory / STORE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    store = noted.get("store") if isinstance(noted, dict) else None
+    return store if isinstance(store, str) else None
+
+
+def _check_has_files(directory: Path) -> None:
+    """Raise `CannotReach` for a directory whose daemons have their data in a database, or would have it there."""
+    store = store_of(directory)
+    if store is not None:
+        start = f"backscroll serve --store {store} --data-dir {directory}"
+        raise CannotReach(f"the data of {directory} is in PostgreSQL, and no daemon is running there: run `{start}`")
+    if os.environ.get(STORE_VARIABLE) and not holds_database(directory):
+        start = f"backscroll serve --data-dir {directory}"
+        raise CannotReach(f"{STORE_VARIABLE} names a database, and no daemon is running in {directory}: run `{start}`")
 
 
 def _is_served(directory: Path) -> bool:

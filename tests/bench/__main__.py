@@ -30,6 +30,7 @@ from tests.bench.languages import compare_languages
 from tests.bench.latency import wait_during_import, wait_during_list, wait_during_statement, wait_during_syncs
 from tests.bench.limits import sync_seconds
 from tests.bench.measuring import Figure, Outcome, Row
+from tests.bench.on_postgresql import on_postgresql
 from tests.bench.reading import read_pipelined, read_single
 from tests.bench.report import as_json, figure_lines, row_lines
 from tests.bench.saving import import_history, replay_history, save_by_eight, save_pipelined, save_single
@@ -57,6 +58,7 @@ WORKLOADS: dict[str, Callable[[Bench], Outcome]] = {
     "endure-watchers": endure_watchers,
     "backup": wait_during_backup,
     "backup-large": back_up_large_scope,
+    "postgresql": on_postgresql,
 }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import zmq
 
+from backscroll.bus.access_files import AccessFiles
 from backscroll.bus.arrivals import Arrivals
 from backscroll.bus.connections import Connections
 from backscroll.bus.gate import Gate
@@ -48,7 +49,8 @@ def test_a_flood_ends_the_wait_for_the_next_check(tmp_path: Path) -> None:
         return 3600.0
 
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    connections = Connections(context, 10, Handshakes(context, Gate(tmp_path)), check=check, crashed=crashes.append)
+    handshakes = Handshakes(context, Gate(AccessFiles(tmp_path)))
+    connections = Connections(context, 10, handshakes, check=check, crashed=crashes.append)
     router, client = context.socket(zmq.ROUTER), context.socket(zmq.DEALER)
     router.set_hwm(1)
     client.set_hwm(0)

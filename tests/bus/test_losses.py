@@ -266,7 +266,8 @@ def read_part(transport: InProcess) -> Reply:
 
 def select(transport: InProcess, text: str) -> list[Any]:
     with transport.store.read() as snapshot:
-        return snapshot.rows(sql(text))
+        rows: list[Any] = snapshot.rows(sql(text))
+    return rows
 
 
 def all_messages(transport: InProcess) -> list[Any]:

@@ -21,6 +21,7 @@ from tests.support.handlers import handler_of, replacing
 from tests.support.messages import save_payload
 from tests.support.peers import REPLY_SECONDS, Peer, running
 from tests.support.requests import body, result, send
+from tests.support.stores import in_process
 from tests.support.waiting import wait_until
 
 ASKED = GetMessages("r1")
@@ -148,7 +149,7 @@ STARTING = [
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
     """A store for all examples of a property."""
-    with InProcess(tmp_path_factory.mktemp("answers") / "data") as transport:
+    with in_process(tmp_path_factory.mktemp("answers") / "data") as transport:
         yield transport
 
 
@@ -221,7 +222,7 @@ def test_no_client_sees_an_older_state_after_a_newer_one(tmp_path: Path, monkeyp
     """A snapshot may show a commit before its writer reports it; from then on no older cached result is served as
     current.
     """
-    with InProcess(tmp_path / "data") as transport:
+    with in_process(tmp_path / "data") as transport:
         for room in ("r1", "r2"):
             result(transport, "save-room", {"room": {"id": room, "name": room}})
     released = threading.Event()

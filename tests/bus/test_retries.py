@@ -27,6 +27,7 @@ from tests.support.messages import message_document, save_payload
 from tests.support.peers import Peer, Running, running
 from tests.support.requests import body, example, in_sensible_order
 from tests.support.stopping_daemon import AT_SYNC, StoppingDaemon
+from tests.support.stores import in_process as opened
 from tests.support.strategies import documents, texts
 from tests.support.tables import all_rows
 from tests.support.waiting import wait_until
@@ -98,7 +99,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
     """A store for all examples of a property."""
-    with InProcess(tmp_path_factory.mktemp("retries") / "data") as transport:
+    with opened(tmp_path_factory.mktemp("retries") / "data") as transport:
         yield transport
 
 

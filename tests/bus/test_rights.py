@@ -16,6 +16,7 @@ import pytest
 import zmq
 from msgspec.structs import replace
 
+from backscroll.bus.access_files import AccessFiles
 from backscroll.bus.gate import Gate
 from backscroll.clients.python import Client
 from backscroll.clients.python.address import Curve
@@ -149,19 +150,20 @@ def ping(endpoint: str, token: str | None, keys: Curve) -> bool:
         return client.ask(Ping()).pong
 
 
-def listed_key(data_dir: Path, name: str = "mine") -> Curve:
-    """A client's keys, listed by a daemon that runs for that long."""
+def listed_key(endpoint: str, name: str = "mine") -> Curve:
+    """A client's keys, listed by a daemon."""
     public, secret = (key.decode() for key in zmq.curve_keypair())
-    with DaemonProcess(data_dir) as daemon, Client(daemon.endpoint) as client:
+    with Client(endpoint) as client:
         client.execute(AddKey(name, public))
         return Curve(client.execute(ListKeys()).server_key, public, secret)
 
 
 @pytest.fixture
-def opened(start_daemon: StartDaemon, tmp_path: Path) -> Iterator[Open]:
-    keys = listed_key(tmp_path / "data")
+def opened(start_on_each_store: StartDaemon, tmp_path: Path) -> Iterator[Open]:
+    with start_on_each_store() as first:
+        keys = listed_key(first.endpoint)
     endpoints = (f"ipc://{tmp_path}/x.sock", "tcp://127.0.0.1:*", "curve://127.0.0.1:*")
-    daemon = start_daemon(*(word for each in endpoints for word in ("--endpoint", each)))
+    daemon = start_on_each_store(*(word for each in endpoints for word in ("--endpoint", each)))
     by_ipc, by_tcp, by_curve = daemon.endpoints
     now = time.time_ns() // 1_000_000
     tokens: dict[str, str | None] = {name: token_of(name) for name in CALLERS}
@@ -252,13 +254,15 @@ def test_a_token_is_revoked_at_once(opened: Open) -> None:
     assert tcp.ask("list-users", auth=opened.tokens["reader"])["error"]["code"] == "unauthenticated"
 
 
-def test_tokens_and_keys_survive_a_restart(opened: Open, start_daemon: StartDaemon) -> None:
-    """They are in private files; a start token is of one start."""
+def test_tokens_and_keys_survive_a_restart(opened: Open, start_on_each_store: StartDaemon) -> None:
+    """They are in private files, or in the database alone; a start token is of one start."""
     before = opened.tokens["start"]
     files = [opened.daemon.data_dir / name for name in ("tokens.json", "keys.json")]
-    assert [path.stat().st_mode & 0o777 for path in files] == [0o600, 0o600]
+    modes = [path.stat().st_mode & 0o777 for path in files if path.exists()]
+    engine = opened.peers["ipc"].ask("health")["result"]["storage"]["engine"]
+    assert modes == ([] if engine == "postgresql" else [0o600, 0o600])
     opened.daemon.stop()
-    again = start_daemon("--endpoint", "tcp://127.0.0.1:*", "--endpoint", "curve://127.0.0.1:*")
+    again = start_on_each_store("--endpoint", "tcp://127.0.0.1:*", "--endpoint", "curve://127.0.0.1:*")
     with Client(again.endpoint, token=opened.tokens["reader"]) as client:
         assert client.ask(Ping()).pong
     with Client(again.endpoints[1], token=opened.tokens["writer"], curve=opened.keys) as client:
@@ -363,7 +367,7 @@ def test_another_user_is_let_in_only_if_listed(start_daemon: StartDaemon, allowe
 
 def test_the_decision_about_a_peer(tmp_path: Path) -> None:
     """By transport: the uid in the address, nothing, or the key; what is not known is refused."""
-    gate = Gate(tmp_path, allowed_uids=(7,))
+    gate = Gate(AccessFiles(tmp_path), allowed_uids=(7,))
     own = os.getuid()
     assert gate.may_connect(b"ipc", f"localhost:{own}:0:1".encode(), b"NULL", [])
     assert gate.may_connect(b"ipc", b":7:7:1", b"NULL", [])
@@ -393,7 +397,7 @@ def test_a_token_begins_with_its_name(token: str) -> None:
 def test_tokens_are_bounded_and_expired_ones_make_room(tmp_path: Path) -> None:
     """At most so many; one whose time has passed is refused, and removed when another is made."""
     clock = Clock()
-    gate = Gate(tmp_path, clock=clock)
+    gate = Gate(AccessFiles(tmp_path), clock=clock)
     for at in range(TOKENS_MAX):
         gate.create_token(token_for(f"t{at}", expires_at=clock() + 1_000 if at == 0 else None))
     with pytest.raises(TooLarge):
@@ -405,12 +409,12 @@ def test_tokens_are_bounded_and_expired_ones_make_room(tmp_path: Path) -> None:
     with pytest.raises(Unauthenticated):
         gate.prove("0" * 32, "t0")
     gate.create_token(token_for("more"))
-    assert "t0" not in {each.name for each in Gate(tmp_path, clock=clock).tokens()}
+    assert "t0" not in {each.name for each in Gate(AccessFiles(tmp_path), clock=clock).tokens()}
 
 
-def test_names_and_hashes_are_unique(start_daemon: StartDaemon) -> None:
+def test_names_and_hashes_are_unique(start_on_each_store: StartDaemon) -> None:
     """The second of a name or of a hash is a conflict; revoking what is not there is not found."""
-    with Client(start_daemon().endpoint) as client:
+    with Client(start_on_each_store().endpoint) as client:
         client.execute(token_for("one"))
         client.execute(AddKey("one", example(AddKey)["publicKey"]))
         again = AddKey("one", example(AddKey)["publicKey"])

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import zmq
 
+from backscroll.bus.access_files import AccessFiles
 from backscroll.bus.failures import BadSettings
 from backscroll.bus.gate import Gate
 from backscroll.bus.handshakes import Handshakes
@@ -37,7 +38,7 @@ class Box:
     def __init__(self, directory: Path, stall_ms: int = 60_000, reply_bytes: int = REPLY_BYTES) -> None:
         self.events: list[tuple[str, bytes]] = []
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        gate = Gate(directory)
+        gate = Gate(AccessFiles(directory))
         self.handshakes = Handshakes(self.context, gate)
         self.mail = RouterSocket(
             self.context,
@@ -450,7 +451,7 @@ def test_what_a_lost_connection_has_left_is_dropped(box: Box) -> None:
 def test_a_live_address_is_refused_and_a_stale_one_replaced(tmp_path: Path, box: Box) -> None:
     """A socket path with a listener is never taken over; one left by a dead process is."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    gate = Gate(tmp_path)
+    gate = Gate(AccessFiles(tmp_path))
     handshakes = Handshakes(context, gate)
     second = RouterSocket(
         context,

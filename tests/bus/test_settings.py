@@ -94,16 +94,20 @@ def test_every_setting_can_be_given_everywhere(monkeypatch: pytest.MonkeyPatch) 
         "log_format": "json",
         "command_log": "ids-only",
         "backups_daily": "8",
+        "store": "postgresql:///x",
+        "scope_store": "ada=postgresql:///y",
     }
+    needed = {"scope_store": ["--store", "postgresql:///x"]}
     for name, field in Settings.model_fields.items():
         value = examples.get(name, "true" if field.annotation is bool else "7")
         flag = f"--{name.replace('_', '-')}"
-        by_flag = from_command_line([flag] if value == "true" else [flag, value])
+        others = needed.get(name, [])
+        by_flag = from_command_line([*others, flag] if value == "true" else [*others, flag, value])
         with monkeypatch.context() as patch:
             patch.setenv(f"BACKSCROLL_{name.upper()}", value)
-            by_environment = from_command_line([])
+            by_environment = from_command_line(others)
         assert by_flag == by_environment, name
-        assert getattr(by_flag, name) != getattr(from_command_line([]), name), name
+        assert getattr(by_flag, name) != getattr(from_command_line(others), name), name
         assert field.description, name
 
 
@@ -115,6 +119,14 @@ def test_several_endpoints_can_be_given(toml: Path, monkeypatch: pytest.MonkeyPa
     assert from_command_line([]).endpoint == both
     monkeypatch.setenv("BACKSCROLL_ENDPOINT", " , ".join(both))
     assert from_command_line([]).endpoint == both
+
+
+def test_an_address_of_several_servers_is_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commas separate places in the environment, and servers in the address of one place."""
+    monkeypatch.setenv("BACKSCROLL_STORE", "postgresql://a,b/chat")
+    monkeypatch.setenv("BACKSCROLL_SCOPE_STORE", "big=postgresql://c,d/chat,more=postgresql://e/chat")
+    settings = from_command_line([])
+    assert settings.scope_store == ("big=postgresql://c,d/chat", "more=postgresql://e/chat")
 
 
 def test_a_flag_can_switch_off_what_the_environment_sets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,21 +16,23 @@ from backscroll.schema import CreateToken, Invalid, ListTokens
 from backscroll.schema.limits import MILLIS_MAX
 from tests.clients.conftest import Run
 from tests.support.messages import save_payload
+from tests.support.postgresql import Server
 
 StartDaemon = Callable[..., DaemonProcess]
 
 
 def test_a_token_that_was_created_can_be_used_until_it_is_revoked(
-    run: Run, start_daemon: StartDaemon, monkeypatch: pytest.MonkeyPatch
+    run: Run, start_on_each_store: StartDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is printed once, works from the environment for its right and scope, and is refused after it was revoked."""
-    daemon = start_daemon("--endpoint", "tcp://127.0.0.1:*")
+    daemon = start_on_each_store("--endpoint", "tcp://127.0.0.1:*")
     there = ("--data-dir", daemon.data_dir)
     code, out, err = run("token", "create", "bot", "--right", "write", "--scope", "ada", "--expires", "30d", *there)
     assert (code, "only now" in err) == (0, True)
     token = out.strip()
     assert re.fullmatch(r"bot\.[\w-]{43}", token)
-    assert token not in (daemon.data_dir / "tokens.json").read_text()
+    files = [path for path in daemon.data_dir.iterdir() if path.is_file()]
+    assert not [path for path in files if token.encode() in path.read_bytes()]
     monkeypatch.setenv("BACKSCROLL_TOKEN", token)
     call = ("call", "save-message", json.dumps(save_payload(1)), "--endpoint", daemon.endpoint)
     assert run(*call, "--scope", "ada")[0] == 0
@@ -130,6 +132,32 @@ def test_creating_says_which_daemon_it_is_for(run: Run, start_daemon: StartDaemo
     assert f"'d' is for the daemon at {daemon.endpoint}\n" in run("token", "create", "d", *there)[2]
 
 
+def test_with_a_database_a_daemon_has_to_run(
+    run: Run, start_daemon: StartDaemon, postgresql: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is created is for all daemons on it. None is started: it would have files, which no daemon looks at."""
+    there = ("--data-dir", tmp_path / "data")
+    with postgresql.database() as address:
+        daemon = start_daemon("--store", address)
+        err = run("token", "create", "a", "--right", "read", *there)[2]
+        assert f"'a' is for the daemon in {tmp_path / 'data'}, and all others on its database\n" in err
+        daemon.stop()
+        before = sorted(path.name for path in (tmp_path / "data").iterdir())
+        for words in ("token create b --right read", "token list", "keys create b", "keys server", "log export"):
+            code, out, err = run(*words.split(), *there)
+            assert (code, out) == (2, "")
+            assert f"no daemon is running there: run `backscroll serve --store {address} --data-dir" in err
+        assert sorted(path.name for path in (tmp_path / "data").iterdir()) == before
+        monkeypatch.setenv("BACKSCROLL_STORE", address)
+        code, out, err = run("token", "create", "b", "--right", "read", "--data-dir", tmp_path / "new")
+        assert (code, out) == (2, "")
+        assert f"BACKSCROLL_STORE names a database, and no daemon is running in {tmp_path / 'new'}" in err
+        assert not (tmp_path / "new").exists()
+    monkeypatch.delenv("BACKSCROLL_STORE")
+    start_daemon().stop()
+    assert run("token", "list", *there)[0] == 0  # the last daemon had files
+
+
 @pytest.mark.parametrize("words", ["token list", "token revoke a", "keys list", "keys revoke a", "keys server"])
 def test_only_creating_sets_up_a_directory(run: Run, tmp_path: Path, words: str) -> None:
     """Where nothing is stored there is nothing to list or revoke: another directory was meant."""
@@ -139,9 +167,9 @@ def test_only_creating_sets_up_a_directory(run: Run, tmp_path: Path, words: str)
     assert not (tmp_path / "new").exists()
 
 
-def test_expired_tokens_are_marked(run: Run, start_daemon: StartDaemon) -> None:
+def test_expired_tokens_are_marked(run: Run, start_on_each_store: StartDaemon) -> None:
     """They stay in the list until another token is created."""
-    daemon = start_daemon()
+    daemon = start_on_each_store()
     with Client(daemon.endpoint) as client:
         client.execute(CreateToken.of("new." + "y" * 40, "new", "read", expires_at=MILLIS_MAX))
         client.execute(CreateToken.of("old." + "x" * 40, "old", "read", expires_at=1))
@@ -187,21 +215,22 @@ def test_wrong_usage_is_explained(run: Run, tmp_path: Path, words: list[str], sa
 
 
 def test_a_client_with_keys_calls_over_curve(
-    run: Run, start_daemon: StartDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, start_on_each_store: StartDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Keys and token come from the environment; the secret key is in the new file alone, which is private."""
     there = ("--data-dir", tmp_path / "data")
     file = tmp_path / "laptop.keys"
-    first = start_daemon()
+    first = start_on_each_store()
     assert run("keys", "create", "laptop", "--to", file, *there)[:2] == (0, "")
     assert file.stat().st_mode & 0o777 == 0o600
     keys = Curve.read(file)
     assert run("keys", "server", *there)[1] == f"{keys.server_key}\n"
     assert keys.public_key in run("keys", "list", *there)[1]
-    assert keys.secret_key not in (tmp_path / "data" / "keys.json").read_text()
+    files = [path for path in (tmp_path / "data").iterdir() if path.is_file()]
+    assert not [path for path in files if keys.secret_key.encode() in path.read_bytes()]
     token = run("token", "create", "laptop", "--right", "read", *there)[1].strip()
     first.stop()
-    daemon = start_daemon("--endpoint", "curve://127.0.0.1:*")
+    daemon = start_on_each_store("--endpoint", "curve://127.0.0.1:*")
     by_ipc, by_curve = daemon.endpoints
     assert by_ipc.startswith("ipc://")
     call = ("call", "ping", "--endpoint", by_curve, "--timeout-ms", "1000")
@@ -215,9 +244,9 @@ def test_a_client_with_keys_calls_over_curve(
     assert "does not let this user or key connect" in err
 
 
-def test_keys_are_printed_where_no_file_is_named(run: Run, start_daemon: StartDaemon, tmp_path: Path) -> None:
+def test_keys_are_printed_where_no_file_is_named(run: Run, start_on_each_store: StartDaemon, tmp_path: Path) -> None:
     """As JSON, which is what such a file contains; a file that exists is not replaced, and nothing is listed."""
-    there = ("--data-dir", start_daemon().data_dir)
+    there = ("--data-dir", start_on_each_store().data_dir)
     code, out, err = run("keys", "create", "a", *there)
     assert (code, "only now" in err) == (0, True)
     assert sorted(json.loads(out)) == ["publicKey", "secretKey", "serverKey"]

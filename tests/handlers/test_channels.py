@@ -112,7 +112,7 @@ def test_channels_of_an_unknown_room_are_not_found(client: Client, transport: In
     with pytest.raises(NotFound) as refused:
         client.execute(command)
     assert path_of(refused) == "$.payload.roomId"
-    assert not any(all_rows(transport.store.path).values())
+    assert not any(all_rows(transport.store).values())
 
 
 def test_create_channel_sets_all_fields(client: Client, clock: Clock) -> None:
@@ -266,7 +266,7 @@ def test_what_a_saved_channel_names_must_be_stored(
     with pytest.raises(NotFound) as refused:
         client.execute(command)
     assert path_of(refused) == path
-    assert not any(all_rows(transport.store.path).values())
+    assert not any(all_rows(transport.store).values())
 
 
 def test_the_type_of_a_channel_is_free_text(client: Client) -> None:
@@ -302,11 +302,11 @@ def test_deleting_a_channel_with_messages_is_a_conflict(client: Client, transpor
     message = post(client, channel)
     if deleted:
         client.execute(DeleteMessage(message.id))
-    before = all_rows(transport.store.path)
+    before = all_rows(transport.store)
     with pytest.raises(Conflict, match="cascade") as refused:
         client.execute(DeleteChannel(channel.id))
     assert path_of(refused) == "$.payload.channelId"
-    assert all_rows(transport.store.path) == before
+    assert all_rows(transport.store) == before
 
 
 def test_cascade_deletes_only_the_messages_of_the_channel(client: Client, transport: InProcess) -> None:
@@ -319,18 +319,18 @@ def test_cascade_deletes_only_the_messages_of_the_channel(client: Client, transp
     decorate(client, post(client, Channel(id="b", name="b", type="text"), room_id="r1"))
     client.execute(save_message("no channel", "x"))
     client.execute(DeleteChannel("general", room_id="r1"))
-    before, mentioned = content_rows(transport.store.path), mentioned_messages(transport)
+    before, mentioned = content_rows(transport.store), mentioned_messages(transport)
     client.execute(SaveRoom(Room(id="r1", name="R", channels=[general, Channel(id="b", name="b", type="text")])))
     for number in range(3):
         decorate(client, post(client, general, f"text {number}", room_id="r1"))
     client.execute(DeleteChannel("general", room_id="r1", cascade=True))
-    assert content_rows(transport.store.path) == before
+    assert content_rows(transport.store) == before
     assert mentioned_messages(transport) == mentioned
 
 
 def mentioned_messages(transport: InProcess) -> list[tuple[object, ...]]:
     """The ids of messages whose text is in the command log."""
-    return [row for row in all_rows(transport.store.path)["log_references"] if row[0] == "message"]
+    return [row for row in all_rows(transport.store)["log_references"] if row[0] == "message"]
 
 
 def test_deleting_a_category_keeps_its_channels(client: Client) -> None:
@@ -404,11 +404,11 @@ def test_create_message_needs_an_existing_channel_and_author(
     """An unknown one is not found, by its path, and no row is written."""
     client.execute(SaveUser(User(oder_id="ada", id="u1", username="ada")))
     client.execute(SaveRoom(Room(id="default", name="D", channels=[Channel(id="general", name="g", type="text")])))
-    before = all_rows(transport.store.path)
+    before = all_rows(transport.store)
     with pytest.raises(NotFound) as refused:
         client.execute(command)
     assert path_of(refused) == path
-    assert all_rows(transport.store.path) == before
+    assert all_rows(transport.store) == before
 
 
 def test_ids_increase_when_the_clock_stands_or_steps_back(client: Client, clock: Clock) -> None:
@@ -516,7 +516,7 @@ def test_times_are_whole_milliseconds_in_every_column(client: Client, transport:
     client.execute(SaveBan(Ban(room_id="default", oder_id="eve", timestamp=clock.now, expires_at=clock.now + 1)))
     seen: dict[str, Any] = {}
     with apsw.Connection(str(transport.store.path), flags=apsw.SQLITE_OPEN_READONLY) as connection:
-        for table in all_rows(transport.store.path):
+        for table in all_rows(transport.store):
             for _, column, *_ in connection.execute(f"PRAGMA table_info({table})"):
                 if re.search(r"(_at|^at|^timestamp)$", column):
                     found = connection.execute(

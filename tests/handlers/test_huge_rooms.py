@@ -118,7 +118,7 @@ def costs_in_room_of(size: int, directory: Path) -> dict[str, Costs]:
     with counted() as steps, InProcess(directory) as transport, Client(transport=transport) as client:
         room_id = fill(client, size)
         for name, operation in OPERATIONS.items():
-            rows = len(all_rows(transport.store.path)["commands"])
+            rows = len(all_rows(transport.store)["commands"])
             steps.clear()
             client.execute(operation(room_id))
             counts = len(steps), sum(steps)

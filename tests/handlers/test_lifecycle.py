@@ -50,8 +50,8 @@ def test_clear_all_data_deletes_everything_but_the_seq(client: Client, transport
     client.execute(SaveBan(Ban(room_id="r", oder_id="eve", timestamp=1)))
     client.execute(ClearAllData())
     assert client.ask(GetCurrentUser()) is None
-    assert not any(content_rows(transport.store.path).values())
-    rows = all_rows(transport.store.path)
+    assert not any(content_rows(transport.store).values())
+    rows = all_rows(transport.store)
     assert rows["log_references"] == []
     assert len(rows["commands"]) == transport.store.seq == 8
     with transport.store.read() as snapshot:

@@ -61,7 +61,7 @@ from tests.support.local import REPLAYED, Local, check_replay
 from tests.support.messages import message_record
 from tests.support.requests import body, result, send
 from tests.support.sql import sql
-from tests.support.tables import all_rows
+from tests.support.tables import all_rows, parts_of, put_parts_at
 
 LARGE_BYTES = 50 * 1000 * 1000
 LARGE_SEED = 20260104
@@ -94,7 +94,7 @@ def data_dir(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def test_a_media_is_fetched_as_it_was_put(client: Client, data_dir: Path, clock: Clock) -> None:
+def test_a_media_is_fetched_as_it_was_put(client: Client, transport: InProcess, clock: Clock) -> None:
     """A media has the hash and size of the whole, its parts are returned in order, and each is a file."""
     parts = [b"one", b"", b"three", b"one"]
     media = put(client, *parts, mime="x/y", uploader_id="ada")
@@ -109,26 +109,26 @@ def test_a_media_is_fetched_as_it_was_put(client: Client, data_dir: Path, clock:
     )
     assert client.ask(GetMedia(media.id)) == media
     assert fetch(client, media) == parts
-    assert set(part_files(data_dir)) == {sha256(part) for part in parts}
+    assert set(parts_of(transport.store)) == {sha256(part) for part in parts}
     assert client.execute(PutMediaPart(b"one")) == sha256(b"one")
 
 
-def test_the_same_content_is_stored_once(client: Client, data_dir: Path) -> None:
+def test_the_same_content_is_stored_once(client: Client, transport: InProcess) -> None:
     """The same bytes, in whatever parts and by whichever user, are the same media."""
     first = put(client, b"hello", b" ", b"world", mime="text/plain", uploader_id="ada")
-    files = set(part_files(data_dir))
+    files = set(parts_of(transport.store))
     assert put(client, b"hello", b" ", b"world", mime="text/html", uploader_id="bob") == first
-    assert set(part_files(data_dir)) == files
+    assert set(parts_of(transport.store)) == files
     assert put(client, b"hello world") == first
     assert fetch(client, first) == [b"hello", b" ", b"world"]
 
 
-def test_the_same_parts_in_another_order_are_another_media(client: Client, data_dir: Path) -> None:
+def test_the_same_parts_in_another_order_are_another_media(client: Client, transport: InProcess) -> None:
     """The parts themselves are stored once."""
     first, second = put(client, b"a", b"b"), put(client, b"b", b"a")
     assert first.id != second.id
     assert fetch(client, second) == [b"b", b"a"]
-    assert len(part_files(data_dir)) == 2
+    assert len(parts_of(transport.store)) == 2
 
 
 def test_an_unknown_media_is_null_and_its_parts_are_not_found(client: Client) -> None:
@@ -144,12 +144,12 @@ def test_an_unknown_media_is_null_and_its_parts_are_not_found(client: Client) ->
 def test_a_media_with_a_missing_part_is_not_found(client: Client, transport: InProcess) -> None:
     """The error names the first missing part, and no row is written."""
     known, unknown = client.execute(PutMediaPart(b"x")), sha256(b"never put")
-    before = all_rows(transport.store.path)
+    before = all_rows(transport.store)
     with pytest.raises(NotFound) as refused:
         client.execute(PutMedia([known, unknown, unknown], "x/y"))
     assert refused.value.details == {"path": "$.payload.parts[1]"}
     assert not before["media"]
-    assert all_rows(transport.store.path) == before
+    assert all_rows(transport.store) == before
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_part_name_must_be_a_hash(client: Client, name: str) -> None:
     assert refused.value.details == {"path": "$.payload.parts[0]"}
 
 
-def test_sizes_and_numbers_of_parts_are_limited(client: Client, transport: InProcess, data_dir: Path) -> None:
+def test_sizes_and_numbers_of_parts_are_limited(client: Client, transport: InProcess) -> None:
     """One byte or one part too many, or no part, is refused in both encodings; exactly the limit is accepted."""
     largest = b"\xff" * MEDIA_PART_BYTES_MAX
     for codec in (JSON, MSGPACK):
@@ -172,7 +172,7 @@ def test_sizes_and_numbers_of_parts_are_limited(client: Client, transport: InPro
         error = send(transport, body("put-media-part", {"data": largest + b"\0"}, codec))["error"]
         assert (error["code"], error["details"]) == ("too-large", {"path": "$.payload.data"})
         assert name == sha256(largest)
-    assert list(part_files(data_dir)) == [sha256(largest)]
+    assert list(parts_of(transport.store)) == [sha256(largest)]
     with pytest.raises(TooLarge):
         client.execute(PutMedia([sha256(b"x")] * (MEDIA_PARTS_MAX + 1), "x/y"))
     with pytest.raises(Invalid):
@@ -238,16 +238,16 @@ def test_a_damaged_part_is_repaired_by_putting_it_again(
 # --- removal ---
 
 
-def test_delete_media_removes_unshared_parts(client: Client, data_dir: Path) -> None:
+def test_delete_media_removes_unshared_parts(client: Client, transport: InProcess) -> None:
     """Parts of other media stay on disk; deleting a media twice is no error."""
     first, second = put(client, b"shared", b"first"), put(client, b"shared", b"second")
     for _ in range(2):
         client.execute(DeleteMedia(first.id))
     assert client.ask(GetMedia(first.id)) is None
-    assert set(part_files(data_dir)) == {sha256(b"shared"), sha256(b"second")}
+    assert set(parts_of(transport.store)) == {sha256(b"shared"), sha256(b"second")}
     assert fetch(client, second) == [b"shared", b"second"]
     client.execute(DeleteMedia(second.id))
-    assert part_files(data_dir) == {}
+    assert parts_of(transport.store) == {}
 
 
 def commit(transport: InProcess, *commands: Command[Any]) -> list[bool]:
@@ -256,7 +256,7 @@ def commit(transport: InProcess, *commands: Command[Any]) -> list[bool]:
     return [MSGPACK.decode(reply, dict[str, Any])["ok"] for reply in transport.dispatcher.answer_commands(requests)]
 
 
-def test_a_part_put_again_in_the_same_commit_is_kept(client: Client, transport: InProcess, data_dir: Path) -> None:
+def test_a_part_put_again_in_the_same_commit_is_kept(client: Client, transport: InProcess) -> None:
     """A media deleted and put in one transaction, in either order, keeps the bytes of the media that is left.
 
     After a deletion the part has to be put again, as in a later transaction.
@@ -265,28 +265,28 @@ def test_a_part_put_again_in_the_same_commit_is_kept(client: Client, transport: 
     media = put(client, b"hello")
     again = PutMedia([name], "x/y")
     assert commit(transport, DeleteMedia(media.id), PutMediaPart(b"hello"), again) == [True] * 3
-    assert set(part_files(data_dir)) == {name}
-    [(media_id, *_)] = all_rows(transport.store.path)["media"]
+    assert set(parts_of(transport.store)) == {name}
+    [(media_id, *_)] = all_rows(transport.store)["media"]
     assert commit(transport, again, DeleteMedia(str(media_id)), again, PutMediaPart(sha256=name)) == [
         *(True, True, False, False)
     ]
-    assert part_files(data_dir) == {}
+    assert parts_of(transport.store) == {}
 
 
-def test_a_failed_put_does_not_keep_a_part(client: Client, transport: InProcess, data_dir: Path) -> None:
+def test_a_failed_put_does_not_keep_a_part(client: Client, transport: InProcess) -> None:
     """A put that is refused does not keep the part that another command of the commit removes."""
     media = put(client, b"hello")
     refused = PutMedia([sha256(b"hello"), sha256(b"never put")], "x/y")
     assert commit(transport, DeleteMedia(media.id), refused) == [True, False]
-    assert part_files(data_dir) == {}
+    assert parts_of(transport.store) == {}
 
 
-def test_clear_all_data_removes_all_media(client: Client, data_dir: Path) -> None:
+def test_clear_all_data_removes_all_media(client: Client, transport: InProcess) -> None:
     """Neither parts of media nor parts that are in no media yet are left on disk."""
     put(client, b"hello", b"world")
     client.execute(PutMediaPart(b"waits"))
     client.execute(ClearAllData())
-    assert part_files(data_dir) == {}
+    assert parts_of(transport.store) == {}
 
 
 def test_orphaned_parts_are_removed_after_a_day(
@@ -304,10 +304,10 @@ def test_orphaned_parts_are_removed_after_a_day(
     _put_at(files[sha256(b"fresh")], clock.now - UNUSED_PARTS_KEPT_MS)
     client.execute(PutMediaPart(b"put again"))
     transport.dispatcher.run_chores("default")
-    assert set(part_files(data_dir)) == {sha256(each) for each in (b"used", b"fresh", b"put again")}
+    assert set(parts_of(transport.store)) == {sha256(each) for each in (b"used", b"fresh", b"put again")}
     clock.now += 1
     transport.dispatcher.run_chores("default")
-    assert set(part_files(data_dir)) == {sha256(each) for each in (b"used", b"put again")}
+    assert set(parts_of(transport.store)) == {sha256(each) for each in (b"used", b"put again")}
 
 
 def _put_at(path: Path, time_ms: int) -> None:
@@ -333,12 +333,11 @@ def attach(client: Client) -> Callable[..., None]:
 
 
 @pytest.fixture
-def stored_after(client: Client, transport: InProcess, data_dir: Path, clock: Clock) -> Callable[..., list[str]]:
+def stored_after(client: Client, transport: InProcess, clock: Clock) -> Callable[..., list[str]]:
     """Runs the chores a time later, with files as old as the clock says; the ids of the media that are left."""
 
     def run(ms: int, put_at: int | None = None) -> list[str]:
-        for path in part_files(data_dir).values():
-            _put_at(path, (clock.now - 2 * DAY_MS) if put_at is None else put_at)
+        put_parts_at(transport.store, (clock.now - 2 * DAY_MS) if put_at is None else put_at)
         clock.now += ms
         transport.dispatcher.run_chores("default")
         return [each.id for each in client.ask(ListMedia())]
@@ -374,7 +373,7 @@ def test_media_go_a_day_after_their_last_attachment(
     client: Client,
     attach: Callable[..., None],
     stored_after: Callable[..., list[str]],
-    data_dir: Path,
+    transport: InProcess,
     removal: Command[Any],
 ) -> None:
     """However the attachment goes. What another attachment names stays, and what none ever named."""
@@ -387,7 +386,7 @@ def test_media_go_a_day_after_their_last_attachment(
     client.execute(removal)
     assert stored_after(DAY_MS - 1) == [once.id, twice.id, never.id]
     assert stored_after(1) == [twice.id, never.id]
-    assert set(part_files(data_dir)) == {sha256(b"twice"), sha256(b"never")}
+    assert set(parts_of(transport.store)) == {sha256(b"twice"), sha256(b"never")}
     client.execute(DeleteAttachmentsForMessage("elsewhere"))
     client.execute(DeleteAttachmentsForMessage("m1"))
     assert stored_after(DAY_MS) == [never.id]
@@ -429,17 +428,16 @@ def test_media_that_are_put_again_stay_for_a_day(
     clock: Clock,
     attach: Callable[..., None],
     stored_after: Callable[..., list[str]],
-    data_dir: Path,
+    transport: InProcess,
 ) -> None:
     """Whoever gets an existing media as the result of an upload, in whatever parts, has a day to name it."""
     media = put(client, b"hello", b"world")
     attach("a1", media)
     attach("a1", None)
-    before = {path: path.stat().st_mtime for path in part_files(data_dir).values()}
-    for path in before:
-        _put_at(path, 0)
+    put_parts_at(transport.store, 0)
     assert put(client, b"helloworld").id == media.id
-    assert all(path.stat().st_mtime > 0 for path in before)
+    with transport.store.read() as snapshot:
+        assert all(snapshot.blobs.was_put_since(name, 1) for name in parts_of(transport.store))
     assert stored_after(DAY_MS, put_at=clock.now) == [media.id]
     assert stored_after(1, put_at=clock.now - DAY_MS) == []
 
@@ -453,8 +451,7 @@ def test_media_are_deleted_by_logged_commands(tmp_path: Path, clock: Clock) -> N
             attachment = {"id": f"a{number}", "messageId": "m1", "filename": "f", "mediaId": media["id"]}
             local.result("save-attachment", {"attachment": attachment})
         local.result("delete-attachments-for-message", {"messageId": "m1"})
-        for path in part_files(local.directory).values():
-            _put_at(path, clock.now)
+        put_parts_at(local.store(), clock.now)
         clock.now += DAY_MS + 1
         local.dispatcher.run_chores("default")
         entries = local.entries()

@@ -90,14 +90,14 @@ def test_removing_a_member_that_is_not_there_succeeds(client: Client, transport:
 
 def test_a_member_needs_a_stored_room(client: Client, transport: InProcess) -> None:
     """The refusal names the field and has no effect; in a batch it has the index, and a room may come before it."""
-    before = all_rows(transport.store.path)
+    before = all_rows(transport.store)
     with pytest.raises(NotFound, match="save the room before its members") as refused:
         client.execute(SaveMember("unknown", ADA))
     assert path_of(refused) == "$.payload.roomId"
     with pytest.raises(NotFound) as refused:
         client.execute(Batch.of([SaveMember("r1", ADA), SaveMember("unknown", ADA)]))
     assert path_of(refused) == "$.payload.commands[1].payload.roomId"
-    assert all_rows(transport.store.path) == before
+    assert all_rows(transport.store) == before
     client.execute(Batch.of([SaveRoom(Room(id="new", name="N")), SaveMember("new", ADA)]))
     assert client.ask(GetMembers("new")) == [ADA]
 
@@ -134,10 +134,10 @@ def test_a_saved_list_replaces_single_members(client: Client) -> None:
 
 def test_members_leave_with_their_room(client: Client, transport: InProcess) -> None:
     """No row and no reference of the room is left, and a room that is saved again has no members."""
-    before = all_rows(transport.store.path)
+    before = all_rows(transport.store)
     client.execute(Batch.of([SaveRoom(Room(id="r3", name="R", members=[ADA])), SaveMember("r3", BO)]))
     client.execute(DeleteRoom("r3"))
-    after = all_rows(transport.store.path)
+    after = all_rows(transport.store)
     for table in ("rooms", "members", "log_references"):
         assert after[table] == before[table]
     client.execute(SaveRoom(Room(id="r3", name="R")))

@@ -1,11 +1,8 @@
 """The number of SQL statements of each operation, and that SQLite serves each of them from an index."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
-from pkgutil import iter_modules
-from types import ModuleType
 from typing import Any
 
 import apsw
@@ -13,16 +10,12 @@ import pytest
 from msgspec.structs import replace
 
 from backscroll import handlers
+from backscroll.bus import postgresql, sqlite
 from backscroll.bus.inprocess import InProcess
-from backscroll.bus.sqlite import maintenance, opening, store
+from backscroll.bus.sqlite import opening, store
 from backscroll.bus.sqlite.statements import COMPILED
 from backscroll.clients.python import Client
-from backscroll.handlers.lists import OrderedRows
-from backscroll.handlers.message_rows import Deletion
-from backscroll.handlers.rooms import ChildList
-from backscroll.handlers.rows import TablePages
-from backscroll.handlers.sql import STATEMENTS, Statement
-from backscroll.handlers.table_rows import TableRows
+from backscroll.handlers.sql import STATEMENTS
 from backscroll.schema import (
     OPERATIONS,
     Attachment,
@@ -77,6 +70,7 @@ from backscroll.schema import (
 from backscroll.schema.operations import Builtin
 from backscroll.schema.positions import MemberPosition
 from tests.support.messages import save_message
+from tests.support.named_statements import modules_of, named_in
 from tests.support.sql import sql
 
 MEDIA_ID = "the daemon's own"
@@ -194,43 +188,17 @@ def test_the_number_of_statements_does_not_grow_with_rows(
     assert counts[0] <= 3 + 5, "more than BEGIN, seq and ROLLBACK around five statements"
 
 
-MODULES = [import_module(f"{handlers.__name__}.{each.name}") for each in iter_modules(handlers.__path__)]
-MAINTENANCE = [import_module(f"{maintenance.__name__}.{each.name}") for each in iter_modules(maintenance.__path__)]
-OF_WHOLE_SCOPES = ("scopes", "log_check", "table_rows", "newest_changes", "repairs")
-"""Handlers whose statements count or compare the rows of a whole scope, and read its tables through to do so."""
-
-
-def statements_in(value: Any) -> Iterator[tuple[str, Statement]]:
-    """The statements in a value and in what it consists of, each with the way to it."""
-    inside: Iterable[tuple[Any, Any]] = ()
-    if isinstance(value, Statement):
-        yield "", value
-    elif isinstance(value, dict):
-        inside = [(getattr(key, "__name__", key), each) for key, each in value.items()]
-    elif isinstance(value, tuple | list):
-        inside = enumerate(value)
-    elif isinstance(value, ModuleType | ChildList | Deletion | OrderedRows | TablePages | TableRows):
-        inside = vars(value).items()
-    for name, each in inside:
-        if not str(name).startswith("__") and not isinstance(each, ModuleType):
-            yield from ((f".{name}{path}", found) for path, found in statements_in(each))
-
-
-def named_in(modules: Iterable[ModuleType]) -> dict[Statement, str]:
-    """The statements of some modules, with their names."""
-    return {
-        found: f"{module.__name__.rpartition('.')[2]}{path}"
-        for module in modules
-        for path, found in statements_in(module)
-        if not path.startswith(".STATEMENTS.")
-    }
+MODULES = modules_of(handlers)
+STORES = [*modules_of(sqlite), *modules_of(postgresql)]
+OF_WHOLE_SCOPES = ("scopes", "log_check", "table_rows", "whole_tables", "newest_changes", "repairs")
+"""Handlers whose statements count, compare or copy the rows of a whole scope, and read its tables through to do so."""
 
 
 def all_statements() -> dict[str, str]:
     """Every statement that a request may execute, by name."""
     of_requests = [each for each in MODULES if each.__name__.rpartition(".")[2] not in OF_WHOLE_SCOPES]
     named = named_in([*of_requests, store, opening])
-    assert named.keys() | named_in([*MODULES, *MAINTENANCE]).keys() == set(STATEMENTS)
+    assert named.keys() | named_in([*MODULES, *STORES]).keys() == set(STATEMENTS)
     return {name: COMPILED[found] for found, name in named.items()}
 
 

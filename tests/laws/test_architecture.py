@@ -1,6 +1,7 @@
 """Rules of the architecture that can be checked: who imports whom, and what is importable where."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from backscroll.schema.tables import TABLES
 from tests import ROOT
 
 FOLDERS = ("schema", "handlers", "bus", "clients")
@@ -33,8 +35,14 @@ MAY_IMPORT_MORE = {
     Path("clients/command_line/completion.py"): {"bus"},  # it completes the daemon's settings
     Path("clients/command_line/stopped.py"): {"bus"},  # it works on the files of a daemon that is stopped
 }
-KNOW_PEEWEE = {Path("schema/tables.py"), Path("bus/sqlite/statements.py")}  # and handlers
+KNOW_PEEWEE = {Path("schema/tables.py"), *map(Path, ("bus/sqlite/statements.py", "bus/postgresql/compiling.py"))}
+"""Besides the handlers."""
 SQLITE_DRIVERS = {"apsw", "sqlite3"}
+POSTGRESQL_DRIVERS = {"psycopg", "psycopg_pool"}
+EMPTY_STORE = "backscroll.bus.sqlite.empty_store"
+"""What is read of a scope that does not exist, whatever the others are in: a database in memory."""
+OWN_TABLES = {"sequence", "blobs", "shared"}
+"""What only the store in PostgreSQL writes to: the order of commands, parts of media, and what all daemons share."""
 KNOW_SQLITE = ("bus/sqlite/", "handlers/sql.py", "schema/migrations/sqlite/")
 COMPOSITION_ROOTS = {Path("bus/__main__.py"), Path("bus/inprocess.py"), Path("clients/command_line/stopped.py")}
 """The modules that choose the store of a daemon, or of its files."""
@@ -42,6 +50,7 @@ READ_TABLES_AS_STORED = {Path(f"bus/sqlite/maintenance/{name}.py") for name in (
 """They read damaged files by what SQLite stores, tables and indexes of any name."""
 NEVER_IN_CLIENTS = {
     *("peewee", "playhouse", "pydantic", "pydantic_settings", "structlog", "apsw", "filelock"),
+    *POSTGRESQL_DRIVERS,
     *("rich", "shtab"),  # the command line imports them when it needs them
 }
 SQL_WORDS = ("SELECT ", "INSERT INTO ", "UPDATE ", "DELETE FROM ", "REPLACE INTO ", "CREATE TABLE ", "ALTER TABLE ")
@@ -122,25 +131,43 @@ def test_only_the_store_knows_sqlite(module: Path) -> None:
     imported = set(imports(module))
     assert not {name.split(".")[0] for name in imported} & SQLITE_DRIVERS
     assert "SqliteDatabase" not in names(module) | {name.rpartition(".")[2] for name in imported}
-    knows_store = any(name.startswith("backscroll.bus.sqlite") for name in imported)
+    knows_store = any(name.startswith("backscroll.bus.sqlite") for name in imported if EMPTY_STORE not in name)
+    assert not knows_store or module in COMPOSITION_ROOTS
+
+
+@each_module
+def test_only_its_store_knows_postgresql(module: Path) -> None:
+    """The driver is imported there alone, and the store by the composition roots, only if it is chosen."""
+    if module.as_posix().startswith("bus/postgresql/"):
+        return
+    imported = set(imports(module))
+    assert not {name.split(".")[0] for name in imported} & POSTGRESQL_DRIVERS
+    knows_store = any(name.startswith("backscroll.bus.postgresql") for name in imported)
     assert not knows_store or module in COMPOSITION_ROOTS
 
 
 @each_module
 def test_only_handlers_contain_sql(module: Path) -> None:
-    """No other package contains statements about the tables; the store may query SQLite's own schema table."""
+    """No other package contains statements about the tables; stores may ask about what is their own."""
     if module.parts[0] == "handlers" or module in READ_TABLES_AS_STORED:
         return
     for text in ast.walk(tree(module)):
         if isinstance(text, ast.Constant) and isinstance(text.value, str) and text.value.lstrip().startswith(SQL_WORDS):
             about_itself = module.parts[:2] == ("bus", "sqlite") and "FROM sqlite_schema" in text.value
-            assert about_itself, f"{module}:{text.lineno}: {text.value!r}"
+            of_store = module.parts[:2] == ("bus", "postgresql") and not tables_in(text.value) - OWN_TABLES
+            assert about_itself or of_store, f"{module}:{text.lineno}: {text.value!r}"
+
+
+def tables_in(sql: str) -> set[str]:
+    """The names of handlers' tables, or of the store's own, in a statement."""
+    stored = {table._meta.table_name for table in TABLES}
+    return set(re.findall(r"\b(?:FROM|INTO|UPDATE|JOIN) (\w+)", sql)) & stored
 
 
 @each_module
 def test_only_the_daemon_imports_the_tables(module: Path) -> None:
     """Clients and the rest of the schema do not depend on how rows are stored."""
-    if module.parts[0] in ("schema", "clients"):
+    if module.parts[0] in ("schema", "clients") and module.parts[:2] != ("schema", "migrations"):
         assert not any(
             name.startswith(("backscroll.schema.tables", "backscroll.schema.migrations")) for name in imports(module)
         )

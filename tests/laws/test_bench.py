@@ -17,6 +17,7 @@ import pytest
 from tests import ROOT
 
 SECONDS = 900  # the first run on a machine may have to compile better-sqlite3
+BY_HAND = "psycopg, the same statements"
 SAVES = "save-message, one client, 256 in flight"
 TARGETS = {
     (SAVES, "worker"): 10,
@@ -58,6 +59,10 @@ TARGETS = {
     ("p99 of saves during a backup, 256 in flight", "between backups"): 1.5,
     ("full backup, 1,700 messages with media", ""): 180,
     ("bytes of an increment after 1,000 saves", "their requests"): 2,
+    ("saves, PostgreSQL, 1 in flight", BY_HAND): 0.7,
+    ("saves, PostgreSQL, 256 in flight", BY_HAND): 0.7,
+    ("get-message-page, PostgreSQL, 1 in flight", BY_HAND): 1,
+    ("get-message-page, PostgreSQL, 32 in flight", BY_HAND): 1,
 }
 FETCHED = {"worker", "sqlite-rx", "TypeScript client", "npm's zeromq"}
 ALWAYS = {"daemon", "daemon, bare socket", "echo", "orm", "apsw"}

@@ -21,6 +21,8 @@ from hypothesis.stateful import (
 from backscroll.bus.inprocess import InProcess
 from backscroll.schema import OPERATIONS, Command
 from tests.support.model import Model, Payload, Refused
+from tests.support.stores import in_process
+from tests.support.tables import parts_of
 
 MESSAGE_IDS, ROOM_IDS, PEOPLE = ["m-1", "m", "é:1"], ["r1", "r-2", "default"], ["ada", "bob", "a-b"]
 KEYS, PARTS, UNKNOWN = ["k1", "k2"], ["", "aGVs", "bG8="], "never made"
@@ -434,8 +436,7 @@ class Conversation(RuleBasedStateMachine):
                 fetched = self._ask("get-media-part", mediaId=media_id, part=part)
                 assert fetched == self.model.get_media_part(media_id, part)
         assert self._ask("get-media", mediaId=UNKNOWN) is None
-        files = {path.name for path in self.directory.glob("*.media/*/*")}
-        assert files == set(self.model.parts)
+        assert set(parts_of(self.transport.store)) == set(self.model.parts)
 
     def _message_agrees(self, message_id: str) -> None:
         shown = [each for room_id in ROOM_IDS for each in self.model.get_messages(room_id) if each["id"] == message_id]
@@ -445,7 +446,7 @@ class Conversation(RuleBasedStateMachine):
         assert self._ask("get-attachments-for-message", messageId=message_id) == of_message
 
     def _open(self) -> InProcess:
-        return InProcess(self.directory, clock=lambda: self.model.now)
+        return in_process(self.directory, clock=lambda: self.model.now)
 
     def _body(self, operation: str, payload: Payload) -> tuple[str, bytes]:
         """The next request with its id."""

@@ -20,6 +20,7 @@ from backscroll.schema.wire import JSON, MSGPACK, PROTOCOL_LEVEL, Codec, Envelop
 from tests.support.clocks import Clock
 from tests.support.messages import message_document
 from tests.support.requests import CODECS, body, example, fresh_id, in_sensible_order, result, send
+from tests.support.stores import in_process
 
 THREADS = """
 import sys, threading
@@ -475,7 +476,7 @@ def test_both_encodings_give_equal_results(tmp_path: Any, monkeypatch: pytest.Mo
     in_both = (tmp_path / "json", tmp_path / "msgpack")
     for directory in in_both:
         directory.mkdir()
-    with InProcess(in_both[0], clock=Clock()) as json_side, InProcess(in_both[1], clock=Clock()) as msgpack_side:
+    with in_process(in_both[0], clock=Clock()) as json_side, in_process(in_both[1], clock=Clock()) as msgpack_side:
         for operation in in_sensible_order():
             payload = msgspec.convert(example(operation), operation)
             in_json = send(json_side, body(operation.wire_name, payload, JSON, id=operation.wire_name))

@@ -68,15 +68,25 @@ class Ledger:
 
 
 class Caller(threading.Thread):
-    """Sends random commands in one scope until `finish`, and then waits until all are acknowledged."""
+    """Sends random commands in one scope until `finish`, and then waits until all are acknowledged.
+
+    With several endpoints, of daemons on one database, each connection is to one of them.
+    """
 
     def __init__(
-        self, name: str, endpoint: str, ledger: Ledger, seed: str, bytes_max: int = 3_000, *, numbered: bool = False
+        self,
+        name: str,
+        endpoint: str,
+        ledger: Ledger,
+        seed: str,
+        bytes_max: int = 3_000,
+        *others: str,
+        numbered: bool = False,
     ) -> None:
         super().__init__(name=name)
         self._numbered = numbered
         self._draw = random.Random(seed)
-        self._endpoint = endpoint
+        self._endpoints = (endpoint, *others)
         self._ledger = ledger
         self._bytes_max = bytes_max
         self._made = 0
@@ -90,7 +100,7 @@ class Caller(threading.Thread):
     def run(self) -> None:
         try:
             while not self._is_done():
-                with Peer(self._endpoint) as peer:
+                with Peer(self._draw.choice(self._endpoints)) as peer:
                     self._use(peer)
         except Exception as error:  # noqa: BLE001  # an error of a thread would be lost
             self._ledger.problems.append(f"{self.name} ended: {error!r}")

@@ -5,6 +5,7 @@ import threading
 from collections import Counter, defaultdict
 from typing import Any
 
+from backscroll.schema.wire import DEFAULT_SCOPE
 from tests.support.feed_model import IN_ROOMS, Plain, Watcher
 from tests.support.peers import Peer
 from tests.support.requests import body, fresh_id
@@ -16,18 +17,18 @@ Item = tuple[str, str | None, str | None]
 
 
 class Follower(threading.Thread):
-    """Asks for changes until `finish`, and each question until it is answered. `choice` as for `Watcher`.
+    """Asks for changes of a scope until `finish`, each question until it is answered. `choice` as for `Watcher`.
 
     `told` are the changes, each with the `seq` of its page. `problems` must stay empty.
     """
 
-    def __init__(self, endpoint: str, seed: str, **choice: Any) -> None:
+    def __init__(self, endpoint: str, seed: str, scope: str = DEFAULT_SCOPE, **choice: Any) -> None:
         super().__init__(name=f"follower {choice}")
         self.watcher = Watcher(self._ask, random.Random(seed), **choice)
         self.told: list[tuple[int, Plain]] = []
         self.problems: list[str] = []
         self.reconnected = 0
-        self._endpoint = endpoint
+        self._endpoint, self._scope = endpoint, scope
         self._peer = Peer(endpoint)
         self._until: int | None = None
 
@@ -54,7 +55,7 @@ class Follower(threading.Thread):
         """Send a request until it is answered, over a new connection when no reply comes."""
         while True:
             request_id = fresh_id()
-            self._peer.send(body(operation, payload, id=request_id))
+            self._peer.send(body(operation, payload, id=request_id, scope=self._scope))
             while not self._peer.silent(WAIT_MS + LOST_MS):
                 reply = self._peer.reply()
                 if reply["id"] != request_id:

@@ -10,8 +10,6 @@ import apsw
 
 from backscroll.bus.directory import locked
 from backscroll.bus.dispatch import Dispatcher
-from backscroll.bus.sqlite.scopes import SqliteScopes
-from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.handlers.storage import Retention
 from backscroll.schema.tables import Rooms
 from backscroll.schema.wire import DEFAULT_SCOPE, JSON, MSGPACK, Codec
@@ -19,12 +17,13 @@ from tests.support.clocks import Clock
 from tests.support.requests import body
 from tests.support.sql import sql
 from tests.support.status import status_of
+from tests.support.stores import scopes_in
+from tests.support.tables import LINEAGE_AT, every_row, parts_of
 
 Plain = dict[str, Any]
 Tables = dict[str, list[tuple[Any, ...]]]
 
 PASSWORD_AT = list(Rooms._meta.fields).index("password")
-LINEAGE_AT = 5  # from here on, columns of `sequence` are about the file
 REPLAYED = "replayed"
 """The scope that logs are replayed into."""
 
@@ -45,8 +44,7 @@ class Local:
         self._numbers = itertools.count(1)
         with ExitStack() as stack:
             stack.enter_context(locked(directory))
-            scopes = SqliteScopes(directory, clock=self.clock, retention=retention or Retention(), vfs=vfs)
-            self.scopes = stack.enter_context(closing(scopes))
+            self.scopes = scopes_in(directory, stack, clock=self.clock, retention=retention, vfs=vfs)
             self.scopes.open(DEFAULT_SCOPE)
             self._stack = stack.pop_all()
         self.dispatcher = Dispatcher(self.scopes, status_of(self.scopes))
@@ -92,7 +90,7 @@ class Local:
         assert not reply["ok"], reply
         return str(reply["error"]["code"])
 
-    def store(self, scope: str = DEFAULT_SCOPE) -> SqliteStore:
+    def store(self, scope: str = DEFAULT_SCOPE) -> Any:
         return self.scopes.open(scope)
 
     def entries(self, scope: str = DEFAULT_SCOPE, *, limit: int = 500, codec: Codec = MSGPACK) -> list[Plain]:
@@ -119,10 +117,7 @@ class Local:
         """Every row of every table, read directly from the database, without what the file says of itself: its scope,
         and how many transactions it has seen.
         """
-        with self.store(scope).read() as snapshot:
-            names = [row[0] for row in snapshot.rows(sql("SELECT name FROM sqlite_schema WHERE type = 'table'"))]
-            kept = [name for name in names if name != "scope" and not name.startswith("sqlite_")]
-            found = {name: sorted(snapshot.rows(sql(f"SELECT * FROM {name}")), key=repr) for name in kept}
+        found = {name: sorted(rows, key=repr) for name, rows in every_row(self.store(scope)).items()}
         found["sequence"] = [row[:LINEAGE_AT] for row in found["sequence"]]
         return found
 
@@ -151,7 +146,7 @@ class Local:
         store = self.store(scope)
         with store.read() as snapshot:
             names = {row[0] for row in snapshot.rows(sql("SELECT sha256 FROM media_parts"))}
-        return {name: (store.blobs.directory / name[:2] / name).read_bytes() for name in names}
+        return {name: data for name, data in parts_of(store).items() if name in names}
 
     def close(self) -> None:
         self._stack.close()

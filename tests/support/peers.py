@@ -13,10 +13,10 @@ import zmq
 from backscroll.bus.daemon import Daemon
 from backscroll.bus.directory import locked
 from backscroll.bus.settings import Settings
-from backscroll.bus.sqlite.scopes import SqliteScopes
 from backscroll.handlers import HANDLERS, Handlers
 from backscroll.schema.wire import DEFAULT_SCOPE, codec_of
 from tests.support.requests import body, fresh_id
+from tests.support.stores import scopes_in
 from tests.support.waiting import wait_until
 
 REPLY_SECONDS = 20
@@ -92,7 +92,7 @@ class Running(NamedTuple):
 
     endpoint: str
     daemon: Daemon
-    scopes: SqliteScopes
+    scopes: Any
     thread: threading.Thread
     tcp_endpoint: str
 
@@ -106,11 +106,10 @@ def running(
     Its memory is that of this process, which has run many tests before, so it has no bound unless one is given.
     """
     chosen = Settings(data_dir=data_dir, **({"memory_bytes": 2**40} | settings))
-    with (
-        locked(data_dir),
-        closing(SqliteScopes(data_dir, lock_wait_ms=chosen.lock_wait_ms, vfs=vfs)) as scopes,
-        closing(Daemon(chosen, scopes, handlers)) as daemon,
-    ):
+    with ExitStack() as stack:
+        stack.enter_context(locked(data_dir))
+        scopes = scopes_in(data_dir, stack, lock_wait_ms=chosen.lock_wait_ms, vfs=vfs)
+        daemon = stack.enter_context(closing(Daemon(chosen, scopes, handlers)))
         scopes.open(DEFAULT_SCOPE)
         wanted = [f"ipc://{data_dir}/thread.sock", *(["tcp://127.0.0.1:*"] if tcp else [])]
         endpoint, *others = daemon.bind(wanted)

@@ -1,10 +1,12 @@
 """SQL written by tests, to look at what the store did or to damage it."""
 
+import re
 from functools import cache
+from typing import Any
 
 import peewee
 
-from backscroll.handlers.sql import Statement, rows_type
+from backscroll.handlers.sql import Named, Statement, rows_type
 
 
 class RawSql(Statement):
@@ -12,6 +14,11 @@ class RawSql(Statement):
 
     def __init__(self, text: str) -> None:
         self.text = text
+        # Where all scopes are in the same tables, only the rows of one are visible.
+        parts = re.split(r":(\w+)", text)
+        nodes = [Named(part) if at % 2 else peewee.SQL(part) for at, part in enumerate(parts)]
+        before, after = peewee.SQL("SELECT * FROM ("), peewee.SQL(") AS found WHERE $1::text IS NOT NULL")
+        self.query: Any = peewee.NodeList([before, *nodes, after], glue="")
         self.rows_type = rows_type(tuple)
 
     def compiled(self, dialect: peewee.Database) -> str:  # noqa: ARG002  # the same for all

@@ -19,9 +19,9 @@ from typing import NamedTuple
 import apsw
 from msgspec.structs import replace
 
+from backscroll.bus.access_files import KEYS_FILE, TOKENS_FILE
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.files import free_bytes, make_directory, sync_directory, write_whole
-from backscroll.bus.gate import KEYS_FILE, TOKENS_FILE
 from backscroll.bus.logging import log
 from backscroll.bus.progress import Progress
 from backscroll.bus.sqlite import opening

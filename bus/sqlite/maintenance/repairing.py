@@ -18,10 +18,11 @@ from typing import NamedTuple
 
 import apsw
 
-from backscroll.bus.directory import locked
+from backscroll.bus.access_files import KEYS_FILE, TOKENS_FILE, AccessFiles
+from backscroll.bus.directory import RESTORING, locked
 from backscroll.bus.failures import CannotOpen, CannotStart
 from backscroll.bus.files import free_bytes, make_directory, size_of, sync_directory, write_whole
-from backscroll.bus.gate import KEYS_FILE, TOKENS_FILE, Gate
+from backscroll.bus.gate import Gate
 from backscroll.bus.progress import Progress
 from backscroll.bus.sqlite import opening
 from backscroll.bus.sqlite.errors import is_disk_full
@@ -33,7 +34,7 @@ from backscroll.bus.sqlite.maintenance.proof import prove
 from backscroll.bus.sqlite.maintenance.rebuilding import CannotRebuild, Damaged, Rebuilding
 from backscroll.bus.sqlite.maintenance.repair_report import NAMED_MAX, REPORT_FILE, RepairReport, ScopeReport
 from backscroll.bus.sqlite.opening import DEFAULT_FILE, REPAIRED
-from backscroll.bus.sqlite.scopes import DELETING, OWN_FILES, RESTORING, beside
+from backscroll.bus.sqlite.scopes import DELETING, OWN_FILES, beside
 from backscroll.bus.sqlite.statements import COMPILED, fetch
 from backscroll.bus.sqlite.wal_lineage import WalLineage
 from backscroll.handlers import repairs
@@ -186,7 +187,7 @@ class _Repair:
         own.mkdir(mode=0o700)
         try:
             shutil.copy(file, own / file.name)
-            Gate(own)
+            Gate(AccessFiles(own))
         except (CannotOpen, OSError):
             return False
         return True

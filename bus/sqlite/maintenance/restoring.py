@@ -21,7 +21,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from backscroll.bus.clock_watch import wall_clock_ms
-from backscroll.bus.directory import LOCK_FILE, locked
+from backscroll.bus.directory import RESTORING, is_data_directory, is_new, locked
 from backscroll.bus.failures import CannotStart
 from backscroll.bus.files import make_directory, sync_directory, write_whole
 from backscroll.bus.logging import log
@@ -46,7 +46,7 @@ from backscroll.bus.sqlite.maintenance.copying import CannotCopy, copy_file, pla
 from backscroll.bus.sqlite.maintenance.findings import PROBLEMS_MAX, Problem
 from backscroll.bus.sqlite.maintenance.increments import lines_of, log_end, passwords_in, passwords_of, read_page
 from backscroll.bus.sqlite.scopes import OWN_FILES as DATABASE_FILES
-from backscroll.bus.sqlite.scopes import RESTORING, SqliteScopes, beside
+from backscroll.bus.sqlite.scopes import SqliteScopes, beside
 from backscroll.bus.sqlite.store import SqliteStore
 from backscroll.bus.sqlite.transaction import BlobsInTransaction, Snapshot, Transaction
 from backscroll.handlers import HANDLERS
@@ -161,13 +161,8 @@ def restore(
 
 def _check_suitable(into: Path) -> None:
     """Raise `CannotRestore` for a directory of something else."""
-    known = (opening.DEFAULT_FILE, LOCK_FILE, "scopes", RESTORING)
-    if into.exists() and not (into.is_dir() and (any((into / each).exists() for each in known) or _is_empty(into))):
+    if not is_data_directory(into) and not is_new(into):
         raise CannotRestore(f"{into} is neither a data directory nor empty; name another one")
-
-
-def _is_empty(directory: Path) -> bool:
-    return not any(directory.iterdir())
 
 
 class _Tools(NamedTuple):

@@ -1,0 +1,42 @@
+"""The tests of behaviour that are about data in files, with the reason: `--store postgresql` leaves them out."""
+
+from collections.abc import Mapping
+from typing import Final
+
+ONLY_FILES: Final[Mapping[str, str]] = {
+    "tests/handlers/test_statements.py": "the plans of SQLite; PostgreSQL's are in tests/laws",
+    "tests/handlers/test_damaged_rows.py": "damage of database files",
+    "tests/handlers/test_erased_bytes.py": "bytes in files",
+    "tests/handlers/test_message_order.py::test_a_page_searches_the_index_of_its_part": "a plan of SQLite",
+    "tests/handlers/test_media.py::test_a_damaged_part_is_not_returned": "the files of parts",
+    "tests/handlers/test_media.py::test_a_damaged_part_cannot_become_media": "the files of parts",
+    "tests/handlers/test_media.py::test_a_damaged_part_is_repaired_by_putting_it_again": "the files of parts",
+    "tests/handlers/test_media.py::test_a_media_with_a_missing_part_is_not_found": "the files of parts",
+    "tests/handlers/test_media.py::test_a_download_is_verified_as_a_whole": "the files of parts",
+    "tests/handlers/test_media.py::test_orphaned_parts_are_removed_after_a_day": "the files of parts",
+    "tests/handlers/test_channels.py::test_times_are_whole_milliseconds_in_every_column": "types of values in SQLite",
+    "tests/handlers/test_scopes.py::test_file_names_of_scopes_are_safe_on_every_file_system": "files of scopes",
+    "tests/handlers/test_scopes.py::test_scope_info_counts_only_its_own_scope": "the bytes of files",
+    "tests/handlers/test_scopes.py::test_the_default_scope_can_be_deleted": "files of scopes",
+    "tests/handlers/test_scopes.py::test_a_scope_refuses_the_file_of_another_scope": "files of scopes",
+    "tests/handlers/test_scopes.py::test_an_older_file_is_migrated_on_adoption": "adopted files",
+    "tests/handlers/test_scopes.py::test_only_the_current_user_can_adopt_a_legacy_file": "adopted files",
+    "tests/handlers/test_scopes.py::test_a_legacy_file": "adopted files",
+    "tests/handlers/test_scopes.py::test_a_path_without_a_file_is_not_found": "adopted files",
+    "tests/handlers/test_scopes.py::test_files_in_the_data_directory_cannot_be_adopted": "adopted files",
+    "tests/handlers/test_scopes.py::test_only_older_databases_can_be_adopted": "adopted files",
+    "tests/handlers/test_scopes.py::test_one_file_is_copied_at_a_time": "adopted files",
+    "tests/handlers/test_scopes.py::test_a_database_that_was_analysed_can_be_adopted": "adopted files",
+    "tests/handlers/test_scopes.py::test_a_copy_ends_when_the_daemon_stops": "adopted files",
+    "tests/handlers/test_scopes.py::test_adopting_a_legacy_file_includes_its_wal": "adopted files",
+    "tests/handlers/test_media.py::test_two_clients_can_transfer_a_large_file_at_once": "the files of parts",
+    "tests/handlers/test_chat_server.py::test_migrations_make_the_same_schema_in_memory_and_on_disk": "SQLite's schema",
+    "tests/handlers/test_chat_server.py::test_the_schema_is_made_by_migrations": "SQLite's schema",
+    "tests/handlers/test_chat_server.py::test_queries_are_answered_during_a_commit": "another connection to the file",
+    "tests/handlers/test_chat_server.py::test_a_new_daemon_creates_its_database_and_is_healthy": "the database file",
+    "tests/handlers/test_chat_server.py::test_the_data_directory_is_created_on_the_first_start": "the database file",
+    "tests/handlers/test_lifecycle.py::test_ping_and_health_report_on_the_daemon": "what health says of files",
+    "tests/laws/test_declared_changes.py": "SQLite's sessions observe what changes; it is declared by the handlers",
+    "tests/laws/test_secrets.py::test_recordings_and_exports_have_no_secrets": "recordings are made with files only",
+}
+"""By the test's id, or its beginning."""
