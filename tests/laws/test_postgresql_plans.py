@@ -40,7 +40,7 @@ from tests.support.postgresql_statements import (
 )
 
 SCOPE = "s7"
-OF_WHOLE_SCOPES = ("log_check", "newest_changes", "repairs", "scopes", "table_rows")
+OF_WHOLE_SCOPES = ("log_check", "newest_changes", "repairs", "scopes", "table_rows", "whole_tables")
 """Handlers whose statements count or compare the rows of a whole scope, for maintenance."""
 SEARCHES = {
     name: compiled for name, compiled in named_statements().items() if name.partition(".")[0] not in OF_WHOLE_SCOPES
@@ -145,7 +145,7 @@ def test_positions_are_found_in_the_index(filled: Filled) -> None:
 @pytest.fixture
 def conversation(monkeypatch: pytest.MonkeyPatch) -> Iterator[Conversation]:
     """What daemons say, without their telling others of commits, which they do meanwhile in another thread."""
-    monkeypatch.setattr(Commits, "send", lambda *_: None)
+    monkeypatch.setattr(Commits, "_send_some", lambda *_: None)
     monkeypatch.setattr(Commits, "_compare", lambda *_: None)
     with followed_conversation() as conversation:
         yield conversation
