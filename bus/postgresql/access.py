@@ -13,7 +13,14 @@ import psycopg
 
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.logging import log
-from backscroll.bus.postgresql.connecting import SHARED_SCOPE, Connection, Database, explained, wait_until
+from backscroll.bus.postgresql.connecting import (
+    SHARED_SCOPE,
+    Connection,
+    Database,
+    explained,
+    transaction_start,
+    wait_until,
+)
 from backscroll.bus.postgresql.errors import may_succeed_later
 from backscroll.bus.stores import KEYS, TOKENS
 
@@ -24,10 +31,6 @@ SELECT_ALL = "SELECT key, value FROM shared WHERE scope = $1 AND key = ANY($2::t
 CREATE = "INSERT INTO shared (scope, key, value) VALUES ($1, $2, '') ON CONFLICT DO NOTHING"  # so that it can be locked
 SELECT_LOCKED = "SELECT value FROM shared WHERE scope = $1 AND key = $2 FOR UPDATE"
 UPDATE = "UPDATE shared SET value = $3 WHERE scope = $1 AND key = $2"
-BEGIN = (
-    "SELECT set_config('backscroll.scope', $1, true), set_config('lock_timeout', $2, true),"
-    " set_config('statement_timeout', $3, true)"
-)
 
 
 class AccessDatabase:
@@ -97,10 +100,11 @@ class AccessDatabase:
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         """A transaction that sees what belongs to no scope."""
-        limits = (str(self._database.wait_ms), str(STATEMENT_SECONDS_MAX * 1000))
-        with self._database.connection() as connection, connection.transaction():
-            connection.execute(BEGIN, (SHARED_SCOPE, *limits))
+        wait_ms, statement_ms = self._database.wait_ms, STATEMENT_SECONDS_MAX * 1000
+        start = transaction_start(SHARED_SCOPE, "", "SELECT 1", lock_ms=wait_ms, statement_ms=statement_ms)
+        with self._database.begun(start, writes=True, seconds=STATEMENT_SECONDS_MAX) as (connection, _):
             yield connection
+            connection.execute("COMMIT", prepare=False)
 
 
 def _locked(connection: Connection, name: str) -> bytes | None:

@@ -2,7 +2,7 @@
 
 A notification inside each transaction would cost a third of the speed: the server has one lock for all of them. So a
 thread sends one for all commits of the last few milliseconds. It may be lost, or a pooler may not pass it on: so the
-seqs of the open scopes are also asked for every second.
+rows of the open scopes are also looked at every second.
 """
 
 import threading
@@ -13,17 +13,18 @@ import msgspec
 import psycopg
 
 from backscroll.bus.logging import log
-from backscroll.bus.postgresql.connecting import ANSWER_SECONDS, SHARED_SCOPE, Connection, Database
+from backscroll.bus.postgresql.connecting import ANSWER_SECONDS, LIST_SCOPES, SHARED_SCOPE, Connection, Database
+from backscroll.bus.postgresql.store import Row
 
 CHANNEL = "backscroll"
 COALESCED_SECONDS = 0.01
 POLL_SECONDS = 1.0
 PAYLOAD_BYTES_MAX = 7_000  # the server allows 8,000
-SELECT_SEQS = "SELECT scope, seq FROM sequence WHERE scope = ANY($1::text[])"
+SELECT_ROWS = "SELECT scope, seq, lineage, chain FROM sequence WHERE scope = ANY($1::text[])"
 
 Seqs = dict[str, int]
-Known = Callable[[], Mapping[str, int]]
-"""The seqs of the scopes that are open or awaited, by scope."""
+Known = Callable[[], Mapping[str, Row]]
+"""The last commits of the scopes that are open or awaited, as far as this daemon knows them, by scope."""
 Noticed = Callable[[str], None]
 """Receives the name of a scope that others have written to."""
 
@@ -87,25 +88,27 @@ class Commits:
 
     def _receive(self, connection: Connection) -> None:
         connection.execute(f"LISTEN {CHANNEL}")
-        if self._database.problem:  # the server may be another one by now, with another history of the same length
-            for scope in self._known():
-                self._notice(scope)
         while not self._ended.is_set():
-            self._compare(self._seqs_in(connection))
+            self._look(connection)
             self._database.problem = ""
             for notification in connection.notifies(timeout=POLL_SECONDS, stop_after=1):
-                self._compare(_seqs_of(notification.payload))
+                self._notice_later(_seqs_of(notification.payload))
 
-    def _seqs_in(self, connection: Connection) -> Seqs:
-        names = list(self._known())
+    def _look(self, connection: Connection) -> None:
+        """Notice every scope whose row is another than the known one, also if it counts to the same seq."""
+        known = self._known()
         with connection.transaction():
-            connection.execute("SELECT set_config('backscroll.listing', 'on', true)")
-            return dict.fromkeys(names, 0) | dict(connection.execute(SELECT_SEQS, (names,)).fetchall())
+            connection.execute(LIST_SCOPES)
+            found = {scope: Row(*row) for scope, *row in connection.execute(SELECT_ROWS, (list(known),)).fetchall()}
+        for scope, row in known.items():
+            if found.get(scope, Row()) != row:
+                self._notice(scope)
 
-    def _compare(self, seqs: Seqs) -> None:
+    def _notice_later(self, seqs: Seqs) -> None:
+        """Notice the scopes with commits that are not known yet: not those that this daemon has told of itself."""
         known = self._known()
         for scope, seq in seqs.items():
-            if scope in known and known[scope] != seq:
+            if scope in known and known[scope].seq < seq:
                 self._notice(scope)
 
     def _notice(self, scope: str) -> None:

@@ -41,6 +41,7 @@ PLANNING: Final = "".join(
 """The handlers' statements are written for loops over indexes, which is all that SQLite does. So a plan is made once,
 and no worse one is chosen for a table without statistics, or because scopes have very different sizes."""
 SHARED_SCOPE: Final = ""  # of what belongs to no caller's scope
+LIST_SCOPES: Final = "SET LOCAL backscroll.listing = 'on'"  # shows a transaction the rows of all scopes in `sequence`
 
 T = TypeVar("T")
 
@@ -147,8 +148,7 @@ class Database:
     @contextmanager
     def listing(self) -> Iterator[Connection]:
         """A connection in a transaction that sees the names of all scopes, and nothing else."""
-        start = "BEGIN READ ONLY; SELECT set_config('backscroll.listing', 'on', true)"
-        with self.begun(start, writes=False) as (connection, _):
+        with self.begun(f"BEGIN READ ONLY; {LIST_SCOPES}", writes=False) as (connection, _):
             yield connection
 
     @contextmanager
@@ -298,7 +298,7 @@ def migrate(connection: Connection, name: str) -> None:
     """Apply the migrations that the database does not have yet. One daemon at a time does that."""
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock($1)", (MIGRATION_LOCK,))
-        connection.execute("SELECT set_config('backscroll.scope', '', true)")
+        connection.execute("SET LOCAL backscroll.scope = ''")
         version = _version(connection)
         if version > len(migrations()):
             raise CannotOpen(

@@ -10,10 +10,10 @@ from typing import NoReturn
 from backscroll.bus.clock_watch import wall_clock_ms
 from backscroll.bus.postgresql import errors
 from backscroll.bus.postgresql.access import AccessDatabase
-from backscroll.bus.postgresql.commits import Commits
+from backscroll.bus.postgresql.commits import Commits, Known
 from backscroll.bus.postgresql.connecting import Database
 from backscroll.bus.postgresql.scope_admin import PostgresScopeAdmin
-from backscroll.bus.postgresql.store import PostgresStore
+from backscroll.bus.postgresql.store import PostgresStore, Row
 from backscroll.bus.progress import Progress
 from backscroll.bus.query_cache import BYTES_MAX, QueryCache
 from backscroll.bus.sqlite.empty_store import EmptyStore
@@ -25,7 +25,8 @@ from backscroll.schema.errors import BackscrollError, Invalid, Storage, Unavaila
 from backscroll.schema.replies import Backup, StorageHealth
 from backscroll.schema.wire import DEFAULT_SCOPE
 
-UNKNOWN = -1  # the seq of a scope that was replaced: none that it has, so whoever waits for it is told
+REPLACED = Row(seq=-1)  # of a scope that is another by now: none that it has, so whoever waits for it is told
+CLOSED_MAX = 10_000  # closed scopes whose end is remembered
 SELECT_NAMES = "SELECT scope FROM sequence ORDER BY scope"
 COUNT_SCOPES = "SELECT count(*) FROM sequence WHERE scope <> $1"
 SELECT_SCOPE = "SELECT 1 FROM sequence WHERE scope = $1"
@@ -62,7 +63,7 @@ class PostgresScopes:
         self._awaited: list[Callable[[], Iterable[str]]] = []
         self._stores: dict[str, PostgresStore] = {}
         self._last_used: dict[str, float] = {}
-        self._closed_at_seq: dict[str, int] = {}
+        self._closed_at: dict[str, Row] = {}  # of scopes that exist and are not open
         self._empty = EmptyStore(clock)
         self._lock = threading.Lock()
         self._stopping = False
@@ -141,21 +142,26 @@ class PostgresScopes:
     def _successor(self, store: PostgresStore) -> PostgresStore:
         """The store in place of one whose scope is another by now."""
         self._forget(store.scope, store)
-        self._closed_at_seq[store.scope] = UNKNOWN
+        self._closed_at[store.scope] = REPLACED
         return self._opened(store.scope)
 
     def _forget(self, name: str, store: PostgresStore) -> None:
         with self._lock:
             if self._stores.get(name) is store:
-                self._closed_at_seq[name] = store.seq
+                self._closed_at.pop(name, None)
+                if store.exists:
+                    self._closed_at[name] = store.last_row
+                    while len(self._closed_at) > CLOSED_MAX:
+                        del self._closed_at[next(iter(self._closed_at))]
                 del self._stores[name]
+                self._last_used.pop(name, None)
 
     def forget(self, name: str) -> None:
         """Forget what is known of a scope, which was deleted."""
         store = self._stores.get(name)
         if store is not None:
             self._forget(name, store)
-        self._closed_at_seq.pop(name, None)
+        self._closed_at.pop(name, None)
 
     def close_idle(self, idle_s: float = IDLE_SECONDS) -> None:
         """Forget the scopes that have not been used for `idle_s` seconds."""
@@ -181,7 +187,7 @@ class PostgresScopes:
     def seq(self, name: str) -> int:
         """The last seq of a scope that is known; 0 if it was not used since the start of the daemon."""
         store = self._stores.get(name)
-        return store.seq if store else max(0, self._closed_at_seq.get(name, 0))
+        return store.seq if store else max(0, self._closed_at.get(name, Row()).seq)
 
     def enter_shared(self, _name: str, _resume: Callable[[], None]) -> Callable[[], None]:
         """Nothing keeps queries from a scope: what is done to it as a whole is one transaction."""
@@ -232,13 +238,13 @@ class PostgresScopes:
         for receive in self._receivers:
             receive(commit, store)
 
-    def _known_in(self, database: Database) -> Callable[[], Mapping[str, int]]:
-        def known() -> Mapping[str, int]:
+    def _known_in(self, database: Database) -> Known:
+        def known() -> Mapping[str, Row]:
             with self._lock:
-                seqs = {name: store.seq for name, store in self._stores.items()}
+                rows = {name: store.last_row for name, store in self._stores.items()}
             for name in (each for awaited in self._awaited for each in awaited()):
-                seqs.setdefault(name, self._closed_at_seq.get(name, 0))
-            return {name: seq for name, seq in seqs.items() if self.database_of(name) is database}
+                rows.setdefault(name, self._closed_at.get(name, Row()))
+            return {name: row for name, row in rows.items() if self.database_of(name) is database}
 
         return known
 

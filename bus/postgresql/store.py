@@ -137,6 +137,11 @@ class PostgresStore:
         return self._row.seq
 
     @property
+    def last_row(self) -> Row:
+        """The scope's row in `sequence` after that commit."""
+        return self._row
+
+    @property
     def last_commit(self) -> Commit:
         """The last commit that this daemon knows of, without its commands."""
         return Commit(self.scope, self._row.seq, self._chain, None)
@@ -230,6 +235,8 @@ class PostgresStore:
             apply_redactions(transaction)
         if not (transaction.rows_written or transaction.blobs.written):
             self.clearing = transaction.clearing
+            if row.seq:  # not if the scope was made for this transaction
+                transaction.connection.execute("COMMIT", prepare=False)  # after a ROLLBACK all is prepared again
             return
         position = transaction.position
         changes = [change for command in transaction.commands for change in command.changes]

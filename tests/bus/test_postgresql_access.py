@@ -265,9 +265,9 @@ class LosesAnswers(Database):
     loses_next = False
 
     @contextmanager
-    def connection(self) -> Iterator[Connection]:
-        with super().connection() as connection:
-            yield connection
+    def begun(self, start: str, **options: Any) -> Iterator[tuple[Connection, list[tuple[Any, ...]]]]:
+        with super().begun(start, **options) as begun:
+            yield begun
         if self.loses_next:
             self.loses_next = False
             raise psycopg.OperationalError("the connection is lost")

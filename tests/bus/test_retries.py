@@ -359,7 +359,7 @@ def test_a_retry_of_any_message_gets_the_same_reply(
     request_id += str(shared.store.seq)  # another one for each example
     request = body("save-message", {"message": document}, codec, id=request_id)
     [reply] = in_process(shared, request)
-    before = all_rows(shared.store.path)
+    before = all_rows(shared.store)
     assert code_of(reply) == "ok"
     assert in_process(shared, request) == [reply]
     other = body("save-message", {"message": document}, OTHER[codec], id=request_id)
@@ -369,7 +369,7 @@ def test_a_retry_of_any_message_gets_the_same_reply(
     erased = before["commands"][-1][REDACTED_AT]
     assert [code_of(each) for each in in_process(shared, rival, request)] == ["ok" if erased else "conflict", "ok"]
     assert [code_of(each) for each in in_process(shared, create_user(1, request_id))] == ["conflict"]
-    assert all_rows(shared.store.path) == before
+    assert all_rows(shared.store) == before
 
 
 def test_request_ids_need_no_order(transport: InProcess, long: bool) -> None:
@@ -463,7 +463,7 @@ def test_a_redacted_command_is_compared_by_id_and_type_only(transport: InProcess
     category = value_of(created)["result"]["id"]
     in_process(transport, body("delete-message", {"messageId": "m1"}))
     in_process(transport, body("delete-category", {"categoryId": category}))
-    rows = all_rows(transport.store.path)
+    rows = all_rows(transport.store)
     for guess in ("secret", "another"):
         assert in_process(transport, save(1, "saved", guess)) == [saved]
         [reply] = in_process(transport, body("create-category", {"name": guess}, id="created"))
@@ -471,7 +471,7 @@ def test_a_redacted_command_is_compared_by_id_and_type_only(transport: InProcess
     for request_id in ("saved", "created"):
         [reply] = in_process(transport, create_user(1, request_id))
         assert value_of(reply)["error"]["details"] == {"path": "$.id"}
-    assert all_rows(transport.store.path) == rows
+    assert all_rows(transport.store) == rows
 
 
 def _all_conflict(peer: Peer, requests: list[bytes]) -> None:
@@ -727,7 +727,7 @@ def test_a_changed_batch_under_the_same_id_is_a_conflict(transport: InProcess) -
     commands = [member("save-message", save_payload(number)) for number in range(3)]
     commands += [member("create-user", {"pubkey": "a"})]
     [reply] = in_process(transport, batch(commands, "batch"))
-    rows = all_rows(transport.store.path)
+    rows = all_rows(transport.store)
     changed = [
         [*commands[:-1], member("create-user", {"pubkey": "b"})],
         [member("save-message", save_payload(0, "other")), *commands[1:]],
@@ -741,7 +741,7 @@ def test_a_changed_batch_under_the_same_id_is_a_conflict(transport: InProcess) -
         assert value_of(conflict)["error"]["details"] == {"path": "$.id"}, each
         assert code_of(conflict) == "conflict"
     assert in_process(transport, batch(commands, "batch")) == [reply]
-    assert all_rows(transport.store.path) == rows
+    assert all_rows(transport.store) == rows
 
 
 def test_the_order_of_fields_in_a_batch_makes_no_difference(transport: InProcess) -> None:
@@ -790,7 +790,7 @@ def test_an_invalid_command_fails_its_batch(transport: InProcess, bad: str, wher
     good = [member("save-message", save_payload(number)) for number in range(3)]
     good += [member("create-user", {"pubkey": f"k{number}"}) for number in range(3)]
     in_process(transport, create_user("", "other"), body("create-user", {"pubkey": "taken"}, id="taken"))
-    rows = all_rows(transport.store.path)
+    rows = all_rows(transport.store)
     request = batch([*good[:where], offender, *good[where:]], "batch")
     reply = value_of(transport.dispatcher.answer(request))
     if code == "malformed":  # an operation that is not a command fails the decoding of the batch
@@ -801,7 +801,7 @@ def test_an_invalid_command_fails_its_batch(transport: InProcess, bad: str, wher
         assert reply["error"]["details"]["path"] == f"$.payload.commands[{where}]{path}"
         assert reply["error"]["details"]["index"] == where
         assert reply["error"]["message"].startswith(reply["error"]["details"]["path"] + ": ")
-    assert all_rows(transport.store.path) == rows
+    assert all_rows(transport.store) == rows
     assert transport.store.seq == 2
     [mended] = in_process(transport, batch(good, "batch"))
     assert (code_of(mended), value_of(mended)["seq"]) == ("ok", 3)
@@ -840,7 +840,7 @@ def test_a_batch_sees_its_own_commands(transport: InProcess) -> None:
     [conflict] = in_process(transport, batch(twice, "twice"))
     details = value_of(conflict)["error"]["details"]
     assert (details["path"], details["index"]) == ("$.payload.commands[1].payload.pubkey", 1)
-    assert all_rows(transport.store.path)["users"] == []
+    assert all_rows(transport.store)["users"] == []
 
 
 def test_retries_work_in_a_file_without_an_older_log(tmp_path: Path) -> None:

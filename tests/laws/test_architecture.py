@@ -35,8 +35,9 @@ MAY_IMPORT_MORE = {
     Path("clients/command_line/completion.py"): {"bus"},  # it completes the daemon's settings
     Path("clients/command_line/stopped.py"): {"bus"},  # it works on the files of a daemon that is stopped
 }
-KNOW_PEEWEE = {Path("schema/tables.py"), *map(Path, ("bus/sqlite/statements.py", "bus/postgresql/compiling.py"))}
-"""Besides the handlers."""
+COMPILE_SQL = {Path("bus/sqlite/statements.py"), Path("bus/postgresql/compiling.py")}
+KNOW_PEEWEE = {Path("schema/tables.py"), *COMPILE_SQL, Path("bus/__main__.py")}
+"""Besides the handlers. The daemon's start only keeps it from importing a driver."""
 SQLITE_DRIVERS = {"apsw", "sqlite3"}
 POSTGRESQL_DRIVERS = {"psycopg", "psycopg_pool"}
 EMPTY_STORE = "backscroll.bus.sqlite.empty_store"

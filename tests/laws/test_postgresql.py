@@ -52,7 +52,7 @@ STATEMENTS = named_statements()
 OVER_SCOPES = {
     scopes.SELECT_NAMES: "lists the names of the scopes",
     scopes.COUNT_SCOPES: "counts the scopes, of which there may be only so many",
-    commits.SELECT_SEQS: "asks which of the open scopes others have written to",
+    commits.SELECT_ROWS: "asks which of the open scopes others have written to",
 }
 """The statements about more than one scope, and what each does. All three read only `sequence`."""
 

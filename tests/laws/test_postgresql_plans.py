@@ -16,6 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from backscroll.bus.inprocess import InProcess
+from backscroll.bus.postgresql.access import AccessDatabase
 from backscroll.bus.postgresql.commits import Commits
 from backscroll.bus.postgresql.compiling import Compiled
 from backscroll.bus.postgresql.connecting import Database
@@ -144,9 +145,10 @@ def test_positions_are_found_in_the_index(filled: Filled) -> None:
 
 @pytest.fixture
 def conversation(monkeypatch: pytest.MonkeyPatch) -> Iterator[Conversation]:
-    """What daemons say, without their telling others of commits, which they do meanwhile in another thread."""
+    """What daemons say, without their work in other threads: to tell others of commits, and to read tokens again."""
+    monkeypatch.setattr(AccessDatabase, "watch", lambda *_: None)
     monkeypatch.setattr(Commits, "_send_some", lambda *_: None)
-    monkeypatch.setattr(Commits, "_compare", lambda *_: None)
+    monkeypatch.setattr(Commits, "_look", lambda *_: None)
     with followed_conversation() as conversation:
         yield conversation
 
