@@ -25,6 +25,7 @@ LARGE_BYTES = 2**20
 BeforeLarge = Callable[[], None]
 """Called before a result becomes large, and in the same run perhaps again; may raise `TurnNeeded`."""
 
+TAKES_TOO_LONG = "the query takes too long; ask for fewer items, or for a narrower range"
 ADOPTED_BYTES = 2**30
 """The default of the setting `adopted_bytes`."""
 OPEN_MAX, IDLE_SECONDS = 16, 60.0

@@ -24,10 +24,10 @@ from backscroll.bus.inprocess import InProcess
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema.errors import BackscrollError
+from tests.support.behaviour import BEHAVIOUR, ONLY_FILES
 from tests.support.chosen_store import CHOSEN
 from tests.support.clocks import Clock
 from tests.support.notes import add_note, notes_in
-from tests.support.only_files import ONLY_FILES
 from tests.support.postgresql import Server
 from tests.support.schemas import ReplyChecker
 from tests.support.stores import in_process
@@ -71,9 +71,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that are about files if the store is none."""
+    """With another store than files, leave out the tests that are about files, or about no store."""
     if config.getoption("--store") == "sqlite":
         return
+    others = [item for item in items if not item.nodeid.startswith(BEHAVIOUR)]
+    items[:] = [item for item in items if item.nodeid.startswith(BEHAVIOUR)]
+    config.hook.pytest_deselected(items=others)
     for item in items:
         reason = next((why for name, why in ONLY_FILES.items() if item.nodeid.startswith(name)), "")
         if reason:

@@ -5,6 +5,7 @@ import psycopg
 from psycopg import errors as pg
 from psycopg_pool import PoolTimeout, TooManyRequests
 
+from backscroll.bus.stores import TAKES_TOO_LONG
 from backscroll.schema.errors import BackscrollError, Busy, Conflict, Storage, TooLarge, Unavailable
 
 REFUSED_WHILE_STARTING = (pg.CannotConnectNow, pg.AdminShutdown, pg.CrashShutdown)
@@ -62,7 +63,7 @@ def wire_error(error: Exception) -> BackscrollError | None:
         case pg.LockNotAvailable() | pg.SerializationFailure() | pg.DeadlockDetected():
             return Busy("another session of the database is in the way for long; try again")
         case pg.QueryCanceled():
-            return TooLarge("the query took too long and was ended")
+            return TooLarge(TAKES_TOO_LONG)
         case pg.DiskFull():
             return Storage("the disk of the database server is full", retryable=True)
         case pg.UniqueViolation() if may_succeed_later(error):

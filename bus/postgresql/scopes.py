@@ -196,7 +196,9 @@ class PostgresScopes:
     # Names
 
     def has_files(self, name: str) -> bool:
-        """Whether a scope exists. Does not remember the name."""
+        """Whether a scope exists. Does not remember the name. `default` always does, with files or without."""
+        if name == DEFAULT_SCOPE:
+            return True
         store = self._stores.get(name)
         if store is not None and store.exists:
             return True

@@ -118,7 +118,7 @@ class PostgresStore:
         self._knowing = threading.RLock()  # held while `seq` is compared and changed
         self._row, self._chain = Row(), CHAIN_START  # the last commit that is known, and the chain after it
         self._position: LogPosition | None = None  # of that or an earlier commit, for the next transaction that writes
-        self._clients: KnownClients | None = None  # read by the first transaction that writes
+        self.clients: KnownClients | None = None  # read by the first transaction that writes
         select = "SELECT seq, lineage, chain FROM sequence WHERE scope = {scope}"
         self._limits = {"lock_ms": database.wait_ms, "statement_ms": STATEMENT_SECONDS_MAX * 1000}
         self._write_start = transaction_start(
@@ -222,12 +222,12 @@ class PostgresStore:
         """The end of the log, which nobody else can move now, and who sent what in it."""
         snapshot = self._snapshot(connection, None)
         self._absorb(snapshot, row, known)
-        if self._clients is None:
-            self._clients = known_clients(row.seq, snapshot)
+        if self.clients is None:
+            self.clients = known_clients(row.seq, snapshot)
         if self._position is None or self._position.seq != row.seq:
             self.clearing = is_clearing(snapshot)
             self._position = position_of(snapshot)
-        return self._position, self._clients
+        return self._position, self.clients
 
     def _finish(self, transaction: Transaction, row: Row) -> None:
         """Redact the log, write its new end, and commit."""
@@ -252,8 +252,8 @@ class PostgresStore:
             self._row = Row(position.seq, row.lineage, position.chain)
             self._chain, self._position = position.chain, position
             self.clearing = transaction.clearing
-            if self._clients is not None:
-                self._clients.add(transaction.senders)
+            if self.clients is not None:
+                self.clients.add(transaction.senders)
             if transaction.commands:
                 chain = position.chain
                 self._committed(Commit(self.scope, position.seq, chain, transaction.commands), self)
@@ -340,12 +340,12 @@ class PostgresStore:
             facts = [decode_facts(each.facts) for each in others]
             commands = [CommittedCommand(*each[:4], about.changes) for each, about in zip(others, facts, strict=True)]
             self.query_cache.evict([change for about in facts for change in about.changes], row.seq)
-            if self._clients is not None:
-                self._clients.add(about.sender for about in facts if about.sender)
+            if self.clients is not None:
+                self.clients.add(about.sender for about in facts if about.sender)
             chain = others[-1].chain
         else:  # too many to look at them
             self.query_cache.evict_all(row.seq)
-            self._clients = None
+            self.clients = None
             chain = position_of(snapshot).chain
         self.due_at = next_expiry(snapshot)
         self._row, self._chain = row, chain

@@ -12,7 +12,7 @@ from backscroll.bus.command_transaction import CommandTransaction, Environment, 
 from backscroll.bus.postgresql.compiling import BEGUN, COMPILED, WITHIN
 from backscroll.bus.postgresql.connecting import Connection
 from backscroll.bus.postgresql.errors import ends_transaction
-from backscroll.bus.stores import LARGE_BYTES, BeforeLarge
+from backscroll.bus.stores import LARGE_BYTES, TAKES_TOO_LONG, BeforeLarge
 from backscroll.handlers.clients import KnownClients
 from backscroll.handlers.sql import Row, RowsWithin, Statement, TakeWithin
 from backscroll.handlers.storage import LogPosition
@@ -91,7 +91,7 @@ class Snapshot:
 
     def _check_time(self) -> None:
         if self._until is not None and time.monotonic() > self._until:
-            raise TooLarge("the query took too long and was ended")
+            raise TooLarge(TAKES_TOO_LONG)
 
 
 class Transaction(CommandTransaction, Snapshot):

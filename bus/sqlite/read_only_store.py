@@ -22,7 +22,7 @@ from backscroll.bus.sqlite.statements import COMPILED, fetch
 from backscroll.bus.sqlite.store import SELECT_SEQ, STEPS_BETWEEN_CHECKS
 from backscroll.bus.sqlite.transaction import BlobsInTransaction, Snapshot
 from backscroll.bus.sqlite.wal_lineage import WalLineage
-from backscroll.bus.stores import BeforeLarge
+from backscroll.bus.stores import TAKES_TOO_LONG, BeforeLarge
 from backscroll.handlers.command_log import damage_at_ends, position_of
 from backscroll.handlers.storage import LogPosition
 from backscroll.schema.errors import TooLarge
@@ -100,5 +100,5 @@ class ReadOnlyStore:
     def _check_time(self, connection: apsw.Connection) -> bool:
         """Called by SQLite while a query runs; raises `TooLarge` if it has taken too long."""
         if time.monotonic() > self._busy.get(connection, math.inf):
-            raise TooLarge("the query takes too long; ask for fewer items, or for a narrower range")
+            raise TooLarge(TAKES_TOO_LONG)
         return False

@@ -39,7 +39,7 @@ from backscroll.bus.sqlite.wal_lineage import (
     new_lineage,
     salt_of,
 )
-from backscroll.bus.stores import BeforeLarge, Commit, Committed
+from backscroll.bus.stores import TAKES_TOO_LONG, BeforeLarge, Commit, Committed
 from backscroll.bus.watched_files import WatchedFiles
 from backscroll.handlers.chores import next_expiry
 from backscroll.handlers.clearing import is_clearing
@@ -471,7 +471,7 @@ class SqliteStore:
     def _check_time(self, connection: apsw.Connection) -> bool:
         """Called by SQLite while a query runs; raises `TooLarge` if it has taken too long."""
         if time.monotonic() > self._busy_readers.get(connection, math.inf):
-            raise TooLarge("the query takes too long; ask for fewer items, or for a narrower range")
+            raise TooLarge(TAKES_TOO_LONG)
         return False
 
     def _commit(self) -> None:

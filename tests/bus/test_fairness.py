@@ -188,6 +188,7 @@ def test_a_query_has_a_longest_time(tmp_path: Path) -> None:
 
     handlers = replacing({GetRoom: sometimes_endless})
     with running(tmp_path / "data", handlers=handlers, query_ms=200) as daemon, Peer(daemon.endpoint) as peer:
+        assert peer.ask("save-message", save_payload(1))["ok"]  # so that there is something to query
         for at in range(3):
             started = time.monotonic()
             get_room(peer, "endless")

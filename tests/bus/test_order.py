@@ -16,8 +16,8 @@ from backscroll.bus.inprocess import InProcess
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema import Conflict, DeleteMessage, GetRoom, SaveMessage
 from backscroll.schema.wire import JSON
-from tests.support.disks import FaultyDisk
 from tests.support.handlers import handler_of, replacing
+from tests.support.held_commits import HELD_MS, HeldCommits
 from tests.support.messages import save_payload
 from tests.support.model import Model, Refused
 from tests.support.peers import Peer, running
@@ -269,25 +269,24 @@ def test_a_slow_query_does_not_delay_other_clients(tmp_path: Path) -> None:
         assert [slow.reply()["id"], slow.reply()["id"]] == ["stuck", "later"]
 
 
-def test_a_query_does_not_wait_for_a_sync(tmp_path: Path) -> None:
-    """While a commit waits for the disk, queries are answered from the last durable state."""
-    disk = FaultyDisk()
+def test_a_query_does_not_wait_for_a_commit(tmp_path: Path) -> None:
+    """While a commit waits for the disk, or for a lock, queries are answered from the last durable state."""
+    commits = HeldCommits(tmp_path / "data")
     with (
-        running(tmp_path / "data", vfs=disk.name) as daemon,
+        running(tmp_path / "data", vfs=commits.vfs, lock_wait_ms=HELD_MS) as daemon,
         Peer(daemon.endpoint) as writer,
         Peer(daemon.endpoint) as reader,
+        commits,
     ):
         assert writer.ask("save-message", save_payload(1))["ok"]
-        disk.syncs_open.clear()
-        try:
-            writer.request("save-message", save_payload(2), request_id="waits")
-            wait_until(lambda: disk.syncs_blocked)
-            reply = reader.ask("get-messages", {"roomId": "r1"})
-            assert ([each["id"] for each in reply["result"]], reply["seq"]) == (["m1"], 1)
-            assert reader.ask("ping")["ok"]
-            assert writer.silent()
-        finally:
-            disk.syncs_open.set()
+        commits.hold()
+        writer.request("save-message", save_payload(2), request_id="waits")
+        commits.wait_for_one()
+        reply = reader.ask("get-messages", {"roomId": "r1"})
+        assert ([each["id"] for each in reply["result"]], reply["seq"]) == (["m1"], 1)
+        assert reader.ask("ping")["ok"]
+        assert writer.silent()
+        commits.release()
         assert writer.reply()["seq"] == 2
 
 

@@ -3,7 +3,8 @@
 import random
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,13 +24,14 @@ from tests.support.clocks import Clock
 from tests.support.disks import FaultyDisk
 from tests.support.exchanges import answer, exchange, logged, value_of
 from tests.support.handlers import handler_of, replacing
+from tests.support.held_commits import HELD_MS, HeldCommits
 from tests.support.messages import message_document, save_payload
 from tests.support.peers import Peer, Running, running
 from tests.support.requests import body, example, in_sensible_order
 from tests.support.stopping_daemon import AT_SYNC, StoppingDaemon
 from tests.support.stores import in_process as opened
 from tests.support.strategies import documents, texts
-from tests.support.tables import all_rows
+from tests.support.tables import all_rows, rows_at
 from tests.support.waiting import wait_until
 
 StartDaemon = Callable[..., DaemonProcess]
@@ -79,21 +81,23 @@ def in_process(transport: InProcess, *requests: bytes) -> list[bytes]:
 
 
 class Served(NamedTuple):
-    """A daemon in this process, its disk, a peer, and the path of its database."""
+    """A daemon in this process, its commits, and a peer."""
 
     daemon: Running
-    disk: FaultyDisk
+    commits: HeldCommits
     peer: Peer
-    database: Path
 
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    disk = FaultyDisk()
-    with running(tmp_path / "data", vfs=disk.name) as daemon, Peer(daemon.endpoint) as peer:
-        yield Served(daemon, disk, peer, tmp_path / "data" / "default.db")
-        disk.full, disk.failing_syncs = False, 0
-        disk.syncs_open.set()
+    data = tmp_path / "data"
+    commits = HeldCommits(data)
+    with (
+        running(data, vfs=commits.vfs, lock_wait_ms=HELD_MS) as daemon,
+        Peer(daemon.endpoint) as peer,
+        commits,
+    ):
+        yield Served(daemon, commits, peer)
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +109,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
 
 def block_commits(served: Served, plug: bytes) -> None:
     """Begin a commit of one command and block it before it is durable; later commands queue behind it."""
-    served.disk.only = "-wal"
-    served.disk.syncs_open.clear()
+    served.commits.hold()
     served.peer.send(plug)
-    wait_until(lambda: served.disk.syncs_blocked)
+    served.commits.wait_for_one()
 
 
 # While the first request is in flight
@@ -123,7 +126,7 @@ def test_a_retry_of_a_queued_command_is_executed_once(served: Served) -> None:
         for client in clients:
             client.send(request)
         wait_until(lambda: third.ask("health")["result"]["queues"]["requests"] == 1 + len(clients))
-        served.disk.syncs_open.set()
+        served.commits.release()
         assert served.peer.reply()["id"] == "plug"
         replies = {client.frames()[-1] for client in clients}
         assert len(replies) == 1
@@ -140,7 +143,7 @@ def test_a_retry_during_the_commit_is_executed_once(served: Served) -> None:
         second.send(request)
         served.peer.send(request)
         wait_until(lambda: second.ask("health")["result"]["queues"]["requests"] == 3)
-        served.disk.syncs_open.set()
+        served.commits.release()
         replies = {served.peer.frames()[-1], served.peer.frames()[-1], second.frames()[-1]}
         assert len(replies) == 1
         assert len(logged(second)) == len(second.ask("list-users")["result"]) == 1
@@ -165,7 +168,7 @@ def test_the_same_id_twice_in_one_commit_is_executed_once(served: Served) -> Non
         for request in requests:
             other.send(request)
         wait_until(lambda: served.peer.ask("health")["result"]["queues"]["requests"] == 1 + len(requests))
-        served.disk.syncs_open.set()
+        served.commits.release()
         replies = [other.frames()[-1] for _ in requests]
         assert [value_of(reply)["id"] for reply in replies] == ["a", "same", "b", *["same"] * 3, "c", "same"]
         assert [code_of(reply) for reply in replies] == ["ok"] * 4 + ["conflict"] * 2 + ["ok"] * 2
@@ -242,14 +245,14 @@ def test_unread_replies_are_repeated_after_a_kill(start_daemon: StartDaemon, tmp
     assert unread
     again = start_daemon(*QUIET)
     with Peer(again.endpoint) as peer:
-        rows = all_rows(tmp_path / "data" / "default.db")
+        rows = rows_at(tmp_path / "data")
         replies = exchange(peer, *requests)
         assert {value_of(reply)["id"]: reply for reply in replies} | unread == {
             value_of(reply)["id"]: reply for reply in replies
         }
         assert [value_of(reply)["seq"] for reply in replies] == list(range(1, len(requests) + 1))
         assert logged(peer) == before
-        assert all_rows(tmp_path / "data" / "default.db") == rows
+        assert rows_at(tmp_path / "data") == rows
 
 
 def test_a_kill_at_any_write_of_a_commit_is_atomic(tmp_path: Path, long: bool) -> None:
@@ -294,7 +297,7 @@ def test_a_retry_of_every_command_gets_the_same_reply(start_daemon: StartDaemon,
     """All examples, each sent twice in one encoding and once in the other: no row of any table changes. After a kill
     they get the same replies again, unless what they created was deleted since.
     """
-    database = tmp_path / "data" / "default.db"
+    data = tmp_path / "data"
     daemon = start_daemon(*QUIET)
     requests: dict[str, bytes] = {}
     replies: dict[str, bytes] = {}
@@ -308,13 +311,13 @@ def test_a_retry_of_every_command_gets_the_same_reply(start_daemon: StartDaemon,
             [replies[name]] = exchange(peer, requests[name])
             assert code_of(replies[name]) == "ok", replies[name]
             results[name] = value_of(replies[name])["result"]
-            before = all_rows(database)
+            before = rows_at(data)
             assert len(before["commands"]) == 1 + len(requests)
             payload = _with_real_ids(example(operation), results | {name: None}, OTHER[codec])
             again = body(name, payload, OTHER[codec], id=f"example-{name}")
             assert exchange(peer, requests[name]) == [replies[name]]
             assert answer(peer, again) == value_of(replies[name])
-            assert all_rows(database) == before, name
+            assert rows_at(data) == before, name
     daemon.kill()
     daemon = start_daemon(*QUIET)
     with Peer(daemon.endpoint) as peer:
@@ -324,14 +327,14 @@ def test_a_retry_of_every_command_gets_the_same_reply(start_daemon: StartDaemon,
             if reply != replies[name]:
                 assert value_of(reply)["error"]["details"] == {"path": "$.id", "seq": value_of(replies[name])["seq"]}
                 gone.add(name)
-        assert all_rows(database) == before
+        assert rows_at(data) == before
         deleted = {"create-message", "put-media", "update-channel", "update-category"}
         assert deleted <= gone <= {*deleted, "batch"}
         clear = body("clear-all-data", {}, id="example-clear-all-data")
         assert [code_of(reply) for reply in exchange(peer, clear)] == ["ok"]
-        before = all_rows(database)
+        before = rows_at(data)
         assert [code_of(reply) for reply in exchange(peer, clear, *requests.values())].count("ok") > len(requests) / 2
-        assert all_rows(database) == before
+        assert rows_at(data) == before
         assert sum(map(len, before.values())) == len(before["commands"]) == len(requests) + 2
 
 
@@ -366,7 +369,7 @@ def test_a_retry_of_any_message_gets_the_same_reply(
     assert value_of(in_process(shared, other)[0]) == value_of(reply)
     changed = document | {"content": document["content"] + "!"}
     rival = body("save-message", {"message": changed}, codec, id=request_id)
-    erased = before["commands"][-1][REDACTED_AT]
+    erased = max(before["commands"], key=itemgetter(0))[REDACTED_AT]
     assert [code_of(each) for each in in_process(shared, rival, request)] == ["ok" if erased else "conflict", "ok"]
     assert [code_of(each) for each in in_process(shared, create_user(1, request_id))] == ["conflict"]
     assert all_rows(shared.store) == before
@@ -437,7 +440,7 @@ def test_another_payload_or_type_under_the_same_id_is_a_conflict(start_daemon: S
     ]
     with Peer(daemon.endpoint) as peer:
         [reply] = exchange(peer, request)
-        rows = all_rows(tmp_path / "data" / "default.db")
+        rows = rows_at(tmp_path / "data")
         _all_conflict(peer, rivals)
         assert exchange(peer, request) == [reply]
     daemon.kill()
@@ -445,7 +448,7 @@ def test_another_payload_or_type_under_the_same_id_is_a_conflict(start_daemon: S
     with Peer(daemon.endpoint) as peer:
         _all_conflict(peer, rivals)
         assert exchange(peer, request) == [reply]
-        assert all_rows(tmp_path / "data" / "default.db") == rows
+        assert rows_at(tmp_path / "data") == rows
         assert peer.ask("ping")["seq"] == 1
 
 
@@ -557,33 +560,31 @@ def test_errors_of_the_daemon_are_not_stored(tmp_path: Path) -> None:
 
 def test_busy_and_unavailable_are_not_stored(tmp_path: Path) -> None:
     """A request that met a full queue or a stopping daemon had no effect, and is executed when it is sent again."""
-    disk = FaultyDisk()
-    disk.only = "-wal"
+    commits = HeldCommits(tmp_path / "data")
     requests = [create_user(number) for number in range(4)]
     with (
-        running(tmp_path / "data", vfs=disk.name, client_requests=2) as daemon,
+        running(tmp_path / "data", vfs=commits.vfs, client_requests=2, lock_wait_ms=HELD_MS) as daemon,
         Peer(daemon.endpoint) as peer,
         Peer(daemon.endpoint) as other,
-        ExitStack() as stack,
+        commits,
     ):
-        stack.callback(disk.syncs_open.set)
-        disk.syncs_open.clear()
+        commits.hold()
         for request in requests:
             peer.send(request)
         assert {peer.reply()["error"]["code"], peer.reply()["error"]["code"]} == {"busy"}
-        disk.syncs_open.set()
+        commits.release()
         done = [peer.frames()[-1], peer.frames()[-1]]
         assert [code_of(reply) for reply in exchange(peer, *requests[2:])] == ["ok", "ok"]
         assert exchange(peer, *requests[:2]) == done
-        disk.syncs_open.clear()
+        commits.hold()
         peer.send(save(0, "plug"))
-        wait_until(lambda: disk.syncs_blocked)
+        commits.wait_for_one()
         daemon.daemon.stop()
         wait_until(lambda: _is_refused(other))
         peer.send(create_user(9))
         refused = peer.reply()
         assert (refused["id"], refused["error"]["code"]) == ("create-user-9", "unavailable")
-        disk.syncs_open.set()
+        commits.release()
         daemon.thread.join()
     with running(tmp_path / "data") as daemon, Peer(daemon.endpoint) as peer:
         assert answer(peer, create_user(9))["seq"] == 6
@@ -714,9 +715,9 @@ def test_a_batch_is_executed_once_as_a_whole(start_daemon: StartDaemon, tmp_path
     daemon.kill()
     daemon = start_daemon(*QUIET)
     with Peer(daemon.endpoint) as peer:
-        rows = all_rows(tmp_path / "data" / "default.db")
+        rows = rows_at(tmp_path / "data")
         assert exchange(peer, request) == [reply]
-        assert all_rows(tmp_path / "data" / "default.db") == rows
+        assert rows_at(tmp_path / "data") == rows
         [entry] = logged(peer)
         assert (entry["seq"], entry["id"], entry["type"]) == (1, "batch", "batch")
         assert [each["type"] for each in entry["payload"]["commands"]] == [each["type"] for each in commands]

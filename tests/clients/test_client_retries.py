@@ -52,7 +52,7 @@ from backscroll.schema import (
 )
 from backscroll.schema.errors import ERRORS, CallerError, DeadlineExceeded
 from backscroll.schema.wire import DEFAULT_SCOPE, MSGPACK, Envelope, Reply, Success, write_failure
-from tests.support.disks import FaultyDisk
+from tests.support.held_commits import HELD_MS, HeldCommits
 from tests.support.messages import save_message
 from tests.support.peers import running
 from tests.support.waiting import wait_until
@@ -402,22 +402,21 @@ def test_nothing_is_resent_on_a_live_connection(do: Both, fake: FakeDaemon, hold
 
 @both
 def test_a_slow_refusal_is_final(client_class: Any, tmp_path: Path, hold_ms: int) -> None:
-    """An update that waits for the disk and is then refused is not tried again after the save behind it."""
-    disk = FaultyDisk()
+    """An update that waits for a commit and is then refused is not tried again after the save behind it."""
+    commits = HeldCommits(tmp_path / "data")
     with (
-        running(tmp_path / "data", vfs=disk.name) as daemon,
+        running(tmp_path / "data", vfs=commits.vfs, lock_wait_ms=HELD_MS) as daemon,
         closing(Both(Client, daemon.endpoint, timeout_ms=LONG_MS)) as other,
         closing(Both(client_class, daemon.endpoint, timeout_ms=LONG_MS)) as do,
+        commits,
     ):
-        disk.syncs_open.clear()
-        try:
-            held_up = other.start(SAVE)
-            wait_until(lambda: disk.syncs_blocked)
-            outcome = do.all([UpdateMessage("m1", MessageUpdates(content="old")), save_message(1)])
-            with pytest.raises(TimeoutError):
-                outcome.result(hold_ms / 1000)
-        finally:
-            disk.syncs_open.set()
+        commits.hold()
+        held_up = other.start(SAVE)
+        commits.wait_for_one()
+        outcome = do.all([UpdateMessage("m1", MessageUpdates(content="old")), save_message(1)])
+        with pytest.raises(TimeoutError):
+            outcome.result(hold_ms / 1000)
+        commits.release()
         assert held_up.result() is None
         with pytest.raises(NotFound):
             outcome.result()

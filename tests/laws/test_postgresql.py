@@ -33,7 +33,9 @@ from backscroll.schema import (
 )
 from backscroll.schema.tables import TABLES, Scope
 from backscroll.schema.wire import DEFAULT_SCOPE
+from tests import ROOT
 from tests.handlers.test_statements import QUERIES, fill
+from tests.support.behaviour import BEHAVIOUR, ONLY_FILES
 from tests.support.clocks import Clock
 from tests.support.messages import save_message
 from tests.support.postgresql import ROLE, Server
@@ -89,6 +91,15 @@ def tables_of(connection: Admin) -> list[str]:
         connection, "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
     )
     return [name for (name,) in found]
+
+
+def test_the_tests_that_are_left_out_exist() -> None:
+    """Each entry of the lists of tests for both stores leads to a file, and to a test in it."""
+    assert [path for path in BEHAVIOUR if not (ROOT / path).exists()] == []
+    for entry in ONLY_FILES:
+        path, _, name = entry.partition("::")
+        assert path.startswith(BEHAVIOUR), entry
+        assert f"def {name.partition('[')[0]}" in (ROOT / path).read_text(encoding="utf-8"), entry
 
 
 # The statements

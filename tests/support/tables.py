@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import psycopg
 
 from backscroll.schema.tables import TABLES, Scope, Sequence
+from backscroll.schema.wire import DEFAULT_SCOPE
+from tests.support.chosen_store import CHOSEN
 
 LINEAGE_AT = 5  # from here on, columns of `sequence` are about the file
 
@@ -18,19 +21,23 @@ def every_row(store: Any) -> Rows:
     """Every row of every table of an open store, by table name. Columns are in the order of the tables' models."""
     if hasattr(store, "path"):
         return _rows_in_file(store.path)
-    found: Rows = {table._meta.table_name: [] for table in TABLES if table is not Scope}
     if not store.exists:
-        return found
+        return {table._meta.table_name: [] for table in TABLES if table is not Scope}
     with store.read() as snapshot:
-        for table in TABLES:
-            if table is Scope:
-                continue
-            name, columns = table._meta.table_name, table._meta.sorted_field_names
-            if table is Sequence:
-                columns = ["1", *columns[1:LINEAGE_AT]]
-            text = f"SELECT {', '.join(columns)} FROM {name} WHERE scope = $1"
-            rows = snapshot.connection.execute(text, (store.scope,), binary=True).fetchall()
-            found[name] = sorted(rows, key=repr)
+        return _rows_of_scope(snapshot.connection, store.scope)
+
+
+def _rows_of_scope(connection: "psycopg.Connection[Any]", scope: str) -> Rows:
+    found: Rows = {}
+    for table in TABLES:
+        if table is Scope:
+            continue
+        name, columns = table._meta.table_name, table._meta.sorted_field_names
+        if table is Sequence:
+            columns = ["1", *columns[1:LINEAGE_AT]]
+        text = f"SELECT {', '.join(columns)} FROM {name} WHERE scope = $1"
+        rows = psycopg.RawCursor(connection).execute(text, (scope,), binary=True).fetchall()
+        found[name] = sorted(rows, key=repr)
     return found
 
 
@@ -45,6 +52,15 @@ def _rows_in_file(path: Path) -> Rows:
 def all_rows(where: Any) -> Rows:
     """Every row of every table but `sequence`, by table name; of an open store, or of a database file."""
     rows = _rows_in_file(where) if isinstance(where, Path) else every_row(where)
+    return {name: found for name, found in rows.items() if name != "sequence"}
+
+
+def rows_at(directory: Path) -> Rows:
+    """The same of the scope `default` of a data directory, in the chosen store, whether or not a daemon is using it."""
+    if not (address := CHOSEN.address(directory)):
+        return all_rows(directory / "default.db")
+    with CHOSEN.server.admin_of(address) as connection:
+        rows = _rows_of_scope(connection, DEFAULT_SCOPE)
     return {name: found for name, found in rows.items() if name != "sequence"}
 
 

@@ -1,7 +1,25 @@
-"""The tests of behaviour that are about data in files, with the reason: `--store postgresql` leaves them out."""
+"""The tests of behaviour: what a daemon promises whatever its data is in. `pytest --store postgresql` runs them."""
 
 from collections.abc import Mapping
 from typing import Final
+
+BEHAVIOUR: Final = (
+    "tests/handlers/",
+    *(f"tests/laws/test_{name}.py" for name in ("arrival", "clearing", "corpus", "feed", "model", "random_replay")),
+    "tests/laws/test_secrets.py",
+    *(
+        f"tests/bus/test_{name}.py"
+        for name in (
+            *("batch_failures", "client_order", "clearing", "expiry", "fairness", "feed", "lanes", "limits", "order"),
+            *("query_cache", "raw_streams", "retries", "rights", "scope_removal", "waiting"),
+        )
+    ),
+    *(
+        f"tests/clients/test_{name}.py"
+        for name in ("client_order", "client_retries", "feed", "followers", "python_clients", "watch_command")
+    ),
+)
+"""The beginnings of their ids. All other tests are of one store, of no store, or of both already."""
 
 ONLY_FILES: Final[Mapping[str, str]] = {
     "tests/handlers/test_statements.py": "the plans of SQLite; PostgreSQL's are in tests/laws",
@@ -36,7 +54,22 @@ ONLY_FILES: Final[Mapping[str, str]] = {
     "tests/handlers/test_chat_server.py::test_a_new_daemon_creates_its_database_and_is_healthy": "the database file",
     "tests/handlers/test_chat_server.py::test_the_data_directory_is_created_on_the_first_start": "the database file",
     "tests/handlers/test_lifecycle.py::test_ping_and_health_report_on_the_daemon": "what health says of files",
-    "tests/laws/test_declared_changes.py": "SQLite's sessions observe what changes; it is declared by the handlers",
+    "tests/bus/test_client_order.py::test_a_commit_that_fails_leaves_n_free": "a disk without room",
+    "tests/bus/test_client_order.py::test_a_damaged_newest_row": "damage of database files",
+    "tests/bus/test_client_order.py::test_unreadable_rows": "damage of database files",
+    "tests/bus/test_fairness.py::test_an_operation_on_a_scope_holds_up_no_other": "files that are closed to others",
+    "tests/bus/test_feed.py::test_a_closed_scope_holds_up_only_who_watches_it": "files that are closed to others",
+    "tests/bus/test_feed.py::test_a_token_revoked_before_its_query_waits": "files that are closed to others",
+    "tests/bus/test_limits.py::test_a_limit_is_enforced_as_the_page_says[pathChars]": "adopted files",
+    "tests/bus/test_order.py::test_a_command_waits_for_a_short_lock": "locks of files; tests/bus has those of rows",
+    "tests/bus/test_order.py::test_commands_are_busy_while": "locks of files; tests/bus has those of rows",
+    "tests/bus/test_retries.py::test_a_retry_after_a_kill_gets_the_committed_reply": "a kill between steps of the disk",
+    "tests/bus/test_retries.py::test_a_kill_at_any_write_of_a_commit_is_atomic": "a kill between steps of the disk",
+    "tests/bus/test_retries.py::test_errors_of_the_daemon_are_not_stored": "a disk without room",
+    "tests/bus/test_retries.py::test_retries_work_in_a_file_without_an_older_log": "files of earlier versions",
+    "tests/bus/test_waiting.py::test_a_replaced_file": "files that are replaced; tests/bus has replaced databases",
+    "tests/bus/test_waiting.py::test_who_sleeps_while_a_file_is_replaced": "files that are replaced",
+    "tests/clients/test_python_clients.py::test_a_locked_file_is_busy": "locks of files; tests/bus has those of rows",
     "tests/laws/test_secrets.py::test_recordings_and_exports_have_no_secrets": "recordings are made with files only",
 }
-"""By the test's id, or its beginning."""
+"""Those of them that are about data in files, with the reason; by the test's id, or its beginning."""

@@ -1,0 +1,1 @@
+"""What is done to whole files of data: checks, backups, restore and repair."""
