@@ -26,6 +26,7 @@ from backscroll.schema import (
 from backscroll.schema.limits import INTEGER_MAX
 from backscroll.schema.operations.sessions import hash_of
 from tests.support.clocks import Clock
+from tests.support.local import found_in
 from tests.support.requests import body, send
 from tests.support.waiting import wait_until
 
@@ -147,10 +148,8 @@ def test_tokens_are_in_no_file_and_no_log_line(start_daemon: Callable[..., Daemo
 
 
 def _hold_none(directory: Path, tokens: list[str]) -> None:
-    files = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
-    assert any(b"ed25519:8f3a" in content for content in files.values()), "the files are where we look"
-    for token in tokens:
-        assert not [path for path, content in files.items() if token.encode() in content]
+    assert found_in(directory, "ed25519:8f3a"), "all is where we look"
+    assert found_in(directory, *tokens) == {}
 
 
 def test_delete_session_ends_one_session(client: Client, ada: str) -> None:

@@ -37,6 +37,10 @@ class ChosenStore:
             self._addresses[directory] = stack.enter_context(self.server.database())
         return self._addresses[directory]
 
+    def addresses_below(self, directory: Path) -> list[str]:
+        """The addresses of the databases of this data directory, or of those below it."""
+        return [address for each, address in self._addresses.items() if each.is_relative_to(directory)]
+
     def drop_below(self, directory: Path) -> None:
         """Drop the databases of the data directories below this one."""
         for each in [each for each in self._databases if each.is_relative_to(directory)]:

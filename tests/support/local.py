@@ -18,7 +18,7 @@ from tests.support.requests import body
 from tests.support.sql import sql
 from tests.support.status import status_of
 from tests.support.stores import scopes_in
-from tests.support.tables import LINEAGE_AT, every_row, parts_of
+from tests.support.tables import LINEAGE_AT, bytes_in_databases, every_row, parts_of
 
 Plain = dict[str, Any]
 Tables = dict[str, list[tuple[Any, ...]]]
@@ -181,13 +181,13 @@ def check_replay(local: Local, replayed: str, scope: str = DEFAULT_SCOPE) -> Non
 
 
 def bytes_in(directory: Path) -> dict[str, bytes]:
-    """The raw bytes of every file below a directory."""
+    """The raw bytes of every file below a directory, and of the rows that its data directories have in databases."""
     files = (path for path in directory.rglob("*") if path.is_file() and not path.is_socket())
-    return {str(path.relative_to(directory)): path.read_bytes() for path in files}
+    return {str(path.relative_to(directory)): path.read_bytes() for path in files} | bytes_in_databases(directory)
 
 
 def found_in(directory: Path, *texts: str) -> dict[str, list[str]]:
-    """Which of these texts are in the files below a directory, and in which files."""
+    """Which of these texts are stored below a directory, and in which files, or tables of which scopes."""
     files = bytes_in(directory)
     return {
         text: where

@@ -14,6 +14,8 @@ from tests.support.chosen_store import CHOSEN
 
 LINEAGE_AT = 5  # from here on, columns of `sequence` are about the file
 
+SELECT_TABLES = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+
 Rows = dict[str, list[tuple[object, ...]]]
 
 
@@ -79,6 +81,21 @@ def parts_of(store: Any) -> dict[str, bytes]:
     with store.read() as snapshot:
         text = "SELECT sha256, data FROM blobs WHERE scope = $1"
         return dict(snapshot.connection.execute(text, (store.scope,), binary=True).fetchall())
+
+
+def bytes_in_databases(directory: Path) -> dict[str, bytes]:
+    """All values in the databases of the data directories below a directory, by table; those of scopes by scope."""
+    found: dict[str, bytes] = {}
+    for address in CHOSEN.addresses_below(directory):
+        with CHOSEN.server.admin_of(address) as connection:
+            for (table,) in connection.execute(SELECT_TABLES).fetchall():
+                for scope, *row in connection.execute(f"SELECT * FROM {table}").fetchall():
+                    place = table if scope in ("", DEFAULT_SCOPE) else f"scopes/{scope}/{table}"
+                    values = [value.encode() if isinstance(value, str) else value for value in row]
+                    found[place] = b"\n".join(
+                        [found.get(place, b""), *(each for each in values if type(each) is bytes)]
+                    )
+    return found
 
 
 def put_parts_at(store: Any, time_ms: int) -> None:
