@@ -40,6 +40,8 @@ PLANNING: Final = "".join(
 )
 """The handlers' statements are written for loops over indexes, which is all that SQLite does. So a plan is made once,
 and no worse one is chosen for a table without statistics, or because scopes have very different sizes."""
+SECRETS: Final = {"password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"}
+"""The parameters of an address that let whoever reads them connect as well."""
 SHARED_SCOPE: Final = ""  # of what belongs to no caller's scope
 LIST_SCOPES: Final = "SET LOCAL backscroll.listing = 'on'"  # shows a transaction the rows of all scopes in `sequence`
 
@@ -245,7 +247,7 @@ def shown(url: str) -> str:
         parts = conninfo.conninfo_to_dict(url)
     except psycopg.ProgrammingError:  # whose message may have a password in it
         raise BadSettings("the store is not an address of a PostgreSQL database: check its signs and `%`") from None
-    if {"password", "sslpassword"} & parts.keys():
+    if SECRETS & parts.keys():
         raise BadSettings(
             "the address of the store has a password in it, which every user of the machine could see: put it into "
             "PGPASSWORD, into a password file (PGPASSFILE), or into a service file"
