@@ -305,6 +305,7 @@ class PostgresStore:
         """The store that takes the place of this one, whose scope is another than it knew."""
         store = self._successor(self)
         self.query_cache = QueryCache(0)  # who still uses this one may read either history, so nothing is kept
+        self.clearing = False  # or who waits for the end of that would wait for ever
         return store
 
     # What others commit

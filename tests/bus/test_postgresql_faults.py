@@ -25,8 +25,9 @@ from backscroll.bus.postgresql.scopes import PostgresScopes
 from backscroll.bus.stores import Commit
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.handlers import HANDLERS
-from backscroll.schema import ClearRoomMessages, GetScopeInfo
+from backscroll.handlers import HANDLERS, command_log
+from backscroll.handlers.clearing import clear_room
+from backscroll.schema import ClearRoomMessages, DeleteScope, GetScopeInfo
 from backscroll.schema.wire import DEFAULT_SCOPE
 from tests.bus.test_crashes import check_log, seed_of
 from tests.support.exchanges import answer, logged
@@ -626,4 +627,25 @@ def test_the_removal_of_a_cleared_room_ends(address: str, tmp_path: Path) -> Non
             client.execute(save_message(at))
         client.execute(ClearRoomMessages("r1"))
         assert not transport.store.clearing
+        assert client.execute(GetScopeInfo()).purging == 0
+
+
+def test_the_removal_of_a_cleared_room_ends_in_a_scope_that_another_daemon_deletes(
+    address: str, tmp_path: Path
+) -> None:
+    """`compact-scope` goes on until nothing is left to be removed, also where that is because there is no scope."""
+    with (
+        InProcess(tmp_path / "a", store=address) as transport,
+        InProcess(tmp_path / "b", store=address) as other,
+        Client(transport=transport) as client,
+        Client(transport=other) as another,
+    ):
+        for at in range(150):
+            client.execute(save_message(at))
+        with transport.scopes.use(DEFAULT_SCOPE) as store, store.write() as db, db.command(fresh_id()) as context:
+            clear_room("r1", db, context)
+            command_log.append(ClearRoomMessages("r1"), None, db, context)
+        assert store.clearing
+        another.execute(DeleteScope())
+        transport.scopes.admin(DEFAULT_SCOPE, HANDLERS).compact()
         assert client.execute(GetScopeInfo()).purging == 0
