@@ -699,17 +699,29 @@ class Dispatcher:
         if not commands:
             return
         try:
-            self._execute_own(store, commands, done)
+            self._execute_own(store, commands, due, done)
         except Exception as error:
             if not self._scopes.is_unreadable(error):
                 raise
             for command in commands:
                 with self._logged(scope, command.wire_name):
-                    self._execute_own(store, [command], done)
+                    self._execute_own(store, [command], due, done)
 
-    def _execute_own(self, store: Store, commands: Sequence[Command[Any]], done: dict[str, int]) -> None:
-        """Execute commands of the daemon's own in one transaction, and add how much each did."""
+    def _execute_own(
+        self,
+        store: Store,
+        commands: Sequence[Command[Any]],
+        due: Callable[[Reads], list[Command[Any]]],
+        done: dict[str, int],
+    ) -> None:
+        """Execute commands of the daemon's own in one transaction, and add how much each did.
+
+        Until it began, other daemons may have used what was to be deleted, or deleted it themselves.
+        """
         with store.write() as db:
+            if store.is_shared:
+                still_due = due(db)
+                commands = [each for each in commands if each in still_due]
             results = [execute(each, self._new_id(), db, self._handlers, attrgetter("result")) for each in commands]
         for command, result in zip(commands, results, strict=True):
             done[command.wire_name] = done.get(command.wire_name, 0) + (1 if result is None else result)

@@ -22,12 +22,27 @@ import pytest
 from backscroll.bus.inprocess import InProcess
 from backscroll.bus.postgresql.connecting import IDLE_SECONDS_MAX, Database
 from backscroll.bus.postgresql.scopes import PostgresScopes
+from backscroll.bus.postgresql.transaction import Transaction
 from backscroll.bus.stores import Commit
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.handlers import HANDLERS, command_log
+from backscroll.handlers.chores import media_due
 from backscroll.handlers.clearing import clear_room
-from backscroll.schema import ClearRoomMessages, DeleteScope, GetScopeInfo
+from backscroll.handlers.storage import Reads
+from backscroll.schema import (
+    Attachment,
+    ClearRoomMessages,
+    DeleteAttachmentsForMessage,
+    DeleteMedia,
+    DeleteScope,
+    GetMediaPart,
+    GetScopeInfo,
+    PutMedia,
+    PutMediaPart,
+    SaveAttachment,
+)
+from backscroll.schema.operations import Command
 from backscroll.schema.wire import DEFAULT_SCOPE
 from tests.bus.test_crashes import check_log, seed_of
 from tests.support.exchanges import answer, logged
@@ -649,3 +664,33 @@ def test_the_removal_of_a_cleared_room_ends_in_a_scope_that_another_daemon_delet
         another.execute(DeleteScope())
         transport.scopes.admin(DEFAULT_SCOPE, HANDLERS).compact()
         assert client.execute(GetScopeInfo()).purging == 0
+
+
+def test_media_that_another_daemon_names_just_before_it_is_deleted_stays(
+    admin: Admin, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chores see in a snapshot what is due; what an attachment names by the time of their transaction is kept."""
+    with (
+        InProcess(tmp_path / "a", store=address) as transport,
+        InProcess(tmp_path / "b", store=address) as other,
+        Client(transport=transport) as client,
+    ):
+        media_id = client.execute(PutMedia([client.execute(PutMediaPart(b"picture"))], "image/png")).id
+        client.execute(SaveAttachment(Attachment(id="a1", message_id="m1", filename="picture.png", media_id=media_id)))
+        client.execute(DeleteAttachmentsForMessage("m1"))
+        admin.execute("UPDATE unnamed_media SET since = 1")
+        admin.execute("UPDATE blobs SET put_at = 1")
+
+        def due(db: Reads) -> list[Command[Any]]:
+            found = media_due(db)
+            if not isinstance(db, Transaction):
+                assert found == [DeleteMedia(media_id)]
+                client.execute(
+                    SaveAttachment(Attachment(id="a2", message_id="m1", filename="picture.png", media_id=media_id))
+                )
+            return found
+
+        monkeypatch.setattr("backscroll.bus.dispatch.COMMANDS_DUE", (due,))
+        other.scopes.open(DEFAULT_SCOPE)
+        other.dispatcher.run_chores(DEFAULT_SCOPE)
+        assert client.ask(GetMediaPart(media_id, 0)) == b"picture"
