@@ -20,7 +20,8 @@ import psycopg
 import pytest
 
 from backscroll.bus.inprocess import InProcess
-from backscroll.bus.postgresql.connecting import IDLE_SECONDS_MAX, Database
+from backscroll.bus.postgresql.commits import POLL_SECONDS, Commits
+from backscroll.bus.postgresql.connecting import IDLE_SECONDS_MAX, Connection, Database
 from backscroll.bus.postgresql.scopes import PostgresScopes
 from backscroll.bus.postgresql.transaction import Transaction
 from backscroll.bus.stores import Commit
@@ -611,6 +612,48 @@ def test_a_closed_scope_is_asked_for_while_somebody_waits(address: str) -> None:
         finally:
             here.close()
             there.close()
+
+
+def test_commits_of_others_are_noticed_without_looking_at_all_rows_for_each(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each daemon looks at the rows of its scopes once a second, however often it is told of commits."""
+    looks = Counter[object]()
+    look = Commits._look
+
+    def counted(commits: Commits, connection: Connection) -> None:
+        looks[commits] += 1
+        look(commits, connection)
+
+    monkeypatch.setattr(Commits, "_look", counted)
+    with (
+        Database(address, connections=4, wait_ms=2_000) as database,
+        Database(address, connections=4, wait_ms=2_000) as another,
+    ):
+        began = time.monotonic()
+        here, there = PostgresScopes(database), PostgresScopes(another)
+        try:
+            for number in range(1, 31):
+                save_one(there, "busy")
+                wait_until(lambda number=number: here.open("busy").seq == number)  # type: ignore[misc]
+            assert max(looks.values()) <= (time.monotonic() - began) / POLL_SECONDS + 1
+        finally:
+            here.close()
+            there.close()
+
+
+def test_names_of_scopes_that_cannot_be_opened_are_not_remembered(address: str, admin: Admin) -> None:
+    """Callers could fill the memory with them while the database refuses."""
+    with Database(address, connections=4, wait_ms=100) as database:
+        scopes = PostgresScopes(database)
+        try:
+            with admin.transaction():
+                admin.execute("LOCK TABLE cleared_rooms IN ACCESS EXCLUSIVE MODE")
+                with pytest.raises(psycopg.errors.LockNotAvailable):
+                    scopes.open("new")
+            assert "new" not in scopes._last_used
+        finally:
+            scopes.close()
 
 
 def test_a_store_does_not_go_on_in_a_scope_that_was_deleted(address: str) -> None:
