@@ -10,6 +10,7 @@ import psycopg
 from psycopg import conninfo, sql
 from psycopg import errors as pg
 from psycopg.adapt import Dumper
+from psycopg.errors import Diagnostic
 from psycopg.pq import TransactionStatus
 from psycopg.types.string import BytesBinaryDumper, StrDumperUnknown
 from psycopg_pool import ConnectionPool
@@ -42,6 +43,8 @@ PLANNING: Final = "".join(
 and no worse one is chosen for a table without statistics, or because scopes have very different sizes."""
 SECRETS: Final = {"password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"}
 """The parameters of an address that let whoever reads them connect as well."""
+WAIT_FOR_REPLICAS: Final = "SyncRepWaitForLSN"
+"""The function of the server that warns when it was interrupted; the transaction is committed nevertheless."""
 SHARED_SCOPE: Final = ""  # of what belongs to no caller's scope
 LIST_SCOPES: Final = "SET LOCAL backscroll.listing = 'on'"  # shows a transaction the rows of all scopes in `sequence`
 
@@ -57,6 +60,13 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
     answer_seconds: float = STATEMENT_SECONDS_MAX + ANSWER_SECONDS
     database: "Database"
+    has_skipped_replicas = False
+    """Whether a commit did not wait for the synchronous replicas, because it was interrupted."""
+
+    def note(self, notice: Diagnostic) -> None:
+        """Receive what the server says besides results."""
+        if notice.source_function == WAIT_FOR_REPLICAS:
+            self.has_skipped_replicas = True
 
     def wait(self, gen: Generator[Any, Any, T], interval: float = 0.1, timeout: float | None = None) -> T:
         return super().wait(self._bounded(gen), interval, timeout)
@@ -205,6 +215,7 @@ class Database:
 
     def _configure(self, connection: Connection) -> None:
         connection.database = self
+        connection.add_notice_handler(connection.note)
         connection.execute(PLANNING, prepare=False)
         connection.prepared_max = PREPARED_MAX
         connection.adapters.register_dumper(int, UntypedInt)
@@ -294,6 +305,17 @@ def rows_of(connection: Connection, script: str) -> list[tuple[Any, ...]]:
     while cursor.nextset():
         pass
     return cursor.fetchall() if cursor.description else []
+
+
+def commit(connection: Connection, last: str = "") -> None:
+    """Execute a last statement, if there is one, and commit, in one round trip.
+
+    Raises `OperationalError`, as where the connection is lost, if it is not certain that synchronous replicas have it.
+    """
+    connection.has_skipped_replicas = False
+    connection.execute(f"{last}; COMMIT" if last else "COMMIT", prepare=False)
+    if connection.has_skipped_replicas:
+        raise psycopg.OperationalError("a commit was interrupted before the synchronous replicas had it")
 
 
 def migrate(connection: Connection, name: str) -> None:

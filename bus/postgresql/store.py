@@ -22,6 +22,7 @@ from backscroll.bus.postgresql.connecting import (
     STATEMENT_SECONDS_MAX,
     Connection,
     Database,
+    commit,
     literal,
     rows_of,
     transaction_start,
@@ -236,7 +237,7 @@ class PostgresStore:
         if not (transaction.rows_written or transaction.blobs.written):
             self.clearing = transaction.clearing
             if row.seq:  # not if the scope was made for this transaction
-                transaction.connection.execute("COMMIT", prepare=False)  # after a ROLLBACK all is prepared again
+                commit(transaction.connection)  # after a ROLLBACK all is prepared again
             return
         position = transaction.position
         changes = [change for command in transaction.commands for change in command.changes]
@@ -245,10 +246,9 @@ class PostgresStore:
             self.due_at = transaction.due_at  # before anybody can read what expires then
         scope, last_id = literal(self.scope), literal(position.last_id)
         new = f"seq = {position.seq}, last_id = {last_id}, chain = {literal(position.chain)}"
-        commit = f"UPDATE sequence SET {new} WHERE scope = {scope}; COMMIT"
         with self._knowing:  # who sees the commit before this thread has noted it waits until it has
             self._position = None  # unless it is certain that the commit took effect
-            rows_of(transaction.connection, commit)
+            commit(transaction.connection, f"UPDATE sequence SET {new} WHERE scope = {scope}")
             self._row = Row(position.seq, row.lineage, position.chain)
             self._chain, self._position = position.chain, position
             self.clearing = transaction.clearing

@@ -376,6 +376,46 @@ def test_a_read_only_server_is_left_for_one_that_writes(peer: Peer, admin: Admin
     assert settled(peer, "save-message", save_payload(3))["ok"]
 
 
+# Replicas
+
+
+@contextmanager
+def no_replica(admin: Admin) -> Iterator[None]:
+    """During the block commits of other sessions wait for a synchronous replica that there is not."""
+    admin.execute("SET synchronous_commit = local")
+    admin.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    try:
+        admin.execute("SELECT pg_reload_conf()")
+        yield
+    finally:
+        admin.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        admin.execute("SELECT pg_reload_conf()")
+
+
+def test_a_commit_that_is_interrupted_before_replicas_have_it_is_not_acknowledged(
+    address: str, start_daemon: StartDaemon, admin: Admin
+) -> None:
+    """Neither by a stop nor by an administrator of the server, who both only end the wait: it is committed. The command
+    is `unavailable`, also when it is sent again, until replicas have it; and it took effect once.
+    """
+    daemon = start_daemon("--store", address, *FLAGS, "--drain-ms", "300", "--lock-wait-ms", "500")
+    cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    request = body("save-message", save_payload(1), id="save")
+    with no_replica(admin), Peer(daemon.endpoint) as peer:
+        for _ in range(2):
+            peer.send(request)
+            while peer.silent(20):
+                admin.execute(cancel)
+            assert peer.reply(REPLY_SECONDS)["error"]["code"] == "unavailable"
+        peer.send(request)
+        wait_until(lambda: bool(admin.execute(cancel.replace("pg_cancel_backend(pid)", "pid")).fetchall()))
+        assert daemon.stop() == 0
+        assert peer.reply(REPLY_SECONDS)["error"]["code"] == "unavailable"
+    with Peer(start_daemon("--store", address, *FLAGS).endpoint) as peer:
+        assert answer(peer, request)["seq"] == 1
+        assert len(logged(peer)) == 1
+
+
 # Disks
 
 
