@@ -46,11 +46,12 @@ from backscroll.schema import (
 from backscroll.schema.operations import Command
 from backscroll.schema.wire import DEFAULT_SCOPE
 from tests.bus.test_crashes import check_log, seed_of
+from tests.bus.test_memory import Peak
 from tests.support.exchanges import answer, logged
-from tests.support.messages import save_message, save_payload
+from tests.support.messages import message_document, save_message, save_payload
 from tests.support.mounts import fill, small_disk_at
 from tests.support.notes import say
-from tests.support.peers import Peer, Reply
+from tests.support.peers import Peer, Reply, resident_bytes
 from tests.support.postgresql import Server, name_in
 from tests.support.requests import body, fresh_id
 from tests.support.stores import command
@@ -777,3 +778,33 @@ def test_media_that_another_daemon_names_just_before_it_is_deleted_stays(
         other.scopes.open(DEFAULT_SCOPE)
         other.dispatcher.run_chores(DEFAULT_SCOPE)
         assert client.ask(GetMediaPart(media_id, 0)) == b"picture"
+
+
+# Large results
+
+
+def saved_user(number: int) -> Any:
+    return {"user": USER | {"oderId": f"u{number}", "description": "x" * MIB}}
+
+
+def saved_message(number: int) -> Any:
+    return {"message": message_document(number) | {"mentions": [f"{each:04}{'x' * 500}" for each in range(2_000)]}}
+
+
+@pytest.mark.parametrize(
+    ("save", "payload", "operation", "query"),
+    [
+        ("save-user", saved_user, "list-users", {"limit": 120}),
+        ("save-message", saved_message, "get-message-page", {"roomId": "r1", "limit": 120}),
+    ],
+)
+def test_no_more_is_fetched_than_a_reply_has_room_for(
+    peer: Peer, daemon: DaemonProcess, save: str, payload: Callable[[int], Any], operation: str, query: Any
+) -> None:
+    """Of 120 MB that a query is about, whichever column they are in, the daemon holds a small part at any time."""
+    for number in range(120):
+        assert answer(peer, body(save, payload(number)))["ok"]
+    before = resident_bytes(daemon.process.pid)
+    with Peak(daemon.process.pid) as peak:
+        assert peer.ask(operation, query)["ok"]
+    assert peak.bytes - before < 60 * MIB
