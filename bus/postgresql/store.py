@@ -1,7 +1,7 @@
 """One scope in a PostgreSQL database, to which other daemons may write as well.
 
     write: BEGIN, lock and read the scope's row in `sequence` ──▶ absorb ──▶ commands ──▶ UPDATE sequence, COMMIT
-    read:  BEGIN, read the row ───────────────────────────────▶ absorb ──▶ queries ──▶ ROLLBACK
+    read:  BEGIN, read the row ───────────────────────────────▶ absorb ──▶ queries ──▶ COMMIT
 
 The row is the order of the scope's commands: its lock is held until the commit, and `seq` is read under it. What this
 daemon remembers of a scope (the end of its log, cached results, who sent what, what waits for what) is true until `seq`
@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import NamedTuple, NoReturn, TypeVar
 
 from backscroll.bus.clock_watch import wall_clock_ms
@@ -43,6 +43,7 @@ from backscroll.schema.command_log import CHAIN_START, decode_facts
 from backscroll.schema.tables import Commands
 
 ABSORBED_MAX = 100  # commands of others that are looked at one by one; after more, everything may have changed
+ABSORBED_BYTES_MAX = 4 * 2**20  # that the log has about them, besides their payloads
 
 SELECT_SINCE = statement(
     Commands.select(Commands.seq, Commands.at, Commands.id, Commands.type, Commands.facts, Commands.chain)
@@ -332,7 +333,7 @@ class PostgresStore:
                 raise ScopeReplaced(self.scope)
 
     def _learn(self, snapshot: Snapshot, row: Row) -> None:
-        found = [LoggedCommand(*each) for each in snapshot.rows(SELECT_SINCE, seq=self._row.seq, limit=ABSORBED_MAX)]
+        found = self._logged_since(snapshot)
         if self._row.seq and (not found or found[0].chain != self._chain):
             raise ScopeReplaced(self.scope)
         others = [each for each in found if self._row.seq < each.seq <= row.seq]
@@ -351,6 +352,18 @@ class PostgresStore:
         self.due_at = next_expiry(snapshot)
         self._row, self._chain = row, chain
         self._committed(Commit(self.scope, row.seq, chain, commands), self)
+
+    def _logged_since(self, snapshot: Snapshot) -> list[LoggedCommand]:
+        """The last command that is known and those after it, unless they are too many or too large."""
+        found: list[LoggedCommand] = []
+        size = 0
+        with closing(snapshot.each(SELECT_SINCE, seq=self._row.seq, limit=ABSORBED_MAX)) as rows:
+            for row in rows:
+                found.append(LoggedCommand(*row))
+                size += len(found[-1].facts)
+                if size > ABSORBED_BYTES_MAX:
+                    break
+        return found
 
     def checkpoint_if_due(self) -> None:
         """Nothing to do: the server does that."""

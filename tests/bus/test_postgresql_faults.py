@@ -683,6 +683,34 @@ def test_commits_of_others_are_noticed_without_looking_at_all_rows_for_each(
             there.close()
 
 
+@pytest.mark.parametrize(("bytes_max", "known"), [(0, False), (10_000, True)])
+def test_of_large_commits_of_others_not_all_is_held(
+    address: str, monkeypatch: pytest.MonkeyPatch, bytes_max: int, known: bool
+) -> None:
+    """After more than so many bytes about them, everything may have changed, as after many commits."""
+    monkeypatch.setattr("backscroll.bus.postgresql.store.ABSORBED_BYTES_MAX", bytes_max)
+    with (
+        Database(address, connections=4, wait_ms=2_000) as database,
+        Database(address, connections=4, wait_ms=2_000) as another,
+    ):
+        here, there = PostgresScopes(database), PostgresScopes(another)
+        told: list[Commit] = []
+        here.on_commit(lambda commit, _: told.append(commit))
+        try:
+            save_one(there, "busy")
+            store = here.open("busy")
+            with there.use("busy") as other, other.write() as transaction:
+                for _ in range(3):
+                    with command(transaction):
+                        pass
+            store.catch_up()
+            assert (told[-1].seq, told[-1].commands is not None) == (4, known)
+            assert told[-1].chain == there.open("busy").last_commit.chain
+        finally:
+            here.close()
+            there.close()
+
+
 def test_names_of_scopes_that_cannot_be_opened_are_not_remembered(address: str, admin: Admin) -> None:
     """Callers could fill the memory with them while the database refuses."""
     with Database(address, connections=4, wait_ms=100) as database:
