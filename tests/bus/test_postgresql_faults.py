@@ -37,6 +37,7 @@ from backscroll.schema import (
     DeleteAttachmentsForMessage,
     DeleteMedia,
     DeleteScope,
+    GetLog,
     GetMediaPart,
     GetScopeInfo,
     PutMedia,
@@ -47,7 +48,7 @@ from backscroll.schema.operations import Command
 from backscroll.schema.wire import DEFAULT_SCOPE
 from tests.bus.test_crashes import check_log, seed_of
 from tests.bus.test_memory import Peak
-from tests.support.exchanges import answer, logged
+from tests.support.exchanges import answer, logged, value_of
 from tests.support.messages import message_document, save_message, save_payload
 from tests.support.mounts import fill, small_disk_at
 from tests.support.notes import say
@@ -836,3 +837,23 @@ def test_no_more_is_fetched_than_a_reply_has_room_for(
     with Peak(daemon.process.pid) as peak:
         assert peer.ask(operation, query)["ok"]
     assert peak.bytes - before < 60 * MIB
+
+
+def test_a_long_queue_does_not_keep_other_daemons_from_the_scope(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction takes commands for a short time; the others, given again, take effect once and in their order."""
+    monkeypatch.setattr("backscroll.bus.dispatch.SHARED_SECONDS", 0.0)
+    with InProcess(tmp_path / "data", store=address) as transport:
+        dispatcher = transport.dispatcher
+        bodies = [body("save-message", save_payload(number), id=f"{number}") for number in range(4)]
+        bodies.insert(1, body("save-message", {"message": {}}, id="bad"))
+        batch = [dispatcher.receive(each) for each in bodies]
+        given = []
+        while batch:
+            replies = dispatcher.answer_commands(batch)
+            given.append([value_of(reply)["id"] for reply in replies])
+            batch = batch[len(replies) :]
+        assert given == [["0", "bad"], ["1"], ["2"], ["3"]]
+        entries = Client(transport=transport).ask(GetLog()).entries
+        assert [entry.id for entry in entries] == ["0", "1", "2", "3"]
