@@ -90,10 +90,10 @@ class PostgresScopes:
     @contextmanager
     def use_to_read(self, name: str) -> Iterator[ReadStore]:
         """The store of a scope; if it does not exist, an empty one, and nothing is created or remembered."""
-        if not self.has_files(name):
+        if name not in self._stores and not self.has_files(name):
             yield self._empty
             return
-        yield self._opened(name)
+        yield self._opened(name)  # who waits is told of what is in the store that is open
 
     @contextmanager
     def borrow_if_open(self, name: str) -> Iterator[PostgresStore | None]:

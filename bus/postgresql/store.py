@@ -338,14 +338,14 @@ class PostgresStore:
             raise ScopeReplaced(self.scope)
         others = [each for each in found if self._row.seq < each.seq <= row.seq]
         commands = None
-        if others and others[-1].seq == row.seq:
+        if others and len(others) == row.seq - self._row.seq:
             facts = [decode_facts(each.facts) for each in others]
             commands = [CommittedCommand(*each[:4], about.changes) for each, about in zip(others, facts, strict=True)]
             self.query_cache.evict([change for about in facts for change in about.changes], row.seq)
             if self._clients is not None:
                 self._clients.add(about.sender for about in facts if about.sender)
             chain = others[-1].chain
-        else:  # too many to look at them
+        else:  # too many to look at them, or a log that lacks some
             self.query_cache.evict_all(row.seq)
             self._clients = None
             chain = position_of(snapshot).chain

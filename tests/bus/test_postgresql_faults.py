@@ -809,6 +809,17 @@ def test_media_that_another_daemon_names_just_before_it_is_deleted_stays(
         assert client.ask(GetMediaPart(media_id, 0)) == b"picture"
 
 
+def test_a_query_waits_in_a_scope_that_does_not_exist_yet(peer: Peer, daemon: DaemonProcess) -> None:
+    """In `default`, too, which a daemon opens at its start: for as long as it says, and is then told."""
+    cursor = peer.ask("get-changes", {"after": "now"})["result"]["cursor"]
+    assert peer.ask("get-changes", {"after": cursor, "waitMs": 300})["result"]["changes"] == []
+    peer.request("get-changes", {"after": cursor, "waitMs": LONG_MS})
+    assert peer.silent(200)
+    with Peer(daemon.endpoint) as writer:
+        assert answer(writer, body("save-message", save_payload(1)))["ok"]
+    assert [each["id"] for each in peer.reply(REPLY_SECONDS)["result"]["changes"]] == ["m1"]
+
+
 # Large results
 
 
