@@ -70,10 +70,7 @@ class Blobs(Protocol):
         """Whether a part exists and was last put at this time or later, in milliseconds since the epoch."""
 
     def put_before(self, time_ms: int) -> Iterable[str]:
-        """The hashes of the parts last put before a time, in milliseconds since the epoch.
-
-        Those that a media has may be left out.
-        """
+        """The hashes of the parts last put before a time, in milliseconds since the epoch."""
 
     def remove_after_commit(self, sha256: str) -> None:
         """Remove a part after this transaction is durable; if it fails, the part stays."""

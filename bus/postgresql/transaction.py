@@ -20,10 +20,6 @@ from backscroll.schema.errors import TooLarge
 
 ROWS_AT_ONCE = 200  # that are fetched of a result which is read row by row
 BYTES_AT_ONCE = 512 * 1024  # in long values
-SELECT_UNUSED_BEFORE = """
-SELECT sha256 FROM blobs WHERE scope = $1 AND put_at < $2
-AND NOT EXISTS (SELECT 1 FROM media_parts WHERE scope = $1 AND media_parts.sha256 = blobs.sha256) ORDER BY put_at
-"""
 
 
 class Snapshot:
@@ -196,7 +192,8 @@ class Blobs:
         return bool(self._rows(found, sha256, time_ms))
 
     def put_before(self, time_ms: int) -> Iterable[str]:
-        return [sha256 for (sha256,) in self._rows(SELECT_UNUSED_BEFORE, time_ms)]
+        rows = self._rows("SELECT sha256 FROM blobs WHERE scope = $1 AND put_at < $2 ORDER BY put_at", time_ms)
+        return [row[0] for row in rows]
 
     def remove_after_commit(self, sha256: str) -> None:
         self._run("DELETE FROM blobs WHERE scope = $1 AND sha256 = $2", sha256)
