@@ -6,6 +6,7 @@ Uses neither sockets nor threads, so tests, fuzzers and benchmarks can run it di
 `_answer`, which has the only `try` around handlers.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -69,6 +70,8 @@ CLEARING_RETRY_SECONDS = 60.0
 """How long messages of cleared rooms stay that cannot be removed because of damage."""
 RUN_SECONDS = 0.025
 RUN_REPLY_BYTES = 4 * 2**20
+SHARED_SECONDS = 0.1
+"""After which a transaction takes no more commands, in a scope whose lock other daemons wait for."""
 NEXT_PAGES = (
     "and for the next page with `after`: what the list is ordered by, as it is in the last item. Ask on until a page is"
     " empty; a short one is not the last"
@@ -289,7 +292,8 @@ class Dispatcher:
 
         A command that already took effect gets the same reply again and is not executed. If one needs what is damaged,
         those before it and those after it have transactions of their own. After `RUN_SECONDS` no more of these are
-        begun: the replies are those to the first commands, at least one, and the others are to be given again.
+        begun, and where the scope is shared, no commands after `SHARED_SECONDS`: the replies are those to the first
+        commands, at least one, and the others are to be given again.
         """
         until = self._clock() + RUN_SECONDS
         decoded = [request for request in batch if self._decode(request)]  # the others have been refused
@@ -301,6 +305,8 @@ class Dispatcher:
                 return [request.reply for request in batch[:answered]]
             try:
                 self._execute_all(part, tried)
+                if len(tried) < len(part):  # others wait for the scope
+                    return [request.reply for request in batch[: batch.index(part[len(tried)])]]
             except Exception as error:  # noqa: BLE001  # nothing was committed: all requests fail
                 if self._scopes.is_unreadable(error):
                     parts += reversed(self._without_damaged(part, len(tried), error))
@@ -478,10 +484,11 @@ class Dispatcher:
         return True
 
     def _execute_all(self, requests: Sequence[Request], tried: list[Request]) -> None:
-        """Execute requests in one transaction. `tried` has those that were executed, also if it raises."""
+        """Execute requests in one transaction, at least the first. `tried` has those executed, also if it raises."""
         with self._scopes.use(requests[0].scope) as store:
             refused = self._refusal_of(requests) if self._scopes.may_refuse else None
-            store.transact(partial(self._answer_each, requests, refused, tried))
+            seconds = SHARED_SECONDS if store.is_shared else math.inf
+            store.transact(partial(self._answer_each, requests, refused, seconds, tried))
             if store.due_at is not None:
                 self.due.note(requests[0].scope, store.due_at)
 
@@ -568,11 +575,20 @@ class Dispatcher:
                     request.reply = self.refuse(request, worse)
 
     def _answer_each(
-        self, batch: Sequence[Request], refused: BackscrollError | None, tried: list[Request], db: Writes
+        self,
+        batch: Sequence[Request],
+        refused: BackscrollError | None,
+        seconds: float,
+        tried: list[Request],
+        db: Writes,
     ) -> None:
+        """Execute requests; after so many seconds no more are begun."""
         work = partial(self._answer_command, db, refused)
         tried.clear()  # this may be the second attempt
+        until = self._clock() + seconds
         for request in batch:
+            if tried and self._clock() >= until:
+                break
             request.reply = self._answer(request, work)
             tried.append(request)
 
@@ -699,17 +715,29 @@ class Dispatcher:
         if not commands:
             return
         try:
-            self._execute_own(store, commands, done)
+            self._execute_own(store, commands, due, done)
         except Exception as error:
             if not self._scopes.is_unreadable(error):
                 raise
             for command in commands:
                 with self._logged(scope, command.wire_name):
-                    self._execute_own(store, [command], done)
+                    self._execute_own(store, [command], due, done)
 
-    def _execute_own(self, store: Store, commands: Sequence[Command[Any]], done: dict[str, int]) -> None:
-        """Execute commands of the daemon's own in one transaction, and add how much each did."""
+    def _execute_own(
+        self,
+        store: Store,
+        commands: Sequence[Command[Any]],
+        due: Callable[[Reads], list[Command[Any]]],
+        done: dict[str, int],
+    ) -> None:
+        """Execute commands of the daemon's own in one transaction, and add how much each did.
+
+        Until it began, other daemons may have used what was to be deleted, or deleted it themselves.
+        """
         with store.write() as db:
+            if store.is_shared:
+                still_due = due(db)
+                commands = [each for each in commands if each in still_due]
             results = [execute(each, self._new_id(), db, self._handlers, attrgetter("result")) for each in commands]
         for command, result in zip(commands, results, strict=True):
             done[command.wire_name] = done.get(command.wire_name, 0) + (1 if result is None else result)

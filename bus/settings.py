@@ -36,6 +36,8 @@ CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
 NO_SETTINGS = (CONFIG_VARIABLE, TOKEN_VARIABLE, KEYS_VARIABLE)
 POSTGRESQL = ("postgresql://", "postgres://")
 """How addresses of PostgreSQL databases begin."""
+EXAMPLE = "postgresql://USER@HOST/DATABASE"
+"""What is shown in place of an address that is refused, because there may be a password in it."""
 HELP_COLUMN = 30
 
 T = TypeVar("T")
@@ -282,9 +284,7 @@ class Settings(BaseSettings):
     @classmethod
     def _is_postgresql(cls, store: str) -> str:
         if store and not store.startswith(POSTGRESQL):
-            raise ValueError(
-                f"{store!r} is no address of a PostgreSQL database, such as postgresql://USER@HOST/DATABASE"
-            )
+            raise ValueError(f"this is no address of a PostgreSQL database, such as {EXAMPLE}")
         return store
 
     @field_validator("scope_store")
@@ -293,7 +293,7 @@ class Settings(BaseSettings):
         for place in places:
             scope, _, address = place.partition("=")
             if not scope or not address.startswith(POSTGRESQL):
-                raise ValueError(f"{place!r} is not SCOPE=postgresql://USER@HOST/DATABASE")
+                raise ValueError(f"this is not SCOPE={EXAMPLE}")
         if places and not info.data.get("store"):
             raise ValueError("scopes can be in other PostgreSQL databases only if `store` names one for the others")
         return places

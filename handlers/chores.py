@@ -2,21 +2,22 @@
 
 from collections.abc import Callable
 from contextlib import closing
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any
 
 from peewee import SQL
 
 from backscroll.handlers import command_log, messages
-from backscroll.handlers.media import SELECT_UNNAMED_PARTS, SELECT_USE_OF_PART
-from backscroll.handlers.sql import Named, statement
+from backscroll.handlers.media import SELECT_UNNAMED_PARTS, SELECT_USED_PARTS
+from backscroll.handlers.sql import Named, statement, to_json
 from backscroll.handlers.storage import Reads, Writes
 from backscroll.schema.operations import Command, DeleteExpiredMessages, DeleteExpiredSessions, DeleteMedia
 from backscroll.schema.tables import Sessions
 
 UNUSED_PARTS_KEPT_MS = 24 * 60 * 60 * 1000  # the time an upload may take from a part to its `put-media`
 UNNAMED_MEDIA_KEPT_MS = 24 * 60 * 60 * 1000  # after the last attachment that named it, or after it was put again
+PARTS_AT_ONCE = 1_000  # that one statement asks about
 DELETED_PARTS_MAX = 1_000  # per run, of media that no attachment names; a media is deleted as a whole
 
 SELECT_EXPIRED = statement(Sessions.select(SQL("1")).where(Sessions.expires_at <= Named("now")).limit(SQL("1")))
@@ -24,11 +25,11 @@ SELECT_EXPIRED = statement(Sessions.select(SQL("1")).where(Sessions.expires_at <
 
 def remove_unused_parts(db: Writes) -> int:
     """Remove unused parts of media. Returns their number."""
-    unused = [
-        sha256
-        for sha256 in db.blobs.put_before(db.now - UNUSED_PARTS_KEPT_MS)
-        if db.row(SELECT_USE_OF_PART, sha256=sha256) is None
-    ]
+    unused: list[str] = []
+    put = iter(db.blobs.put_before(db.now - UNUSED_PARTS_KEPT_MS))
+    while some := list(islice(put, PARTS_AT_ONCE)):
+        used = {sha256 for (sha256,) in db.rows(SELECT_USED_PARTS, hashes=to_json(some).decode())}
+        unused += [sha256 for sha256 in some if sha256 not in used]
     for sha256 in unused:
         db.blobs.remove_after_commit(sha256)
     return len(unused)

@@ -117,6 +117,15 @@ class Guarded(peewee.WrappedNode):
         return ctx.sql(self.node)
 
 
+class Packed(peewee.WrappedNode):
+    """Columns that are selected as one text, which may be long."""
+
+    column: Final = peewee.TextField(null=True)
+
+    def __sql__(self, ctx: Any) -> Any:
+        return ctx.sql(self.node)
+
+
 def _column_type(column: Any, may_miss: bool) -> Any:
     """The type of the values of a selected column; `may_miss`: a row of a joined table may be missing."""
     if isinstance(column, Guarded):
@@ -250,7 +259,7 @@ class RowMapper(Generic[T]):
         if rare:
             values = self.fields[self._common :]
             packed = InDialect(peewee.fn.json_array(*values), peewee.fn.json_build_array(*values).cast("text"))
-            self.columns.append(peewee.Case(None, [(fields[rare_flag] == peewee.SQL("1"), packed)]))
+            self.columns.append(Packed(peewee.Case(None, [(fields[rare_flag] == peewee.SQL("1"), packed)])))
         self._parents = parents
         hints = get_type_hints(record_type, include_extras=True)
         documents = {at: name for at, name in enumerate(self.names) if isinstance(fields[name], Json)}

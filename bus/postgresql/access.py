@@ -17,6 +17,7 @@ from backscroll.bus.postgresql.connecting import (
     SHARED_SCOPE,
     Connection,
     Database,
+    commit,
     explained,
     transaction_start,
     wait_until,
@@ -104,7 +105,7 @@ class AccessDatabase:
         start = transaction_start(SHARED_SCOPE, "", "SELECT 1", lock_ms=wait_ms, statement_ms=statement_ms)
         with self._database.begun(start, writes=True, seconds=STATEMENT_SECONDS_MAX) as (connection, _):
             yield connection
-            connection.execute("COMMIT", prepare=False)
+            commit(connection)
 
 
 def _locked(connection: Connection, name: str) -> bytes | None:

@@ -6,6 +6,7 @@ rows of the open scopes are also looked at every second.
 """
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
@@ -88,10 +89,13 @@ class Commits:
 
     def _receive(self, connection: Connection) -> None:
         connection.execute(f"LISTEN {CHANNEL}")
+        look_at = time.monotonic()
         while not self._ended.is_set():
-            self._look(connection)
-            self._database.problem = ""
-            for notification in connection.notifies(timeout=POLL_SECONDS, stop_after=1):
+            if time.monotonic() >= look_at:  # and not after each notification, of which there may be hundreds a second
+                self._look(connection)
+                self._database.problem = ""
+                look_at = time.monotonic() + POLL_SECONDS
+            for notification in connection.notifies(timeout=max(0.001, look_at - time.monotonic()), stop_after=1):
                 self._notice_later(_seqs_of(notification.payload))
 
     def _look(self, connection: Connection) -> None:

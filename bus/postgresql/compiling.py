@@ -134,9 +134,9 @@ class StatementsWithin(dict[Statement, Compiled]):
     """
 
     def __missing__(self, statement: Statement) -> Compiled:
-        names, rows, summed = _summed(statement, "length", peewee.TextField)
+        names, rows, sized = _sized(statement, "length", peewee.TextField)
         where = f"WHERE total - size <= ${len(names) + NAMED_AFTER + 1}::bigint OR number = 2"
-        within = f"SELECT {rows} FROM ({summed}) AS t {where}"
+        within = f"SELECT {rows} FROM ({_summed(sized)}) AS t {where}"
         compiled = self[statement] = Compiled(within, (*names, "size_max"))
         return compiled
 
@@ -148,28 +148,41 @@ class StatementsBegun(dict[Statement, Compiled]):
     """
 
     def __missing__(self, statement: Statement) -> Compiled:
-        names, rows, summed = _summed(statement, "octet_length", peewee.TextField, peewee.BlobField)
+        names, rows, sized = _sized(statement, "octet_length", peewee.TextField, peewee.BlobField)
         bytes_max, rows_max = (f"${len(names) + NAMED_AFTER + at}::bigint" for at in (1, 2))
-        where = f"WHERE total - size <= {bytes_max} LIMIT {rows_max}"
-        begun = f"SELECT {rows}, total > {bytes_max} FROM ({summed}) AS t {where}"
+        summed = _summed(f"{sized} LIMIT {rows_max}")  # in there: the sum is over all rows, however many are returned
+        begun = f"SELECT {rows}, total > {bytes_max} FROM ({summed}) AS t WHERE total - size <= {bytes_max}"
         compiled = self[statement] = Compiled(begun, (*names, "bytes_max", "rows_max"))
         return compiled
 
 
-def _summed(statement: Statement, length: str, *long_types: type[peewee.Field]) -> tuple[tuple[str, ...], str, str]:
-    """The names and columns of a SELECT, and its text with the sizes of long values in each row, added up to it."""
+class StatementsSizes(dict[Statement, Compiled]):
+    """The text of SELECTs that return, in place of each row, the bytes in its long values."""
+
+    def __missing__(self, statement: Statement) -> Compiled:
+        names, _, sized = _sized(statement, "octet_length", peewee.TextField, peewee.BlobField)
+        compiled = self[statement] = Compiled(f"SELECT size FROM ({sized}) AS s", names)
+        return compiled
+
+
+def _sized(statement: Statement, length: str, *long_types: type[peewee.Field]) -> tuple[tuple[str, ...], str, str]:
+    """The names and columns of a SELECT, and its text with the size of long values in each row."""
     text, names = COMPILED[statement]
     query: Any = statement.query
     columns = query.selected_columns
     rows = ", ".join(f"c{at}" for at in range(len(columns)))
     long = [at for at, column in enumerate(columns) if isinstance(_column(column), long_types)]
     size = " + ".join(f"CASE WHEN octet_length(c{at}) > {LONG_BYTES} THEN {length}(c{at}) ELSE 0 END" for at in long)
-    sized = f"SELECT *, {size or '0'} AS size FROM ({text}) AS r ({rows})"
+    return names, rows, f"SELECT *, {size or '0'} AS size FROM ({text}) AS r ({rows})"
+
+
+def _summed(sized: str) -> str:
+    """The text with these sizes added up to each row, and its number."""
     summed = "sum(size) OVER (ROWS UNBOUNDED PRECEDING) AS total, row_number() OVER () AS number"
-    return names, rows, f"SELECT *, {summed} FROM ({sized}) AS s"
+    return f"SELECT *, {summed} FROM ({sized}) AS s"
 
 
-WITHIN, BEGUN = StatementsWithin(), StatementsBegun()
+WITHIN, BEGUN, SIZES = StatementsWithin(), StatementsBegun(), StatementsSizes()
 
 
 def _column(selected: Any) -> Any:

@@ -10,6 +10,7 @@ import psycopg
 from psycopg import conninfo, sql
 from psycopg import errors as pg
 from psycopg.adapt import Dumper
+from psycopg.errors import Diagnostic
 from psycopg.pq import TransactionStatus
 from psycopg.types.string import BytesBinaryDumper, StrDumperUnknown
 from psycopg_pool import ConnectionPool
@@ -40,6 +41,10 @@ PLANNING: Final = "".join(
 )
 """The handlers' statements are written for loops over indexes, which is all that SQLite does. So a plan is made once,
 and no worse one is chosen for a table without statistics, or because scopes have very different sizes."""
+SECRETS: Final = {"password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"}
+"""The parameters of an address that let whoever reads them connect as well."""
+WAIT_FOR_REPLICAS: Final = "SyncRepWaitForLSN"
+"""The function of the server that warns when it was interrupted; the transaction is committed nevertheless."""
 SHARED_SCOPE: Final = ""  # of what belongs to no caller's scope
 LIST_SCOPES: Final = "SET LOCAL backscroll.listing = 'on'"  # shows a transaction the rows of all scopes in `sequence`
 
@@ -55,6 +60,13 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
     answer_seconds: float = STATEMENT_SECONDS_MAX + ANSWER_SECONDS
     database: "Database"
+    has_skipped_replicas = False
+    """Whether a commit did not wait for the synchronous replicas, because it was interrupted."""
+
+    def note(self, notice: Diagnostic) -> None:
+        """Receive what the server says besides results."""
+        if notice.source_function == WAIT_FOR_REPLICAS:
+            self.has_skipped_replicas = True
 
     def wait(self, gen: Generator[Any, Any, T], interval: float = 0.1, timeout: float | None = None) -> T:
         return super().wait(self._bounded(gen), interval, timeout)
@@ -203,6 +215,7 @@ class Database:
 
     def _configure(self, connection: Connection) -> None:
         connection.database = self
+        connection.add_notice_handler(connection.note)
         connection.execute(PLANNING, prepare=False)
         connection.prepared_max = PREPARED_MAX
         connection.adapters.register_dumper(int, UntypedInt)
@@ -245,7 +258,7 @@ def shown(url: str) -> str:
         parts = conninfo.conninfo_to_dict(url)
     except psycopg.ProgrammingError:  # whose message may have a password in it
         raise BadSettings("the store is not an address of a PostgreSQL database: check its signs and `%`") from None
-    if {"password", "sslpassword"} & parts.keys():
+    if SECRETS & parts.keys():
         raise BadSettings(
             "the address of the store has a password in it, which every user of the machine could see: put it into "
             "PGPASSWORD, into a password file (PGPASSFILE), or into a service file"
@@ -292,6 +305,17 @@ def rows_of(connection: Connection, script: str) -> list[tuple[Any, ...]]:
     while cursor.nextset():
         pass
     return cursor.fetchall() if cursor.description else []
+
+
+def commit(connection: Connection, last: str = "") -> None:
+    """Execute a last statement, if there is one, and commit, in one round trip.
+
+    Raises `OperationalError`, as where the connection is lost, if it is not certain that synchronous replicas have it.
+    """
+    connection.has_skipped_replicas = False
+    connection.execute(f"{last}; COMMIT" if last else "COMMIT", prepare=False)
+    if connection.has_skipped_replicas:
+        raise psycopg.OperationalError("a commit was interrupted before the synchronous replicas had it")
 
 
 def migrate(connection: Connection, name: str) -> None:

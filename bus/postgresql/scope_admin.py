@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from backscroll.bus.postgresql.connecting import Connection, transaction_start
+from backscroll.bus.postgresql.connecting import Connection, commit, transaction_start
 from backscroll.bus.postgresql.transaction import Transaction
 from backscroll.handlers import clearing
 from backscroll.handlers.registry import Handlers
@@ -72,7 +72,7 @@ class PostgresScopeAdmin:
             if rows:
                 for table in OF_SCOPE:
                     connection.execute(f"DELETE FROM {table} WHERE scope = $1", (self.name,))
-                connection.execute("COMMIT", prepare=False)
+                commit(connection)
         self._scopes.forget(self.name)
 
     @contextmanager

@@ -90,10 +90,10 @@ class PostgresScopes:
     @contextmanager
     def use_to_read(self, name: str) -> Iterator[ReadStore]:
         """The store of a scope; if it does not exist, an empty one, and nothing is created or remembered."""
-        if not self.has_files(name):
+        if name not in self._stores and not self.has_files(name):
             yield self._empty
             return
-        yield self._opened(name)
+        yield self._opened(name)  # who waits is told of what is in the store that is open
 
     @contextmanager
     def borrow_if_open(self, name: str) -> Iterator[PostgresStore | None]:
@@ -112,13 +112,14 @@ class PostgresScopes:
         return self._stores.get(name)
 
     def _opened(self, name: str) -> PostgresStore:
-        self._last_used[name] = time.monotonic()
         store = self._stores.get(name)
         if store is not None:
+            self._last_used[name] = time.monotonic()
             return store
         opened = self._new_store(name)
         with self._lock:
             store = self._stores.setdefault(name, opened)
+            self._last_used[name] = time.monotonic()  # not before: names of scopes that cannot be opened would be kept
         if store is opened:  # who waits for the scope knows another state of it, or none
             self._committed(store.last_commit, store)
         if len(self._stores) > OPEN_MAX:

@@ -1,7 +1,7 @@
 """One scope in a PostgreSQL database, to which other daemons may write as well.
 
     write: BEGIN, lock and read the scope's row in `sequence` ──▶ absorb ──▶ commands ──▶ UPDATE sequence, COMMIT
-    read:  BEGIN, read the row ───────────────────────────────▶ absorb ──▶ queries ──▶ ROLLBACK
+    read:  BEGIN, read the row ───────────────────────────────▶ absorb ──▶ queries ──▶ COMMIT
 
 The row is the order of the scope's commands: its lock is held until the commit, and `seq` is read under it. What this
 daemon remembers of a scope (the end of its log, cached results, who sent what, what waits for what) is true until `seq`
@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import NamedTuple, NoReturn, TypeVar
 
 from backscroll.bus.clock_watch import wall_clock_ms
@@ -22,6 +22,7 @@ from backscroll.bus.postgresql.connecting import (
     STATEMENT_SECONDS_MAX,
     Connection,
     Database,
+    commit,
     literal,
     rows_of,
     transaction_start,
@@ -42,6 +43,7 @@ from backscroll.schema.command_log import CHAIN_START, decode_facts
 from backscroll.schema.tables import Commands
 
 ABSORBED_MAX = 100  # commands of others that are looked at one by one; after more, everything may have changed
+ABSORBED_BYTES_MAX = 4 * 2**20  # that the log has about them, besides their payloads
 
 SELECT_SINCE = statement(
     Commands.select(Commands.seq, Commands.at, Commands.id, Commands.type, Commands.facts, Commands.chain)
@@ -236,7 +238,7 @@ class PostgresStore:
         if not (transaction.rows_written or transaction.blobs.written):
             self.clearing = transaction.clearing
             if row.seq:  # not if the scope was made for this transaction
-                transaction.connection.execute("COMMIT", prepare=False)  # after a ROLLBACK all is prepared again
+                commit(transaction.connection)  # after a ROLLBACK all is prepared again
             return
         position = transaction.position
         changes = [change for command in transaction.commands for change in command.changes]
@@ -245,10 +247,9 @@ class PostgresStore:
             self.due_at = transaction.due_at  # before anybody can read what expires then
         scope, last_id = literal(self.scope), literal(position.last_id)
         new = f"seq = {position.seq}, last_id = {last_id}, chain = {literal(position.chain)}"
-        commit = f"UPDATE sequence SET {new} WHERE scope = {scope}; COMMIT"
         with self._knowing:  # who sees the commit before this thread has noted it waits until it has
             self._position = None  # unless it is certain that the commit took effect
-            rows_of(transaction.connection, commit)
+            commit(transaction.connection, f"UPDATE sequence SET {new} WHERE scope = {scope}")
             self._row = Row(position.seq, row.lineage, position.chain)
             self._chain, self._position = position.chain, position
             self.clearing = transaction.clearing
@@ -305,6 +306,7 @@ class PostgresStore:
         """The store that takes the place of this one, whose scope is another than it knew."""
         store = self._successor(self)
         self.query_cache = QueryCache(0)  # who still uses this one may read either history, so nothing is kept
+        self.clearing = False  # or who waits for the end of that would wait for ever
         return store
 
     # What others commit
@@ -331,25 +333,37 @@ class PostgresStore:
                 raise ScopeReplaced(self.scope)
 
     def _learn(self, snapshot: Snapshot, row: Row) -> None:
-        found = [LoggedCommand(*each) for each in snapshot.rows(SELECT_SINCE, seq=self._row.seq, limit=ABSORBED_MAX)]
+        found = self._logged_since(snapshot)
         if self._row.seq and (not found or found[0].chain != self._chain):
             raise ScopeReplaced(self.scope)
         others = [each for each in found if self._row.seq < each.seq <= row.seq]
         commands = None
-        if others and others[-1].seq == row.seq:
+        if others and len(others) == row.seq - self._row.seq:
             facts = [decode_facts(each.facts) for each in others]
             commands = [CommittedCommand(*each[:4], about.changes) for each, about in zip(others, facts, strict=True)]
             self.query_cache.evict([change for about in facts for change in about.changes], row.seq)
             if self.clients is not None:
                 self.clients.add(about.sender for about in facts if about.sender)
             chain = others[-1].chain
-        else:  # too many to look at them
+        else:  # too many to look at them, or a log that lacks some
             self.query_cache.evict_all(row.seq)
             self.clients = None
             chain = position_of(snapshot).chain
         self.due_at = next_expiry(snapshot)
         self._row, self._chain = row, chain
         self._committed(Commit(self.scope, row.seq, chain, commands), self)
+
+    def _logged_since(self, snapshot: Snapshot) -> list[LoggedCommand]:
+        """The last command that is known and those after it, unless they are too many or too large."""
+        found: list[LoggedCommand] = []
+        size = 0
+        with closing(snapshot.each(SELECT_SINCE, seq=self._row.seq, limit=ABSORBED_MAX)) as rows:
+            for row in rows:
+                found.append(LoggedCommand(*row))
+                size += len(found[-1].facts)
+                if size > ABSORBED_BYTES_MAX:
+                    break
+        return found
 
     def checkpoint_if_due(self) -> None:
         """Nothing to do: the server does that."""

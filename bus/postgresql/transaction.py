@@ -9,7 +9,7 @@ from psycopg import RawServerCursor
 from psycopg.pq import TransactionStatus
 
 from backscroll.bus.command_transaction import CommandTransaction, Environment, TransactionRolledBack
-from backscroll.bus.postgresql.compiling import BEGUN, COMPILED, WITHIN
+from backscroll.bus.postgresql.compiling import BEGUN, COMPILED, SIZES, WITHIN
 from backscroll.bus.postgresql.connecting import Connection
 from backscroll.bus.postgresql.errors import ends_transaction
 from backscroll.bus.stores import LARGE_BYTES, TAKES_TOO_LONG, BeforeLarge
@@ -78,12 +78,14 @@ class Snapshot:
         return [row[:-1] for row in rows]
 
     def _each_of_many(self, statement: Statement, values: dict[str, Any]) -> Iterator[Row]:
-        """The rows of any result, with four round trips or more."""
-        compiled = COMPILED[statement]
-        with RawServerCursor(self.connection, "each") as cursor:
-            cursor.itersize = ROWS_AT_ONCE
+        """The rows of any result, in eight round trips or more: first their sizes, so that few large ones are held."""
+        compiled, sizes = COMPILED[statement], SIZES[statement]
+        with RawServerCursor(self.connection, "each") as cursor, RawServerCursor(self.connection, "sizes") as ahead:
             cursor.execute(compiled.text, compiled.values(self.scope, values), binary=True)
-            yield from cursor
+            ahead.execute(sizes.text, sizes.values(self.scope, values), binary=True)
+            while found := ahead.fetchmany(ROWS_AT_ONCE):
+                for number in _numbers_at_once(size for (size,) in found):
+                    yield from cursor.fetchmany(number)
 
     def row(self, statement: Statement, /, **values: Any) -> Row | None:
         rows = self.rows(statement, **values)
@@ -92,6 +94,19 @@ class Snapshot:
     def _check_time(self) -> None:
         if self._until is not None and time.monotonic() > self._until:
             raise TooLarge(TAKES_TOO_LONG)
+
+
+def _numbers_at_once(sizes: Iterable[int]) -> Iterator[int]:
+    """How many of the next rows, given their sizes, have at most `BYTES_AT_ONCE` together; at least one."""
+    number = total = 0
+    for size in sizes:
+        if number and total + size > BYTES_AT_ONCE:
+            yield number
+            number = total = 0
+        number += 1
+        total += size
+    if number:
+        yield number
 
 
 class Transaction(CommandTransaction, Snapshot):

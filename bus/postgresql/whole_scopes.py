@@ -16,7 +16,7 @@ from psycopg_pool import PoolTimeout
 
 from backscroll.bus.copying import CannotCopy, Part
 from backscroll.bus.postgresql.compiling import COMPILED, SCOPE
-from backscroll.bus.postgresql.connecting import Connection, Database, transaction_start
+from backscroll.bus.postgresql.connecting import Connection, Database, commit, transaction_start
 from backscroll.bus.postgresql.scopes import SELECT_NAMES
 from backscroll.handlers.sql import Row, Statement, to_json
 from backscroll.handlers.whole_tables import UPDATE_END, End, WholeTable
@@ -92,7 +92,7 @@ class DatabasePlace:
     def writing(self, scope: str, /) -> Iterator[DatabaseScope]:
         with self._begun(scope, "", f"{INSERT_SCOPE}; {SELECT_SCOPE} FOR UPDATE", writes=True) as (connection, _):
             yield DatabaseScope(connection, scope)
-            connection.execute("COMMIT", prepare=False)
+            commit(connection)
 
     @contextmanager
     def _begun(self, scope: str, mode: str, then: str, *, writes: bool) -> Iterator[tuple[Connection, list[Row]]]:

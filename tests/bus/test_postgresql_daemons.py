@@ -409,7 +409,12 @@ def test_a_role_past_row_level_security_is_refused(
 
 
 @pytest.mark.parametrize(
-    "store", ["postgresql://ada:secret@localhost/chat", "postgresql://ada@localhost/chat?password=secret"]
+    "store",
+    [
+        "postgresql://ada:secret@localhost/chat",
+        "postgresql://ada@localhost/chat?password=secret",
+        "postgresql://ada@localhost/chat?scram_client_key=secret",
+    ],
 )
 def test_a_password_in_the_address_is_refused(tmp_path: Path, store: str) -> None:
     """Every user of the machine could see it. The message says where it belongs, and does not repeat it."""

@@ -20,20 +20,39 @@ import psycopg
 import pytest
 
 from backscroll.bus.inprocess import InProcess
-from backscroll.bus.postgresql.connecting import IDLE_SECONDS_MAX, Database
+from backscroll.bus.postgresql.commits import POLL_SECONDS, Commits
+from backscroll.bus.postgresql.connecting import IDLE_SECONDS_MAX, Connection, Database
 from backscroll.bus.postgresql.scopes import PostgresScopes
+from backscroll.bus.postgresql.transaction import Transaction
 from backscroll.bus.stores import Commit
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.handlers import HANDLERS
-from backscroll.schema import ClearRoomMessages, GetScopeInfo
+from backscroll.handlers import HANDLERS, command_log
+from backscroll.handlers.chores import media_due
+from backscroll.handlers.clearing import clear_room
+from backscroll.handlers.storage import Reads
+from backscroll.schema import (
+    Attachment,
+    ClearRoomMessages,
+    DeleteAttachmentsForMessage,
+    DeleteMedia,
+    DeleteScope,
+    GetLog,
+    GetMediaPart,
+    GetScopeInfo,
+    PutMedia,
+    PutMediaPart,
+    SaveAttachment,
+)
+from backscroll.schema.operations import Command
 from backscroll.schema.wire import DEFAULT_SCOPE
 from tests.bus.test_crashes import check_log, seed_of
-from tests.support.exchanges import answer, logged
-from tests.support.messages import save_message, save_payload
+from tests.bus.test_memory import Peak
+from tests.support.exchanges import answer, logged, value_of
+from tests.support.messages import message_document, save_message, save_payload
 from tests.support.mounts import fill, small_disk_at
 from tests.support.notes import say
-from tests.support.peers import Peer, Reply
+from tests.support.peers import Peer, Reply, resident_bytes
 from tests.support.postgresql import Server, name_in
 from tests.support.requests import body, fresh_id
 from tests.support.stores import command
@@ -359,6 +378,46 @@ def test_a_read_only_server_is_left_for_one_that_writes(peer: Peer, admin: Admin
     assert settled(peer, "save-message", save_payload(3))["ok"]
 
 
+# Replicas
+
+
+@contextmanager
+def no_replica(admin: Admin) -> Iterator[None]:
+    """During the block commits of other sessions wait for a synchronous replica that there is not."""
+    admin.execute("SET synchronous_commit = local")
+    admin.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    try:
+        admin.execute("SELECT pg_reload_conf()")
+        yield
+    finally:
+        admin.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        admin.execute("SELECT pg_reload_conf()")
+
+
+def test_a_commit_that_is_interrupted_before_replicas_have_it_is_not_acknowledged(
+    address: str, start_daemon: StartDaemon, admin: Admin
+) -> None:
+    """Neither by a stop nor by an administrator of the server, who both only end the wait: it is committed. The command
+    is `unavailable`, also when it is sent again, until replicas have it; and it took effect once.
+    """
+    daemon = start_daemon("--store", address, *FLAGS, "--drain-ms", "300", "--lock-wait-ms", "500")
+    cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    request = body("save-message", save_payload(1), id="save")
+    with no_replica(admin), Peer(daemon.endpoint) as peer:
+        for _ in range(2):
+            peer.send(request)
+            while peer.silent(20):
+                admin.execute(cancel)
+            assert peer.reply(REPLY_SECONDS)["error"]["code"] == "unavailable"
+        peer.send(request)
+        wait_until(lambda: bool(admin.execute(cancel.replace("pg_cancel_backend(pid)", "pid")).fetchall()))
+        assert daemon.stop() == 0
+        assert peer.reply(REPLY_SECONDS)["error"]["code"] == "unavailable"
+    with Peer(start_daemon("--store", address, *FLAGS).endpoint) as peer:
+        assert answer(peer, request)["seq"] == 1
+        assert len(logged(peer)) == 1
+
+
 # Disks
 
 
@@ -597,6 +656,76 @@ def test_a_closed_scope_is_asked_for_while_somebody_waits(address: str) -> None:
             there.close()
 
 
+def test_commits_of_others_are_noticed_without_looking_at_all_rows_for_each(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each daemon looks at the rows of its scopes once a second, however often it is told of commits."""
+    looks = Counter[object]()
+    look = Commits._look
+
+    def counted(commits: Commits, connection: Connection) -> None:
+        looks[commits] += 1
+        look(commits, connection)
+
+    monkeypatch.setattr(Commits, "_look", counted)
+    with (
+        Database(address, connections=4, wait_ms=2_000) as database,
+        Database(address, connections=4, wait_ms=2_000) as another,
+    ):
+        began = time.monotonic()
+        here, there = PostgresScopes(database), PostgresScopes(another)
+        try:
+            for number in range(1, 31):
+                save_one(there, "busy")
+                wait_until(lambda number=number: here.open("busy").seq == number)  # type: ignore[misc]
+            assert max(looks.values()) <= (time.monotonic() - began) / POLL_SECONDS + 1
+        finally:
+            here.close()
+            there.close()
+
+
+@pytest.mark.parametrize(("bytes_max", "known"), [(0, False), (10_000, True)])
+def test_of_large_commits_of_others_not_all_is_held(
+    address: str, monkeypatch: pytest.MonkeyPatch, bytes_max: int, known: bool
+) -> None:
+    """After more than so many bytes about them, everything may have changed, as after many commits."""
+    monkeypatch.setattr("backscroll.bus.postgresql.store.ABSORBED_BYTES_MAX", bytes_max)
+    with (
+        Database(address, connections=4, wait_ms=2_000) as database,
+        Database(address, connections=4, wait_ms=2_000) as another,
+    ):
+        here, there = PostgresScopes(database), PostgresScopes(another)
+        told: list[Commit] = []
+        here.on_commit(lambda commit, _: told.append(commit))
+        try:
+            save_one(there, "busy")
+            store = here.open("busy")
+            with there.use("busy") as other, other.write() as transaction:
+                for _ in range(3):
+                    with command(transaction):
+                        pass
+            store.catch_up()
+            assert (told[-1].seq, told[-1].commands is not None) == (4, known)
+            assert told[-1].chain == there.open("busy").last_commit.chain
+        finally:
+            here.close()
+            there.close()
+
+
+def test_names_of_scopes_that_cannot_be_opened_are_not_remembered(address: str, admin: Admin) -> None:
+    """Callers could fill the memory with them while the database refuses."""
+    with Database(address, connections=4, wait_ms=100) as database:
+        scopes = PostgresScopes(database)
+        try:
+            with admin.transaction():
+                admin.execute("LOCK TABLE cleared_rooms IN ACCESS EXCLUSIVE MODE")
+                with pytest.raises(psycopg.errors.LockNotAvailable):
+                    scopes.open("new")
+            assert "new" not in scopes._last_used
+        finally:
+            scopes.close()
+
+
 def test_a_store_does_not_go_on_in_a_scope_that_was_deleted(address: str) -> None:
     """A writer and a reader whose scope another daemon deleted go on with nothing of what the store knew."""
     with (
@@ -627,3 +756,115 @@ def test_the_removal_of_a_cleared_room_ends(address: str, tmp_path: Path) -> Non
         client.execute(ClearRoomMessages("r1"))
         assert not transport.store.clearing
         assert client.execute(GetScopeInfo()).purging == 0
+
+
+def test_the_removal_of_a_cleared_room_ends_in_a_scope_that_another_daemon_deletes(
+    address: str, tmp_path: Path
+) -> None:
+    """`compact-scope` goes on until nothing is left to be removed, also where that is because there is no scope."""
+    with (
+        InProcess(tmp_path / "a", store=address) as transport,
+        InProcess(tmp_path / "b", store=address) as other,
+        Client(transport=transport) as client,
+        Client(transport=other) as another,
+    ):
+        for at in range(150):
+            client.execute(save_message(at))
+        with transport.scopes.use(DEFAULT_SCOPE) as store, store.write() as db, db.command(fresh_id()) as context:
+            clear_room("r1", db, context)
+            command_log.append(ClearRoomMessages("r1"), None, db, context)
+        assert store.clearing
+        another.execute(DeleteScope())
+        transport.scopes.admin(DEFAULT_SCOPE, HANDLERS).compact()
+        assert client.execute(GetScopeInfo()).purging == 0
+
+
+def test_media_that_another_daemon_names_just_before_it_is_deleted_stays(
+    admin: Admin, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chores see in a snapshot what is due; what an attachment names by the time of their transaction is kept."""
+    with (
+        InProcess(tmp_path / "a", store=address) as transport,
+        InProcess(tmp_path / "b", store=address) as other,
+        Client(transport=transport) as client,
+    ):
+        media_id = client.execute(PutMedia([client.execute(PutMediaPart(b"picture"))], "image/png")).id
+        client.execute(SaveAttachment(Attachment(id="a1", message_id="m1", filename="picture.png", media_id=media_id)))
+        client.execute(DeleteAttachmentsForMessage("m1"))
+        admin.execute("UPDATE unnamed_media SET since = 1")
+        admin.execute("UPDATE blobs SET put_at = 1")
+
+        def due(db: Reads) -> list[Command[Any]]:
+            found = media_due(db)
+            if not isinstance(db, Transaction):
+                assert found == [DeleteMedia(media_id)]
+                client.execute(
+                    SaveAttachment(Attachment(id="a2", message_id="m1", filename="picture.png", media_id=media_id))
+                )
+            return found
+
+        monkeypatch.setattr("backscroll.bus.dispatch.COMMANDS_DUE", (due,))
+        other.scopes.open(DEFAULT_SCOPE)
+        other.dispatcher.run_chores(DEFAULT_SCOPE)
+        assert client.ask(GetMediaPart(media_id, 0)) == b"picture"
+
+
+def test_a_query_waits_in_a_scope_that_does_not_exist_yet(peer: Peer, daemon: DaemonProcess) -> None:
+    """In `default`, too, which a daemon opens at its start: for as long as it says, and is then told."""
+    cursor = peer.ask("get-changes", {"after": "now"})["result"]["cursor"]
+    assert peer.ask("get-changes", {"after": cursor, "waitMs": 300})["result"]["changes"] == []
+    peer.request("get-changes", {"after": cursor, "waitMs": LONG_MS})
+    assert peer.silent(200)
+    with Peer(daemon.endpoint) as writer:
+        assert answer(writer, body("save-message", save_payload(1)))["ok"]
+    assert [each["id"] for each in peer.reply(REPLY_SECONDS)["result"]["changes"]] == ["m1"]
+
+
+# Large results
+
+
+def saved_user(number: int) -> Any:
+    return {"user": USER | {"oderId": f"u{number}", "description": "x" * MIB}}
+
+
+def saved_message(number: int) -> Any:
+    return {"message": message_document(number) | {"mentions": [f"{each:04}{'x' * 500}" for each in range(2_000)]}}
+
+
+@pytest.mark.parametrize(
+    ("save", "payload", "operation", "query"),
+    [
+        ("save-user", saved_user, "list-users", {"limit": 120}),
+        ("save-message", saved_message, "get-message-page", {"roomId": "r1", "limit": 120}),
+    ],
+)
+def test_no_more_is_fetched_than_a_reply_has_room_for(
+    peer: Peer, daemon: DaemonProcess, save: str, payload: Callable[[int], Any], operation: str, query: Any
+) -> None:
+    """Of 120 MB that a query is about, whichever column they are in, the daemon holds a small part at any time."""
+    for number in range(120):
+        assert answer(peer, body(save, payload(number)))["ok"]
+    before = resident_bytes(daemon.process.pid)
+    with Peak(daemon.process.pid) as peak:
+        assert peer.ask(operation, query)["ok"]
+    assert peak.bytes - before < 60 * MIB
+
+
+def test_a_long_queue_does_not_keep_other_daemons_from_the_scope(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction takes commands for a short time; the others, given again, take effect once and in their order."""
+    monkeypatch.setattr("backscroll.bus.dispatch.SHARED_SECONDS", 0.0)
+    with InProcess(tmp_path / "data", store=address) as transport:
+        dispatcher = transport.dispatcher
+        bodies = [body("save-message", save_payload(number), id=f"{number}") for number in range(4)]
+        bodies.insert(1, body("save-message", {"message": {}}, id="bad"))
+        batch = [dispatcher.receive(each) for each in bodies]
+        given = []
+        while batch:
+            replies = dispatcher.answer_commands(batch)
+            given.append([value_of(reply)["id"] for reply in replies])
+            batch = batch[len(replies) :]
+        assert given == [["0", "bad"], ["1"], ["2"], ["3"]]
+        entries = Client(transport=transport).ask(GetLog()).entries
+        assert [entry.id for entry in entries] == ["0", "1", "2", "3"]

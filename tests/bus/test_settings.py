@@ -129,6 +129,22 @@ def test_an_address_of_several_servers_is_one_place(monkeypatch: pytest.MonkeyPa
     assert settings.scope_store == ("big=postgresql://c,d/chat", "more=postgresql://e/chat")
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--store", "postgres:/ada:secret@h/chat"],
+        ["--store", "postgresql://h/chat", "--scope-store", "postgresql://ada:secret@h/chat"],
+        ["--store", "postgresql://h/chat", "--scope-store", "big=postgres:/ada:secret@h/chat"],
+        ["--scope-store", "big=postgresql://ada:secret@h/chat"],
+    ],
+)
+def test_a_refused_address_is_not_repeated(flags: list[str]) -> None:
+    """It may have a password in it, and what is said ends up in logs."""
+    with pytest.raises(ValueError, match=r"-store: ") as caught:
+        from_command_line(flags)
+    assert "secret" not in str(caught.value)
+
+
 def test_a_flag_can_switch_off_what_the_environment_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Boolean settings also have a `--no-` flag, so that every source can be overridden."""
     monkeypatch.setenv("BACKSCROLL_EXIT_WITH_PARENT", "true")

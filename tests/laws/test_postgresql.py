@@ -16,7 +16,7 @@ from psycopg import sql
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.inprocess import InProcess
 from backscroll.bus.postgresql import commits, scopes
-from backscroll.bus.postgresql.compiling import BEGUN, COMPILED, WITHIN
+from backscroll.bus.postgresql.compiling import BEGUN, COMPILED, SIZES, WITHIN
 from backscroll.bus.postgresql.connecting import Database
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
@@ -119,7 +119,7 @@ def test_every_statement_of_a_daemon_itself_keeps_to_one_scope(
     """Among all that a daemon says to the server, only the statements above are about more than one scope."""
     with postgresql.database() as address, followed_conversation() as conversation:
         use_everything(address, tmp_path, clock)
-        ours = {each.text for statements in (BEGUN, COMPILED, WITHIN) for each in statements.values()}
+        ours = {each.text for statements in (BEGUN, COMPILED, SIZES, WITHIN) for each in statements.values()}
         said = [part for text in set(conversation.statements) - ours for part in text.split("; ")]
         about_tables = {part for part in said if re.search(rf"\b({'|'.join(NAMES)})\b", part)}
         assert any("UPDATE sequence SET seq" in part for part in about_tables)

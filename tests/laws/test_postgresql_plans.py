@@ -22,6 +22,7 @@ from backscroll.bus.postgresql.compiling import Compiled
 from backscroll.bus.postgresql.connecting import Database
 from backscroll.clients.python import Client
 from backscroll.schema import Batch, GetLog, GetMessagePage, GetMessages
+from backscroll.schema.wire import DEFAULT_SCOPE
 from tests.handlers.test_statements import QUERIES, fill
 from tests.laws.test_postgresql import as_superuser, rows_of
 from tests.support import filled_postgresql
@@ -221,6 +222,20 @@ def test_the_round_trips_of_the_commonest_requests(conversation: Conversation, i
         "get-message-page": 2 + 3,
         "get-messages": 2 + 2,
     }
+
+
+@pytest.mark.undescribed
+def test_the_chores_do_not_ask_about_each_part_of_media(conversation: Conversation, in_postgresql: InProcess) -> None:
+    """They hold the scope meanwhile, and so everybody who writes to it, at every daemon."""
+    client = Client(transport=in_postgresql)
+    counts = []
+    for size in (1, 12):
+        fill(client, size)
+        with in_postgresql.store.write() as db:
+            db.connection.execute("UPDATE blobs SET put_at = 1 WHERE scope = $1", (DEFAULT_SCOPE,))
+        chores = partial(in_postgresql.dispatcher.run_chores, DEFAULT_SCOPE)
+        counts.append(round_trips(conversation, in_postgresql, chores))
+    assert counts[1] == counts[0]
 
 
 @pytest.mark.undescribed

@@ -14,7 +14,7 @@ from psycopg.pq import Trace
 
 from backscroll import handlers
 from backscroll.bus import postgresql, sqlite
-from backscroll.bus.postgresql.compiling import BEGUN, COMPILED, WITHIN, Compiled
+from backscroll.bus.postgresql.compiling import BEGUN, COMPILED, SIZES, WITHIN, Compiled
 from backscroll.bus.postgresql.connecting import Connection, Database
 from backscroll.handlers.sql import STATEMENTS
 from tests.support.named_statements import modules_of, named_in
@@ -58,7 +58,8 @@ OF_TYPE: Final[dict[str, Any]] = {"text": "m0", "jsonb": '["m0", "m1", "r0"]', "
 def named_statements() -> dict[str, Compiled]:
     """Every statement of the registry that PostgreSQL may get, by name.
 
-    A SELECT is there twice more: as it is when rows are read until they are larger than fits, or are read one by one.
+    A SELECT is there three times more: as it is when rows are read until they are larger than fits, or one by one, at
+    first some and then all after their sizes.
     """
     ours = named_in([*modules_of(handlers), *modules_of(postgresql)])
     assert set(STATEMENTS) <= ours.keys() | named_in(modules_of(sqlite)).keys()
@@ -67,7 +68,8 @@ def named_statements() -> dict[str, Compiled]:
     selects = {found: name for found, name in kept.items() if type(found.query) is ModelSelect}
     within = {f"{name}, within": WITHIN[found] for found, name in selects.items()}
     begun = {f"{name}, begun": BEGUN[found] for found, name in selects.items()}
-    return {name: COMPILED[found] for found, name in kept.items()} | within | begun
+    sizes = {f"{name}, sizes": SIZES[found] for found, name in selects.items()}
+    return {name: COMPILED[found] for found, name in kept.items()} | within | begun | sizes
 
 
 def parameter_types(connection: "psycopg.Connection[Any]", text: str) -> list[str]:
