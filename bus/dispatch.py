@@ -522,14 +522,15 @@ class Dispatcher:
         If not, `due_at` is later than now at the end, so that queries go on even where nothing can be deleted now.
         """
         next_at: int | None = store.now() + EXPIRY_RETRY_MS
+        seq = store.seq
         try:
             with store.write() as db:
                 if not self._trusts_time(db.now):
                     return False
                 deleted = self._delete_expired(db)
-                next_at = next_expiry(db)
+                next_at, seq = next_expiry(db), db.position.seq
         finally:
-            store.due_at = next_at
+            store.note_expiry(next_at, seq)
             self.due.note(scope, next_at)
         if deleted:
             log.info("messages expired", scope=scope, deleted=deleted.deleted)

@@ -113,6 +113,9 @@ class Store(ReadStore, Protocol):
     def now(self) -> int:
         """The time of the store's clock, in milliseconds since the epoch."""
 
+    def note_expiry(self, at: int | None, seq: int) -> None:
+        """Note when something expires next, as of this commit; not if a later one is known."""
+
     def transact(self, work: Callable[[Writes], T]) -> T:
         """Call `work` with a durable transaction; a command that fails inside it does not affect the others.
 

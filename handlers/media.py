@@ -37,7 +37,9 @@ SELECT_ORDERED_PARTS = statement(
     .order_by(MediaParts.position)
 )
 SELECT_USE_OF_PART = statement(MediaParts.select(SQL("1")).where(MediaParts.sha256 == Named("sha256")).limit(SQL("1")))
-SELECT_USED_PARTS = statement(MediaParts.select(MediaParts.sha256).where(one_of(MediaParts.sha256, "hashes")))
+SELECT_USED_PARTS = statement(
+    MediaParts.select(MediaParts.sha256).distinct().where(one_of(MediaParts.sha256, "hashes"))
+)
 NAMING = Attachments.select(SQL("1")).where(Attachments.media_id == Media.id)
 INSERT_UNNAMED = statement(
     UnnamedMedia.insert_from(

@@ -177,6 +177,14 @@ def one_of(column: peewee.Field, name: str) -> InDialect:
     )
 
 
+def is_long_text(column: peewee.Field, name: str) -> InDialect:
+    """`column` equals the text bound to `name`; in PostgreSQL a column beside it has the hash, which fits an index."""
+    is_equal = column == Named(name)
+    hashed = peewee.SQL(f"{column.column_name}_hash")
+    wanted = peewee.fn.hashtextextended(Named(name), peewee.SQL("0"))
+    return InDialect(is_equal, peewee.Expression(hashed, "=", wanted) & is_equal)
+
+
 def unindexed(column: peewee.Field) -> InDialect:
     """`column` in a condition for which no index is used, because another condition selects fewer rows."""
     return InDialect(peewee.NodeList((peewee.SQL("+"), column)), column)

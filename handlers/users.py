@@ -6,7 +6,7 @@ from peewee import JOIN, SQL
 from backscroll.handlers import changes
 from backscroll.handlers.lists import Items, OrderedRows
 from backscroll.handlers.registry import Cached, handles
-from backscroll.handlers.sql import Named, Row, RowMapper, field_changes, from_json, statement, to_json
+from backscroll.handlers.sql import Named, Row, RowMapper, field_changes, from_json, is_long_text, statement, to_json
 from backscroll.handlers.storage import CommandContext, Reads, Writes
 from backscroll.schema.errors import Conflict, NotFound
 from backscroll.schema.operations import (
@@ -40,10 +40,10 @@ SELECT_BY_ODER_ID = statement(Users.select(*ROWS.columns).where(Users.oder_id ==
 SELECT_BY_ID = statement(
     Users.select(*ROWS.columns).where(Users.id == Named("user_id")).order_by(Users.oder_id).limit(SQL("1"))
 )
-SELECT_BY_PUBKEY = statement(Users.select(*ROWS.columns).where(Users.pubkey == Named("pubkey")))
+SELECT_BY_PUBKEY = statement(Users.select(*ROWS.columns).where(is_long_text(Users.pubkey, "pubkey")))
 SELECT_ALL = OrderedRows(Users.select(*ROWS.columns), [Users.created_at, Users.oder_id])
 SELECT_OTHER_WITH_PUBKEY = statement(
-    Users.select(SQL("1")).where((Users.pubkey == Named("pubkey")) & (Users.oder_id != Named("oder_id")))
+    Users.select(SQL("1")).where(is_long_text(Users.pubkey, "pubkey") & (Users.oder_id != Named("oder_id")))
 )
 SELECT_OF_ROOM = OrderedRows(
     Members.select(*MEMBER_COLUMNS, *ROWS.columns)

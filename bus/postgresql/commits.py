@@ -11,10 +11,16 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import msgspec
-import psycopg
 
 from backscroll.bus.logging import log
-from backscroll.bus.postgresql.connecting import ANSWER_SECONDS, LIST_SCOPES, SHARED_SCOPE, Connection, Database
+from backscroll.bus.postgresql.connecting import (
+    ANSWER_SECONDS,
+    LIST_SCOPES,
+    SHARED_SCOPE,
+    Connection,
+    Database,
+    check_server,
+)
 from backscroll.bus.postgresql.store import Row
 
 CHANNEL = "backscroll"
@@ -82,12 +88,14 @@ class Commits:
                 with self._database.beside_pool() as connection:
                     connection.answer_seconds = ANSWER_SECONDS
                     self._receive(connection)
-            except psycopg.Error as error:
-                self._database.problem = f"the database does not answer: {str(error).strip() or type(error).__name__}"
-                log.error("the database does not answer", database=self._database.name, error=str(error).strip())
+            except Exception as error:  # noqa: BLE001  # whatever it is, others' commits must be told of again
+                cause = str(error).strip() or type(error).__name__
+                self._database.problem = f"the database does not answer: {cause}"
+                log.error("the database does not answer", database=self._database.name, error=cause)
                 self._ended.wait(POLL_SECONDS)
 
     def _receive(self, connection: Connection) -> None:
+        check_server(connection, self._database.name)  # after a failover it may be another one, set up in another way
         connection.execute(f"LISTEN {CHANNEL}")
         look_at = time.monotonic()
         while not self._ended.is_set():

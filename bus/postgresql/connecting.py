@@ -138,7 +138,7 @@ class Database:
         """Connect, check the server and the role, and migrate the tables. Raises `CannotOpen`."""
         with explained(self.name):
             with self.beside_pool() as connection:
-                self.server_version = _check_server(connection, self.name)
+                self.server_version = check_server(connection, self.name)
                 migrate(connection, self.name)
             logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # `problem` says the same in the daemon's log
             self._pool.open()
@@ -346,7 +346,7 @@ def _version(connection: Connection) -> int:
     return int(rows[0][0]) if rows else 0
 
 
-def _check_server(connection: Connection, name: str) -> str:
+def check_server(connection: Connection, name: str) -> str:
     """The version of the server; raises `CannotOpen` if it or the role cannot be used."""
     [(version, number, encoding, durable)] = connection.execute(
         "SELECT current_setting('server_version'), current_setting('server_version_num')::integer,"

@@ -25,6 +25,10 @@ class ScopeReplaced(Exception):
     """Another daemon deleted the scope, or the server has an earlier state: what was known of it is not true."""
 
 
+class StatementInterrupted(Exception):
+    """A statement of a transaction that writes took too long, or was cancelled; nothing took effect."""
+
+
 def is_lost(error: BaseException) -> bool:
     """Whether an error says that the connection is gone, so that it is not known whether a commit took effect."""
     if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
@@ -44,9 +48,9 @@ def may_succeed_later(error: BaseException) -> bool:
 def ends_transaction(error: BaseException) -> bool:
     """Whether an error ends a whole transaction, not only the command that met it.
 
-    One that waited for a lock is not the last to do so: each of the others would wait as long.
+    One that waited for a lock, or for a server that is too slow, is not the last to do so: each would wait as long.
     """
-    return may_succeed_later(error) or isinstance(error, pg.LockNotAvailable)
+    return may_succeed_later(error) or isinstance(error, pg.LockNotAvailable | pg.QueryCanceled)
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -62,13 +66,13 @@ def wire_error(error: Exception) -> BackscrollError | None:
             return Unavailable("the scope was replaced by another daemon; try again")
         case pg.LockNotAvailable() | pg.SerializationFailure() | pg.DeadlockDetected():
             return Busy("another session of the database is in the way for long; try again")
+        case StatementInterrupted():
+            return Busy("a statement took too long, or was cancelled; try again")
         case pg.QueryCanceled():
             return TooLarge(TAKES_TOO_LONG)
         case pg.DiskFull():
             return Storage("the disk of the database server is full", retryable=True)
-        case pg.UniqueViolation() if may_succeed_later(error):
-            return Busy("another daemon is making this scope; try again")
-        case pg.IntegrityError():
+        case pg.IntegrityError() if not may_succeed_later(error):
             return Conflict("the change contradicts what is stored")
         case pg.InsufficientPrivilege():
             return Storage("the database refuses this to the daemon's role; README.md says which rights it needs")
@@ -83,6 +87,8 @@ def _other_error(error: Exception) -> BackscrollError | None:
         return Storage("the database is damaged; its operator restores it with PostgreSQL's own tools")
     if isinstance(error, pg.ReadOnlySqlTransaction):
         return Unavailable("the database is read-only now; try again")
+    if isinstance(error, pg.UniqueViolation):
+        return Busy("another daemon is making this scope; try again")
     if may_succeed_later(error):
         return Unavailable("the connection to the database was lost; try again")
     if isinstance(error, psycopg.Error):

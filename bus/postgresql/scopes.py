@@ -17,7 +17,7 @@ from backscroll.bus.postgresql.store import PostgresStore, Row
 from backscroll.bus.progress import Progress
 from backscroll.bus.query_cache import BYTES_MAX, QueryCache
 from backscroll.bus.sqlite.empty_store import EmptyStore
-from backscroll.bus.stores import IDLE_SECONDS, OPEN_MAX, BackupPlan, Commit, Committed, Outcome, ReadStore, Store
+from backscroll.bus.stores import IDLE_SECONDS, BackupPlan, Commit, Committed, Outcome, ReadStore, Store
 from backscroll.handlers.registry import Handlers
 from backscroll.handlers.scopes import ScopeAdmin
 from backscroll.handlers.storage import Retention
@@ -26,6 +26,7 @@ from backscroll.schema.replies import Backup, StorageHealth
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 REPLACED = Row(seq=-1)  # of a scope that is another by now: none that it has, so whoever waits for it is told
+OPEN_MAX = 128  # an open scope costs some memory, and neither files nor connections
 CLOSED_MAX = 10_000  # closed scopes whose end is remembered
 SELECT_NAMES = "SELECT scope FROM sequence ORDER BY scope"
 COUNT_SCOPES = "SELECT count(*) FROM sequence WHERE scope <> $1"

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import NamedTuple, NoReturn, TypeVar
 
+from psycopg import errors as pg
+
 from backscroll.bus.clock_watch import wall_clock_ms
 from backscroll.bus.command_transaction import Environment, SavepointNeeded, TransactionRolledBack
 from backscroll.bus.logging import log
@@ -28,7 +30,7 @@ from backscroll.bus.postgresql.connecting import (
     transaction_start,
     wait_until,
 )
-from backscroll.bus.postgresql.errors import ScopeReplaced, may_succeed_later
+from backscroll.bus.postgresql.errors import ScopeReplaced, StatementInterrupted, may_succeed_later
 from backscroll.bus.postgresql.transaction import Snapshot, Transaction
 from backscroll.bus.query_cache import QueryCache
 from backscroll.bus.sqlite.empty_store import EmptyStore
@@ -66,6 +68,10 @@ class Row(NamedTuple):
     seq: int = 0
     lineage: str = ""
     chain: bytes = b""
+
+    def commit_of(self, scope: str, commands: list[CommittedCommand] | None = None) -> Commit:
+        """The commit that left this row, of one command or several; None if they are not known."""
+        return Commit(scope, self.seq, self.chain or CHAIN_START, commands)
 
 
 class LoggedCommand(NamedTuple):
@@ -118,7 +124,7 @@ class PostgresStore:
         self._successor = successor or _no_successor
         self._empty = empty or EmptyStore(clock)
         self._knowing = threading.RLock()  # held while `seq` is compared and changed
-        self._row, self._chain = Row(), CHAIN_START  # the last commit that is known, and the chain after it
+        self._row = Row()  # the last commit that is known
         self._position: LogPosition | None = None  # of that or an earlier commit, for the next transaction that writes
         self.clients: KnownClients | None = None  # read by the first transaction that writes
         select = "SELECT seq, lineage, chain FROM sequence WHERE scope = {scope}"
@@ -129,7 +135,7 @@ class PostgresStore:
         self._read_mode, self._read_row = "ISOLATION LEVEL REPEATABLE READ READ ONLY", select
         with self._reading(None) as (connection, row):
             snapshot = self._snapshot(connection, None)
-            self._row, self._chain = row, row.chain or CHAIN_START
+            self._row = row
             self.clearing = is_clearing(snapshot)
             self.due_at = next_expiry(snapshot)
 
@@ -146,7 +152,7 @@ class PostgresStore:
     @property
     def last_commit(self) -> Commit:
         """The last commit that this daemon knows of, without its commands."""
-        return Commit(self.scope, self._row.seq, self._chain, None)
+        return self._row.commit_of(self.scope)
 
     @property
     def exists(self) -> bool:
@@ -183,15 +189,24 @@ class PostgresStore:
             with self.write() as transaction:
                 return work(transaction)
 
+    def note_expiry(self, at: int | None, seq: int) -> None:
+        """Note when something expires next, as of this commit; not if a later one is known."""
+        with self._knowing:
+            if self._row.seq <= seq:
+                self.due_at = at
+
     @contextmanager
     def write(self, *, savepoints: bool = True) -> Iterator[Transaction]:
         """A durable transaction; on any error it has no effect. With `savepoints`, commands can fail individually."""
-        with ExitStack() as stack:
-            try:
-                transaction = stack.enter_context(self._write(savepoints))
-            except ScopeReplaced:
-                transaction = stack.enter_context(self._begun_anew()._write(savepoints))
-            yield transaction
+        try:
+            with ExitStack() as stack:
+                try:
+                    transaction = stack.enter_context(self._write(savepoints))
+                except ScopeReplaced:
+                    transaction = stack.enter_context(self._begun_anew()._write(savepoints))
+                yield transaction
+        except pg.QueryCanceled as error:
+            raise StatementInterrupted from error
 
     @contextmanager
     def _write(self, savepoints: bool) -> Iterator[Transaction]:
@@ -243,21 +258,20 @@ class PostgresStore:
         position = transaction.position
         changes = [change for command in transaction.commands for change in command.changes]
         self.query_cache.evict(changes, position.seq)
-        if transaction.due_at is not None and (self.due_at is None or transaction.due_at < self.due_at):
-            self.due_at = transaction.due_at  # before anybody can read what expires then
         scope, last_id = literal(self.scope), literal(position.last_id)
         new = f"seq = {position.seq}, last_id = {last_id}, chain = {literal(position.chain)}"
         with self._knowing:  # who sees the commit before this thread has noted it waits until it has
             self._position = None  # unless it is certain that the commit took effect
+            if transaction.due_at is not None and (self.due_at is None or transaction.due_at < self.due_at):
+                self.due_at = transaction.due_at  # before anybody can read what expires then
             commit(transaction.connection, f"UPDATE sequence SET {new} WHERE scope = {scope}")
             self._row = Row(position.seq, row.lineage, position.chain)
-            self._chain, self._position = position.chain, position
+            self._position = position
             self.clearing = transaction.clearing
             if self.clients is not None:
                 self.clients.add(transaction.senders)
             if transaction.commands:
-                chain = position.chain
-                self._committed(Commit(self.scope, position.seq, chain, transaction.commands), self)
+                self._committed(self._row.commit_of(self.scope, transaction.commands), self)
 
     def _note_commit(self, transaction: Transaction) -> None:
         if transaction.commands:
@@ -307,6 +321,7 @@ class PostgresStore:
         store = self._successor(self)
         self.query_cache = QueryCache(0)  # who still uses this one may read either history, so nothing is kept
         self.clearing = False  # or who waits for the end of that would wait for ever
+        self.due_at = store.due_at
         return store
 
     # What others commit
@@ -334,7 +349,7 @@ class PostgresStore:
 
     def _learn(self, snapshot: Snapshot, row: Row) -> None:
         found = self._logged_since(snapshot)
-        if self._row.seq and (not found or found[0].chain != self._chain):
+        if self._row.seq and (not found or found[0].chain != self._row.chain):
             raise ScopeReplaced(self.scope)
         others = [each for each in found if self._row.seq < each.seq <= row.seq]
         commands = None
@@ -344,14 +359,12 @@ class PostgresStore:
             self.query_cache.evict([change for about in facts for change in about.changes], row.seq)
             if self.clients is not None:
                 self.clients.add(about.sender for about in facts if about.sender)
-            chain = others[-1].chain
         else:  # too many to look at them, or a log that lacks some
             self.query_cache.evict_all(row.seq)
             self.clients = None
-            chain = position_of(snapshot).chain
         self.due_at = next_expiry(snapshot)
-        self._row, self._chain = row, chain
-        self._committed(Commit(self.scope, row.seq, chain, commands), self)
+        self._row = row
+        self._committed(row.commit_of(self.scope, commands), self)
 
     def _logged_since(self, snapshot: Snapshot) -> list[LoggedCommand]:
         """The last command that is known and those after it, unless they are too many or too large."""

@@ -201,6 +201,10 @@ class SqliteStore:
         self._frame_bytes = FRAME_HEADER_BYTES + self._writer.pragma("page_size")
         _, self._wal_header = self._writer.read("main", WAL_FILE, 0, HEADER_BYTES)
 
+    def note_expiry(self, at: int | None, _seq: int) -> None:
+        """Note when something expires next."""
+        self.due_at = at
+
     def transact(self, work: Callable[[Transaction], T]) -> T:
         """Call `work` with a durable transaction; a command that fails inside it does not affect the others.
 

@@ -336,6 +336,19 @@ def test_a_deadlock_with_another_session_ends(peer: Peer, admin: Admin) -> None:
     assert [each["id"] for each in logged(peer)][2:] == ["update"]
 
 
+def test_a_command_whose_statement_is_cancelled_is_busy(peer: Peer, admin: Admin) -> None:
+    """It may be sent again, and then takes effect; by itself a query would be told to ask for less."""
+    assert peer.ask("save-message", save_payload(1))["ok"]
+    waiting = "FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with admin.transaction():
+        admin.execute("SELECT 1 FROM messages WHERE id = 'm1' FOR UPDATE")
+        peer.request("update-message", {"messageId": "m1", "updates": {"content": "new"}})
+        wait_until(lambda: bool(admin.execute(f"SELECT pg_cancel_backend(pid) {waiting}").fetchall()))
+        error = peer.reply(REPLY_SECONDS)["error"]
+    assert (error["code"], error["retryable"]) == ("busy", True)
+    assert answer(peer, body("update-message", {"messageId": "m1", "updates": {"content": "new"}}))["seq"] == 2
+
+
 def test_a_lock_held_for_long_is_busy(address: str, admin: Admin, start_daemon: StartDaemon) -> None:
     """Of the scope's row: its commands, not its queries, nor other scopes. Of a row that many commands change: they do
     not wait one after the other. Of a table: queries too. Afterwards all go on.

@@ -19,6 +19,7 @@ import pytest
 from backscroll.bus.dispatch import Dispatcher
 from backscroll.bus.failures import CannotOpen
 from backscroll.bus.inprocess import InProcess
+from backscroll.bus.postgresql import scopes as scopes_in_postgresql
 from backscroll.bus.sqlite import opening, scope_admin
 from backscroll.bus.sqlite.errors import wire_error
 from backscroll.bus.sqlite.opening import scope_named_in
@@ -47,6 +48,7 @@ from backscroll.schema import (
 )
 from backscroll.schema.migrations.sqlite import migrations
 from backscroll.schema.wire import JSON
+from tests.support.chosen_store import CHOSEN
 from tests.support.disks import FaultyDisk
 from tests.support.messages import save_message, save_payload
 from tests.support.peers import Peer, Reply, resident_bytes
@@ -351,7 +353,8 @@ def test_many_scopes_use_bounded_resources(start_daemon: StartDaemon) -> None:
     )
     sys.stdout.write(numbers + "\n")
     assert listed == sorted(["default", *names])
-    assert health["scopesOpen"] <= OPEN_MAX, numbers
+    open_max = scopes_in_postgresql.OPEN_MAX if CHOSEN.is_postgresql else OPEN_MAX
+    assert health["scopesOpen"] <= open_max, numbers
     at_most, last = sizes[50], sizes[300]
     assert last.files <= at_most.files + 10, numbers
     assert last.files < 25 + OPEN_MAX * 12, numbers

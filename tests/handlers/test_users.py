@@ -1,5 +1,6 @@
 """handlers/users.py: users by oderId, unique public keys, and the current user."""
 
+import random
 from typing import Any
 
 import pytest
@@ -54,6 +55,19 @@ def test_a_taken_public_key_is_a_conflict(client: Client) -> None:
         client.execute(UpdateUser("bob", UserUpdates(pubkey="k")))
     client.execute(UpdateUser("ada", UserUpdates(pubkey=None)))
     client.execute(UpdateUser("bob", UserUpdates(pubkey="k")))
+
+
+def test_a_public_key_may_be_long(client: Client) -> None:
+    """It is found, and belongs to one user, however long it is."""
+    draw = random.Random(20261127)  # so that it cannot be compressed
+    key = "".join(chr(draw.randrange(0x21, 0x2FFF)) for _ in range(50_000))
+    client.execute(SaveUser(user("ada", pubkey=key)))
+    found = client.ask(GetUserByPubkey(key))
+    assert found is not None
+    assert found.oder_id == "ada"
+    assert client.ask(GetUserByPubkey(key[:-1])) is None
+    with pytest.raises(Conflict, match=r"^\$\.payload\.user\.pubkey: "):
+        client.execute(SaveUser(user("bob", pubkey=key)))
 
 
 def test_update_user_keeps_clears_or_sets_each_field(client: Client) -> None:

@@ -161,9 +161,26 @@ def three_databases(postgresql: Server, directory: Path) -> Iterator[tuple[Admin
             stack.enter_context(psycopg.connect(as_superuser(each), autocommit=True)) for each in (both, alone, empty)
         ]
         for table in parents_first(connections[0]):
-            copy = f"jsonb_populate_record(t, jsonb_build_object('scope', '{OTHER}'))"
-            rows_changed(connections[0], f"INSERT INTO {table} SELECT ({copy}).* FROM {table} t")
+            rows_changed(connections[0], insertion_of_copies(connections[0], table, OTHER))
         yield connections[0], connections[1], connections[2]
+
+
+def columns_of(connection: Admin, table: str) -> str:
+    """The columns of a table that values can be given for."""
+    found = rows_of(
+        connection,
+        "SELECT attname FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0 AND attgenerated = ''"
+        " ORDER BY attnum",
+        table,
+    )
+    return ", ".join(name for (name,) in found)
+
+
+def insertion_of_copies(connection: Admin, table: str, scope: str) -> str:
+    """A statement that inserts a copy of each row of a table into a scope."""
+    columns = columns_of(connection, table)
+    copies = f"jsonb_populate_record(t, jsonb_build_object('scope', '{scope}'))"
+    return f"INSERT INTO {table} ({columns}) SELECT c.* FROM {table} t, LATERAL (SELECT {columns} FROM {copies}) c"
 
 
 def parents_first(connection: Admin) -> list[str]:
@@ -263,8 +280,7 @@ def test_a_statement_cannot_write_into_another_scope(filled: tuple[Admin, Admin]
         if not rows_of(admin, f"SELECT 1 FROM {table} {where} LIMIT 1"):
             continue
         with transaction_of(daemon, "scope", "" if table == "shared" else DEFAULT_SCOPE):
-            record = f"(jsonb_populate_record(t, jsonb_build_object('scope', '{NOBODY}'))).*"
-            assert refused(daemon, f"INSERT INTO {table} SELECT {record} FROM {table} t LIMIT 1") == REFUSED, table
+            assert refused(daemon, f"{insertion_of_copies(admin, table, NOBODY)} LIMIT 1") == REFUSED, table
             assert refused(daemon, f"UPDATE {table} SET scope = '{NOBODY}'") == REFUSED, table
             for change in (f"DELETE FROM {table}", f"UPDATE {table} SET scope = scope"):
                 assert rows_changed(daemon, f"{change} WHERE scope = '{OTHER}'") == 0, table
@@ -414,7 +430,8 @@ def copy_scope(scope: str, source: str, target: str) -> None:
     """Copy all rows of a scope into another database."""
     with psycopg.connect(as_superuser(source)) as old, psycopg.connect(as_superuser(target)) as new:
         for table in parents_first(old):
-            read = f"COPY (SELECT * FROM {table} WHERE scope = '{scope}') TO STDOUT"
-            with old.cursor().copy(read) as rows, new.cursor().copy(f"COPY {table} FROM STDIN") as copied:
+            columns = columns_of(old, table)
+            read = f"COPY (SELECT {columns} FROM {table} WHERE scope = '{scope}') TO STDOUT"
+            with old.cursor().copy(read) as rows, new.cursor().copy(f"COPY {table} ({columns}) FROM STDIN") as copied:
                 for row in rows:
                     copied.write(row)

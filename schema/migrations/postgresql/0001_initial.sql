@@ -140,9 +140,13 @@ CREATE TABLE users (
     created_at        BIGINT,
     updated_at        BIGINT,
     metadata          TEXT COLLATE "C",
-    PRIMARY KEY (scope, oder_id),
-    UNIQUE (scope, pubkey)
+    -- An entry of an index has at most 2,704 bytes, and keys may be longer. That each is of one user is seen to by those
+    -- who hold the lock of the scope. (A column, because row-level security keeps functions of columns from indexes.)
+    pubkey_hash       BIGINT GENERATED ALWAYS AS (hashtextextended(pubkey, 0)) STORED,
+    PRIMARY KEY (scope, oder_id)
 );
+
+CREATE INDEX users_by_pubkey ON users (scope, pubkey_hash);
 
 CREATE TABLE rooms (
     scope               TEXT COLLATE "C" NOT NULL,
