@@ -44,9 +44,9 @@ class AccessDatabase:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def read(self) -> dict[str, bytes]:
+    def read(self, *names: str) -> dict[str, bytes]:
         with explained(self._database.name), self._transaction() as connection:
-            rows = connection.execute(SELECT_ALL, (SHARED_SCOPE, [TOKENS, KEYS])).fetchall()
+            rows = connection.execute(SELECT_ALL, (SHARED_SCOPE, list(names or (TOKENS, KEYS)))).fetchall()
         return {name: value.encode() for name, value in rows}
 
     def change(self, name: str, change: Callable[[bytes | None], bytes]) -> bytes:

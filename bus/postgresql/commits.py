@@ -89,10 +89,17 @@ class Commits:
                     connection.answer_seconds = ANSWER_SECONDS
                     self._receive(connection)
             except Exception as error:  # noqa: BLE001  # whatever it is, others' commits must be told of again
-                cause = str(error).strip() or type(error).__name__
-                self._database.problem = f"the database does not answer: {cause}"
-                log.error("the database does not answer", database=self._database.name, error=cause)
+                self._note_problem(str(error).strip() or type(error).__name__)
                 self._ended.wait(POLL_SECONDS)
+
+    def _note_problem(self, cause: str) -> None:
+        """Say in `health`, and once in the log, that the database cannot be used, or with "" that it can."""
+        problem = cause and f"the database does not answer: {cause}"
+        if problem and problem != self._database.problem:
+            log.error("the database does not answer", database=self._database.name, error=cause)
+        elif self._database.problem and not problem:
+            log.info("the database answers again", database=self._database.name)
+        self._database.problem = problem
 
     def _receive(self, connection: Connection) -> None:
         check_server(connection, self._database.name)  # after a failover it may be another one, set up in another way
@@ -101,7 +108,7 @@ class Commits:
         while not self._ended.is_set():
             if time.monotonic() >= look_at:  # and not after each notification, of which there may be hundreds a second
                 self._look(connection)
-                self._database.problem = ""
+                self._note_problem("")
                 look_at = time.monotonic() + POLL_SECONDS
             for notification in connection.notifies(timeout=max(0.001, look_at - time.monotonic()), stop_after=1):
                 self._notice_later(_seqs_of(notification.payload))

@@ -19,6 +19,7 @@ from backscroll.bus.failures import BadSettings, CannotOpen
 from backscroll.bus.logging import log
 from backscroll.bus.postgresql.errors import may_succeed_later
 from backscroll.schema.migrations.postgresql import migrations
+from backscroll.schema.tables import TABLES, Scope
 
 VERSION_MIN: Final = 150_000
 CONNECTIONS_IDLE: Final = 1
@@ -45,6 +46,16 @@ SECRETS: Final = {"password", "sslpassword", "scram_client_key", "scram_server_k
 """The parameters of an address that let whoever reads them connect as well."""
 WAIT_FOR_REPLICAS: Final = "SyncRepWaitForLSN"
 """The function of the server that warns when it was interrupted; the transaction is committed nevertheless."""
+ADVICE: Final = {
+    "no password supplied": ". It is read from PGPASSWORD, a password file (PGPASSFILE), or a service file",
+    "does not exist": ". README.md has the statements that make the role and the database",
+    "definition of service": ". Services are in ~/.pg_service.conf, or in the file that PGSERVICEFILE names",
+    "42P07": ". It has tables of another program: make a database for backscroll alone",  # a table exists already
+    "3F000": ". Make the schema first: CREATE SCHEMA … AUTHORIZATION …",  # it does not exist
+    "42501": ". The role may not do that; README.md says which rights it needs",
+}
+"""What to do, by the code of an error or words in its message."""
+TABLES_HERE: Final = [*(table._meta.table_name for table in TABLES if table is not Scope), "blobs", "shared"]
 SHARED_SCOPE: Final = ""  # of what belongs to no caller's scope
 LIST_SCOPES: Final = "SET LOCAL backscroll.listing = 'on'"  # shows a transaction the rows of all scopes in `sequence`
 
@@ -140,6 +151,7 @@ class Database:
             with self.beside_pool() as connection:
                 self.server_version = check_server(connection, self.name)
                 migrate(connection, self.name)
+                _check_tables(connection, self.name)
             logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # `problem` says the same in the daemon's log
             self._pool.open()
 
@@ -263,8 +275,10 @@ def shown(url: str) -> str:
             "the address of the store has a password in it, which every user of the machine could see: put it into "
             "PGPASSWORD, into a password file (PGPASSFILE), or into a service file"
         )
-    host, name = parts.get("host") or parts.get("service") or "", parts.get("dbname") or ""
-    return f"postgresql://{host}/{name}"
+    if "service" in parts:
+        return f"postgresql://?service={parts['service']}"
+    user, port = (f"{parts['user']}@" if "user" in parts else ""), (f":{parts['port']}" if "port" in parts else "")
+    return f"postgresql://{user}{parts.get('host', '')}{port}/{parts.get('dbname', '')}"
 
 
 @contextmanager
@@ -273,8 +287,14 @@ def explained(name: str) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        detail = str(error).strip() or type(error).__name__
-        raise CannotOpen(f"{name} cannot be used: {detail}") from error
+        what, _, _ = (str(error).strip() or type(error).__name__).partition("\n")
+        advice = next((text for sign, text in ADVICE.items() if sign in (error.sqlstate, *_signs_in(what))), "")
+        raise CannotOpen(f"{name} cannot be used: {what}{advice}") from error
+
+
+def _signs_in(text: str) -> list[str]:
+    """The entries of `ADVICE` that are parts of a text: errors of connecting have no code."""
+    return [sign for sign in ADVICE if sign in text]
 
 
 def transaction_start(scope: str, mode: str, then: str, *, lock_ms: int, statement_ms: int) -> str:
@@ -363,6 +383,20 @@ def check_server(connection: Connection, name: str) -> str:
         )
     _check_role(connection, name)
     return str(version)
+
+
+def _check_tables(connection: Connection, name: str) -> None:
+    found = connection.execute(
+        "SELECT t FROM unnest($1::text[]) t LEFT JOIN pg_class ON oid = to_regclass(t)"
+        " WHERE (relrowsecurity AND relforcerowsecurity) IS NOT true",
+        (TABLES_HERE,),
+    ).fetchall()
+    if found:
+        raise CannotOpen(
+            f"{name} lacks tables, or row-level security that holds the owner back, too: "
+            f"{', '.join(table for (table,) in found)}. Restore it from a backup, or with ALTER TABLE … ENABLE, and "
+            "FORCE, ROW LEVEL SECURITY."
+        )
 
 
 def _check_role(connection: Connection, name: str) -> None:

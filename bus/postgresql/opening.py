@@ -1,13 +1,19 @@
 """Opening the databases that the settings name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 
+import msgspec
+
 from backscroll.bus.clock_watch import wall_clock_ms
+from backscroll.bus.failures import CannotOpen
+from backscroll.bus.postgresql.access import AccessDatabase
 from backscroll.bus.postgresql.connecting import Database
 from backscroll.bus.postgresql.scopes import PostgresScopes
 from backscroll.bus.settings import Settings
 from backscroll.handlers.storage import Retention
+
+ELSEWHERE = "elsewhere"  # the row of `shared` with the names of the scopes that are in other databases
 
 
 def open_scopes(
@@ -29,4 +35,27 @@ def open_scopes(
         query_cache_bytes=settings.query_cache_bytes,
         scopes_max=settings.scopes_max,
     )
-    return stack.enter_context(closing(scopes))
+    stack.enter_context(closing(scopes))
+    _check_places(databases[settings.store], scopes.access, places, settings.store)
+    return scopes
+
+
+def _check_places(database: Database, shared: AccessDatabase, places: Mapping[str, str], here: str) -> None:
+    """Raise `CannotOpen` if another daemon has had scopes in other databases, which these settings do not name.
+
+    Or else each daemon would have a scope of this name of its own. The names are in `shared`.
+    """
+    elsewhere = {scope for scope, address in places.items() if address != here}
+    known = _names(shared.read(ELSEWHERE).get(ELSEWHERE))
+    if missing := sorted(known - places.keys()):
+        raise CannotOpen(
+            f"{database.name}: other daemons have these scopes in other databases: {', '.join(missing)}. Name all "
+            "places with --scope-store, as they do; one that was moved back here as SCOPE= and the address of --store."
+        )
+    if elsewhere != known:
+        noted = msgspec.json.encode(sorted(elsewhere))
+        shared.change(ELSEWHERE, lambda _: noted)
+
+
+def _names(document: bytes | None) -> set[str]:
+    return msgspec.json.decode(document, type=set[str]) if document else set()

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -429,7 +430,9 @@ def test_a_password_in_the_address_is_refused(tmp_path: Path, store: str) -> Non
     [
         ("postgresql://ada@127.0.0.1:9/chat", "refused"),
         ("postgresql://ada@/chat?host=/nowhere", "No such file"),
-        ("postgresql://ada@{host}/none", "does not exist"),
+        ("postgresql://ada@{host}/none", "does not exist. README.md has the statements"),
+        ("postgresql://ada@127.0.0.1:9/chat", "postgresql://ada@127.0.0.1:9/chat cannot"),
+        ("postgresql://?service=nowhere", "the file that PGSERVICEFILE names"),
     ],
 )
 def test_a_missing_server_or_database_exits_with_4(postgresql: Server, tmp_path: Path, store: str, said: str) -> None:
@@ -441,6 +444,27 @@ def test_a_missing_server_or_database_exits_with_4(postgresql: Server, tmp_path:
     assert "cannot be used" in ended.stderr
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        ("ALTER TABLE messages DISABLE ROW LEVEL SECURITY", "lacks tables, or row-level security .*: messages"),
+        ("ALTER TABLE media NO FORCE ROW LEVEL SECURITY", "lacks tables, or row-level security .*: media"),
+        ("DROP TABLE reactions CASCADE", "lacks tables, or row-level security .*: reactions"),
+        ("UPDATE shared SET key = 'gone'", "It has tables of another program: make a database for backscroll alone"),
+    ],
+)
+def test_tables_that_are_not_as_they_were_made_are_refused(
+    address: str, postgresql: Server, tmp_path: Path, harm: str, said: str
+) -> None:
+    """Tables of another program, missing ones, and those that would show all scopes to a statement without one."""
+    with postgresql.admin_of(address) as admin:
+        admin.execute(harm)
+    ended = serve(tmp_path / "data", address)
+    assert ended.returncode == 4
+    assert re.search(said, ended.stderr), ended.stderr
+    assert "LINE" not in ended.stderr
 
 
 @pytest.mark.parametrize("package", ["psycopg", "psycopg_pool"])

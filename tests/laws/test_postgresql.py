@@ -31,6 +31,7 @@ from backscroll.schema import (
     GetScopeInfo,
     ListScopes,
 )
+from backscroll.schema.errors import Unavailable
 from backscroll.schema.tables import TABLES, Scope
 from backscroll.schema.wire import DEFAULT_SCOPE
 from tests import ROOT
@@ -47,6 +48,7 @@ from tests.support.postgresql_statements import (
     values_for,
     without_scope,
 )
+from tests.support.requests import fresh_id
 
 OTHER = "other"
 NOBODY = "nobody"
@@ -415,6 +417,26 @@ def test_a_scope_moves_to_another_database_while_others_are_written(
             for each in (client, big):
                 assert [message.id for message in each.ask(GetMessages("r1"))] == ["m1", "m2"]
             assert [entry.seq for entry in big.ask(GetLog()).entries] == [1, 2]
+
+
+def test_a_daemon_without_the_place_of_a_scope_is_refused(
+    start_daemon: StartDaemon, tmp_path: Path, postgresql: Server
+) -> None:
+    """It would begin a second scope of that name. One that was moved back is said to be here once."""
+
+    def serve(*flags: str) -> None:
+        start_daemon(*flags, data_dir=tmp_path / fresh_id()).stop()
+
+    with postgresql.database() as first, postgresql.database() as second:
+        serve("--store", first, "--scope-store", f"big={second}")
+        with pytest.raises(Unavailable, match="exit code 4"):
+            serve("--store", first)
+        assert "have these scopes in other databases: big." in (tmp_path / "daemon.log").read_text()
+        serve("--store", first, "--scope-store", f"big={second}", "--scope-store", f"large={second}")
+        with pytest.raises(Unavailable, match="exit code 4"):
+            serve("--store", first, "--scope-store", f"large={second}")
+        serve("--store", first, "--scope-store", f"big={first}", "--scope-store", f"large={first}")
+        serve("--store", first)
 
 
 def client_of(daemon: DaemonProcess, scope: str = DEFAULT_SCOPE) -> Client:
