@@ -29,7 +29,7 @@ if __name__ == "__main__":
 
 from backscroll.bus.connections import raise_file_limit
 from backscroll.bus.daemon import Daemon
-from backscroll.bus.directory import announced, default_endpoint, locked, note_store, place_for_endpoint
+from backscroll.bus.directory import announced, check_store, default_endpoint, locked, note_store, place_for_endpoint
 from backscroll.bus.failures import BadSettings, CannotStart
 from backscroll.bus.logging import log
 from backscroll.bus.postgresql import packages_needed
@@ -81,8 +81,10 @@ def serve(settings: Settings) -> None:
     tune_process()
     with ExitStack() as stack:
         stack.enter_context(locked(settings.data_dir))
+        check_store(settings.data_dir, settings.store)
         scopes = _open_scopes(settings, stack)
-        note_store(settings.data_dir, settings.store)
+        if settings.store:
+            note_store(settings.data_dir, settings.store)
         place = stack.enter_context(place_for_endpoint(settings.data_dir))
         endpoints = settings.endpoint
         if all(each.startswith("curve://") for each in endpoints):  # which only clients with keys can use

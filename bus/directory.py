@@ -19,11 +19,11 @@ try:
 except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
-from backscroll.bus.failures import AlreadyRunning, CannotOpen
+from backscroll.bus.failures import AlreadyRunning, BadSettings, CannotOpen
 from backscroll.bus.files import is_private, write_whole
 from backscroll.bus.logging import log
 from backscroll.bus.watched_files import WatchedFiles
-from backscroll.schema.paths import ENDPOINT_FILE, STORE_FILE, runtime_dir
+from backscroll.schema.paths import ENDPOINT_FILE, STORE_FILE, runtime_dir, start_command, store_of
 
 SOCKET_PATH_BYTES_MAX = 100  # the limit on ipc paths is lowest on macOS, about 103
 LOCK_FILE = "lock"
@@ -206,13 +206,32 @@ def announced(directory: Path, ready: dict[str, Any]) -> Iterator[None]:
         _remove_own(path, files)
 
 
+def check_store(directory: Path, store: str) -> None:
+    """Raise `BadSettings` if a daemon with this store would not serve what the directory has; empty stands for files.
+
+    Else somebody who forgets a flag would find all data gone, and write new data to another place.
+    """
+    if not store and store_of(directory) is not None:
+        raise BadSettings(
+            f"the data of {directory} is in PostgreSQL. Start the daemon with `{start_command(directory)}`, or name"
+            f" another data directory. (To have files there from now on, remove {directory / STORE_FILE}.)"
+        )
+    if store and has_scopes_in_files(directory):
+        raise BadSettings(
+            f"{directory} holds scopes in files, which a daemon with a store does not serve. Copy them with"
+            f" `backscroll copy {directory} postgresql://USER@HOST/DATABASE`, and name another data directory."
+        )
+
+
+def has_scopes_in_files(directory: Path) -> bool:
+    """Whether the directory has the database of a scope."""
+    return (directory / "default.db").exists() or any(directory.glob("scopes/*.db"))
+
+
 def note_store(directory: Path, store: str) -> None:
-    """Write the address of the database that has the data into `store.json`; without one, remove that file."""
-    with suppress(OSError):  # the disk is full, or the directory read-only; only messages depend on it
-        if store:
-            write_whole(directory / STORE_FILE, json.dumps({"store": store}).encode())
-        else:
-            (directory / STORE_FILE).unlink(missing_ok=True)
+    """Write the address of the database that has the data into `store.json`."""
+    with suppress(OSError):  # the disk is full, or the directory read-only; the daemon can do without
+        write_whole(directory / STORE_FILE, json.dumps({"store": store}).encode())
 
 
 @contextmanager

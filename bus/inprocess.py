@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from backscroll.bus.clock_watch import wall_clock_ms
-from backscroll.bus.directory import locked
+from backscroll.bus.directory import check_store, locked
 from backscroll.bus.dispatch import Dispatcher
 from backscroll.bus.gate import Gate
 from backscroll.bus.settings import Settings
@@ -31,8 +31,9 @@ class InProcess:
     """A client's transport that answers each request while it is sent. Locks the data directory like a daemon.
 
     `clock` returns the current time in milliseconds since the epoch; `vfs` names an apsw VFS, for fault injection.
-    `store` is the address of a PostgreSQL database that holds the data in place of files. Raises `AlreadyRunning` or
-    `CannotOpen`. A forked child must not use it; `close` does nothing there.
+    `store` is the address of a PostgreSQL database that holds the data in place of files. Raises `AlreadyRunning`,
+    `CannotOpen`, or `BadSettings` if the directory's data is in the other kind of store. A forked child must not use
+    it; `close` does nothing there.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class InProcess:
         self._pid = os.getpid()
         with ExitStack() as stack:
             stack.enter_context(locked(data_dir))
+            check_store(data_dir, store)
             if store:
                 self.scopes: Any = _open_databases(data_dir, store, clock, stack)
             else:

@@ -1,6 +1,7 @@
-"""How clients find a daemon: the default data directory, and the file in it that contains the endpoints."""
+"""How clients find a daemon: the default data directory, and the files in it that daemons write for them."""
 
 import hashlib
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -13,7 +14,7 @@ there, the file is in `runtime_dir`."""
 
 STORE_FILE = "store.json"
 """A daemon whose data is in a database writes this file into its data directory: `{"store": ADDRESS}`, which has no
-password in it. There are no files to start another daemon on then."""
+password in it. No daemon is started on files there then."""
 
 STORE_VARIABLE = "BACKSCROLL_STORE"
 """The environment variable with the address of the database for a daemon's data."""
@@ -36,6 +37,24 @@ def default_data_dir() -> Path:
         return platformdirs.user_data_path("backscroll", appauthor=False)
     except RuntimeError as error:
         raise FileNotFoundError(f"{error}; or name a data directory (--data-dir, BACKSCROLL_DATA_DIR)") from error
+
+
+def store_of(directory: Path) -> str | None:
+    """The address of the database that has the data of the daemons in this directory; None if files have it."""
+    try:
+        noted = json.loads((directory / STORE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    store = noted.get("store") if isinstance(noted, dict) else None
+    return store if isinstance(store, str) else None
+
+
+def start_command(directory: Path) -> str:
+    """What to type to start a daemon on a data directory, with the address of its database if it has one."""
+    from shlex import quote  # for messages alone
+
+    store = store_of(directory)
+    return f"backscroll serve{f' --store {quote(store)}' if store else ''} --data-dir {directory}"
 
 
 def runtime_dir(data_dir: Path) -> Path:

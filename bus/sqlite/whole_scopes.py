@@ -13,7 +13,7 @@ import apsw
 import msgspec
 
 from backscroll.bus.copying import CannotCopy, Part
-from backscroll.bus.directory import is_data_directory, is_new, locked
+from backscroll.bus.directory import has_scopes_in_files, is_data_directory, is_new, locked
 from backscroll.bus.failures import RESCUE, CannotStart
 from backscroll.bus.files import size_of
 from backscroll.bus.sqlite import opening
@@ -27,6 +27,7 @@ from backscroll.handlers.command_log import position_of
 from backscroll.handlers.sql import Row, Statement
 from backscroll.handlers.whole_tables import UPDATE_END, End, WholeTable
 from backscroll.schema.errors import BackscrollError
+from backscroll.schema.paths import store_of
 
 ERRORS = (apsw.Error, OSError, UnicodeDecodeError, msgspec.DecodeError, DamagedBlob, BackscrollError, CannotStart)
 
@@ -120,6 +121,11 @@ def opened(directory: Path, *, to_write: bool) -> Iterator[DirectoryPlace]:
 
     One that is written to may be new.
     """
+    if store_of(directory) is not None and (to_write or not has_scopes_in_files(directory)):
+        raise CannotCopy(
+            f"nothing was copied: the data of {directory} is in PostgreSQL, not in its files; name another directory,"
+            " or the database"
+        )
     if not is_data_directory(directory) and not (to_write and is_new(directory)):
         what = "neither a data directory nor empty" if to_write else "not a data directory"
         raise CannotCopy(f"nothing was copied: {directory} is {what}")

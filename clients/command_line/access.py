@@ -17,9 +17,9 @@ import zmq
 from backscroll.clients.command_line import output
 from backscroll.clients.command_line.exits import EXIT_USAGE, complain
 from backscroll.clients.python.client import Client
-from backscroll.clients.python.daemon_access import clients_of, holds_database, store_of
+from backscroll.clients.python.daemon_access import clients_of, holds_database
 from backscroll.schema.operations import AddKey, CreateToken, ListKeys, ListTokens, RevokeKey, RevokeToken
-from backscroll.schema.paths import default_data_dir
+from backscroll.schema.paths import default_data_dir, store_of
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}

@@ -17,6 +17,7 @@ from backscroll.clients.python.daemon_access import Clients, clients_of, holds_d
 from backscroll.clients.python.log_replay import Until, checked, lines_of, replay, until
 from backscroll.schema.log_file import LogLine, LogReader, time_of
 from backscroll.schema.operations import GetLog
+from backscroll.schema.paths import store_of
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 
@@ -30,6 +31,8 @@ def replay_file(options: argparse.Namespace) -> int:
         return complain(f"--at: give a time such as 2026-01-01T12:00:00Z, not {options.at!r}", EXIT_USAGE)
     if options.into is not None and holds_database(options.into):
         return complain(f"--into: {options.into} holds a database already; name a fresh directory", EXIT_USAGE)
+    if options.into is not None and store_of(options.into) is not None:
+        return complain(f"--into: the data of {options.into} is in PostgreSQL; name a fresh directory", EXIT_USAGE)
     with ExitStack() as stack:
         file = stack.enter_context(opened(options.file))
         read = _Counted(lines_of(file))

@@ -8,7 +8,14 @@ from typing import Any, NamedTuple, Self
 
 from backscroll.schema.errors import Invalid, Unauthenticated, Unavailable
 from backscroll.schema.limits import AUTH_BYTES_MAX
-from backscroll.schema.paths import ENDPOINT_FILE, KEYS_VARIABLE, TOKEN_VARIABLE, default_data_dir, runtime_dir
+from backscroll.schema.paths import (
+    ENDPOINT_FILE,
+    KEYS_VARIABLE,
+    TOKEN_VARIABLE,
+    default_data_dir,
+    runtime_dir,
+    start_command,
+)
 
 LOOPBACK_HOSTS = ("127.0.0.1", "[::1]", "localhost")
 NEED_TOKEN = ("tcp://", "curve://")
@@ -49,9 +56,7 @@ def find_endpoint(endpoint: str | None, data_dir: Path | str | None) -> str:
     directory = default_data_dir() if data_dir is None else Path(data_dir)
     endpoints = announced(directory).get("endpoints") or [None]
     if not isinstance(endpoints[0], str):
-        raise Unavailable(
-            f"no daemon is ready in {directory}: start one with `backscroll serve --data-dir {directory}`"
-        )
+        raise Unavailable(f"no daemon is ready in {directory}: start one with `{start_command(directory)}`")
     return endpoints[0]
 
 

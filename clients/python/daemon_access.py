@@ -4,7 +4,6 @@ Nothing here opens a database itself; the daemon's lock on the directory prevent
 where the data is in a database: the user's own knows how to reach that.
 """
 
-import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from backscroll.clients.python.client import Client, ZmqTransport
 from backscroll.clients.python.daemon_process import DaemonProcess
 from backscroll.schema.errors import NoReply, Unavailable
 from backscroll.schema.operations import GetScopeInfo, Health
-from backscroll.schema.paths import STORE_FILE, STORE_VARIABLE, default_data_dir
+from backscroll.schema.paths import STORE_VARIABLE, default_data_dir, start_command, store_of
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 PING_MS = 1_000  # a daemon that does not answer in this time was killed and has left its address behind
@@ -96,24 +95,13 @@ def holds_database(directory: Path) -> bool:
     return any(True for pattern in ("default.db*", "scopes/*") for _ in directory.glob(pattern))
 
 
-def store_of(directory: Path) -> str | None:
-    """The address of the database that has the data of the last daemon in this directory; None if files have it."""
-    try:
-        noted = json.loads((directory / STORE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    store = noted.get("store") if isinstance(noted, dict) else None
-    return store if isinstance(store, str) else None
-
-
 def _check_has_files(directory: Path) -> None:
     """Raise `CannotReach` for a directory whose daemons have their data in a database, or would have it there."""
-    store = store_of(directory)
-    if store is not None:
-        start = f"backscroll serve --store {store} --data-dir {directory}"
+    if store_of(directory) is not None:
+        start = start_command(directory)
         raise CannotReach(f"the data of {directory} is in PostgreSQL, and no daemon is running there: run `{start}`")
     if os.environ.get(STORE_VARIABLE) and not holds_database(directory):
-        start = f"backscroll serve --data-dir {directory}"
+        start = start_command(directory)
         raise CannotReach(f"{STORE_VARIABLE} names a database, and no daemon is running in {directory}: run `{start}`")
 
 

@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
+from backscroll.bus.failures import BadSettings
+from backscroll.bus.inprocess import InProcess
 from backscroll.clients.python import Client
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.schema import GetMessagePage
+from backscroll.schema import GetMessagePage, Unavailable
 from backscroll.schema.wire import DEFAULT_SCOPE
 from tests.bus.test_crashes import (
     CREATED,
@@ -372,6 +374,41 @@ def test_a_database_of_a_newer_version_is_refused(postgresql: Server, address: s
     assert "schema version 99" in ended.stderr
     assert "Use the newer backscroll" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_files_are_not_begun_where_the_data_is_in_a_database(
+    start_daemon: StartDaemon, address: str, tmp_path: Path
+) -> None:
+    """A daemon without its `--store` is refused with the command to type, and nothing in the directory changes."""
+    directory = tmp_path / "data"
+    start_daemon("--store", address, data_dir=directory).stop()
+    before = sorted(path.name for path in directory.iterdir())
+    ended = serve(directory, "")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"`backscroll serve --store '{address}' --data-dir {directory}`" in ended.stderr
+    assert f"remove {directory / 'store.json'}" in ended.stderr
+    with pytest.raises(BadSettings, match="is in PostgreSQL"):
+        InProcess(directory)
+    with pytest.raises(Unavailable, match="exit code 2"):
+        start_daemon(data_dir=directory)
+    assert sorted(path.name for path in directory.iterdir()) == before
+    start_daemon("--store", address, data_dir=directory).stop()
+    (directory / "store.json").unlink()
+    start_daemon(data_dir=directory)
+
+
+def test_scopes_in_files_are_not_passed_over(address: str, tmp_path: Path) -> None:
+    """A daemon with a store does not start in a directory that holds scopes in files; the message says how to copy."""
+    directory = tmp_path / "data"
+    with InProcess(directory):
+        pass
+    ended = serve(directory, address)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"{directory} holds scopes in files, which a daemon with a store does not serve" in ended.stderr
+    assert f"`backscroll copy {directory} postgresql://" in ended.stderr
+    assert not (directory / "store.json").exists()
+    with pytest.raises(BadSettings, match="holds scopes in files"):
+        InProcess(directory, store=address)
 
 
 def test_daemons_that_start_at_once_on_an_empty_database_all_serve(postgresql: Server, tmp_path: Path) -> None:

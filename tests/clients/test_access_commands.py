@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from backscroll.bus.directory import note_store
 from backscroll.clients.python import Client
 from backscroll.clients.python.address import Curve
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.schema import CreateToken, Invalid, ListTokens
+from backscroll.schema import CreateToken, Invalid, ListTokens, Unavailable
 from backscroll.schema.limits import MILLIS_MAX
 from tests.clients.conftest import Run
 from tests.support.messages import save_payload
@@ -146,7 +147,7 @@ def test_with_a_database_a_daemon_has_to_run(
         for words in ("token create b --right read", "token list", "keys create b", "keys server", "log export"):
             code, out, err = run(*words.split(), *there)
             assert (code, out) == (2, "")
-            assert f"no daemon is running there: run `backscroll serve --store {address} --data-dir" in err
+            assert f"no daemon is running there: run `backscroll serve --store '{address}' --data-dir" in err
         assert sorted(path.name for path in (tmp_path / "data").iterdir()) == before
         monkeypatch.setenv("BACKSCROLL_STORE", address)
         code, out, err = run("token", "create", "b", "--right", "read", "--data-dir", tmp_path / "new")
@@ -154,8 +155,25 @@ def test_with_a_database_a_daemon_has_to_run(
         assert f"BACKSCROLL_STORE names a database, and no daemon is running in {tmp_path / 'new'}" in err
         assert not (tmp_path / "new").exists()
     monkeypatch.delenv("BACKSCROLL_STORE")
+    (tmp_path / "data" / "store.json").unlink()
     start_daemon().stop()
     assert run("token", "list", *there)[0] == 0  # the last daemon had files
+
+
+def test_how_to_start_the_daemon_is_said_with_its_database(run: Run, tmp_path: Path) -> None:
+    """Clients tell the whole command, in words that a shell takes: without its store the daemon would be another."""
+    address = "postgresql://backscroll@/chat?host=/run/postgresql&sslmode=disable"
+    command = f"`backscroll serve --store '{address}' --data-dir {tmp_path}`"
+    note_store(tmp_path, address)
+    for words in (["call", "ping"], ["watch"], ["token", "list"]):
+        code, out, err = run(*words, "--data-dir", tmp_path)
+        assert (code != 0, out, command in err) == (True, "", True), err
+    with pytest.raises(Unavailable, match=re.escape(command)):
+        Client(data_dir=tmp_path)
+    for others in (["replay", "-", "--into", tmp_path], ["copy", tmp_path, tmp_path / "other"]):
+        code, out, err = run(*others)
+        assert (code != 0, out, "is in PostgreSQL" in err) == (True, "", True), err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["store.json"]
 
 
 @pytest.mark.parametrize("words", ["token list", "token revoke a", "keys list", "keys revoke a", "keys server"])
