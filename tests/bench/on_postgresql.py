@@ -31,7 +31,7 @@ shared_buffers = 256MB
 max_wal_size = 4GB
 log_min_messages = fatal
 """
-ONE_SCOPE, SCOPES = 1, 64  # as many as a daemon keeps open; with more it opens one for another
+ONE_SCOPE, SCOPES = 1, 64  # more than a daemon on files keeps open
 IN_FLIGHT, READ_IN_FLIGHT = 256, 32
 SQLITE, ONE, TWO, UNCACHED = "SQLite", "one daemon", "two daemons", "one daemon without its cache"
 BY_HAND, IN_PIPELINE = "psycopg, the same statements", "psycopg in pipeline mode"
