@@ -16,6 +16,12 @@ STORE_FILE = "store.json"
 """A daemon whose data is in a database writes this file into its data directory: `{"store": ADDRESS}`, which has no
 password in it. No daemon is started on files there then."""
 
+OWN_TOOLS = (
+    "the data is in PostgreSQL, whose own tools check it and back it up: pg_amcheck, pg_dump, pg_basebackup and"
+    " the archive of its write-ahead log"
+)
+"""Why there are no checks and backups of such data, neither by the daemon nor without one."""
+
 STORE_VARIABLE = "BACKSCROLL_STORE"
 """The environment variable with the address of the database for a daemon's data."""
 
