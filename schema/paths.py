@@ -35,10 +35,13 @@ KEYS_VARIABLE = "BACKSCROLL_KEYS"
 def default_data_dir() -> Path:
     """The directory named by `BACKSCROLL_DATA_DIR`, or else the platform's directory for user data.
 
-    Raises `FileNotFoundError` for a user without a home directory, as in a container that knows no users.
+    Raises `FileNotFoundError` for a user without a home directory, as in a container that knows no users, and for an
+    address in the variable.
     """
     try:
         if named := os.environ.get("BACKSCROLL_DATA_DIR"):
+            if "://" in named:
+                raise FileNotFoundError("BACKSCROLL_DATA_DIR is an address, not a path; name a data directory")
             return Path(named).expanduser()
         return platformdirs.user_data_path("backscroll", appauthor=False)
     except RuntimeError as error:
