@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args
+from typing import Annotated, Any, Literal, NoReturn, get_args
 
 import platformdirs
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, ValidationInfo, field_validator
@@ -38,9 +38,22 @@ POSTGRESQL = ("postgresql://", "postgres://")
 """How addresses of PostgreSQL databases begin."""
 EXAMPLE = "postgresql://USER@HOST/DATABASE"
 """What is shown in place of an address that is refused, because there may be a password in it."""
+OWN_BACKUPS = "PostgreSQL has its own backups (see README.md, PostgreSQL)"
+OWN_DISK = "the server's disk is its operator's concern; `scopes_max` bounds the number of scopes"
+ONLY_FILES = {
+    "adopted_bytes": "files are brought into it by `backscroll copy`",
+    "record": "`backscroll log export` writes the log of a scope",
+    "scope_bytes": OWN_DISK,
+    "data_bytes": OWN_DISK,
+    "reserve_bytes": OWN_DISK,
+    "backup_dir": OWN_BACKUPS,
+    "backup_ms": OWN_BACKUPS,
+    "backups_daily": OWN_BACKUPS,
+    "backups_weekly": OWN_BACKUPS,
+    "check_ms": "PostgreSQL has its own checks, such as pg_amcheck",
+}
+"""The settings that mean nothing for data in PostgreSQL, and what there is instead."""
 HELP_COLUMN = 30
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -298,14 +311,12 @@ class Settings(BaseSettings):
             raise ValueError("scopes can be in other PostgreSQL databases only if `store` names one for the others")
         return places
 
-    @field_validator("record", "scope_bytes", "data_bytes", "backup_dir")
+    @field_validator("data_dir", "record", "backup_dir", mode="before")
     @classmethod
-    def _of_files(cls, value: T, info: ValidationInfo) -> T:
-        if value and info.data.get("store"):
-            raise ValueError(
-                "this is for data in files; PostgreSQL has tools of its own for it (see README.md, PostgreSQL)"
-            )
-        return value
+    def _no_address(cls, path: object) -> object:
+        if "://" in str(path):
+            raise ValueError("give a path, not an address; the address of a database is the setting `store`")
+        return path
 
     @field_validator("data_dir", "record", "backup_dir")
     @classmethod
@@ -402,9 +413,19 @@ def from_command_line(arguments: Sequence[str]) -> Settings:
         parser.error(_unknown_flag(unknown[0], parser))
     _refuse_unknown_variables()
     try:
-        return Settings(**vars(flags))
+        settings = Settings(**vars(flags))
     except ValidationError as error:
         raise ValueError("; ".join(_problem(each, vars(flags)) for each in error.errors())) from error
+    _refuse_those_of_files(settings, vars(flags))
+    return settings
+
+
+def _refuse_those_of_files(settings: Settings, flags: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for settings that were given, with whatever value, and do nothing for data in a database."""
+    given = [name for name in ONLY_FILES if settings.store and name in settings.model_fields_set]
+    if given:
+        problems = [f"{_where(name, flags)}: this is only for data in files; {ONLY_FILES[name]}" for name in given]
+        raise ValueError("; ".join(problems))
 
 
 def _refuse_unknown_variables() -> None:
@@ -430,6 +451,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     file = _default_config_file()
     default_file = readable_path(file) if file else "backscroll.toml in the user's configuration folder"
     parser.epilog = (
+        f"Only for data in files, and refused with --store: {', '.join(_flag(name) for name in ONLY_FILES)}. "
         f"Each setting can also be an environment variable ({ENVIRONMENT_PREFIX}LOG_LEVEL=debug) or a line of a TOML"
         f' file (log_level = "debug" in {default_file}, or in the file that BACKSCROLL_CONFIG'
         " names). Flags override the environment, and the environment overrides the file. Exit codes: 0 stopped as"

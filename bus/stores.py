@@ -243,6 +243,14 @@ class Scopes(Protocol):
     def health(self) -> StorageHealth:
         """The database system in use."""
 
+    @property
+    def maintenance(self) -> "Maintenance":
+        """Checks and backups; raises `Invalid` if the database system has tools of its own for them."""
+
+
+class Maintenance(Protocol):
+    """What keeps the data of all scopes safe. It takes long."""
+
     def check(self, scope: str | None, progress: Progress, /) -> Outcome:
         """Check the databases and media of a scope, or of all, while they are in use."""
 

@@ -55,30 +55,34 @@ class Upkeep:
         self._tasks = Tasks(data_dir, scopes.wire_error, clock=clock)
 
     def check(self, scope: str | None = None) -> Task:
+        maintenance = self._scopes.maintenance
         self._check_scope(scope)
         task = replace(self._task("check"), scope=scope)
-        return self._tasks.start(task, partial(self._scopes.check, scope), scheduled=scope is None)
+        return self._tasks.start(task, partial(maintenance.check, scope), scheduled=scope is None)
 
     def back_up(self, directory: str | None = None, scope: str | None = None, *, full: bool = False) -> Task:
+        maintenance = self._scopes.maintenance
         self._check_scope(scope)
         schedule = self._schedule
         plan = BackupPlan(self._directory(directory), full, schedule.backups_daily, schedule.backups_weekly)
         task = replace(self._task("backup"), scope=scope, directory=str(plan.directory))
         scheduled = scope is None and plan.directory == schedule.backup_dir
-        return self._tasks.start(task, partial(self._scopes.back_up, plan, scope), scheduled=scheduled)
+        return self._tasks.start(task, partial(maintenance.back_up, plan, scope), scheduled=scheduled)
 
     def verify(self, directory: str | None, name: str | None) -> Task:
+        maintenance = self._scopes.maintenance
         backups = self._directory(directory)
-        names = [backup.name for backup in self._scopes.backups_in(backups)]
+        names = [backup.name for backup in maintenance.backups_in(backups)]
         if name is not None and name not in names:
             raise NotFound.at("$.payload.name", f"{backups} has no such backup; list-backups shows which it has")
         if not names:
             raise NotFound.at("$.payload.directory", f"{backups} has no backup that is complete")
         task = replace(self._task("verify-backup"), directory=str(backups), backup=name or names[-1])
-        return self._tasks.start(task, partial(self._scopes.verify_backup, backups, name))
+        return self._tasks.start(task, partial(maintenance.verify_backup, backups, name))
 
     def backups(self, directory: str | None) -> list[Backup]:
-        return self._scopes.backups_in(self._directory(directory))
+        maintenance = self._scopes.maintenance
+        return maintenance.backups_in(self._directory(directory))
 
     def tasks(self) -> TaskList:
         return self._tasks.list()

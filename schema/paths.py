@@ -16,6 +16,12 @@ STORE_FILE = "store.json"
 """A daemon whose data is in a database writes this file into its data directory: `{"store": ADDRESS}`, which has no
 password in it. No daemon is started on files there then."""
 
+OWN_TOOLS = (
+    "the data is in PostgreSQL, whose own tools check it and back it up: pg_amcheck, pg_dump, pg_basebackup and"
+    " the archive of its write-ahead log"
+)
+"""Why there are no checks and backups of such data, neither by the daemon nor without one."""
+
 STORE_VARIABLE = "BACKSCROLL_STORE"
 """The environment variable with the address of the database for a daemon's data."""
 
@@ -29,10 +35,13 @@ KEYS_VARIABLE = "BACKSCROLL_KEYS"
 def default_data_dir() -> Path:
     """The directory named by `BACKSCROLL_DATA_DIR`, or else the platform's directory for user data.
 
-    Raises `FileNotFoundError` for a user without a home directory, as in a container that knows no users.
+    Raises `FileNotFoundError` for a user without a home directory, as in a container that knows no users, and for an
+    address in the variable.
     """
     try:
         if named := os.environ.get("BACKSCROLL_DATA_DIR"):
+            if "://" in named:
+                raise FileNotFoundError("BACKSCROLL_DATA_DIR is an address, not a path; name a data directory")
             return Path(named).expanduser()
         return platformdirs.user_data_path("backscroll", appauthor=False)
     except RuntimeError as error:

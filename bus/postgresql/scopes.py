@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NoReturn
 
 from backscroll.bus.clock_watch import wall_clock_ms
@@ -14,15 +13,15 @@ from backscroll.bus.postgresql.commits import Commits, Known
 from backscroll.bus.postgresql.connecting import Database
 from backscroll.bus.postgresql.scope_admin import PostgresScopeAdmin
 from backscroll.bus.postgresql.store import PostgresStore, Row
-from backscroll.bus.progress import Progress
 from backscroll.bus.query_cache import BYTES_MAX, QueryCache
 from backscroll.bus.sqlite.empty_store import EmptyStore
-from backscroll.bus.stores import IDLE_SECONDS, BackupPlan, Commit, Committed, Outcome, ReadStore, Store
+from backscroll.bus.stores import IDLE_SECONDS, Commit, Committed, ReadStore, Store
 from backscroll.handlers.registry import Handlers
 from backscroll.handlers.scopes import ScopeAdmin
 from backscroll.handlers.storage import Retention
 from backscroll.schema.errors import BackscrollError, Invalid, Storage, Unavailable
-from backscroll.schema.replies import Backup, StorageHealth
+from backscroll.schema.paths import OWN_TOOLS
+from backscroll.schema.replies import StorageHealth
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 REPLACED = Row(seq=-1)  # of a scope that is another by now: none that it has, so whoever waits for it is told
@@ -31,10 +30,6 @@ CLOSED_MAX = 10_000  # closed scopes whose end is remembered
 SELECT_NAMES = "SELECT scope FROM sequence ORDER BY scope"
 COUNT_SCOPES = "SELECT count(*) FROM sequence WHERE scope <> $1"
 SELECT_SCOPE = "SELECT 1 FROM sequence WHERE scope = $1"
-OWN_TOOLS = (
-    "the data is in PostgreSQL, whose own tools check it and back it up: pg_amcheck, pg_dump, pg_basebackup and"
-    " the archive of its write-ahead log"
-)
 
 
 class PostgresScopes:
@@ -331,23 +326,9 @@ class PostgresScopes:
             last_commit_at=max((store.committed_at for store in stores if store.committed_at), default=None),
         )
 
-    # What PostgreSQL has tools of its own for
-
-    def check(self, _scope: str | None, _progress: Progress, /) -> Outcome:
-        _refuse()
-
-    def back_up(self, _backups: BackupPlan, _scope: str | None, _progress: Progress, /) -> Outcome:
-        _refuse()
-
-    def verify_backup(self, _directory: Path, _name: str | None, _progress: Progress, /) -> Outcome:
-        _refuse()
-
-    def backups_in(self, _directory: Path) -> list[Backup]:
-        _refuse()
-
-
-def _refuse() -> NoReturn:
-    raise Invalid.at("$.type", OWN_TOOLS)
+    @property
+    def maintenance(self) -> NoReturn:
+        raise Invalid(OWN_TOOLS, details={"path": "$.type"})
 
 
 def _do_nothing() -> None:

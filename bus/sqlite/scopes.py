@@ -694,6 +694,10 @@ class SqliteScopes:
 
         return SqliteScopeAdmin(self, name, handlers)
 
+    @property
+    def maintenance(self) -> "SqliteScopes":
+        return self
+
     def check(self, scope: str | None, progress: Progress, /) -> Outcome:
         """Check the databases and media of a scope, or of all, while they are in use."""
         from backscroll.bus.sqlite.maintenance.online import check

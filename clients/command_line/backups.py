@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from backscroll.clients.command_line import output
 from backscroll.clients.command_line.tasks import run_task
-from backscroll.clients.python.daemon_access import clients_of
+from backscroll.clients.python.daemon_access import check_maintainable, clients_of
 from backscroll.schema.operations import ListBackups, StartBackup, StartBackupVerification
 from backscroll.schema.wire import DEFAULT_SCOPE
 
@@ -14,6 +14,7 @@ from backscroll.schema.wire import DEFAULT_SCOPE
 def backup_create(options: argparse.Namespace) -> int:
     """Make a backup of all scopes, or of the one that is named."""
     command = StartBackup(directory=_directory(options), scope=options.scope, full=options.full)
+    check_maintainable(options.endpoint, options.data_dir)
     with clients_of(options.endpoint, options.data_dir) as clients:
         return run_task(clients[DEFAULT_SCOPE], command)
 
@@ -21,12 +22,14 @@ def backup_create(options: argparse.Namespace) -> int:
 def backup_verify(options: argparse.Namespace) -> int:
     """Verify the newest backup, or the one that is named."""
     command = StartBackupVerification(directory=_directory(options), name=options.name)
+    check_maintainable(options.endpoint, options.data_dir)
     with clients_of(options.endpoint, options.data_dir) as clients:
         return run_task(clients[DEFAULT_SCOPE], command)
 
 
 def backup_list(options: argparse.Namespace) -> int:
     """Print a line for each backup, the oldest first."""
+    check_maintainable(options.endpoint, options.data_dir)
     with clients_of(options.endpoint, options.data_dir) as clients:
         backups = clients[DEFAULT_SCOPE].execute(ListBackups(directory=_directory(options)))
     rows = [

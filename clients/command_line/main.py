@@ -146,7 +146,7 @@ def _add_call(call: Parser) -> None:
 
 def _add_daemon(parser: Parser, data_dir: str, *, scope: bool = True) -> None:
     default = "default: BACKSCROLL_DATA_DIR, or else the usual place for data of this user"
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help=f"{data_dir} ({default})")
+    parser.add_argument("--data-dir", type=_path, metavar="DIR", help=f"{data_dir} ({default})")
     parser.add_argument("--endpoint", metavar="ADDRESS", help="address of the daemon, instead of a data directory")
     if scope:
         parser.add_argument("--scope", metavar="NAME", help="scope, which is an account (default: default)")
@@ -175,13 +175,13 @@ def _add_log(log: Parser) -> None:
 
 def _add_replay(replay: Parser) -> None:
     replay.add_argument("file", metavar="FILE", help="exported or hand-written log, or - for standard input")
-    replay.add_argument("--into", type=Path, metavar="DIR", help="fresh data directory (default: keep nothing)")
+    replay.add_argument("--into", type=_path, metavar="DIR", help="fresh data directory (default: keep nothing)")
     replay.add_argument("--scope", metavar="NAME", help="only the commands of this scope")
     replay.add_argument("--until", type=_count, metavar="SEQ", help="stop after this command")
     replay.add_argument("--at", metavar="TIME", help="stop after this time, in ISO 8601 or milliseconds since 1970")
     replay.add_argument("--verify", action="store_true", help="compare the resulting rows with those stored elsewhere")
     replay.add_argument(
-        "--against-data-dir", type=Path, metavar="DIR", help="with --verify: compare with this directory"
+        "--against-data-dir", type=_path, metavar="DIR", help="with --verify: compare with this directory"
     )
     replay.add_argument("--against-endpoint", metavar="ADDRESS", help="with --verify: compare with this daemon")
     replay.set_defaults(run=_lazily("replay", "replay_file"))
@@ -203,7 +203,7 @@ def _add_backup(backup: Parser) -> None:
     for parser, run in ((create, "create"), (listed, "list"), (verify, "verify")):
         parser.add_argument(
             "directory",
-            type=Path,
+            type=_path,
             metavar="DIR",
             nargs="?",
             help="directory of the backups (default: the daemon's --backup-dir)",
@@ -214,9 +214,9 @@ def _add_backup(backup: Parser) -> None:
 
 
 def _add_restore(restore: Parser) -> None:
-    restore.add_argument("directory", type=Path, metavar="DIR", help="directory of the backups")
+    restore.add_argument("directory", type=_path, metavar="DIR", help="directory of the backups")
     restore.add_argument(
-        "--into", type=Path, required=True, metavar="DIR", help="data directory: a fresh one, or one without a daemon"
+        "--into", type=_path, required=True, metavar="DIR", help="data directory: a fresh one, or one without a daemon"
     )
     restore.add_argument("--backup", metavar="NAME", help="name of the backup (default: the newest)")
     restore.add_argument("--scope", metavar="NAME", help="only this scope (default: all)")
@@ -226,9 +226,9 @@ def _add_restore(restore: Parser) -> None:
 
 
 def _add_repair(repair: Parser) -> None:
-    repair.add_argument("--data-dir", type=Path, metavar="DIR", help="data directory without a running daemon")
+    repair.add_argument("--data-dir", type=_path, metavar="DIR", help="data directory without a running daemon")
     repair.add_argument("--scope", metavar="NAME", help="only this scope (default: all that are damaged)")
-    repair.add_argument("--backups", type=Path, metavar="DIR", help="directory of backups to take from what is lost")
+    repair.add_argument("--backups", type=_path, metavar="DIR", help="directory of backups to take from what is lost")
     repair.set_defaults(run=_lazily("stopped", "repair"))
 
 
@@ -297,6 +297,12 @@ def _add_demo(demo: Parser) -> None:
 def _add_completion(completion: Parser) -> None:
     completion.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
     completion.set_defaults(run=_lazily("completion", "completion"))
+
+
+def _path(word: str) -> Path:
+    if "://" in word:
+        raise argparse.ArgumentTypeError("give a path, not an address")
+    return Path(word)
 
 
 def _count(word: str) -> int:

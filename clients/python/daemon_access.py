@@ -14,9 +14,9 @@ from typing import TextIO
 from backscroll.clients.python.address import announced
 from backscroll.clients.python.client import Client, ZmqTransport
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.schema.errors import NoReply, Unavailable
+from backscroll.schema.errors import Invalid, NoReply, Unavailable
 from backscroll.schema.operations import GetScopeInfo, Health
-from backscroll.schema.paths import STORE_VARIABLE, default_data_dir, start_command, store_of
+from backscroll.schema.paths import OWN_TOOLS, STORE_VARIABLE, default_data_dir, start_command, store_of
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 PING_MS = 1_000  # a daemon that does not answer in this time was killed and has left its address behind
@@ -93,6 +93,15 @@ def _plain_environment(settings: Path) -> dict[str, str]:
 def holds_database(directory: Path) -> bool:
     """Whether a daemon has stored anything in this directory."""
     return any(True for pattern in ("default.db*", "scopes/*") for _ in directory.glob(pattern))
+
+
+def check_maintainable(endpoint: str | None, data_dir: Path | None) -> None:
+    """Raise `Invalid` for checks and backups of a directory whose data is in a database, whether or not a daemon runs.
+
+    The daemon at an endpoint says so itself.
+    """
+    if endpoint is None and store_of(data_dir or default_data_dir()) is not None:
+        raise Invalid(OWN_TOOLS)
 
 
 def _check_has_files(directory: Path) -> None:

@@ -8,7 +8,15 @@ from typing import NoReturn
 import pytest
 from pydantic import ValidationError
 
-from backscroll.bus.settings import GROUPS, Settings, config_file, from_command_line, readable_bytes, readable_ms
+from backscroll.bus.settings import (
+    GROUPS,
+    ONLY_FILES,
+    Settings,
+    config_file,
+    from_command_line,
+    readable_bytes,
+    readable_ms,
+)
 from backscroll.schema.paths import default_data_dir
 
 
@@ -127,6 +135,27 @@ def test_an_address_of_several_servers_is_one_place(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("BACKSCROLL_SCOPE_STORE", "big=postgresql://c,d/chat,more=postgresql://e/chat")
     settings = from_command_line([])
     assert settings.scope_store == ("big=postgresql://c,d/chat", "more=postgresql://e/chat")
+
+
+@pytest.mark.parametrize("name", ONLY_FILES)
+def test_settings_of_files_are_refused_with_a_database(name: str, tmp_path: Path, toml: Path) -> None:
+    """All that would do nothing there, wherever and with whatever value they are set; the message says why."""
+    flag = f"--{name.replace('_', '-')}"
+    value = str(tmp_path / "x") if name in ("record", "backup_dir") else "1"
+    from_command_line([flag, value])
+    with pytest.raises(ValueError, match=f"^{flag}: this is only for data in files; {re.escape(ONLY_FILES[name])}"):
+        from_command_line(["--store", "postgresql://h/chat", flag, value])
+    toml.write_text(f'{name} = "{value}"')
+    with pytest.raises(ValueError, match=f"{name}: this is only for data in files"):
+        from_command_line(["--store", "postgresql://h/chat"])
+
+
+@pytest.mark.parametrize("flag", ["--data-dir", "--record", "--backup-dir"])
+def test_an_address_is_no_path(flag: str) -> None:
+    """It would become a directory called `postgresql:`; it is not repeated, because it may have a password in it."""
+    with pytest.raises(ValueError, match=f"^{flag}: give a path, not an address") as caught:
+        from_command_line([flag, "postgresql://ada:secret@h/chat"])
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

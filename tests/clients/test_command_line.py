@@ -787,3 +787,42 @@ def test_all_failures_of_a_batch_are_shown(call_on_terminal: Run) -> None:
     assert "not-found at $.payload.commands[0].payload.messageId: there is no message 'none'" in ended.err
     assert "  unknown-operation at $.payload.commands[1].type: there is no operation 'sing'" in ended.err
     assert "failures" not in ended.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "replay - --into",
+        "replay - --verify --against-data-dir",
+        "call ping --data-dir",
+        "watch --data-dir",
+        "check --data-dir",
+        "token create a --right read --data-dir",
+        "keys create a --data-dir",
+        "backup list",
+        "restore",
+        "restore backups --into",
+        "repair --data-dir",
+        "repair --backups",
+        "log verify --data-dir",
+    ],
+)
+def test_an_address_is_no_directory(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    """No directory called `postgresql:` is made; the address is not repeated, because it may have a password in it."""
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(*words.split(), "postgresql://ada:secret@here/chat")
+    assert (code, out) == (2, "")
+    assert "give a path, not an address" in err
+    assert "secret" not in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_address_in_the_environment_is_no_directory(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same for the variable that names the data directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BACKSCROLL_DATA_DIR", "postgresql://ada:secret@here/chat")
+    code, out, err = run("token", "create", "a", "--right", "read")
+    assert (code, out, "is an address, not a path" in err, "secret" in err) == (2, "", True, False)
+    assert not list(tmp_path.iterdir())

@@ -11,9 +11,11 @@ from backscroll.bus.inprocess import InProcess
 from backscroll.clients.python import Client
 from backscroll.clients.python.compare import differences
 from backscroll.clients.python.daemon_process import DaemonProcess
-from backscroll.schema import GetMessageById, Reaction, SaveMessage, SaveReaction
+from backscroll.schema import GetMessageById, GetTasks, Health, Reaction, SaveMessage, SaveReaction
+from backscroll.schema.paths import OWN_TOOLS
 from tests.clients.conftest import Run
 from tests.support.messages import message_record
+from tests.support.postgresql import Server
 
 StartDaemon = Callable[..., DaemonProcess]
 
@@ -146,3 +148,37 @@ def test_where_backups_are_has_to_be_said(run: Run, data: Path) -> None:
     assert (code, "is not a directory of backups" in err) == (1, True)
     code, _, err = run("restore", data.parent / "none", "--into", data.parent / "new")
     assert (code, "is not a directory of backups" in err) == (1, True)
+
+
+def test_data_in_a_database_are_left_to_its_own_tools(
+    run: Run, start_daemon: StartDaemon, postgresql: Server, tmp_path: Path
+) -> None:
+    """Checks, backups, repairs and restores are refused with the same words, whether or not the daemon runs.
+
+    Nothing of it begins, so `health` has no warning, and nothing is written.
+    """
+    directory, backups = tmp_path / "data", tmp_path / "backups"
+    words: list[list[object]] = [
+        ["check"],
+        ["backup", "create", backups],
+        ["backup", "list", backups],
+        ["backup", "verify"],
+    ]
+    with postgresql.database() as address:
+        daemon = start_daemon("--store", address, data_dir=directory)
+        for each in words:
+            code, out, err = run(*each, "--endpoint", daemon.endpoint)
+            assert (code, out, err) == (1, "", f"backscroll: {OWN_TOOLS}\n"), each
+        with Client(daemon.endpoint) as client:
+            assert client.ask(Health()).storage.warnings == []
+            assert client.ask(GetTasks()).last == []
+        daemon.stop()
+    before = sorted(path.name for path in directory.iterdir())
+    words.append(["repair"])
+    for each in words:
+        code, out, err = run(*each, "--data-dir", directory)
+        assert (code, out, err) == (1, "", f"backscroll: {OWN_TOOLS}\n"), each
+    code, out, err = run("restore", backups, "--into", directory)
+    assert (code, out, OWN_TOOLS in err) == (1, "", True)
+    assert sorted(path.name for path in directory.iterdir()) == before
+    assert not backups.exists()

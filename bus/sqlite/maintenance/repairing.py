@@ -38,6 +38,7 @@ from backscroll.bus.sqlite.scopes import DELETING, OWN_FILES, beside
 from backscroll.bus.sqlite.statements import COMPILED, fetch
 from backscroll.bus.sqlite.wal_lineage import WalLineage
 from backscroll.handlers import repairs
+from backscroll.schema.paths import OWN_TOOLS, store_of
 from backscroll.schema.wire import DEFAULT_SCOPE
 
 SCRATCH = ".repairing"
@@ -70,6 +71,8 @@ def repair(data_dir: Path, backups: Path | None, scope: str | None, progress: Pr
     """
     if not data_dir.is_dir():
         raise CannotRepair(f"{data_dir} is no data directory: name one that a daemon has used.")
+    if store_of(data_dir) is not None:
+        raise CannotRepair(OWN_TOOLS)
     with locked(data_dir):
         if (data_dir / RESTORING).exists():
             raise CannotRepair(f"a restore into {data_dir} was interrupted, so its files may not fit. Restore again.")

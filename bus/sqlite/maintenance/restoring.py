@@ -58,6 +58,7 @@ from backscroll.schema.errors import BackscrollError, NotFound
 from backscroll.schema.log_file import BadLine, LogLine
 from backscroll.schema.operations import PutMedia, PutMediaPart
 from backscroll.schema.operations.decoding import UNLIMITED, decode_operation
+from backscroll.schema.paths import OWN_TOOLS, store_of
 from backscroll.schema.tables import Rooms
 from backscroll.schema.wire import MSGPACK
 
@@ -145,9 +146,9 @@ def restore(
     until = Until(until_seq, until_at)
     try:
         check_apart(directory, into)
+        _check_suitable(into)
         catalog = read_catalog(directory)
         plans = _plans(catalog, name, scope, until)
-        _check_suitable(into)
         with locked(into):
             return _restore(into, plans, until, scope, _Tools(progress, retention, prove, work, clock))
     except CannotBackUp as error:
@@ -161,6 +162,8 @@ def restore(
 
 def _check_suitable(into: Path) -> None:
     """Raise `CannotRestore` for a directory of something else."""
+    if store_of(into) is not None:
+        raise CannotRestore(f"nothing was restored: in {into} {OWN_TOOLS}. Name another directory")
     if not is_data_directory(into) and not is_new(into):
         raise CannotRestore(f"{into} is neither a data directory nor empty; name another one")
 
