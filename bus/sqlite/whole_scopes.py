@@ -6,14 +6,14 @@ directory is left there, the next daemon removes it, as does the next copy.
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import apsw
 import msgspec
 
 from backscroll.bus.copying import CannotCopy, Part
-from backscroll.bus.directory import has_scopes_in_files, is_data_directory, is_new, locked
+from backscroll.bus.directory import LOCK_FILE, has_scopes_in_files, is_data_directory, is_new, locked
 from backscroll.bus.failures import RESCUE, CannotStart
 from backscroll.bus.files import size_of
 from backscroll.bus.sqlite import opening
@@ -129,5 +129,19 @@ def opened(directory: Path, *, to_write: bool) -> Iterator[DirectoryPlace]:
     if not is_data_directory(directory) and not (to_write and is_new(directory)):
         what = "neither a data directory nor empty" if to_write else "not a data directory"
         raise CannotCopy(f"nothing was copied: {directory} is {what}")
-    with locked(directory), closing(SqliteScopes(directory)) as scopes:
+    with _removed_if_new_and_empty(directory), locked(directory), closing(SqliteScopes(directory)) as scopes:
         yield DirectoryPlace(scopes)
+
+
+@contextmanager
+def _removed_if_new_and_empty(directory: Path) -> Iterator[None]:
+    """Remove a directory that did not exist before, and those above it, if nothing was copied into it."""
+    made = [each for each in (directory, *directory.parents) if not each.exists()]
+    try:
+        yield
+    finally:
+        if made and directory.is_dir() and all(each.name == LOCK_FILE for each in directory.iterdir()):
+            (directory / LOCK_FILE).unlink(missing_ok=True)
+            for each in made:
+                with suppress(OSError):  # somebody uses it by now
+                    each.rmdir()

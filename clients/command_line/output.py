@@ -110,6 +110,15 @@ def progress(title: str, total: int | None) -> Iterator[Advance]:
         yield advance
 
 
+ERASE_LINE = "\r\x1b[K"
+
+
+def write_line(text: str) -> None:
+    """Print a line at once, while `steps` may show a bar, which goes on below it."""
+    sys.stdout.write(f"{ERASE_LINE if _is_lively(sys.stdout) else ''}{printable(text)}\n")
+    sys.stdout.flush()
+
+
 Steps = Callable[[str, int, int | None], None]
 """Reports the step in words, how much of it is done, and how much there is (None: unknown)."""
 

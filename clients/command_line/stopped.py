@@ -17,8 +17,8 @@ from backscroll.bus.sqlite.maintenance.repairing import repair as repair_files
 from backscroll.bus.sqlite.maintenance.restoring import CannotRestore, RestoreReport
 from backscroll.bus.sqlite.maintenance.restoring import restore as restore_into
 from backscroll.bus.sqlite.whole_scopes import opened as opened_directory
-from backscroll.clients.command_line.exits import EXIT_FAILED, EXIT_USAGE, complain
-from backscroll.clients.command_line.output import printable, steps
+from backscroll.clients.command_line.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, complain
+from backscroll.clients.command_line.output import printable, steps, write_line
 from backscroll.schema.log_file import time_of
 from backscroll.schema.paths import default_data_dir
 
@@ -82,22 +82,30 @@ def copy(options: argparse.Namespace) -> int:
     """Copy scopes from one store into another, and print what each has."""
     if problem := _misaddressed(options.source, options.target):
         return complain(problem, EXIT_USAGE)
-    copied: list[Copied] = []
-    problem, advice = "", ""
+    copied = 0
+
+    def done(each: Copied) -> None:
+        nonlocal copied
+        copied += 1
+        write_line(_line_of(each))
+
     try:
         with steps() as progress, _place(options.source) as source, _place(options.target, to_write=True) as target:
             advice = _advice(source, target)
-            copy_scopes(source, target, options.scope, progress, copied.append)
+            copy_scopes(source, target, options.scope, progress, done)
     except BadSettings as error:
         return complain(error, EXIT_USAGE)
     except (CannotCopy, CannotStart) as error:
-        problem = str(error)
-    for each in copied:
-        sys.stdout.write(f"{printable(_line_of(each))}\n")
-    if problem:
-        return complain(printable(problem), EXIT_FAILED)
-    sys.stdout.write(printable(advice))
+        return complain(f"{printable(str(error))}{_rest(copied)}", EXIT_FAILED)
+    except KeyboardInterrupt:
+        return complain(f"interrupted{_rest(copied)}", EXIT_INTERRUPTED)
+    sys.stdout.write(printable(advice) if copied else f"Nothing to copy: {options.source} has no scopes.\n")
     return 0
+
+
+def _rest(copied: int) -> str:
+    """What to do about the scopes that were not copied, if some were."""
+    return "\nbackscroll: the scopes above are copied; run it again for the rest" if copied else ""
 
 
 def _misaddressed(source: str, target: str) -> str:

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from backscroll.bus.inprocess import InProcess
+from backscroll.bus.sqlite.whole_scopes import DirectoryPlace
 from backscroll.clients.python import Client
 from backscroll.schema import GetMessages, PutMediaPart, SaveMessage
 from tests.clients.conftest import Run
@@ -116,6 +118,38 @@ def test_what_cannot_be_copied_is_said(run: Run, data: Path, tmp_path: Path, dat
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_a_directory_is_made_only_for_what_is_copied(run: Run, data: Path, tmp_path: Path, database: str) -> None:
+    """A copy that fails before anything was copied leaves no new directory, and where nothing is to copy it is said."""
+    target = tmp_path / "new" / "target"
+    assert run("copy", data, target, "--scope", "bo")[0] == 1
+    assert run("copy", "postgresql://ada@127.0.0.1:1/chat", target)[0] == 1
+    code, out, err = run("copy", database, target)
+    assert (code, out, err) == (0, f"Nothing to copy: {database} has no scopes.\n", "")
+    assert not (tmp_path / "new").exists()
+    assert run("copy", data, target)[0] == 0
+    assert len(contents(target, "ada")) == 20
+
+
+def test_an_interrupted_copy_tells_what_is_done(
+    run: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each scope has its line as soon as it is copied, and the message says to run it again for the rest."""
+
+    def reading(self: DirectoryPlace, scope: str) -> Any:
+        if scope == "default" and (tmp_path / "target" / "scopes").is_dir():
+            raise KeyboardInterrupt
+        return original(self, scope)
+
+    original = DirectoryPlace.reading
+    monkeypatch.setattr(DirectoryPlace, "reading", reading)
+    code, out, err = run("copy", data, tmp_path / "target")
+    assert (code, "ada: copied" in out, "default" in out) == (130, True, False)
+    assert err.endswith("interrupted\nbackscroll: the scopes above are copied; run it again for the rest\n")
+    monkeypatch.undo()
+    code, out, _ = run("copy", data, tmp_path / "target")
+    assert (code, "ada: was there already" in out, "default: copied" in out) == (0, True, True)
+
+
 def test_damaged_data_are_not_copied(run: Run, data: Path, database: str) -> None:
     """A damaged part of a media ends the copy; the scopes that were copied before it are reported, and stay."""
     with InProcess(data) as transport:
@@ -126,6 +160,7 @@ def test_damaged_data_are_not_copied(run: Run, data: Path, database: str) -> Non
     assert (code, "ada: copied" in out, "default: copied" in out) == (1, True, False)
     assert f"the part {part.name} of a media is damaged" in err
     assert "backscroll repair" in err
+    assert err.endswith("run it again for the rest\n")
     assert contents(data.parent / "beside", "default", database) == []
 
 
