@@ -177,7 +177,7 @@ class StorageHealth(Record, frozen=True, kw_only=True):
     """The database system in use, and whether it can store. `walResetBug`: it can lose commits (SQLite 3.7.0–3.51.2).
 
     Attributes:
-        engine: The database system, `sqlite`.
+        engine: The database system, `sqlite` or `postgresql`.
         version: The version of the database system.
         state: `ok`, or what is wrong and what to do.
         warnings: What is wrong with scopes other than `default`, and with clients or programs that are not served well.
@@ -205,7 +205,7 @@ class HealthReport(Record, frozen=True, kw_only=True):
             why.
         version: The version of the daemon.
         pid: The id of the daemon's process.
-        scopes_open: The number of scopes whose files are open.
+        scopes_open: The number of scopes that are open.
         queues: What is in the daemon: `requests` that are not answered and their `bytes`, what waits for `writers`,
             queries that are `waiting` for a change, and `replies` that are not sent yet.
     """

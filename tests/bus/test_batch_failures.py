@@ -15,7 +15,7 @@ from backscroll.schema.operations.batch import refusal
 from backscroll.schema.wire import JSON, MSGPACK, Codec
 from tests.support.handlers import handler_of, replacing
 from tests.support.messages import save_message, save_payload
-from tests.support.requests import CODECS, body, send
+from tests.support.requests import CODECS, answer_all, body, send
 from tests.support.status import status_of
 
 Document = dict[str, Any]
@@ -154,7 +154,7 @@ def test_what_a_command_wrote_before_it_failed_is_undone(transport: InProcess) -
         batch_of([*batch, {"type": "sing"}]),
         body("save-message", save_payload(8)),
     ]
-    answers = dispatcher.answer_commands([dispatcher.receive(each) for each in bodies])
+    answers = answer_all(dispatcher, [dispatcher.receive(each) for each in bodies])
     replies = [JSON.decode(each, Document) for each in answers]
     assert [reply["ok"] for reply in replies] == [True, False, False, True]
     assert [each["index"] for each in failures(replies[1])] == [1, 3]

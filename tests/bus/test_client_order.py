@@ -25,7 +25,7 @@ from tests.support.exchanges import exchange, logged, value_of
 from tests.support.local import REPLAYED, Local, check_replay
 from tests.support.messages import save_payload
 from tests.support.peers import Peer, running
-from tests.support.requests import CODECS, body
+from tests.support.requests import CODECS, answer_all, body
 from tests.support.waiting import wait_until
 
 StartDaemon = Callable[..., DaemonProcess]
@@ -77,7 +77,7 @@ def contents(peer: Peer) -> list[str]:
 def answers(transport: InProcess | Local, *requests: bytes) -> list[str]:
     """The outcomes of requests that are executed in one commit."""
     dispatcher = transport.dispatcher
-    return outcomes(dispatcher.answer_commands([dispatcher.receive(request) for request in requests]))
+    return outcomes(answer_all(dispatcher, [dispatcher.receive(request) for request in requests]))
 
 
 # A cut

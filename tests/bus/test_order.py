@@ -21,7 +21,7 @@ from tests.support.held_commits import HELD_MS, HeldCommits
 from tests.support.messages import save_payload
 from tests.support.model import Model, Refused
 from tests.support.peers import Peer, running
-from tests.support.requests import body
+from tests.support.requests import answer_all, body
 from tests.support.sql import sql
 from tests.support.waiting import wait_until
 
@@ -165,7 +165,7 @@ def decoded(transport: InProcess, commands: list[tuple[str, dict[str, Any]]]) ->
 def test_one_conflict_among_200_commands_fails_alone(transport: InProcess) -> None:
     """The other 199 commands of the transaction succeed in order, with numbers without gaps."""
     requests = decoded(transport, two_hundred_with_one_conflict())
-    replies = [JSON.decode(reply, dict[str, Any]) for reply in transport.dispatcher.answer_commands(requests)]
+    replies = [JSON.decode(reply, dict[str, Any]) for reply in answer_all(transport.dispatcher, requests)]
     assert [reply["id"] for reply in replies] == [str(at) for at in range(200)]
     assert [at for at, reply in enumerate(replies) if not reply["ok"]] == [99]
     assert replies[99]["error"]["code"] == "conflict"

@@ -27,7 +27,7 @@ from tests.support.handlers import handler_of, replacing
 from tests.support.held_commits import HELD_MS, HeldCommits
 from tests.support.messages import message_document, save_payload
 from tests.support.peers import Peer, Running, running
-from tests.support.requests import body, example, in_sensible_order
+from tests.support.requests import answer_all, body, example, in_sensible_order
 from tests.support.stopping_daemon import AT_SYNC, StoppingDaemon
 from tests.support.stores import in_process as opened
 from tests.support.strategies import documents, texts
@@ -77,7 +77,7 @@ def code_of(reply: bytes) -> str:
 
 def in_process(transport: InProcess, *requests: bytes) -> list[bytes]:
     """The replies to requests of one commit."""
-    return transport.dispatcher.answer_commands([transport.dispatcher.receive(request) for request in requests])
+    return answer_all(transport.dispatcher, [transport.dispatcher.receive(request) for request in requests])
 
 
 class Served(NamedTuple):

@@ -59,7 +59,7 @@ from backscroll.schema.ulid import time_of
 from tests.support.clocks import Clock
 from tests.support.handlers import handler_of, replacing
 from tests.support.messages import save_message
-from tests.support.requests import body
+from tests.support.requests import answer_all, body
 from tests.support.sql import sql
 from tests.support.status import status_of
 from tests.support.tables import all_rows, content_rows
@@ -496,7 +496,7 @@ def test_a_handler_that_fails_after_writing_leaves_no_row(client: Client, transp
     dispatcher = Dispatcher(transport.scopes, status_of(transport.scopes), handlers)
     payload = {"channelId": channel.id, "authorId": "ada", "content": "hello"}
     requests = [dispatcher.receive(body("create-message", payload, id=f"r{at}")) for at in range(3)]
-    replies = [json.loads(answer) for answer in dispatcher.answer_commands(requests)]
+    replies = [json.loads(answer) for answer in answer_all(dispatcher, requests)]
     assert [reply["ok"] for reply in replies] == [True, False, True]
     assert replies[1]["error"]["code"] == "internal"
     made = [reply["result"]["id"] for reply in replies if reply["ok"]]

@@ -59,7 +59,7 @@ from backscroll.schema.wire import JSON, MSGPACK
 from tests.support.clocks import Clock
 from tests.support.local import REPLAYED, Local, check_replay
 from tests.support.messages import message_record
-from tests.support.requests import body, result, send
+from tests.support.requests import answer_all, body, result, send
 from tests.support.sql import sql
 from tests.support.tables import all_rows, parts_of, put_parts_at
 
@@ -253,7 +253,7 @@ def test_delete_media_removes_unshared_parts(client: Client, transport: InProces
 def commit(transport: InProcess, *commands: Command[Any]) -> list[bool]:
     """Execute commands in one transaction; for each, whether it succeeded."""
     requests = [transport.dispatcher.receive(body(command.wire_name, command, MSGPACK)) for command in commands]
-    return [MSGPACK.decode(reply, dict[str, Any])["ok"] for reply in transport.dispatcher.answer_commands(requests)]
+    return [MSGPACK.decode(reply, dict[str, Any])["ok"] for reply in answer_all(transport.dispatcher, requests)]
 
 
 def test_a_part_put_again_in_the_same_commit_is_kept(client: Client, transport: InProcess) -> None:
@@ -605,6 +605,6 @@ def test_a_part_put_after_clearing_in_one_batch_is_kept(transport: InProcess) ->
     name = {"type": "put-media", "payload": {"parts": [sha256(b"hi")], "mime": "text/plain"}}
     Client(transport=transport).execute(PutMediaPart(b"hi"))
     bodies = [json.dumps({"id": str(at)} | each).encode() for at, each in enumerate([clear, clear, clear, put, name])]
-    replies = transport.dispatcher.answer_commands([transport.dispatcher.receive(body) for body in bodies])
+    replies = answer_all(transport.dispatcher, [transport.dispatcher.receive(body) for body in bodies])
     media = json.loads(replies[-1])["result"]
     assert Client(transport=transport).ask(GetMediaPart(media["id"])) == b"hi"

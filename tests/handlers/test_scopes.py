@@ -52,7 +52,7 @@ from tests.support.chosen_store import CHOSEN
 from tests.support.disks import FaultyDisk
 from tests.support.messages import save_message, save_payload
 from tests.support.peers import Peer, Reply, resident_bytes
-from tests.support.requests import body, send
+from tests.support.requests import answer_all, body, send
 from tests.support.sql import sql
 from tests.support.status import status_of
 from tests.support.stores import command
@@ -808,7 +808,7 @@ def chat_of_ada(tmp_path_factory: pytest.TempPathFactory) -> Path:
     requests += [body("save-user", {"user": {"oderId": "ada", "id": f"u{at}", "username": "ada"}}) for at in range(13)]
     requests += [body("save-message", save_payload(at, f"content {at}", metadata={"a": at})) for at in range(204)]
     with InProcess(directory) as transport:
-        transport.dispatcher.answer_commands(list(map(transport.dispatcher.receive, requests)))
+        answer_all(transport.dispatcher, list(map(transport.dispatcher.receive, requests)))
     with closing(apsw.Connection(str(directory / "default.db"))) as connection:
         connection.execute("DELETE FROM scope")
     return directory / "default.db"

@@ -22,7 +22,7 @@ from backscroll.schema.tables import CONTENT, InternalColumn
 from backscroll.schema.wire import DEFAULT_SCOPE
 from tests.support.local import REPLAYED, Local
 from tests.support.messages import message_document
-from tests.support.requests import body
+from tests.support.requests import answer_all, body
 from tests.support.sql import sql
 
 SETS, SETS_LONG, SETS_AT_ONCE = 150, 20_000, 500
@@ -187,7 +187,7 @@ def _execute(local: Local, requests: list[bytes]) -> None:
     """Execute commands, some hundred in a commit; none may be refused."""
     for first in range(0, len(requests), 400):
         received = [local.dispatcher.receive(each) for each in requests[first : first + 400]]
-        refused = [reply for reply in local.dispatcher.answer_commands(received) if b'"ok":true' not in reply]
+        refused = [reply for reply in answer_all(local.dispatcher, received) if b'"ok":true' not in reply]
         assert refused == []
 
 

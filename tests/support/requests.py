@@ -2,10 +2,12 @@
 
 import itertools
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from backscroll.bus.dispatch import Dispatcher, Request
 from backscroll.bus.inprocess import InProcess
 from backscroll.schema.operations import OPERATIONS, Operation
 from backscroll.schema.wire import JSON, MSGPACK, Codec, codec_of
@@ -35,6 +37,14 @@ def send(transport: InProcess, request: bytes) -> dict[str, Any]:
     """The reply to a body as plain values."""
     answer = transport.dispatcher.answer(request)
     return codec_of(answer).decode(answer, dict[str, Any])
+
+
+def answer_all(dispatcher: Dispatcher, requests: Sequence[Request]) -> list[bytes]:
+    """The replies to commands that wait together: some are given again, where others wait for the scope."""
+    replies: list[bytes] = []
+    while len(replies) < len(requests):
+        replies += dispatcher.answer_commands(requests[len(replies) :])
+    return replies
 
 
 def result(transport: InProcess, operation: str, payload: Any = msgspec.UNSET, codec: Codec = JSON) -> Any:

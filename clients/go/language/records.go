@@ -365,7 +365,7 @@ type HealthReport struct {
 	// Milliseconds.
 	UptimeMs int64         `json:"uptimeMs"`
 	Storage  StorageHealth `json:"storage"`
-	// The number of scopes whose files are open.
+	// The number of scopes that are open.
 	ScopesOpen int64 `json:"scopesOpen"`
 	// What is in the daemon: `requests` that are not answered and their `bytes`, what waits for `writers`, queries
 	// that are `waiting` for a change, and `replies` that are not sent yet.
@@ -1112,7 +1112,7 @@ type Session struct {
 // StorageHealth is the database system in use, and whether it can store. `walResetBug`: it can lose commits
 // (SQLite 3.7.0–3.51.2).
 type StorageHealth struct {
-	// The database system, `sqlite`.
+	// The database system, `sqlite` or `postgresql`.
 	Engine string `json:"engine"`
 	// The version of the database system.
 	Version string `json:"version"`

@@ -906,7 +906,7 @@ typedef struct bs_generated_input {
 
 /** The database system in use, and whether it can store. `walResetBug`: it can lose commits (SQLite 3.7.0–3.51.2). */
 typedef struct bs_storage_health {
-    /** The database system, `sqlite`. */
+    /** The database system, `sqlite` or `postgresql`. */
     bs_text engine;
     /** The version of the database system. */
     bs_text version;
@@ -944,7 +944,7 @@ typedef struct bs_health_report {
     /** Milliseconds. */
     int64_t uptime_ms;
     bs_storage_health storage;
-    /** The number of scopes whose files are open. */
+    /** The number of scopes that are open. */
     int64_t scopes_open;
     /**
      * What is in the daemon: `requests` that are not answered and their `bytes`, what waits for `writers`, queries that

@@ -1206,7 +1206,7 @@ pub struct HealthReport {
     /// Milliseconds.
     pub uptime_ms: i64,
     pub storage: StorageHealth,
-    /// The number of scopes whose files are open.
+    /// The number of scopes that are open.
     pub scopes_open: i64,
     /// What is in the daemon: `requests` that are not answered and their `bytes`, what waits for
     /// `writers`, queries that are `waiting` for a change, and `replies` that are not sent yet.
@@ -3916,7 +3916,7 @@ pub struct Session {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct StorageHealth {
-    /// The database system, `sqlite`.
+    /// The database system, `sqlite` or `postgresql`.
     pub engine: String,
     /// The version of the database system.
     pub version: String,

@@ -382,7 +382,7 @@ export interface HealthReport {
   /** Milliseconds. */
   uptimeMs: number;
   storage: StorageHealth;
-  /** The number of scopes whose files are open. */
+  /** The number of scopes that are open. */
   scopesOpen: number;
   /**
    * What is in the daemon: `requests` that are not answered and their `bytes`, what waits for `writers`, queries that
@@ -1255,7 +1255,7 @@ export interface Session {
 
 /** The database system in use, and whether it can store. `walResetBug`: it can lose commits (SQLite 3.7.0–3.51.2). */
 export interface StorageHealth {
-  /** The database system, `sqlite`. */
+  /** The database system, `sqlite` or `postgresql`. */
   engine: string;
   /** The version of the database system. */
   version: string;

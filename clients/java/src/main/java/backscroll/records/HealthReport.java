@@ -19,7 +19,7 @@ import java.util.Objects;
  * @param pid The id of the daemon's process.
  * @param uptimeMs Milliseconds.
  * @param storage the storage
- * @param scopesOpen The number of scopes whose files are open.
+ * @param scopesOpen The number of scopes that are open.
  * @param queues What is in the daemon: {@code requests} that are not answered and their {@code
  *     bytes}, what waits for {@code writers}, queries that are {@code waiting} for a change, and
  *     {@code replies} that are not sent yet.

@@ -14,7 +14,7 @@ import java.util.Objects;
  * The database system in use, and whether it can store. {@code walResetBug}: it can lose commits
  * (SQLite 3.7.0–3.51.2).
  *
- * @param engine The database system, {@code sqlite}.
+ * @param engine The database system, {@code sqlite} or {@code postgresql}.
  * @param version The version of the database system.
  * @param state {@code ok}, or what is wrong and what to do.
  * @param walResetBug the wal reset bug
