@@ -54,7 +54,7 @@ ADVICE: Final = {
     "3F000": ". Make the schema first: CREATE SCHEMA … AUTHORIZATION …",  # it does not exist
     "42501": ". The role may not do that; README.md says which rights it needs",
 }
-"""What to do, by the code of an error or words in its message."""
+"""What to do, by the code of an error, or by words in its message: errors of connecting have no code."""
 TABLES_HERE: Final = [*(table._meta.table_name for table in TABLES if table is not Scope), "blobs", "shared"]
 SHARED_SCOPE: Final = ""  # of what belongs to no caller's scope
 LIST_SCOPES: Final = "SET LOCAL backscroll.listing = 'on'"  # shows a transaction the rows of all scopes in `sequence`
@@ -288,13 +288,8 @@ def explained(name: str) -> Iterator[None]:
         yield
     except psycopg.Error as error:
         what, _, _ = (str(error).strip() or type(error).__name__).partition("\n")
-        advice = next((text for sign, text in ADVICE.items() if sign in (error.sqlstate, *_signs_in(what))), "")
+        advice = next((text for sign, text in ADVICE.items() if sign == error.sqlstate or sign in what), "")
         raise CannotOpen(f"{name} cannot be used: {what}{advice}") from error
-
-
-def _signs_in(text: str) -> list[str]:
-    """The entries of `ADVICE` that are parts of a text: errors of connecting have no code."""
-    return [sign for sign in ADVICE if sign in text]
 
 
 def transaction_start(scope: str, mode: str, then: str, *, lock_ms: int, statement_ms: int) -> str:
